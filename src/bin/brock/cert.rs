@@ -1,0 +1,167 @@
+//! `brock cert`: the certificates of a cluster, without openssl.
+
+use std::{fmt, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
+
+use brock::{
+    ground::{
+        duration::{self, DurationError},
+        id::NodeId,
+    },
+    tls::make::{
+        CA_LIFETIME_DEFAULT, LEAF_LIFETIME_DEFAULT, LeafKind, Made, MakeCa, MakeLeaf, TRUST_DOMAIN_DEFAULT,
+        make_ca, make_leaf,
+    },
+};
+use clap::{Args, Subcommand};
+use time::OffsetDateTime;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertCommand {
+    /// Make a certificate authority: ca.crt in the certificates' directory, and its key apart
+    Ca(CaArgs),
+    /// Make a node's certificate: node.crt and node.key
+    Node(NodeArgs),
+    /// Make a client's certificate, which may read and write records: client.crt and client.key
+    Client(PersonArgs),
+    /// Make an operator's certificate, which may do everything an operator does: client.crt and client.key
+    Admin(PersonArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CaArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// How long the certificate is valid; longer than those made with it
+    #[arg(long, value_name = "DURATION", default_value_t = Lifetime(CA_LIFETIME_DEFAULT))]
+    lifetime: Lifetime,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// Directory of ca.crt and of the certificates made with it
+    #[arg(long, value_name = "DIR")]
+    certs_dir: PathBuf,
+    /// File of the authority's key. Keep it outside of --certs-dir, secret and backed up; no node needs it
+    #[arg(long, value_name = "FILE")]
+    ca_key: PathBuf,
+    /// Replace files that exist
+    #[arg(long)]
+    overwrite: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LeafArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// How long the certificate is valid
+    #[arg(long, value_name = "DURATION", default_value_t = Lifetime(LEAF_LIFETIME_DEFAULT))]
+    lifetime: Lifetime,
+    /// Domain in the certificate's identity: spiffe://DOMAIN/…
+    #[arg(long, value_name = "DOMAIN", default_value = TRUST_DOMAIN_DEFAULT)]
+    trust_domain: String,
+}
+
+/// A duration as the command line writes it.
+#[derive(Debug, Clone, Copy)]
+struct Lifetime(Duration);
+
+impl FromStr for Lifetime {
+    type Err = DurationError;
+
+    fn from_str(text: &str) -> Result<Self, DurationError> {
+        Ok(Self(duration::parse(text)?))
+    }
+}
+
+impl fmt::Display for Lifetime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&duration::format(self.0))
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NodeArgs {
+    #[command(flatten)]
+    leaf: LeafArgs,
+    /// The node's --node.id
+    #[arg(long, value_name = "ID")]
+    node_id: NodeId,
+    /// Name or IP address under which others reach the node; may be repeated
+    #[arg(long = "host", value_name = "HOST", required = true)]
+    hosts: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PersonArgs {
+    #[command(flatten)]
+    leaf: LeafArgs,
+    /// Name of the client or operator, as logs will show it
+    #[arg(long, value_name = "NAME")]
+    name: String,
+}
+
+pub(crate) fn run(command: &CertCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        CertCommand::Ca(args) => run_ca(args)?,
+        CertCommand::Node(args) => {
+            let kind = LeafKind::Node { node_id: args.node_id.clone(), hosts: args.hosts.clone() };
+            let next = format!(
+                "Copy ca.crt, node.crt and node.key to the node, and start it there:\n  \
+                 brock run --node.id {} --node.certs-dir DIR --node.path DIR --node.first-start …",
+                args.node_id
+            );
+            run_leaf(&args.leaf, kind, &next)?;
+        }
+        CertCommand::Client(args) => {
+            let next =
+                "Use it:\n  node-admin --certs-dir CERTS_DIR --node-addresses HOST:20004 record show KEY";
+            run_leaf(&args.leaf, LeafKind::Client { name: args.name.clone() }, next)?;
+        }
+        CertCommand::Admin(args) => {
+            let next = "Use it:\n  node-admin --certs-dir CERTS_DIR --node-addresses HOST:20004 status";
+            run_leaf(&args.leaf, LeafKind::Admin { name: args.name.clone() }, next)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_ca(CaArgs { place, lifetime }: &CaArgs) -> anyhow::Result<()> {
+    let made = make_ca(&MakeCa {
+        certs_dir: place.certs_dir.clone(),
+        ca_key: place.ca_key.clone(),
+        lifetime: lifetime.0,
+        overwrite: place.overwrite,
+    })?;
+    tell(&made);
+    eprintln!(
+        "Keep the key secret, backed up, and away from the nodes. Now make a certificate for each node:"
+    );
+    eprintln!(
+        "  brock cert node --certs-dir {} --ca-key {} --node-id ID --host HOST",
+        place.certs_dir.display(),
+        place.ca_key.display()
+    );
+    Ok(())
+}
+
+fn run_leaf(args: &LeafArgs, kind: LeafKind, next: &str) -> anyhow::Result<()> {
+    let LeafArgs { place, lifetime, trust_domain } = args;
+    let made = make_leaf(&MakeLeaf {
+        certs_dir: place.certs_dir.clone(),
+        ca_key: place.ca_key.clone(),
+        kind,
+        trust_domain: trust_domain.clone(),
+        lifetime: lifetime.0,
+        overwrite: place.overwrite,
+    })?;
+    tell(&made);
+    eprintln!("{}", next.replace("CERTS_DIR", &place.certs_dir.display().to_string()));
+    Ok(())
+}
+
+fn tell(made: &Made) {
+    let ends = OffsetDateTime::from_unix_timestamp(made.not_after_unix_seconds).map(OffsetDateTime::date);
+    let until = ends.map(|date| format!(", valid until {date}")).unwrap_or_default();
+    eprintln!("wrote {}{until}", made.certificate.display());
+    eprintln!("wrote {}", made.key.display());
+}

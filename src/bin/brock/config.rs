@@ -1,0 +1,165 @@
+//! `brock config`: what a node would run with, and whether that makes sense.
+
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use brock::node::{
+    config,
+    problem::{ConfigError, Problem},
+    settings::{self, SETTINGS},
+    sources::{self, ConfigFile, ShownSetting},
+    values::Kind,
+};
+use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser};
+
+const OUTPUT: &str = "output";
+
+pub(crate) fn command() -> Command {
+    let output = Arg::new(OUTPUT)
+        .short('o')
+        .long(OUTPUT)
+        .value_name("FORMAT")
+        .value_parser(PossibleValuesParser::new(["text", "json", "toml"]))
+        .default_value("text")
+        .help("How to show it");
+    Command::new("config")
+        .about("Check and show the configuration")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(
+            Command::new("check")
+                .about("Say everything that is wrong with the configuration `run` would start with")
+                .args(settings::args()),
+        )
+        .subcommand(
+            Command::new("show")
+                .about("Show every setting, its value, and where the value came from")
+                .args(settings::args())
+                .arg(output),
+        )
+        .subcommand(Command::new("reference").about("Print the table of all settings as Markdown"))
+}
+
+pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let text = match matches.subcommand() {
+        Some(("check", matches)) => {
+            let env: Vec<_> = std::env::vars_os().collect();
+            let file = ConfigFile::read_named(matches, &env)?;
+            config::resolve(matches, &env, file.as_ref())?;
+            "configuration is valid\n".to_owned()
+        }
+        Some(("show", matches)) => return show(matches),
+        _ => settings::reference_markdown(),
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Shows what there is, and then what is wrong with it. A required setting that is still missing
+/// is not wrong here.
+fn show(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let env: Vec<_> = std::env::vars_os().collect();
+    let file = ConfigFile::read_named(matches, &env)?;
+    let (shown, mut problems) = sources::gather(matches, &env, file.as_ref());
+    let text = match matches.get_one::<String>(OUTPUT).map(String::as_str) {
+        Some("json") => as_json(&shown)?,
+        Some("toml") => as_toml(&shown)?,
+        _ => as_text(&shown),
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    let of_values = config::validate(&shown).err().unwrap_or_default();
+    problems.extend(of_values.into_iter().filter(|problem| !matches!(problem, Problem::Missing { .. })));
+    if problems.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(ConfigError::Invalid(problems).into()) }
+}
+
+fn as_text(shown: &[ShownSetting]) -> String {
+    let width = |of: fn(&ShownSetting) -> usize| shown.iter().map(of).max().unwrap_or_default();
+    let (keys, values) = (width(|shown| shown.key.len()), width(|shown| shown.value.chars().count()));
+    let mut text = String::new();
+    for ShownSetting { key, value, source } in shown {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{key:keys$}  {value:values$}  {source}");
+    }
+    text
+}
+
+fn as_json(shown: &[ShownSetting]) -> serde_json::Result<String> {
+    let object: serde_json::Map<_, _> = shown
+        .iter()
+        .map(|ShownSetting { key, value, source }| {
+            ((*key).to_owned(), serde_json::json!({ "value": value, "source": source.to_string() }))
+        })
+        .collect();
+    Ok(serde_json::to_string_pretty(&object)? + "\n")
+}
+
+/// A file that `--config` takes, with where each value came from as comments.
+fn as_toml(shown: &[ShownSetting]) -> Result<String, std::fmt::Error> {
+    let mut tables: Vec<&str> = SETTINGS.iter().map(|setting| setting.table_and_name().0).collect();
+    tables.sort_unstable_by_key(|table| (table.split('.').count(), *table));
+    tables.dedup();
+    let mut text = String::new();
+    for table in tables {
+        writeln!(text, "{}[{table}]", if text.is_empty() { "" } else { "\n" })?;
+        for ShownSetting { key, value, source } in shown {
+            let Some(setting) = settings::find(key) else { continue };
+            let (its_table, name) = setting.table_and_name();
+            if its_table == table {
+                writeln!(text, "{name} = {} # {source}", toml_value(setting.kind, value))?;
+            }
+        }
+    }
+    Ok(text)
+}
+
+fn toml_value(kind: Kind, value: &str) -> String {
+    let is_plain = match kind {
+        Kind::Bool => matches!(value, "true" | "false"),
+        Kind::Count => value.parse::<i64>().is_ok(),
+        _ => false,
+    };
+    if is_plain { value.to_owned() } else { toml::Value::from(value).to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(flags: &[&str], file: Option<&ConfigFile>) -> Vec<ShownSetting> {
+        let command = Command::new("show").no_binary_name(true).args(settings::args());
+        let (shown, problems) = sources::gather(&command.try_get_matches_from(flags).unwrap(), &[], file);
+        assert_eq!(problems, []);
+        shown
+    }
+
+    #[test]
+    fn what_is_shown_as_toml_can_be_read_back() {
+        let flags = [
+            "--node.id=a",
+            "--node.join=b:1,c:2",
+            "--node.path=/x \"y\"\\z",
+            "--node.first-start",
+            "--http.address=",
+        ];
+        let before = shown(&flags, None);
+        let text = as_toml(&before).unwrap();
+        let after = shown(&[], Some(&ConfigFile { path: "brock.toml".into(), text }));
+        let values = |shown: Vec<ShownSetting>| shown.into_iter().map(|shown| (shown.key, shown.value));
+        assert_eq!(values(after).collect::<Vec<_>>(), values(before).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn every_value_is_shown_with_its_source() {
+        let shown = shown(&["--node.id=a"], None);
+        let text = as_text(&shown);
+        assert_eq!(text.lines().count(), SETTINGS.len());
+        let line = text.lines().next().unwrap();
+        assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["node.id", "a", "flag"]);
+        let json: serde_json::Value = serde_json::from_str(&as_json(&shown).unwrap()).unwrap();
+        assert_eq!(json["node.id"], serde_json::json!({ "value": "a", "source": "flag" }));
+        assert_eq!(json["node.address"]["source"], "default");
+    }
+}

@@ -1,0 +1,153 @@
+//! Where a development cluster keeps what: certificates once per role, data once per node.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use brock::tls::make::{LeafKind, MakeCa, MakeLeaf, TRUST_DOMAIN_DEFAULT, make_ca, make_leaf};
+
+/// Ten years: a kept directory should not stop working one morning. The authority must outlive
+/// what it signs later, for nodes that are added.
+const LEAF_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 3600);
+const CA_LIFETIME: Duration = Duration::from_secs(5 * 3650 * 24 * 3600);
+const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+pub(super) struct Layout {
+    root: PathBuf,
+    names: Vec<String>,
+}
+
+impl Layout {
+    pub(super) fn new(root: PathBuf, nodes: u16) -> Self {
+        Self { root, names: (1..=nodes).map(|number| format!("node-{number}")).collect() }
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    pub(super) fn data_dir(&self, name: &str) -> PathBuf {
+        self.root.join(name).join("data")
+    }
+
+    pub(super) fn node_certs_dir(&self, name: &str) -> PathBuf {
+        self.root.join(name).join("certs")
+    }
+
+    pub(super) fn client_certs_dir(&self) -> PathBuf {
+        self.root.join("client")
+    }
+
+    pub(super) fn admin_certs_dir(&self) -> PathBuf {
+        self.root.join("admin")
+    }
+
+    /// What scripts read to find the cluster.
+    pub(super) fn env_file(&self) -> PathBuf {
+        self.root.join("cluster.env")
+    }
+
+    /// Whether a node has no data yet.
+    pub(super) fn is_first_start(&self, name: &str) -> anyhow::Result<bool> {
+        let dir = self.data_dir(name);
+        match fs::read_dir(&dir) {
+            Ok(mut entries) => Ok(entries.next().is_none()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", dir.display())),
+        }
+    }
+
+    /// Makes the certificates that are missing. All of them, if the authority is.
+    pub(super) fn prepare(&self) -> anyhow::Result<()> {
+        let (ca_dir, key_dir) = (self.root.join("ca"), self.root.join("safe"));
+        let (ca_crt, ca_key) = (ca_dir.join("ca.crt"), key_dir.join("ca.key"));
+        let is_new = !(ca_crt.exists() && ca_key.exists());
+        if is_new {
+            make_private_dir(&ca_dir)?;
+            make_private_dir(&key_dir)?;
+            make_ca(&MakeCa {
+                certs_dir: ca_dir,
+                ca_key: ca_key.clone(),
+                lifetime: CA_LIFETIME,
+                overwrite: true,
+            })?;
+        }
+        let leaf = |dir: PathBuf, stem: &str, kind: LeafKind| -> anyhow::Result<()> {
+            let files = ["crt", "key"].map(|extension| dir.join(format!("{stem}.{extension}")));
+            if !is_new && files.iter().all(|file| file.exists()) {
+                return Ok(());
+            }
+            make_private_dir(&dir)?;
+            let copy = dir.join("ca.crt");
+            fs::copy(&ca_crt, &copy).with_context(|| format!("cannot write {}", copy.display()))?;
+            make_leaf(&MakeLeaf {
+                certs_dir: dir,
+                ca_key: ca_key.clone(),
+                kind,
+                trust_domain: TRUST_DOMAIN_DEFAULT.to_owned(),
+                lifetime: LEAF_LIFETIME,
+                overwrite: true,
+            })?;
+            Ok(())
+        };
+        for name in &self.names {
+            let hosts = HOSTS.map(ToOwned::to_owned).to_vec();
+            leaf(self.node_certs_dir(name), "node", LeafKind::Node { node_id: name.parse()?, hosts })?;
+        }
+        leaf(self.client_certs_dir(), "client", LeafKind::Client { name: "dev".to_owned() })?;
+        leaf(self.admin_certs_dir(), "client", LeafKind::Admin { name: "dev".to_owned() })
+    }
+}
+
+/// Keys will be in it, so nobody else may look inside.
+fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("cannot make the directory {}", dir.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_starts_for_the_first_time_until_it_has_data() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path().to_owned(), 1);
+        assert_eq!(layout.names(), ["node-1"]);
+        assert!(layout.is_first_start("node-1").unwrap());
+        fs::create_dir_all(layout.data_dir("node-1")).unwrap();
+        assert!(layout.is_first_start("node-1").unwrap());
+        fs::write(layout.data_dir("node-1").join("CURRENT"), "").unwrap();
+        assert!(!layout.is_first_start("node-1").unwrap());
+    }
+
+    #[test]
+    fn certificates_are_made_once_and_used_again() {
+        let root = tempfile::tempdir().unwrap();
+        let read = |layout: &Layout| fs::read(layout.node_certs_dir("node-1").join("node.crt")).unwrap();
+        let small = Layout::new(root.path().to_owned(), 1);
+        small.prepare().unwrap();
+        let before = read(&small);
+        let large = Layout::new(root.path().to_owned(), 2);
+        large.prepare().unwrap();
+        assert_eq!(read(&large), before);
+        for dir in [large.node_certs_dir("node-2"), large.client_certs_dir(), large.admin_certs_dir()] {
+            assert!(dir.join("ca.crt").exists(), "{}", dir.display());
+        }
+        fs::remove_file(root.path().join("safe/ca.key")).unwrap();
+        large.prepare().unwrap();
+        assert_ne!(read(&large), before);
+    }
+}

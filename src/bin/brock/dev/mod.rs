@@ -1,0 +1,205 @@
+//! `brock dev`: a cluster on this machine to try things on, of real `brock run` processes.
+
+mod layout;
+mod next_steps;
+mod ports;
+mod probe;
+mod process;
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use signal_hook::{
+    consts::{SIGHUP, SIGINT, SIGTERM},
+    iterator::Signals,
+};
+
+use layout::Layout;
+use ports::NodePorts;
+use probe::Probe;
+use process::NodeProcess;
+
+/// How often children and signals are looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// When to say which nodes are still not ready, and how often to repeat it.
+const NOT_READY_NOTICE_INTERVAL: Duration = Duration::from_secs(15);
+/// How long nodes may take to stop: the default of node.shutdown-timeout, and some time to end.
+const STOP_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Start a cluster on this machine, with certificates of its own, to try things on
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    /// Number of nodes, 1 to 16
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
+    nodes: u16,
+    /// Directory for certificates and data, kept and used again by the next start; without it, a
+    /// temporary one that is removed at the end
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Port of the first node, the others follow; their HTTP ports are 1000 above. 0 picks free ones
+    #[arg(long, value_name = "PORT", default_value_t = 20004)]
+    base_port: u16,
+    /// Settings for every node, such as -- --log.level=debug
+    #[arg(last = true, value_name = "SETTINGS")]
+    settings: Vec<String>,
+}
+
+/// What the loop has come to.
+enum End {
+    /// Somebody asked for it.
+    Asked,
+    /// No node is left.
+    AllExited,
+}
+
+pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
+    // Removed when this function returns, by whichever way.
+    let mut temporary = None;
+    let root = match &args.dir {
+        Some(dir) => std::path::absolute(dir).with_context(|| format!("cannot use {}", dir.display()))?,
+        None => {
+            let dir = tempfile::Builder::new().prefix("brock-dev-").tempdir();
+            let dir = dir.context("cannot make a temporary directory; pass --dir")?;
+            temporary.insert(dir).path().to_owned()
+        }
+    };
+    let layout = Layout::new(root, args.nodes);
+    layout.prepare()?;
+    remove_env(&layout);
+    let ports = ports::choose(args.base_port, args.nodes)?;
+    eprintln!("starting {} in {}", nodes(layout.names().len()), layout.root().display());
+    let mut cluster = Cluster { processes: Vec::new(), layout: &layout, ports: &ports };
+    let end = cluster.start(&args.settings).and_then(|()| cluster.watch(&mut signals));
+    // Also after an error: no node outlives this process.
+    let was_patient = cluster.stop(&mut signals);
+    remove_env(&layout);
+    match end? {
+        End::Asked if was_patient => Ok(ExitCode::SUCCESS),
+        End::Asked => Ok(ExitCode::FAILURE),
+        End::AllExited => anyhow::bail!("no node is left; see above what each of them said last"),
+    }
+}
+
+/// There is no cluster (any more), so nothing may say that there is.
+fn remove_env(layout: &Layout) {
+    let _ = std::fs::remove_file(layout.env_file());
+}
+
+fn nodes(count: usize) -> String {
+    if count == 1 { "1 node".to_owned() } else { format!("{count} nodes") }
+}
+
+struct Cluster<'a> {
+    processes: Vec<NodeProcess>,
+    layout: &'a Layout,
+    ports: &'a [NodePorts],
+}
+
+impl Cluster<'_> {
+    fn start(&mut self, settings: &[String]) -> anyhow::Result<()> {
+        for (name, ports) in self.layout.names().iter().zip(self.ports) {
+            let peers: Vec<String> = self
+                .ports
+                .iter()
+                .filter(|other| other.node != ports.node)
+                .map(|other| other.node.to_string())
+                .collect();
+            let mut flags = vec![
+                format!("--node.id={name}"),
+                format!("--node.path={}", self.layout.data_dir(name).display()),
+                format!("--node.certs-dir={}", self.layout.node_certs_dir(name).display()),
+                format!("--node.address={}", ports.node),
+                format!("--node.join={}", peers.join(",")),
+                format!("--node.first-start={}", self.layout.is_first_start(name)?),
+                format!("--http.address={}", ports.http),
+            ];
+            flags.extend_from_slice(settings);
+            self.processes.push(NodeProcess::start(name, &flags)?);
+        }
+        Ok(())
+    }
+
+    /// Waits until somebody asks to stop or no node is left; says when the nodes are ready.
+    fn watch(&mut self, signals: &mut Signals) -> anyhow::Result<End> {
+        let mut is_ready = false;
+        let mut next_notice = Instant::now() + NOT_READY_NOTICE_INTERVAL;
+        loop {
+            if signals.pending().next().is_some() {
+                return Ok(End::Asked);
+            }
+            let mut has_lost = false;
+            for process in &mut self.processes {
+                has_lost |= process.notice_exit()?;
+            }
+            let running: Vec<_> = self.running().map(|(process, ports)| (process.name(), *ports)).collect();
+            if running.is_empty() {
+                return Ok(End::AllExited);
+            }
+            if has_lost {
+                eprintln!("{} still running", nodes(running.len()));
+            }
+            if !is_ready {
+                let waiting_for = self.not_ready();
+                if waiting_for.is_empty() {
+                    is_ready = true;
+                    next_steps::write_env(self.layout, &running)?;
+                    next_steps::print(self.layout, &running)?;
+                } else if Instant::now() >= next_notice {
+                    next_notice = Instant::now() + NOT_READY_NOTICE_INTERVAL;
+                    waiting_for.iter().for_each(|line| eprintln!("{line}"));
+                }
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    fn running(&self) -> impl Iterator<Item = (&NodeProcess, &NodePorts)> {
+        self.processes.iter().zip(self.ports).filter(|(process, _)| process.is_running())
+    }
+
+    /// A line for every running node that is not ready.
+    fn not_ready(&self) -> Vec<String> {
+        self.running()
+            .filter_map(|(process, ports)| match probe::readyz(ports.http) {
+                Probe::Ready => None,
+                Probe::NotReady(why) => Some(format!("{}: {why}", process.name())),
+                Probe::NoAnswer(why) => Some(format!(
+                    "{}: no answer from http://{}/readyz yet: {why}",
+                    process.name(),
+                    ports.http
+                )),
+            })
+            .collect()
+    }
+
+    /// Stops all nodes: gracefully, at the deadline or a second signal with force. False if forced.
+    fn stop(&mut self, signals: &mut Signals) -> bool {
+        for process in &mut self.processes {
+            process.ask_to_stop();
+        }
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let mut was_patient = true;
+        loop {
+            let mut running = 0;
+            for process in &mut self.processes {
+                running += usize::from(!process.has_stopped());
+            }
+            if running == 0 {
+                return was_patient;
+            }
+            if was_patient && (Instant::now() >= deadline || signals.pending().next().is_some()) {
+                eprintln!("stopping {} by force; nothing acknowledged is lost", nodes(running));
+                self.processes.iter_mut().for_each(NodeProcess::kill);
+                was_patient = false;
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! The `brock` command: runs a node, a cluster to try things on, and makes certificates.
+//!
+//! Its modules stand beside it, apart from the library's tree in `src/`.
+
+mod cert;
+mod config;
+mod dev;
+mod run;
+
+use std::process::ExitCode;
+
+use brock::node::problem::ConfigError;
+use clap::{Args as _, Command, FromArgMatches as _, Subcommand as _};
+
+/// What a wrong configuration ends with, as a wrong command line does: starting again does not help.
+const EXIT_USAGE: u8 = 2;
+
+fn command() -> Command {
+    Command::new("brock")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("A masterless, clustered, eventually consistent key-value node for small, security-sensitive records")
+        .after_help(
+            "To try it: `brock dev` starts three nodes with certificates of their own.\n\
+             Exit codes: 0 success, 1 error, 2 wrong command line or configuration.",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(run::command())
+        .subcommand(dev::DevArgs::augment_args(Command::new("dev")))
+        .subcommand(
+            cert::CertCommand::augment_subcommands(
+                Command::new("cert").about("Make the certificates of a cluster"),
+            )
+            .subcommand_required(true)
+            .arg_required_else_help(true),
+        )
+        .subcommand(config::command())
+}
+
+/// A tenth of what a short call costs is allocation, and glibc keeps an arena per thread.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            // `--help` and `--version` arrive here too, with exit code 0.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE));
+        }
+    };
+    let outcome = match matches.subcommand() {
+        Some(("run", matches)) => run::run(matches),
+        Some(("dev", matches)) => {
+            dev::DevArgs::from_arg_matches(matches).map_err(Into::into).and_then(|args| dev::run(&args))
+        }
+        Some(("cert", matches)) => {
+            cert::CertCommand::from_arg_matches(matches).map_err(Into::into).and_then(|cert| cert::run(&cert))
+        }
+        Some(("config", matches)) => config::run(matches),
+        // clap has refused anything else.
+        _ => Ok(ExitCode::from(EXIT_USAGE)),
+    };
+    outcome.unwrap_or_else(|error| report(&error))
+}
+
+fn report(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("  caused by: {cause}");
+    }
+    let is_usage = error.chain().any(|cause| cause.is::<ConfigError>());
+    ExitCode::from(if is_usage { EXIT_USAGE } else { 1 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_line_that_makes_no_sense_is_a_usage_error() {
+        for line in [
+            &["brock", "dance"][..],
+            &["brock", "run", "--node.idd=a"],
+            &["brock", "dev", "--nodes=17"],
+            &["brock", "cert", "node", "--certs-dir=c", "--ca-key=k", "--node-id=a"],
+            &["brock", "cert", "ca", "--certs-dir=c", "--ca-key=k", "--lifetime=soon"],
+        ] {
+            let error = command().try_get_matches_from(line).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{line:?}");
+        }
+    }
+}

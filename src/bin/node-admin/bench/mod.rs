@@ -1,0 +1,92 @@
+//! `bench`: how fast a node is, measured by clients that cost little and check every answer.
+//!
+//! One thread per processor, each with its own single-threaded runtime and its share of the
+//! clients: no work moves between threads, no task is started per operation, and payloads are
+//! windows into one buffer.
+
+mod batch;
+mod drive;
+mod pace;
+mod report;
+mod seed;
+mod session;
+mod single;
+mod tally;
+#[cfg(test)]
+mod tests;
+mod visible;
+mod work;
+
+use brock::{ground::limits, proto};
+use bytes::Bytes;
+use tonic::Code;
+
+use crate::{
+    cli::{BenchCommand, Format, Load},
+    client::{self, Access},
+    failure::Failure,
+    output,
+};
+
+use drive::{Plan, Shape};
+use work::Payloads;
+
+/// What a record takes in a message beside its payload, at most.
+const RECORD_OVERHEAD_BYTES: usize = 160;
+
+/// Measures, prints the figures, and fails when they mean nothing.
+pub(crate) fn run(access: &Access, command: BenchCommand, format: Format) -> Result<(), Failure> {
+    let (load, keys, reads) = match command {
+        BenchCommand::Put { load } => (load, 0, 0.0),
+        BenchCommand::Get { load, keys } => (load, keys, 1.0),
+        BenchCommand::Mixed { load, keys, reads } => (load, keys, reads),
+        BenchCommand::Visible(options) => return client::block_on(visible::run(access, &options, format)),
+    };
+    let shape = shape_of(&load, reads)?;
+    let payloads = Payloads::random(load.size);
+    let (target, known) = client::block_on(async {
+        let target = first_node(access).await?;
+        let known = seed::put_records(access, &access.addresses[target], &payloads, keys).await?;
+        Ok((target, known))
+    })?;
+    let plan = Plan { load, shape, reads, payloads, known };
+    let measured = drive::measure(access, &access.addresses[target], &plan)?;
+    report::print(&measured, plan.load.duration, format)
+}
+
+fn shape_of(load: &Load, reads: f64) -> Result<Shape, Failure> {
+    let Some(items) = load.batch else {
+        return Ok(if load.session { Shape::Session { depth: load.depth } } else { Shape::Single });
+    };
+    let bytes = items * (load.size + RECORD_OVERHEAD_BYTES);
+    let (limit, what) = match reads > 0.0 {
+        true => (limits::BATCH_GET_ANSWER_BYTES, "the answer to a BatchGet"),
+        false => (limits::MESSAGE_MAX_BYTES, "a BatchPut"),
+    };
+    if bytes > limit {
+        return Err(Failure::Usage(format!(
+            "--batch {items} with --size {} makes {what} larger than {limit} bytes: lower one of them",
+            load.size
+        )));
+    }
+    Ok(Shape::Batch { items })
+}
+
+/// The index of the first node that answers a read: every client then measures that one.
+async fn first_node(access: &Access) -> Result<usize, Failure> {
+    // Nobody has it, so the answer is NOT_FOUND; a refusal shows here, before anything is written.
+    let key_hash = Bytes::copy_from_slice(&rand::random::<[u8; 32]>());
+    let request = proto::GetRequest { key_hash, local: true };
+    let answered = access
+        .first_answer(async |channel| match client::key_values(channel).get(request.clone()).await {
+            Ok(_) => Ok(()),
+            Err(status) if status.code() == Code::NotFound => Ok(()),
+            Err(status) => Err(status),
+        })
+        .await;
+    answered.outcome?;
+    for (address, miss) in &answered.misses {
+        output::message(&format!("note: {address} is not measured, it did not answer: {}", miss.reason));
+    }
+    Ok(answered.misses.len())
+}

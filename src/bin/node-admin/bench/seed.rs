@@ -1,0 +1,87 @@
+//! The records that a reading bench reads.
+
+use std::time::Duration;
+
+use brock::{
+    ground::limits,
+    proto::{self, batch_put_response::item::Outcome},
+    tls::address::Address,
+};
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use rand::{SeedableRng, rngs::SmallRng};
+use tokio::time::timeout;
+use tonic::{Code, Status, transport::Channel};
+
+use super::work::{Payloads, keys_in, random_keys};
+use crate::{
+    client::{self, Access},
+    failure::Failure,
+    output,
+};
+
+/// Batches under way at once: enough to keep the writer busy.
+const BATCHES_IN_FLIGHT: usize = 4;
+
+/// Puts `count` records and returns their keys, end to end.
+pub(super) async fn put_records(
+    access: &Access,
+    address: &Address,
+    payloads: &Payloads,
+    count: u32,
+) -> Result<Bytes, Failure> {
+    let keys = random_keys(count as usize, &mut SmallRng::from_os_rng());
+    if count == 0 {
+        return Ok(keys);
+    }
+    output::message(&format!("putting {count} records to read"));
+    let channel = access.connect(address).await?;
+    put_all(channel, &keys, payloads, access.timeout).await?;
+    Ok(keys)
+}
+
+pub(super) async fn put_all(
+    channel: Channel,
+    keys: &Bytes,
+    payloads: &Payloads,
+    time: Duration,
+) -> Result<(), Failure> {
+    let per_batch = payloads.per_batch(limits::BATCH_ITEMS_MAX / 2, limits::MESSAGE_MAX_BYTES / 4);
+    let all: Vec<Bytes> = keys_in(keys).collect();
+    stream::iter(all.chunks(per_batch).map(|chunk| chunk.to_vec()))
+        .map(|chunk| {
+            let items: Vec<_> = chunk.into_iter().map(|key| payloads.put(key)).collect();
+            put_batch(channel.clone(), items, time)
+        })
+        .buffer_unordered(BATCHES_IN_FLIGHT)
+        .try_collect::<()>()
+        .await
+}
+
+async fn put_batch(channel: Channel, items: Vec<proto::PutRequest>, time: Duration) -> Result<(), Failure> {
+    let count = items.len();
+    let mut client = client::key_values(channel);
+    let answer = match timeout(time, client.batch_put(proto::BatchPutRequest { items })).await {
+        Ok(Ok(answer)) => answer.into_inner(),
+        Ok(Err(status)) => return Err(failed(&status)),
+        Err(_) => return Err(failed(&Status::deadline_exceeded("no answer within the time-out"))),
+    };
+    if answer.items.len() != count {
+        return Err(failed(&Status::internal("the answer has another number of items than the request")));
+    }
+    for item in answer.items {
+        match item.outcome {
+            Some(Outcome::Ok(_)) => {}
+            Some(Outcome::Error(error)) => {
+                return Err(failed(&Status::new(Code::from_i32(error.code), error.message)));
+            }
+            None => return Err(failed(&Status::internal("an item has no outcome"))),
+        }
+    }
+    Ok(())
+}
+
+fn failed(status: &Status) -> Failure {
+    let text = format!("could not put the records to read: {}", client::reason_of(status));
+    Failure::answered(&Status::new(status.code(), text))
+}

@@ -1,0 +1,288 @@
+//! The clients against a node in memory that can be told to lie.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use brock::proto::{
+    self,
+    key_value_service_server::{KeyValueService, KeyValueServiceServer},
+    session_request::Request as Asked,
+    session_response::Response as Told,
+};
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use tokio::net::TcpListener;
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+};
+
+use super::{
+    drive::{Plan, run_clients},
+    seed, shape_of,
+    tally::Tally,
+    visible,
+    work::{Payloads, random_keys},
+};
+use crate::cli::{Load, Visible};
+
+/// What the node does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lie {
+    Nothing,
+    /// Another payload than was put.
+    Payload,
+    /// Every answer under another request's id.
+    Id,
+    /// One item too few.
+    Short,
+    /// Nothing is ever answered.
+    Silence,
+    /// Everything is refused.
+    Refusal,
+    /// A session ends after its first answer.
+    HangUp,
+    /// A record only shows after it was asked for three times.
+    Late,
+}
+
+#[derive(Clone)]
+struct FakeNode {
+    records: Arc<Mutex<HashMap<Bytes, (proto::Record, u32)>>>,
+    lie: Lie,
+}
+
+impl FakeNode {
+    fn put(&self, request: proto::PutRequest) -> Result<proto::PutResponse, Status> {
+        if self.lie == Lie::Refusal {
+            return Err(Status::resource_exhausted("full"));
+        }
+        let record = request.record.ok_or_else(|| Status::invalid_argument("record"))?;
+        assert_eq!(request.key_hash.len(), 32);
+        let before = self.records.lock().unwrap().insert(request.key_hash, (record, 0));
+        assert!(before.is_none(), "a key was used twice");
+        Ok(proto::PutResponse { stamp: Some(proto::Stamp::default()) })
+    }
+
+    fn get(&self, request: &proto::GetRequest) -> Result<proto::GetResponse, Status> {
+        let mut records = self.records.lock().unwrap();
+        let (record, asked) =
+            records.get_mut(&request.key_hash).ok_or_else(|| Status::not_found("absent"))?;
+        *asked += 1;
+        let mut record = record.clone();
+        match self.lie {
+            Lie::Late if *asked < 3 => return Err(Status::not_found("absent")),
+            Lie::Payload => {
+                record.encrypted_access_grant = Bytes::from(vec![0; record.encrypted_access_grant.len()]);
+            }
+            _ => {}
+        }
+        Ok(proto::GetResponse { record: Some(record), stamp: None })
+    }
+
+    fn answer(&self, request: proto::SessionRequest) -> proto::SessionResponse {
+        let told = match request.request {
+            Some(Asked::Put(put)) => self.put(put).map(Told::Put),
+            Some(Asked::Get(get)) => self.get(&get).map(Told::Get),
+            None => Err(Status::invalid_argument("request")),
+        };
+        let told = told.unwrap_or_else(|status| Told::Error(item_error(&status)));
+        let id = if self.lie == Lie::Id { request.id + 1 } else { request.id };
+        proto::SessionResponse { id, response: Some(told) }
+    }
+}
+
+fn item_error(status: &Status) -> proto::ItemError {
+    proto::ItemError { code: status.code().into(), message: status.message().to_owned() }
+}
+
+#[tonic::async_trait]
+impl KeyValueService for FakeNode {
+    async fn put(&self, request: Request<proto::PutRequest>) -> Result<Response<proto::PutResponse>, Status> {
+        if self.lie == Lie::Silence {
+            std::future::pending::<()>().await;
+        }
+        self.put(request.into_inner()).map(Response::new)
+    }
+
+    async fn get(&self, request: Request<proto::GetRequest>) -> Result<Response<proto::GetResponse>, Status> {
+        self.get(&request.into_inner()).map(Response::new)
+    }
+
+    async fn batch_put(
+        &self,
+        request: Request<proto::BatchPutRequest>,
+    ) -> Result<Response<proto::BatchPutResponse>, Status> {
+        use proto::batch_put_response::{Item, item::Outcome};
+        let outcome =
+            |put| self.put(put).map_or_else(|status| Outcome::Error(item_error(&status)), Outcome::Ok);
+        let items = request.into_inner().items.into_iter();
+        let items = items.map(|put| Item { outcome: Some(outcome(put)) }).collect();
+        Ok(Response::new(proto::BatchPutResponse { items }))
+    }
+
+    async fn batch_get(
+        &self,
+        request: Request<proto::BatchGetRequest>,
+    ) -> Result<Response<proto::BatchGetResponse>, Status> {
+        use proto::batch_get_response::{Item, item::Outcome};
+        let outcome =
+            |get| self.get(get).map_or_else(|status| Outcome::Error(item_error(&status)), Outcome::Ok);
+        let items = request.get_ref().items.iter();
+        let mut items: Vec<_> = items.map(|get| Item { outcome: Some(outcome(get)) }).collect();
+        if self.lie == Lie::Short {
+            items.pop();
+        }
+        Ok(Response::new(proto::BatchGetResponse { items }))
+    }
+
+    type SessionStream = Pin<Box<dyn Stream<Item = Result<proto::SessionResponse, Status>> + Send>>;
+
+    async fn session(
+        &self,
+        request: Request<Streaming<proto::SessionRequest>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
+        let node = self.clone();
+        let answers = request.into_inner().map(move |request| request.map(|request| node.answer(request)));
+        let most = if self.lie == Lie::HangUp { 1 } else { usize::MAX };
+        Ok(Response::new(Box::pin(answers.take(most))))
+    }
+}
+
+async fn start(lie: Lie) -> Channel {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap());
+    let node = FakeNode { records: Arc::default(), lie };
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    tokio::spawn(
+        Server::builder().add_service(KeyValueServiceServer::new(node)).serve_with_incoming(incoming),
+    );
+    Endpoint::from_shared(uri).unwrap().connect().await.unwrap()
+}
+
+fn load() -> Load {
+    Load {
+        clients: 2,
+        duration: Duration::from_millis(150),
+        size: 300,
+        batch: None,
+        session: false,
+        depth: 1,
+        rate: None,
+        threads: None,
+    }
+}
+
+async fn measure(lie: Lie, load: Load, reads: f64) -> Tally {
+    let channel = start(lie).await;
+    let shape = shape_of(&load, reads).unwrap();
+    let payloads = Payloads::random(load.size);
+    let known = random_keys(50, &mut rand::rng());
+    if lie != Lie::Refusal {
+        seed::put_all(channel.clone(), &known, &payloads, Duration::from_secs(5)).await.unwrap();
+    }
+    let plan = Plan { load, shape, reads, payloads, known };
+    let clients = (0..plan.load.clients as usize).map(|client| (client, channel.clone()));
+    run_clients(&plan, clients, Duration::from_millis(200)).await.unwrap()
+}
+
+fn shapes() -> [Load; 4] {
+    [
+        load(),
+        Load { batch: Some(7), ..load() },
+        Load { session: true, ..load() },
+        Load { session: true, depth: 16, ..load() },
+    ]
+}
+
+#[tokio::test]
+async fn right_answers_count_in_every_shape() {
+    for load in shapes() {
+        for reads in [0.0, 0.5, 1.0] {
+            let tally = measure(Lie::Nothing, load.clone(), reads).await;
+            assert!(tally.operations > 0, "{load:?} {reads}");
+            assert_eq!(tally.errors(), 0, "{load:?} {reads}");
+            let per_call = load.batch.unwrap_or(1) as u64;
+            assert!(tally.latencies.len() * per_call >= tally.operations, "{load:?} {reads}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn wrong_answers_never_count() {
+    for load in shapes() {
+        let tally = measure(Lie::Payload, load.clone(), 1.0).await;
+        assert_eq!(tally.operations, 0, "{load:?}");
+        assert!(tally.wrong > 0, "{load:?}");
+    }
+    let batch = Load { batch: Some(7), ..load() };
+    let tally = measure(Lie::Short, batch, 1.0).await;
+    assert_eq!((tally.operations, tally.wrong % 7), (0, 0));
+    assert!(tally.wrong > 0);
+    let session = Load { session: true, ..load() };
+    let tally = measure(Lie::Id, session, 0.0).await;
+    assert_eq!((tally.operations, tally.wrong, tally.pending), (0, 2, 2));
+}
+
+#[tokio::test]
+async fn failures_count_by_code_and_silence_ends() {
+    for load in shapes() {
+        let tally = measure(Lie::Refusal, load.clone(), 0.0).await;
+        assert_eq!(tally.operations, 0, "{load:?}");
+        assert_eq!(tally.errors(), tally.failed[tonic::Code::ResourceExhausted as usize], "{load:?}");
+        assert!(tally.errors() > 0, "{load:?}");
+    }
+    let tally = measure(Lie::Silence, load(), 0.0).await;
+    assert_eq!((tally.operations, tally.pending, tally.errors()), (0, 2, 2));
+    let tally = measure(Lie::HangUp, Load { session: true, ..load() }, 0.0).await;
+    assert!(tally.operations >= 2, "the session is opened again");
+    assert!(tally.failed[tonic::Code::Unavailable as usize] > 0);
+}
+
+#[tokio::test]
+async fn a_rate_is_kept_in_every_shape() {
+    for load in shapes() {
+        let load = Load { rate: Some(1400.0), duration: Duration::from_millis(500), ..load };
+        let tally = measure(Lie::Nothing, load.clone(), 0.5).await;
+        assert_eq!(tally.errors(), 0, "{load:?}");
+        // 700 are due; a busy machine may leave some of them unsent or late, never more.
+        assert!((350..=700).contains(&tally.operations), "{load:?}: {}", tally.operations);
+    }
+    let tally = measure(Lie::Silence, Load { rate: Some(100.0), ..load() }, 0.0).await;
+    assert_eq!((tally.pending, tally.unsent), (2, 13), "what was due and never sent is told");
+}
+
+#[tokio::test]
+async fn visibility_is_measured_to_the_last_record() {
+    let options = Visible {
+        rate: 500.0,
+        duration: Duration::from_millis(200),
+        readers: Vec::new(),
+        size: 100,
+        clients: 2,
+        poll: Duration::from_millis(1),
+        patience: Duration::from_millis(300),
+    };
+    for (lie, seen_at_all) in [(Lie::Late, true), (Lie::Payload, false)] {
+        let channel = start(lie).await;
+        let reading = vec![("same".to_owned(), channel.clone())];
+        let (written, seen) =
+            visible::measure(&options, vec![channel.clone(); 2], reading, Duration::from_secs(5))
+                .await
+                .unwrap();
+        let [reader] = &seen[..] else { panic!("one reader") };
+        assert!(written.operations > 20, "{}", written.operations);
+        assert_eq!(reader.unseen, 0);
+        assert_eq!((reader.latencies.len() > 20, reader.wrong == 0), (seen_at_all, seen_at_all), "{lie:?}");
+    }
+    // A node that never gets the records: another one.
+    let reading = vec![("other".to_owned(), start(Lie::Nothing).await)];
+    let writing = vec![start(Lie::Nothing).await];
+    let (written, seen) = visible::measure(&options, writing, reading, Duration::from_secs(5)).await.unwrap();
+    assert!(written.operations > 0);
+    assert!(seen.iter().all(|reader| reader.unseen >= written.operations));
+}

@@ -1,0 +1,229 @@
+//! `record put` and `record show`.
+
+mod input;
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+use brock::{
+    ground::{
+        id::{KeyHash, Origin},
+        limits,
+    },
+    proto,
+};
+use bytes::Bytes;
+use data_encoding::{BASE64, HEXLOWER};
+use serde::Serialize;
+use tonic::Code;
+
+use crate::{
+    cli::Format,
+    client::{self, Access, Answered},
+    failure::Failure,
+    output,
+};
+
+/// The most JSON that is read: a payload of the largest size in base64, and room for the rest.
+const INPUT_MAX_BYTES: u64 = 4 * limits::PAYLOAD_MAX_BYTES as u64;
+
+/// Reads a KEY. The message never quotes it: an access key id opens its record.
+pub(crate) fn key(text: &str) -> Result<KeyHash, Failure> {
+    text.parse().map_err(|error| Failure::Usage(format!("KEY: {error}")))
+}
+
+/// Reads KEY and the record's JSON from `file` (`-` = standard input).
+pub(crate) fn put_request(key_text: &str, file: &Path) -> Result<proto::PutRequest, Failure> {
+    let key_hash = key(key_text)?;
+    let from_stdin = file.as_os_str() == "-";
+    let text = match from_stdin {
+        true => read_bounded(io::stdin().lock()),
+        false => File::open(file).and_then(read_bounded),
+    };
+    let name = if from_stdin { "standard input".to_owned() } else { file.display().to_string() };
+    let text = text.map_err(|error| Failure::Usage(format!("could not read {name}: {error}")))?;
+    let record = input::parse(&text).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+    Ok(proto::PutRequest { key_hash: Bytes::copy_from_slice(&key_hash.0), record: Some(record) })
+}
+
+fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    source.take(INPUT_MAX_BYTES + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > INPUT_MAX_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("more than {INPUT_MAX_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
+/// Creates the record at the first node that answers.
+pub(crate) async fn put(access: &Access, request: proto::PutRequest, format: Format) -> Result<(), Failure> {
+    let key_hash = HEXLOWER.encode(&request.key_hash);
+    let answered = access
+        .first_answer(async |channel| {
+            Ok(client::key_values(channel).put(request.clone()).await?.into_inner())
+        })
+        .await;
+    let (origin, clock) = stamp(put_outcome(answered)?.stamp)?;
+    output::data(format, &Written { key_hash, origin, clock }, Written::text)
+}
+
+/// Adds what an attempt that broke off means for the answer that came after it.
+fn put_outcome(answered: Answered<proto::PutResponse>) -> Result<proto::PutResponse, Failure> {
+    let Some(nodes) = answered.perhaps_done() else { return answered.outcome };
+    match answered.outcome {
+        Ok(response) => {
+            output::message(&format!(
+                "note: {nodes} may have created the record too before the connection broke; \
+                 the same record twice is one record"
+            ));
+            Ok(response)
+        }
+        Err(failure @ Failure::Exists(_)) => Err(failure.with_remark(&format!(
+            "This may be your own record: {nodes} may have created it before the connection broke. \
+             Compare with `record show`."
+        ))),
+        Err(failure) => Err(failure.with_remark(&format!(
+            "{nodes} may have created the record all the same: the request was sent, the answer was not \
+             received. Look with `record show`, or put it again: if it exists, nothing changes."
+        ))),
+    }
+}
+
+/// Prints the record as the first node that answers has it.
+pub(crate) async fn show(access: &Access, key: KeyHash, local: bool, format: Format) -> Result<(), Failure> {
+    let request = proto::ShowRecordRequest { key_hash: Bytes::copy_from_slice(&key.0), local };
+    let answered = access
+        .first_answer(async |channel| {
+            match client::admin(channel.clone()).show_record(request.clone()).await {
+                Ok(response) => Ok(response.into_inner()),
+                // An application's certificate may read what an application sees.
+                Err(status) if status.code() == Code::PermissionDenied => {
+                    let request = proto::GetRequest { key_hash: request.key_hash.clone(), local };
+                    let proto::GetResponse { record, stamp } =
+                        client::key_values(channel).get(request).await?.into_inner();
+                    Ok(proto::ShowRecordResponse { record, stamp })
+                }
+                Err(status) => Err(status),
+            }
+        })
+        .await;
+    let response = answered.outcome.map_err(|failure| match failure {
+        Failure::Unreachable(_) => failure.with_remark("This is not the same as absent: nobody could say."),
+        other => other,
+    })?;
+    output::data(format, &Shown::new(key, response)?, Shown::text)
+}
+
+fn stamp(stamp: Option<proto::Stamp>) -> Result<(String, u64), Failure> {
+    let stamp = stamp.unwrap_or_default();
+    match Origin::try_from(stamp.origin.as_ref()) {
+        Ok(origin) => Ok((origin.to_string(), stamp.clock)),
+        Err(error) => Err(Failure::Error(format!("the node's answer makes no sense: {error}"))),
+    }
+}
+
+/// What `record put` prints.
+#[derive(Debug, Serialize)]
+struct Written {
+    key_hash: String,
+    origin: String,
+    clock: u64,
+}
+
+impl Written {
+    fn text(&self) -> String {
+        output::fields(&[
+            ("key_hash", self.key_hash.clone()),
+            ("origin", self.origin.clone()),
+            ("clock", self.clock.to_string()),
+        ])
+    }
+}
+
+/// What `record show` prints.
+#[derive(Debug, Serialize)]
+struct Shown {
+    key_hash: String,
+    state: &'static str,
+    created_at_unix: i64,
+    public: bool,
+    satellite_address: String,
+    macaroon_head: String,
+    public_project_id: String,
+    expires_at_unix: i64,
+    encrypted_secret_key: String,
+    encrypted_access_grant: String,
+    invalidation_reason: String,
+    invalidated_at_unix: i64,
+    origin: String,
+    clock: u64,
+}
+
+impl Shown {
+    fn new(key: KeyHash, response: proto::ShowRecordResponse) -> Result<Self, Failure> {
+        let Some(record) = response.record else {
+            return Err(Failure::Error("the node's answer makes no sense: it has no record".to_owned()));
+        };
+        let (origin, clock) = stamp(response.stamp)?;
+        let state = record.state().as_str_name();
+        // Destructured, so that a new field cannot be forgotten here.
+        let proto::Record {
+            created_at_unix,
+            public,
+            satellite_address,
+            macaroon_head,
+            expires_at_unix,
+            encrypted_secret_key,
+            encrypted_access_grant,
+            invalidation_reason,
+            invalidated_at_unix,
+            state: _,
+            public_project_id,
+        } = record;
+        Ok(Self {
+            key_hash: key.to_hex(),
+            state,
+            created_at_unix,
+            public,
+            satellite_address,
+            macaroon_head: HEXLOWER.encode(&macaroon_head),
+            public_project_id: HEXLOWER.encode(&public_project_id),
+            expires_at_unix,
+            encrypted_secret_key: BASE64.encode(&encrypted_secret_key),
+            encrypted_access_grant: BASE64.encode(&encrypted_access_grant),
+            invalidation_reason,
+            invalidated_at_unix,
+            origin,
+            clock,
+        })
+    }
+
+    fn text(&self) -> String {
+        let invalidated = match self.invalidated_at_unix {
+            0 => "no".to_owned(),
+            unix => output::moment(unix),
+        };
+        output::fields(&[
+            ("key_hash", self.key_hash.clone()),
+            ("state", self.state.to_owned()),
+            ("created_at", output::moment(self.created_at_unix)),
+            ("expires_at", output::moment(self.expires_at_unix)),
+            ("public", self.public.to_string()),
+            ("satellite_address", output::printable(&self.satellite_address)),
+            ("macaroon_head", self.macaroon_head.clone()),
+            ("public_project_id", self.public_project_id.clone()),
+            ("encrypted_secret_key", self.encrypted_secret_key.clone()),
+            ("encrypted_access_grant", self.encrypted_access_grant.clone()),
+            ("invalidated_at", invalidated),
+            ("invalidation_reason", output::printable(&self.invalidation_reason)),
+            ("origin", self.origin.clone()),
+            ("clock", self.clock.to_string()),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,82 @@
+use brock::ground::id::Incarnation;
+
+use super::*;
+use crate::client::Miss;
+
+fn stamp_of(node: &str) -> proto::Stamp {
+    let origin = Origin::new(&node.parse().unwrap(), Incarnation(0x9f3c_2a10));
+    proto::Stamp { origin: Bytes::copy_from_slice(origin.as_bytes()), clock: 42 }
+}
+
+fn response() -> proto::ShowRecordResponse {
+    let record = proto::Record {
+        created_at_unix: 1_777_636_800,
+        public: true,
+        satellite_address: "sat:7777".to_owned(),
+        macaroon_head: Bytes::from_static(&[0xde, 0xad]),
+        expires_at_unix: 0,
+        encrypted_secret_key: Bytes::from_static(b"key"),
+        encrypted_access_grant: Bytes::from_static(b"grant"),
+        invalidation_reason: "leaked".to_owned(),
+        invalidated_at_unix: 1_777_636_801,
+        state: proto::record::State::Invalidated.into(),
+        public_project_id: Bytes::from_static(&[1]),
+    };
+    proto::ShowRecordResponse { record: Some(record), stamp: Some(stamp_of("node-1")) }
+}
+
+#[test]
+fn a_shown_record_is_this_json() {
+    let shown = Shown::new(KeyHash([0xab; 32]), response()).unwrap();
+    let expected = r#"{
+  "key_hash": "abababababababababababababababababababababababababababababababab",
+  "state": "INVALIDATED",
+  "created_at_unix": 1777636800,
+  "public": true,
+  "satellite_address": "sat:7777",
+  "macaroon_head": "dead",
+  "public_project_id": "01",
+  "expires_at_unix": 0,
+  "encrypted_secret_key": "a2V5",
+  "encrypted_access_grant": "Z3JhbnQ=",
+  "invalidation_reason": "leaked",
+  "invalidated_at_unix": 1777636801,
+  "origin": "node-1/9f3c2a10",
+  "clock": 42
+}
+"#;
+    assert_eq!(output::json(&shown).unwrap(), expected);
+    let text = shown.text();
+    assert!(text.contains("expires_at              never\n"), "{text}");
+    assert!(text.contains("created_at              2026-05-01T12:00:00Z (1777636800)\n"), "{text}");
+}
+
+#[test]
+fn an_answer_without_sense_is_an_error_and_no_panic() {
+    let key = KeyHash([0; 32]);
+    assert!(Shown::new(key, proto::ShowRecordResponse::default()).is_err());
+    assert!(Shown::new(key, proto::ShowRecordResponse { stamp: None, ..response() }).is_err());
+}
+
+#[test]
+fn a_put_that_broke_off_is_remembered_when_the_next_node_knows_the_record() {
+    let broke = Miss { reason: "reset".to_owned(), denied: false, sent: true };
+    let answered = |outcome| Answered { outcome, misses: vec![("a:1".to_owned(), broke.clone())] };
+    let exists = put_outcome(answered(Err(Failure::Exists("exists".to_owned())))).unwrap_err();
+    assert!(matches!(&exists, Failure::Exists(text) if text.contains("a:1 may have created it")), "{exists}");
+    let nobody = put_outcome(answered(Err(Failure::Unreachable("no node answered".to_owned())))).unwrap_err();
+    assert!(
+        matches!(&nobody, Failure::Unreachable(text) if text.contains("a:1 may have created")),
+        "{nobody}"
+    );
+    assert!(put_outcome(answered(Ok(proto::PutResponse::default()))).is_ok());
+
+    let clean = Answered { outcome: Err(Failure::Exists("exists".to_owned())), misses: Vec::new() };
+    assert_eq!(put_outcome(clean), Err(Failure::Exists("exists".to_owned())));
+}
+
+#[test]
+fn a_malformed_key_is_usage_and_is_not_quoted() {
+    let failure = key("deadbeef").unwrap_err();
+    assert!(matches!(&failure, Failure::Usage(text) if !text.contains("deadbeef")), "{failure}");
+}

@@ -1,0 +1,155 @@
+//! Every bound in one place: sizes, counts, queues and time-outs that are not settings.
+//!
+//! A bound that operators must be able to change is a setting instead (`node/settings.rs`).
+
+use std::time::Duration;
+
+// ---- records -----------------------------------------------------------------------------
+
+/// The default for `node.payload-limit`.
+pub const PAYLOAD_DEFAULT_BYTES: usize = 64 * 1024;
+/// The most that `node.payload-limit` may be set to: a batch message must hold several.
+pub const PAYLOAD_MAX_BYTES: usize = 1024 * 1024;
+/// The longest invalidation reason.
+pub const REASON_MAX_BYTES: usize = 1024;
+/// The largest encoded operation (without payload) that is kept.
+pub const OPERATION_MAX_BYTES: usize = 4 * 1024;
+
+// ---- messages ----------------------------------------------------------------------------
+
+/// The largest gRPC message that a node accepts.
+pub const MESSAGE_MAX_BYTES: usize = 8 * 1024 * 1024;
+/// The most items in a BatchPut or BatchGet.
+pub const BATCH_ITEMS_MAX: usize = 1000;
+/// The most bytes of records in a BatchGet answer: below the 4 MiB that gRPC clients take by
+/// default. Later items answer RESOURCE_EXHAUSTED.
+pub const BATCH_GET_ANSWER_BYTES: usize = 4 * 1024 * 1024 - 128 * 1024;
+/// The most requests of one Session that are under way at once.
+pub const SESSION_DEPTH: usize = 256;
+
+// ---- connections -------------------------------------------------------------------------
+
+/// The most accepted connections at once; further ones wait in the listen queue.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// The most TLS handshakes under way at once.
+pub const HANDSHAKES_MAX: usize = 256;
+/// How long an accepted connection may take for its TLS handshake.
+pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long resolving, connecting and handshaking with a peer may take.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Identified connections that may wait for the server to take them up.
+pub const ACCEPTED_QUEUE: usize = 64;
+/// How long the accept loop rests after the system refused it a socket (no descriptors, no memory).
+pub const ACCEPT_REST: Duration = Duration::from_millis(100);
+/// How often at most a lack of descriptors or memory for connections is logged as a warning.
+pub const ACCEPT_WARN_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a refused connection is kept so that the alert reaches the other end.
+pub const REFUSAL_LINGER: Duration = Duration::from_secs(1);
+/// The most bytes that are read and thrown away meanwhile.
+pub const REFUSAL_LINGER_BYTES: u64 = 64 * 1024;
+/// The most addresses of one host name that a dial tries.
+pub const DIAL_ADDRESSES_MAX: usize = 8;
+/// The largest file that is read as a certificate or a key.
+pub const CERTIFICATE_FILE_MAX_BYTES: u64 = 1024 * 1024;
+/// The longest name of a client or admin in a certificate.
+pub const CERTIFICATE_NAME_MAX_BYTES: usize = 64;
+/// The most streams (calls under way) on one connection.
+pub const STREAMS_PER_CONNECTION: u32 = 1024;
+/// HTTP/2 ping interval and how long an answer may take.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+/// How long the other end may take to answer an HTTP/2 ping.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// HTTP/2 flow-control windows: enough for a batch in flight, small enough to bound memory.
+pub const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+/// The window of a whole connection.
+pub const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// Bytes of answers that may wait for the connection's next turn, to be written together.
+pub const COALESCE_BYTES: usize = 64 * 1024;
+
+// ---- the store ---------------------------------------------------------------------------
+
+/// Commands that may wait for the writer.
+pub const WRITE_QUEUE_COMMANDS: usize = 4096;
+/// Bytes of payload that may wait for the writer.
+pub const WRITE_QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// How long a write may wait for room in the queue before it is refused.
+pub const WRITE_ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most operations in one group commit.
+pub const GROUP_COMMIT_OPERATIONS: usize = 2048;
+/// The most bytes of payload in one group commit (one command more may be added on top).
+pub const GROUP_COMMIT_BYTES: usize = 8 * 1024 * 1024;
+/// Writes are refused below this much free space, so that RocksDB can always finish what it began.
+pub const DISK_RESERVE_BYTES: u64 = 48 * 1024 * 1024;
+/// How often free space is looked at while writes flow, and while they are refused.
+pub const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long writes may fail for want of space although there is room before the store stops:
+/// several times RocksDB's 5 s between attempts to recover.
+pub const NO_SPACE_PATIENCE: Duration = Duration::from_secs(20);
+/// Records that the sweeper removes in one commit.
+pub const SWEEP_BATCH: usize = 500;
+/// How often the sweeper looks for expired records.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the superblock is brought up to date.
+pub const SUPERBLOCK_INTERVAL: Duration = Duration::from_secs(10);
+/// Entries that may be set aside in quarantine.
+pub const QUARANTINE_MAX: u64 = 10_000;
+/// How long after one the next new incarnation may be minted because a peer knew more.
+pub const ROLLBACK_MINT_INTERVAL: Duration = Duration::from_secs(10);
+/// RocksDB: bytes in memory before they are flushed, over all column families.
+pub const MEMTABLES_BYTES: usize = 64 * 1024 * 1024;
+/// RocksDB: bytes of write-ahead log that a start may have to replay.
+pub const WAL_MAX_BYTES: u64 = 128 * 1024 * 1024;
+/// RocksDB: files held open.
+pub const DATABASE_FILES_OPEN: i32 = 512;
+/// The most alarms that a status shows.
+pub const ALARMS_MAX: usize = 32;
+
+// ---- replication -------------------------------------------------------------------------
+
+/// The most bytes of entries in one batch, unless a single entry is larger.
+pub const BATCH_MAX_BYTES: usize = 1024 * 1024;
+/// The most entries in one batch, whatever a puller asks for.
+pub const BATCH_ENTRIES_MAX: usize = 10_000;
+/// Batches that a donor sends ahead of the puller's acknowledgement.
+pub const BATCHES_IN_FLIGHT: usize = 4;
+/// Origins in one vector; a longer one is refused.
+pub const VECTOR_MAX_ORIGINS: usize = 50_000;
+/// How long a donor waits for another donor to supply a foreign origin before it relays it.
+pub const RELAY_PATIENCE: Duration = Duration::from_millis(150);
+/// How long operations gather after a batch before the next one is sent.
+pub const FOLLOW_GATHER: Duration = Duration::from_millis(5);
+/// This many do not wait.
+pub const FOLLOW_GATHER_ENTRIES: u64 = 100;
+/// How often a donor with nothing to send says so.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a puller hears nothing before it gives the stream up.
+pub const STREAM_SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a puller tells a donor what it has applied from elsewhere.
+pub const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
+/// The first delay after a failed round; it doubles, with jitter, up to the replication interval.
+pub const ROUND_RETRY_MIN: Duration = Duration::from_millis(100);
+/// Streams that one donor feeds at once.
+pub const FEEDS_MAX: usize = 128;
+/// Addresses in `node.join`.
+pub const PEERS_MAX: usize = 64;
+/// Time for all peers together to answer a Peek, dialling included.
+pub const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
+/// Local misses that ask the peers at once; further ones answer UNAVAILABLE.
+pub const PEEKS_MAX: usize = 256;
+/// Local misses of one BatchGet that ask the peers at once.
+pub const BATCH_PEEKS: usize = 32;
+/// How long "every peer says it is absent" is believed.
+pub const NEGATIVE_CACHE_TTL: Duration = Duration::from_secs(1);
+/// Key hashes in the negative cache.
+pub const NEGATIVE_CACHE_ENTRIES: u64 = 100_000;
+/// The longest error text kept in a status.
+pub const ERROR_TEXT_MAX_BYTES: usize = 512;
+/// How far the wall clocks of this node and a peer may be apart before expired records are left alone.
+pub const CLOCK_SKEW_MAX_SECONDS: u64 = 300;
+/// How long a starting node waits for its peers before it says that it is ready.
+pub const FIRST_CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often it looks.
+pub const FIRST_CATCH_UP_POLL: Duration = Duration::from_millis(50);
+/// How long the HTTP side may take to end.
+pub const HTTP_STOP_TIMEOUT: Duration = Duration::from_secs(2);

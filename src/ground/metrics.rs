@@ -1,0 +1,107 @@
+//! Every metric: its name, what it means and its unit. Recorded by whoever owns the fact; never
+//! with a key or a hash as a label.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// What a metric is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Kind {
+    /// Only rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// A distribution over these bucket bounds.
+    Histogram(&'static [f64]),
+}
+
+/// One metric's definition.
+#[derive(Debug, Clone, Copy)]
+pub struct Metric {
+    /// The exported name.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Its unit.
+    pub unit: Unit,
+    /// What it means, with its labels.
+    pub help: &'static str,
+}
+
+const SECONDS: &[f64] =
+    &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
+
+macro_rules! metrics {
+    ($($constant:ident = $name:literal, $kind:expr, $unit:ident, $help:literal;)*) => {
+        $(#[doc = $help] pub const $constant: &str = $name;)*
+
+        /// All metrics, in the order of this file.
+        pub const ALL: &[Metric] = &[
+            $(Metric { name: $name, kind: $kind, unit: Unit::$unit, help: $help },)*
+        ];
+    };
+}
+
+metrics! {
+    BUILD_INFO = "brock_build_info", Kind::Gauge, Count,
+        "Always 1; the version is in the label `version`.";
+    RPC_DURATION = "brock_rpc_duration_seconds", Kind::Histogram(SECONDS), Seconds,
+        "How long calls took until their answer began, by `method` and `code`.";
+    RPC_DENIED = "brock_rpc_denied_total", Kind::Counter, Count,
+        "Calls refused because the certificate's role may not make them, by `method` and `role`.";
+    CONNECTIONS = "brock_connections", Kind::Gauge, Count,
+        "Accepted connections that are open.";
+    HANDSHAKE_FAILURES = "brock_handshake_failures_total", Kind::Counter, Count,
+        "Accepted connections that never became usable, by `reason`.";
+    RECORDS = "brock_records", Kind::Gauge, Count,
+        "Records stored here, as the storage engine estimates it.";
+    STORAGE_BYTES = "brock_storage_bytes", Kind::Gauge, Bytes,
+        "Bytes the storage engine uses, by `kind`: sst, memtable, block_cache.";
+    CLOCK = "brock_clock", Kind::Gauge, Count,
+        "The highest clock applied, by `origin`.";
+    COMMIT_OPERATIONS = "brock_commit_operations", Kind::Histogram(COUNTS), Count,
+        "Operations written by one group commit.";
+    COMMIT_DURATION = "brock_commit_duration_seconds", Kind::Histogram(SECONDS), Seconds,
+        "How long a group commit's write and fsync took.";
+    WRITE_QUEUE = "brock_write_queue_commands", Kind::Gauge, Count,
+        "Commands waiting for the writer.";
+    WRITE_RETRIES = "brock_write_retries_total", Kind::Counter, Count,
+        "Writes tried again after a conflict or a passing fault of the storage engine.";
+    WRITES_REFUSED = "brock_writes_refused", Kind::Gauge, Count,
+        "1 while writes are refused (disk full, or the store has stopped), otherwise 0.";
+    CREATES = "brock_creates_total", Kind::Counter, Count,
+        "Records created by clients of this node, by `expiring`: true or false.";
+    DUPLICATE_KEYS = "brock_duplicate_keys_total", Kind::Counter, Count,
+        "Puts refused because the key hash exists, by `values_equal`: true or false.";
+    CONFLICTS = "brock_conflicts_total", Kind::Counter, Count,
+        "Creates with unequal payloads for one key hash that were merged: one payload won.";
+    QUARANTINED = "brock_quarantined_total", Kind::Counter, Count,
+        "Replicated entries that could not be applied and were set aside.";
+    EXPIRED = "brock_expired_total", Kind::Counter, Count,
+        "Expired records that were removed from storage.";
+    INCARNATIONS = "brock_incarnations_minted_total", Kind::Counter, Count,
+        "New incarnations of this node, by `reason`: birth, unclean_stop, heads_lost, rolled_back, failed_write.";
+    PEER_UP = "brock_peer_up", Kind::Gauge, Count,
+        "1 while this node is pulling from the peer at `address`, otherwise 0.";
+    PEER_LAG = "brock_peer_lag_entries", Kind::Gauge, Count,
+        "Operations that the peer at `address` was last known to have and this node lacks.";
+    ROUNDS = "brock_replication_rounds_total", Kind::Counter, Count,
+        "Replication rounds, by peer `address` and `outcome`: ok or error.";
+    ENTRIES = "brock_replication_entries_total", Kind::Counter, Count,
+        "Log entries received from the peer at `address`, duplicates included.";
+    ENTRIES_SENT = "brock_replication_sent_entries_total", Kind::Counter, Count,
+        "Log entries sent to pullers.";
+    PEEKS = "brock_peeks_total", Kind::Counter, Count,
+        "Reads that missed locally, by `outcome`: found, absent, cached_absent, unknown, refused.";
+}
+
+/// Describes every metric to the installed recorder.
+pub fn describe_all() {
+    for metric in ALL {
+        match metric.kind {
+            Kind::Counter => describe_counter!(metric.name, metric.unit, metric.help),
+            Kind::Gauge => describe_gauge!(metric.name, metric.unit, metric.help),
+            Kind::Histogram(_) => describe_histogram!(metric.name, metric.unit, metric.help),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! What everything else stands on. Imports nothing of this crate but itself.
+
+pub mod clock;
+pub mod duration;
+pub mod id;
+pub mod limits;
+pub mod metrics;
+pub mod retry;
+pub mod task;

@@ -1,0 +1,263 @@
+//! The node's configuration: typed and checked, so that nobody below reads a text twice.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use clap::ArgMatches;
+
+use super::{
+    listen::ListenAddress,
+    problem::{ConfigError, Problem},
+    settings,
+    sources::{self, ConfigFile, ShownSetting},
+    values::{self, Kind, ValueError},
+};
+use crate::ground::{duration, id::NodeId, limits};
+
+/// No duration is longer: ten years, so that a deadline can always be computed.
+const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
+const NANOSECOND: Duration = Duration::from_nanos(1);
+const CACHE_MIN_BYTES: u64 = 1 << 20;
+const CACHE_MAX_BYTES: u64 = 1 << 40;
+
+/// Everything a node is told. Each layer gets what it needs of it, never the whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// `node.id`
+    pub node_id: NodeId,
+    /// `node.path`; `None` = in RAM
+    pub path: Option<PathBuf>,
+    /// `node.first-start`
+    pub first_start: bool,
+    /// `node.address`
+    pub address: ListenAddress,
+    /// `node.join`: `HOST:PORT` each, checked, without duplicates
+    pub join: Vec<String>,
+    /// `node.certs-dir`
+    pub certs_dir: PathBuf,
+    /// `node.replication-interval`
+    pub replication_interval: Duration,
+    /// `node.replication-limit`
+    pub replication_limit: usize,
+    /// `node.conflict-backoff.*`
+    pub conflict_backoff: ConflictBackoff,
+    /// `node.payload-limit`
+    pub payload_limit_bytes: usize,
+    /// `node.cache-size`
+    pub cache_size_bytes: usize,
+    /// `node.require-uri-roles`
+    pub require_uri_roles: bool,
+    /// `node.expiry-margin`
+    pub expiry_margin: Duration,
+    /// `node.shutdown-timeout`
+    pub shutdown_timeout: Duration,
+    /// `http.address`; `None` = off
+    pub http_address: Option<ListenAddress>,
+    /// `log.level` and `log.format`
+    pub log: LogConfig,
+}
+
+/// How a storage write is retried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConflictBackoff {
+    /// Before the first retry; zero = start at `min`.
+    pub delay: Duration,
+    /// In all.
+    pub max: Duration,
+    /// Between two tries.
+    pub min: Duration,
+}
+
+/// What is logged, and how it looks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// A filter in the syntax of tracing's `EnvFilter`, checked.
+    pub level: String,
+    /// How lines look.
+    pub format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// The configuration, and where each value came from; or everything that is wrong with it.
+pub fn resolve(
+    matches: &ArgMatches,
+    env: &[(OsString, OsString)],
+    file: Option<&ConfigFile>,
+) -> Result<(Config, Vec<ShownSetting>), ConfigError> {
+    let (shown, mut problems) = sources::gather(matches, env, file);
+    match validate(&shown) {
+        Ok(config) if problems.is_empty() => Ok((config, shown)),
+        Ok(_) => Err(ConfigError::Invalid(problems)),
+        Err(more) => {
+            problems.extend(more);
+            Err(ConfigError::Invalid(problems))
+        }
+    }
+}
+
+/// Turns the texts of all settings into a configuration.
+pub fn validate(shown: &[ShownSetting]) -> Result<Config, Vec<Problem>> {
+    let mut reader = Reader { shown, problems: Vec::new(), read: Vec::new() };
+    let config = reader.config();
+    match config {
+        Some(config) if reader.problems.is_empty() => Ok(config),
+        _ => Err(reader.problems),
+    }
+}
+
+/// Reads settings one by one and remembers every problem instead of stopping at the first.
+struct Reader<'a> {
+    shown: &'a [ShownSetting],
+    problems: Vec<Problem>,
+    read: Vec<&'static str>,
+}
+
+impl Reader<'_> {
+    /// `None` only together with a problem. All settings are read before the first `?`.
+    fn config(&mut self) -> Option<Config> {
+        let node_id =
+            self.required("node.id", "Choose a name that is unique in the cluster, such as node-1.");
+        let certs_dir = self.required(
+            "node.certs-dir",
+            "`brock cert ca` and `brock cert node` make the certificates; `brock dev` starts a cluster that needs no setup.",
+        );
+        let node_id = node_id.and_then(|text| self.value("node.id", &text, |text| Ok(text.parse()?)));
+        let path =
+            self.parsed("node.path", |text| Ok(Some(PathBuf::from(text)).filter(|_| !text.is_empty())));
+        let first_start = self.parsed("node.first-start", values::boolean);
+        let address = self.parsed("node.address", |text| Ok(text.parse()?));
+        let join = self.parsed("node.join", values::peers);
+        let replication_interval = self.duration("node.replication-interval", INTERVAL_MIN);
+        let replication_limit = self.number("node.replication-limit", 1, limits::BATCH_ENTRIES_MAX as u64);
+        let conflict_backoff = self.conflict_backoff();
+        let payload_limit_bytes = self.number("node.payload-limit", 1, limits::PAYLOAD_MAX_BYTES as u64);
+        let cache_size_bytes = self.number("node.cache-size", CACHE_MIN_BYTES, CACHE_MAX_BYTES);
+        let require_uri_roles = self.parsed("node.require-uri-roles", values::boolean);
+        let expiry_margin = self.duration("node.expiry-margin", Duration::ZERO);
+        let shutdown_timeout = self.duration("node.shutdown-timeout", NANOSECOND);
+        let http_address = self.parsed("http.address", values::listen_or_off);
+        let level = self.parsed("log.level", values::log_level);
+        let format = self.log_format();
+        Some(Config {
+            node_id: node_id?,
+            path: path?,
+            first_start: first_start?,
+            address: address?,
+            join: join?,
+            certs_dir: PathBuf::from(certs_dir?),
+            replication_interval: replication_interval?,
+            replication_limit: replication_limit?,
+            conflict_backoff: conflict_backoff?,
+            payload_limit_bytes: payload_limit_bytes?,
+            cache_size_bytes: cache_size_bytes?,
+            require_uri_roles: require_uri_roles?,
+            expiry_margin: expiry_margin?,
+            shutdown_timeout: shutdown_timeout?,
+            http_address: http_address?,
+            log: LogConfig { level: level?, format: format? },
+        })
+    }
+
+    fn text(&mut self, key: &'static str) -> String {
+        self.read.push(key);
+        let shown = self.shown.iter().find(|shown| shown.key == key);
+        shown.map(|shown| shown.value.clone()).unwrap_or_default()
+    }
+
+    fn required(&mut self, key: &'static str, hint: &'static str) -> Option<String> {
+        let text = self.text(key);
+        if text.is_empty() {
+            let env = settings::find(key).map(settings::Setting::env).unwrap_or_default();
+            self.problems.push(Problem::Missing { key, env, hint });
+            return None;
+        }
+        Some(text)
+    }
+
+    fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, ValueError>,
+    ) -> Option<T> {
+        let text = self.text(key);
+        self.value(key, &text, parse)
+    }
+
+    fn value<T>(
+        &mut self,
+        key: &'static str,
+        text: &str,
+        parse: impl FnOnce(&str) -> Result<T, ValueError>,
+    ) -> Option<T> {
+        parse(text).map_err(|error| self.refuse(key, error)).ok()
+    }
+
+    fn refuse(&mut self, key: &'static str, error: ValueError) {
+        if let Some(shown) = self.shown.iter().find(|shown| shown.key == key) {
+            let (value, place) = (shown.value.clone(), shown.source.clone());
+            self.problems.push(Problem::Value { key, value, place, error });
+        }
+    }
+
+    fn duration(&mut self, key: &'static str, low: Duration) -> Option<Duration> {
+        self.parsed(key, |text| {
+            let value = values::duration(text)?;
+            let bounds = || ValueError::Bounds(duration::format(low), duration::format(DURATION_MAX));
+            if (low..=DURATION_MAX).contains(&value) { Ok(value) } else { Err(bounds()) }
+        })
+    }
+
+    /// A count, or a size in bytes.
+    fn number(&mut self, key: &'static str, low: u64, high: u64) -> Option<usize> {
+        let is_size = settings::find(key).is_some_and(|setting| setting.kind == Kind::Size);
+        self.parsed(key, |text| {
+            let value = if is_size { values::size_bytes(text)? } else { values::count(text)? };
+            let bounds = || ValueError::Bounds(low.to_string(), high.to_string());
+            if !(low..=high).contains(&value) {
+                return Err(bounds());
+            }
+            usize::try_from(value).map_err(|_| bounds())
+        })
+    }
+
+    fn conflict_backoff(&mut self) -> Option<ConflictBackoff> {
+        let max = self.duration("node.conflict-backoff.max", NANOSECOND);
+        let below_max = |reader: &mut Self, key, low| {
+            let value = reader.duration(key, low)?;
+            if let Some(max) = max.filter(|max| value > *max) {
+                reader.refuse(key, ValueError::Above("node.conflict-backoff.max", duration::format(max)));
+                return None;
+            }
+            Some(value)
+        };
+        let min = below_max(self, "node.conflict-backoff.min", NANOSECOND);
+        let delay = below_max(self, "node.conflict-backoff.delay", Duration::ZERO);
+        Some(ConflictBackoff { delay: delay?, max: max?, min: min? })
+    }
+
+    fn log_format(&mut self) -> Option<LogFormat> {
+        let key = "log.format";
+        let Some(Kind::Choice(options)) = settings::find(key).map(|setting| setting.kind) else {
+            return None;
+        };
+        self.parsed(key, |text| match values::choice(text, options)? {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Ok(LogFormat::Auto),
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

@@ -1,0 +1,232 @@
+//! The HTTP side: metrics for Prometheus, liveness and readiness for whoever supervises the node.
+//!
+//! Plain HTTP without authentication, therefore on loopback by default. It shows numbers and
+//! states, never records.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{readiness::Readiness, telemetry::Telemetry};
+use crate::ground::task::Tasks;
+
+/// The type of Prometheus' text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4";
+/// How long a request's head may take to arrive; also how long an idle connection is kept.
+const HEADER_TIMEOUT: Duration =
+    if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
+/// How long a connection may last, whatever it does: nothing here takes longer.
+const CONNECTION_MAX_AGE: Duration = Duration::from_secs(300);
+/// Connections at once; further ones wait in the listen queue.
+const CONNECTIONS_MAX: usize = 64;
+/// How long to wait when the system cannot accept, for want of descriptors for example.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+const INDEX: &str = "Brock node\n\n\
+    /metrics  metrics in Prometheus' text format\n\
+    /livez    200 while the process runs\n\
+    /readyz   200 when the node may be sent traffic, otherwise 503 and why\n";
+
+/// What the pages show.
+#[derive(Debug, Clone)]
+pub struct Pages {
+    /// Behind `/readyz`.
+    pub readiness: Arc<Readiness>,
+    /// Behind `/metrics`; without it that page answers 404.
+    pub telemetry: Option<Arc<Telemetry>>,
+}
+
+/// The pages and their paths.
+pub fn router(pages: Pages) -> Router {
+    Router::new()
+        .route("/", get(INDEX))
+        .route("/livez", get("ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(pages)
+}
+
+async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
+    match pages.readiness.reasons().as_slice() {
+        [] => (StatusCode::OK, "ok\n".to_owned()),
+        reasons => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", reasons.join("; "))),
+    }
+}
+
+async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
+    match pages.telemetry {
+        Some(telemetry) => ([(header::CONTENT_TYPE, METRICS_TYPE)], telemetry.render()).into_response(),
+        None => (StatusCode::NOT_FOUND, "this process has no metrics\n").into_response(),
+    }
+}
+
+/// Starts answering on `listener`, until `tasks` stops.
+///
+/// `/readyz` should answer "shutting down" while the node drains: stop `tasks` after the drain.
+pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
+    let (connections, stopping, router) = (tasks.clone(), tasks.stopping().clone(), router(pages));
+    tasks.spawn("http", |status| async move {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        status.set_state("serving");
+        loop {
+            let accepted = stopping.run_until_cancelled(accept(&listener, &slots)).await;
+            match accepted {
+                None => break,
+                Some(Ok((stream, slot))) => {
+                    status.set_error("");
+                    let (router, stopping) = (router.clone(), stopping.clone());
+                    connections.spawn_short(async move {
+                        serve(stream, router, stopping).await;
+                        drop(slot);
+                    });
+                }
+                Some(Err(error)) => {
+                    status.set_error(&error.to_string());
+                    tracing::warn!(%error, "cannot accept on http.address; trying again");
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+                }
+            }
+        }
+    });
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, slot))
+}
+
+async fn serve(stream: TcpStream, router: Router, stopping: CancellationToken) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let expired = tokio::time::sleep(CONNECTION_MAX_AGE);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = expired => return,
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "an http connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    struct Site {
+        tasks: Tasks,
+        readiness: Arc<Readiness>,
+        address: std::net::SocketAddr,
+    }
+
+    async fn site(telemetry: Option<Arc<Telemetry>>) -> Site {
+        let (tasks, readiness) = (Tasks::default(), Arc::new(Readiness::default()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        spawn(&tasks, listener, Pages { readiness: Arc::clone(&readiness), telemetry });
+        Site { tasks, readiness, address }
+    }
+
+    impl Site {
+        async fn get(&self, path: &str) -> String {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_is_alive_at_once_and_ready_when_it_says_so() {
+        let site = site(None).await;
+        assert!(site.get("/livez").await.starts_with("HTTP/1.1 200 "));
+        let answer = site.get("/readyz").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 503 ") && answer.contains("the store is not open yet"),
+            "{answer}"
+        );
+        site.readiness.set_store_open();
+        site.readiness.set_caught_up();
+        assert!(site.get("/readyz").await.starts_with("HTTP/1.1 200 "));
+        site.readiness.set_draining();
+        let answer = site.get("/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("shutting down"), "{answer}");
+        assert!(site.get("/livez").await.starts_with("HTTP/1.1 200 "));
+        assert!(site.get("/").await.contains("/metrics"));
+        assert!(site.get("/metrics").await.starts_with("HTTP/1.1 404 "));
+        assert!(site.get("/etc/passwd").await.starts_with("HTTP/1.1 404 "));
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_with_buckets_help_and_the_version() {
+        let telemetry = Arc::new(Telemetry::install_metrics().unwrap());
+        ::metrics::histogram!(crate::ground::metrics::COMMIT_DURATION).record(0.003);
+        let site = site(Some(Arc::clone(&telemetry))).await;
+        telemetry.spawn_upkeep(&site.tasks);
+        let answer = site.get("/metrics").await;
+        for part in [
+            "HTTP/1.1 200 ",
+            "content-type: text/plain; version=0.0.4",
+            "brock_build_info{version=\"",
+            "# TYPE brock_commit_duration_seconds histogram",
+            "# HELP brock_commit_duration_seconds How long",
+            "brock_commit_duration_seconds_bucket{le=\"0.005\"} 1",
+        ] {
+            assert!(answer.contains(part), "{part} is not in\n{answer}");
+        }
+        assert!(site.tasks.stop(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_does_not_hold_up_the_shutdown() {
+        let site = site(None).await;
+        let mut idle = TcpStream::connect(site.address).await.unwrap();
+        idle.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n").await.unwrap();
+        let mut head = [0; 12];
+        idle.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        assert!(site.tasks.stop(Duration::from_secs(5)).await);
+        assert!(TcpStream::connect(site.address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_never_asks_is_closed() {
+        let site = site(None).await;
+        let mut silent = TcpStream::connect(site.address).await.unwrap();
+        silent.write_all(b"GET /li").await.unwrap();
+        let mut answer = Vec::new();
+        silent.read_to_end(&mut answer).await.unwrap();
+        assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    }
+}

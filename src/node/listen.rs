@@ -1,0 +1,114 @@
+//! An address to listen on.
+
+use std::{fmt, io, net::Ipv4Addr, net::Ipv6Addr, str::FromStr};
+
+use tokio::net::TcpListener;
+
+/// `HOST:PORT`, or `:PORT` for all interfaces. Port 0 lets the system choose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenAddress {
+    host: String,
+    port: u16,
+}
+
+/// Why a text is not an address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ListenAddressError {
+    /// There is no `:PORT`.
+    #[error("it has no port; write HOST:PORT, or :PORT for all interfaces, such as :20004")]
+    NoPort,
+    /// What follows the last colon is not a port.
+    #[error("'{0}' is not a port; write a number from 0 to 65535, such as :20004")]
+    Port(String),
+    /// The host is neither a name nor an address.
+    #[error("'{0}' is not a host; write a name, an IPv4 address, or an IPv6 address in brackets")]
+    Host(String),
+}
+
+impl ListenAddress {
+    /// Binds it. Without a host that is IPv6 and IPv4 together, or IPv4 alone where there is no IPv6.
+    pub async fn bind(&self) -> io::Result<TcpListener> {
+        if !self.host.is_empty() {
+            return TcpListener::bind((self.host.trim_matches(['[', ']']), self.port)).await;
+        }
+        match TcpListener::bind((Ipv6Addr::UNSPECIFIED, self.port)).await {
+            // In use is in use: IPv4 alone would only hide it.
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
+                TcpListener::bind((Ipv4Addr::UNSPECIFIED, self.port)).await
+            }
+            bound => bound,
+        }
+    }
+
+    /// The port; 0 = the system chooses.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = ListenAddressError;
+
+    fn from_str(text: &str) -> Result<Self, ListenAddressError> {
+        let (host, port) = text.rsplit_once(':').ok_or(ListenAddressError::NoPort)?;
+        if !host.is_empty() && !is_host(host) {
+            return Err(ListenAddressError::Host(host.to_owned()));
+        }
+        let port = parse_port(port).ok_or_else(|| ListenAddressError::Port(port.to_owned()))?;
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// A port in plain digits: no sign, no spaces.
+pub(crate) fn parse_port(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// Whether a text is a DNS name, an IPv4 address, or an IPv6 address in brackets.
+pub(crate) fn is_host(text: &str) -> bool {
+    if let Some(inner) = text.strip_prefix('[') {
+        return inner.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
+    }
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    };
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let labels_are_valid = name.len() <= 253 && name.split('.').all(is_label);
+    // All digits and dots is meant to be an IPv4 address, and 10.0.0.256 is none.
+    let is_numeric = name.chars().all(|c| c.is_ascii_digit() || c == '.');
+    labels_are_valid && (!is_numeric || text.parse::<Ipv4Addr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_with_and_without_a_host_are_read() {
+        for text in [":20004", "0.0.0.0:1", "[::1]:20004", "localhost:0", "node-1.example.com.:20004"] {
+            assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
+        }
+        for text in
+            ["", "20004", "host", "host:", "host:x", ":65536", ":+1", "::1:20004", "a b:1", "10.0.0.256:1"]
+        {
+            assert!(text.parse::<ListenAddress>().is_err(), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_address_without_a_host_listens_for_ipv4_too() {
+        let listener = ":0".parse::<ListenAddress>().unwrap().bind().await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
+        let taken = format!(":{port}").parse::<ListenAddress>().unwrap();
+        assert_eq!(taken.bind().await.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+}

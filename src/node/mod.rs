@@ -1,0 +1,18 @@
+//! The node as a process: its settings, its telemetry, its HTTP side, its boot and shutdown.
+//!
+//! Settings flow one way: the table in [`settings`] names them, [`sources`] gathers their texts
+//! from flags, environment and file, and [`config`] turns the texts into typed, checked values.
+
+pub mod config;
+pub mod http;
+pub mod lifecycle;
+pub mod listen;
+pub mod problem;
+pub mod readiness;
+pub mod settings;
+pub mod sources;
+pub mod telemetry;
+mod upkeep;
+pub mod values;
+
+pub use lifecycle::{Node, StartError};

@@ -1,0 +1,365 @@
+//! The table of all settings. Flags, environment variables, keys of the TOML file, `config show`
+//! and the reference in the README all come from it: a setting is added here and read in
+//! `config.rs`, nowhere else.
+
+use std::fmt::Write as _;
+
+use clap::{Arg, ArgAction, ValueHint};
+
+use super::values::Kind;
+
+/// The flag that names the configuration file. Not a setting: a file cannot name itself.
+pub const CONFIG_FLAG: &str = "config";
+/// The environment variable that names the configuration file.
+pub const CONFIG_ENV: &str = "BROCK_CONFIG";
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its dotted name: the flag without `--`, and the path in the TOML file.
+    pub key: &'static str,
+    /// Its value when nothing else is said, written as a user would.
+    pub default: &'static str,
+    /// What stands for its value in the help.
+    pub placeholder: &'static str,
+    /// What kind of value it takes.
+    pub kind: Kind,
+    /// What it does, with its unit and bounds.
+    pub help: &'static str,
+}
+
+const fn setting(
+    key: &'static str,
+    default: &'static str,
+    placeholder: &'static str,
+    kind: Kind,
+    help: &'static str,
+) -> Setting {
+    Setting { key, default, placeholder, kind, help }
+}
+
+/// All settings, in the order in which they are shown.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "node.id",
+        "",
+        "ID",
+        Kind::NodeId,
+        "Unique name of this node in the cluster: 1 to 28 letters, digits, '.', '_' or '-'. Required",
+    ),
+    setting(
+        "node.path",
+        "",
+        "DIR",
+        Kind::Path,
+        "Directory for the data. When empty, data is kept in RAM only and is gone after a restart",
+    ),
+    setting(
+        "node.first-start",
+        "false",
+        "BOOL",
+        Kind::Bool,
+        "Allow starting with empty storage. Set it for a node's very first start only: otherwise \
+         empty storage means that a disk was lost or not mounted",
+    ),
+    setting(
+        "node.address",
+        ":20004",
+        "HOST:PORT",
+        Kind::Listen,
+        "Address for clients, peers and operators. Without a host, all interfaces",
+    ),
+    setting(
+        "node.join",
+        "",
+        "HOST:PORT,...",
+        Kind::Peers,
+        "Addresses of the other nodes, separated by commas; may be repeated. At most 64",
+    ),
+    setting(
+        "node.certs-dir",
+        "",
+        "DIR",
+        Kind::Path,
+        "Directory with ca.crt, node.crt and node.key for mutual TLS. Required",
+    ),
+    setting(
+        "node.replication-interval",
+        "30s",
+        "DURATION",
+        Kind::Duration,
+        "How often a replication round starts anew; between rounds, operations arrive as they \
+         commit. At least 100ms",
+    ),
+    setting(
+        "node.replication-limit",
+        "1000",
+        "COUNT",
+        Kind::Count,
+        "Most entries in one replication batch, 1 to 10000",
+    ),
+    setting(
+        "node.conflict-backoff.delay",
+        "0s",
+        "DURATION",
+        Kind::Duration,
+        "Delay before the first retry of a storage write; 0s starts at the minimum. Typically not set",
+    ),
+    setting(
+        "node.conflict-backoff.max",
+        "5m",
+        "DURATION",
+        Kind::Duration,
+        "Longest total time to retry a storage write",
+    ),
+    setting(
+        "node.conflict-backoff.min",
+        "100ms",
+        "DURATION",
+        Kind::Duration,
+        "Shortest delay between retries of a storage write",
+    ),
+    setting(
+        "node.payload-limit",
+        "64KiB",
+        "SIZE",
+        Kind::Size,
+        "Largest payload of a record: bytes, or KiB, MiB. At most 1MiB",
+    ),
+    setting(
+        "node.cache-size",
+        "64MiB",
+        "SIZE",
+        Kind::Size,
+        "Memory for the storage engine's block cache: bytes, or KiB, MiB, GiB. At least 1MiB",
+    ),
+    setting(
+        "node.require-uri-roles",
+        "false",
+        "BOOL",
+        Kind::Bool,
+        "Refuse certificates that do not state their role as a SPIFFE URI",
+    ),
+    setting(
+        "node.expiry-margin",
+        "1h",
+        "DURATION",
+        Kind::Duration,
+        "How long an expired record stays on disk. It reads as absent from the moment it expires",
+    ),
+    setting(
+        "node.shutdown-timeout",
+        "10s",
+        "DURATION",
+        Kind::Duration,
+        "How long calls under way may take to finish when the node stops",
+    ),
+    setting(
+        "http.address",
+        "127.0.0.1:20005",
+        "HOST:PORT",
+        Kind::ListenOrOff,
+        "Address for /metrics, /livez and /readyz, in plain HTTP. When empty, off",
+    ),
+    setting(
+        "log.level",
+        "info",
+        "FILTER",
+        Kind::LogLevel,
+        "What is logged: error, warn, info, debug or trace, also by part: info,brock::replication=debug",
+    ),
+    setting(
+        "log.format",
+        "auto",
+        "FORMAT",
+        Kind::Choice(&["auto", "text", "json"]),
+        "How log lines look: text, json, or auto (text on a terminal, json elsewhere)",
+    ),
+];
+
+impl Setting {
+    /// The environment variable: `BROCK_NODE_CONFLICT_BACKOFF_MAX`.
+    pub fn env(&self) -> String {
+        format!("BROCK_{}", self.key.to_uppercase().replace(['.', '-'], "_"))
+    }
+
+    /// The table of the TOML file that holds it, and its name there.
+    pub fn table_and_name(&self) -> (&'static str, &'static str) {
+        self.key.rsplit_once('.').unwrap_or(("", self.key))
+    }
+
+    fn arg(&self) -> Arg {
+        let default = if self.default.is_empty() { "empty" } else { self.default };
+        let arg = Arg::new(self.key)
+            .long(self.key)
+            .value_name(self.placeholder)
+            .allow_negative_numbers(true)
+            .help(format!("{} [env: {}] [default: {default}]", self.help, self.env()))
+            .help_heading(match self.key.split_once('.') {
+                Some(("http", _)) => "HTTP",
+                Some(("log", _)) => "Log",
+                _ => "Node",
+            });
+        match self.kind {
+            Kind::Peers => arg.action(ArgAction::Append),
+            // `--node.first-start` alone means true; a value needs the '=' so that it is never
+            // mistaken for another argument.
+            Kind::Bool => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+            Kind::Path => arg.value_hint(ValueHint::DirPath),
+            _ => arg,
+        }
+    }
+}
+
+/// The setting of that dotted name.
+pub fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// The flags of all settings, and `--config`.
+pub fn args() -> Vec<Arg> {
+    let config = Arg::new(CONFIG_FLAG)
+        .long(CONFIG_FLAG)
+        .value_name("FILE")
+        .value_hint(ValueHint::FilePath)
+        .help(format!("TOML file with settings; flags and environment win over it [env: {CONFIG_ENV}]"));
+    std::iter::once(config).chain(SETTINGS.iter().map(Setting::arg)).collect()
+}
+
+/// The known key that looks most like `key`, which is not known.
+pub fn nearest(key: &str) -> &'static str {
+    let key = key.replace('_', "-").to_lowercase();
+    let distance_to = |known: &str| {
+        let name = known.rsplit('.').next().unwrap_or(known);
+        // Half right counts: `id` means `node.id`, `nodes.id` too.
+        distance(&key, known).min(1 + distance(&key, name))
+    };
+    SETTINGS.iter().map(|setting| setting.key).min_by_key(|known| distance_to(known)).unwrap_or_default()
+}
+
+/// How many characters must be inserted, removed or replaced to make `left` into `right`.
+pub(crate) fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, left_char) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right_char) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(left_char != *right_char);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+/// The Markdown reference of all settings that stands in the README.
+pub fn reference_markdown() -> String {
+    let mut text = String::from(
+        "| Flag | Environment | Default | What it does |\n\
+         |:-----|:------------|:--------|:-------------|\n",
+    );
+    for setting in SETTINGS {
+        let default = match setting.default {
+            "" => String::new(),
+            default => format!("`{default}`"),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "| `--{} {}` | `{}` | {default} | {} |",
+            setting.key,
+            setting.placeholder,
+            setting.env(),
+            setting.help
+        );
+    }
+    let _ = writeln!(text, "| `--{CONFIG_FLAG} FILE` | `{CONFIG_ENV}` | | TOML file with these settings |");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::ground::limits;
+
+    /// The flag tables of the design that Brock follows, and Brock's own settings.
+    const DEFAULTS: &[(&str, &str)] = &[
+        ("node.id", ""),
+        ("node.path", ""),
+        ("node.first-start", "false"),
+        ("node.address", ":20004"),
+        ("node.join", ""),
+        ("node.certs-dir", ""),
+        ("node.replication-interval", "30s"),
+        ("node.replication-limit", "1000"),
+        ("node.conflict-backoff.delay", "0s"),
+        ("node.conflict-backoff.max", "5m"),
+        ("node.conflict-backoff.min", "100ms"),
+        ("node.payload-limit", "64KiB"),
+        ("node.cache-size", "64MiB"),
+        ("node.require-uri-roles", "false"),
+        ("node.expiry-margin", "1h"),
+        ("node.shutdown-timeout", "10s"),
+        ("http.address", "127.0.0.1:20005"),
+        ("log.level", "info"),
+        ("log.format", "auto"),
+    ];
+
+    #[test]
+    fn every_setting_has_the_default_it_was_specified_with() {
+        let actual: Vec<_> = SETTINGS.iter().map(|setting| (setting.key, setting.default)).collect();
+        assert_eq!(actual, DEFAULTS);
+        let payload = super::super::values::size_bytes("64KiB").unwrap();
+        assert_eq!(payload, limits::PAYLOAD_DEFAULT_BYTES as u64);
+    }
+
+    #[test]
+    fn environment_names_are_unique_and_have_no_dots() {
+        let names: HashSet<String> = SETTINGS.iter().map(Setting::env).collect();
+        assert_eq!(names.len(), SETTINGS.len());
+        assert!(names.contains("BROCK_NODE_CONFLICT_BACKOFF_MAX"));
+        assert!(!names.contains(CONFIG_ENV));
+        for name in names {
+            assert!(name.chars().all(|c| c.is_ascii_uppercase() || c == '_'), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_help_states_the_bounds_that_are_enforced() {
+        let help = |key| find(key).unwrap().help;
+        assert!(help("node.replication-limit").contains(&limits::BATCH_ENTRIES_MAX.to_string()));
+        assert!(help("node.join").contains(&limits::PEERS_MAX.to_string()));
+        assert_eq!(limits::PAYLOAD_MAX_BYTES, 1024 * 1024);
+    }
+
+    #[test]
+    fn the_reference_lists_every_setting_in_a_well_formed_table() {
+        let reference = reference_markdown();
+        for setting in SETTINGS {
+            let flag = format!("| `--{} ", setting.key);
+            let line = reference.lines().find(|line| line.starts_with(&flag)).unwrap();
+            assert!(line.contains(&setting.env()) && line.contains(setting.help), "{line}");
+        }
+        assert!(reference.lines().all(|line| line.matches('|').count() == 5), "{reference}");
+        assert!(SETTINGS.iter().all(|setting| !setting.help.contains('|') && !setting.help.contains("  ")));
+    }
+
+    #[test]
+    fn a_misspelt_key_suggests_the_one_that_was_meant() {
+        for (wrong, meant) in [
+            ("node.idd", "node.id"),
+            ("node.certs_dir", "node.certs-dir"),
+            ("nodes.path", "node.path"),
+            ("id", "node.id"),
+            ("replication-interval", "node.replication-interval"),
+            ("node.conflict_backoff.maximum", "node.conflict-backoff.max"),
+            ("log.lvl", "log.level"),
+            ("http.addr", "http.address"),
+        ] {
+            assert_eq!(nearest(wrong), meant, "{wrong}");
+        }
+    }
+}

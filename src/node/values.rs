@@ -1,0 +1,236 @@
+//! Reading the texts of settings as values.
+
+use std::{net::IpAddr, time::Duration};
+
+use tracing_subscriber::{EnvFilter, filter::LevelFilter};
+
+use super::listen::{ListenAddress, ListenAddressError, is_host, parse_port};
+use crate::ground::{
+    duration::{self, DurationError},
+    id::IdError,
+    limits,
+};
+
+/// What kind of value a setting takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A node's name.
+    NodeId,
+    /// A directory.
+    Path,
+    /// `true` or `false`.
+    Bool,
+    /// An address to listen on.
+    Listen,
+    /// An address to listen on; empty = do not.
+    ListenOrOff,
+    /// Addresses to dial, separated by commas.
+    Peers,
+    /// A Go-style duration.
+    Duration,
+    /// A whole number.
+    Count,
+    /// A number of bytes, with or without a unit.
+    Size,
+    /// What to log.
+    LogLevel,
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+}
+
+/// What is wrong with a value, and what a right one looks like. Completes "the value …".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// Neither true nor false.
+    #[error("is not a boolean; write true or false")]
+    Bool,
+    /// Not a whole number.
+    #[error("is not a whole number; write digits only, such as 1000")]
+    Count,
+    /// Not a size.
+    #[error("is not a size; write bytes or a whole number of KiB, MiB or GiB, such as 65536 or 64KiB")]
+    Size,
+    /// Not a duration.
+    #[error("is not a duration; {0}")]
+    Duration(#[from] DurationError),
+    /// Not a node id.
+    #[error("is not a node id: {0}")]
+    NodeId(#[from] IdError),
+    /// Not an address to listen on.
+    #[error("is not an address to listen on: {0}")]
+    Listen(#[from] ListenAddressError),
+    /// A peer without a usable host and port.
+    #[error(
+        "has a peer, '{0}', that is not HOST:PORT; write such as node-2.example.com:20004 or [fd00::2]:20004"
+    )]
+    Peer(String),
+    /// A peer that cannot be dialled, because it stands for all interfaces.
+    #[error(
+        "has a peer, '{0}', that stands for all interfaces; write the address under which others reach it"
+    )]
+    UnspecifiedPeer(String),
+    /// Too many peers.
+    #[error("has {0} peers, and at most {max} are allowed; leave some out: peers pass on what they know", max = limits::PEERS_MAX)]
+    TooManyPeers(usize),
+    /// Not a filter.
+    #[error(
+        "is not a log filter; write off, error, warn, info, debug or trace, or parts with levels, such as info,brock::replication=debug"
+    )]
+    LogLevel,
+    /// Not one of the words.
+    #[error("is not known; write one of {}", .0.join(", "))]
+    Choice(&'static [&'static str]),
+    /// Outside its bounds.
+    #[error("is out of bounds; write a value from {0} to {1}")]
+    Bounds(String, String),
+    /// Contradicts another setting.
+    #[error("is above {0} = {1}; lower it, or raise {0}")]
+    Above(&'static str, String),
+}
+
+/// Reads `true` or `false`.
+pub fn boolean(text: &str) -> Result<bool, ValueError> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(ValueError::Bool),
+    }
+}
+
+/// Reads a whole number.
+pub fn count(text: &str) -> Result<u64, ValueError> {
+    // The standard library would take a leading '+'.
+    if text.starts_with('+') { Err(ValueError::Count) } else { text.parse().map_err(|_| ValueError::Count) }
+}
+
+/// Reads a number of bytes: `65536`, `64KiB`, `1MiB`, `2GiB`.
+pub fn size_bytes(text: &str) -> Result<u64, ValueError> {
+    let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits_end);
+    let factor: u64 = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(ValueError::Size),
+    };
+    let number: u64 = number.parse().map_err(|_| ValueError::Size)?;
+    number.checked_mul(factor).ok_or(ValueError::Size)
+}
+
+/// Reads a Go-style duration.
+pub fn duration(text: &str) -> Result<Duration, ValueError> {
+    Ok(duration::parse(text)?)
+}
+
+/// Reads an address to listen on; empty = none.
+pub fn listen_or_off(text: &str) -> Result<Option<ListenAddress>, ValueError> {
+    if text.is_empty() { Ok(None) } else { Ok(Some(text.parse()?)) }
+}
+
+/// Reads peers, each once, in their order. A stray comma is forgiven.
+pub fn peers(text: &str) -> Result<Vec<String>, ValueError> {
+    let mut peers: Vec<String> = Vec::new();
+    for peer in text.split(',').map(str::trim).filter(|peer| !peer.is_empty()) {
+        let (host, port) = peer.rsplit_once(':').unwrap_or((peer, ""));
+        if !is_host(host) || parse_port(port).is_none_or(|port| port == 0) {
+            return Err(ValueError::Peer(peer.to_owned()));
+        }
+        let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        if address.is_some_and(|address| address.is_unspecified()) {
+            return Err(ValueError::UnspecifiedPeer(peer.to_owned()));
+        }
+        if !peers.iter().any(|known| known == peer) {
+            peers.push(peer.to_owned());
+        }
+    }
+    if peers.len() > limits::PEERS_MAX {
+        return Err(ValueError::TooManyPeers(peers.len()));
+    }
+    Ok(peers)
+}
+
+/// Checks a log filter. Stricter than the filter itself, which takes `inof` for a part's name and
+/// then logs nothing at all.
+pub fn log_level(text: &str) -> Result<String, ValueError> {
+    EnvFilter::try_new(text).map_err(|_| ValueError::LogLevel)?;
+    let is_meant = |directive: &str| {
+        // Nothing at all would be read as the level `error`.
+        let is_level = !directive.trim().is_empty() && directive.trim().parse::<LevelFilter>().is_ok();
+        is_level || directive.contains(['=', '['])
+    };
+    if !text.split(',').all(is_meant) {
+        return Err(ValueError::LogLevel);
+    }
+    Ok(text.to_owned())
+}
+
+/// Checks one of a few words.
+pub fn choice<'a>(text: &'a str, options: &'static [&'static str]) -> Result<&'a str, ValueError> {
+    if options.contains(&text) { Ok(text) } else { Err(ValueError::Choice(options)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_bytes_or_binary_units() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("65536", 65_536),
+            ("512B", 512),
+            ("64KiB", 65_536),
+            ("1MiB", 1 << 20),
+            ("2GiB", 2 << 30),
+        ] {
+            assert_eq!(size_bytes(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "KiB",
+            "64K",
+            "64kb",
+            "64 KiB",
+            "1.5MiB",
+            "-1",
+            "+1",
+            "99999999999GiB",
+            "99999999999999999999",
+        ] {
+            assert_eq!(size_bytes(text), Err(ValueError::Size), "{text}");
+        }
+    }
+
+    #[test]
+    fn booleans_are_true_or_false_and_nothing_else() {
+        assert_eq!((boolean("true"), boolean("false")), (Ok(true), Ok(false)));
+        for text in ["", "1", "yes", "True", "on"] {
+            assert_eq!(boolean(text), Err(ValueError::Bool), "{text}");
+        }
+    }
+
+    #[test]
+    fn peers_need_a_host_and_a_port_and_count_once() {
+        let read = peers("a:1, b.example.com:20004,,[fd00::2]:3,a:1,").unwrap();
+        assert_eq!(read, ["a:1", "b.example.com:20004", "[fd00::2]:3"]);
+        assert_eq!(peers(""), Ok(Vec::new()));
+        for text in ["a", ":20004", "a:0", "a:x", "a:70000", "fd00::2:3", "http://a:1", "10.0.0.300:1"] {
+            assert_eq!(peers(text), Err(ValueError::Peer(text.to_owned())), "{text}");
+        }
+        assert_eq!(peers("0.0.0.0:1"), Err(ValueError::UnspecifiedPeer("0.0.0.0:1".to_owned())));
+        let many: Vec<String> = (1..=limits::PEERS_MAX + 1).map(|port| format!("a:{port}")).collect();
+        assert_eq!(peers(&many.join(",")), Err(ValueError::TooManyPeers(limits::PEERS_MAX + 1)));
+        assert_eq!(peers(&many[1..].join(",")).unwrap().len(), limits::PEERS_MAX);
+    }
+
+    #[test]
+    fn a_misspelt_log_level_is_refused_rather_than_logging_nothing() {
+        for text in ["info", "OFF", "warn,brock::replication=debug", "brock[span]=trace"] {
+            assert!(log_level(text).is_ok(), "{text}");
+        }
+        for text in ["", "inof", "loud", "info,brock=loud", "info,", "brock=debug,verbose"] {
+            assert_eq!(log_level(text), Err(ValueError::LogLevel), "{text}");
+        }
+    }
+}

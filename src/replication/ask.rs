@@ -1,0 +1,148 @@
+//! Asking the peers: what a read does when this node does not have the record (yet).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream::FuturesUnordered};
+use moka::sync::Cache;
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout_at},
+};
+use tonic::{Code, transport::Channel};
+
+use crate::{
+    domain::{
+        codec,
+        record::{RecordState, Visibility},
+    },
+    ground::{
+        id::{KeyHash, sha256},
+        limits, metrics as names,
+    },
+    proto::{self, replication_service_client::ReplicationServiceClient},
+    tls::{address::Address, channel},
+};
+
+/// What the peers said together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// One of them has it.
+    Found(Box<RecordState>),
+    /// All of them were asked, and none has it.
+    Absent,
+    /// None that answered has it, and this many could not be asked.
+    Unknown {
+        /// Peers in all.
+        peers: usize,
+        /// Those that did not answer.
+        unanswered: usize,
+    },
+    /// Too many reads are asking already.
+    Refused,
+}
+
+/// Asks all peers at once. Cheap to clone.
+#[derive(Clone)]
+pub struct Asker {
+    peers: Arc<Vec<ReplicationServiceClient<Channel>>>,
+    absent: Cache<KeyHash, ()>,
+    permits: Arc<Semaphore>,
+}
+
+impl Asker {
+    /// Connects to the peers when they are first asked, each time by resolving them anew.
+    pub fn new(addresses: &[Address], config: &Arc<rustls::ClientConfig>) -> Self {
+        let client = |address: &Address| {
+            let channel = channel::lazy_channel(address, Arc::clone(config));
+            ReplicationServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_MAX_BYTES)
+        };
+        Self {
+            peers: Arc::new(addresses.iter().map(client).collect()),
+            absent: Cache::builder()
+                .max_capacity(limits::NEGATIVE_CACHE_ENTRIES)
+                .time_to_live(limits::NEGATIVE_CACHE_TTL)
+                .build(),
+            permits: Arc::new(Semaphore::new(limits::PEEKS_MAX)),
+        }
+    }
+
+    /// The first peer that has the record answers; the others are not waited for. Takes until
+    /// `deadline` at most, dialling included.
+    pub async fn ask(&self, key_hash: KeyHash, deadline: Instant) -> Answer {
+        let (answer, outcome) = match self.ask_peers(key_hash, deadline).await {
+            Ok(answer) => {
+                let outcome = match &answer {
+                    Answer::Found(_) => "found",
+                    Answer::Absent => "absent",
+                    Answer::Unknown { .. } => "unknown",
+                    Answer::Refused => "refused",
+                };
+                (answer, outcome)
+            }
+            Err(Cached) => (Answer::Absent, "cached_absent"),
+        };
+        metrics::counter!(names::PEEKS, "outcome" => outcome).increment(1);
+        answer
+    }
+
+    async fn ask_peers(&self, key_hash: KeyHash, deadline: Instant) -> Result<Answer, Cached> {
+        if self.peers.is_empty() {
+            return Ok(Answer::Absent);
+        }
+        if self.absent.contains_key(&key_hash) {
+            return Err(Cached);
+        }
+        let Ok(_permit) = self.permits.try_acquire() else { return Ok(Answer::Refused) };
+        let request = proto::PeekRequest { key_hash: Bytes::copy_from_slice(&key_hash.0) };
+        let mut answers: FuturesUnordered<_> =
+            self.peers.iter().map(|peer| peek(peer.clone(), request.clone(), deadline)).collect();
+        let mut unanswered = 0;
+        let mut incomplete = None;
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(Some(state)) if state.visibility(0) != Visibility::Incomplete => {
+                    // With what others have said already: an invalidation must not be forgotten.
+                    return Ok(Answer::Found(Box::new(state.join(incomplete.unwrap_or_default()))));
+                }
+                // A part of it (an invalidation ahead of its create): another peer may have the rest.
+                Ok(Some(state)) => incomplete = Some(state.join(incomplete.unwrap_or_default())),
+                Ok(None) => {}
+                Err(()) => unanswered += 1,
+            }
+        }
+        match (unanswered, incomplete) {
+            (0, Some(state)) => Ok(Answer::Found(Box::new(state))),
+            (0, None) => {
+                self.absent.insert(key_hash, ());
+                Ok(Answer::Absent)
+            }
+            _ => Ok(Answer::Unknown { peers: self.peers.len(), unanswered }),
+        }
+    }
+}
+
+/// Every peer said lately that it does not have it.
+struct Cached;
+
+async fn peek(
+    mut peer: ReplicationServiceClient<Channel>,
+    request: proto::PeekRequest,
+    deadline: Instant,
+) -> Result<Option<RecordState>, ()> {
+    match timeout_at(deadline, peer.peek(request)).await {
+        Ok(Ok(response)) => state(response.into_inner()).map(Some).ok_or(()),
+        Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
+        // Which peers are down, and why, is the pullers' business to report.
+        Ok(Err(_)) | Err(_) => Err(()),
+    }
+}
+
+/// A peer's state of a key hash; `None` if it does not hold together.
+fn state(response: proto::PeekResponse) -> Option<RecordState> {
+    let state = codec::state_from_proto(response.state?).ok()?;
+    let genuine = state.creation.as_ref().is_none_or(|creation| {
+        creation.payload.as_ref().is_none_or(|payload| sha256(payload) == creation.digest)
+    });
+    genuine.then_some(state)
+}

@@ -1,0 +1,218 @@
+//! What is known of each peer: kept by its puller, shown by the status.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::{
+    domain::record::UnixSeconds,
+    ground::{
+        clock::Vector,
+        id::{Incarnation, NodeId},
+        limits, metrics as names,
+        task::bounded,
+    },
+};
+
+/// One peer, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerReport {
+    /// As it stands in `node.join`.
+    pub address: String,
+    /// Once it has answered.
+    pub node_id: Option<NodeId>,
+    /// Whether this node is pulling from it.
+    pub up: bool,
+    /// When `up` last changed.
+    pub since: UnixSeconds,
+    /// Why the last round failed; empty = it did not.
+    pub last_error: String,
+    /// What it was last known to have; `None` = it has never said.
+    pub heads: Option<Vector>,
+    /// Rounds begun.
+    pub rounds: u64,
+    /// Log entries received, duplicates included.
+    pub entries_received: u64,
+    /// When something was last heard from it; 0 = never.
+    pub last_success: UnixSeconds,
+    /// Its wall clock minus ours, in seconds, when last heard.
+    pub clock_skew_seconds: i64,
+    /// Whether the log has a warning about its present failure.
+    pub warned: bool,
+}
+
+/// Why a peer is refused although it answers.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It says that it is this node.
+    #[error(
+        "the peer has this node's own id, {0}: either node.join lists this node itself, or two nodes run under \
+         one id. Give every node its own node.id and storage"
+    )]
+    OwnId(NodeId),
+    /// Another address answers as the same node.
+    #[error("node {node_id} already answers at {other}: list it once, or give the second node its own id")]
+    Duplicate {
+        /// The id that both have.
+        node_id: NodeId,
+        /// Where the first one is.
+        other: String,
+    },
+}
+
+/// All peers of a node. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Peers(Arc<Mutex<BTreeMap<String, PeerReport>>>);
+
+impl Peers {
+    /// Adds a peer that nothing is known of yet.
+    pub fn add(&self, address: &str, now: UnixSeconds) {
+        let report = PeerReport {
+            address: address.to_owned(),
+            node_id: None,
+            up: false,
+            since: now,
+            last_error: String::new(),
+            heads: None,
+            rounds: 0,
+            entries_received: 0,
+            last_success: 0,
+            clock_skew_seconds: 0,
+            warned: false,
+        };
+        metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(0.0);
+        self.lock().insert(address.to_owned(), report);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, PeerReport>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, address: &str, change: impl FnOnce(&mut PeerReport)) {
+        if let Some(report) = self.lock().get_mut(address) {
+            change(report);
+        }
+    }
+
+    /// Every peer, by address.
+    pub fn reports(&self) -> Vec<PeerReport> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// Marks a peer as up under the identity it gave, unless it is us or is up elsewhere.
+    pub fn admit(
+        &self,
+        address: &str,
+        own: &NodeId,
+        (node_id, _incarnation): (&NodeId, Incarnation),
+        now: UnixSeconds,
+    ) -> Result<(), Refusal> {
+        if node_id == own {
+            return Err(Refusal::OwnId(own.clone()));
+        }
+        let mut peers = self.lock();
+        let twin =
+            peers.values().find(|p| p.up && p.address != address && p.node_id.as_ref() == Some(node_id));
+        if let Some(twin) = twin {
+            return Err(Refusal::Duplicate { node_id: node_id.clone(), other: twin.address.clone() });
+        }
+        if let Some(report) = peers.get_mut(address) {
+            report.node_id = Some(node_id.clone());
+            report.last_error.clear();
+            report.warned = false;
+            report.rounds += 1;
+            report.last_success = now;
+            if !report.up {
+                (report.up, report.since) = (true, now);
+                tracing::info!(address, node_id = %node_id, "pulling from a peer");
+            }
+        }
+        metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(1.0);
+        Ok(())
+    }
+
+    /// The peer said what it has, and what time it is.
+    pub fn heard(&self, address: &str, heads: &Vector, skew_seconds: i64, now: UnixSeconds) {
+        self.update(address, |report| {
+            report.heads.get_or_insert_default().join(heads);
+            report.clock_skew_seconds = skew_seconds;
+            report.last_success = now;
+        });
+    }
+
+    /// Entries came from the peer.
+    pub fn received(&self, address: &str, entries: u64, now: UnixSeconds) {
+        metrics::counter!(names::ENTRIES, "address" => address.to_owned()).increment(entries);
+        self.update(address, |report| {
+            report.entries_received += entries;
+            report.last_success = now;
+        });
+    }
+
+    /// A round with the peer failed. Warns once, not at every try; and not yet about a peer that
+    /// was never up, while it may still be starting as this node is.
+    pub fn failed(&self, address: &str, error: &str, now: UnixSeconds) {
+        metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(0.0);
+        self.update(address, |report| {
+            let was_up = std::mem::take(&mut report.up);
+            if was_up {
+                report.since = now;
+            }
+            let down_for = now.saturating_sub(report.since).unsigned_abs();
+            let may_be_starting =
+                report.node_id.is_none() && down_for < limits::FIRST_CATCH_UP_TIMEOUT.as_secs();
+            if may_be_starting && report.last_error.is_empty() {
+                tracing::info!(address, error, "a peer does not answer yet; trying again");
+            } else if !may_be_starting && !report.warned {
+                tracing::warn!(address, error, "cannot pull from a peer; trying again");
+                report.warned = true;
+            }
+            report.last_error = bounded(error);
+        });
+    }
+
+    /// The pulling from the peer ended in order.
+    pub fn ended(&self, address: &str, now: UnixSeconds) {
+        metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(0.0);
+        self.update(address, |report| (report.up, report.since) = (false, now));
+    }
+
+    /// Sets the lag gauges against what is applied here.
+    pub fn record_lag(&self, applied: &Vector) {
+        for report in self.lock().values() {
+            if let Some(heads) = &report.heads {
+                let lag = heads.entries_above(applied);
+                metrics::gauge!(names::PEER_LAG, "address" => report.address.clone()).set(lag as f64);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_with_my_own_id_or_a_taken_one_is_refused() {
+        let peers = Peers::default();
+        peers.add("a:1", 0);
+        peers.add("b:1", 0);
+        let (me, other): (NodeId, NodeId) = ("me".parse().unwrap(), "other".parse().unwrap());
+        let one = Incarnation(1);
+        assert_eq!(peers.admit("a:1", &me, (&me, one), 1), Err(Refusal::OwnId(me.clone())));
+        assert_eq!(peers.admit("a:1", &me, (&other, one), 1), Ok(()));
+        assert_eq!(
+            peers.admit("a:1", &me, (&other, one), 2),
+            Ok(()),
+            "again at the same address is a new round"
+        );
+        let twin = Refusal::Duplicate { node_id: other.clone(), other: "a:1".into() };
+        assert_eq!(peers.admit("b:1", &me, (&other, Incarnation(2)), 2), Err(twin));
+        peers.failed("a:1", "gone", 3);
+        assert_eq!(peers.admit("b:1", &me, (&other, Incarnation(2)), 4), Ok(()), "it moved");
+        let [a, b] = peers.reports().try_into().unwrap();
+        assert_eq!((a.up, a.since, a.last_error.as_str()), (false, 3, "gone"));
+        assert_eq!((b.up, b.since, b.node_id), (true, 4, Some(other)));
+    }
+}

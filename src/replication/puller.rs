@@ -1,0 +1,307 @@
+//! Pulling from one peer: dial, announce the vector, apply what comes, acknowledge; for ever.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::mpsc::{self, error::SendTimeoutError},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Streaming;
+
+use super::peers::{Peers, Refusal};
+use crate::{
+    domain::{
+        codec::{self, CodecError},
+        segment::{Segment, SegmentError},
+    },
+    ground::{
+        clock::Vector,
+        id::{Incarnation, NodeId},
+        limits, metrics as names,
+        retry::{Retry, RetryPolicy},
+        task::TaskStatus,
+    },
+    proto::{
+        self, replicate_request, replicate_response, replication_service_client::ReplicationServiceClient,
+    },
+    store::{Store, StoreError},
+    tls::{address::Address, channel, connect::DialError, roles::PeerIdentity, words},
+};
+
+/// The replication protocol that this version speaks.
+pub const PROTOCOL_VERSION: u32 = 1;
+
+/// What a puller needs.
+#[derive(Clone)]
+pub struct Puller {
+    /// The peer.
+    pub address: Address,
+    /// How to dial it.
+    pub client_config: Arc<rustls::ClientConfig>,
+    /// Where its operations go.
+    pub store: Store,
+    /// Where its state is kept.
+    pub peers: Peers,
+    /// How often a round starts anew.
+    pub interval: Duration,
+    /// The most entries in one batch.
+    pub batch_limit: u32,
+    /// Ends it.
+    pub stop: CancellationToken,
+}
+
+/// Why a round failed. The next one is tried after a while.
+#[derive(Debug, thiserror::Error)]
+pub enum RoundError {
+    /// No connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The peer answered with an error, or the connection broke.
+    #[error("{0}")]
+    Call(String),
+    /// Nothing was heard for too long.
+    #[error("nothing was heard for {} s", limits::STREAM_SILENCE_TIMEOUT.as_secs())]
+    Silence,
+    /// The peer does not read what it is told.
+    #[error("the peer has not read an acknowledgement for {} s", limits::STREAM_SILENCE_TIMEOUT.as_secs())]
+    Deaf,
+    /// The peer hung up.
+    #[error("the peer ended the stream")]
+    Ended,
+    /// The peer is not one to pull from.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The peer's certificate is another node's.
+    #[error("the peer says it is {claimed}, but its certificate is that of {certified}")]
+    Identity {
+        /// What it says.
+        claimed: String,
+        /// What its certificate says.
+        certified: String,
+    },
+    /// The peer sent something that does not belong there.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(String),
+    /// What came could not be applied.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<CodecError> for RoundError {
+    fn from(error: CodecError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+impl From<SegmentError> for RoundError {
+    fn from(error: SegmentError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+impl From<tonic::Status> for RoundError {
+    fn from(status: tonic::Status) -> Self {
+        // A certificate that the peer refused shows only here, as a broken connection.
+        Self::Call(
+            words::explain(&status).unwrap_or_else(|| format!("{}: {}", status.code(), status.message())),
+        )
+    }
+}
+
+impl Puller {
+    /// Runs rounds until stopped.
+    pub async fn run(self, task: TaskStatus) {
+        let address = self.address.to_string();
+        let policy = RetryPolicy {
+            first_delay: limits::ROUND_RETRY_MIN.min(self.interval),
+            max_delay: self.interval,
+            max_elapsed: None,
+        };
+        let mut retry = Retry::new(policy);
+        loop {
+            task.set_state("pulling");
+            let outcome = tokio::select! {
+                () = self.stop.cancelled() => break,
+                outcome = self.round(&mut retry) => outcome,
+            };
+            let label = if outcome.is_ok() { "ok" } else { "error" };
+            metrics::counter!(names::ROUNDS, "address" => address.clone(), "outcome" => label).increment(1);
+            let Err(error) = outcome else {
+                task.set_error("");
+                continue;
+            };
+            let text = error.to_string();
+            self.peers.failed(&address, &text, self.store.now());
+            task.set_state("waiting to try again");
+            task.set_error(&text);
+            let delay = retry.next_delay().unwrap_or(self.interval);
+            tokio::select! {
+                () = self.stop.cancelled() => break,
+                () = sleep(delay) => {}
+            }
+        }
+        self.peers.ended(&address, self.store.now());
+    }
+
+    /// One round: everything the peer has, then whatever commits there, until the interval is over.
+    async fn round(&self, retry: &mut Retry) -> Result<(), RoundError> {
+        let (channel, identity) =
+            channel::open_channel(&self.address, Arc::clone(&self.client_config)).await?;
+        let mut client =
+            ReplicationServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_MAX_BYTES);
+        let announced = self.store.vector();
+        let (requests, outgoing) = mpsc::channel(4);
+        let hello = replicate_request::Message::Hello(proto::Hello {
+            protocol_version: PROTOCOL_VERSION,
+            node_id: self.store.node_id().to_string(),
+            incarnation: self.store.origin().incarnation().0,
+            vector: Some(codec::vector_to_proto(&announced)),
+            batch_limit: self.batch_limit,
+        });
+        let _ = requests.send(proto::ReplicateRequest { message: Some(hello) }).await;
+        let call = client.replicate(ReceiverStream::new(outgoing));
+        let responses = timeout(limits::STREAM_SILENCE_TIMEOUT, call)
+            .await
+            .map_err(|_| RoundError::Silence)??
+            .into_inner();
+        let (address, heard) = (self.address.to_string(), Instant::now());
+        let mut round = Round { puller: self, address, requests, responses, announced, heard };
+        round.begin(&identity).await?;
+        round.follow(Instant::now() + self.interval, retry).await
+    }
+}
+
+struct Round<'a> {
+    puller: &'a Puller,
+    address: String,
+    requests: mpsc::Sender<proto::ReplicateRequest>,
+    responses: Streaming<proto::ReplicateResponse>,
+    announced: Vector,
+    heard: Instant,
+}
+
+impl Round<'_> {
+    async fn receive(&mut self) -> Result<replicate_response::Message, RoundError> {
+        // Counted from the last message, because this future is dropped and made anew meanwhile.
+        let response =
+            match timeout_at(self.heard + limits::STREAM_SILENCE_TIMEOUT, self.responses.message()).await {
+                Err(_) => return Err(RoundError::Silence),
+                Ok(response) => response?.ok_or(RoundError::Ended)?,
+            };
+        self.heard = Instant::now();
+        response.message.ok_or_else(|| RoundError::Protocol("an empty message".to_owned()))
+    }
+
+    /// The first message says who the peer is: checked against its certificate and against the
+    /// other peers before anything is applied.
+    async fn begin(&mut self, identity: &PeerIdentity) -> Result<(), RoundError> {
+        let replicate_response::Message::Heads(heads) = self.receive().await? else {
+            return Err(RoundError::Protocol("it did not begin with its heads".to_owned()));
+        };
+        let malformed = |_| RoundError::Protocol("its node id is malformed".to_owned());
+        let node_id: NodeId = heads.node_id.parse().map_err(malformed)?;
+        if let Some(certified) = identity.node_id()
+            && certified != node_id
+        {
+            return Err(RoundError::Identity {
+                claimed: node_id.to_string(),
+                certified: certified.to_string(),
+            });
+        }
+        let now = self.puller.store.now();
+        let life = (&node_id, Incarnation(heads.incarnation));
+        self.puller.peers.admit(&self.address, self.puller.store.node_id(), life, now)?;
+        self.heads(heads).await
+    }
+
+    async fn heads(&mut self, heads: proto::Heads) -> Result<(), RoundError> {
+        let store = &self.puller.store;
+        let vector = codec::vector_from_proto(&heads.vector.unwrap_or_default())?;
+        let now = store.now();
+        self.puller.peers.heard(&self.address, &vector, heads.now_unix.saturating_sub(now), now);
+        let theirs = vector.get(&store.origin());
+        if theirs > store.clock(&store.origin()) {
+            store.rolled_back(theirs).await?;
+        }
+        Ok(())
+    }
+
+    /// Applies and acknowledges until the round's time is over and nothing is under way. The
+    /// backoff starts over once the peer has said something useful after its heads: one whose every
+    /// round fails at the first batch must not be dialled ten times a second for ever.
+    async fn follow(&mut self, until: Instant, retry: &mut Retry) -> Result<(), RoundError> {
+        let mut commits = self.puller.store.commits();
+        let mut announce_at = Instant::now();
+        let mut dirty = true;
+        loop {
+            tokio::select! {
+                biased;
+                message = self.receive() => {
+                    match message? {
+                        replicate_response::Message::Heads(heads) => self.heads(heads).await?,
+                        replicate_response::Message::Batch(batch) => {
+                            self.apply(batch).await?;
+                            self.announce().await?;
+                        }
+                    }
+                    retry.reset();
+                }
+                // What came from elsewhere is announced too, a little later and together: the
+                // peer then does not relay what is here already.
+                () = tokio::time::sleep_until(announce_at), if dirty => {
+                    self.announce().await?;
+                    dirty = false;
+                    announce_at = Instant::now() + limits::ANNOUNCE_INTERVAL;
+                }
+                _ = commits.changed(), if !dirty => {
+                    dirty = true;
+                    announce_at = announce_at.max(Instant::now());
+                }
+                () = tokio::time::sleep_until(until) => {
+                    retry.reset();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    async fn apply(&mut self, batch: proto::Batch) -> Result<(), RoundError> {
+        let store = &self.puller.store;
+        let entries = batch.entries.len() as u64;
+        // Hashes every payload: a millisecond of work that does not belong on the async runtime.
+        let segment = match tokio::task::spawn_blocking(move || Segment::check(batch)).await {
+            Ok(segment) => segment?,
+            Err(_) => return Err(RoundError::Ended),
+        };
+        match store.apply(segment).await {
+            Err(error @ StoreError::RolledBack { theirs, .. }) => {
+                store.rolled_back(theirs).await?;
+                // The peer counts the batch as sent. A new hello asks for it again, as another
+                // incarnation's.
+                return Err(error.into());
+            }
+            outcome => outcome?,
+        }
+        self.puller.peers.received(&self.address, entries, store.now());
+        Ok(())
+    }
+
+    /// Tells the peer what became durable here since it was last told.
+    async fn announce(&mut self) -> Result<(), RoundError> {
+        let fresh = self.puller.store.above(&self.announced);
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        self.announced.join(&fresh);
+        let message = replicate_request::Message::Applied(codec::vector_to_proto(&fresh));
+        let request = proto::ReplicateRequest { message: Some(message) };
+        // A peer that does not read would otherwise stop this puller for ever.
+        match self.requests.send_timeout(request, limits::STREAM_SILENCE_TIMEOUT).await {
+            Ok(()) => Ok(()),
+            Err(SendTimeoutError::Timeout(_)) => Err(RoundError::Deaf),
+            Err(SendTimeoutError::Closed(_)) => Err(RoundError::Ended),
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Who may call what: one table for every call, deny by default, and the layer that applies it.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use http::{HeaderValue, Request, Response};
+use metrics::Histogram;
+use tonic::{Code, Status};
+use tower::{Layer, Service};
+
+use crate::{
+    ground::metrics as names,
+    tls::{accept::ConnectionInfo, roles::Role},
+};
+
+use Role::{Admin, Client, Node};
+
+/// Every call that exists, and the roles that may make it. What is not listed is denied.
+pub const TABLE: &[(&str, &[Role])] = &[
+    ("/brock.v1.KeyValueService/Put", &[Client, Admin]),
+    ("/brock.v1.KeyValueService/Get", &[Client, Admin]),
+    ("/brock.v1.KeyValueService/BatchPut", &[Client, Admin]),
+    ("/brock.v1.KeyValueService/BatchGet", &[Client, Admin]),
+    ("/brock.v1.KeyValueService/Session", &[Client, Admin]),
+    ("/brock.v1.ReplicationService/Ping", &[Node]),
+    ("/brock.v1.ReplicationService/Peek", &[Node]),
+    ("/brock.v1.ReplicationService/Replicate", &[Node]),
+    ("/brock.v1.AdminService/Status", &[Admin]),
+    ("/brock.v1.AdminService/ShowRecord", &[Admin]),
+    ("/grpc.health.v1.Health/Check", &[Node, Client, Admin]),
+    ("/grpc.health.v1.Health/Watch", &[Node, Client, Admin]),
+    ("/grpc.health.v1.Health/List", &[Node, Client, Admin]),
+    ("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", &[Client, Admin]),
+];
+
+/// Whether a role may make a call.
+pub fn is_allowed(path: &str, role: Role) -> bool {
+    TABLE.iter().any(|(listed, roles)| *listed == path && roles.contains(&role))
+}
+
+struct Rule {
+    method: &'static str,
+    roles: &'static [Role],
+    // Made once: looking a metric up at every call costs more than recording it.
+    succeeded: Histogram,
+}
+
+/// Applies [`TABLE`] to every call, and measures it.
+#[derive(Clone)]
+pub struct Authorise {
+    rules: Arc<HashMap<&'static str, Rule>>,
+}
+
+impl Default for Authorise {
+    fn default() -> Self {
+        let rule = |(path, roles): &(&'static str, &'static [Role])| {
+            let method = path.rsplit('/').next().unwrap_or(path);
+            let succeeded = metrics::histogram!(names::RPC_DURATION, "method" => method, "code" => "Ok");
+            (*path, Rule { method, roles, succeeded })
+        };
+        Self { rules: Arc::new(TABLE.iter().map(rule).collect()) }
+    }
+}
+
+impl<S> Layer<S> for Authorise {
+    type Service = Authorised<S>;
+
+    fn layer(&self, inner: S) -> Authorised<S> {
+        Authorised { inner, rules: Arc::clone(&self.rules) }
+    }
+}
+
+/// A service behind [`Authorise`].
+#[derive(Clone)]
+pub struct Authorised<S> {
+    inner: S,
+    rules: Arc<HashMap<&'static str, Rule>>,
+}
+
+impl<S, B, A> Service<Request<B>> for Authorised<S>
+where
+    S: Service<Request<B>, Response = Response<A>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    A: Default + Send + 'static,
+{
+    type Response = Response<A>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<A>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let rule = self.rules.get(request.uri().path());
+        let identity = request.extensions().get::<ConnectionInfo>().map(|info| &info.identity);
+        let allowed = match (rule, identity) {
+            (Some(rule), Some(identity)) if rule.roles.contains(&identity.role) => {
+                Some((rule.method, rule.succeeded.clone()))
+            }
+            _ => None,
+        };
+        let Some((method, succeeded)) = allowed else {
+            let method = rule.map_or("unknown", |rule| rule.method);
+            let role = identity.map_or_else(|| "none".to_owned(), |identity| identity.role.to_string());
+            tracing::debug!(method, role, "a call was denied");
+            let denial = denial(rule.is_some(), method, &role);
+            metrics::counter!(names::RPC_DENIED, "method" => method, "role" => role).increment(1);
+            return Box::pin(std::future::ready(Ok(denial.into_http())));
+        };
+        let started = Instant::now();
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let mut response = answer.await?;
+            match response.headers().get(Status::GRPC_STATUS).map(HeaderValue::as_bytes) {
+                None | Some(b"0") => succeeded.record(started.elapsed().as_secs_f64()),
+                Some(code) => {
+                    let mut code = Code::from_bytes(code);
+                    if code == Code::OutOfRange {
+                        // The transport's word for a message over its limit; ours, and gRPC's own, is this.
+                        code = Code::ResourceExhausted;
+                        response.headers_mut().insert(Status::GRPC_STATUS, HeaderValue::from(code as i32));
+                    }
+                    let histogram = metrics::histogram!(names::RPC_DURATION, "method" => method, "code" => format!("{code:?}"));
+                    histogram.record(started.elapsed().as_secs_f64());
+                }
+            }
+            Ok(response)
+        })
+    }
+}
+
+fn denial(exists: bool, method: &str, role: &str) -> Status {
+    if !exists {
+        return Status::unimplemented("this node has no such call");
+    }
+    let wanted = TABLE
+        .iter()
+        .find(|(path, _)| path.ends_with(&format!("/{method}")))
+        .map_or(&[][..], |(_, roles)| roles);
+    let wanted: Vec<String> = wanted.iter().map(ToString::to_string).collect();
+    Status::permission_denied(format!(
+        "{method} is not for the role {role}: use a certificate with the role {}",
+        wanted.join(" or ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written out a second time, by role, so that a change to the table is a decision.
+    #[test]
+    fn every_call_and_role_is_decided() {
+        let kv = ["Put", "Get", "BatchPut", "BatchGet", "Session"]
+            .map(|m| format!("/brock.v1.KeyValueService/{m}"));
+        let replication = ["Ping", "Peek", "Replicate"].map(|m| format!("/brock.v1.ReplicationService/{m}"));
+        let admin = ["Status", "ShowRecord"].map(|m| format!("/brock.v1.AdminService/{m}"));
+        let health = ["Check", "Watch", "List"].map(|m| format!("/grpc.health.v1.Health/{m}"));
+        let reflection = ["/grpc.reflection.v1.ServerReflection/ServerReflectionInfo".to_owned()];
+        let mut decided = 0;
+        let mut check = |paths: &[String], node: bool, client: bool, admin: bool| {
+            for path in paths {
+                for (role, allowed) in [(Node, node), (Client, client), (Admin, admin)] {
+                    assert_eq!(is_allowed(path, role), allowed, "{path} {role}");
+                }
+                decided += 1;
+            }
+        };
+        check(&kv, false, true, true);
+        check(&replication, true, false, false);
+        check(&admin, false, false, true);
+        check(&health, true, true, true);
+        check(&reflection, false, true, true);
+        assert_eq!(decided, TABLE.len());
+        for role in [Node, Client, Admin] {
+            assert!(!is_allowed("/brock.v1.AdminService/Wipe", role));
+            assert!(!is_allowed("", role));
+        }
+    }
+
+    /// Every call of every service in the descriptors is in the table: none is forgotten.
+    #[test]
+    fn every_call_of_the_protocol_is_listed() {
+        use prost::Message;
+        let set = prost_types::FileDescriptorSet::decode(crate::proto::DESCRIPTORS).unwrap();
+        let mut calls = 0;
+        for file in &set.file {
+            for service in &file.service {
+                for method in &service.method {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    assert!(TABLE.iter().any(|(listed, _)| *listed == path), "{path}");
+                    calls += 1;
+                }
+            }
+        }
+        assert_eq!(calls, 10);
+    }
+}

@@ -1,0 +1,13 @@
+//! The gRPC services. A handler has three beats: decode, one domain call, encode.
+//!
+//! - `authorise`: who may call what, decided once for every call, deny by default.
+//! - `records`: the two things that clients do, shared by calls, batches and sessions.
+//! - `problem`: what can be wrong with a request, and its gRPC status.
+//! - `kv`, `replication`, `admin`: the handlers.
+
+pub mod admin;
+pub mod authorise;
+pub mod kv;
+pub mod problem;
+pub mod records;
+pub mod replication;

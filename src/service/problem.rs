@@ -1,0 +1,139 @@
+//! What can be wrong with a request, and how it is told: one exhaustive match for all services.
+
+use tonic::{Code, Status};
+
+use crate::{ground::limits, proto, store::StoreError};
+
+/// Why a request is not answered with what it asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// A field of the request is not valid. Never quotes its value.
+    #[error("{field}: {problem}")]
+    Field {
+        /// The field's path in the request.
+        field: &'static str,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+    /// A batch with too many items.
+    #[error("items: {0} of them, more than the {max} that a batch may have", max = limits::BATCH_ITEMS_MAX)]
+    BatchSize(usize),
+    /// A batch answer would become too large.
+    #[error(
+        "the answer would exceed {} bytes: ask for this record again in a smaller batch",
+        limits::BATCH_GET_ANSWER_BYTES
+    )]
+    AnswerSize,
+    /// The key hash exists here.
+    #[error("a record with this key hash already exists")]
+    Exists,
+    /// Nobody has the record.
+    #[error("no record has this key hash")]
+    Absent,
+    /// The record is not here, and not everybody could be asked.
+    #[error(
+        "the record is not on this node, and {unanswered} of {peers} peers could not be asked: it may exist. Try \
+         again, or ask another node"
+    )]
+    NotEveryoneAsked {
+        /// Peers in all.
+        peers: usize,
+        /// Those that did not answer.
+        unanswered: usize,
+    },
+    /// The record is not here, and too many reads are asking the peers already.
+    #[error(
+        "the record is not on this node, and too many reads are asking the peers already: try again in a moment"
+    )]
+    TooManyPeeks,
+    /// The record must not be used any more.
+    #[error("the record is invalidated: {reason}")]
+    Invalidated {
+        /// Why.
+        reason: String,
+    },
+    /// The store could not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A session's request is empty.
+    #[error("request: neither a put nor a get")]
+    EmptyRequest,
+}
+
+impl Problem {
+    /// The gRPC code.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Field { .. } | Self::BatchSize(_) | Self::EmptyRequest => Code::InvalidArgument,
+            Self::Exists => Code::AlreadyExists,
+            Self::Absent => Code::NotFound,
+            Self::NotEveryoneAsked { .. } | Self::TooManyPeeks => Code::Unavailable,
+            Self::Invalidated { .. } => Code::FailedPrecondition,
+            Self::AnswerSize => Code::ResourceExhausted,
+            Self::Store(error) => match error {
+                StoreError::QueueFull | StoreError::DiskFull { .. } | StoreError::QuarantineFull => {
+                    Code::ResourceExhausted
+                }
+                StoreError::Stopped(_) => Code::Unavailable,
+                StoreError::Gap { .. } | StoreError::RolledBack { .. } => Code::FailedPrecondition,
+                StoreError::Read(_) | StoreError::Damaged(_) => Code::Internal,
+            },
+        }
+    }
+
+    /// What the caller is told. Internal detail goes to the log instead.
+    fn message(&self) -> String {
+        match self {
+            Self::Store(error @ (StoreError::Read(_) | StoreError::Damaged(_))) => {
+                tracing::error!(%error, "a request failed");
+                "this node could not read its storage; its log has the details".to_owned()
+            }
+            Self::Store(StoreError::Stopped(_)) => {
+                "this node's store has stopped; its log has the details".to_owned()
+            }
+            problem => problem.to_string(),
+        }
+    }
+}
+
+impl From<Problem> for Status {
+    fn from(problem: Problem) -> Self {
+        Self::new(problem.code(), problem.message())
+    }
+}
+
+impl From<Problem> for proto::ItemError {
+    fn from(problem: Problem) -> Self {
+        Self { code: problem.code().into(), message: problem.message() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_problem_has_its_status() {
+        let field = Problem::Field { field: "key_hash", problem: "is 3 bytes instead of 32".into() };
+        for (problem, code) in [
+            (field.clone(), Code::InvalidArgument),
+            (Problem::BatchSize(1001), Code::InvalidArgument),
+            (Problem::EmptyRequest, Code::InvalidArgument),
+            (Problem::AnswerSize, Code::ResourceExhausted),
+            (Problem::Exists, Code::AlreadyExists),
+            (Problem::Absent, Code::NotFound),
+            (Problem::NotEveryoneAsked { peers: 2, unanswered: 1 }, Code::Unavailable),
+            (Problem::TooManyPeeks, Code::Unavailable),
+            (Problem::Invalidated { reason: "leaked".into() }, Code::FailedPrecondition),
+            (StoreError::QueueFull.into(), Code::ResourceExhausted),
+            (StoreError::DiskFull { free: 1 }.into(), Code::ResourceExhausted),
+            (StoreError::Stopped("x".into()).into(), Code::Unavailable),
+            (StoreError::Read("x".into()).into(), Code::Internal),
+        ] {
+            assert_eq!(Status::from(problem.clone()).code(), code, "{problem}");
+        }
+        assert_eq!(Status::from(field).message(), "key_hash: is 3 bytes instead of 32");
+        let leak = Status::from(Problem::from(StoreError::Read("/secret/path".into())));
+        assert!(!leak.message().contains("secret"));
+    }
+}

@@ -1,0 +1,193 @@
+//! Opening: deciding what a storage directory is, and which incarnation this life of it has.
+
+use std::{fs, path::Path};
+
+use rocksdb::{Env, WriteBatch};
+
+use super::{
+    database::{Database, WriteFailure},
+    error::{OpenError, StoreError},
+    handle::Options,
+    superblock::{self, FORMAT_VERSION, Superblock},
+};
+use crate::ground::{
+    clock::Vector,
+    id::{Incarnation, NodeId, Origin},
+};
+
+const NODE_ID: &[u8] = b"node_id";
+const INCARNATION: &[u8] = b"incarnation";
+const FORMAT: &[u8] = b"format_version";
+
+/// An opened database and what was found in it.
+pub(super) struct Booted {
+    pub database: Database,
+    pub origin: Origin,
+    pub vector: Vector,
+    /// What an operator should know.
+    pub alarms: Vec<String>,
+    /// Keeps the directory of a RAM store alive.
+    pub _ram: Option<tempfile::TempDir>,
+}
+
+/// Opens the storage and leaves it marked as in use.
+///
+/// Contract: an (origin, clock) is never used twice. The incarnation is kept only if the last
+/// life ended in order and the database holds everything that the superblock says it held;
+/// otherwise a new one is durable before anything is served.
+pub(super) fn open(options: &Options) -> Result<Booted, OpenError> {
+    let Some(directory) = &options.path else { return open_ram(options) };
+    let superblock = superblock::read(directory)?;
+    if let Some(superblock) = &superblock {
+        check_node_id(directory, &superblock.node_id, &options.node_id)?;
+    }
+    let database_path = directory.join("db");
+    // RocksDB makes a database where it finds no CURRENT, whatever else is there.
+    let database_exists = database_path.join("CURRENT").exists();
+    if superblock.is_none() && !database_exists && !options.first_start {
+        return Err(OpenError::Empty(directory.clone()));
+    }
+    if superblock.is_some() && !database_exists {
+        return Err(OpenError::DatabaseGone(directory.clone()));
+    }
+    fs::create_dir_all(directory).map_err(|source| OpenError::Io {
+        action: "cannot create",
+        path: directory.clone(),
+        source,
+    })?;
+    let database = Database::open(&database_path, options.cache_bytes, None).map_err(|error| {
+        let reason = error.to_string();
+        if reason.contains("lock") || reason.contains("LOCK") {
+            return OpenError::Locked(directory.clone());
+        }
+        OpenError::Database { path: database_path.clone(), reason }
+    })?;
+    let mut alarms = Vec::new();
+    let (origin, vector) = settle(options, directory, &database, superblock.as_ref(), &mut alarms)?;
+    let in_use = Superblock {
+        node_id: options.node_id.clone(),
+        incarnation: origin.incarnation(),
+        clean: false,
+        heads: vector.clone(),
+    };
+    superblock::write(directory, &in_use)?;
+    Ok(Booted { database, origin, vector, alarms, _ram: None })
+}
+
+fn open_ram(options: &Options) -> Result<Booted, OpenError> {
+    let io = |source| OpenError::Io {
+        action: "cannot create a temporary directory in",
+        path: std::env::temp_dir(),
+        source,
+    };
+    // The in-memory file system still makes directories and takes a lock on the real one.
+    let directory = tempfile::Builder::new().prefix("brock-ram-").tempdir().map_err(io)?;
+    let failed = |reason: String| OpenError::Database { path: directory.path().to_owned(), reason };
+    let env = Env::mem_env().map_err(|error| failed(error.to_string()))?;
+    let database = Database::open(&directory.path().join("db"), options.cache_bytes, Some(&env))
+        .map_err(|error| failed(error.to_string()))?;
+    let origin = mint(&database, &options.node_id, &Vector::default(), "birth")
+        .map_err(|error| failed(error.to_string()))?;
+    Ok(Booted { database, origin, vector: Vector::default(), alarms: Vec::new(), _ram: Some(directory) })
+}
+
+fn settle(
+    options: &Options,
+    directory: &Path,
+    database: &Database,
+    superblock: Option<&Superblock>,
+    alarms: &mut Vec<String>,
+) -> Result<(Origin, Vector), OpenError> {
+    let damaged = |error: StoreError| match error {
+        StoreError::Damaged(source) => OpenError::Damaged { path: directory.to_owned(), source },
+        other => OpenError::Database { path: directory.to_owned(), reason: other.to_string() },
+    };
+    let born = database.meta(NODE_ID).map_err(damaged)?;
+    let vector = database.vector().map_err(damaged)?;
+    let Some(stored_id) = born else {
+        if superblock.is_some() || !vector.is_empty() {
+            return Err(OpenError::DatabaseGone(directory.to_owned()));
+        }
+        if !options.first_start {
+            return Err(OpenError::Empty(directory.to_owned()));
+        }
+        let origin = mint(database, &options.node_id, &vector, "birth").map_err(damaged)?;
+        return Ok((origin, vector));
+    };
+    let stored_id = String::from_utf8_lossy(&stored_id).into_owned();
+    let stored_id = stored_id.parse().map_err(|_| OpenError::Database {
+        path: directory.to_owned(),
+        reason: "the stored node id is malformed".to_owned(),
+    })?;
+    check_node_id(directory, &stored_id, &options.node_id)?;
+    let number = |key| -> Result<u64, OpenError> {
+        let bytes = database.meta(key).map_err(damaged)?.unwrap_or_default();
+        let bytes = <[u8; 8]>::try_from(bytes.as_slice()).map_err(|_| OpenError::Database {
+            path: directory.to_owned(),
+            reason: "its format version or incarnation is missing".to_owned(),
+        })?;
+        Ok(u64::from_be_bytes(bytes))
+    };
+    let found = number(FORMAT)?;
+    if found != FORMAT_VERSION {
+        return Err(OpenError::FormatVersion { path: directory.to_owned(), found, known: FORMAT_VERSION });
+    }
+    let incarnation = Incarnation(u32::try_from(number(INCARNATION)?).unwrap_or_default());
+    let reason = match superblock {
+        Some(superblock) => {
+            let lost = superblock.heads.entries_above(&vector);
+            if lost > 0 {
+                alarms.push(format!(
+                    "the storage has lost {lost} operations that were durable when it last ran: check the disk; \
+                     what the peers have of them comes back by itself"
+                ));
+                Some("heads_lost")
+            } else {
+                (!superblock.clean || superblock.incarnation != incarnation).then_some("unclean_stop")
+            }
+        }
+        None => Some("unclean_stop"),
+    };
+    let origin = match reason {
+        Some(reason) => mint(database, &options.node_id, &vector, reason).map_err(damaged)?,
+        None => Origin::new(&options.node_id, incarnation),
+    };
+    Ok((origin, vector))
+}
+
+fn check_node_id(path: &Path, stored: &NodeId, configured: &NodeId) -> Result<(), OpenError> {
+    if stored == configured {
+        return Ok(());
+    }
+    Err(OpenError::WrongNodeId {
+        path: path.to_owned(),
+        stored: stored.clone(),
+        configured: configured.clone(),
+    })
+}
+
+/// Makes a new incarnation durable and returns its origin. Random, and unlike any that is known.
+pub(super) fn mint(
+    database: &Database,
+    node_id: &NodeId,
+    known: &Vector,
+    reason: &'static str,
+) -> Result<Origin, StoreError> {
+    let origin = loop {
+        let origin = Origin::new(node_id, Incarnation(rand::random()));
+        if known.iter().all(|(other, _)| other != origin) {
+            break origin;
+        }
+    };
+    let mut batch = WriteBatch::default();
+    database.put_meta(&mut batch, NODE_ID, node_id.as_str().as_bytes());
+    database.put_meta(&mut batch, FORMAT, &FORMAT_VERSION.to_be_bytes());
+    database.put_meta(&mut batch, INCARNATION, &u64::from(origin.incarnation().0).to_be_bytes());
+    database.write(&batch).map_err(|failure| match failure {
+        WriteFailure::NoSpace => StoreError::DiskFull { free: 0 },
+        WriteFailure::Passing(reason) | WriteFailure::Fatal(reason) => StoreError::Stopped(reason),
+    })?;
+    metrics::counter!(crate::ground::metrics::INCARNATIONS, "reason" => reason).increment(1);
+    tracing::info!(incarnation = %origin.incarnation(), reason, "this node has a new incarnation");
+    Ok(origin)
+}

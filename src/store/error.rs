@@ -1,0 +1,158 @@
+//! What can go wrong in the store.
+
+use std::path::PathBuf;
+
+use crate::{
+    domain::codec::CodecError,
+    ground::{
+        clock::Clock,
+        id::{NodeId, Origin},
+        limits,
+    },
+};
+
+/// Why a storage directory was not opened. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The directory holds nothing, and that was not expected.
+    #[error(
+        "the storage at {} is empty, and node.first-start is false. If this node has run before, its disk has \
+         lost everything: find out why first. If it is new (or is to be filled anew from its peers), \
+         start it once with --node.first-start=true", .0.display()
+    )]
+    Empty(PathBuf),
+    /// The directory belongs to another node.
+    #[error(
+        "the storage at {} belongs to node {stored}, but node.id is {configured}. Give the node its own \
+         directory, or its own id back", path.display()
+    )]
+    WrongNodeId {
+        /// The directory.
+        path: PathBuf,
+        /// Whose it is.
+        stored: NodeId,
+        /// Who wanted it.
+        configured: NodeId,
+    },
+    /// The database is empty although the superblock says that it was not.
+    #[error(
+        "the storage at {} has lost its database: its superblock names operations that are not there. Restore \
+         the directory from where it was moved to, or remove it whole and start once with \
+         --node.first-start=true to fill it anew from the peers", .0.display()
+    )]
+    DatabaseGone(PathBuf),
+    /// A format that this version does not read.
+    #[error(
+        "the storage at {} has format version {found}, and this version of brock reads version {known}. Use the \
+         version that wrote it", path.display()
+    )]
+    FormatVersion {
+        /// The directory.
+        path: PathBuf,
+        /// The version found.
+        found: u64,
+        /// The version known.
+        known: u64,
+    },
+    /// The superblock cannot be understood.
+    #[error(
+        "{} cannot be read: {reason}. It remembers what the database must hold. If the file is damaged and the \
+         database is not, remove the file: the node then starts as after a crash", path.display()
+    )]
+    Superblock {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file operation failed.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// Another process has the directory open.
+    #[error("the storage at {} is in use by another process: is this node already running?", .0.display())]
+    Locked(PathBuf),
+    /// RocksDB does not open it.
+    #[error("the database at {} does not open: {reason}", path.display())]
+    Database {
+        /// The directory.
+        path: PathBuf,
+        /// RocksDB's words.
+        reason: String,
+    },
+    /// Something stored does not decode.
+    #[error("the database at {} is damaged: {source}", path.display())]
+    Damaged {
+        /// The directory.
+        path: PathBuf,
+        /// What does not decode.
+        source: CodecError,
+    },
+}
+
+/// Why a read or a write of the store failed. A failed write changed nothing that is visible.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// Too much is waiting to be written.
+    #[error("the write queue is full; try again in a moment")]
+    QueueFull,
+    /// The disk is too full to write safely.
+    #[error(
+        "the disk is full: {free} bytes are free where the node stores its data and {needed} must stay free. \
+         Reads go on; free some space and writes resume by themselves", needed = limits::DISK_RESERVE_BYTES
+    )]
+    DiskFull {
+        /// Bytes that are free.
+        free: u64,
+    },
+    /// A write failed before, and the store has stopped.
+    #[error("the store has stopped: {0}")]
+    Stopped(String),
+    /// A segment begins above what is here.
+    #[error("a batch of {origin} begins after {after}, but only {applied} is applied here")]
+    Gap {
+        /// Whose log.
+        origin: Origin,
+        /// Where the batch begins.
+        after: Clock,
+        /// Where this node stands.
+        applied: Clock,
+    },
+    /// A peer knows operations of this very incarnation that this node does not.
+    #[error(
+        "a peer has operations of {origin}, this node's own incarnation, up to {theirs}; here it ends at {ours}"
+    )]
+    RolledBack {
+        /// This node's origin.
+        origin: Origin,
+        /// The peer's clock of it.
+        theirs: Clock,
+        /// This node's.
+        ours: Clock,
+    },
+    /// Too many entries are in quarantine to take more.
+    #[error("the quarantine is full ({max} entries): look into it before this node takes more", max = limits::QUARANTINE_MAX)]
+    QuarantineFull,
+    /// RocksDB failed to read.
+    #[error("reading from the database failed: {0}")]
+    Read(String),
+    /// Something stored does not decode.
+    #[error("the database is damaged: {0}")]
+    Damaged(#[from] CodecError),
+}
+
+impl StoreError {
+    /// Whether the same request may succeed later without anybody changing anything about it.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::QueueFull | Self::DiskFull { .. } | Self::Stopped(_) | Self::Gap { .. } => true,
+            Self::RolledBack { .. } | Self::QuarantineFull | Self::Read(_) | Self::Damaged(_) => false,
+        }
+    }
+}

@@ -1,0 +1,412 @@
+//! The surface of the store: open, write, watch, close. Reads are in `reader`.
+
+use std::{
+    collections::VecDeque,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use super::{
+    boot,
+    database::{Counters, Database},
+    error::{OpenError, StoreError},
+    superblock::{self, Superblock},
+    writer::{self, Change, Command, Writer},
+};
+use crate::{
+    domain::{record::UnixSeconds, segment::Segment},
+    ground::{
+        clock::{Clock, Stamp, Vector},
+        id::{KeyHash, NodeId, Origin},
+        limits,
+    },
+};
+
+/// What a store needs to know.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whose store it is.
+    pub node_id: NodeId,
+    /// Where the data lies; `None` = in RAM only.
+    pub path: Option<PathBuf>,
+    /// Whether empty storage is expected.
+    pub first_start: bool,
+    /// The size of RocksDB's block cache.
+    pub cache_bytes: usize,
+    /// How long an expired record stays on disk.
+    pub expiry_margin: Duration,
+    /// The delay before a write is tried again, if more than `conflict_min`.
+    pub conflict_delay: Duration,
+    /// The shortest delay before a write is tried again.
+    pub conflict_min: Duration,
+    /// For how long a write is tried again.
+    pub conflict_max: Duration,
+    /// Where the time comes from: seconds since the Unix epoch.
+    pub wall_clock: fn() -> UnixSeconds,
+}
+
+impl Options {
+    /// A store in RAM with the defaults.
+    pub fn ram(node_id: NodeId) -> Self {
+        Self {
+            node_id,
+            path: None,
+            first_start: true,
+            cache_bytes: 64 * 1024 * 1024,
+            expiry_margin: Duration::from_secs(3600),
+            conflict_delay: Duration::ZERO,
+            conflict_min: Duration::from_millis(100),
+            conflict_max: Duration::from_secs(300),
+            wall_clock: unix_now,
+        }
+    }
+}
+
+/// Seconds since the Unix epoch, by the system's clock.
+pub fn unix_now() -> UnixSeconds {
+    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixSeconds::try_from(elapsed.as_secs()).unwrap_or(UnixSeconds::MAX)
+}
+
+/// A record to be created.
+#[derive(Clone)]
+pub struct NewRecord {
+    /// What it is found by.
+    pub key_hash: KeyHash,
+    /// When it was created.
+    pub created_at: UnixSeconds,
+    /// When it expires; `None` = never.
+    pub expires_at: Option<UnixSeconds>,
+    /// Whether it may be used without authentication.
+    pub public: bool,
+    /// The encoded payload.
+    pub payload: Bytes,
+}
+
+/// What became of one create.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CreateOutcome {
+    /// It is durable, and this is its place in the log.
+    Created(Stamp),
+    /// This node knows the key hash already, perhaps as deleted or expired. Nothing changed.
+    Exists,
+}
+
+/// Whether the store takes writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Health {
+    /// It does.
+    Well,
+    /// It does not for now, and why; it will again by itself.
+    WritesRefused(String),
+    /// A write failed: the process must be restarted.
+    Stopped(String),
+}
+
+/// What the store uses.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StorageUse {
+    /// Bytes in files.
+    pub sst_bytes: u64,
+    /// Bytes in memory that are not yet in files.
+    pub memtable_bytes: u64,
+    /// Bytes of cached blocks.
+    pub block_cache_bytes: u64,
+}
+
+/// What the handle, the readers and the writer share.
+pub(super) struct Shared {
+    pub database: Database,
+    pub node_id: NodeId,
+    pub health: watch::Sender<Health>,
+    pub expiry_margin_seconds: i64,
+    pub wall_clock: fn() -> UnixSeconds,
+    directory: Option<PathBuf>,
+    origin: ArcSwap<Origin>,
+    /// What is durable and may be served. Raised by the writer alone, after its fsync.
+    visible: RwLock<Vector>,
+    /// Counts commits, so that followers wake.
+    commits: watch::Sender<u64>,
+    counters: Mutex<Counters>,
+    alarms: Mutex<VecDeque<String>>,
+    _ram: Option<tempfile::TempDir>,
+}
+
+impl Shared {
+    pub(super) fn clock(&self, origin: &Origin) -> Clock {
+        self.visible.read().unwrap_or_else(PoisonError::into_inner).get(origin)
+    }
+
+    pub(super) fn vector(&self) -> Vector {
+        self.visible.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn publish(&self, raised: &Vector, counters: Counters) {
+        self.visible.write().unwrap_or_else(PoisonError::into_inner).join(raised);
+        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+        self.commits.send_modify(|commits| *commits += 1);
+    }
+
+    pub(super) fn set_origin(&self, origin: Origin) {
+        self.origin.store(Arc::new(origin));
+    }
+
+    /// Bytes free where the data lies; `None` if that cannot be told.
+    pub(super) fn free_bytes(&self) -> Option<u64> {
+        let stat = rustix::fs::statvfs(self.directory.as_ref()?).ok()?;
+        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// A node's records and replication log. Cheap to clone; closed with [`Store::close`].
+#[derive(Clone)]
+pub struct Store {
+    pub(super) shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+    room: Arc<Semaphore>,
+    writer: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
+    last_rollback: Arc<Mutex<Option<Instant>>>,
+}
+
+const ROOM_UNIT_BYTES: usize = 1024;
+
+impl Store {
+    /// Opens or creates the storage and starts the writer. Blocks.
+    pub fn open(options: &Options) -> Result<Self, OpenError> {
+        let booted = boot::open(options)?;
+        let damaged = |error: StoreError| OpenError::Database {
+            path: options.path.clone().unwrap_or_default(),
+            reason: error.to_string(),
+        };
+        let counters = booted.database.counters().map_err(damaged)?;
+        let (commits, health) = (watch::Sender::new(0), watch::Sender::new(Health::Well));
+        let shared = Arc::new(Shared {
+            database: booted.database,
+            node_id: options.node_id.clone(),
+            health,
+            expiry_margin_seconds: i64::try_from(options.expiry_margin.as_secs()).unwrap_or(i64::MAX),
+            wall_clock: options.wall_clock,
+            directory: options.path.clone(),
+            origin: ArcSwap::from_pointee(booted.origin),
+            visible: RwLock::new(booted.vector),
+            commits,
+            counters: Mutex::new(counters),
+            alarms: Mutex::new(VecDeque::new()),
+            _ram: booted._ram,
+        });
+        let (commands, queue) = mpsc::channel(limits::WRITE_QUEUE_COMMANDS);
+        let retry = writer::retry_policy(options.conflict_delay, options.conflict_min, options.conflict_max);
+        let writer = Writer::new(Arc::clone(&shared), retry, booted.origin, counters);
+        let thread = thread::Builder::new().name("brock-writer".to_owned()).spawn(move || writer.run(queue));
+        let thread = thread.map_err(|source| OpenError::Io {
+            action: "cannot start the writer thread of",
+            path: options.path.clone().unwrap_or_default(),
+            source,
+        })?;
+        let store = Self {
+            shared,
+            commands,
+            room: Arc::new(Semaphore::new(limits::WRITE_QUEUE_BYTES / ROOM_UNIT_BYTES)),
+            writer: Arc::new(Mutex::new(Some(thread))),
+            last_rollback: Arc::default(),
+        };
+        booted.alarms.into_iter().for_each(|alarm| store.alarm(alarm));
+        Ok(store)
+    }
+
+    /// Creates records. Durable when it returns; each record has its own outcome, in order.
+    pub async fn create(&self, records: Vec<NewRecord>) -> Result<Vec<CreateOutcome>, StoreError> {
+        let (to, answer) = oneshot::channel();
+        self.send(Change::Create(records, to)).await?;
+        self.answer(answer).await
+    }
+
+    /// Merges a segment of a peer's log. Durable when it returns. Idempotent.
+    pub async fn apply(&self, segment: Segment) -> Result<(), StoreError> {
+        let (to, answer) = oneshot::channel();
+        self.send(Change::Apply(segment, to)).await?;
+        self.answer(answer).await
+    }
+
+    /// Removes some of the records that were expired, plus the margin, at `now`. Returns how many
+    /// index entries were dealt with: 0 = nothing left to do.
+    pub async fn sweep(&self, now: UnixSeconds) -> Result<usize, StoreError> {
+        let (to, answer) = oneshot::channel();
+        self.send(Change::Sweep(now, to)).await?;
+        self.answer(answer).await
+    }
+
+    /// A peer knows operations of this node's own origin up to `theirs`, more than this node has:
+    /// the storage was rolled back. Goes on under a new incarnation at once, so that no clock is
+    /// used twice; what was lost comes back from the peer as any other origin's. At most one per
+    /// [`limits::ROLLBACK_MINT_INTERVAL`], so that a lying peer cannot mint without end.
+    pub async fn rolled_back(&self, theirs: Clock) -> Result<(), StoreError> {
+        let origin = self.origin();
+        let ours = self.clock(&origin);
+        if theirs <= ours {
+            return Ok(());
+        }
+        {
+            let mut last = self.last_rollback.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.is_some_and(|at| at.elapsed() < limits::ROLLBACK_MINT_INTERVAL) {
+                return Err(StoreError::RolledBack { origin, theirs, ours });
+            }
+            *last = Some(Instant::now());
+        }
+        let (to, answer) = oneshot::channel();
+        self.send(Change::NewIncarnation("rolled_back", to)).await?;
+        let fresh = self.answer(answer).await?;
+        self.alarm(format!(
+            "a peer has operations of {origin} up to {theirs}, but this storage ends at {ours}: it was rolled back \
+             or has lost data. This node goes on as {fresh}; what is missing comes back from the peers"
+        ));
+        Ok(())
+    }
+
+    async fn send(&self, change: Change) -> Result<(), StoreError> {
+        let (_, bytes) = writer::weight(&change);
+        let units = (bytes / ROOM_UNIT_BYTES + 1).min(limits::WRITE_QUEUE_BYTES / ROOM_UNIT_BYTES);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let closed = || StoreError::Stopped("it was closed".to_owned());
+        if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(units)
+            && let Ok(slot) = self.commands.try_reserve()
+        {
+            slot.send(Command { change, _room: Some(room) });
+            return Ok(());
+        }
+        let admit = async {
+            let room = Arc::clone(&self.room).acquire_many_owned(units).await.map_err(|_| closed())?;
+            let slot = self.commands.reserve().await.map_err(|_| closed())?;
+            slot.send(Command { change, _room: Some(room) });
+            Ok(())
+        };
+        tokio::time::timeout(limits::WRITE_ADMISSION_TIMEOUT, admit)
+            .await
+            .unwrap_or(Err(StoreError::QueueFull))
+    }
+
+    async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
+        answer.await.unwrap_or_else(|_| Err(StoreError::Stopped("it was closed".to_owned())))
+    }
+
+    /// This node's origin: its id and its present incarnation.
+    pub fn origin(&self) -> Origin {
+        **self.shared.origin.load()
+    }
+
+    /// Whose store it is.
+    pub fn node_id(&self) -> &NodeId {
+        &self.shared.node_id
+    }
+
+    /// What is applied here, durable and visible.
+    pub fn vector(&self) -> Vector {
+        self.shared.vector()
+    }
+
+    /// The highest clock of one origin that is durable and visible.
+    pub fn clock(&self, origin: &Origin) -> Clock {
+        self.shared.clock(origin)
+    }
+
+    /// What is visible here above `other`.
+    pub fn above(&self, other: &Vector) -> Vector {
+        self.shared.visible.read().unwrap_or_else(PoisonError::into_inner).above(other)
+    }
+
+    /// Changes with every commit that raises the vector.
+    pub fn commits(&self) -> watch::Receiver<u64> {
+        self.shared.commits.subscribe()
+    }
+
+    /// Whether the store takes writes.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.shared.health.subscribe()
+    }
+
+    /// The time, as this store sees it.
+    pub fn now(&self) -> UnixSeconds {
+        (self.shared.wall_clock)()
+    }
+
+    /// Records that are not deleted.
+    pub fn records(&self) -> u64 {
+        self.counters().records
+    }
+
+    /// Entries in quarantine.
+    pub fn quarantined(&self) -> u64 {
+        self.counters().quarantined
+    }
+
+    /// Creates for a key hash that had another payload.
+    pub fn conflicts(&self) -> u64 {
+        self.counters().conflicts
+    }
+
+    fn counters(&self) -> Counters {
+        *self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the operator something, in the log and in the status.
+    pub fn alarm(&self, alarm: String) {
+        tracing::error!("{alarm}");
+        let mut alarms = self.shared.alarms.lock().unwrap_or_else(PoisonError::into_inner);
+        if alarms.len() == limits::ALARMS_MAX {
+            alarms.pop_front();
+        }
+        alarms.push_back(alarm);
+    }
+
+    /// What the operator was told since the start, oldest first.
+    pub fn alarms(&self) -> Vec<String> {
+        self.shared.alarms.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Brings the superblock up to date while running. Blocks.
+    pub fn checkpoint(&self) -> Result<(), OpenError> {
+        self.write_superblock(false)
+    }
+
+    fn write_superblock(&self, clean: bool) -> Result<(), OpenError> {
+        let Some(directory) = &self.shared.directory else { return Ok(()) };
+        let superblock = Superblock {
+            node_id: self.shared.node_id.clone(),
+            incarnation: self.origin().incarnation(),
+            clean,
+            heads: self.vector(),
+        };
+        superblock::write(directory, &superblock)
+    }
+
+    /// Finishes what is queued, flushes, and marks the storage as cleanly closed. Blocks. Later
+    /// writes answer that the store has stopped.
+    pub fn close(&self) -> Result<(), OpenError> {
+        let Some(writer) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            return Ok(());
+        };
+        self.room.close();
+        // The queue is bounded and the writer drains it, so this waits for a moment at most.
+        let _ = self.commands.blocking_send(Command { change: Change::Stop, _room: None });
+        let _ = writer.join();
+        if matches!(&*self.shared.health.borrow(), Health::Stopped(_)) {
+            // What is on disk is not known: the next start must treat this as an unclean stop.
+            return Ok(());
+        }
+        if self.shared.directory.is_none() {
+            // In RAM there is nothing to keep, and RocksDB cannot sync a log that is no file.
+            return Ok(());
+        }
+        self.shared.database.flush().map_err(|reason| OpenError::Database {
+            path: self.shared.directory.clone().unwrap_or_default(),
+            reason,
+        })?;
+        self.write_superblock(true)
+    }
+}

@@ -1,0 +1,105 @@
+//! The column families and how RocksDB is set up for each.
+
+use std::path::Path;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode,
+    DataBlockIndexType, Env, LogLevel, Options,
+};
+
+use crate::ground::limits;
+
+/// Node id, incarnation, format version, counters.
+pub(super) const META: &str = "meta";
+/// Origin → highest clock applied.
+pub(super) const CLOCK_VALUE: &str = "clock_value";
+/// Origin, clock, key hash, state → operation.
+pub(super) const REPLICATION_LOG: &str = "replication_log";
+/// Key hash → record state, payload included.
+pub(super) const RECORD: &str = "record";
+/// Expiry, key hash → nothing.
+pub(super) const EXPIRY: &str = "expiry";
+/// Origin, clock → the entry that could not be applied, and why.
+pub(super) const QUARANTINE: &str = "quarantine";
+
+/// Opens or creates the database. `env` is `None` for the real file system.
+pub(super) fn open(path: &Path, cache_bytes: usize, env: Option<&Env>) -> Result<DB, rocksdb::Error> {
+    let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
+    let families = [
+        (META, small(&cache)),
+        (CLOCK_VALUE, small(&cache)),
+        (REPLICATION_LOG, log(&cache)),
+        (RECORD, records(&cache)),
+        (EXPIRY, small(&cache)),
+        (QUARANTINE, small(&cache)),
+    ];
+    let families = families.map(|(name, options)| ColumnFamilyDescriptor::new(name, options));
+    DB::open_cf_descriptors(&database(env), path, families)
+}
+
+fn database(env: Option<&Env>) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    // A damaged write-ahead log must refuse to open rather than lose its tail in silence; a
+    // truncated one is caught by the superblock's heads.
+    options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
+    options.set_track_and_verify_wals_in_manifest(true);
+    options.set_paranoid_checks(true);
+    // Both bound what a start has to replay, and memory.
+    options.set_max_total_wal_size(limits::WAL_MAX_BYTES);
+    options.set_db_write_buffer_size(limits::MEMTABLES_BYTES);
+    options.set_max_open_files(limits::DATABASE_FILES_OPEN);
+    options.set_bytes_per_sync(1024 * 1024);
+    options.set_keep_log_file_num(4);
+    options.set_max_log_file_size(4 * 1024 * 1024);
+    options.set_log_level(LogLevel::Warn);
+    if let Some(env) = env {
+        options.set_env(env);
+    }
+    options
+}
+
+fn family(table: &BlockBasedOptions) -> Options {
+    let mut options = Options::default();
+    options.set_write_buffer_size(limits::MEMTABLES_BYTES / 2);
+    options.set_max_write_buffer_number(3);
+    options.set_level_compaction_dynamic_level_bytes(true);
+    options.set_compression_type(DBCompressionType::Lz4);
+    options.set_bottommost_compression_type(DBCompressionType::Zstd);
+    options.set_block_based_table_factory(table);
+    options
+}
+
+fn table(cache: &Cache) -> BlockBasedOptions {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    table.set_format_version(6);
+    table.set_cache_index_and_filter_blocks(true);
+    table.set_cache_index_and_filter_blocks_with_high_priority(true);
+    table.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    table
+}
+
+fn small(cache: &Cache) -> Options {
+    let mut options = family(&table(cache));
+    options.set_write_buffer_size(4 * 1024 * 1024);
+    options
+}
+
+fn log(cache: &Cache) -> Options {
+    let mut table = table(cache);
+    // Read in order and in bulk.
+    table.set_block_size(16 * 1024);
+    family(&table)
+}
+
+fn records(cache: &Cache) -> Options {
+    let mut table = table(cache);
+    // Most key hashes that are asked for and absent are answered by the filter alone, and so is
+    // the check of every Put.
+    table.set_bloom_filter(10.0, false);
+    table.set_whole_key_filtering(true);
+    table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);
+    family(&table)
+}

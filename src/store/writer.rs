@@ -1,0 +1,399 @@
+//! The writer: one thread that drains a queue, assigns clocks, writes one batch, answers all
+//! callers.
+//!
+//! Order within one group, which is the whole of the durability contract:
+//!
+//! 1. build the batch: record states, log entries, clocks, indexes;
+//! 2. write it with `sync`: it is on disk, or the group failed and nothing of it is visible;
+//! 3. raise the visible vector: only now may peers be served what it holds;
+//! 4. answer the callers.
+//!
+//! A clock therefore becomes visible only in order, and nothing is acknowledged or served before
+//! its fsync. A failed write poisons the store; a full disk refuses writes until there is room,
+//! and the node then goes on under a new incarnation, because a batch whose write failed may
+//! still turn up after a crash.
+
+use std::{
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+use super::{
+    boot,
+    commit::Commit,
+    database::{Counters, WriteFailure},
+    error::StoreError,
+    handle::{CreateOutcome, Health, NewRecord, Shared},
+};
+use crate::{
+    domain::{
+        record::UnixSeconds,
+        segment::{Segment, SegmentEntry},
+    },
+    ground::{
+        clock::Clock,
+        id::{KeyHash, Origin},
+        limits, metrics as names,
+        retry::{Retry, RetryPolicy},
+    },
+};
+
+/// Something to write, and whom to answer.
+pub(super) struct Command {
+    pub change: Change,
+    /// Gives the command's share of the queue back when it is done with.
+    pub _room: Option<OwnedSemaphorePermit>,
+}
+
+pub(super) enum Change {
+    Create(Vec<NewRecord>, oneshot::Sender<Result<Vec<CreateOutcome>, StoreError>>),
+    Apply(Segment, oneshot::Sender<Result<(), StoreError>>),
+    Sweep(UnixSeconds, oneshot::Sender<Result<usize, StoreError>>),
+    NewIncarnation(&'static str, oneshot::Sender<Result<Origin, StoreError>>),
+    Stop,
+}
+
+/// An answer that waits for the group's fsync.
+enum Answer {
+    Create(oneshot::Sender<Result<Vec<CreateOutcome>, StoreError>>, Result<Vec<CreateOutcome>, StoreError>),
+    Apply(oneshot::Sender<Result<(), StoreError>>, Result<(), StoreError>),
+    Sweep(oneshot::Sender<Result<usize, StoreError>>, Result<usize, StoreError>),
+}
+
+impl Answer {
+    fn send(self, failure: Option<&StoreError>) {
+        // A caller that has gone away does not mind.
+        match self {
+            Self::Create(to, outcome) => drop(to.send(failure.map_or(outcome, |e| Err(e.clone())))),
+            Self::Apply(to, outcome) => drop(to.send(failure.map_or(outcome, |e| Err(e.clone())))),
+            Self::Sweep(to, outcome) => drop(to.send(failure.map_or(outcome, |e| Err(e.clone())))),
+        }
+    }
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    retry: RetryPolicy,
+    origin: Origin,
+    clock: Clock,
+    counters: Counters,
+    disk_checked: Option<Instant>,
+    /// A write failed for want of space: what it held may turn up after a crash, so its clocks
+    /// are spent.
+    must_mint: bool,
+    /// Since when writes fail for want of space although there is room.
+    unexplained_since: Option<Instant>,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, retry: RetryPolicy, origin: Origin, counters: Counters) -> Self {
+        let clock = shared.clock(&origin);
+        Self {
+            shared,
+            retry,
+            origin,
+            clock,
+            counters,
+            disk_checked: None,
+            must_mint: false,
+            unexplained_since: None,
+        }
+    }
+
+    /// Runs until told to stop, or until nobody can send commands any more.
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        metrics::gauge!(names::WRITES_REFUSED).set(0.0);
+        while let Some(first) = commands.blocking_recv() {
+            let group = drain(first, &mut commands);
+            metrics::gauge!(names::WRITE_QUEUE).set(commands.len() as f64);
+            if !self.handle(group) {
+                break;
+            }
+        }
+    }
+
+    fn handle(&mut self, group: Vec<Command>) -> bool {
+        let mut changes = Vec::with_capacity(group.len());
+        let mut go_on = true;
+        for command in &group {
+            if matches!(command.change, Change::Stop) {
+                go_on = false;
+            }
+        }
+        // Room in the queue is given back only after the group is written.
+        let mut room = Vec::with_capacity(group.len());
+        for Command { change, _room } in group {
+            room.push(_room);
+            match change {
+                Change::Stop => {}
+                Change::NewIncarnation(reason, to) => {
+                    // In its place: what came before belongs to the old incarnation.
+                    self.commit(std::mem::take(&mut changes));
+                    let _ = to.send(self.new_incarnation(reason));
+                }
+                change => changes.push(change),
+            }
+        }
+        self.commit(changes);
+        go_on
+    }
+
+    fn commit(&mut self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        if let Err(refusal) = self.may_write() {
+            for change in changes {
+                refuse(change, &refusal);
+            }
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let mut commit = Commit::new(&shared.database, self.counters);
+        if let Err(error) = commit.load(key_hashes(&changes)) {
+            for change in changes {
+                refuse(change, &error);
+            }
+            return;
+        }
+        let mut clock = self.clock;
+        let now = (shared.wall_clock)();
+        let answers: Vec<Answer> = changes
+            .into_iter()
+            .filter_map(|change| self.build(&mut commit, &mut clock, now, change))
+            .collect();
+        let result = match commit.finish() {
+            None => Ok(()),
+            Some(batch) => self.write(&batch),
+        };
+        match result {
+            Ok(()) => {
+                self.clock = clock;
+                self.counters = commit.counters;
+                shared.publish(&commit.raised, commit.counters);
+                commit.tally.record();
+                answers.into_iter().for_each(|answer| answer.send(None));
+            }
+            Err(failure) => answers.into_iter().for_each(|answer| answer.send(Some(&failure))),
+        }
+    }
+
+    fn build(
+        &self,
+        commit: &mut Commit<'_>,
+        clock: &mut Clock,
+        now: UnixSeconds,
+        change: Change,
+    ) -> Option<Answer> {
+        let expired_before = now.saturating_sub(self.shared.expiry_margin_seconds);
+        Some(match change {
+            Change::Create(records, to) => {
+                let outcomes =
+                    records.into_iter().map(|record| commit.create(self.origin, clock, record)).collect();
+                Answer::Create(to, Ok(outcomes))
+            }
+            Change::Apply(segment, to) => {
+                let applied =
+                    if segment.origin == self.origin { *clock } else { self.shared.clock(&segment.origin) };
+                let outcome = if segment.origin == self.origin && segment.covered_through > applied {
+                    Err(StoreError::RolledBack {
+                        origin: self.origin,
+                        theirs: segment.covered_through,
+                        ours: applied,
+                    })
+                } else {
+                    commit.apply(applied, segment, now, expired_before)
+                };
+                Answer::Apply(to, outcome)
+            }
+            Change::Sweep(at, to) => {
+                let before = at.saturating_sub(self.shared.expiry_margin_seconds);
+                Answer::Sweep(to, commit.sweep(before, limits::SWEEP_BATCH))
+            }
+            Change::NewIncarnation(..) | Change::Stop => return None,
+        })
+    }
+
+    fn write(&mut self, batch: &rocksdb::WriteBatch) -> Result<(), StoreError> {
+        let mut retry = Retry::new(self.retry);
+        let started = Instant::now();
+        loop {
+            match self.shared.database.write(batch) {
+                Ok(()) => {
+                    metrics::histogram!(names::COMMIT_DURATION).record(started.elapsed().as_secs_f64());
+                    return Ok(());
+                }
+                Err(WriteFailure::Passing(reason)) => match retry.next_delay() {
+                    Some(delay) => {
+                        metrics::counter!(names::WRITE_RETRIES).increment(1);
+                        thread::sleep(delay);
+                    }
+                    None => return Err(self.stop(format!("a write was refused for too long: {reason}"))),
+                },
+                Err(WriteFailure::NoSpace) => {
+                    self.must_mint = true;
+                    return Err(self.refuse_for_space(0));
+                }
+                Err(WriteFailure::Fatal(reason)) => {
+                    return Err(
+                        self.stop(format!("a write failed, so what is on disk is not known: {reason}"))
+                    );
+                }
+            }
+        }
+    }
+
+    fn stop(&self, reason: String) -> StoreError {
+        tracing::error!(reason, "the store has stopped: no write is accepted any more");
+        metrics::gauge!(names::WRITES_REFUSED).set(1.0);
+        self.shared.health.send_replace(Health::Stopped(reason.clone()));
+        StoreError::Stopped(reason)
+    }
+
+    fn refuse_for_space(&self, free: u64) -> StoreError {
+        let error = StoreError::DiskFull { free };
+        let refused = Health::WritesRefused(error.to_string());
+        if !matches!(&*self.shared.health.borrow(), Health::WritesRefused(_)) {
+            tracing::error!(free_bytes = free, "the disk is full: writes are refused until there is room");
+            metrics::gauge!(names::WRITES_REFUSED).set(1.0);
+        }
+        self.shared.health.send_replace(refused);
+        error
+    }
+
+    /// Whether the store is in a state to write: not stopped, and with room on its disk.
+    fn may_write(&mut self) -> Result<(), StoreError> {
+        let refused = match &*self.shared.health.borrow() {
+            Health::Stopped(reason) => return Err(StoreError::Stopped(reason.clone())),
+            Health::WritesRefused(_) => true,
+            Health::Well => false,
+        };
+        let due = self.disk_checked.is_none_or(|at| at.elapsed() >= limits::DISK_CHECK_INTERVAL);
+        if !due && !refused && !self.must_mint {
+            return Ok(());
+        }
+        self.disk_checked = Some(Instant::now());
+        if let Some(free) = self.shared.free_bytes()
+            && free < limits::DISK_RESERVE_BYTES
+        {
+            self.unexplained_since = None;
+            return Err(self.refuse_for_space(free));
+        }
+        if self.must_mint {
+            self.resume()?;
+        }
+        if refused {
+            tracing::info!("there is room on the disk again: writes are accepted");
+            metrics::gauge!(names::WRITES_REFUSED).set(0.0);
+            self.shared.health.send_replace(Health::Well);
+        }
+        Ok(())
+    }
+
+    /// The first write after one that failed for want of space. RocksDB tries by itself to recover
+    /// from that, every few seconds, but not from every such failure: not where it could not make
+    /// a file. The process must then be restarted.
+    fn resume(&mut self) -> Result<(), StoreError> {
+        match self.new_incarnation("failed_write") {
+            Ok(_) => {
+                self.must_mint = false;
+                self.unexplained_since = None;
+                Ok(())
+            }
+            Err(StoreError::DiskFull { .. }) => {
+                let since = *self.unexplained_since.get_or_insert_with(Instant::now);
+                if since.elapsed() < limits::NO_SPACE_PATIENCE {
+                    return Err(self.refuse_for_space(0));
+                }
+                Err(self.stop(
+                    "the disk has room, but the database goes on refusing writes for want of space"
+                        .to_owned(),
+                ))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn new_incarnation(&mut self, reason: &'static str) -> Result<Origin, StoreError> {
+        let known = self.shared.vector();
+        let minted = boot::mint(&self.shared.database, &self.shared.node_id, &known, reason);
+        self.origin = minted.map_err(|error| match error {
+            StoreError::Stopped(reason) => self.stop(reason),
+            other => other,
+        })?;
+        self.clock = Clock::default();
+        self.shared.set_origin(self.origin);
+        Ok(self.origin)
+    }
+}
+
+/// Everything that is waiting, up to the bounds of one group.
+fn drain(first: Command, commands: &mut mpsc::Receiver<Command>) -> Vec<Command> {
+    let (mut operations, mut bytes) = weight(&first.change);
+    let mut group = vec![first];
+    while operations < limits::GROUP_COMMIT_OPERATIONS && bytes < limits::GROUP_COMMIT_BYTES {
+        let Ok(command) = commands.try_recv() else { break };
+        let (more_operations, more_bytes) = weight(&command.change);
+        operations += more_operations;
+        bytes += more_bytes;
+        group.push(command);
+    }
+    group
+}
+
+/// Operations and bytes of payload in a change.
+pub(super) fn weight(change: &Change) -> (usize, usize) {
+    match change {
+        Change::Create(records, _) => {
+            (records.len(), records.iter().map(|record| record.payload.len()).sum())
+        }
+        Change::Apply(segment, _) => {
+            let bytes = segment.entries.iter().map(|entry| match entry {
+                SegmentEntry::Applicable(_, payload) => payload.as_ref().map_or(0, bytes::Bytes::len),
+                SegmentEntry::Quarantined(entry, _) => entry.operation.len(),
+            });
+            (segment.entries.len(), bytes.sum())
+        }
+        Change::Sweep(..) => (limits::SWEEP_BATCH, 0),
+        Change::NewIncarnation(..) | Change::Stop => (1, 0),
+    }
+}
+
+fn key_hashes(changes: &[Change]) -> Vec<KeyHash> {
+    let mut key_hashes = Vec::new();
+    for change in changes {
+        match change {
+            Change::Create(records, _) => key_hashes.extend(records.iter().map(|record| record.key_hash)),
+            Change::Apply(segment, _) => {
+                key_hashes.extend(segment.entries.iter().filter_map(|entry| match entry {
+                    SegmentEntry::Applicable(entry, _) => Some(entry.key_hash),
+                    SegmentEntry::Quarantined(..) => None,
+                }));
+            }
+            Change::Sweep(..) | Change::NewIncarnation(..) | Change::Stop => {}
+        }
+    }
+    key_hashes
+}
+
+fn refuse(change: Change, error: &StoreError) {
+    match change {
+        Change::Create(_, to) => drop(to.send(Err(error.clone()))),
+        Change::Apply(_, to) => drop(to.send(Err(error.clone()))),
+        Change::Sweep(_, to) => drop(to.send(Err(error.clone()))),
+        Change::NewIncarnation(_, to) => drop(to.send(Err(error.clone()))),
+        Change::Stop => {}
+    }
+}
+
+/// The policy that `node.conflict-backoff.*` means.
+pub(super) fn retry_policy(delay: Duration, min: Duration, max: Duration) -> RetryPolicy {
+    RetryPolicy {
+        first_delay: delay.max(min),
+        max_delay: max.min(Duration::from_secs(10)).max(min),
+        max_elapsed: Some(max),
+    }
+}

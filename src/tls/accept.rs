@@ -1,0 +1,312 @@
+//! From a bound listener to a stream of identified connections, for tonic's
+//! `serve_with_incoming_shutdown`.
+//!
+//! Outsiders reach this code before they are anybody. So: every handshake runs in its own task
+//! with a deadline, handshakes and connections are capped, nothing that an outsider does is logged
+//! above debug, and no error of one connection ends the loop.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use rustls::ServerConfig;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    time::{sleep, timeout},
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::Connected;
+
+use super::{
+    coalesce::Coalesce,
+    io_delegate::delegate_io,
+    roles::{PeerIdentity, RolePolicy},
+    words::{self, HandshakeFailure},
+};
+use crate::ground::{
+    limits,
+    metrics::{CONNECTIONS, HANDSHAKE_FAILURES},
+    task::{TaskStatus, Tasks},
+};
+
+/// Who called, for handlers: tonic puts it into every request's extensions.
+#[derive(Debug, Clone)]
+pub struct ConnectionInfo {
+    /// Where the connection comes from.
+    pub remote: SocketAddr,
+    /// Who is at the other end.
+    pub identity: Arc<PeerIdentity>,
+}
+
+/// A connection whose other end is known. Counts against the cap until it is dropped.
+#[derive(Debug)]
+pub struct Accepted {
+    stream: Coalesce<TlsStream<TcpStream>>,
+    info: ConnectionInfo,
+    _open: Open,
+}
+
+impl Connected for Accepted {
+    type ConnectInfo = ConnectionInfo;
+
+    fn connect_info(&self) -> ConnectionInfo {
+        self.info.clone()
+    }
+}
+
+delegate_io!(Accepted);
+
+/// The stream of accepted connections. Ends when the node stops.
+#[derive(Debug)]
+pub struct Incoming(mpsc::Receiver<io::Result<Accepted>>);
+
+impl Stream for Incoming {
+    type Item = io::Result<Accepted>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_recv(cx)
+    }
+}
+
+/// Accepts on `listener` until `tasks` stop or the returned stream is dropped. The certificates of
+/// both ends are checked by `config` (see [`super::identity::Identity::server_config`]), the role
+/// once more by `policy`.
+pub fn accept(
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    policy: RolePolicy,
+    tasks: &Tasks,
+) -> Incoming {
+    accept_within(Bounds::default(), listener, config, policy, tasks)
+}
+
+/// What is set lower in tests.
+pub(super) struct Bounds {
+    pub(super) connections: usize,
+    pub(super) handshakes: usize,
+    pub(super) handshake_timeout: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: limits::CONNECTIONS_MAX,
+            handshakes: limits::HANDSHAKES_MAX,
+            handshake_timeout: limits::HANDSHAKE_TIMEOUT,
+        }
+    }
+}
+
+pub(super) fn accept_within(
+    bounds: Bounds,
+    listener: TcpListener,
+    config: Arc<ServerConfig>,
+    policy: RolePolicy,
+    tasks: &Tasks,
+) -> Incoming {
+    let (sender, receiver) = mpsc::channel(limits::ACCEPTED_QUEUE);
+    let acceptor = Acceptor {
+        tls: TlsAcceptor::from(config),
+        policy,
+        sender,
+        tasks: tasks.clone(),
+        connections: Arc::new(Semaphore::new(bounds.connections)),
+        handshakes: Arc::new(Semaphore::new(bounds.handshakes)),
+        handshake_timeout: bounds.handshake_timeout,
+        legacy_seen: Arc::default(),
+    };
+    tasks.spawn("accept", |status| acceptor.run(listener, status));
+    Incoming(receiver)
+}
+
+/// A place among the connections; the gauge follows it.
+#[derive(Debug)]
+struct Open(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
+impl Open {
+    fn new(permit: OwnedSemaphorePermit) -> Self {
+        metrics::gauge!(CONNECTIONS).increment(1.0);
+        Self(permit)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        metrics::gauge!(CONNECTIONS).decrement(1.0);
+    }
+}
+
+#[derive(Clone)]
+struct Acceptor {
+    tls: TlsAcceptor,
+    policy: RolePolicy,
+    sender: mpsc::Sender<io::Result<Accepted>>,
+    tasks: Tasks,
+    connections: Arc<Semaphore>,
+    handshakes: Arc<Semaphore>,
+    handshake_timeout: Duration,
+    /// Whether the log has been told of a certificate that names no role: once is enough.
+    legacy_seen: Arc<AtomicBool>,
+}
+
+impl Acceptor {
+    async fn run(self, listener: TcpListener, status: TaskStatus) {
+        let stop = self.tasks.stopping().clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = self.sender.closed() => {}
+            () = self.accept_all(listener, &status) => {}
+        }
+    }
+
+    /// Never ends by itself. A place for the connection and one for its handshake are taken before
+    /// it is accepted: whoever finds none waits in the kernel's queue.
+    async fn accept_all(&self, listener: TcpListener, status: &TaskStatus) {
+        let mut last_warning: Option<Instant> = None;
+        status.set_state("accepting");
+        loop {
+            // The semaphores are never closed; if they were, there would be nothing left to do.
+            let Ok(connection) = self.connections.clone().acquire_owned().await else { return };
+            let Ok(handshake) = self.handshakes.clone().acquire_owned().await else { return };
+            match listener.accept().await {
+                Ok((socket, remote)) => {
+                    status.set_error("");
+                    self.tasks.spawn_short(self.clone().shake_hands(socket, remote, connection, handshake));
+                }
+                Err(error) if concerns_one_connection(&error) => {}
+                Err(error) => {
+                    // Out of descriptors or memory. The next accept would fail at once, too:
+                    // resting keeps the loop from spinning until connections have closed.
+                    status.set_error(&error.to_string());
+                    if last_warning.is_none_or(|at| at.elapsed() >= limits::ACCEPT_WARN_INTERVAL) {
+                        last_warning = Some(Instant::now());
+                        tracing::warn!(%error, "cannot accept connections for now: is the limit of open files too low?");
+                    }
+                    sleep(limits::ACCEPT_REST).await;
+                }
+            }
+        }
+    }
+
+    async fn shake_hands(
+        self,
+        socket: TcpStream,
+        remote: SocketAddr,
+        connection: OwnedSemaphorePermit,
+        handshake: OwnedSemaphorePermit,
+    ) {
+        let stop: CancellationToken = self.tasks.stopping().clone();
+        let shaken = tokio::select! {
+            () = stop.cancelled() => return,
+            shaken = timeout(self.handshake_timeout, self.handshake(socket)) => shaken,
+        };
+        drop(handshake);
+        let (stream, identity) = match shaken {
+            Ok(Ok(accepted)) => accepted,
+            Ok(Err(refused)) => {
+                refused.report(remote);
+                if let Some(socket) = refused.socket {
+                    linger(socket).await;
+                }
+                return;
+            }
+            Err(_) => {
+                let text = format!("no handshake within {:?}", self.handshake_timeout);
+                return Refused::new(HandshakeFailure::Timeout, text).report(remote);
+            }
+        };
+        tracing::debug!(%remote, %identity, "accepted a connection");
+        if identity.legacy && !self.legacy_seen.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                %remote, %identity,
+                "a certificate without a SPIFFE URI was accepted by its key usages; make one with `brock cert`, and \
+                 set node.require-uri-roles once all have one"
+            );
+        }
+        let info = ConnectionInfo { remote, identity: Arc::new(identity) };
+        let accepted = Accepted { stream: Coalesce::new(stream), info, _open: Open::new(connection) };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            // The server is gone: the connection closes with this drop.
+            _ = self.sender.send(Ok(accepted)) => {}
+        }
+    }
+
+    async fn handshake(&self, socket: TcpStream) -> Result<(TlsStream<TcpStream>, PeerIdentity), Refused> {
+        let io_error = |error: io::Error| Refused::new(HandshakeFailure::Io, error.to_string());
+        // IMPORTANT: without it every small answer waits for the acknowledgement of the last one.
+        socket.set_nodelay(true).map_err(io_error)?;
+        let stream = match self.tls.accept(socket).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, socket)) => {
+                let reason = HandshakeFailure::of(&error);
+                let text = words::explain(&error).unwrap_or_else(|| error.to_string());
+                return Err(Refused { reason, text, socket: Some(socket) });
+            }
+        };
+        let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+        let Some(leaf) = leaf else {
+            let text = "the other end showed no certificate".to_owned();
+            return Err(Refused::new(HandshakeFailure::NoCertificate, text));
+        };
+        match PeerIdentity::of_certificate(leaf, self.policy) {
+            Ok(identity) => Ok((stream, identity)),
+            Err(error) => Err(Refused::new(HandshakeFailure::Role, error.to_string())),
+        }
+    }
+}
+
+/// A handshake that failed.
+struct Refused {
+    reason: HandshakeFailure,
+    text: String,
+    /// The connection, if an alert is on its way.
+    socket: Option<TcpStream>,
+}
+
+impl Refused {
+    fn new(reason: HandshakeFailure, text: String) -> Self {
+        Self { reason, text, socket: None }
+    }
+
+    /// Debug only: outsiders must not be able to flood the log. The counter shows the extent.
+    fn report(&self, remote: SocketAddr) {
+        metrics::counter!(HANDSHAKE_FAILURES, "reason" => self.reason.as_str()).increment(1);
+        tracing::debug!(%remote, reason = self.reason.as_str(), "refused a connection: {}", self.text);
+    }
+}
+
+/// Gives the alert time to arrive. A client of TLS 1.3 is already sending when it is refused, and
+/// closing a socket with unread bytes resets the connection, which would discard the alert.
+async fn linger(mut socket: TcpStream) {
+    let farewell = async {
+        socket.shutdown().await?;
+        let mut rest = socket.take(limits::REFUSAL_LINGER_BYTES);
+        tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
+    };
+    // Whether the other end listened is its own affair.
+    let _ = timeout(limits::REFUSAL_LINGER, farewell).await;
+}
+
+/// Errors of `accept` that belong to the connection it was about to return.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,166 @@
+//! Reading the certificates directory.
+//!
+//! The names tell what a file is for: `ca*.crt` are the roots, `node*.crt` and `client*.crt` come
+//! with a key of the same stem. Keys that others may read are refused.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+use super::TlsError;
+use crate::ground::limits;
+
+/// The certificates of a directory, by what their names say.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// The directory.
+    pub dir: PathBuf,
+    /// `ca*.crt`, sorted.
+    pub ca: Vec<PathBuf>,
+    /// `node*.crt`, sorted.
+    pub node: Vec<PathBuf>,
+    /// `client*.crt`, sorted.
+    pub client: Vec<PathBuf>,
+}
+
+impl Inventory {
+    /// Lists `dir`. A `.crt` of any other name is an error: it would silently not be used.
+    pub fn of(dir: &Path) -> Result<Self, TlsError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => TlsError::NoDirectory { dir: dir.to_owned() },
+            _ => TlsError::Read { path: dir.to_owned(), source },
+        };
+        let mut inventory = Self { dir: dir.to_owned(), ..Self::default() };
+        for entry in fs::read_dir(dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if name.starts_with("ca") && name.ends_with(".key") {
+                tracing::warn!(
+                    path = %path.display(),
+                    "a CA's key lies in the certificates directory: whoever takes this machine can then make \
+                     certificates of every role. Move it to a safe place"
+                );
+            }
+            let list = match name.strip_suffix(".crt") {
+                None => continue,
+                Some(stem) if stem.starts_with("ca") => &mut inventory.ca,
+                Some(stem) if stem.starts_with("node") => &mut inventory.node,
+                Some(stem) if stem.starts_with("client") => &mut inventory.client,
+                Some(_) => return Err(TlsError::UnexpectedFile { path }),
+            };
+            list.push(path);
+        }
+        for list in [&mut inventory.ca, &mut inventory.node, &mut inventory.client] {
+            list.sort();
+        }
+        Ok(inventory)
+    }
+
+    /// Every certificate of every `ca*.crt`, with the file it is from; at least one.
+    pub fn roots(&self) -> Result<Vec<(PathBuf, CertificateDer<'static>)>, TlsError> {
+        let mut roots = Vec::new();
+        for path in &self.ca {
+            roots.extend(certificates(path)?.into_iter().map(|der| (path.clone(), der)));
+        }
+        if roots.is_empty() {
+            return Err(TlsError::NoCa { dir: self.dir.clone() });
+        }
+        Ok(roots)
+    }
+}
+
+/// The file names of `paths`, for a message that lists them.
+pub(super) fn names(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned()).collect()
+}
+
+/// Reads the certificates of a PEM file, leaf first; at least one. Text around them is skipped.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bytes = read(path, &mut open(path)?)?;
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match parsed {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) | Err(_) => Err(TlsError::NotACertificate { path: path.to_owned() }),
+    }
+}
+
+/// Reads a private key, after checking who may read it. PKCS#8, PKCS#1 and SEC1.
+pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let mut file = open(path)?;
+    // The permissions of the open file: those of the path could change in between.
+    let metadata = file.metadata().map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
+    check_permissions(path, &metadata)?;
+    let bytes = read(path, &mut file)?;
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| TlsError::NotAKey {
+        path: path.to_owned(),
+        reason: match error {
+            rustls_pki_types::pem::Error::NoItemsFound => "no unencrypted key in it".to_owned(),
+            _ => "its PEM is damaged".to_owned(),
+        },
+    })
+}
+
+fn check_permissions(path: &Path, metadata: &Metadata) -> Result<(), TlsError> {
+    // Without the groups, no group is ours: then only an owner's key is accepted.
+    let mut groups: Vec<u32> =
+        rustix::process::getgroups().unwrap_or_default().iter().map(|gid| gid.as_raw()).collect();
+    groups.push(rustix::process::getegid().as_raw());
+    let mode = metadata.mode() & 0o7777;
+    if is_private(metadata.uid(), metadata.gid(), mode, &groups) {
+        return Ok(());
+    }
+    Err(TlsError::KeyPermissions { path: path.to_owned(), mode })
+}
+
+/// Whether a key file is closed to others. Kubernetes mounts a secret as root's with the pod's
+/// group (a 0400 key becomes 0440): group-read is fine if root owns it and the group is ours.
+fn is_private(owner: u32, group: u32, mode: u32, our_groups: &[u32]) -> bool {
+    mode & 0o077 == 0 || (owner == 0 && mode & 0o037 == 0 && our_groups.contains(&group))
+}
+
+fn open(path: &Path) -> Result<File, TlsError> {
+    File::open(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}
+
+fn read(path: &Path, file: &mut File) -> Result<Vec<u8>, TlsError> {
+    let limit = limits::CERTIFICATE_FILE_MAX_BYTES;
+    let mut bytes = Vec::new();
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
+    if bytes.len() as u64 > limit {
+        return Err(TlsError::TooLarge { path: path.to_owned(), limit });
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused_unless_root_lends_it_to_our_group() {
+        let (us, root, our_group, other_group) = (1000, 0, 50, 60);
+        for (owner, group, mode, private) in [
+            (us, our_group, 0o400, true),
+            (us, our_group, 0o600, true),
+            (us, our_group, 0o700, true),
+            (us, our_group, 0o440, false),
+            (us, our_group, 0o604, false),
+            (root, our_group, 0o440, true),
+            (root, our_group, 0o640, true),
+            (root, our_group, 0o660, false),
+            (root, our_group, 0o450, false),
+            (root, our_group, 0o444, false),
+            (root, other_group, 0o440, false),
+            (root, other_group, 0o400, true),
+        ] {
+            assert_eq!(is_private(owner, group, mode, &[our_group]), private, "{owner} {group} {mode:o}");
+        }
+    }
+}

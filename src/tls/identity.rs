@@ -1,0 +1,253 @@
+//! What a node and an admin tool load from the certificates directory.
+//!
+//! Everything that can be known to fail later is refused here, with the file and what to do: a key
+//! of another pair, an expired certificate, one that our own CA did not sign, one that no peer
+//! could verify a host name against.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+
+use super::{
+    TlsError, config,
+    files::{self, Inventory},
+    pair::{Pair, Purpose, Validity},
+    roles::{PeerIdentity, RolePolicy},
+};
+
+/// A node's own certificate and whom it trusts, ready for accepting and dialling.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    peer: Arc<PeerIdentity>,
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+}
+
+impl Identity {
+    /// Loads the one `node*.crt` of `dir` with its key, and every `ca*.crt`. Certificates of
+    /// clients are ignored: a machine may well have both.
+    pub fn load(dir: &Path, policy: RolePolicy) -> Result<Self, TlsError> {
+        let inventory = Inventory::of(dir)?;
+        let roots = root_store(&inventory)?;
+        let certificate = match &inventory.node[..] {
+            [] => return Err(TlsError::NoNodeCertificate { dir: dir.to_owned() }),
+            [one] => one.clone(),
+            several => {
+                let names = files::names(several);
+                return Err(TlsError::Several { dir: dir.to_owned(), kind: "node", names });
+            }
+        };
+        let pair = Pair::load(certificate)?;
+        let peer = pair.identity(policy, Purpose::Node)?;
+        let material = pair.material(dir, roots, policy);
+        pair.check_trusted(&material, Purpose::Node)?;
+        Ok(Self {
+            peer: Arc::new(peer),
+            server: config::server(&material)?,
+            client: config::client(&material)?,
+        })
+    }
+
+    /// Who this node is by its own certificate. `legacy` deserves a warning at start.
+    pub fn peer(&self) -> &PeerIdentity {
+        &self.peer
+    }
+
+    /// When the node's certificate ceases to be valid.
+    pub fn not_after_unix_seconds(&self) -> i64 {
+        self.peer.not_after_unix_seconds
+    }
+
+    /// For [`super::accept::accept`].
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        self.server.clone()
+    }
+
+    /// For [`super::connect::dial`] and [`super::channel`].
+    pub fn client_config(&self) -> Arc<ClientConfig> {
+        self.client.clone()
+    }
+}
+
+/// What `node-admin` dials nodes with.
+#[derive(Debug, Clone)]
+pub struct ClientIdentity {
+    peer: Arc<PeerIdentity>,
+    client: Arc<ClientConfig>,
+}
+
+impl ClientIdentity {
+    /// Loads `client.crt` (or the only `client*.crt`) of `dir` with its key, and every `ca*.crt`.
+    /// Without any client certificate a node's own pair is taken: what a node may do, it may also
+    /// do by hand on the node's machine.
+    pub fn load(dir: &Path) -> Result<Self, TlsError> {
+        let inventory = Inventory::of(dir)?;
+        let roots = root_store(&inventory)?;
+        let policy = RolePolicy::default();
+        let pair = Pair::load(choose_client(&inventory)?)?;
+        let peer = pair.identity(policy, Purpose::Client)?;
+        let material = pair.material(dir, roots, policy);
+        pair.check_trusted(&material, Purpose::Client)?;
+        Ok(Self { peer: Arc::new(peer), client: config::client(&material)? })
+    }
+
+    /// Who the tool is by its certificate.
+    pub fn peer(&self) -> &PeerIdentity {
+        &self.peer
+    }
+
+    /// For [`super::connect::dial`] and [`super::channel`].
+    pub fn client_config(&self) -> Arc<ClientConfig> {
+        self.client.clone()
+    }
+}
+
+fn choose_client(inventory: &Inventory) -> Result<PathBuf, TlsError> {
+    let plain = |path: &&PathBuf| path.file_name().is_some_and(|name| name == "client.crt");
+    if let Some(path) = inventory.client.iter().find(plain) {
+        return Ok(path.clone());
+    }
+    match (&inventory.client[..], &inventory.node[..]) {
+        ([one], _) | ([], [one]) => Ok(one.clone()),
+        ([], []) => Err(TlsError::NoClientCertificate { dir: inventory.dir.clone() }),
+        ([], several) => {
+            Err(TlsError::Several { dir: inventory.dir.clone(), kind: "node", names: files::names(several) })
+        }
+        (several, _) => Err(TlsError::Several {
+            dir: inventory.dir.clone(),
+            kind: "client",
+            names: files::names(several),
+        }),
+    }
+}
+
+/// The CAs that have not expired. rustls does not look at the dates of a root, so we do. One that
+/// is not valid yet is kept: it was put there ahead of a rotation, and its leaves have dates too.
+fn root_store(inventory: &Inventory) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut store = RootCertStore::empty();
+    let mut expired = None;
+    for (path, der) in inventory.roots()? {
+        let validity = Validity::of(&path, &der)?;
+        if validity.has_expired() {
+            tracing::warn!(path = %path.display(), "this CA certificate has expired: it is no longer trusted");
+            expired = validity.check(&path).err();
+            continue;
+        }
+        store.add(der).map_err(|error| TlsError::NotTrusted { path, reason: error.to_string() })?;
+    }
+    match expired {
+        Some(error) if store.is_empty() => Err(error),
+        _ => Ok(Arc::new(store)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+
+    use super::*;
+    use crate::tls::{
+        roles::Role,
+        testing::{Dates, TestCa, kind_admin, kind_node},
+    };
+
+    fn load(dir: &Path) -> Result<Identity, TlsError> {
+        Identity::load(dir, RolePolicy::default())
+    }
+
+    #[test]
+    fn a_node_loads_its_pair_and_every_ca_and_ignores_client_certificates() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ca, other) = (TestCa::new(), TestCa::new());
+        ca.write_ca(dir.path(), "ca.crt");
+        other.write_ca(dir.path(), "ca-next.crt");
+        ca.write_leaf(dir.path(), "node.eu1-1", &kind_node("eu1-1", &["localhost"]), Dates::now());
+        ca.write_leaf(dir.path(), "client", &kind_admin("ops"), Dates::now());
+        let identity = load(dir.path()).unwrap();
+        assert_eq!(identity.peer().to_string(), "node eu1-1");
+        assert_eq!(identity.peer().node_id(), Some("eu1-1".parse().unwrap()));
+        let admin = ClientIdentity::load(dir.path()).unwrap();
+        assert_eq!((admin.peer().role, admin.peer().to_string()), (Role::Admin, "admin ops".to_owned()));
+        fs::remove_file(dir.path().join("client.crt")).unwrap();
+        assert_eq!(ClientIdentity::load(dir.path()).unwrap().peer().role, Role::Node);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_the_command_that_makes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = load(&dir.path().join("certs")).unwrap_err();
+        assert!(matches!(error, TlsError::NoDirectory { .. }));
+        assert!(error.to_string().contains("brock cert ca --certs-dir"), "{error}");
+        let error = load(dir.path()).unwrap_err();
+        assert!(matches!(error, TlsError::NoCa { .. }), "{error}");
+        let ca = TestCa::new();
+        ca.write_ca(dir.path(), "ca.crt");
+        let error = load(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("brock cert node --certs-dir"), "{error}");
+        let error = ClientIdentity::load(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("brock cert admin --certs-dir"), "{error}");
+        for name in ["node.a", "node.b"] {
+            ca.write_leaf(dir.path(), name, &kind_node("a", &["localhost"]), Dates::now());
+        }
+        let error = load(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("node.a.crt, node.b.crt"), "{error}");
+        fs::write(dir.path().join("server.crt"), "").unwrap();
+        assert!(matches!(load(dir.path()), Err(TlsError::UnexpectedFile { .. })));
+    }
+
+    #[test]
+    fn a_pair_that_could_not_work_is_refused_at_load() {
+        let ca = TestCa::new();
+        let node = kind_node("a", &["localhost"]);
+        let refused = |break_it: &dyn Fn(&Path)| {
+            let dir = tempfile::tempdir().unwrap();
+            ca.write_ca(dir.path(), "ca.crt");
+            ca.write_leaf(dir.path(), "node", &node, Dates::now());
+            load(dir.path()).unwrap();
+            break_it(dir.path());
+            let error = load(dir.path()).unwrap_err();
+            (format!("{error:?}").split([' ', '{']).next().unwrap().to_owned(), error.to_string())
+        };
+        let chmod = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+        let day = Duration::from_secs(86_400);
+        for (expected, word, break_it) in [
+            ("KeyPermissions", "chmod 400", &(|dir: &Path| chmod(&dir.join("node.key"))) as &dyn Fn(&Path)),
+            ("NoKey", "node.key", &|dir: &Path| fs::remove_file(dir.join("node.key")).unwrap()),
+            ("NotACertificate", "node.crt", &|dir: &Path| fs::write(dir.join("node.crt"), "x").unwrap()),
+            ("KeyMismatch", "different pairs", &|dir: &Path| {
+                ca.write_leaf(dir, "client", &kind_admin("ops"), Dates::now());
+                fs::rename(dir.join("client.key"), dir.join("node.key")).unwrap();
+            }),
+            ("NotValidNow", "expired", &|dir: &Path| {
+                ca.write_leaf(dir, "node", &node, Dates::past(day));
+            }),
+            ("NotValidNow", "clock", &|dir: &Path| {
+                ca.write_leaf(dir, "node", &node, Dates::future(day));
+            }),
+            ("NoSubjectAlternativeName", "--host", &|dir: &Path| {
+                ca.write_leaf(dir, "node", &kind_node("a", &[]), Dates::now());
+            }),
+            ("Role", "admin ops", &|dir: &Path| {
+                ca.write_leaf(dir, "node", &kind_admin("ops").with_host("localhost"), Dates::now());
+            }),
+            ("NotTrusted", "CA", &|dir: &Path| TestCa::new().write_ca(dir, "ca.crt")),
+        ] {
+            let (variant, text) = refused(break_it);
+            assert_eq!(variant, expected, "{text}");
+            assert!(text.contains(word), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_expired_ca_is_not_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = TestCa::with_dates(Dates::past(Duration::from_secs(60)));
+        ca.write_ca(dir.path(), "ca.crt");
+        ca.write_leaf(dir.path(), "node", &kind_node("a", &["localhost"]), Dates::now());
+        let error = load(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("ca.crt is valid from"), "{error}");
+    }
+}
