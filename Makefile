@@ -1,0 +1,63 @@
+# Brock. `make demo` shows it, `make test` proves it; both set up what they need first.
+
+# Outside the clone, so that a fresh clone does not compile RocksDB again. Override either at will.
+BROCK_CACHE ?= $(HOME)/.cache/brock
+CARGO_TARGET_DIR ?= $(BROCK_CACHE)/target
+export CARGO_TARGET_DIR
+
+# rustup's default place, for shells that have not read its profile script.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY := $(BROCK_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
+export CARGO_DENY CARGO_DENY_VERSION
+
+heading = @printf '\n== %s\n' '$(1)'
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup build demo test bench release fmt clean
+
+help: ## Say what can be made
+	@printf 'Brock: a masterless, clustered, eventually consistent key-value node.\n\n'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@printf '\nBuilt in %s (CARGO_TARGET_DIR).\n' '$(CARGO_TARGET_DIR)'
+
+setup: ## Install what the build and the tests need and this machine lacks
+	$(call heading,setup)
+	@deploy/setup.sh
+
+build: setup ## Build brock and node-admin
+	$(call heading,build (the first time RocksDB is compiled: about half an hour on two cores))
+	cargo build --locked --bins
+
+demo: build ## Start a three-node cluster here, write to one node, read from another
+	$(call heading,demo)
+	@deploy/demo.sh
+
+test: setup ## Prove it: format, lints, dependencies, documentation, tests
+	$(call heading,format)
+	cargo fmt --check
+	$(call heading,lints (the first time RocksDB is compiled: about half an hour on two cores))
+	cargo clippy --locked --all-targets -- -D warnings
+	$(call heading,dependencies: bans licences sources)
+	$(CARGO_DENY) --locked --config .cargo/deny.toml check --hide-inclusion-graph bans licenses sources
+	$(call heading,documentation)
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+	$(call heading,tests)
+	cargo test --locked
+
+bench: setup ## Measure it against redis-server, print a Markdown table
+	$(call heading,bench)
+	@deploy/bench.sh
+
+release: setup ## Build optimised binaries (compiles RocksDB a second time)
+	$(call heading,release)
+	cargo build --locked --release --bins
+	@printf 'Built %s and node-admin beside it.\n' '$(CARGO_TARGET_DIR)/release/brock'
+
+fmt: ## Format the code
+	cargo fmt
+
+clean: ## Remove what was built for this package, keep the dependencies
+	cargo clean --package brock
