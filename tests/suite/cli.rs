@@ -1,0 +1,276 @@
+//! The `brock` command as its users meet it: certificates, configuration, and starts that fail.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::{Command, Output, Stdio},
+};
+
+use brock::node::settings::{self, SETTINGS};
+
+use crate::harness::process::BROCK;
+
+/// Runs brock without any setting of the surroundings.
+pub fn brock_with(arguments: &[&str], env: &[(&str, &str)]) -> Output {
+    let mut command = Command::new(BROCK);
+    for setting in SETTINGS {
+        command.env_remove(setting.env());
+    }
+    command.env_remove(settings::CONFIG_ENV).envs(env.iter().copied());
+    command.args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+pub fn brock(arguments: &[&str]) -> Output {
+    brock_with(arguments, &[])
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A code, nothing on stdout, and all these parts in the message.
+pub fn assert_fails(output: &Output, code: i32, parts: &[&str]) {
+    let told = stderr(output);
+    assert_eq!(output.status.code(), Some(code), "{told}");
+    assert_eq!(stdout(output), "", "a failure printed data");
+    for part in parts {
+        assert!(told.contains(part), "{part:?} is not in\n{told}");
+    }
+}
+
+pub fn assert_succeeds(output: &Output) {
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+/// A home with a CA, and the paths of its certificates directory and key.
+pub struct Home {
+    pub directory: tempfile::TempDir,
+    pub certs: String,
+    pub key: String,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).display().to_string();
+        let home = Self { certs: at("certs"), key: at("safe/ca.key"), directory };
+        assert_succeeds(&brock(&["cert", "ca", "--certs-dir", &home.certs, "--ca-key", &home.key]));
+        home
+    }
+
+    pub fn cert(&self, arguments: &[&str]) -> Output {
+        let place = ["--certs-dir", &self.certs, "--ca-key", &self.key];
+        brock(&[&["cert"], arguments, &place].concat())
+    }
+
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.directory.path().join(name)
+    }
+}
+
+#[test]
+fn cert_makes_what_a_cluster_needs_and_no_key_is_readable_by_others() {
+    let home = Home::new();
+    let node = ["node", "--node-id", "n1", "--host", "localhost", "--host", "127.0.0.1", "--host", "::1"];
+    assert_succeeds(&home.cert(&node));
+    assert_succeeds(&home.cert(&["client", "--name", "app"]));
+    for key in ["certs/node.key", "certs/client.key", "safe/ca.key"] {
+        assert_eq!(mode(&home.path(key)), 0o400, "{key}");
+    }
+    for certificate in ["certs/ca.crt", "certs/node.crt", "certs/client.crt"] {
+        assert_eq!(mode(&home.path(certificate)) & 0o022, 0, "{certificate} may be changed by others");
+    }
+    assert!(!home.path("certs/ca.key").exists());
+    // Somebody else's reader agrees about what is in it.
+    let read = |file: &str| {
+        let path = home.path(file);
+        let output = Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(path).output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let node = read("certs/node.crt");
+    for part in [
+        "URI:spiffe://brock/node/n1",
+        "DNS:localhost",
+        "IP Address:127.0.0.1",
+        "IP Address:0:0:0:0:0:0:0:1",
+        "TLS Web Server Authentication",
+        "TLS Web Client Authentication",
+        "prime256v1",
+    ] {
+        assert!(node.contains(part), "{part} is not in\n{node}");
+    }
+    assert!(read("certs/client.crt").contains("URI:spiffe://brock/client/app"));
+    let verified = Command::new("openssl")
+        .args(["verify", "-CAfile"])
+        .args([home.path("certs/ca.crt"), home.path("certs/node.crt"), home.path("certs/client.crt")])
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+}
+
+#[test]
+fn cert_overwrites_only_when_told_to() {
+    let home = Home::new();
+    let admin = ["admin", "--name", "ops"];
+    assert_succeeds(&home.cert(&admin));
+    let files = ["certs/ca.crt", "safe/ca.key", "certs/client.crt", "certs/client.key"];
+    let before = files.map(|file| fs::read(home.path(file)).unwrap());
+    assert_fails(&home.cert(&["ca"]), 1, &["ca.crt exists already and was left as it is", "--overwrite"]);
+    assert_fails(&home.cert(&admin), 1, &["client.crt exists already", "--overwrite"]);
+    assert_eq!(files.map(|file| fs::read(home.path(file)).unwrap()), before);
+    assert_succeeds(&home.cert(&["admin", "--name", "ops", "--overwrite"]));
+    assert_ne!(fs::read(home.path(files[3])).unwrap(), before[3]);
+    assert_eq!(mode(&home.path(files[3])), 0o400);
+    // One of the pair is enough to stop it.
+    fs::remove_file(home.path(files[2])).unwrap();
+    assert_fails(&home.cert(&admin), 1, &["client.key exists already"]);
+}
+
+#[test]
+fn cert_says_what_is_wrong_and_what_would_be_right() {
+    let home = Home::new();
+    let elsewhere = home.path("none").display().to_string();
+    let cases: [(&[&str], i32, &[&str]); 8] = [
+        (&["node", "--node-id", "n1"], 2, &["--host"]),
+        (&["node", "--node-id", "n 1", "--host", "a"], 2, &["--node-id"]),
+        (&["node", "--node-id", "n1", "--host", "a:20004"], 1, &["a:20004", "without port"]),
+        (&["client", "--name", "no/slash"], 1, &["no/slash", "letters, digits"]),
+        (&["client", "--name", "a", "--lifetime", "0s"], 1, &["choose a lifetime of at least 1m"]),
+        (&["client", "--name", "a", "--lifetime", "200000h"], 1, &["beyond the CA's end", "--lifetime"]),
+        (&["client", "--name", "a", "--lifetime", "1 year"], 2, &["--lifetime"]),
+        (&["admin"], 2, &["--name"]),
+    ];
+    for (arguments, code, parts) in cases {
+        assert_fails(&home.cert(arguments), code, parts);
+    }
+    let no_key =
+        brock(&["cert", "client", "--name", "a", "--certs-dir", &home.certs, "--ca-key", &elsewhere]);
+    assert_fails(&no_key, 1, &["there is no CA key", "brock cert ca"]);
+    let inside = format!("{}/ca.key", home.certs);
+    let output = brock(&["cert", "ca", "--certs-dir", &home.certs, "--ca-key", &inside, "--overwrite"]);
+    assert_fails(&output, 1, &["would lie inside the certificates directory", "Keep it elsewhere"]);
+    let other = Home::new();
+    let mixed = brock(&["cert", "client", "--name", "a", "--certs-dir", &home.certs, "--ca-key", &other.key]);
+    assert_fails(&mixed, 1, &["is not the key of any CA certificate"]);
+    assert!(!home.path("certs/client.key").exists(), "a failure left a key behind");
+}
+
+#[test]
+fn config_shows_where_every_value_came_from() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("brock.toml");
+    fs::write(&file, "[node]\nid = \"from-file\"\ncerts-dir = \"c\"\nreplication-limit = 7\n").unwrap();
+    let file = file.display().to_string();
+    let env = [("BROCK_NODE_ID", "from-env"), ("BROCK_NODE_CERTS_DIR", "from-env")];
+    let flags = ["config", "show", "-o", "json", "--config", &file, "--node.id", "from-flag"];
+    let output = brock_with(&flags, &env);
+    assert_succeeds(&output);
+    let shown: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let at = |key: &str| [shown[key]["value"].clone(), shown[key]["source"].clone()];
+    assert_eq!(at("node.id"), ["from-flag", "flag"]);
+    assert_eq!(at("node.certs-dir"), ["from-env", "environment BROCK_NODE_CERTS_DIR"]);
+    assert_eq!(at("node.replication-limit"), ["7".to_owned(), format!("{file}:4")]);
+    assert_eq!(at("node.replication-interval"), ["30s", "default"]);
+    assert_eq!(shown.as_object().unwrap().len(), SETTINGS.len());
+    // The file may be named by the environment, too, and text names the same sources.
+    let output = brock_with(&["config", "show"], &[("BROCK_CONFIG", &file)]);
+    assert!(stdout(&output).lines().any(|line| line.starts_with("node.id") && line.ends_with(":2")));
+    let output = brock_with(&["config", "check"], &[("BROCK_CONFIG", &file)]);
+    assert_succeeds(&output);
+    assert_eq!(stdout(&output), "configuration is valid\n");
+    // What it shows as TOML is a configuration with the same values.
+    let toml = brock(&["config", "show", "-o", "toml", "--config", &file]);
+    let copy = home.path().join("copy.toml");
+    fs::write(&copy, &toml.stdout).unwrap();
+    assert_succeeds(&brock(&["config", "check", "--config", copy.to_str().unwrap()]));
+}
+
+#[test]
+fn config_names_every_mistake_at_once_with_key_source_and_fix() {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("brock.toml");
+    fs::write(&file, "[node]\nreplication_limit = 5\njoin = 7\n[http]\naddress = \"nowhere\"\n").unwrap();
+    let file = file.display().to_string();
+    let flags = ["--config", &file, "--node.payload-limit=2MiB", "--node.id=a b", "--node.join=host"];
+    let env = [("BROCK_NODE_REPLICATION_INTERVAL", "soon"), ("BROCK_NODE_PATHH", "x")];
+    for command in [&["config", "check"][..], &["run"]] {
+        let output = brock_with(&[command, &flags].concat(), &env);
+        assert_fails(
+            &output,
+            2,
+            &[
+                &format!("{file}:2: there is no setting 'node.replication_limit'"),
+                "did you mean 'node.replication-limit'",
+                &format!("http.address: the value 'nowhere' ({file}:5)"),
+                "write HOST:PORT",
+                "node.payload-limit: the value '2MiB' (flag) is out of bounds; write a value from 1 to 1048576",
+                "node.id: the value 'a b' (flag)",
+                "node.join",
+                "node.replication-interval: the value 'soon' (environment BROCK_NODE_REPLICATION_INTERVAL)",
+                "environment BROCK_NODE_PATHH: there is no such setting; did you mean BROCK_NODE_PATH",
+                "node.certs-dir is required: pass --node.certs-dir or set BROCK_NODE_CERTS_DIR",
+            ],
+        );
+    }
+    let output = brock(&["config", "check", "--config", "/does/not/exist.toml"]);
+    assert_fails(&output, 2, &["/does/not/exist.toml", "check --config"]);
+    fs::write(&file, "node = [").unwrap();
+    assert_fails(&brock(&["config", "check", "--config", &file]), 2, &[&file, "this is not TOML"]);
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_exits_with_2_and_names_it() {
+    let cases: [(&[&str], &str); 6] = [
+        (&[], "Usage"),
+        (&["dance"], "dance"),
+        (&["run", "--node.idd=a"], "--node.idd"),
+        (&["run", "--node.id", "a", "--node.id", "b"], "--node.id"),
+        (&["cert"], "Usage"),
+        (&["dev", "--nodes", "0"], "--nodes"),
+    ];
+    for (arguments, part) in cases {
+        assert_fails(&brock(arguments), 2, &[part]);
+    }
+}
+
+#[test]
+fn help_lists_every_setting_with_its_variable_and_default() {
+    let help = brock(&["run", "--help"]);
+    assert_succeeds(&help);
+    let text = stdout(&help).split_whitespace().collect::<Vec<_>>().join(" ");
+    for setting in SETTINGS {
+        let default = if setting.default.is_empty() { "empty" } else { setting.default };
+        let parts = [format!("--{}", setting.key), format!("[env: {}] [default: {default}]", setting.env())];
+        for part in parts {
+            assert!(text.contains(&part), "{part} is not in\n{text}");
+        }
+    }
+    for command in [&["--help"][..], &["cert", "--help"], &["cert", "node", "--help"], &["dev", "--help"]] {
+        let output = brock(command);
+        assert_succeeds(&output);
+        assert_eq!(stderr(&output), "");
+    }
+    assert_eq!(stdout(&brock(&["--version"])), format!("brock {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn the_flags_in_the_readme_are_those_of_the_program() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, rest) = readme.split_once("<!-- flags:begin -->").expect("README has no flags:begin");
+    let (table, _) = rest.split_once("<!-- flags:end -->").expect("README has no flags:end");
+    let reference = stdout(&brock(&["config", "reference"]));
+    assert_eq!(
+        table.trim(),
+        reference.trim(),
+        "put the output of `brock config reference` between the markers of README.md"
+    );
+}

@@ -1,0 +1,255 @@
+//! Processes that are killed, and processes that are told to stop, while clients write.
+
+use std::{env, time::Duration};
+
+use brock::ground::id::Origin;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rustix::process::Signal;
+use tokio::time::Instant;
+
+use crate::harness::{
+    certs::Certs,
+    client::Client,
+    eventually,
+    ledger::{Ledger, Writers},
+    process::{Launch, Process},
+    store::{contiguous_log, key, node_id, open, options},
+};
+
+/// How often the node is killed, unless `BROCK_CRASH_CYCLES` says otherwise.
+const CYCLES: u32 = 8;
+
+/// Random decisions, reproducible as far as a race can be: `BROCK_CRASH_SEED` sets them.
+fn seeded(test: &str) -> StdRng {
+    let seed = env::var("BROCK_CRASH_SEED").map_or_else(|_| rand::random(), |seed| seed.parse().unwrap());
+    eprintln!("{test}: BROCK_CRASH_SEED={seed}");
+    StdRng::seed_from_u64(seed)
+}
+
+/// Waits until so many more puts are acknowledged.
+async fn acknowledged_more(ledger: &Ledger, more: usize) {
+    let enough = ledger.len() + more;
+    eventually("clients make progress", || async { (ledger.len() >= enough).then_some(()) }).await;
+}
+
+async fn kill(process: Process, writers: Writers) {
+    assert_eq!(process.complaints(&[]), [""; 0], "in a healthy run");
+    process.kill();
+    for status in writers.ended().await {
+        assert_ne!(status.code(), tonic::Code::Ok, "a client that saw nothing of the crash");
+    }
+}
+
+async fn ended(process: Process) -> (std::process::ExitStatus, Vec<String>) {
+    tokio::task::spawn_blocking(move || process.wait()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_killed_again_and_again_under_load_loses_nothing_acknowledged() {
+    let mut random = seeded("killed again and again");
+    let cycles = env::var("BROCK_CRASH_CYCLES").map_or(CYCLES, |cycles| cycles.parse().unwrap());
+    let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
+    let path = directory.path().join("data");
+    let launch = Launch::new(&certs, "node-1", &path);
+    let ledger = Ledger::default();
+    for cycle in 0..cycles {
+        let (process, client) = launch.start(&certs).await;
+        ledger.check(&client, &format!("after kill {cycle}")).await;
+        let writers = ledger.write(&client, 12);
+        acknowledged_more(&ledger, random.random_range(1..1500)).await;
+        kill(process, writers).await;
+        if random.random_bool(0.3) {
+            // And once while it starts, wherever it is by then.
+            let process = launch.spawn();
+            tokio::time::sleep(Duration::from_millis(random.random_range(0..80))).await;
+            process.kill();
+        }
+    }
+    let (process, client) = launch.start(&certs).await;
+    let present = ledger.check(&client, "after the last kill").await;
+    assert_eq!(process.complaints(&[]), [""; 0]);
+    process.kill();
+    eprintln!("{} puts begun, {} acknowledged, {present} there", ledger.attempted(), ledger.len());
+
+    let mut places = ledger.places();
+    let store = open(&options(&path)).await;
+    let mut logged = 0;
+    for (origin, _) in store.vector().iter() {
+        assert!(origin.is_of(&node_id("node-1")));
+        for entry in contiguous_log(&store, origin).await {
+            logged += 1;
+            if let Some(number) = places.remove(&(origin.as_bytes().to_vec(), entry.clock)) {
+                assert_eq!(entry.key_hash.as_ref(), key(number).0, "the log has what the client was told");
+            }
+        }
+    }
+    assert!(places.is_empty(), "acknowledged and not in the log: {places:?}");
+    assert_eq!(
+        (logged, store.records()),
+        (present, present as u64),
+        "one record for each entry, and none besides"
+    );
+    assert!(store.vector().len() as u32 >= cycles, "every crash begins a new incarnation");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_killed_member_acknowledged_reaches_the_whole_cluster() {
+    let mut random = seeded("killed member");
+    let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
+    let mut launches: Vec<Launch> = (0..3)
+        .map(|i| Launch::new(&certs, &format!("node-{i}"), &directory.path().join(format!("data-{i}"))))
+        .collect();
+    let ports: Vec<u16> = launches.iter().map(|launch| launch.port).collect();
+    for launch in &mut launches {
+        launch.join = ports.iter().copied().filter(|port| *port != launch.port).collect();
+        launch.more.extend(["--node.replication-interval", "1s"].map(str::to_owned));
+    }
+    let mut members = Vec::new();
+    for launch in &launches {
+        members.push(Some(launch.start(&certs).await));
+    }
+    let ledger = Ledger::default();
+    let (_, steady) = members[2].as_ref().unwrap();
+    let background = ledger.write(&steady.clone(), 2);
+    for i in [0, 1, 0] {
+        let (process, client) = members[i].take().unwrap();
+        let writers = ledger.write(&client, 6);
+        acknowledged_more(&ledger, random.random_range(100..800)).await;
+        process.kill();
+        writers.ended().await;
+        members[i] = Some(launches[i].start(&certs).await);
+    }
+    background.finish().await;
+    let clients: Vec<&Client> = members.iter().map(|member| &member.as_ref().unwrap().1).collect();
+    eventually("all members have the same clocks", || async {
+        let mut clocks = Vec::new();
+        for client in &clients {
+            let mut of_one = client.status().await.clocks;
+            of_one.sort_by(|a, b| a.origin.cmp(&b.origin));
+            clocks.push(of_one);
+        }
+        clocks.iter().all(|of_one| *of_one == clocks[0]).then_some(())
+    })
+    .await;
+    let mut present = Vec::new();
+    for (i, client) in clients.iter().enumerate() {
+        present.push(ledger.check(client, &format!("member {i}")).await);
+        let status = client.status().await;
+        assert_eq!((status.conflicts, status.quarantined), (0, 0));
+        assert_eq!(status.alarms, [""; 0]);
+    }
+    assert!(present.iter().all(|count| *count == present[0]), "{present:?}");
+    ledger.places();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminated_node_answers_what_it_has_done_and_exits_cleanly() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
+        let launch = Launch::new(&certs, "node-1", &directory.path().join("data"));
+        let (process, client) = launch.start(&certs).await;
+        let incarnation = client.status().await.incarnation;
+        let ledger = Ledger::default();
+        let writers = ledger.write(&client, 12);
+        acknowledged_more(&ledger, 300).await;
+        process.signal(signal);
+        writers.ended().await;
+        drop(client);
+        let (status, log) = ended(process).await;
+        assert_eq!(status.code(), Some(0), "{signal:?}: {log:?}");
+
+        let (process, client) = launch.start(&certs).await;
+        let present = ledger.check(&client, "after the stop").await;
+        assert_eq!(present, ledger.len(), "whatever it wrote, it answered");
+        assert_eq!(client.status().await.incarnation, incarnation, "it was closed in order");
+        assert_eq!(client.status().await.alarms, [""; 0]);
+        drop(client);
+        process.signal(signal);
+        let (status, later_log) = ended(process).await;
+        assert!(status.success());
+        let complaints: Vec<_> =
+            log.iter().chain(&later_log).filter(|line| !line.contains("\"INFO\"")).collect();
+        assert!(complaints.is_empty(), "{complaints:?}");
+    }
+}
+
+/// A client that has connected and then neither reads nor writes: its runtime stands still.
+struct Frozen {
+    _runtime: tokio::runtime::Runtime,
+    _client: Client,
+}
+
+impl Frozen {
+    async fn connect(certs: &Certs, port: u16) -> Self {
+        let certs_dir = certs.client();
+        let connect = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let address = format!("127.0.0.1:{port}");
+            let client = runtime.block_on(async {
+                let client = Client::connect(&address, &certs_dir).await;
+                client.put(&key(u64::MAX).0, b"g").await.unwrap();
+                client
+            });
+            (runtime, client)
+        };
+        let (runtime, client) = std::thread::spawn(connect).join().unwrap();
+        Self { _runtime: runtime, _client: client }
+    }
+
+    fn drop_elsewhere(self) {
+        std::thread::spawn(move || drop(self)).join().unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_stops_a_draining_node_at_once_and_nothing_is_lost() {
+    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::TERM, Signal::INT)] {
+        let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
+        let mut launch = Launch::new(&certs, "node-1", &directory.path().join("data"));
+        launch.more.push("--node.shutdown-timeout=120s".to_owned());
+        let (process, client) = launch.start(&certs).await;
+        let ledger = Ledger::default();
+        let writers = ledger.write(&client, 4);
+        acknowledged_more(&ledger, 50).await;
+        let frozen = Frozen::connect(&certs, launch.port).await;
+        process.signal(first);
+        eventually("it is draining", || async {
+            process.log().iter().any(|line| line.contains("shutting down")).then_some(())
+        })
+        .await;
+        writers.ended().await;
+        assert!(process.is_running(), "the frozen client holds it up");
+        process.signal(second);
+        let since = Instant::now();
+        let (status, _) = ended(process).await;
+        assert!(since.elapsed() < Duration::from_secs(20), "it took {:?}", since.elapsed());
+        assert_eq!(status.code(), Some(1));
+        frozen.drop_elsewhere();
+
+        let (_process, client) = launch.start(&certs).await;
+        ledger.check(&client, "after the second signal").await;
+        client.get_local(&key(u64::MAX).0).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_client_holds_a_stop_up_no_longer_than_its_deadline() {
+    let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
+    let path = directory.path().join("data");
+    let mut launch = Launch::new(&certs, "node-1", &path);
+    launch.more.push("--node.shutdown-timeout=1s".to_owned());
+    let (process, client) = launch.start(&certs).await;
+    let incarnation = client.status().await.incarnation;
+    drop(client);
+    let frozen = Frozen::connect(&certs, launch.port).await;
+    let since = Instant::now();
+    process.signal(Signal::TERM);
+    let (_, log) = ended(process).await;
+    assert!(since.elapsed() < Duration::from_secs(20), "it took {:?}", since.elapsed());
+    assert!(log.iter().any(|line| line.contains("did not end in time")), "{log:?}");
+    frozen.drop_elsewhere();
+    let store = open(&options(&path)).await;
+    let origin: Origin = store.origin();
+    assert_eq!(origin.incarnation().0, incarnation, "the storage was closed in order all the same");
+    assert_eq!(store.records(), 1);
+}

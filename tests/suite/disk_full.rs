@@ -1,0 +1,284 @@
+//! What a node does when its disk is full, and when there is room again.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use brock::ground::limits;
+use rustix::fs::statvfs;
+use tempfile::TempDir;
+use tonic::Code;
+
+use crate::harness::{
+    certs::Certs,
+    client::Client,
+    eventually,
+    ledger::Ledger,
+    process::{Launch, Process},
+    random_key,
+    store::{contiguous_log, key, open, options},
+};
+
+const MIB: u64 = 1024 * 1024;
+
+/// A small file system of its own. Goes away when dropped.
+struct SmallDisk {
+    directory: TempDir,
+}
+
+impl SmallDisk {
+    /// `None`, and a word about it, where mounting is not permitted.
+    fn mount(test: &str, mount_options: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        let output = mount.args(["-t", "tmpfs", "-o", mount_options, "tmpfs"]).arg(directory.path()).output();
+        match output {
+            Ok(output) if output.status.success() => Some(Self { directory }),
+            failed => {
+                eprintln!("NOT TESTED: {test}: a small file system cannot be mounted here: {failed:?}");
+                None
+            }
+        }
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn free_bytes(&self) -> u64 {
+        let stat = statvfs(self.path()).unwrap();
+        stat.f_bavail * stat.f_frsize
+    }
+
+    /// Takes space away until no more than `leave` bytes are free.
+    fn fill(&self, leave: u64) -> PathBuf {
+        self.fill_file("filler", leave)
+    }
+
+    /// Takes away all the space there is.
+    fn take_the_rest(&self) -> PathBuf {
+        self.fill_file("rest", 0)
+    }
+
+    fn fill_file(&self, name: &str, leave: u64) -> PathBuf {
+        let path = self.path().join(name);
+        let mut file = fs::File::create(&path).unwrap();
+        let zeros = vec![0; 64 * 1024];
+        while self.free_bytes() > leave {
+            // Somebody else may have taken the rest meanwhile.
+            if file.write(&zeros).is_err() {
+                break;
+            }
+        }
+        path
+    }
+
+    /// Takes all inodes away: no file can be created, although there is space.
+    fn fill_inodes(&self) -> Vec<PathBuf> {
+        let names = (0..).map(|i| self.path().join(format!("inode-{i}")));
+        names.take_while(|path| fs::File::create(path).is_ok()).collect()
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(self.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "{} stays mounted", self.path().display());
+    }
+}
+
+fn http_get(port: u16, path: &str) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// Waits until a put is refused for want of space, and returns what the client was told.
+async fn refused(client: &Client) -> String {
+    eventually("puts are refused", || async {
+        match client.put(&random_key(), b"probe").await {
+            Ok(_) => None,
+            Err(status) => {
+                assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+                Some(status.message().to_owned())
+            }
+        }
+    })
+    .await
+}
+
+async fn accepted(client: &Client) {
+    eventually("puts are accepted again", || async { client.put(&random_key(), b"probe").await.ok() }).await;
+}
+
+/// The log of every origin is whole, and every acknowledged put stands in its place.
+async fn assert_nothing_lost(ledger: &Ledger, path: &Path) {
+    let mut places = ledger.places();
+    let store = open(&options(path)).await;
+    for (origin, _) in store.vector().iter() {
+        for entry in contiguous_log(&store, origin).await {
+            if let Some(number) = places.remove(&(origin.as_bytes().to_vec(), entry.clock)) {
+                assert_eq!(entry.key_hash.as_ref(), key(number).0);
+            }
+        }
+    }
+    assert!(places.is_empty(), "acknowledged and not in the log: {places:?}");
+}
+
+async fn terminate(process: Process) -> (std::process::ExitStatus, Vec<String>) {
+    tokio::task::spawn_blocking(move || process.terminate()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nearly_full_disk_refuses_writes_clearly_and_recovers_by_itself() {
+    let Some(disk) = SmallDisk::mount("a nearly full disk", "size=200m") else { return };
+    let certs = Certs::new();
+    let path = disk.path().join("data");
+    let launch = Launch::new(&certs, "node-1", &path);
+    let (process, client) = launch.start(&certs).await;
+    let incarnation = client.status().await.incarnation;
+    let ledger = Ledger::default();
+    for round in 0..2 {
+        let writers = ledger.write(&client, 6);
+        eventually("clients make progress", || async { (ledger.len() > 200 * (round + 1)).then_some(()) })
+            .await;
+        let filler = disk.fill(limits::DISK_RESERVE_BYTES / 2);
+        for status in writers.ended().await {
+            assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+        }
+        let message = refused(&client).await;
+        assert!(message.contains("the disk is full"), "{message}");
+        assert!(
+            message.contains(&limits::DISK_RESERVE_BYTES.to_string()),
+            "it says how much is needed: {message}"
+        );
+        ledger.check(&client, "reads go on").await;
+        assert!(client.status().await.writes_refused.contains("the disk is full"));
+        assert!(http_get(launch.http_port, "/livez").starts_with("HTTP/1.1 200"), "it is alive all the same");
+
+        fs::remove_file(filler).unwrap();
+        accepted(&client).await;
+        assert_eq!(client.status().await.writes_refused, "");
+        ledger.check(&client, "after the disk has room again").await;
+    }
+    let status = client.status().await;
+    assert_eq!(status.incarnation, incarnation, "no write has failed, so no clock is in doubt");
+    assert_eq!(process.complaints(&["the disk is full"]), [""; 0]);
+    drop(client);
+    let (status, log) = terminate(process).await;
+    assert!(status.success(), "{log:?}");
+    assert_nothing_lost(&ledger, &path).await;
+}
+
+/// Waits until the node takes writes again, or has stopped; then it must have said so, and is
+/// started again. Returns whether it was.
+async fn recovered_or_restarted(
+    certs: &Certs,
+    launch: &Launch,
+    node: &mut Option<(Process, Client)>,
+) -> bool {
+    let (process, client) = node.take().unwrap();
+    eventually("puts are accepted again, or the node has stopped", || async {
+        let accepted = client.put(&random_key(), b"probe").await.is_ok();
+        (accepted || !process.is_running()).then_some(())
+    })
+    .await;
+    if process.is_running() {
+        *node = Some((process, client));
+        return false;
+    }
+    drop(client);
+    let (status, log) = tokio::task::spawn_blocking(move || process.wait()).await.unwrap();
+    assert!(!status.success());
+    let is_error = |line: &&String| line.contains("\"ERROR\"") && line.contains("the store has stopped");
+    assert!(log.iter().any(|line| is_error(&line)), "loudly: {log:?}");
+    *node = Some(launch.start(certs).await);
+    accepted(&node.as_ref().unwrap().1).await;
+    true
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_up_under_the_writer_costs_nothing_acknowledged() {
+    let Some(disk) = SmallDisk::mount("a disk that fills up under the writer", "size=300m") else { return };
+    let certs = Certs::new();
+    let path = disk.path().join("data");
+    let launch = Launch::new(&certs, "node-1", &path);
+    let mut node = Some(launch.start(&certs).await);
+    let ledger = Ledger::of_large_records();
+    let mut seen = Vec::new();
+    while disk.free_bytes() > 150 * MIB && seen.len() < 3 {
+        let filler = disk.fill(limits::DISK_RESERVE_BYTES + 8 * MIB);
+        let (process, client) = node.as_ref().unwrap();
+        accepted(client).await;
+        let incarnation = client.status().await.incarnation;
+        let before = ledger.len();
+        let writers = ledger.write(client, 12);
+        eventually("clients make progress", || async { (ledger.len() > before).then_some(()) }).await;
+        // To the last byte, faster than the node looks at its disk.
+        let rest = disk.take_the_rest();
+        writers.ended().await;
+        assert!(process.is_running());
+        assert!(refused(client).await.contains("the disk is full"));
+        ledger.check(client, "reads go on").await;
+        fs::remove_file(filler).unwrap();
+        fs::remove_file(rest).unwrap();
+        let restarted = recovered_or_restarted(&certs, &launch, &mut node).await;
+        let (_, client) = node.as_ref().unwrap();
+        ledger.check(client, "after there is room again").await;
+        let write_failed = client.status().await.incarnation != incarnation;
+        assert!(write_failed || !restarted);
+        seen.push((write_failed, restarted));
+    }
+    eprintln!("(a write failed, the node had to be restarted): {seen:?}");
+    let (process, client) = node.unwrap();
+    drop(client);
+    process.kill();
+    let (process, client) = launch.start(&certs).await;
+    ledger.check(&client, "after a crash at the end").await;
+    process.kill();
+    assert_nothing_lost(&ledger, &path).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_failed_for_want_of_space_spends_its_clocks_and_the_node_recovers_or_stops_loudly() {
+    // Space, but few files: the storage engine cannot make the next one.
+    let Some(disk) = SmallDisk::mount("a write that fails", "size=600m,nr_inodes=120") else { return };
+    let certs = Certs::new();
+    let path = disk.path().join("data");
+    let launch = Launch::new(&certs, "node-1", &path);
+    let (process, client) = launch.start(&certs).await;
+    let incarnation = client.status().await.incarnation;
+    let ledger = Ledger::of_large_records();
+    let writers = ledger.write(&client, 6);
+    eventually("clients make progress", || async { (ledger.len() > 20).then_some(()) }).await;
+    let fillers = disk.fill_inodes();
+    for status in writers.ended().await {
+        assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    }
+    assert!(process.is_running());
+    ledger.check(&client, "reads go on").await;
+    assert!(client.status().await.writes_refused.contains("the disk is full"));
+
+    fillers.iter().for_each(|path| fs::remove_file(path).unwrap());
+    let mut node = Some((process, client));
+    let restarted = recovered_or_restarted(&certs, &launch, &mut node).await;
+    eprintln!("the node had to be restarted: {restarted}");
+    let (process, client) = node.unwrap();
+    ledger.check(&client, "after there is room again").await;
+    assert_ne!(client.status().await.incarnation, incarnation, "what failed may turn up after a crash");
+    let writers = ledger.write(&client, 6);
+    let enough = ledger.len() + 100;
+    eventually("clients make progress", || async { (ledger.len() > enough).then_some(()) }).await;
+    writers.finish().await;
+    process.kill();
+    let (process, client) = launch.start(&certs).await;
+    ledger.check(&client, "after a crash at the end").await;
+    process.kill();
+    assert_nothing_lost(&ledger, &path).await;
+}

@@ -1,0 +1,82 @@
+//! A certificate authority for one test.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use brock::tls::{
+    identity::{ClientIdentity, Identity},
+    make::{LeafKind, MakeCa, MakeLeaf, make_ca, make_leaf},
+    roles::RolePolicy,
+};
+use tempfile::TempDir;
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A CA and whatever it has signed, in a directory that goes away with it.
+pub struct Certs {
+    directory: TempDir,
+}
+
+impl Certs {
+    pub fn new() -> Self {
+        let certs = Self { directory: tempfile::tempdir().unwrap() };
+        let ca = MakeCa {
+            certs_dir: certs.path("ca"),
+            ca_key: certs.ca_key(),
+            lifetime: 30 * DAY,
+            overwrite: false,
+        };
+        make_ca(&ca).unwrap();
+        certs
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub fn ca_key(&self) -> PathBuf {
+        self.path("safe").join("ca.key")
+    }
+
+    /// A directory with `ca.crt` and a leaf of this kind.
+    pub fn leaf(&self, name: &str, kind: LeafKind) -> PathBuf {
+        let certs_dir = self.path(name);
+        if !certs_dir.exists() {
+            std::fs::create_dir(&certs_dir).unwrap();
+            std::fs::copy(self.path("ca/ca.crt"), certs_dir.join("ca.crt")).unwrap();
+            make_leaf(&MakeLeaf {
+                certs_dir: certs_dir.clone(),
+                ca_key: self.ca_key(),
+                kind,
+                trust_domain: "brock".to_owned(),
+                lifetime: DAY,
+                overwrite: false,
+            })
+            .unwrap();
+        }
+        certs_dir
+    }
+
+    /// The certificates directory of a node on loopback.
+    pub fn node(&self, id: &str) -> PathBuf {
+        let hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+        self.leaf(&format!("node-{id}"), LeafKind::Node { node_id: id.parse().unwrap(), hosts })
+    }
+
+    pub fn client(&self) -> PathBuf {
+        self.leaf("client", LeafKind::Client { name: "app".to_owned() })
+    }
+
+    pub fn admin(&self) -> PathBuf {
+        self.leaf("admin", LeafKind::Admin { name: "ops".to_owned() })
+    }
+
+    /// How somebody with these certificates dials.
+    pub fn config(directory: &std::path::Path) -> Arc<rustls::ClientConfig> {
+        ClientIdentity::load(directory).unwrap().client_config()
+    }
+
+    /// How a node with this id dials: for tests that play a puller.
+    pub fn node_identity(&self, id: &str) -> Identity {
+        Identity::load(&self.node(id), RolePolicy { require_uri: false }).unwrap()
+    }
+}

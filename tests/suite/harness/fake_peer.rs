@@ -1,0 +1,193 @@
+//! A peer that says what a test tells it to, over real TLS.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use brock::{
+    domain::codec,
+    ground::{clock::Vector, limits, task::Tasks},
+    proto::{
+        self, replicate_request, replicate_response,
+        replication_service_server::{ReplicationService, ReplicationServiceServer},
+    },
+    tls::{accept, roles::RolePolicy},
+};
+use futures::{Stream, StreamExt};
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming, transport::Server};
+
+use super::certs::Certs;
+
+/// What a fake peer says on every Replicate stream, after its heads.
+#[derive(Clone)]
+pub struct Script {
+    pub node_id: String,
+    pub heads: Vector,
+    pub batches: Vec<proto::Batch>,
+    /// End the stream after the batches instead of keeping it open.
+    pub hang_up: bool,
+    /// What Peek answers about these key hashes.
+    pub holds: HashMap<Vec<u8>, proto::RecordState>,
+    /// What Peek answers about all others.
+    pub peek: Result<proto::RecordState, Status>,
+    /// How long Peek takes.
+    pub peek_delay: Duration,
+    pub now_unix: i64,
+    /// Say nothing at all, not even the heads.
+    pub silent: bool,
+    /// Never read what the puller says.
+    pub deaf: bool,
+}
+
+impl Script {
+    pub fn new(node_id: &str) -> Self {
+        Self {
+            node_id: node_id.to_owned(),
+            heads: Vector::default(),
+            batches: Vec::new(),
+            hang_up: false,
+            holds: HashMap::new(),
+            peek_delay: Duration::ZERO,
+            peek: Err(Status::not_found("no record has this key hash")),
+            now_unix: brock::store::unix_now(),
+            silent: false,
+            deaf: false,
+        }
+    }
+}
+
+/// A running fake peer. Ends when dropped.
+pub struct FakePeer {
+    pub port: u16,
+    /// The last vector that a puller has announced, joined over its messages.
+    pub applied: Arc<Mutex<Vector>>,
+    /// Streams that were begun.
+    pub streams: Arc<Mutex<u64>>,
+    /// Peeks that were answered.
+    pub peeks: Arc<Mutex<u64>>,
+    tasks: Tasks,
+}
+
+#[derive(Clone)]
+struct Service {
+    script: Script,
+    applied: Arc<Mutex<Vector>>,
+    streams: Arc<Mutex<u64>>,
+    peeks: Arc<Mutex<u64>>,
+}
+
+impl FakePeer {
+    /// Listens with the node certificate of `certified_id`.
+    pub async fn start(certs: &Certs, certified_id: &str, script: Script) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let tasks = Tasks::default();
+        let identity = certs.node_identity(certified_id);
+        let incoming =
+            accept::accept(listener, identity.server_config(), RolePolicy { require_uri: false }, &tasks);
+        let (applied, streams, peeks) = (Arc::default(), Arc::default(), Arc::default());
+        let service = Service {
+            script,
+            applied: Arc::clone(&applied),
+            streams: Arc::clone(&streams),
+            peeks: Arc::clone(&peeks),
+        };
+        let stop = tasks.stopping().clone();
+        tasks.spawn_short(async move {
+            let service = ReplicationServiceServer::new(service).max_encoding_message_size(64 * 1024 * 1024);
+            // A small window, so that a puller notices soon when it is not listened to.
+            let server = Server::builder().initial_stream_window_size(1024).add_service(service);
+            let _ = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await;
+        });
+        Self { port, applied, streams, peeks, tasks }
+    }
+}
+
+impl Drop for FakePeer {
+    fn drop(&mut self) {
+        self.tasks.stopping().cancel();
+    }
+}
+
+#[tonic::async_trait]
+impl ReplicationService for Service {
+    type ReplicateStream = Pin<Box<dyn Stream<Item = Result<proto::ReplicateResponse, Status>> + Send>>;
+
+    async fn ping(&self, _: Request<proto::PingRequest>) -> Result<Response<proto::PingResponse>, Status> {
+        let node_id = self.script.node_id.clone();
+        Ok(Response::new(proto::PingResponse { node_id, incarnation: 1, now_unix: self.script.now_unix }))
+    }
+
+    async fn peek(
+        &self,
+        request: Request<proto::PeekRequest>,
+    ) -> Result<Response<proto::PeekResponse>, Status> {
+        *self.peeks.lock().unwrap() += 1;
+        tokio::time::sleep(self.script.peek_delay).await;
+        let held = self.script.holds.get(request.into_inner().key_hash.as_ref()).cloned();
+        let state = held.map_or_else(|| self.script.peek.clone(), Ok)?;
+        Ok(Response::new(proto::PeekResponse { state: Some(state) }))
+    }
+
+    async fn replicate(
+        &self,
+        request: Request<Streaming<proto::ReplicateRequest>>,
+    ) -> Result<Response<Self::ReplicateStream>, Status> {
+        *self.streams.lock().unwrap() += 1;
+        let script = self.script.clone();
+        let mut messages = vec![replicate_response::Message::Heads(proto::Heads {
+            node_id: script.node_id.clone(),
+            incarnation: 1,
+            vector: Some(codec::vector_to_proto(&script.heads)),
+            now_unix: script.now_unix,
+        })];
+        messages.extend(script.batches.into_iter().map(replicate_response::Message::Batch));
+        let (out, responses) = mpsc::channel(1);
+        let (applied, mut requests) = (Arc::clone(&self.applied), request.into_inner());
+        tokio::spawn(async move {
+            let say = async {
+                if script.silent {
+                    return std::future::pending().await;
+                }
+                for message in messages {
+                    let _ = out.send(Ok(proto::ReplicateResponse { message: Some(message) })).await;
+                }
+                if !script.hang_up {
+                    let beat = || proto::Heads {
+                        node_id: script.node_id.clone(),
+                        incarnation: 1,
+                        vector: None,
+                        now_unix: script.now_unix,
+                    };
+                    loop {
+                        tokio::time::sleep(limits::HEARTBEAT_INTERVAL).await;
+                        let message = Some(replicate_response::Message::Heads(beat()));
+                        if out.send(Ok(proto::ReplicateResponse { message })).await.is_err() {
+                            return;
+                        }
+                    }
+                }
+            };
+            let hear = async {
+                if script.deaf {
+                    return std::future::pending().await;
+                }
+                while let Some(Ok(request)) = requests.next().await {
+                    let vector = match request.message {
+                        Some(replicate_request::Message::Hello(hello)) => hello.vector.unwrap_or_default(),
+                        Some(replicate_request::Message::Applied(vector)) => vector,
+                        None => continue,
+                    };
+                    applied.lock().unwrap().join(&codec::vector_from_proto(&vector).unwrap());
+                }
+            };
+            tokio::select! { () = say => {}, () = hear => {} }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+}

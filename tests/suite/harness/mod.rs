@@ -1,0 +1,54 @@
+//! What all integration tests share: certificates, nodes in this process, nodes as processes,
+//! a TCP proxy that misbehaves, peers that lie, and waiting for facts instead of sleeping.
+
+pub mod certs;
+pub mod client;
+pub mod fake_peer;
+pub mod files;
+pub mod ledger;
+pub mod node;
+pub mod process;
+pub mod proxy;
+pub mod store;
+pub mod wire;
+
+use std::{
+    future::Future,
+    net::TcpListener,
+    sync::atomic::{AtomicU16, Ordering},
+    time::{Duration, Instant},
+};
+
+/// How long a fact may take to become true before a test fails. Generous: the machine may be busy,
+/// and a passing test never waits this long.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until `check` gives something. Panics with `what` after [`PATIENCE`].
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = check().await {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "still not so after {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A loopback port that nothing listens on, below the ephemeral range, so that no outgoing
+/// connection takes it before its node does.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let start = 10_000 + u16::try_from(std::process::id() % 200).unwrap_or(0) * 100;
+    loop {
+        let port = start + NEXT.fetch_add(1, Ordering::Relaxed) % 2_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A random key hash.
+pub fn random_key() -> Vec<u8> {
+    rand::random::<[u8; 32]>().to_vec()
+}

@@ -1,0 +1,38 @@
+//! The one integration test binary: every test binary links RocksDB, so there is one.
+//! Each module holds claims about one subject; a test's name is its claim.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on should say where, and its name is its documentation"
+)]
+
+mod admin_cli;
+mod cli;
+mod convergence;
+mod crash;
+mod dev;
+mod disk_full;
+mod handshakes;
+mod harness;
+mod hostile_entries;
+mod hostile_peers;
+mod hostile_pullers;
+mod identity;
+mod own_ca;
+mod protocol;
+mod raw;
+mod reads;
+mod recipe;
+mod relay;
+mod restarts;
+mod roles;
+mod session;
+mod simulation;
+mod start;
+mod startup;
+mod storage;
+mod tidy;

@@ -1,0 +1,115 @@
+//! The openssl recipe in `certs-example/` makes certificates that a cluster runs on.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use serde_json::Value;
+
+use crate::harness::{
+    certs::Certs,
+    client::Client,
+    eventually, free_port,
+    process::{Launch, NODE_ADMIN, run},
+    random_key,
+};
+
+/// Runs the script as its README says.
+fn make_certs(directory: &Path, hosts: &[&str]) -> std::process::Output {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/certs-example/make-certs.sh");
+    Command::new("sh").arg(script).arg(directory).args(hosts).output().unwrap()
+}
+
+/// Moves what was made for one node, and `ca.crt`, to its own directory.
+fn take(from: &Path, to: &Path, stem: &str) -> PathBuf {
+    std::fs::create_dir_all(to).unwrap();
+    std::fs::copy(from.join("certs/ca.crt"), to.join("ca.crt")).unwrap();
+    for end in ["crt", "key"] {
+        std::fs::rename(from.join(format!("certs/{stem}.{end}")), to.join(format!("{stem}.{end}"))).unwrap();
+    }
+    to.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_runs_on_the_openssl_recipes_certificates() {
+    let home = tempfile::tempdir().unwrap();
+    let ca = home.path().join("ca");
+    let mut directories = Vec::new();
+    for (i, hosts) in [&["localhost", "127.0.0.1"][..], &[]].iter().enumerate() {
+        let made = make_certs(&ca, hosts);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        directories.push(take(&ca, &home.path().join(format!("node-{i}")), "node"));
+        let admin = take(&ca, &home.path().join(format!("admin-{i}")), "client");
+        assert!(admin.join("client.key").exists());
+    }
+    let admin_dir = home.path().join("admin-0");
+
+    let ports = [free_port(), free_port()];
+    let launch = |i: usize| Launch {
+        id: format!("node-{i}"),
+        path: home.path().join(format!("data-{i}")),
+        certs_dir: directories[i].clone(),
+        port: ports[i],
+        http_port: free_port(),
+        join: vec![ports[1 - i]],
+        env: Vec::new(),
+        more: vec!["--node.first-start=true".to_owned()],
+    };
+    let processes = [launch(0).spawn(), launch(1).spawn()];
+    let mut clients = Vec::new();
+    for port in ports {
+        let address = format!("127.0.0.1:{port}").parse().unwrap();
+        let config = Certs::config(&admin_dir);
+        eventually("the node answers", || async {
+            brock::tls::channel::open_channel(&address, config.clone()).await.ok()
+        })
+        .await;
+        clients.push(Client::connect(&address.to_string(), &admin_dir).await);
+    }
+
+    // A client's certificate without a URI is an administrator's: it writes, reads and operates.
+    let addresses = [0, 1].map(|i: usize| format!("127.0.0.1:{}", ports[i]));
+    let key = data_encoding::HEXLOWER.encode(&random_key());
+    let admin = |address: &str, arguments: &[&str], input: &str| {
+        let certs_dir = admin_dir.to_str().unwrap();
+        let common = ["--certs-dir", certs_dir, "--node-addresses", address, "-o", "json"];
+        run(NODE_ADMIN, &[&common, arguments].concat(), input)
+    };
+    let put = admin(&addresses[0], &["record", "put", &key], r#"{"encrypted_access_grant":"Z3JhbnQ="}"#);
+    assert!(put.status.success(), "{}", String::from_utf8_lossy(&put.stderr));
+    let shown = eventually("the other node holds it", || async {
+        let shown = admin(&addresses[1], &["record", "show", &key, "--local"], "");
+        shown.status.success().then_some(shown)
+    })
+    .await;
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+    assert_eq!(shown["encrypted_access_grant"], "Z3JhbnQ=");
+    let status = admin(&addresses[1], &["status"], "");
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!((&status["node_id"], &status["peers"][0]["node_id"]), (&"node-1".into(), &"node-0".into()));
+
+    drop(clients);
+    for process in processes {
+        let (status, log) = process.terminate();
+        assert!(status.success(), "{log:?}");
+        assert!(
+            log.iter().any(|line| line.contains("names no role (it has no SPIFFE URI)")),
+            "a certificate without a role draws no warning: {log:?}"
+        );
+    }
+}
+
+#[test]
+fn the_recipe_replaces_no_key_and_refuses_strange_hosts() {
+    let home = tempfile::tempdir().unwrap();
+    assert!(make_certs(home.path(), &["localhost"]).status.success());
+    let key = std::fs::read(home.path().join("certs/node.key")).unwrap();
+    let again = make_certs(home.path(), &["localhost"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("exists already"));
+    assert_eq!(std::fs::read(home.path().join("certs/node.key")).unwrap(), key);
+    let strange = make_certs(&home.path().join("other"), &["a,URI:spiffe://brock/admin/x"]);
+    assert_eq!(strange.status.code(), Some(2));
+    assert!(!home.path().join("other").exists());
+}

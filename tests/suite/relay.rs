@@ -1,0 +1,142 @@
+//! Operations that come by way of another node.
+
+use brock::node::config::Config;
+
+use crate::{
+    convergence::assert_same,
+    harness::{
+        certs::Certs,
+        eventually, free_port,
+        node::{Cluster, TestNode, config},
+        random_key,
+        wire::log_of,
+    },
+};
+
+/// A node in RAM that pulls from these.
+async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
+    TestNode::start(certs, config(certs, id, free_port(), join)).await
+}
+
+async fn put_all(node: &TestNode, grant: &str, count: usize) -> Vec<Vec<u8>> {
+    let keys: Vec<_> = (0..count).map(|_| random_key()).collect();
+    for key in &keys {
+        node.client.put(key, grant.as_bytes()).await.unwrap();
+    }
+    keys
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operations_travel_along_a_chain_under_the_stamps_of_their_origin() {
+    let certs = Certs::new();
+    let a = node(&certs, "a", &[]).await;
+    let b = node(&certs, "b", &[a.port]).await;
+    let c = node(&certs, "c", &[b.port]).await;
+    let keys = put_all(&a, "from a", 30).await;
+    let stamps = a.client.put(&random_key(), b"the last one").await.unwrap();
+    assert_eq!(stamps.clock, 31);
+    for other in [&b, &c] {
+        eventually("the whole log is there", || async { (other.vector() == a.vector()).then_some(()) }).await;
+    }
+    let origin = a.node.store().origin();
+    let log = log_of(a.node.store(), origin).await;
+    assert_eq!(log.1.iter().map(|entry| entry.clock).collect::<Vec<_>>(), (1..=31).collect::<Vec<_>>());
+    assert_eq!(log_of(c.node.store(), origin).await, log);
+    for key in &keys {
+        let request = brock::proto::GetRequest { key_hash: key.clone().into(), local: true };
+        let here = a.client.kv.clone().get(request.clone()).await.unwrap().into_inner();
+        let there = c.client.kv.clone().get(request).await.unwrap().into_inner();
+        assert_eq!(here, there);
+    }
+    for node in [a, b, c] {
+        node.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_passes_on_an_origin_that_is_gone_for_good() {
+    let certs = Certs::new();
+    let a = node(&certs, "a", &[]).await;
+    let b = node(&certs, "b", &[a.port]).await;
+    let keys = put_all(&a, "from a", 30).await;
+    let vector = a.vector();
+    eventually("b has it", || async { (b.vector() == vector).then_some(()) }).await;
+    let origin = a.node.store().origin();
+    let log = log_of(a.node.store(), origin).await;
+    a.stop().await;
+    let c = node(&certs, "c", &[b.port]).await;
+    eventually("c has it", || async { (c.vector() == vector).then_some(()) }).await;
+    assert_eq!(log_of(c.node.store(), origin).await, log);
+    let d = node(&certs, "d", &[c.port]).await;
+    eventually("d has it", || async { (d.vector() == vector).then_some(()) }).await;
+    for key in &keys {
+        assert_eq!(d.client.get_local(key).await.unwrap().encrypted_access_grant, "from a");
+    }
+    for node in [b, c, d] {
+        node.stop().await;
+    }
+}
+
+/// Each joins its neighbours only, and everybody writes, also while the middle is away.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_of_nodes_converges_and_goes_on_after_its_middle_was_away() {
+    let line = |i: usize, config: Config| {
+        let others = (0..4).filter(|j| *j != i);
+        let neighbours = others.zip(&config.join).filter(|(j, _)| j.abs_diff(i) == 1);
+        let join = neighbours.map(|(_, join)| join.clone()).collect();
+        Config { join, ..config }
+    };
+    let mut cluster = Cluster::start_with(4, line).await;
+    let mut keys = Vec::new();
+    for node in &cluster.nodes {
+        keys.extend(put_all(node, &node.id, 10).await);
+    }
+    cluster.converged().await;
+    let middle = cluster.nodes.remove(1);
+    middle.stop().await;
+    for node in &cluster.nodes {
+        keys.extend(put_all(node, &node.id, 10).await);
+    }
+    eventually("the far part has converged", || async {
+        (cluster.nodes[1].vector() == cluster.nodes[2].vector()).then_some(())
+    })
+    .await;
+    assert_ne!(cluster.nodes[0].vector(), cluster.nodes[1].vector(), "there is no way around the middle");
+    let middle = TestNode::start(&cluster.certs, line(1, cluster.config(1))).await;
+    cluster.nodes.insert(1, middle);
+    keys.extend(put_all(&cluster.nodes[1], "back", 10).await);
+    cluster.converged().await;
+    assert_same(&cluster.nodes, &keys).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn origins_whose_names_begin_alike_are_never_mixed() {
+    let certs = Certs::new();
+    let ids = ["a", "aa", "a.a", "aaaaaaaaaaaaaaaaaaaaaaaaaaaa"];
+    let mut nodes = Vec::new();
+    for id in ids {
+        nodes.push(node(&certs, id, &[]).await);
+    }
+    let ports: Vec<u16> = nodes.iter().map(|node| node.port).collect();
+    let relay = node(&certs, "relay", &ports).await;
+    let last = node(&certs, "last", &[relay.port]).await;
+    let mut keys = Vec::new();
+    for (i, node) in nodes.iter().enumerate() {
+        keys.push(put_all(node, &node.id, 5 + i).await);
+    }
+    eventually("all is relayed", || async {
+        (last.vector().entries_above(&Default::default()) == 26).then_some(())
+    })
+    .await;
+    for (node, keys) in nodes.iter().zip(&keys) {
+        let (through, entries) = log_of(last.node.store(), node.node.store().origin()).await;
+        assert_eq!(through, keys.len() as u64);
+        let logged: Vec<Vec<u8>> = entries.iter().map(|entry| entry.key_hash.to_vec()).collect();
+        assert_eq!(&logged, keys, "the log of {}", node.id);
+    }
+    assert_eq!(nodes[0].vector().len(), 1, "nobody pulled anything into a");
+    for node in nodes.into_iter().chain([relay, last]) {
+        node.stop().await;
+    }
+}

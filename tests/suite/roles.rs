@@ -1,0 +1,226 @@
+//! Who may call what: every call with every role, over real TLS.
+
+use std::path::{Path, PathBuf};
+
+use brock::{
+    node::config::Config,
+    proto::{self, replicate_request},
+    service::authorise::{TABLE, is_allowed},
+    tls::{channel::open_channel, roles::Role},
+};
+use prost::Message;
+use rcgen::ExtendedKeyUsagePurpose as Usage;
+use tonic::{Code, Status, transport::Channel};
+use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_request::MessageRequest};
+
+use crate::{
+    harness::{
+        certs::Certs,
+        client::{Client, record},
+        node::{TestNode, config},
+        random_key,
+    },
+    own_ca::{Leaf, OwnCa},
+    raw,
+};
+
+async fn node_with(change: impl FnOnce(Config) -> Config) -> (Certs, TestNode) {
+    let certs = Certs::new();
+    let node = TestNode::start(&certs, change(config(&certs, "node-1", 0, &[]))).await;
+    (certs, node)
+}
+
+/// A message that each call understands, so that a refusal can only be about the role.
+fn message(path: &str) -> Vec<u8> {
+    let key_hash = bytes::Bytes::from(random_key());
+    let put = || proto::PutRequest { key_hash: key_hash.clone(), record: Some(record(b"g")) };
+    let get = || proto::GetRequest { key_hash: key_hash.clone(), local: true };
+    let hello = proto::Hello {
+        protocol_version: 1,
+        node_id: "node-9".to_owned(),
+        incarnation: 1,
+        vector: None,
+        batch_limit: 10,
+    };
+    match path.rsplit('/').next().unwrap() {
+        "Put" => put().encode_to_vec(),
+        "Get" => get().encode_to_vec(),
+        "BatchPut" => proto::BatchPutRequest { items: vec![put()] }.encode_to_vec(),
+        "BatchGet" => proto::BatchGetRequest { items: vec![get()] }.encode_to_vec(),
+        "Session" => {
+            let request = Some(proto::session_request::Request::Put(put()));
+            proto::SessionRequest { id: 1, request }.encode_to_vec()
+        }
+        "Peek" => proto::PeekRequest { key_hash }.encode_to_vec(),
+        "Replicate" => {
+            let message = Some(replicate_request::Message::Hello(hello));
+            proto::ReplicateRequest { message }.encode_to_vec()
+        }
+        "ServerReflectionInfo" => ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        }
+        .encode_to_vec(),
+        "ShowRecord" => proto::ShowRecordRequest { key_hash, local: true }.encode_to_vec(),
+        _ => Vec::new(),
+    }
+}
+
+async fn call(channel: &Channel, path: &'static str) -> Result<(), Status> {
+    // Replicate keeps its stream open; the others end by themselves.
+    let answer = match path.ends_with("/Replicate") {
+        true => raw::call_open(channel, path, &message(path)).await,
+        false => raw::call(channel, path, &message(path)).await,
+    };
+    answer.map(|_| ())
+}
+
+/// Makes every call of the table and says what is wrong with the outcome for this role.
+async fn check_role(channel: &Channel, role: Role) {
+    for (path, _) in TABLE {
+        match call(channel, path).await {
+            Err(status) if status.code() == Code::PermissionDenied => {
+                assert!(!is_allowed(path, role), "{role} may call {path} and was denied: {status}");
+                let told = status.message();
+                assert!(told.contains(&format!("not for the role {role}")), "{told}");
+            }
+            // Allowed to everybody, and the health service does not have it yet.
+            Err(status) if *path == "/grpc.health.v1.Health/List" => {
+                assert_eq!(status.code(), Code::Unimplemented);
+            }
+            // A record that is not there is an answer like any other.
+            Err(status) if status.code() == Code::NotFound => assert!(is_allowed(path, role), "{path}"),
+            Err(status) => panic!("{role} calling {path}: {status}"),
+            Ok(()) => assert!(is_allowed(path, role), "{role} may not call {path} and was answered"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_is_open_to_the_roles_of_the_table_and_closed_to_all_others() {
+    let (certs, node) = node_with(|config| config).await;
+    check_role(&node.client.channel, Role::Client).await;
+    check_role(&node.admin.channel, Role::Admin).await;
+    check_role(&raw::channel_of_node(&node.address(), &certs, "node-9").await, Role::Node).await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_put_writes_nothing() {
+    let (certs, node) = node_with(|config| config).await;
+    let channel = raw::channel_of_node(&node.address(), &certs, "node-9").await;
+    for path in ["Put", "BatchPut", "Session"] {
+        let path = TABLE.iter().find(|(listed, _)| listed.ends_with(&format!("/{path}"))).unwrap().0;
+        assert_eq!(call(&channel, path).await.unwrap_err().code(), Code::PermissionDenied);
+    }
+    assert_eq!(node.vector(), brock::ground::clock::Vector::default());
+    node.stop().await;
+}
+
+/// A node whose CA also signs certificates as the seed's recipe does: without a URI.
+struct Legacy {
+    ca: OwnCa,
+    node: brock::node::Node,
+}
+
+impl Legacy {
+    async fn start(require_uri_roles: bool) -> Self {
+        let ca = OwnCa::new();
+        let certs = Certs::new();
+        let directory = ca.directory("node-1", &Leaf::node("node-1"));
+        let config = Config { certs_dir: directory, require_uri_roles, ..config(&certs, "node-1", 0, &[]) };
+        let node = brock::node::Node::start(config, None).await.unwrap();
+        Self { ca, node }
+    }
+
+    async fn channel(&self, directory: &Path) -> Result<Channel, String> {
+        let config = OwnCa::client_config(directory);
+        let address = self.node.address().to_string().parse().unwrap();
+        open_channel(&address, config).await.map(|(channel, _)| channel).map_err(|error| error.to_string())
+    }
+
+    fn without_uri(&self, name: &str, usages: &[Usage]) -> PathBuf {
+        let leaf = Leaf { uris: Vec::new(), usages: usages.to_vec(), ..Leaf::node(name) };
+        self.ca.directory(name, &leaf)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_without_uri_is_a_node_or_an_admin_by_its_key_usage() {
+    let legacy = Legacy::start(false).await;
+    let node_like = legacy.without_uri("old-node", &[Usage::ServerAuth, Usage::ClientAuth]);
+    check_role(&legacy.channel(&node_like).await.unwrap(), Role::Node).await;
+    let admin_like = legacy.without_uri("old-admin", &[Usage::ClientAuth]);
+    check_role(&legacy.channel(&admin_like).await.unwrap(), Role::Admin).await;
+    assert!(legacy.node.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_without_uri_is_refused_where_uris_are_required() {
+    let legacy = Legacy::start(true).await;
+    for usages in [&[Usage::ServerAuth, Usage::ClientAuth][..], &[Usage::ClientAuth]] {
+        let directory = legacy.without_uri(&format!("old-{}", usages.len()), usages);
+        let outcome = match legacy.channel(&directory).await {
+            Ok(channel) => call(&channel, "/grpc.health.v1.Health/Check").await.map_err(|s| s.to_string()),
+            Err(error) => Err(error),
+        };
+        assert!(outcome.is_err(), "it was let in");
+    }
+    let modern = legacy.ca.directory("admin", &Leaf::admin("ops"));
+    check_role(&legacy.channel(&modern).await.unwrap(), Role::Admin).await;
+    assert!(legacy.node.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_with_a_strange_identity_gets_nowhere() {
+    let legacy = Legacy::start(false).await;
+    for (i, uris) in [
+        &["spiffe://brock/root/x"][..],
+        &["spiffe://brock/admin/"],
+        &["spiffe://brock/admin/a", "spiffe://brock/node/b"],
+        &["SPIFFE://brock/superuser/a"],
+    ]
+    .iter()
+    .enumerate()
+    {
+        let uris = uris.iter().map(|uri| (*uri).to_owned()).collect();
+        let directory = legacy.ca.directory(&format!("strange-{i}"), &Leaf { uris, ..Leaf::admin("x") });
+        if let Ok(channel) = legacy.channel(&directory).await {
+            let status = call(&channel, "/grpc.health.v1.Health/Check").await.unwrap_err();
+            assert_ne!(status.code(), Code::NotFound, "it was answered");
+        }
+    }
+    assert!(legacy.node.stop().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_may_only_act_as_the_node_id_of_its_certificate() {
+    let (certs, node) = node_with(|config| config).await;
+    let channel = raw::channel_of_node(&node.address(), &certs, "node-9").await;
+    let hello = |node_id: &str, protocol_version| {
+        let hello = proto::Hello { protocol_version, node_id: node_id.to_owned(), ..proto::Hello::default() };
+        proto::ReplicateRequest { message: Some(replicate_request::Message::Hello(hello)) }.encode_to_vec()
+    };
+    let path = "/brock.v1.ReplicationService/Replicate";
+    for (node_id, version, code, part) in [
+        ("node-8", 1, Code::PermissionDenied, "the certificate is that of node-9 and may not act as node-8"),
+        ("node-1", 1, Code::PermissionDenied, "may not act as node-1"),
+        ("", 1, Code::InvalidArgument, "hello.node_id"),
+        ("node-9", 2, Code::FailedPrecondition, "replication protocol 2"),
+    ] {
+        let status = raw::call_open(&channel, path, &hello(node_id, version)).await.unwrap_err();
+        assert_eq!(status.code(), code, "{node_id:?}: {status}");
+        assert!(status.message().contains(part), "{status}");
+    }
+    // Somebody with this node's own certificate is this node, or a thief: refused either way.
+    let twin = raw::channel_of_node(&node.address(), &certs, "node-1").await;
+    let status = raw::call_open(&twin, path, &hello("node-1", 1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    assert!(status.message().contains("this node's own id"), "{status}");
+    assert!(raw::call_open(&channel, path, &hello("node-9", 1)).await.unwrap().is_some());
+    let status = raw::call(&channel, path, &[]).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    let client: &Client = &node.client;
+    client.put(&random_key(), b"still serving").await.unwrap();
+    node.stop().await;
+}

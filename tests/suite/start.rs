@@ -1,0 +1,312 @@
+//! Starts of `brock run` that must fail, and say why and what to do; and what a running one says
+//! over HTTP.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::TcpListener,
+    os::unix::fs::PermissionsExt,
+    time::{Duration, Instant},
+};
+
+use brock::ground::metrics as names;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use crate::{
+    cli::{Home, assert_fails, assert_succeeds, brock},
+    harness::{
+        certs::Certs,
+        client::Client,
+        eventually, free_port,
+        process::{Launch, Process},
+        random_key,
+    },
+};
+
+/// A home with a certificate for n1 and the flags to start it.
+fn home() -> (Home, Vec<String>) {
+    let home = Home::new();
+    assert_succeeds(&home.cert(&["node", "--node-id", "n1", "--host", "localhost"]));
+    let flags = flags(&home, "n1", "data");
+    (home, flags)
+}
+
+fn flags(home: &Home, id: &str, data: &str) -> Vec<String> {
+    vec![
+        "run".to_owned(),
+        format!("--node.id={id}"),
+        format!("--node.path={}", home.path(data).display()),
+        format!("--node.certs-dir={}", home.certs),
+        "--node.address=127.0.0.1:0".to_owned(),
+        "--http.address=127.0.0.1:0".to_owned(),
+    ]
+}
+
+/// Starts brock with these flags and more, which must fail within some time.
+#[track_caller]
+fn start_fails(flags: &[String], more: &[&str], code: i32, parts: &[&str]) {
+    let begun = Instant::now();
+    let all: Vec<&str> = flags.iter().map(String::as_str).filter(|flag| !replaced(flag, more)).collect();
+    assert_fails(&brock(&[&all, more].concat()), code, parts);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+fn replaced(flag: &str, more: &[&str]) -> bool {
+    let key = |flag: &str| flag.split('=').next().unwrap().to_owned();
+    more.iter().any(|other| key(other) == key(flag))
+}
+
+#[test]
+fn without_usable_certificates_a_start_fails_and_says_which_command_makes_them() {
+    let (home, flags) = home();
+    let first = "--node.first-start";
+    let nowhere = format!("--node.certs-dir={}", home.path("none").display());
+    start_fails(&flags, &[first, &nowhere], 1, &["node n1 cannot start", "none", "brock cert"]);
+    let remove = |file: &str, parts: &[&str]| {
+        let (path, aside) = (home.path("certs").join(file), home.path("aside"));
+        fs::rename(&path, &aside).unwrap();
+        start_fails(&flags, &[first], 1, parts);
+        fs::rename(&aside, &path).unwrap();
+    };
+    remove("ca.crt", &["there is no CA certificate (ca*.crt)", "brock cert ca --certs-dir"]);
+    remove("node.crt", &["there is no node certificate (node*.crt)", "brock cert node --certs-dir"]);
+    remove("node.key", &["node.key is missing"]);
+    let key = home.path("certs/node.key");
+    for mode in [0o644, 0o440, 0o604] {
+        fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+        if mode == 0o440 && rustix::process::getuid().is_root() {
+            // Root's, and readable by our group: how Kubernetes mounts a secret.
+            continue;
+        }
+        let said = format!("(mode {mode:04o}): run `chmod 400 {}`", key.display());
+        start_fails(&flags, &[first], 1, &["may be read or changed by others", &said]);
+    }
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).unwrap();
+    start_fails(
+        &flags,
+        &[first, "--node.id=n2"],
+        1,
+        &["that of node n1, but node.id is n2", "brock cert node --node-id n2", "set node.id to n1"],
+    );
+    assert!(!home.path("data").exists(), "a start that failed made a database");
+}
+
+#[test]
+fn an_address_that_is_taken_or_is_none_is_named_with_its_setting() {
+    let (_home, flags) = home();
+    let first = "--node.first-start";
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    for setting in ["node.address", "http.address"] {
+        let flag = format!("--{setting}={taken}");
+        let said = format!("cannot listen on {setting} ({taken})");
+        let hint = "Another process listens there: is this node already running?";
+        start_fails(&flags, &[first, &flag], 1, &[&said, hint]);
+    }
+    let foreign = "--node.address=192.0.2.1:20004";
+    start_fails(&flags, &[first, foreign], 1, &["node.address", "This machine has no such address"]);
+    start_fails(&flags, &[first, "--node.join=peer.example"], 2, &["node.join", "peer.example", "HOST:PORT"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_and_foreign_storage_is_not_taken_for_this_nodes() {
+    let (home, flags) = home();
+    start_fails(
+        &flags,
+        &[],
+        1,
+        &["is empty, and node.first-start is false", "find out why first", "--node.first-start=true"],
+    );
+    // Run n1 once; then n2 comes with its own certificate and n1's directory.
+    let launch = Launch {
+        id: "n1".to_owned(),
+        path: home.path("data"),
+        certs_dir: home.path("certs"),
+        port: free_port(),
+        http_port: free_port(),
+        join: Vec::new(),
+        env: Vec::new(),
+        more: vec!["--node.first-start=true".to_owned()],
+    };
+    let process = launch.spawn();
+    until_ready(&process).await;
+    // A second process on the same directory is refused while the first one runs.
+    start_fails(&flags, &[], 1, &["is in use by another process: is this node already running?"]);
+    let (status, log) = process.terminate();
+    assert!(status.success(), "{log:?}");
+    assert_succeeds(&home.cert(&["node", "--node-id", "n2", "--host", "localhost", "--overwrite"]));
+    start_fails(
+        &flags,
+        &["--node.id=n2", "--node.first-start"],
+        1,
+        &["belongs to node n1, but node.id is n2", "Give the node its own directory, or its own id back"],
+    );
+}
+
+/// The whole answer to a request.
+async fn get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
+}
+
+async fn until_ready(process: &Process) {
+    eventually("it is ready", || async {
+        assert!(process.is_running(), "{:?}", process.log());
+        get(process.http_port, "/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200 "))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_only_peer_is_unreachable_starts_and_becomes_ready() {
+    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
+    let dead = free_port();
+    let launch = Launch { join: vec![dead], ..Launch::new(&certs, "n1", &home.path().join("data")) };
+    let (process, client) = launch.start(&certs).await;
+    client.put(&random_key(), b"g").await.unwrap();
+    until_ready(&process).await;
+    let status = client.status().await;
+    assert!(status.ready && !status.peers[0].up, "{status:?}");
+    assert!(status.peers[0].last_error.contains(&format!("127.0.0.1:{dead}")), "{status:?}");
+    assert!(process.terminate().0.success());
+}
+
+/// Samples of Prometheus' text format: name, labels as written, value. Panics on any other line.
+fn parse_metrics(text: &str) -> Vec<(String, String, f64)> {
+    let mut samples = Vec::new();
+    let is_name = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
+    };
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let mut words = comment.splitn(3, ' ');
+            assert!(matches!(words.next(), Some("HELP" | "TYPE")), "{line}");
+            assert!(is_name(words.next().unwrap()), "{line}");
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+        let value = value.parse().unwrap_or_else(|_| panic!("not a number: {line}"));
+        let (name, labels) = match series.split_once('{') {
+            Some((name, labels)) => (name, labels.strip_suffix('}').unwrap_or_else(|| panic!("{line}"))),
+            None => (series, ""),
+        };
+        assert!(is_name(name), "{line}");
+        for label in labels.split("\",").filter(|label| !label.is_empty()) {
+            let (label, _) =
+                label.split_once("=\"").unwrap_or_else(|| panic!("a label without value: {line}"));
+            assert!(is_name(label), "{line}");
+        }
+        samples.push((name.to_owned(), labels.to_owned(), value));
+    }
+    samples
+}
+
+/// The metrics on a page that is in order, all of them known, none with a key in it.
+fn check_page(page: &str, keys: &[Vec<u8>]) -> BTreeSet<&'static str> {
+    let (head, body) = page.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    for key in keys {
+        let hex = data_encoding::HEXLOWER.encode(&key[..4]);
+        assert!(!body.to_lowercase().contains(&hex), "a metric shows a key hash");
+    }
+    let metric_of = |(name, labels, value): (String, String, f64)| {
+        assert!(value.is_finite(), "{name}{{{labels}}} {value}");
+        let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+        let metric = names::ALL.iter().find(|metric| metric.name == name || Some(metric.name) == base);
+        metric.unwrap_or_else(|| panic!("{name} is not in the list")).name
+    };
+    parse_metrics(body).into_iter().map(metric_of).collect()
+}
+
+/// What a healthy cluster without faults need not have counted.
+const FAULTS: &[&str] =
+    &[names::WRITE_RETRIES, names::CONFLICTS, names::QUARANTINED, names::EXPIRED, names::HANDSHAKE_FAILURES];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_cluster_shows_every_metric_and_never_a_key() {
+    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
+    let mut launches = ["n1", "n2"].map(|id| Launch::new(&certs, id, &home.path().join(id)));
+    launches[0].join = vec![launches[1].port];
+    launches[1].join = vec![launches[0].port];
+    let (first, writer) = launches[0].start(&certs).await;
+    let (second, reader) = launches[1].start(&certs).await;
+    for process in [&first, &second] {
+        until_ready(process).await;
+    }
+    let mut keys = Vec::new();
+    for i in 0..20 {
+        let key = random_key();
+        let expires_at_unix = if i % 2 == 0 { 0 } else { brock::store::unix_now() + 3600 };
+        let record = brock::proto::Record { expires_at_unix, ..crate::harness::client::record(b"g") };
+        writer.put_record(&key, record).await.unwrap();
+        keys.push(key);
+    }
+    for key in &keys {
+        eventually("it is replicated", || reader.has_local(key)).await;
+    }
+    // Missing everywhere, existing already, and denied.
+    reader.get(&random_key()).await.unwrap_err();
+    reader.put(&keys[0], b"other").await.unwrap_err();
+    writer.put(&keys[0], b"other").await.unwrap_err();
+    writer.replication.clone().ping(brock::proto::PingRequest {}).await.unwrap_err();
+    let mut missing: BTreeSet<&str> =
+        names::ALL.iter().map(|metric| metric.name).filter(|name| !FAULTS.contains(name)).collect();
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !missing.is_empty() {
+        assert!(Instant::now() < deadline, "never seen: {missing:?}");
+        for process in [&first, &second] {
+            let page = get(process.http_port, "/metrics").await.unwrap();
+            for name in check_page(&page, &keys) {
+                missing.remove(name);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for process in [first, second] {
+        assert!(process.terminate().0.success());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_draining_node_is_alive_and_says_that_it_is_not_ready() {
+    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
+    let mut launch = Launch::new(&certs, "n1", &home.path().join("data"));
+    launch.more.push("--node.shutdown-timeout=3s".to_owned());
+    let (process, client) = launch.start(&certs).await;
+    until_ready(&process).await;
+    for (path, body) in [("/livez", "ok\n"), ("/readyz", "ok\n"), ("/", "/metrics")] {
+        let answer = get(process.http_port, path).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(body), "{answer}");
+    }
+    assert!(get(process.http_port, "/other").await.unwrap().starts_with("HTTP/1.1 404 "));
+    // A replication stream that says no hello is a call under way that does not finish.
+    let node = crate::raw::channel_of_node(&format!("127.0.0.1:{}", process.port), &certs, "n9").await;
+    let call = tokio::spawn(async move {
+        let silence = futures::stream::pending();
+        let _ = crate::raw::call_with(&node, "/brock.v1.ReplicationService/Replicate", silence).await;
+    });
+    client.status().await;
+    process.signal(rustix::process::Signal::TERM);
+    let (port, port_http) = (process.port, process.http_port);
+    let answer = eventually("it says that it drains", || async move {
+        get(port_http, "/readyz").await.filter(|answer| !answer.starts_with("HTTP/1.1 200 "))
+    })
+    .await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("shutting down"), "{answer}");
+    assert!(get(port_http, "/livez").await.unwrap().starts_with("HTTP/1.1 200 "));
+    let address = format!("127.0.0.1:{port}").parse().unwrap();
+    eventually("it takes no new connections", || async {
+        brock::tls::channel::open_channel(&address, Certs::config(&certs.admin())).await.err()
+    })
+    .await;
+    call.abort();
+    process.wait();
+    let _ = Client::clone(&client);
+}

@@ -1,0 +1,152 @@
+//! The rules can fail, and fail on nothing else: small samples of what they find and let pass.
+
+use super::rules;
+
+/// Checks which samples a rule objects to, each a file of its own.
+fn check(rule: impl Fn(&[rules::File<'_>]) -> Vec<String>, samples: &[(&str, &str, bool)]) {
+    for (file, text, objects) in samples {
+        let violations = rule(&[(file, text)]);
+        assert_eq!(!violations.is_empty(), *objects, "{file}: {text}\n{violations:?}");
+    }
+}
+
+#[test]
+fn upward_imports_are_found_in_every_form() {
+    check(
+        rules::upward_imports,
+        &[
+            ("src/store/mod.rs", "use crate::service::kv;", true),
+            ("src/store/mod.rs", "use crate::{domain::record, service};", true),
+            ("src/store/mod.rs", "use {std::fs, crate::{domain::{self}, node as n}};", true),
+            ("src/store/mod.rs", "use super::tls;", true),
+            ("src/store/writer.rs", "use super::super::tls::roles;", true),
+            ("src/store/writer.rs", "fn f() { crate::node::boot() }", true),
+            ("src/store/writer.rs", "fn f(x: &'static str) { let c = '\"'; crate::node::boot() }", true),
+            ("src/store/writer.rs", "#[cfg(test)] mod tests { use super::super::super::node; }", true),
+            ("src/store/writer.rs", "mod inner { fn f() {} }\nuse super::super::node;", true),
+            ("src/ground/id.rs", "use brock::domain::record;", true),
+            ("src/proto.rs", "use crate::ground::id;", true),
+            ("src/tls/mod.rs", "use crate::proto::Record;", true),
+            ("src/domain/mod.rs", "pub use self::super::store::Store;", true),
+        ],
+    );
+}
+
+#[test]
+fn downward_imports_pass_and_comments_and_strings_are_no_imports() {
+    check(
+        rules::upward_imports,
+        &[
+            ("src/store/mod.rs", "use crate::{domain::record, ground::{id, clock}, store::schema};", false),
+            ("src/store/mod.rs", "// use crate::node;\n/* crate::node::x /* nested */ crate::node */", false),
+            ("src/store/mod.rs", "//! See [`crate::node::Node`].\nfn f() {}", false),
+            (
+                "src/store/mod.rs",
+                r##"const A: &str = "a \" crate::node::b"; const B: &str = r#"x" crate::node::y"#;"##,
+                false,
+            ),
+            ("src/store/mod.rs", "const A: &[u8] = b\"crate::node::b\"; const Q: char = '\"'; // \"", false),
+            ("src/ground/id.rs", "mod tests { use super::super::clock; use super::*; }", false),
+            ("src/ground/id.rs", "use super::clock; use std::node::x;", false),
+            (
+                "src/node/mod.rs",
+                "use crate::{service, replication, tls, store, domain, proto, ground};",
+                false,
+            ),
+            ("src/lib.rs", "pub mod node; pub use crate::node::Node;", false),
+            ("src/bin/node-admin/main.rs", "use brock::node::config; use crate::output;", false),
+        ],
+    );
+}
+
+#[test]
+fn outside_crates_are_found_out_of_place_only() {
+    check(
+        rules::misplaced_crates,
+        &[
+            ("src/node/mod.rs", "use rocksdb::DB;", true),
+            ("src/node/mod.rs", "extern crate rocksdb;", true),
+            ("src/replication/puller.rs", "fn f() { backoff::future::retry() }", true),
+            ("src/replication/puller.rs", "use backoff as b;", true),
+            ("src/store/mod.rs", "use tonic::Status;", true),
+            ("src/store/mod.rs", "use tonic_health::server;", true),
+            ("src/domain/record.rs", "#[cfg(test)] mod tests { #[tokio::test] async fn t() {} }", true),
+            ("src/domain/record.rs", "use tokio_util::sync::CancellationToken;", true),
+            ("src/store/mod.rs", "use rocksdb::{DB, Options};", false),
+            ("src/ground/retry.rs", "use backoff::ExponentialBackoff;", false),
+            ("src/proto.rs", "tonic::include_proto!(\"brock.v1\");", false),
+            ("src/service/kv.rs", "use tonic::{Request, Status};", false),
+            ("src/bin/node-admin/main.rs", "use tonic::transport::Channel;", false),
+            ("src/replication/puller.rs", "let delay = backoff.next_delay(); // backoff::x, rocksdb", false),
+            ("src/ground/metrics.rs", "const HELP: &str = \"what rocksdb::DB says\";", false),
+            ("src/store/mod.rs", "use tokio::sync::oneshot;", false),
+        ],
+    );
+}
+
+#[test]
+fn bare_spawns_are_found_outside_tests() {
+    check(
+        rules::bare_spawns,
+        &[
+            ("src/node/mod.rs", "fn f() { tokio::spawn(async {}); }", true),
+            ("src/node/mod.rs", "use tokio::{sync::mpsc, task::spawn_local};", true),
+            ("src/node/mod.rs", "use tokio::task; fn f() { task::spawn(async {}); }", true),
+            ("src/node/mod.rs", "#[cfg(test)] use a::{b}; fn f() { tokio::spawn(async {}); }", true),
+            (
+                "src/node/mod.rs",
+                "#[cfg(test)] mod tests { fn g() {} } fn f() { ::tokio::spawn(async {}); }",
+                true,
+            ),
+            ("src/node/mod.rs", "fn f(tasks: &Tasks) { tasks.spawn(\"x\", work); }", false),
+            ("src/node/mod.rs", "fn f() { tokio::task::spawn_blocking(g); } // tokio::spawn", false),
+            ("src/node/mod.rs", "#[cfg(test)]\nmod tests { fn f() { tokio::spawn(async {}); } }", false),
+            ("src/node/mod.rs", "#[cfg(test)]\n#[allow(x)]\nfn f() { tokio::spawn(async {}); }", false),
+            ("src/node/tests.rs", "fn f() { tokio::spawn(async {}); }", false),
+            ("src/ground/task.rs", "fn f() { tokio::spawn(async {}); }", false),
+        ],
+    );
+}
+
+#[test]
+fn unbounded_channels_are_found() {
+    check(
+        rules::unbounded_channels,
+        &[
+            ("src/node/mod.rs", "let (a, b) = tokio::sync::mpsc::unbounded_channel();", true),
+            ("src/node/mod.rs", "use tokio::sync::mpsc::{Receiver, UnboundedSender};", true),
+            ("src/node/mod.rs", "let (a, b) = futures::channel::mpsc::unbounded::<u8>();", true),
+            ("src/node/mod.rs", "let (a, b) = std::sync::mpsc::channel();", true),
+            ("src/node/mod.rs", "let (a, b) = mpsc::channel::<Vec<u8>>();", true),
+            ("src/node/mod.rs", "use std::sync::mpsc::channel;", true),
+            ("src/node/mod.rs", "let (a, b) = mpsc::channel(16);", false),
+            ("src/node/mod.rs", "let (a, b) = mpsc::channel::<Vec<u8>>(limits::QUEUE);", false),
+            (
+                "src/node/mod.rs",
+                "let (a, b) = oneshot::channel(); let (c, d) = mpsc::sync_channel(1);",
+                false,
+            ),
+            ("src/node/mod.rs", "#[cfg(test)] mod tests { use std::sync::mpsc::channel; }", false),
+        ],
+    );
+}
+
+#[test]
+fn a_long_file_is_found() {
+    let (short, long) = ("x\n".repeat(500), "x\n".repeat(501));
+    check(rules::long_files, &[("src/a.rs", &short, false), ("deploy/a.sh", &long, true)]);
+}
+
+#[test]
+fn violations_name_the_file_and_the_line() {
+    let text = "/*\n*/ const A: &str = \"\n\";\nuse crate::{\n    ground::id,\n    node::boot,\n};\n";
+    let violations = rules::upward_imports(&[("src/store/mod.rs", text)]);
+    assert_eq!(violations, ["src/store/mod.rs:6: store must not import crate::node::boot"]);
+}
+
+#[test]
+fn the_layout_is_read_from_its_own_table() {
+    let readme =
+        "# B\n| `no` | x |\n## Layout\n| path | what |\n|---|---|\n| `src` | `code` |\n## More\n| `no` | |\n";
+    assert_eq!(rules::layout_of(readme), ["src"]);
+}
