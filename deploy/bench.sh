@@ -92,11 +92,8 @@ build() {
     library=$(ls -t "$target"/debug/build/librocksdb-sys-*/out/librocksdb.a | head -n1)
     CARGO_TARGET_DIR=$target/bench ROCKSDB_LIB_DIR=$(dirname "$library") ROCKSDB_STATIC=1 \
         cargo build --locked --release --bins >&2
+    # In a place of their own: no ordinary build replaces them while they run.
     brock=$target/bench/release/brock admin=$target/bench/release/node-admin
-    # Copied, because the next ordinary build replaces them.
-    mkdir "$work/bin"
-    cp "$brock" "$admin" "$work/bin/"
-    brock=$work/bin/brock admin=$work/bin/node-admin
 }
 
 make_certificates() {
