@@ -12,11 +12,16 @@ CARGO_DENY_VERSION := 0.20.2
 CARGO_DENY := $(BROCK_CACHE)/tools/cargo-deny-$(CARGO_DENY_VERSION)/bin/cargo-deny
 export CARGO_DENY CARGO_DENY_VERSION
 
+# The tests plant bugs in the code to see that they are found; no release has that feature.
+FEATURES := --features planted-bugs
+SEEDS ?= 20000
+STATES ?= 10000000
+
 heading = @printf '\n== %s\n' '$(1)'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test bench release fmt clean
+.PHONY: help setup build demo test sim model bench release fmt clean
 
 help: ## Say what can be made
 	@printf 'Brock: a masterless, clustered, eventually consistent key-value node.\n\n'
@@ -39,13 +44,21 @@ test: setup ## Prove it: format, lints, dependencies, documentation, tests
 	$(call heading,format)
 	cargo fmt --check
 	$(call heading,lints (the first time RocksDB is compiled: about half an hour on two cores))
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets $(FEATURES) -- -D warnings
 	$(call heading,dependencies: bans licences sources)
 	$(CARGO_DENY) --locked --config .cargo/deny.toml check --hide-inclusion-graph bans licenses sources
 	$(call heading,documentation)
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	$(call heading,tests)
-	cargo test --locked
+	cargo test --locked $(FEATURES)
+
+sim: setup ## Run the simulation with any number of seeds: make sim SEEDS=100000
+	$(call heading,simulation)
+	BROCK_SIM_SEEDS=$(SEEDS) cargo test --locked $(FEATURES) --test suite -- sim::seeds --nocapture
+
+model: setup ## Check the model of the protocol more deeply: make model STATES=10000000
+	$(call heading,model)
+	BROCK_MODEL_STATES=$(STATES) cargo test --locked $(FEATURES) --test suite -- model:: --nocapture
 
 bench: setup ## Measure it against redis-server, print a Markdown table
 	$(call heading,bench)

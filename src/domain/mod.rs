@@ -3,6 +3,7 @@
 //! Pure: no I/O, no async, no RocksDB, no tonic.
 
 pub mod codec;
+pub mod digest;
 pub mod operation;
 pub mod record;
 pub mod segment;

@@ -28,7 +28,12 @@ pub enum Operation {
         digest: PayloadDigest,
     },
     /// The record must not be used any more.
-    Invalidate(Invalidation),
+    Invalidate {
+        /// When, as its origin saw it.
+        at: UnixSeconds,
+        /// Why.
+        reason: String,
+    },
     /// The record is not public any more.
     Unpublish,
     /// The record is gone for ever.
@@ -90,7 +95,7 @@ impl Operation {
                 payload_digest: Bytes::copy_from_slice(digest),
                 ..Default::default()
             },
-            Self::Invalidate(Invalidation { at, reason }) => proto::Operation {
+            Self::Invalidate { at, reason } => proto::Operation {
                 kind: Kind::Invalidate.into(),
                 at_unix: *at,
                 reason: reason.clone(),
@@ -129,9 +134,7 @@ impl Operation {
             {
                 Err(EntryError::Field("reason"))
             }
-            Kind::Invalidate => {
-                Ok(Self::Invalidate(Invalidation { at: operation.at_unix, reason: operation.reason }))
-            }
+            Kind::Invalidate => Ok(Self::Invalidate { at: operation.at_unix, reason: operation.reason }),
             Kind::Unpublish => Ok(Self::Unpublish),
             Kind::Delete => Ok(Self::Delete),
             Kind::Unspecified => Err(EntryError::UnknownKind(operation.kind)),
@@ -148,10 +151,11 @@ impl Operation {
                 unpublished: !public,
                 ..nothing
             },
-            Self::Invalidate(invalidation) => {
-                RecordState { invalidation: Some(invalidation.clone()), ..nothing }
+            Self::Invalidate { at, reason } => {
+                let invalidation = Invalidation { at: *at, reason: reason.clone(), stamp: Some(stamp) };
+                RecordState { invalidation: Some(invalidation), ..nothing }
             }
-            Self::Unpublish => RecordState { unpublished: true, ..nothing },
+            Self::Unpublish => RecordState { unpublished: true, unpublication: Some(stamp), ..nothing },
             Self::Delete => RecordState { deletion: Some(stamp), ..nothing },
         }
     }
@@ -160,7 +164,7 @@ impl Operation {
     pub fn resulting_state(&self) -> proto::record::State {
         match self {
             Self::Create { .. } | Self::Unpublish => proto::record::State::Created,
-            Self::Invalidate(_) => proto::record::State::Invalidated,
+            Self::Invalidate { .. } => proto::record::State::Invalidated,
             Self::Delete => proto::record::State::Deleted,
         }
     }
@@ -206,8 +210,8 @@ mod tests {
                 public,
                 digest,
             });
-        let invalidate = (any::<i64>(), ".{1,20}")
-            .prop_map(|(at, reason)| Operation::Invalidate(Invalidation { at, reason }));
+        let invalidate =
+            (any::<i64>(), ".{1,20}").prop_map(|(at, reason)| Operation::Invalidate { at, reason });
         prop_oneof![create, invalidate, Just(Operation::Unpublish), Just(Operation::Delete)]
     }
 
@@ -249,7 +253,7 @@ mod tests {
         assert_eq!(check(&|e| e.operation = Operation::Delete.encode()), EntryError::Payload);
         let large = vec![0; limits::PAYLOAD_MAX_BYTES + 1];
         assert_eq!(check(&|e| e.payload = Some(large.clone().into())), EntryError::PayloadSize(large.len()));
-        let endless = Operation::Invalidate(Invalidation { at: 1, reason: "x".repeat(1025) });
+        let endless = Operation::Invalidate { at: 1, reason: "x".repeat(1025) };
         assert_eq!(Operation::decode(&endless.encode()), Err(EntryError::Field("reason")));
     }
 }

@@ -63,6 +63,32 @@ impl Vector {
         }
     }
 
+    /// Takes `origin` out of the list.
+    pub fn remove(&mut self, origin: &Origin) {
+        self.0.remove(origin);
+    }
+
+    /// Whether `origin` is listed.
+    pub fn lists(&self, origin: &Origin) -> bool {
+        self.0.contains_key(origin)
+    }
+
+    /// Whether everything that `other` has applied is applied here.
+    pub fn covers(&self, other: &Self) -> bool {
+        other.iter().all(|(origin, clock)| self.get(&origin) >= clock)
+    }
+
+    /// Whether this operation is applied.
+    pub fn has(&self, stamp: Stamp) -> bool {
+        self.get(&stamp.origin) >= stamp.clock
+    }
+
+    /// The lower clock of the two for every origin.
+    #[must_use]
+    pub fn meet(&self, other: &Self) -> Self {
+        self.iter().map(|(origin, clock)| (origin, clock.min(other.get(&origin)))).collect()
+    }
+
     /// Origins with their clocks, in byte order of the origins.
     pub fn iter(&self) -> impl Iterator<Item = (Origin, Clock)> + '_ {
         self.0.iter().map(|(origin, clock)| (*origin, *clock))
@@ -125,5 +151,11 @@ mod tests {
         vector.join(&other);
         assert_eq!(vector.get(&origin("c")), Clock(9));
         assert_eq!(vector.entries_above(&vector.clone()), 0);
+        assert!(vector.covers(&other) && !other.covers(&vector));
+        assert!(vector.has(Stamp { origin: origin("a"), clock: Clock(3) }));
+        assert!(!vector.has(Stamp { origin: origin("a"), clock: Clock(4) }));
+        assert_eq!(vector.meet(&other), other);
+        vector.remove(&origin("c"));
+        assert!(!vector.lists(&origin("c")) && vector.lists(&origin("a")));
     }
 }

@@ -1,6 +1,6 @@
 //! Identifiers: nodes, their incarnations, origins, and key hashes.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 
@@ -93,6 +93,33 @@ impl fmt::Display for Incarnation {
 impl fmt::Debug for Incarnation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where incarnations come from.
+#[derive(Clone)]
+pub struct Incarnations(Arc<dyn Fn() -> u32 + Send + Sync>);
+
+impl Incarnations {
+    /// Chance.
+    pub fn random() -> Self {
+        Self(Arc::new(rand::random))
+    }
+
+    /// A source of the caller's own, so that a simulation can be repeated.
+    pub fn new(next: impl Fn() -> u32 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(next))
+    }
+
+    /// The next one.
+    pub fn mint(&self) -> Incarnation {
+        Incarnation((self.0)())
+    }
+}
+
+impl fmt::Debug for Incarnations {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Incarnations")
     }
 }
 

@@ -15,6 +15,9 @@ pub const REASON_MAX_BYTES: usize = 1024;
 /// The largest encoded operation (without payload) that is kept.
 pub const OPERATION_MAX_BYTES: usize = 4 * 1024;
 
+/// Creates with other payloads that one record remembers as having lost.
+pub const LOSERS_MAX: usize = 7;
+
 // ---- messages ----------------------------------------------------------------------------
 
 /// The largest gRPC message that a node accepts.
@@ -90,6 +93,22 @@ pub const NO_SPACE_PATIENCE: Duration = Duration::from_secs(20);
 pub const SWEEP_BATCH: usize = 500;
 /// How often the sweeper looks for expired records.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// Up to this many removed payloads have their files rewritten one by one; above, all files are.
+pub const REMOVALS_ONE_BY_ONE: usize = 32;
+/// Removed payloads that one compaction deals with.
+pub const REMOVALS_AT_ONCE: usize = 100_000;
+/// Log entries that one commit compacts away.
+pub const COMPACT_BATCH: u64 = 100_000;
+/// Records in one page of a resync, if its bytes allow.
+pub const PAGE_RECORDS: usize = 2000;
+/// Records in one page of a bucket.
+pub const BUCKET_PAGE_ITEMS: usize = 20_000;
+/// Bytes of a record's digest in a page of a bucket.
+pub const ITEM_DIGEST_BYTES: usize = 16;
+/// Operations that the trace of one record shows.
+pub const TRACE_OPERATIONS: usize = 1000;
+/// Tombstones that are collected in one commit.
+pub const COLLECT_BATCH: usize = 500;
 /// How often the superblock is brought up to date.
 pub const SUPERBLOCK_INTERVAL: Duration = Duration::from_secs(10);
 /// Entries that may be set aside in quarantine.
@@ -153,3 +172,48 @@ pub const FIRST_CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
 pub const FIRST_CATCH_UP_POLL: Duration = Duration::from_millis(50);
 /// How long the HTTP side may take to end.
 pub const HTTP_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+
+// ---- the lifecycle -----------------------------------------------------------------------
+
+/// Members that a node remembers besides those in `node.join`.
+pub const MEMBERS_MAX: usize = 1000;
+/// The default and the longest time that a write waits for other members.
+pub const ACKS_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+/// The longest.
+pub const ACKS_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+/// How often what is known of the members is written down, if it changed.
+pub const MEMBERS_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the compactor looks whether there is something to do.
+pub const COMPACT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The factor mode does not compact for less growth than this.
+pub const COMPACT_GROWTH_MIN_BYTES: u64 = 64 * 1024;
+/// Files of the log are rewritten when at least this much of it was compacted away.
+pub const COMPACT_REWRITE_BYTES: u64 = 16 * 1024 * 1024;
+/// How many marks of what was applied when are kept for each tombstone grace.
+pub const MARKS_PER_GRACE: u32 = 8;
+/// A puller that has nothing starts with the records if the log has this many times more entries.
+pub const RESYNC_CHEAPER_FACTOR: u64 = 2;
+/// But not for less than this many entries.
+pub const RESYNC_CHEAPER_ENTRIES: u64 = 10_000;
+/// Resyncs that one donor serves at once.
+pub const SNAPSHOTS_MAX: usize = 4;
+/// How long a call to a peer about digests, traces or retirement may take, dialling included.
+pub const PEER_CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Key hashes whose states are fetched at once.
+pub const FETCH_STATES_MAX: usize = 256;
+/// Differing key hashes that one repair deals with; the next comparison finds the rest.
+pub const REPAIR_KEYS_MAX: usize = 100_000;
+/// Differing key hashes that `verify` lists for each node.
+pub const VERIFY_KEYS_MAX: usize = 100;
+/// How often `verify` looks before it says that a node lags or differs.
+pub const VERIFY_LOOKS: u32 = 4;
+/// Between two looks.
+pub const VERIFY_PAUSE: Duration = Duration::from_millis(500);
+/// How long the scrubber rests between two of the 256 buckets once it has seen all: a pass a day.
+pub const SCRUB_INTERVAL: Duration = Duration::from_secs(337);
+/// A difference counts once it was seen twice this far apart while nothing else changed.
+pub const DIVERGENCE_CONFIRM: Duration = Duration::from_secs(1);
+/// Traces that read the whole log at once.
+pub const TRACES_MAX: usize = 2;
+/// Items of a ledger in one answer.
+pub const LEDGER_PAGE_ITEMS: usize = 1000;

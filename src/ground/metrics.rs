@@ -71,16 +71,46 @@ metrics! {
         "1 while writes are refused (disk full, or the store has stopped), otherwise 0.";
     CREATES = "brock_creates_total", Kind::Counter, Count,
         "Records created by clients of this node, by `expiring`: true or false.";
+    OPERATIONS = "brock_operations_total", Kind::Counter, Count,
+        "Operations on existing records by operators of this node, by `kind`: invalidate, unpublish, delete.";
     DUPLICATE_KEYS = "brock_duplicate_keys_total", Kind::Counter, Count,
         "Puts refused because the key hash exists, by `values_equal`: true or false.";
     CONFLICTS = "brock_conflicts_total", Kind::Counter, Count,
-        "Creates with unequal payloads for one key hash that were merged: one payload won.";
+        "Payloads that lost against another one of the same key hash.";
     QUARANTINED = "brock_quarantined_total", Kind::Counter, Count,
         "Replicated entries that could not be applied and were set aside.";
     EXPIRED = "brock_expired_total", Kind::Counter, Count,
         "Expired records that were removed from storage.";
+    COMPACTED = "brock_log_compacted_entries_total", Kind::Counter, Count,
+        "Log entries that every member had and that were compacted away.";
+    COLLECTED = "brock_tombstones_collected_total", Kind::Counter, Count,
+        "Tombstones that were collected.";
+    FOLDED = "brock_origins_folded_total", Kind::Counter, Count,
+        "Finished incarnations that vectors do not list any more.";
+    TOMBSTONES = "brock_tombstones", Kind::Gauge, Count,
+        "Deleted records that are remembered.";
+    LOG_ENTRIES = "brock_log_entries", Kind::Gauge, Count,
+        "Entries in the replication log.";
+    LOG_BYTES = "brock_log_bytes", Kind::Gauge, Bytes,
+        "Bytes of keys and values in the replication log, before compression.";
+    FLOOR = "brock_log_floor", Kind::Gauge, Count,
+        "The clock up to which the log is compacted, by `origin`.";
+    REMOVALS = "brock_payload_removals_pending", Kind::Gauge, Count,
+        "Payloads that are deleted but may still be in some file of the storage engine.";
+    MEMBERS = "brock_members", Kind::Gauge, Count,
+        "Other nodes whose acknowledgement this node waits for before it compacts.";
+    RECEIPTS = "brock_receipts_total", Kind::Counter, Count,
+        "Writes that waited for other members, by `outcome`: complete or timed_out.";
+    RESYNCS = "brock_resyncs_total", Kind::Counter, Count,
+        "Times that this node was filled from a peer's records, by `outcome`: ok or error.";
+    DIVERGENCES = "brock_divergences_total", Kind::Counter, Count,
+        "Times that a peer had applied the same and held other records.";
+    SCRUB_MENDED = "brock_scrub_mended_buckets_total", Kind::Counter, Count,
+        "Buckets whose records on disk were not those that were written.";
+    REPAIRED = "brock_repaired_records_total", Kind::Counter, Count,
+        "Records that changed by joining a peer's differing state.";
     INCARNATIONS = "brock_incarnations_minted_total", Kind::Counter, Count,
-        "New incarnations of this node, by `reason`: birth, unclean_stop, heads_lost, rolled_back, failed_write.";
+        "New incarnations of this node, by `reason`: birth, start, unclean_stop, heads_lost, rolled_back, failed_write.";
     PEER_UP = "brock_peer_up", Kind::Gauge, Count,
         "1 while this node is pulling from the peer at `address`, otherwise 0.";
     PEER_LAG = "brock_peer_lag_entries", Kind::Gauge, Count,

@@ -5,5 +5,7 @@ pub mod duration;
 pub mod id;
 pub mod limits;
 pub mod metrics;
+pub mod planted;
 pub mod retry;
 pub mod task;
+pub mod time;

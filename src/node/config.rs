@@ -11,7 +11,10 @@ use super::{
     sources::{self, ConfigFile, ShownSetting},
     values::{self, Kind, ValueError},
 };
-use crate::ground::{duration, id::NodeId, limits};
+use crate::{
+    ground::{duration, id::NodeId, limits},
+    replication::compact::{Mode, Policy},
+};
 
 /// No duration is longer: ten years, so that a deadline can always be computed.
 const DURATION_MAX: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -21,7 +24,7 @@ const CACHE_MIN_BYTES: u64 = 1 << 20;
 const CACHE_MAX_BYTES: u64 = 1 << 40;
 
 /// Everything a node is told. Each layer gets what it needs of it, never the whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     /// `node.id`
     pub node_id: NodeId,
@@ -49,6 +52,10 @@ pub struct Config {
     pub require_uri_roles: bool,
     /// `node.expiry-margin`
     pub expiry_margin: Duration,
+    /// `node.member-retention`
+    pub member_retention: Duration,
+    /// `compact-*` and `tombstone-grace`
+    pub compact: Policy,
     /// `node.shutdown-timeout`
     pub shutdown_timeout: Duration,
     /// `http.address`; `None` = off
@@ -144,6 +151,8 @@ impl Reader<'_> {
         let cache_size_bytes = self.number("node.cache-size", CACHE_MIN_BYTES, CACHE_MAX_BYTES);
         let require_uri_roles = self.parsed("node.require-uri-roles", values::boolean);
         let expiry_margin = self.duration("node.expiry-margin", Duration::ZERO);
+        let member_retention = self.duration("node.member-retention", Duration::ZERO);
+        let compact = self.compact();
         let shutdown_timeout = self.duration("node.shutdown-timeout", NANOSECOND);
         let http_address = self.parsed("http.address", values::listen_or_off);
         let level = self.parsed("log.level", values::log_level);
@@ -162,6 +171,8 @@ impl Reader<'_> {
             cache_size_bytes: cache_size_bytes?,
             require_uri_roles: require_uri_roles?,
             expiry_margin: expiry_margin?,
+            member_retention: member_retention?,
+            compact: compact?,
             shutdown_timeout: shutdown_timeout?,
             http_address: http_address?,
             log: LogConfig { level: level?, format: format? },
@@ -245,15 +256,48 @@ impl Reader<'_> {
         Some(ConflictBackoff { delay: delay?, max: max?, min: min? })
     }
 
-    fn log_format(&mut self) -> Option<LogFormat> {
-        let key = "log.format";
+    fn compact(&mut self) -> Option<Policy> {
+        let bounded = |value: Duration| {
+            let bounds =
+                || ValueError::Bounds(duration::format(Duration::ZERO), duration::format(DURATION_MAX));
+            if value <= DURATION_MAX { Ok(value) } else { Err(bounds()) }
+        };
+        let mode = self.choice("compact-mode", |text| match text {
+            "never" => Mode::Never,
+            "modified" => Mode::Modified,
+            "timer" => Mode::Timer,
+            "factor" => Mode::Factor,
+            "size" => Mode::Size,
+            "size-or-timer" => Mode::SizeOrTimer,
+            _ => Mode::FactorOrTimer,
+        });
+        let factor = self.parsed("compact-threshold-factor", values::factor);
+        let size_bytes = self.number("compact-threshold-size", 1, CACHE_MAX_BYTES);
+        let timer = self.parsed("compact-timer", |text| bounded(values::seconds(text)?));
+        let tombstone_grace =
+            self.parsed("tombstone-grace", |text| values::duration_or_never(text)?.map(bounded).transpose());
+        Some(Policy {
+            mode: mode?,
+            factor: factor?,
+            size_bytes: size_bytes? as u64,
+            timer: timer?,
+            tombstone_grace: tombstone_grace?,
+        })
+    }
+
+    /// One of the words that the setting lists.
+    fn choice<T>(&mut self, key: &'static str, read: impl Fn(&str) -> T) -> Option<T> {
         let Some(Kind::Choice(options)) = settings::find(key).map(|setting| setting.kind) else {
             return None;
         };
-        self.parsed(key, |text| match values::choice(text, options)? {
-            "text" => Ok(LogFormat::Text),
-            "json" => Ok(LogFormat::Json),
-            _ => Ok(LogFormat::Auto),
+        self.parsed(key, |text| Ok(read(values::choice(text, options)?)))
+    }
+
+    fn log_format(&mut self) -> Option<LogFormat> {
+        self.choice("log.format", |text| match text {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            _ => LogFormat::Auto,
         })
     }
 }

@@ -14,16 +14,23 @@ use super::{
 };
 use crate::{
     ground::{
-        id::NodeId,
+        id::{Incarnations, NodeId},
         limits,
         task::{TaskStatus, Tasks},
+        time::WallClock,
     },
     proto::{
         self, admin_service_server::AdminServiceServer, key_value_service_server::KeyValueServiceServer,
         replication_service_server::ReplicationServiceServer,
     },
-    replication::{ask::Asker, peers::Peers, puller::Puller, sweep},
-    service::{admin::Admin, authorise::Authorise, kv::KeyValue, records::Records, replication::Replication},
+    replication::{
+        ask::Asker, compact::Compactor, members::Members, peers::Peers, puller::Puller, remote::Peer,
+        resync::Resyncs, scrub, sweep,
+    },
+    service::{
+        admin::Admin, authorise::Authorise, kv::KeyValue, lifecycle::Lifecycle, records::Records,
+        replication::Replication, trace::Traces,
+    },
     store::{self, Health, OpenError, Store},
     tls::{
         TlsError,
@@ -136,10 +143,25 @@ impl Node {
         }
         let peers = Peers::default();
         join.iter().for_each(|address| peers.add(&address.to_string(), store.now()));
+        let members = load_members(&config, &store, &join).await?;
+        let asked: Vec<Peer> =
+            join.iter().map(|address| Peer::new(address, &identity.client_config())).collect();
+        let asker = Asker::new(asked.clone());
+        let (traces, resyncs) = (Traces::new(store.clone()), Resyncs::default());
+        let compactor = Compactor::new(store.clone(), members.clone(), config.compact);
         let records = Arc::new(Records {
             store: store.clone(),
-            asker: Asker::new(&join, &identity.client_config()),
+            asker: asker.clone(),
+            members: members.clone(),
             payload_limit_bytes: config.payload_limit_bytes,
+        });
+        let lifecycle = Arc::new(Lifecycle {
+            store: store.clone(),
+            members: members.clone(),
+            asker,
+            peers: asked,
+            compactor: compactor.clone(),
+            resyncs: resyncs.clone(),
         });
         let (reporter, health_service) = tonic_health::server::health_reporter();
         let reflection = tonic_reflection::server::Builder::configure()
@@ -152,12 +174,20 @@ impl Node {
         };
         let admin = Admin {
             records: records.clone(),
+            lifecycle,
+            traces: traces.clone(),
+            resyncs: resyncs.clone(),
             peers: peers.clone(),
             tasks: tasks.clone(),
             readiness: is_ready,
         };
         let kv = KeyValueServiceServer::new(KeyValue { records, stop: tasks.stopping().clone() });
-        let replication = ReplicationServiceServer::new(Replication::new(store.clone(), tasks.clone()));
+        let replication = ReplicationServiceServer::new(Replication::new(
+            store.clone(),
+            members.clone(),
+            traces,
+            tasks.clone(),
+        ));
         let router = server()
             .add_service(health_service)
             .add_service(reflection)
@@ -166,7 +196,8 @@ impl Node {
             .add_service(AdminServiceServer::new(admin));
         let incoming = accept::accept(listener, identity.server_config(), policy, &tasks);
         let server_failed = serve(&tasks, router, incoming);
-        spawn_background(&config, &join, &identity, &store, &peers, &tasks);
+        let shared = Shared { store: &store, peers: &peers, members: &members, resyncs: &resyncs };
+        spawn_background(&config, &join, &identity, shared, compactor, &tasks);
         upkeep::spawn_first_catch_up(&tasks, &store, &peers, &readiness, &reporter);
         tracing::info!(
             node_id = %config.node_id, origin = %store.origin(), %address,
@@ -303,7 +334,8 @@ async fn open_store(config: &Config) -> Result<Store, StartError> {
         conflict_delay: config.conflict_backoff.delay,
         conflict_min: config.conflict_backoff.min,
         conflict_max: config.conflict_backoff.max,
-        wall_clock: store::unix_now,
+        wall_clock: WallClock::system(),
+        incarnations: Incarnations::random(),
     };
     Ok(spawn_blocking(move || Store::open(&options)).await.map_err(|_| StartError::Interrupted)??)
 }
@@ -338,20 +370,43 @@ fn serve(tasks: &Tasks, router: Router, incoming: Incoming) -> watch::Receiver<O
     watcher
 }
 
+/// What was remembered of the members, and who is in `node.join`.
+async fn load_members(config: &Config, store: &Store, join: &[Address]) -> Result<Members, StartError> {
+    let damaged = |source| {
+        let path = config.path.clone().unwrap_or_default();
+        StartError::Store(OpenError::Database { path, reason: source })
+    };
+    let remembered = store.members().await.map_err(|error| damaged(error.to_string()))?;
+    let join: Vec<String> = join.iter().map(ToString::to_string).collect();
+    Members::new(config.node_id.clone(), &join, remembered, config.member_retention)
+        .map_err(|error| damaged(error.to_string()))
+}
+
+/// What background work shares with the services.
+struct Shared<'a> {
+    store: &'a Store,
+    peers: &'a Peers,
+    members: &'a Members,
+    resyncs: &'a Resyncs,
+}
+
 fn spawn_background(
     config: &Config,
     join: &[Address],
     identity: &Identity,
-    store: &Store,
-    peers: &Peers,
+    shared: Shared<'_>,
+    compactor: Compactor,
     tasks: &Tasks,
 ) {
+    let Shared { store, peers, members, resyncs } = shared;
     for address in join {
         let puller = Puller {
             address: address.clone(),
             client_config: identity.client_config(),
             store: store.clone(),
             peers: peers.clone(),
+            members: members.clone(),
+            resyncs: resyncs.clone(),
             interval: config.replication_interval,
             batch_limit: u32::try_from(config.replication_limit).unwrap_or(u32::MAX),
             stop: tasks.stopping().clone(),
@@ -360,5 +415,9 @@ fn spawn_background(
     }
     let (swept, known, stop) = (store.clone(), peers.clone(), tasks.stopping().clone());
     tasks.spawn("sweeper", |status| sweep::run(swept, known, stop, status));
-    upkeep::spawn(tasks, store, peers);
+    let (known, stop) = (peers.clone(), tasks.stopping().clone());
+    tasks.spawn("compactor", |status| compactor.run(known, stop, status));
+    let (scrubbed, stop) = (store.clone(), tasks.stopping().clone());
+    tasks.spawn("scrubber", |status| scrub::run(scrubbed, stop, status));
+    upkeep::spawn(tasks, store, peers, members);
 }

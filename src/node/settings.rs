@@ -148,11 +148,57 @@ pub const SETTINGS: &[Setting] = &[
         "How long an expired record stays on disk. It reads as absent from the moment it expires",
     ),
     setting(
+        "node.member-retention",
+        "168h",
+        "DURATION",
+        Kind::Duration,
+        "How long a node that pulls from here, and is not in node.join, counts as a member after it was \
+         last seen. Members are waited for before the log is compacted",
+    ),
+    setting(
         "node.shutdown-timeout",
         "10s",
         "DURATION",
         Kind::Duration,
         "How long calls under way may take to finish when the node stops",
+    ),
+    setting(
+        "compact-mode",
+        "factor-or-timer",
+        "MODE",
+        Kind::Choice(&["never", "modified", "timer", "factor", "size", "factor-or-timer", "size-or-timer"]),
+        "When the replication log is compacted. Only what every member has applied is ever removed",
+    ),
+    setting(
+        "compact-threshold-factor",
+        "0.4",
+        "FACTOR",
+        Kind::Factor,
+        "Growth of the log, as a share of what the last compaction left, that starts one; for the \
+         modes with factor",
+    ),
+    setting(
+        "compact-threshold-size",
+        "104857600",
+        "SIZE",
+        Kind::Size,
+        "Growth of the log that starts a compaction: bytes, or KiB, MiB, GiB; for the modes with size",
+    ),
+    setting(
+        "compact-timer",
+        "3600",
+        "SECONDS",
+        Kind::Seconds,
+        "Time between two compactions: seconds, or a duration such as 30m; for the modes with timer",
+    ),
+    setting(
+        "tombstone-grace",
+        "never",
+        "DURATION",
+        Kind::DurationOrNever,
+        "How long the trace of a deleted record is kept at least, before it goes once every member has \
+         the delete. never = it is kept for ever, which is safe whatever comes back. Use the same on \
+         all nodes, let every node join every other, and never create a deleted key again",
     ),
     setting(
         "http.address",
@@ -196,6 +242,7 @@ impl Setting {
             .allow_negative_numbers(true)
             .help(format!("{} [env: {}] [default: {default}]", self.help, self.env()))
             .help_heading(match self.key.split_once('.') {
+                None => "Log and tombstones",
                 Some(("http", _)) => "HTTP",
                 Some(("log", _)) => "Log",
                 _ => "Node",
@@ -302,7 +349,13 @@ mod tests {
         ("node.cache-size", "64MiB"),
         ("node.require-uri-roles", "false"),
         ("node.expiry-margin", "1h"),
+        ("node.member-retention", "168h"),
         ("node.shutdown-timeout", "10s"),
+        ("compact-mode", "factor-or-timer"),
+        ("compact-threshold-factor", "0.4"),
+        ("compact-threshold-size", "104857600"),
+        ("compact-timer", "3600"),
+        ("tombstone-grace", "never"),
         ("http.address", "127.0.0.1:20005"),
         ("log.level", "info"),
         ("log.format", "auto"),

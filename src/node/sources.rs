@@ -189,7 +189,10 @@ fn text_of(kind: Kind, value: &DeValue<'_>) -> Result<String, &'static str> {
             texts.map(|texts| texts.join(",")).ok_or("an array of something else than texts")
         }
         (Kind::Bool, DeValue::Boolean(value)) => Ok(value.to_string()),
-        (Kind::Count | Kind::Size, DeValue::Integer(number)) => Ok(number.to_string().replace('_', "")),
+        (Kind::Count | Kind::Size | Kind::Seconds | Kind::Factor, DeValue::Integer(number)) => {
+            Ok(number.to_string().replace('_', ""))
+        }
+        (Kind::Factor, DeValue::Float(number)) => Ok(number.to_string().replace('_', "")),
         (_, DeValue::Integer(_)) => Err("a number"),
         (_, DeValue::Float(_)) => Err("a fraction"),
         (_, DeValue::Boolean(_)) => Err("a boolean"),
@@ -212,6 +215,9 @@ fn expected(kind: Kind) -> &'static str {
         Kind::Count => "a whole number, such as 1000",
         Kind::Size => "a whole number of bytes or a text such as \"64KiB\"",
         Kind::Duration => "a text with a number and a unit, such as \"30s\"",
+        Kind::DurationOrNever => "a text such as \"720h\", or \"never\"",
+        Kind::Seconds => "a whole number of seconds, or a text such as \"1h\"",
+        Kind::Factor => "a number, such as 0.4",
         Kind::Peers => "an array of texts, such as [\"node-2:20004\"]",
         Kind::NodeId | Kind::Path | Kind::Listen | Kind::ListenOrOff | Kind::LogLevel | Kind::Choice(_) => {
             "a text in quotation marks"

@@ -15,7 +15,11 @@ use crate::{
         limits, metrics as names,
         task::{TaskStatus, Tasks},
     },
-    replication::peers::{PeerReport, Peers},
+    proto,
+    replication::{
+        members::Members,
+        peers::{PeerReport, Peers},
+    },
     store::Store,
 };
 
@@ -32,14 +36,18 @@ pub(super) async fn set_serving(reporter: &HealthReporter, serving: bool) {
 }
 
 /// Keeps the superblock and the gauges up to date.
-pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers) {
-    let (store, peers, stop) = (store.clone(), peers.clone(), tasks.stopping().clone());
+pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers, members: &Members) {
+    let (store, peers, members) = (store.clone(), peers.clone(), members.clone());
+    let stop = tasks.stopping().clone();
     tasks.spawn("upkeep", |status| async move {
         let mut ticks = interval(limits::SUPERBLOCK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut written = store.vector();
+        let mut remembered = Vec::new();
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            metrics::gauge!(names::MEMBERS).set(members.count(store.now()) as f64);
             record_gauges(&store, &peers, &status).await;
+            remember(&store, &members, &mut remembered, &status).await;
             let vector = store.vector();
             if vector != written {
                 checkpoint(&store, &status).await;
@@ -48,6 +56,24 @@ pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers) {
             status.set_state("waiting");
         }
     });
+}
+
+/// Writes down what is known of the members, if it changed.
+async fn remember(
+    store: &Store,
+    members: &Members,
+    remembered: &mut Vec<proto::MemberState>,
+    status: &TaskStatus,
+) {
+    let (mut known, forget) = members.to_remember(store.now());
+    if known == *remembered && forget.is_empty() {
+        return;
+    }
+    std::mem::swap(remembered, &mut known);
+    if let Err(error) = store.remember(remembered.clone(), forget).await {
+        remembered.clear();
+        status.set_error(&error.to_string());
+    }
 }
 
 async fn checkpoint(store: &Store, status: &TaskStatus) {
@@ -64,12 +90,19 @@ async fn checkpoint(store: &Store, status: &TaskStatus) {
 }
 
 async fn record_gauges(store: &Store, peers: &Peers, status: &TaskStatus) {
-    let vector = store.vector();
-    metrics::gauge!(names::RECORDS).set(store.records() as f64);
+    let (vector, totals) = (store.vector(), store.totals());
+    metrics::gauge!(names::RECORDS).set(totals.records as f64);
+    metrics::gauge!(names::TOMBSTONES).set(totals.tombstones as f64);
+    metrics::gauge!(names::LOG_ENTRIES).set(totals.log_entries as f64);
+    metrics::gauge!(names::LOG_BYTES).set(totals.log_bytes as f64);
+    metrics::gauge!(names::REMOVALS).set(totals.removals as f64);
+    for (origin, clock) in store.floors().iter() {
+        metrics::gauge!(names::FLOOR, "origin" => origin.to_string()).set(clock.0 as f64);
+    }
     for (origin, clock) in vector.iter() {
         metrics::gauge!(names::CLOCK, "origin" => origin.to_string()).set(clock.0 as f64);
     }
-    peers.record_lag(&vector);
+    peers.record_lag(&store.applied());
     match store.storage_use().await {
         Ok(used) => {
             metrics::gauge!(names::STORAGE_BYTES, "kind" => "sst").set(used.sst_bytes as f64);
@@ -97,7 +130,7 @@ pub(super) fn spawn_first_catch_up(
         let deadline = Instant::now() + limits::FIRST_CATCH_UP_TIMEOUT;
         let mut ticks = interval(limits::FIRST_CATCH_UP_POLL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let caught_up = peers.reports().iter().all(|peer| is_settled(peer, &store.vector()));
+            let caught_up = peers.reports().iter().all(|peer| is_settled(peer, &store.applied()));
             if caught_up || Instant::now() >= deadline {
                 readiness.set_caught_up();
                 set_serving(&reporter, true).await;

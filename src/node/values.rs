@@ -28,6 +28,12 @@ pub enum Kind {
     Peers,
     /// A Go-style duration.
     Duration,
+    /// A Go-style duration, or whole seconds.
+    Seconds,
+    /// A Go-style duration, or `never`.
+    DurationOrNever,
+    /// A decimal number.
+    Factor,
     /// A whole number.
     Count,
     /// A number of bytes, with or without a unit.
@@ -53,6 +59,15 @@ pub enum ValueError {
     /// Not a duration.
     #[error("is not a duration; {0}")]
     Duration(#[from] DurationError),
+    /// Neither seconds nor a duration.
+    #[error("is neither whole seconds nor a duration; write such as 3600 or 1h")]
+    Seconds,
+    /// Neither a duration nor `never`.
+    #[error("is neither a duration nor never; write such as 720h, or never")]
+    DurationOrNever,
+    /// Not a decimal number.
+    #[error("is not a number; write such as 0.4")]
+    Factor,
     /// Not a node id.
     #[error("is not a node id: {0}")]
     NodeId(#[from] IdError),
@@ -121,6 +136,30 @@ pub fn size_bytes(text: &str) -> Result<u64, ValueError> {
 /// Reads a Go-style duration.
 pub fn duration(text: &str) -> Result<Duration, ValueError> {
     Ok(duration::parse(text)?)
+}
+
+/// Reads whole seconds or a Go-style duration.
+pub fn seconds(text: &str) -> Result<Duration, ValueError> {
+    match count(text) {
+        Ok(seconds) => Ok(Duration::from_secs(seconds)),
+        Err(_) => duration::parse(text).map_err(|_| ValueError::Seconds),
+    }
+}
+
+/// Reads a Go-style duration; `never` = none.
+pub fn duration_or_never(text: &str) -> Result<Option<Duration>, ValueError> {
+    match text {
+        "never" => Ok(None),
+        text => duration::parse(text).map(Some).map_err(|_| ValueError::DurationOrNever),
+    }
+}
+
+/// Reads a decimal number that is not negative.
+pub fn factor(text: &str) -> Result<f64, ValueError> {
+    match text.parse::<f64>() {
+        Ok(factor) if factor.is_finite() && factor >= 0.0 && !text.starts_with('+') => Ok(factor),
+        _ => Err(ValueError::Factor),
+    }
 }
 
 /// Reads an address to listen on; empty = none.
@@ -199,6 +238,22 @@ mod tests {
             "99999999999999999999",
         ] {
             assert_eq!(size_bytes(text), Err(ValueError::Size), "{text}");
+        }
+    }
+
+    #[test]
+    fn seconds_factors_and_never_are_read() {
+        assert_eq!(seconds("3600"), Ok(Duration::from_secs(3600)));
+        assert_eq!(seconds("1h"), Ok(Duration::from_secs(3600)));
+        assert_eq!(seconds("soon"), Err(ValueError::Seconds));
+        assert_eq!(duration_or_never("never"), Ok(None));
+        assert_eq!(duration_or_never("0s"), Ok(Some(Duration::ZERO)));
+        for text in ["", "Never", "0.5", "-1h"] {
+            assert_eq!(duration_or_never(text), Err(ValueError::DurationOrNever), "{text}");
+        }
+        assert_eq!(factor("0.4"), Ok(0.4));
+        for text in ["", "-0.4", "NaN", "inf", "+1", "40%"] {
+            assert_eq!(factor(text), Err(ValueError::Factor), "{text}");
         }
     }
 

@@ -11,17 +11,14 @@ use tokio::{
 };
 use tonic::{Code, transport::Channel};
 
+use super::remote::Peer;
 use crate::{
     domain::{
         codec,
         record::{RecordState, Visibility},
     },
-    ground::{
-        id::{KeyHash, sha256},
-        limits, metrics as names,
-    },
+    ground::{id::KeyHash, limits, metrics as names},
     proto::{self, replication_service_client::ReplicationServiceClient},
-    tls::{address::Address, channel},
 };
 
 /// What the peers said together.
@@ -45,26 +42,27 @@ pub enum Answer {
 /// Asks all peers at once. Cheap to clone.
 #[derive(Clone)]
 pub struct Asker {
-    peers: Arc<Vec<ReplicationServiceClient<Channel>>>,
+    peers: Arc<Vec<Peer>>,
     absent: Cache<KeyHash, ()>,
     permits: Arc<Semaphore>,
 }
 
 impl Asker {
-    /// Connects to the peers when they are first asked, each time by resolving them anew.
-    pub fn new(addresses: &[Address], config: &Arc<rustls::ClientConfig>) -> Self {
-        let client = |address: &Address| {
-            let channel = channel::lazy_channel(address, Arc::clone(config));
-            ReplicationServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_MAX_BYTES)
-        };
+    /// Asks these peers.
+    pub fn new(peers: Vec<Peer>) -> Self {
         Self {
-            peers: Arc::new(addresses.iter().map(client).collect()),
+            peers: Arc::new(peers),
             absent: Cache::builder()
                 .max_capacity(limits::NEGATIVE_CACHE_ENTRIES)
                 .time_to_live(limits::NEGATIVE_CACHE_TTL)
                 .build(),
             permits: Arc::new(Semaphore::new(limits::PEEKS_MAX)),
         }
+    }
+
+    /// Does not believe any more what the peers said of this key hash.
+    pub fn forget(&self, key_hash: &KeyHash) {
+        self.absent.invalidate(key_hash);
     }
 
     /// The first peer that has the record answers; the others are not waited for. Takes until
@@ -96,7 +94,7 @@ impl Asker {
         let Ok(_permit) = self.permits.try_acquire() else { return Ok(Answer::Refused) };
         let request = proto::PeekRequest { key_hash: Bytes::copy_from_slice(&key_hash.0) };
         let mut answers: FuturesUnordered<_> =
-            self.peers.iter().map(|peer| peek(peer.clone(), request.clone(), deadline)).collect();
+            self.peers.iter().map(|peer| peek(peer.client.clone(), request.clone(), deadline)).collect();
         let mut unanswered = 0;
         let mut incomplete = None;
         while let Some(answer) = answers.next().await {
@@ -140,9 +138,5 @@ async fn peek(
 
 /// A peer's state of a key hash; `None` if it does not hold together.
 fn state(response: proto::PeekResponse) -> Option<RecordState> {
-    let state = codec::state_from_proto(response.state?).ok()?;
-    let genuine = state.creation.as_ref().is_none_or(|creation| {
-        creation.payload.as_ref().is_none_or(|payload| sha256(payload) == creation.digest)
-    });
-    genuine.then_some(state)
+    codec::foreign_state(response.state?).ok()
 }

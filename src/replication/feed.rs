@@ -10,37 +10,13 @@ use std::{
     time::Duration,
 };
 
-use futures::{Stream, StreamExt};
-use tokio::{sync::mpsc, time::Instant};
-use tokio_util::sync::CancellationToken;
+use tokio::time::Instant;
 
-use crate::{
-    domain::codec::{self, CodecError},
-    ground::{
-        clock::{Clock, Vector},
-        id::{NodeId, Origin},
-        limits, metrics as names,
-    },
-    proto::{self, replicate_request, replicate_response},
-    store::{Store, StoreError},
+use crate::ground::{
+    clock::{Clock, Vector},
+    id::{NodeId, Origin},
+    limits,
 };
-
-/// Why a feed ended early.
-#[derive(Debug, thiserror::Error)]
-pub enum FeedError {
-    /// The puller sent something that does not belong there.
-    #[error("the puller broke the protocol: {0}")]
-    Protocol(String),
-    /// The store cannot be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<CodecError> for FeedError {
-    fn from(error: CodecError) -> Self {
-        Self::Protocol(error.to_string())
-    }
-}
 
 /// Where one puller stands, and what it is to get next. Knows no I/O.
 #[derive(Debug)]
@@ -143,105 +119,6 @@ impl Feed {
             return now;
         }
         *self.missing_since.entry(origin).or_insert(now) + self.patience
-    }
-}
-
-/// Feeds one puller until it hangs up, breaks the protocol, or the node stops. Memory is bounded
-/// by the batch in hand and the one in `out`.
-pub async fn run(
-    store: Store,
-    hello: proto::Hello,
-    vector: Vector,
-    mut requests: impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin,
-    out: mpsc::Sender<Result<proto::ReplicateResponse, tonic::Status>>,
-    stop: CancellationToken,
-) -> Result<(), FeedError> {
-    let mut commits = store.commits();
-    let mut feed = Feed::new(store.node_id().clone(), vector, limits::RELAY_PATIENCE);
-    let mut told = Vector::default();
-    let mut tell_at = Instant::now();
-    let mut gather_until = Instant::now();
-    let limit = usize::try_from(hello.batch_limit).unwrap_or(usize::MAX);
-    loop {
-        commits.mark_unchanged();
-        let now = Instant::now();
-        let above = store.above(feed.vector());
-        let next = feed.next(&above, now);
-        let tell = now >= tell_at;
-        // A few operations right behind a batch gather for a moment: every batch costs the puller
-        // an fsync and everybody a wake-up. A backlog does not wait, nor does the first after a pause.
-        let gathers =
-            now < gather_until && above.entries_above(feed.vector()) < limits::FOLLOW_GATHER_ENTRIES;
-        let speak = tell || (matches!(next, Next::Send(..)) && !gathers);
-        let wake_at = match next {
-            Next::Wait(Some(at)) => at.min(tell_at),
-            Next::Send(..) if gathers => gather_until.min(tell_at),
-            _ => tell_at,
-        };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(()),
-            // Read while waiting to write: two ends that only write would wait for ever.
-            request = requests.next() => match request {
-                None | Some(Err(_)) => return Ok(()),
-                Some(Ok(request)) => {
-                    let applied = acknowledgement(request)?;
-                    note_own_clock(&store, &applied).await;
-                    feed.acknowledge(&applied);
-                }
-            },
-            permit = out.reserve(), if speak => {
-                let Ok(permit) = permit else { return Ok(()) };
-                if tell {
-                    let fresh = store.above(&told);
-                    told.join(&fresh);
-                    permit.send(Ok(response(replicate_response::Message::Heads(heads(&store, &fresh)))));
-                    tell_at = now + limits::HEARTBEAT_INTERVAL;
-                } else if let Next::Send(origin, after) = next
-                    && let Some(changes) = store.changes_since(origin, after, limit).await?
-                {
-                    feed.sent(origin, Clock(changes.batch.covered_through));
-                    gather_until = now + limits::FOLLOW_GATHER;
-                    metrics::counter!(names::ENTRIES_SENT).increment(changes.batch.entries.len() as u64);
-                    permit.send(Ok(response(replicate_response::Message::Batch(changes.batch))));
-                }
-            },
-            _ = commits.changed(), if !speak => {}
-            () = tokio::time::sleep_until(wake_at), if !speak => {}
-        }
-    }
-}
-
-/// The puller's vector shows what it has of our own origin: more than we have means that our
-/// storage was rolled back.
-async fn note_own_clock(store: &Store, applied: &Vector) {
-    let theirs = applied.get(&store.origin());
-    if theirs > store.clock(&store.origin())
-        && let Err(error) = store.rolled_back(theirs).await
-    {
-        tracing::debug!(%error, "a puller claims more of this node's own operations than there are");
-    }
-}
-
-fn acknowledgement(request: proto::ReplicateRequest) -> Result<Vector, FeedError> {
-    match request.message {
-        Some(replicate_request::Message::Applied(vector)) => Ok(codec::vector_from_proto(&vector)?),
-        Some(replicate_request::Message::Hello(_)) => Err(FeedError::Protocol("a second hello".to_owned())),
-        None => Err(FeedError::Protocol("an empty message".to_owned())),
-    }
-}
-
-fn response(message: replicate_response::Message) -> proto::ReplicateResponse {
-    proto::ReplicateResponse { message: Some(message) }
-}
-
-fn heads(store: &Store, fresh: &Vector) -> proto::Heads {
-    let origin = store.origin();
-    proto::Heads {
-        node_id: store.node_id().to_string(),
-        incarnation: origin.incarnation().0,
-        vector: Some(codec::vector_to_proto(fresh)),
-        now_unix: store.now(),
     }
 }
 

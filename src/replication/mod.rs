@@ -1,13 +1,26 @@
 //! Replication: every node pulls its peers' logs.
 //!
 //! - `puller`: one per peer; dials, announces its vector, applies what comes, acknowledges.
-//! - `feed`: the other end; decides what to send next to one puller.
+//! - `serve`, `feed`: the other end; serves one puller, and decides what to send to it next.
 //! - `ask`: a read that misses here is asked of the peers (Peek).
 //! - `peers`: what is known of each peer, for the status.
+//! - `members`: whose acknowledgement is waited for: receipts, the stable vector, retirement.
+//! - `compact`: what every member has goes from the log; tombstones too, where that is asked for.
+//! - `snapshot`, `resync`: a whole store as messages, for a puller that no log can help.
+//! - `remote`, `repair`: another node's records seen from outside, compared and joined.
+//! - `scrub`: compares the records on disk with their digests, so that a difference shows.
 //! - `sweep`: removes what has expired, unless the clocks disagree.
 
 pub mod ask;
+pub mod compact;
 pub mod feed;
+pub mod members;
 pub mod peers;
 pub mod puller;
+pub mod remote;
+pub mod repair;
+pub mod resync;
+pub mod scrub;
+pub mod serve;
+pub mod snapshot;
 pub mod sweep;

@@ -38,6 +38,8 @@ pub struct PeerReport {
     pub last_success: UnixSeconds,
     /// Its wall clock minus ours, in seconds, when last heard.
     pub clock_skew_seconds: i64,
+    /// Key hashes that differ there although the same is applied, and that could not be mended here.
+    pub unmended: u64,
     /// Whether the log has a warning about its present failure.
     pub warned: bool,
 }
@@ -79,6 +81,7 @@ impl Peers {
             entries_received: 0,
             last_success: 0,
             clock_skew_seconds: 0,
+            unmended: 0,
             warned: false,
         };
         metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(0.0);
@@ -133,9 +136,13 @@ impl Peers {
     }
 
     /// The peer said what it has, and what time it is.
-    pub fn heard(&self, address: &str, heads: &Vector, skew_seconds: i64, now: UnixSeconds) {
+    /// `fresh`: that is all it has, not only what changed.
+    pub fn heard(&self, address: &str, heads: &Vector, fresh: bool, skew_seconds: i64, now: UnixSeconds) {
         self.update(address, |report| {
-            report.heads.get_or_insert_default().join(heads);
+            match &mut report.heads {
+                Some(known) if !fresh => known.join(heads),
+                known => *known = Some(heads.clone()),
+            }
             report.clock_skew_seconds = skew_seconds;
             report.last_success = now;
         });
@@ -148,6 +155,13 @@ impl Peers {
             report.entries_received += entries;
             report.last_success = now;
         });
+    }
+
+    /// So many key hashes differ there and could not be mended here. Returns whether that is news.
+    pub fn unmended(&self, address: &str, differing: u64) -> bool {
+        let mut peers = self.lock();
+        let before = peers.get_mut(address).map(|report| std::mem::replace(&mut report.unmended, differing));
+        before != Some(differing)
     }
 
     /// A round with the peer failed. Warns once, not at every try; and not yet about a peer that

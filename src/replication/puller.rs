@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use tokio::{
     sync::mpsc::{self, error::SendTimeoutError},
     time::{Instant, sleep, timeout, timeout_at},
@@ -10,7 +11,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
-use super::peers::{Peers, Refusal};
+use super::{
+    members::Members,
+    peers::{Peers, Refusal},
+    remote::{Peer, RemoteError},
+    repair::{self, Standing},
+    resync::{ResyncError, Resyncs},
+};
 use crate::{
     domain::{
         codec::{self, CodecError},
@@ -24,14 +31,15 @@ use crate::{
         task::TaskStatus,
     },
     proto::{
-        self, replicate_request, replicate_response, replication_service_client::ReplicationServiceClient,
+        self, out_of_sync::Reason, replicate_request, replicate_response,
+        replication_service_client::ReplicationServiceClient,
     },
     store::{Store, StoreError},
     tls::{address::Address, channel, connect::DialError, roles::PeerIdentity, words},
 };
 
 /// The replication protocol that this version speaks.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
 /// What a puller needs.
 #[derive(Clone)]
@@ -44,6 +52,10 @@ pub struct Puller {
     pub store: Store,
     /// Where its state is kept.
     pub peers: Peers,
+    /// Where it is noted what the peer has applied.
+    pub members: Members,
+    /// For when the peer's log is not enough.
+    pub resyncs: Resyncs,
     /// How often a round starts anew.
     pub interval: Duration,
     /// The most entries in one batch.
@@ -87,6 +99,12 @@ pub enum RoundError {
     /// What came could not be applied.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The peer's log was not enough, and its records could not be had.
+    #[error(transparent)]
+    Resync(#[from] ResyncError),
+    /// The peer's records differ, and could not be had.
+    #[error("comparing the records failed: {0}")]
+    Repair(#[from] RemoteError),
 }
 
 impl From<CodecError> for RoundError {
@@ -151,7 +169,7 @@ impl Puller {
             channel::open_channel(&self.address, Arc::clone(&self.client_config)).await?;
         let mut client =
             ReplicationServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_MAX_BYTES);
-        let announced = self.store.vector();
+        let (announced, folds) = (self.store.vector(), self.store.folds());
         let (requests, outgoing) = mpsc::channel(4);
         let hello = replicate_request::Message::Hello(proto::Hello {
             protocol_version: PROTOCOL_VERSION,
@@ -159,6 +177,7 @@ impl Puller {
             incarnation: self.store.origin().incarnation().0,
             vector: Some(codec::vector_to_proto(&announced)),
             batch_limit: self.batch_limit,
+            folds_digest: Bytes::copy_from_slice(&codec::folds_digest(&folds)),
         });
         let _ = requests.send(proto::ReplicateRequest { message: Some(hello) }).await;
         let call = client.replicate(ReceiverStream::new(outgoing));
@@ -167,7 +186,19 @@ impl Puller {
             .map_err(|_| RoundError::Silence)??
             .into_inner();
         let (address, heard) = (self.address.to_string(), Instant::now());
-        let mut round = Round { puller: self, address, requests, responses, announced, heard };
+        let mut round = Round {
+            puller: self,
+            peer: Peer { address: address.clone(), client },
+            address,
+            requests,
+            responses,
+            announced,
+            heard,
+            // Unless it says otherwise, the peer has folded the same origins.
+            theirs: folds,
+            life: None,
+            suspicion: None,
+        };
         round.begin(&identity).await?;
         round.follow(Instant::now() + self.interval, retry).await
     }
@@ -180,6 +211,15 @@ struct Round<'a> {
     responses: Streaming<proto::ReplicateResponse>,
     announced: Vector,
     heard: Instant,
+    /// For calls besides the stream.
+    peer: Peer,
+    /// What the peer has applied, as far as it has said.
+    theirs: Vector,
+    /// Who the peer is.
+    life: Option<(NodeId, Incarnation)>,
+    /// Since when, and at what vector, the peer has held other records although it had applied the
+    /// same.
+    suspicion: Option<(Instant, Vector)>,
 }
 
 impl Round<'_> {
@@ -211,21 +251,98 @@ impl Round<'_> {
             });
         }
         let now = self.puller.store.now();
-        let life = (&node_id, Incarnation(heads.incarnation));
-        self.puller.peers.admit(&self.address, self.puller.store.node_id(), life, now)?;
-        self.heads(heads).await
+        let life = (node_id, Incarnation(heads.incarnation));
+        self.puller.peers.admit(&self.address, self.puller.store.node_id(), (&life.0, life.1), now)?;
+        self.life = Some(life);
+        self.heads(heads, true).await
     }
 
-    async fn heads(&mut self, heads: proto::Heads) -> Result<(), RoundError> {
+    async fn heads(&mut self, heads: proto::Heads, fresh: bool) -> Result<(), RoundError> {
         let store = &self.puller.store;
         let vector = codec::vector_from_proto(&heads.vector.unwrap_or_default())?;
         let now = store.now();
-        self.puller.peers.heard(&self.address, &vector, heads.now_unix.saturating_sub(now), now);
-        let theirs = vector.get(&store.origin());
-        if theirs > store.clock(&store.origin()) {
-            store.rolled_back(theirs).await?;
+        let skew_seconds = heads.now_unix.saturating_sub(now);
+        self.puller.peers.heard(&self.address, &vector, fresh, skew_seconds, now);
+        if let Some((node_id, incarnation)) = &self.life {
+            self.puller.members.heard(&self.address, (node_id, *incarnation), &vector, fresh, now);
+        }
+        store.heed(&vector).await?;
+        self.theirs.join(&vector);
+        match heads.digest {
+            // With the first heads it is not known yet what the peer has folded.
+            Some(digest) if !fresh => self.compare(&digest).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Two nodes that have applied the same must hold the same. A difference counts once it lasts
+    /// while nothing else changes: a record may arrive ahead of its operation, by a snapshot or a
+    /// repair.
+    async fn compare(&mut self, digest: &proto::Digest) -> Result<(), RoundError> {
+        let store = &self.puller.store;
+        let mine = store.summary();
+        if repair::standing(&mine, &self.theirs, digest) != Standing::Different {
+            self.suspicion = None;
+            return Ok(());
+        }
+        let now = Instant::now();
+        match &self.suspicion {
+            Some((since, at)) if *at == self.theirs => {
+                if now < *since + limits::DIVERGENCE_CONFIRM {
+                    return Ok(());
+                }
+            }
+            _ => {
+                self.suspicion = Some((now, self.theirs.clone()));
+                return Ok(());
+            }
+        }
+        metrics::counter!(names::DIVERGENCES).increment(1);
+        let _no_resync = self.puller.resyncs.others().await;
+        let repaired = repair::repair(store, &self.peer).await?;
+        self.heard = Instant::now();
+        self.suspicion = None;
+        metrics::counter!(names::REPAIRED).increment(repaired.repaired);
+        let unmended = repaired.differing.saturating_sub(repaired.repaired);
+        // A difference that only the peer can mend is found again and again.
+        if self.puller.peers.unmended(&self.address, unmended) || repaired.repaired > 0 {
+            let left_alone = match repaired.ambiguous {
+                0 => String::new(),
+                n => {
+                    format!(", and {n} were left alone because this node may have deleted and forgotten them")
+                }
+            };
+            store.alarm(format!(
+                "the peer at {} has applied the same operations and held other records: {} key hashes differed, {} were \
+                 mended here by joining{left_alone}. Check the disks of both",
+                self.address, repaired.differing, repaired.repaired,
+            ));
         }
         Ok(())
+    }
+
+    /// The peer has folded other origins away than this node.
+    async fn folds(&mut self, folds: proto::Folds) -> Result<(), RoundError> {
+        let store = &self.puller.store;
+        let theirs = codec::folds_from_proto(folds)?;
+        store.heed(&theirs).await?;
+        self.theirs.join(&theirs);
+        let mine = codec::folds_to_proto(&store.folds());
+        self.say(replicate_request::Message::Folds(mine)).await
+    }
+
+    /// The peer's log is not enough: fills this node from its records, and ends the round, so that
+    /// the next one begins where those end.
+    async fn resync(&mut self, out_of_sync: proto::OutOfSync) -> Result<(), RoundError> {
+        let Some((donor, _)) = &self.life else { return Err(RoundError::Ended) };
+        let reason = match out_of_sync.reason() {
+            Reason::BelowFloor => "its log is compacted beyond what this node has",
+            Reason::Retired => "this node was retired, and has missed what happened since",
+            Reason::Folded => "it has finished incarnations that this node has not seen to their end",
+            Reason::Cheaper => "its records are fewer than its log has entries",
+        };
+        let store = &self.puller.store;
+        Ok(self.puller.resyncs.run(store, self.peer.client.clone(), donor, reason).await?)
     }
 
     /// Applies and acknowledges until the round's time is over and nothing is under way. The
@@ -240,7 +357,13 @@ impl Round<'_> {
                 biased;
                 message = self.receive() => {
                     match message? {
-                        replicate_response::Message::Heads(heads) => self.heads(heads).await?,
+                        replicate_response::Message::Heads(heads) => self.heads(heads, false).await?,
+                        replicate_response::Message::Folds(folds) => self.folds(folds).await?,
+                        replicate_response::Message::OutOfSync(out_of_sync) => {
+                            self.resync(out_of_sync).await?;
+                            retry.reset();
+                            return Ok(());
+                        }
                         replicate_response::Message::Batch(batch) => {
                             self.apply(batch).await?;
                             self.announce().await?;
@@ -275,6 +398,10 @@ impl Round<'_> {
             Ok(segment) => segment?,
             Err(_) => return Err(RoundError::Ended),
         };
+        if segment.origin.is_of(store.node_id()) {
+            store.heed(&[(segment.origin, segment.covered_through)].into_iter().collect()).await?;
+        }
+        let _no_resync = self.puller.resyncs.others().await;
         match store.apply(segment).await {
             Err(error @ StoreError::RolledBack { theirs, .. }) => {
                 store.rolled_back(theirs).await?;
@@ -295,7 +422,10 @@ impl Round<'_> {
             return Ok(());
         }
         self.announced.join(&fresh);
-        let message = replicate_request::Message::Applied(codec::vector_to_proto(&fresh));
+        self.say(replicate_request::Message::Applied(codec::vector_to_proto(&fresh))).await
+    }
+
+    async fn say(&self, message: replicate_request::Message) -> Result<(), RoundError> {
         let request = proto::ReplicateRequest { message: Some(message) };
         // A peer that does not read would otherwise stop this puller for ever.
         match self.requests.send_timeout(request, limits::STREAM_SILENCE_TIMEOUT).await {

@@ -19,7 +19,7 @@ use crate::{
 pub async fn run(store: Store, peers: Peers, stop: CancellationToken, task: TaskStatus) {
     let mut ticks = tokio::time::interval(limits::SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let began = (Instant::now(), store.now());
+    let trust = ClockTrust::begin(store.now());
     let mut held = false;
     loop {
         tokio::select! {
@@ -27,8 +27,7 @@ pub async fn run(store: Store, peers: Peers, stop: CancellationToken, task: Task
             _ = ticks.tick() => {}
         }
         let now = store.now();
-        let doubt = doubt(began.1, began.0.elapsed(), now, &peers.reports());
-        if let Some(doubt) = doubt {
+        if let Some(doubt) = trust.doubt(now, &peers.reports()) {
             if !held {
                 store.alarm(format!("expired records are left alone: {doubt}"));
             }
@@ -54,6 +53,24 @@ async fn sweep(
 ) -> Result<(), crate::store::StoreError> {
     while !stop.is_cancelled() && store.sweep(now).await? == limits::SWEEP_BATCH {}
     Ok(())
+}
+
+/// Whether the wall clock is to be trusted.
+pub struct ClockTrust {
+    began: Instant,
+    wall_clock_then: UnixSeconds,
+}
+
+impl ClockTrust {
+    /// At the start, with the time of the wall clock.
+    pub fn begin(now: UnixSeconds) -> Self {
+        Self { began: Instant::now(), wall_clock_then: now }
+    }
+
+    /// Why not, if not.
+    pub fn doubt(&self, now: UnixSeconds, peers: &[PeerReport]) -> Option<String> {
+        doubt(self.wall_clock_then, self.began.elapsed(), now, peers)
+    }
 }
 
 /// Why the wall clock is not to be trusted, if it is not: it has moved differently from the
@@ -90,7 +107,7 @@ mod tests {
         assert_eq!(doubt(1000, minute, 1060, &peers.reports()), None);
         assert!(doubt(1000, minute, 1060 + 315_360_000, &peers.reports()).unwrap().contains("jumped"));
         assert!(doubt(1000, minute, 500, &peers.reports()).unwrap().contains("jumped"));
-        peers.heard("a:1", &crate::ground::clock::Vector::default(), -301, 0);
+        peers.heard("a:1", &crate::ground::clock::Vector::default(), true, -301, 0);
         assert!(doubt(1000, minute, 1060, &peers.reports()).unwrap().contains("a:1"));
         peers.failed("a:1", "gone", 0);
         assert_eq!(doubt(1000, minute, 1060, &peers.reports()), None, "a peer that is down says nothing");

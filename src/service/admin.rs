@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use super::records::Records;
+use super::{ledgers, lifecycle::Lifecycle, problem::Problem, records::Records, trace::Traces};
 use crate::{
-    domain::codec,
-    ground::task::Tasks,
+    domain::{codec, operation::Operation},
+    ground::{limits, task::Tasks},
     proto::{self, admin_service_server::AdminService},
-    replication::peers::{PeerReport, Peers},
+    replication::{
+        peers::{PeerReport, Peers},
+        resync::{ResyncReport, Resyncs},
+    },
     store::Health,
 };
 
@@ -18,6 +21,12 @@ use crate::{
 pub struct Admin {
     /// What they show.
     pub records: Arc<Records>,
+    /// What they do.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Where a record has come.
+    pub traces: Traces,
+    /// A resync under way.
+    pub resyncs: Resyncs,
     /// What is known of the peers.
     pub peers: Peers,
     /// The node's background work.
@@ -33,7 +42,7 @@ impl AdminService for Admin {
         _: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, Status> {
         let store = &self.records.store;
-        let applied = store.vector();
+        let applied = store.applied();
         let peer = |report: PeerReport| proto::Peer {
             address: report.address,
             node_id: report.node_id.map(|node_id| node_id.to_string()).unwrap_or_default(),
@@ -44,7 +53,17 @@ impl AdminService for Admin {
             rounds: report.rounds,
             entries_received: report.entries_received,
             last_success_unix: report.last_success,
+            clock_skew_seconds: report.clock_skew_seconds,
         };
+        let resync = |report: ResyncReport| proto::Resync {
+            node: report.node_id.to_string(),
+            reason: report.reason,
+            records_joined: report.records,
+            log_entries_copied: report.log_entries,
+            records_expected: report.expected,
+            since_unix: report.since,
+        };
+        let totals = store.totals();
         let task = |report: crate::ground::task::TaskReport| proto::Task {
             name: report.name,
             state: report.state,
@@ -58,15 +77,21 @@ impl AdminService for Admin {
             node_id: store.node_id().to_string(),
             incarnation: store.origin().incarnation().0,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            records: store.records(),
-            clocks: codec::vector_to_proto(&applied).clocks,
+            records: totals.records,
+            clocks: codec::vector_to_proto(&store.vector()).clocks,
             peers: self.peers.reports().into_iter().map(peer).collect(),
-            quarantined: store.quarantined(),
-            conflicts: store.conflicts(),
+            quarantined: totals.quarantined,
+            conflicts: totals.conflicts,
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
             alarms: store.alarms(),
             ready: (self.readiness)(),
+            tombstones: totals.tombstones,
+            log_entries: totals.log_entries,
+            log_bytes: totals.log_bytes,
+            removals_pending: totals.removals,
+            resync: self.resyncs.report().map(resync),
+            incarnation_reason: store.incarnation_reason().to_owned(),
         }))
     }
 
@@ -77,4 +102,124 @@ impl AdminService for Admin {
         let request = request.into_inner();
         Ok(Response::new(self.records.show(&request.key_hash, request.local).await?))
     }
+
+    async fn invalidate(
+        &self,
+        request: Request<proto::InvalidateRequest>,
+    ) -> Result<Response<proto::OperationResponse>, Status> {
+        let proto::InvalidateRequest { key_hash, reason, ahead, acks } = request.into_inner();
+        let operation = Operation::Invalidate { at: self.records.store.now(), reason: checked(reason)? };
+        Ok(Response::new(self.lifecycle.operate(&key_hash, operation, ahead, acks).await?))
+    }
+
+    async fn unpublish(
+        &self,
+        request: Request<proto::UnpublishRequest>,
+    ) -> Result<Response<proto::OperationResponse>, Status> {
+        let proto::UnpublishRequest { key_hash, ahead, acks } = request.into_inner();
+        Ok(Response::new(self.lifecycle.operate(&key_hash, Operation::Unpublish, ahead, acks).await?))
+    }
+
+    async fn delete(
+        &self,
+        request: Request<proto::DeleteRequest>,
+    ) -> Result<Response<proto::OperationResponse>, Status> {
+        let proto::DeleteRequest { key_hash, ahead, acks } = request.into_inner();
+        Ok(Response::new(self.lifecycle.operate(&key_hash, Operation::Delete, ahead, acks).await?))
+    }
+
+    async fn trace_record(
+        &self,
+        request: Request<proto::TraceRecordRequest>,
+    ) -> Result<Response<proto::TraceRecordResponse>, Status> {
+        let Lifecycle { store, members, peers, .. } = &*self.lifecycle;
+        let views = members.views(store.now());
+        Ok(Response::new(self.traces.everywhere(&request.into_inner().key_hash, peers, &views).await?))
+    }
+
+    async fn members(
+        &self,
+        _: Request<proto::MembersRequest>,
+    ) -> Result<Response<proto::MembersResponse>, Status> {
+        Ok(Response::new(self.lifecycle.members()))
+    }
+
+    async fn retire_member(
+        &self,
+        request: Request<proto::RetireMemberRequest>,
+    ) -> Result<Response<proto::RetireMemberResponse>, Status> {
+        let member = request.into_inner().member;
+        if member == self.records.store.node_id().as_str() {
+            let problem = "is the node that was asked: ask another one to retire it".to_owned();
+            return Err(Problem::Field { field: "member", problem }.into());
+        }
+        Ok(Response::new(self.lifecycle.retire(&member).await?))
+    }
+
+    async fn compact(
+        &self,
+        _: Request<proto::CompactRequest>,
+    ) -> Result<Response<proto::CompactResponse>, Status> {
+        Ok(Response::new(self.lifecycle.compact().await?))
+    }
+
+    async fn verify(
+        &self,
+        _: Request<proto::VerifyRequest>,
+    ) -> Result<Response<proto::VerifyResponse>, Status> {
+        Ok(Response::new(self.lifecycle.verify().await?))
+    }
+
+    async fn repair(
+        &self,
+        _: Request<proto::RepairRequest>,
+    ) -> Result<Response<proto::RepairResponse>, Status> {
+        Ok(Response::new(self.lifecycle.repair().await?))
+    }
+
+    async fn list_conflicts(
+        &self,
+        request: Request<proto::ListConflictsRequest>,
+    ) -> Result<Response<proto::ListConflictsResponse>, Status> {
+        Ok(Response::new(ledgers::conflicts(&self.records.store, request.into_inner()).await?))
+    }
+
+    async fn list_quarantine(
+        &self,
+        request: Request<proto::ListQuarantineRequest>,
+    ) -> Result<Response<proto::ListQuarantineResponse>, Status> {
+        Ok(Response::new(ledgers::quarantine(&self.records.store, request.into_inner()).await?))
+    }
+
+    async fn show_quarantined(
+        &self,
+        request: Request<proto::QuarantinedRequest>,
+    ) -> Result<Response<proto::ShowQuarantinedResponse>, Status> {
+        Ok(Response::new(ledgers::show_quarantined(&self.records.store, request.into_inner()).await?))
+    }
+
+    async fn retry_quarantined(
+        &self,
+        request: Request<proto::QuarantinedRequest>,
+    ) -> Result<Response<proto::RetryQuarantinedResponse>, Status> {
+        ledgers::retry_quarantined(&self.records.store, request.into_inner()).await?;
+        Ok(Response::new(proto::RetryQuarantinedResponse {}))
+    }
+
+    async fn drop_quarantined(
+        &self,
+        request: Request<proto::QuarantinedRequest>,
+    ) -> Result<Response<proto::DropQuarantinedResponse>, Status> {
+        ledgers::drop_quarantined(&self.records.store, request.into_inner()).await?;
+        Ok(Response::new(proto::DropQuarantinedResponse {}))
+    }
+}
+
+fn checked(reason: String) -> Result<String, Problem> {
+    let problem = match reason.len() {
+        0 => "is empty: say why, whoever uses the key is told".to_owned(),
+        1..=limits::REASON_MAX_BYTES => return Ok(reason),
+        bytes => format!("is {bytes} bytes; at most {}", limits::REASON_MAX_BYTES),
+    };
+    Err(Problem::Field { field: "reason", problem })
 }

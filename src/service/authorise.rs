@@ -31,8 +31,28 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/brock.v1.ReplicationService/Ping", &[Node]),
     ("/brock.v1.ReplicationService/Peek", &[Node]),
     ("/brock.v1.ReplicationService/Replicate", &[Node]),
+    ("/brock.v1.ReplicationService/Snapshot", &[Node]),
+    ("/brock.v1.ReplicationService/Summary", &[Node]),
+    ("/brock.v1.ReplicationService/ListBucket", &[Node]),
+    ("/brock.v1.ReplicationService/FetchStates", &[Node]),
+    ("/brock.v1.ReplicationService/Trace", &[Node]),
+    ("/brock.v1.ReplicationService/Retire", &[Node]),
     ("/brock.v1.AdminService/Status", &[Admin]),
     ("/brock.v1.AdminService/ShowRecord", &[Admin]),
+    ("/brock.v1.AdminService/Invalidate", &[Admin]),
+    ("/brock.v1.AdminService/Unpublish", &[Admin]),
+    ("/brock.v1.AdminService/Delete", &[Admin]),
+    ("/brock.v1.AdminService/TraceRecord", &[Admin]),
+    ("/brock.v1.AdminService/Members", &[Admin]),
+    ("/brock.v1.AdminService/RetireMember", &[Admin]),
+    ("/brock.v1.AdminService/Compact", &[Admin]),
+    ("/brock.v1.AdminService/Verify", &[Admin]),
+    ("/brock.v1.AdminService/Repair", &[Admin]),
+    ("/brock.v1.AdminService/ListConflicts", &[Admin]),
+    ("/brock.v1.AdminService/ListQuarantine", &[Admin]),
+    ("/brock.v1.AdminService/ShowQuarantined", &[Admin]),
+    ("/brock.v1.AdminService/RetryQuarantined", &[Admin]),
+    ("/brock.v1.AdminService/DropQuarantined", &[Admin]),
     ("/grpc.health.v1.Health/Check", &[Node, Client, Admin]),
     ("/grpc.health.v1.Health/Watch", &[Node, Client, Admin]),
     ("/grpc.health.v1.Health/List", &[Node, Client, Admin]),
@@ -161,8 +181,37 @@ mod tests {
     fn every_call_and_role_is_decided() {
         let kv = ["Put", "Get", "BatchPut", "BatchGet", "Session"]
             .map(|m| format!("/brock.v1.KeyValueService/{m}"));
-        let replication = ["Ping", "Peek", "Replicate"].map(|m| format!("/brock.v1.ReplicationService/{m}"));
-        let admin = ["Status", "ShowRecord"].map(|m| format!("/brock.v1.AdminService/{m}"));
+        let replication = [
+            "Ping",
+            "Peek",
+            "Replicate",
+            "Snapshot",
+            "Summary",
+            "ListBucket",
+            "FetchStates",
+            "Trace",
+            "Retire",
+        ];
+        let replication = replication.map(|m| format!("/brock.v1.ReplicationService/{m}"));
+        let admin = [
+            "Status",
+            "ShowRecord",
+            "Invalidate",
+            "Unpublish",
+            "Delete",
+            "TraceRecord",
+            "Members",
+            "RetireMember",
+            "Compact",
+            "Verify",
+            "Repair",
+            "ListConflicts",
+            "ListQuarantine",
+            "ShowQuarantined",
+            "RetryQuarantined",
+            "DropQuarantined",
+        ];
+        let admin = admin.map(|m| format!("/brock.v1.AdminService/{m}"));
         let health = ["Check", "Watch", "List"].map(|m| format!("/grpc.health.v1.Health/{m}"));
         let reflection = ["/grpc.reflection.v1.ServerReflection/ServerReflectionInfo".to_owned()];
         let mut decided = 0;
@@ -201,6 +250,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 10);
+        assert_eq!(calls, 30);
     }
 }

@@ -2,12 +2,19 @@
 //!
 //! - `authorise`: who may call what, decided once for every call, deny by default.
 //! - `records`: the two things that clients do, shared by calls, batches and sessions.
+//! - `acks`: waiting for other members, and the receipt.
+//! - `lifecycle`: what an operator does to records and to the cluster; `ledgers`: conflicts and
+//!   quarantine; `trace`: where every node has come with one record.
 //! - `problem`: what can be wrong with a request, and its gRPC status.
 //! - `kv`, `replication`, `admin`: the handlers.
 
+pub mod acks;
 pub mod admin;
 pub mod authorise;
 pub mod kv;
+pub mod ledgers;
+pub mod lifecycle;
 pub mod problem;
 pub mod records;
 pub mod replication;
+pub mod trace;

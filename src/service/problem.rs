@@ -2,7 +2,13 @@
 
 use tonic::{Code, Status};
 
-use crate::{ground::limits, proto, store::StoreError};
+use crate::{
+    domain::operation::EntryError,
+    ground::limits,
+    proto,
+    replication::{members::NoSuchMember, remote::RemoteError},
+    store::StoreError,
+};
 
 /// Why a request is not answered with what it asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +61,33 @@ pub enum Problem {
     /// The store could not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What the caller asked for can only be answered by a peer that does not make sense, or cannot
+    /// be asked.
+    #[error(transparent)]
+    Remote(RemoteError),
+    /// There is no such member.
+    #[error(transparent)]
+    Member(#[from] NoSuchMember),
+    /// More members are to be waited for than there are.
+    #[error("acks.nodes: {asked} are to be waited for, and there are only {members} other members")]
+    TooManyAcks {
+        /// How many were asked for.
+        asked: u32,
+        /// How many there are.
+        members: usize,
+    },
+    /// An operation on a record that is here only as a tombstone.
+    #[error("the record with this key hash is deleted")]
+    Deleted,
+    /// There is no such entry in the quarantine.
+    #[error("no entry of that origin and clock is in quarantine")]
+    NotQuarantined,
+    /// A quarantined entry still cannot be applied.
+    #[error("the entry still cannot be applied: {0}")]
+    StillQuarantined(EntryError),
+    /// Too many traces at once.
+    #[error("other traces are reading this node's log already: try again in a moment")]
+    TooManyTraces,
     /// A session's request is empty.
     #[error("request: neither a put nor a get")]
     EmptyRequest,
@@ -65,8 +98,13 @@ impl Problem {
     pub fn code(&self) -> Code {
         match self {
             Self::Field { .. } | Self::BatchSize(_) | Self::EmptyRequest => Code::InvalidArgument,
+            Self::TooManyAcks { .. } => Code::InvalidArgument,
             Self::Exists => Code::AlreadyExists,
-            Self::Absent => Code::NotFound,
+            Self::Absent | Self::Deleted | Self::Member(_) | Self::NotQuarantined => Code::NotFound,
+            Self::StillQuarantined(_) => Code::FailedPrecondition,
+            Self::TooManyTraces => Code::ResourceExhausted,
+            Self::Remote(RemoteError::Nonsense(_)) => Code::InvalidArgument,
+            Self::Remote(_) => Code::Unavailable,
             Self::NotEveryoneAsked { .. } | Self::TooManyPeeks => Code::Unavailable,
             Self::Invalidated { .. } => Code::FailedPrecondition,
             Self::AnswerSize => Code::ResourceExhausted,
@@ -75,7 +113,9 @@ impl Problem {
                     Code::ResourceExhausted
                 }
                 StoreError::Stopped(_) => Code::Unavailable,
-                StoreError::Gap { .. } | StoreError::RolledBack { .. } => Code::FailedPrecondition,
+                StoreError::Gap { .. } | StoreError::BelowFloor { .. } | StoreError::RolledBack { .. } => {
+                    Code::FailedPrecondition
+                }
                 StoreError::Read(_) | StoreError::Damaged(_) => Code::Internal,
             },
         }
@@ -92,6 +132,15 @@ impl Problem {
                 "this node's store has stopped; its log has the details".to_owned()
             }
             problem => problem.to_string(),
+        }
+    }
+}
+
+impl From<RemoteError> for Problem {
+    fn from(error: RemoteError) -> Self {
+        match error {
+            RemoteError::Store(error) => Self::Store(error),
+            other => Self::Remote(other),
         }
     }
 }

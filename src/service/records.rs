@@ -1,19 +1,22 @@
 //! Putting and getting records, whatever call they came by.
 
 use bytes::Bytes;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, future::join_all, stream};
 use prost::Message;
 use tokio::time::Instant;
 
-use super::problem::Problem;
+use super::{acks::Wanted, problem::Problem};
 use crate::{
     domain::{
         codec::stamp_to_proto,
         record::{Creation, RecordState, Visibility},
     },
-    ground::{id::KeyHash, limits},
+    ground::{clock::Stamp, id::KeyHash, limits},
     proto,
-    replication::ask::{Answer, Asker},
+    replication::{
+        ask::{Answer, Asker},
+        members::Members,
+    },
     store::{CreateOutcome, NewRecord, Store},
 };
 
@@ -23,17 +26,22 @@ pub struct Records {
     pub store: Store,
     /// The peers'.
     pub asker: Asker,
+    /// Who may be waited for.
+    pub members: Members,
     /// The largest payload that a client may put.
     pub payload_limit_bytes: usize,
 }
 
 impl Records {
-    /// Creates one record. Durable here when it returns.
-    pub async fn put(&self, request: proto::PutRequest) -> Result<proto::PutResponse, Problem> {
+    /// Creates one record. Durable here when it returns, and at as many members as were asked for,
+    /// unless the receipt says otherwise.
+    pub async fn put(&self, mut request: proto::PutRequest) -> Result<proto::PutResponse, Problem> {
+        let wanted = Wanted::decode(request.acks.take(), &self.store, &self.members)?;
         let record = self.decode(request)?;
         let outcomes = self.store.create(vec![record]).await?;
         // One record in, one outcome out.
-        outcomes.first().map_or(Err(Problem::Exists), created)
+        let stamp = outcomes.first().map_or(Err(Problem::Exists), created)?;
+        Ok(self.answer(stamp, wanted).await)
     }
 
     /// Creates many, each with its own outcome, in order.
@@ -44,21 +52,38 @@ impl Records {
         check_batch(requests.len())?;
         let mut answers = Vec::with_capacity(requests.len());
         let mut records = Vec::with_capacity(requests.len());
-        for request in requests {
-            answers.push(match self.decode(request) {
-                Ok(record) => {
+        for mut request in requests {
+            let wanted = Wanted::decode(request.acks.take(), &self.store, &self.members);
+            answers.push(match wanted.and_then(|wanted| Ok((wanted, self.decode(request)?))) {
+                Ok((wanted, record)) => {
                     records.push(record);
-                    None
+                    Ok(wanted)
                 }
-                Err(problem) => Some(Err(problem)),
+                Err(problem) => Err(problem),
             });
         }
         let outcomes = if records.is_empty() { Vec::new() } else { self.store.create(records).await? };
         let mut outcomes = outcomes.iter();
-        let merged = answers
-            .into_iter()
-            .map(|answer| answer.unwrap_or_else(|| outcomes.next().map_or(Err(Problem::Exists), created)));
-        Ok(merged.collect())
+        let answer = async |decoded: Result<Option<Wanted>, Problem>, outcome: Option<&CreateOutcome>| {
+            let wanted = decoded?;
+            let stamp = outcome.map_or(Err(Problem::Exists), created)?;
+            Ok(self.answer(stamp, wanted).await)
+        };
+        let mut merged = Vec::with_capacity(answers.len());
+        for decoded in answers {
+            let outcome = if decoded.is_ok() { outcomes.next() } else { None };
+            merged.push(answer(decoded, outcome));
+        }
+        // All wait at once: the last one's receipt comes with the first one's.
+        Ok(join_all(merged).await)
+    }
+
+    async fn answer(&self, stamp: Stamp, wanted: Option<Wanted>) -> proto::PutResponse {
+        let receipt = match wanted {
+            Some(wanted) => Some(wanted.receipt(stamp, &self.store, &self.members).await),
+            None => None,
+        };
+        proto::PutResponse { stamp: Some(stamp_to_proto(stamp)), receipt }
     }
 
     /// Reads one record for a client: an invalidated one is refused.
@@ -154,8 +179,9 @@ impl Records {
 
     /// Checks a Put; everything in it comes from outside.
     fn decode(&self, request: proto::PutRequest) -> Result<NewRecord, Problem> {
-        let key_hash = key_hash(&request.key_hash)?;
-        let record = request.record.ok_or_else(|| field("record", "is missing"))?;
+        let proto::PutRequest { key_hash: bytes, record, acks: _ } = request;
+        let key_hash = key_hash(&bytes)?;
+        let record = record.ok_or_else(|| field("record", "is missing"))?;
         let proto::Record {
             created_at_unix,
             public,
@@ -215,7 +241,8 @@ fn field(field: &'static str, problem: &str) -> Problem {
     Problem::Field { field, problem: problem.to_owned() }
 }
 
-fn key_hash(bytes: &[u8]) -> Result<KeyHash, Problem> {
+/// Reads the field that every request about a record has.
+pub fn key_hash(bytes: &[u8]) -> Result<KeyHash, Problem> {
     KeyHash::try_from(bytes).map_err(|_| Problem::Field {
         field: "key_hash",
         problem: format!("is {} bytes; a SHA-256 has 32", bytes.len()),
@@ -226,9 +253,9 @@ fn check_batch(items: usize) -> Result<(), Problem> {
     if items > limits::BATCH_ITEMS_MAX { Err(Problem::BatchSize(items)) } else { Ok(()) }
 }
 
-fn created(outcome: &CreateOutcome) -> Result<proto::PutResponse, Problem> {
+fn created(outcome: &CreateOutcome) -> Result<Stamp, Problem> {
     match outcome {
-        CreateOutcome::Created(stamp) => Ok(proto::PutResponse { stamp: Some(stamp_to_proto(*stamp)) }),
+        CreateOutcome::Created(stamp) => Ok(*stamp),
         CreateOutcome::Exists => Err(Problem::Exists),
     }
 }
@@ -257,7 +284,7 @@ fn bound_answer(
 
 /// A visible state as the wire's Record, and where its create stands.
 fn encode(state: RecordState) -> Result<(proto::Record, proto::Stamp), Problem> {
-    let RecordState { creation, expires_at, unpublished, invalidation, deletion: _ } = state;
+    let RecordState { creation, expires_at, unpublished, invalidation, .. } = state;
     let Some(Creation { created_at, stamp, payload: Some(payload), .. }) = creation else {
         return Err(Problem::Absent);
     };

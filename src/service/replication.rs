@@ -16,30 +16,46 @@ use crate::{
         task::Tasks,
     },
     proto::{self, replicate_request, replication_service_server::ReplicationService},
-    replication::{feed, puller::PROTOCOL_VERSION},
+    replication::{
+        members::Members,
+        puller::PROTOCOL_VERSION,
+        remote::Remote,
+        serve::{self, Puller},
+        snapshot::{SnapshotError, SnapshotFeed},
+    },
     store::Store,
     tls::accept::ConnectionInfo,
 };
 
-use super::problem::Problem;
+use super::{lifecycle, problem::Problem, trace::Traces};
 
 /// The handlers.
 #[derive(Clone)]
 pub struct Replication {
     store: Store,
+    members: Members,
     tasks: Tasks,
+    traces: Traces,
     feeds: Arc<Semaphore>,
+    snapshots: Arc<Semaphore>,
 }
 
 impl Replication {
-    /// Serves this store's log.
-    pub fn new(store: Store, tasks: Tasks) -> Self {
-        Self { store, tasks, feeds: Arc::new(Semaphore::new(limits::FEEDS_MAX)) }
+    /// Serves this store's log and records.
+    pub fn new(store: Store, members: Members, traces: Traces, tasks: Tasks) -> Self {
+        Self {
+            store,
+            members,
+            tasks,
+            traces,
+            feeds: Arc::new(Semaphore::new(limits::FEEDS_MAX)),
+            snapshots: Arc::new(Semaphore::new(limits::SNAPSHOTS_MAX)),
+        }
     }
 
     /// A puller must be the node that its certificate says, must not be this node, and must speak
     /// this version's protocol.
-    fn check(&self, hello: &proto::Hello, certified: Option<NodeId>) -> Result<(), Status> {
+    fn check(&self, hello: &proto::Hello, certified: Option<NodeId>) -> Result<NodeId, Status> {
         if hello.protocol_version != PROTOCOL_VERSION {
             return Err(Status::failed_precondition(format!(
                 "the puller speaks replication protocol {}, this node speaks {PROTOCOL_VERSION}: run the same version \
@@ -63,13 +79,14 @@ impl Replication {
                 "hello.node_id: {node_id} is this node's own id: give every node its own node.id and storage"
             )));
         }
-        Ok(())
+        Ok(node_id)
     }
 }
 
 #[tonic::async_trait]
 impl ReplicationService for Replication {
     type ReplicateStream = Pin<Box<dyn Stream<Item = Result<proto::ReplicateResponse, Status>> + Send>>;
+    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<proto::SnapshotResponse, Status>> + Send>>;
 
     async fn ping(&self, _: Request<proto::PingRequest>) -> Result<Response<proto::PingResponse>, Status> {
         Ok(Response::new(proto::PingResponse {
@@ -105,25 +122,24 @@ impl ReplicationService for Replication {
         let Some(replicate_request::Message::Hello(hello)) = first.message else {
             return Err(Status::invalid_argument("the stream must begin with a hello"));
         };
-        self.check(&hello, certified)?;
+        let node_id = self.check(&hello, certified)?;
         let vector = codec::vector_from_proto(hello.vector.as_ref().unwrap_or(&proto::Vector::default()))
             .map_err(|error| Status::invalid_argument(format!("hello.vector: {error}")))?;
         let Ok(permit) = Arc::clone(&self.feeds).try_acquire_owned() else {
             return Err(Status::resource_exhausted("this node feeds as many pullers as it can"));
         };
-        let theirs = vector.get(&self.store.origin());
-        if theirs > self.store.clock(&self.store.origin()) {
-            self.store.rolled_back(theirs).await.map_err(Problem::from)?;
-        }
+        self.store.heed(&vector).await.map_err(Problem::from)?;
         let (out, responses) = mpsc::channel(1);
-        let (store, stop) = (self.store.clone(), self.tasks.stopping().clone());
+        let stop = self.tasks.stopping().clone();
+        let puller =
+            Puller { store: self.store.clone(), members: self.members.clone(), node_id, hello, vector };
         let stopping = stop.clone();
         self.tasks.spawn_short(async move {
             let failed = out.clone();
-            if let Err(error) = feed::run(store, hello, vector, requests, out, stop).await {
+            if let Err(error) = serve::run(puller, requests, out, stop).await {
                 let status = match error {
-                    feed::FeedError::Protocol(problem) => Status::invalid_argument(problem),
-                    feed::FeedError::Store(error) => Problem::from(error).into(),
+                    serve::FeedError::Protocol(problem) => Status::invalid_argument(problem),
+                    serve::FeedError::Store(error) => Problem::from(error).into(),
                 };
                 // Behind what is still on its way to the puller. Nobody listening is as good as told.
                 let told = failed.send_timeout(Err(status), limits::STREAM_SILENCE_TIMEOUT);
@@ -132,5 +148,82 @@ impl ReplicationService for Replication {
             drop(permit);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<proto::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        let request = request.into_inner();
+        let applied = codec::vector_from_proto(&request.applied.clone().unwrap_or_default())
+            .map_err(|error| Status::invalid_argument(format!("applied: {error}")))?;
+        self.store.heed(&applied).await.map_err(Problem::from)?;
+        let mut feed = SnapshotFeed::begin(self.store.clone(), request).map_err(|error| match error {
+            SnapshotError::Restarted => Status::aborted(error.to_string()),
+            SnapshotError::Cursor(_) => Status::invalid_argument(error.to_string()),
+        })?;
+        let Ok(permit) = Arc::clone(&self.snapshots).try_acquire_owned() else {
+            return Err(Status::resource_exhausted("this node fills as many others as it can"));
+        };
+        let (out, responses) = mpsc::channel(1);
+        let stop = self.tasks.stopping().clone();
+        self.tasks.spawn_short(async move {
+            let send = async {
+                loop {
+                    let message = match feed.next().await {
+                        Ok(Some(message)) => Ok(message),
+                        Ok(None) => return,
+                        Err(error) => Err(Problem::from(error).into()),
+                    };
+                    let failed = message.is_err();
+                    // A puller that does not read for this long is gone.
+                    let sent = out.send_timeout(message, limits::DIAL_TIMEOUT).await;
+                    if sent.is_err() || failed {
+                        return;
+                    }
+                }
+            };
+            stop.run_until_cancelled(send).await;
+            drop(permit);
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
+    }
+
+    async fn summary(
+        &self,
+        request: Request<proto::SummaryRequest>,
+    ) -> Result<Response<proto::SummaryResponse>, Status> {
+        let answer = Remote::summary(&self.store, request.into_inner().buckets).await;
+        Ok(Response::new(answer.map_err(Problem::from)?))
+    }
+
+    async fn list_bucket(
+        &self,
+        request: Request<proto::ListBucketRequest>,
+    ) -> Result<Response<proto::ListBucketResponse>, Status> {
+        Ok(Response::new(self.store.list_bucket(request.into_inner()).await.map_err(Problem::from)?))
+    }
+
+    async fn fetch_states(
+        &self,
+        request: Request<proto::FetchStatesRequest>,
+    ) -> Result<Response<proto::FetchStatesResponse>, Status> {
+        Ok(Response::new(self.store.fetch_states(request.into_inner()).await.map_err(Problem::from)?))
+    }
+
+    async fn trace(
+        &self,
+        request: Request<proto::TraceRequest>,
+    ) -> Result<Response<proto::TraceResponse>, Status> {
+        let trace = self.traces.here(&request.into_inner().key_hash).await?;
+        Ok(Response::new(proto::TraceResponse { trace: Some(trace) }))
+    }
+
+    async fn retire(
+        &self,
+        request: Request<proto::RetireRequest>,
+    ) -> Result<Response<proto::RetireResponse>, Status> {
+        lifecycle::retire_here(&self.store, &self.members, &request.into_inner().member).await?;
+        Ok(Response::new(proto::RetireResponse {}))
     }
 }

@@ -8,11 +8,12 @@ use super::{
     database::{Database, WriteFailure},
     error::{OpenError, StoreError},
     handle::Options,
-    superblock::{self, FORMAT_VERSION, Superblock},
+    superblock::{self, FORMAT_VERSION, OLDEST_FORMAT_VERSION, Superblock},
 };
 use crate::ground::{
     clock::Vector,
-    id::{Incarnation, NodeId, Origin},
+    id::{Incarnation, Incarnations, NodeId, Origin},
+    planted::{self, Bug},
 };
 
 const NODE_ID: &[u8] = b"node_id";
@@ -23,7 +24,8 @@ const FORMAT: &[u8] = b"format_version";
 pub(super) struct Booted {
     pub database: Database,
     pub origin: Origin,
-    pub vector: Vector,
+    /// Why it began.
+    pub reason: &'static str,
     /// What an operator should know.
     pub alarms: Vec<String>,
     /// Keeps the directory of a RAM store alive.
@@ -32,9 +34,9 @@ pub(super) struct Booted {
 
 /// Opens the storage and leaves it marked as in use.
 ///
-/// Contract: an (origin, clock) is never used twice. The incarnation is kept only if the last
-/// life ended in order and the database holds everything that the superblock says it held;
-/// otherwise a new one is durable before anything is served.
+/// Contract: an (origin, clock) is never used twice. Every start begins a new incarnation, durable
+/// before anything is served: a directory that was closed in order may still be an old copy of one
+/// that went on. An incarnation that never writes costs nobody anything, and the others fold away.
 pub(super) fn open(options: &Options) -> Result<Booted, OpenError> {
     let Some(directory) = &options.path else { return open_ram(options) };
     let superblock = superblock::read(directory)?;
@@ -63,15 +65,15 @@ pub(super) fn open(options: &Options) -> Result<Booted, OpenError> {
         OpenError::Database { path: database_path.clone(), reason }
     })?;
     let mut alarms = Vec::new();
-    let (origin, vector) = settle(options, directory, &database, superblock.as_ref(), &mut alarms)?;
+    let (origin, reason, vector) = settle(options, directory, &database, superblock.as_ref(), &mut alarms)?;
     let in_use = Superblock {
         node_id: options.node_id.clone(),
         incarnation: origin.incarnation(),
         clean: false,
-        heads: vector.clone(),
+        heads: vector,
     };
     superblock::write(directory, &in_use)?;
-    Ok(Booted { database, origin, vector, alarms, _ram: None })
+    Ok(Booted { database, origin, reason, alarms, _ram: None })
 }
 
 fn open_ram(options: &Options) -> Result<Booted, OpenError> {
@@ -86,9 +88,10 @@ fn open_ram(options: &Options) -> Result<Booted, OpenError> {
     let env = Env::mem_env().map_err(|error| failed(error.to_string()))?;
     let database = Database::open(&directory.path().join("db"), options.cache_bytes, Some(&env))
         .map_err(|error| failed(error.to_string()))?;
-    let origin = mint(&database, &options.node_id, &Vector::default(), "birth")
+    let reason = "birth";
+    let origin = mint(&database, &options.node_id, &options.incarnations, &Vector::default(), reason)
         .map_err(|error| failed(error.to_string()))?;
-    Ok(Booted { database, origin, vector: Vector::default(), alarms: Vec::new(), _ram: Some(directory) })
+    Ok(Booted { database, origin, reason, alarms: Vec::new(), _ram: Some(directory) })
 }
 
 fn settle(
@@ -97,7 +100,7 @@ fn settle(
     database: &Database,
     superblock: Option<&Superblock>,
     alarms: &mut Vec<String>,
-) -> Result<(Origin, Vector), OpenError> {
+) -> Result<(Origin, &'static str, Vector), OpenError> {
     let damaged = |error: StoreError| match error {
         StoreError::Damaged(source) => OpenError::Damaged { path: directory.to_owned(), source },
         other => OpenError::Database { path: directory.to_owned(), reason: other.to_string() },
@@ -111,8 +114,10 @@ fn settle(
         if !options.first_start {
             return Err(OpenError::Empty(directory.to_owned()));
         }
-        let origin = mint(database, &options.node_id, &vector, "birth").map_err(damaged)?;
-        return Ok((origin, vector));
+        let reason = "birth";
+        let origin =
+            mint(database, &options.node_id, &options.incarnations, &vector, reason).map_err(damaged)?;
+        return Ok((origin, reason, vector));
     };
     let stored_id = String::from_utf8_lossy(&stored_id).into_owned();
     let stored_id = stored_id.parse().map_err(|_| OpenError::Database {
@@ -129,30 +134,37 @@ fn settle(
         Ok(u64::from_be_bytes(bytes))
     };
     let found = number(FORMAT)?;
-    if found != FORMAT_VERSION {
-        return Err(OpenError::FormatVersion { path: directory.to_owned(), found, known: FORMAT_VERSION });
-    }
-    let incarnation = Incarnation(u32::try_from(number(INCARNATION)?).unwrap_or_default());
-    let reason = match superblock {
-        Some(superblock) => {
-            let lost = superblock.heads.entries_above(&vector);
-            if lost > 0 {
-                alarms.push(format!(
-                    "the storage has lost {lost} operations that were durable when it last ran: check the disk; \
-                     what the peers have of them comes back by itself"
-                ));
-                Some("heads_lost")
-            } else {
-                (!superblock.clean || superblock.incarnation != incarnation).then_some("unclean_stop")
-            }
+    match found {
+        FORMAT_VERSION => {}
+        OLDEST_FORMAT_VERSION => database.migrate().map_err(damaged)?,
+        _ => {
+            let path = directory.to_owned();
+            return Err(OpenError::FormatVersion { path, found, known: FORMAT_VERSION });
         }
-        None => Some("unclean_stop"),
+    }
+    let mut applied = vector.clone();
+    applied.join(&database.folds().map_err(damaged)?);
+    let incarnation = Incarnation(u32::try_from(number(INCARNATION)?).unwrap_or_default());
+    let in_order =
+        superblock.is_some_and(|superblock| superblock.clean && superblock.incarnation == incarnation);
+    let lost = superblock.map_or(0, |superblock| superblock.heads.entries_above(&applied));
+    let reason = match (lost, in_order) {
+        (0, true) => "start",
+        (0, false) => "unclean_stop",
+        _ => {
+            alarms.push(format!(
+                "the storage has lost {lost} operations that were durable when it last ran: check the disk; \
+                 what the peers have of them comes back by itself"
+            ));
+            "heads_lost"
+        }
     };
-    let origin = match reason {
-        Some(reason) => mint(database, &options.node_id, &vector, reason).map_err(damaged)?,
-        None => Origin::new(&options.node_id, incarnation),
-    };
-    Ok((origin, vector))
+    if planted::is(Bug::KeepIncarnation) {
+        return Ok((Origin::new(&options.node_id, incarnation), reason, vector));
+    }
+    let origin =
+        mint(database, &options.node_id, &options.incarnations, &applied, reason).map_err(damaged)?;
+    Ok((origin, reason, vector))
 }
 
 fn check_node_id(path: &Path, stored: &NodeId, configured: &NodeId) -> Result<(), OpenError> {
@@ -170,11 +182,12 @@ fn check_node_id(path: &Path, stored: &NodeId, configured: &NodeId) -> Result<()
 pub(super) fn mint(
     database: &Database,
     node_id: &NodeId,
+    incarnations: &Incarnations,
     known: &Vector,
     reason: &'static str,
 ) -> Result<Origin, StoreError> {
     let origin = loop {
-        let origin = Origin::new(node_id, Incarnation(rand::random()));
+        let origin = Origin::new(node_id, incarnations.mint());
         if known.iter().all(|(other, _)| other != origin) {
             break origin;
         }

@@ -1,39 +1,47 @@
 //! Building one group commit: every change of a batch sees the ones before it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use rocksdb::WriteBatch;
 
 use super::{
-    database::{Counters, Database},
+    database::{Database, Logged, Totals},
     error::StoreError,
-    handle::{CreateOutcome, NewRecord},
+    request::{CreateOutcome, NewOperation, NewRecord, OperationOutcome},
+    schema,
+    visible::{Raised, Visible},
 };
 use crate::{
     domain::{
         codec::{LogKey, QUARANTINED_STATE},
+        digest::{Bucket, SetDigest},
         operation::Operation,
         record::{RecordState, UnixSeconds},
         segment::{Segment, SegmentEntry},
     },
     ground::{
-        clock::{Clock, Stamp, Vector},
+        clock::{Clock, Stamp},
         id::{KeyHash, Origin, sha256},
         limits, metrics as names,
+        planted::{self, Bug},
     },
     proto,
 };
 
 /// A group commit in the making. Dropping it changes nothing.
 pub(super) struct Commit<'a> {
-    database: &'a Database,
-    batch: WriteBatch,
-    records: HashMap<KeyHash, Touched>,
-    /// Origins that this commit raises, to where.
-    pub raised: Vector,
-    pub counters: Counters,
+    pub(super) database: &'a Database,
+    pub(super) batch: WriteBatch,
+    pub(super) records: HashMap<KeyHash, Touched>,
+    /// What becomes visible with it.
+    pub raised: Raised,
+    pub counters: Totals,
     pub tally: Tally,
+    before: &'a Visible,
+    pub(super) now_unix_ms: u64,
+    /// What must be added to buckets whose records are not what was written.
+    pub(super) mended: Vec<(u8, Bucket)>,
 }
 
 /// What a commit did, for the metrics: counted only once it is durable.
@@ -42,30 +50,53 @@ pub(super) struct Tally {
     pub operations: u64,
     pub creates: u64,
     pub expiring_creates: u64,
+    pub invalidates: u64,
+    pub unpublishes: u64,
+    pub deletes: u64,
     pub duplicates_equal: u64,
     pub duplicates_unequal: u64,
     pub conflicts: u64,
     pub quarantined: u64,
     pub expired: u64,
+    pub compacted: u64,
+    pub collected: u64,
+    pub folded: u64,
 }
 
-struct Touched {
+pub(super) struct Touched {
     stored: Option<RecordState>,
-    now: Option<RecordState>,
-    changed: bool,
+    pub(super) now: Option<RecordState>,
+    pub(super) changed: bool,
 }
 
 impl<'a> Commit<'a> {
-    /// Begins a commit on top of what the database holds.
-    pub(super) fn new(database: &'a Database, counters: Counters) -> Self {
+    /// Begins a commit on top of what is visible, which is what the database holds.
+    pub(super) fn new(database: &'a Database, before: &'a Visible, now_unix_ms: u64) -> Self {
         Self {
             database,
             batch: WriteBatch::default(),
             records: HashMap::new(),
-            raised: Vector::default(),
-            counters,
+            raised: Raised::default(),
+            counters: before.counters,
             tally: Tally::default(),
+            before,
+            now_unix_ms,
+            mended: Vec::new(),
         }
+    }
+
+    /// The highest clock of `origin` that is applied, this commit included.
+    pub(super) fn applied(&self, origin: &Origin) -> Clock {
+        self.before.clock(origin).max(self.raised.vector.get(origin))
+    }
+
+    /// How far the log of `origin` is compacted, this commit included.
+    pub(super) fn floor(&self, origin: &Origin) -> Clock {
+        self.before.floors.get(origin).max(self.raised.floors.get(origin))
+    }
+
+    pub(super) fn before(&self) -> &Visible {
+        self.before
     }
 
     /// Reads the states of these key hashes at once.
@@ -82,26 +113,29 @@ impl<'a> Commit<'a> {
         Ok(())
     }
 
-    fn state(&self, key_hash: &KeyHash) -> Option<&RecordState> {
+    pub(super) fn state(&self, key_hash: &KeyHash) -> Option<&RecordState> {
         self.records.get(key_hash).and_then(|touched| touched.now.as_ref())
     }
 
-    fn merge(&mut self, key_hash: KeyHash, with: RecordState) {
+    /// Returns whether the state changed.
+    pub(super) fn merge(&mut self, key_hash: KeyHash, with: RecordState) -> bool {
         // `load` has put every key hash of the group there.
-        if let Some(touched) = self.records.get_mut(&key_hash) {
-            let joined = touched.now.take().unwrap_or_default().join(with);
-            touched.now = Some(joined);
-            touched.changed = true;
-        }
+        let Some(touched) = self.records.get_mut(&key_hash) else { return false };
+        let before = touched.now.clone();
+        let with_bug = planted::is(Bug::OverwriteInsteadOfJoin);
+        let joined = if with_bug { with } else { touched.now.take().unwrap_or_default().join(with) };
+        let changed = before.as_ref() != Some(&joined);
+        touched.now = Some(joined);
+        touched.changed |= changed;
+        changed
     }
 
     /// A create by a client of this node: record, log entry, clock and indexes, or a refusal that
     /// changes nothing and does not advance the clock.
     pub(super) fn create(&mut self, origin: Origin, clock: &mut Clock, record: NewRecord) -> CreateOutcome {
         let digest = sha256(&record.payload);
-        // An expiry without a creation is what remains of an expired record.
         if let Some(state) = self.state(&record.key_hash)
-            && (state.creation.is_some() || state.deletion.is_some() || state.expires_at.is_some())
+            && (state.is_created() || state.deletion.is_some())
         {
             let values_equal = state.creation.as_ref().is_some_and(|creation| creation.digest == digest);
             *(if values_equal {
@@ -111,21 +145,82 @@ impl<'a> Commit<'a> {
             }) += 1;
             return CreateOutcome::Exists;
         }
-        *clock = clock.next();
-        let stamp = Stamp { origin, clock: *clock };
         let NewRecord { key_hash, created_at, expires_at, public, payload } = record;
         let operation = Operation::Create { created_at, expires_at, public, digest };
-        self.log(stamp, key_hash, &operation, &operation.encode());
-        self.merge(key_hash, operation.state(stamp, Some(payload)));
-        self.raised.raise(origin, stamp.clock);
+        let stamp = self.originate(origin, clock, key_hash, &operation, Some(payload));
         self.tally.creates += 1;
         self.tally.expiring_creates += u64::from(expires_at.is_some());
         CreateOutcome::Created(stamp)
     }
 
-    fn log(&mut self, stamp: Stamp, key_hash: KeyHash, operation: &Operation, encoded: &[u8]) {
-        let state = operation.resulting_state().into();
-        self.database.put_log(&mut self.batch, LogKey { stamp, key_hash, state }, encoded);
+    /// An invalidate, unpublish or delete by a client of this node.
+    ///
+    /// Contract: the operation is logged and joined in one batch, or changes nothing and does not
+    /// advance the clock: because it is in effect already (the answer then names the operation that
+    /// did it), because the record is deleted, or because nobody created it as far as is known here
+    /// and that was not expected.
+    pub(super) fn operate(
+        &mut self,
+        origin: Origin,
+        clock: &mut Clock,
+        operation: NewOperation,
+    ) -> OperationOutcome {
+        let NewOperation { key_hash, operation, ahead } = operation;
+        let nothing = RecordState::default();
+        let state = self.state(&key_hash).unwrap_or(&nothing);
+        if let Some(deletion) = state.deletion {
+            return match operation {
+                Operation::Delete => OperationOutcome::Already(deletion),
+                _ => OperationOutcome::Deleted,
+            };
+        }
+        if !state.is_created() && !ahead {
+            return OperationOutcome::Unknown;
+        }
+        let (in_effect, count) = match &operation {
+            Operation::Invalidate { .. } => {
+                let stamp = state.invalidation.as_ref().and_then(|invalidation| invalidation.stamp);
+                (stamp, &mut self.tally.invalidates)
+            }
+            Operation::Unpublish if state.unpublished => {
+                let created = state.creation.as_ref().map(|creation| creation.stamp);
+                (state.unpublication.or(created), &mut self.tally.unpublishes)
+            }
+            Operation::Unpublish => (None, &mut self.tally.unpublishes),
+            Operation::Delete | Operation::Create { .. } => (None, &mut self.tally.deletes),
+        };
+        if let Some(stamp) = in_effect {
+            return OperationOutcome::Already(stamp);
+        }
+        *count += 1;
+        OperationOutcome::Done(self.originate(origin, clock, key_hash, &operation, None))
+    }
+
+    /// An operation of this node: the next clock, the log entry, the joined state.
+    fn originate(
+        &mut self,
+        origin: Origin,
+        clock: &mut Clock,
+        key_hash: KeyHash,
+        operation: &Operation,
+        payload: Option<Bytes>,
+    ) -> Stamp {
+        if !planted::is(Bug::ReuseClock) || clock.0 % 3 != 2 {
+            *clock = clock.next();
+        }
+        let stamp = Stamp { origin, clock: *clock };
+        self.log(stamp, key_hash, operation.resulting_state().into(), operation.encode());
+        self.merge(key_hash, operation.state(stamp, payload));
+        self.raised.vector.raise(origin, stamp.clock);
+        stamp
+    }
+
+    pub(super) fn log(&mut self, stamp: Stamp, key_hash: KeyHash, state: i32, operation: Bytes) {
+        let key = LogKey { stamp, key_hash, state };
+        let entry = Logged { key, applied_unix_ms: self.now_unix_ms, operation };
+        self.database.put_log(&mut self.batch, &entry);
+        self.counters.log_entries += 1;
+        self.counters.log_bytes += entry.bytes();
         self.tally.operations += 1;
     }
 
@@ -135,21 +230,18 @@ impl<'a> Commit<'a> {
     /// entry that cannot be applied is set aside and never blocks the ones after it.
     pub(super) fn apply(
         &mut self,
-        applied: Clock,
         segment: Segment,
         now: UnixSeconds,
         expired_before: UnixSeconds,
     ) -> Result<(), StoreError> {
-        let applied = applied.max(self.raised.get(&segment.origin));
-        if segment.after > applied {
+        let applied = self.applied(&segment.origin);
+        if segment.after > applied && !planted::is(Bug::AcceptGap) {
             return Err(StoreError::Gap { origin: segment.origin, after: segment.after, applied });
         }
         let fresh = |entry: &SegmentEntry| entry.clock() > applied;
         let aside =
             segment.entries.iter().filter(|e| fresh(e) && matches!(e, SegmentEntry::Quarantined(..))).count();
-        if self.counters.quarantined + aside as u64 > limits::QUARANTINE_MAX {
-            return Err(StoreError::QuarantineFull);
-        }
+        self.check_quarantine(aside)?;
         for entry in segment.entries {
             let stamp = Stamp { origin: segment.origin, clock: entry.clock() };
             if stamp.clock <= applied {
@@ -157,52 +249,62 @@ impl<'a> Commit<'a> {
             }
             match entry {
                 SegmentEntry::Applicable(entry, payload) => {
-                    self.log(stamp, entry.key_hash, &entry.operation, &entry.encoded);
-                    self.apply_operation(stamp, entry.key_hash, &entry.operation, payload, expired_before);
+                    let state = entry.operation.resulting_state().into();
+                    self.log(stamp, entry.key_hash, state, entry.encoded);
+                    let skipped = planted::is(Bug::SkipDelete) && entry.operation == Operation::Delete;
+                    if !skipped {
+                        let change = entry.operation.state(stamp, payload);
+                        self.join_in(entry.key_hash, change, expired_before);
+                    }
                 }
                 SegmentEntry::Quarantined(entry, reason) => {
                     self.set_aside(stamp, entry, reason.to_string(), now);
                 }
             }
         }
-        self.raised.raise(segment.origin, segment.covered_through);
+        if !planted::is(Bug::SkipVectorUpdate) {
+            self.raised.vector.raise(segment.origin, segment.covered_through);
+        }
         Ok(())
     }
 
-    fn apply_operation(
-        &mut self,
-        stamp: Stamp,
-        key_hash: KeyHash,
-        operation: &Operation,
-        payload: Option<Bytes>,
-        expired_before: UnixSeconds,
-    ) {
-        let change = operation.state(stamp, payload);
-        if self.state(&key_hash).is_some_and(|known| known.conflicts_with(&change)) {
-            self.counters.conflicts += 1;
-            self.tally.conflicts += 1;
+    pub(super) fn check_quarantine(&self, more: usize) -> Result<(), StoreError> {
+        if self.counters.quarantined + more as u64 > limits::QUARANTINE_MAX {
+            return Err(StoreError::QuarantineFull);
         }
-        self.merge(key_hash, change);
-        if let Some(touched) = self.records.get_mut(&key_hash)
-            && let Some(state) = touched.now.as_mut().filter(|state| state.is_expired(expired_before))
-        {
-            // It would only be swept again.
-            *state = state.remnant();
-        }
+        Ok(())
     }
 
-    fn set_aside(&mut self, stamp: Stamp, entry: proto::Entry, reason: String, now: UnixSeconds) {
+    /// Joins what came from elsewhere. Returns whether the state changed.
+    pub(super) fn join_in(
+        &mut self,
+        key_hash: KeyHash,
+        change: RecordState,
+        expired_before: UnixSeconds,
+    ) -> bool {
+        let changed = self.merge(key_hash, change);
+        if let Some(touched) = self.records.get_mut(&key_hash)
+            && let Some(state) = touched.now.as_mut().filter(|state| state.is_expired(expired_before))
+            && state.has_payload()
+        {
+            // It would only be swept again.
+            *state = state.without_payload();
+        }
+        changed
+    }
+
+    pub(super) fn set_aside(&mut self, stamp: Stamp, entry: proto::Entry, reason: String, now: UnixSeconds) {
         // In the log too, so that it is relayed in its place: another node may understand it.
         let key_hash = KeyHash::try_from(entry.key_hash.as_ref()).unwrap_or(KeyHash([0; 32]));
-        self.database.put_log(&mut self.batch, LogKey { stamp, key_hash, state: QUARANTINED_STATE }, &[]);
+        self.log(stamp, key_hash, QUARANTINED_STATE, Bytes::new());
         let quarantined = proto::QuarantinedEntry { entry: Some(entry), reason, at_unix: now };
         self.database.put_quarantined(&mut self.batch, stamp, &quarantined);
         self.counters.quarantined += 1;
         self.tally.quarantined += 1;
-        self.tally.operations += 1;
     }
 
-    /// Removes what expired at or before `expired_before`. Returns how many index entries it dealt with.
+    /// Removes the payloads of what expired at or before `expired_before`. Returns how many index
+    /// entries it dealt with.
     pub(super) fn sweep(&mut self, expired_before: UnixSeconds, limit: usize) -> Result<usize, StoreError> {
         let due = self.database.due(expired_before, limit)?;
         self.load(due.iter().map(|(_, key_hash)| *key_hash).collect())?;
@@ -210,7 +312,7 @@ impl<'a> Commit<'a> {
             let Some(touched) = self.records.get_mut(key_hash) else { continue };
             match &touched.now {
                 Some(state) if state.is_expired(expired_before) && state.due_at().is_some() => {
-                    touched.now = Some(state.remnant());
+                    touched.now = Some(state.without_payload());
                     touched.changed = true;
                     self.tally.expired += 1;
                 }
@@ -223,26 +325,52 @@ impl<'a> Commit<'a> {
 
     /// The finished batch; `None` if there is nothing to write.
     pub(super) fn finish(&mut self) -> Option<WriteBatch> {
-        let counters_before = self.counters;
+        let counters_before = self.before.counters;
+        let mut buckets: BTreeMap<u8, Bucket> = BTreeMap::new();
         for (key_hash, touched) in self.records.iter().filter(|(_, touched)| touched.changed) {
-            let Some(now) = &touched.now else { continue };
-            let was_counted = touched.stored.as_ref().is_some_and(|stored| stored.creation.is_some());
-            match (was_counted, now.creation.is_some()) {
-                (false, true) => self.counters.records += 1,
-                (true, false) => self.counters.records = self.counters.records.saturating_sub(1),
-                _ => {}
+            let Touched { stored, now, .. } = touched;
+            let (stored, now) = (stored.as_ref(), now.as_ref());
+            let bucket = SetDigest::bucket_of(key_hash);
+            let overlooked =
+                planted::is(Bug::DigestIgnoresDeletes) && now.is_some_and(|now| now.deletion.is_some());
+            if !overlooked {
+                buckets
+                    .entry(bucket)
+                    .or_insert_with(|| self.before.digest.get(bucket))
+                    .replace(key_hash, stored, now);
             }
-            self.database.put_state(&mut self.batch, key_hash, touched.stored.as_ref(), now);
+            let had = stored.is_some_and(RecordState::has_payload);
+            let has = now.is_some_and(RecordState::has_payload);
+            if had && !has {
+                // Its bytes are still in some file until compaction has rewritten that.
+                let at = self.now_unix_ms.to_be_bytes();
+                let is_marked = self.database.is_in(schema::REMOVAL, key_hash).unwrap_or(false);
+                self.database.mark(&mut self.batch, schema::REMOVAL, key_hash, &at);
+                self.counters.removals += u64::from(!is_marked);
+            }
+            self.database.put_state(&mut self.batch, key_hash, stored, now);
         }
-        for (origin, clock) in self.raised.iter() {
+        for (bucket, delta) in std::mem::take(&mut self.mended) {
+            let digest = buckets.entry(bucket).or_insert_with(|| self.before.digest.get(bucket));
+            *digest = digest.plus(delta);
+        }
+        for (bucket, digest) in &buckets {
+            let change = digest.counts.minus(self.before.digest.get(*bucket).counts);
+            self.counters.add(change);
+            self.database.put_bucket(&mut self.batch, *bucket, *digest);
+        }
+        self.raised.buckets = buckets;
+        for (origin, clock) in self.raised.vector.iter() {
             self.database.put_clock(&mut self.batch, origin, clock);
         }
         if self.batch.is_empty() {
             return None;
         }
-        if self.counters != counters_before || self.tally.conflicts + self.tally.quarantined > 0 {
-            self.database.put_counters(&mut self.batch, self.counters);
+        if self.counters != counters_before {
+            self.database.put_totals(&mut self.batch, self.counters);
         }
+        let conflicts = self.counters.conflicts.saturating_sub(counters_before.conflicts);
+        self.tally.conflicts = conflicts;
         Some(std::mem::take(&mut self.batch))
     }
 }
@@ -263,10 +391,16 @@ impl Tally {
         metrics::histogram!(names::COMMIT_OPERATIONS).record(self.operations as f64);
         labelled(names::CREATES, "expiring", "true", self.expiring_creates);
         labelled(names::CREATES, "expiring", "false", self.creates - self.expiring_creates);
+        labelled(names::OPERATIONS, "kind", "invalidate", self.invalidates);
+        labelled(names::OPERATIONS, "kind", "unpublish", self.unpublishes);
+        labelled(names::OPERATIONS, "kind", "delete", self.deletes);
         labelled(names::DUPLICATE_KEYS, "values_equal", "true", self.duplicates_equal);
         labelled(names::DUPLICATE_KEYS, "values_equal", "false", self.duplicates_unequal);
         count(names::CONFLICTS, self.conflicts);
         count(names::QUARANTINED, self.quarantined);
         count(names::EXPIRED, self.expired);
+        count(names::COMPACTED, self.compacted);
+        count(names::COLLECTED, self.collected);
+        count(names::FOLDED, self.folded);
     }
 }

@@ -124,6 +124,14 @@ pub enum StoreError {
         /// Where this node stands.
         applied: Clock,
     },
+    /// What was asked for is compacted away.
+    #[error("the log of {origin} is compacted up to {floor}: what lies below is only in the records")]
+    BelowFloor {
+        /// Whose log.
+        origin: Origin,
+        /// Up to where nothing is left.
+        floor: Clock,
+    },
     /// A peer knows operations of this very incarnation that this node does not.
     #[error(
         "a peer has operations of {origin}, this node's own incarnation, up to {theirs}; here it ends at {ours}"
@@ -152,7 +160,11 @@ impl StoreError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::QueueFull | Self::DiskFull { .. } | Self::Stopped(_) | Self::Gap { .. } => true,
-            Self::RolledBack { .. } | Self::QuarantineFull | Self::Read(_) | Self::Damaged(_) => false,
+            Self::BelowFloor { .. }
+            | Self::RolledBack { .. }
+            | Self::QuarantineFull
+            | Self::Read(_)
+            | Self::Damaged(_) => false,
         }
     }
 }

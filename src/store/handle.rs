@@ -3,28 +3,33 @@
 use std::{
     collections::VecDeque,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use super::{
     boot,
-    database::{Counters, Database},
+    database::{Database, Totals},
     error::{OpenError, StoreError},
+    request::{CreateOutcome, NewOperation, NewRecord, OperationOutcome},
     superblock::{self, Superblock},
-    writer::{self, Change, Command, Writer},
+    visible::{Raised, Visible},
+    writer::{self, Change, Command, Reply, Writer},
 };
 use crate::{
     domain::{record::UnixSeconds, segment::Segment},
     ground::{
-        clock::{Clock, Stamp, Vector},
-        id::{KeyHash, NodeId, Origin},
+        clock::{Clock, Vector},
+        id::{Incarnations, NodeId, Origin},
         limits,
+        time::WallClock,
     },
 };
 
@@ -47,8 +52,10 @@ pub struct Options {
     pub conflict_min: Duration,
     /// For how long a write is tried again.
     pub conflict_max: Duration,
-    /// Where the time comes from: seconds since the Unix epoch.
-    pub wall_clock: fn() -> UnixSeconds,
+    /// Where the time comes from.
+    pub wall_clock: WallClock,
+    /// Where incarnations come from.
+    pub incarnations: Incarnations,
 }
 
 impl Options {
@@ -63,39 +70,10 @@ impl Options {
             conflict_delay: Duration::ZERO,
             conflict_min: Duration::from_millis(100),
             conflict_max: Duration::from_secs(300),
-            wall_clock: unix_now,
+            wall_clock: WallClock::system(),
+            incarnations: Incarnations::random(),
         }
     }
-}
-
-/// Seconds since the Unix epoch, by the system's clock.
-pub fn unix_now() -> UnixSeconds {
-    let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    UnixSeconds::try_from(elapsed.as_secs()).unwrap_or(UnixSeconds::MAX)
-}
-
-/// A record to be created.
-#[derive(Clone)]
-pub struct NewRecord {
-    /// What it is found by.
-    pub key_hash: KeyHash,
-    /// When it was created.
-    pub created_at: UnixSeconds,
-    /// When it expires; `None` = never.
-    pub expires_at: Option<UnixSeconds>,
-    /// Whether it may be used without authentication.
-    pub public: bool,
-    /// The encoded payload.
-    pub payload: Bytes,
-}
-
-/// What became of one create.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CreateOutcome {
-    /// It is durable, and this is its place in the log.
-    Created(Stamp),
-    /// This node knows the key hash already, perhaps as deleted or expired. Nothing changed.
-    Exists,
 }
 
 /// Whether the store takes writes.
@@ -126,34 +104,50 @@ pub(super) struct Shared {
     pub node_id: NodeId,
     pub health: watch::Sender<Health>,
     pub expiry_margin_seconds: i64,
-    pub wall_clock: fn() -> UnixSeconds,
+    pub wall_clock: WallClock,
+    pub incarnations: Incarnations,
     directory: Option<PathBuf>,
     origin: ArcSwap<Origin>,
+    /// Why the present incarnation began.
+    reason: ArcSwap<&'static str>,
+    /// Whether the operator was told that peers have more of this node's earlier operations.
+    heeded: AtomicBool,
     /// What is durable and may be served. Raised by the writer alone, after its fsync.
-    visible: RwLock<Vector>,
+    visible: RwLock<Visible>,
     /// Counts commits, so that followers wake.
     commits: watch::Sender<u64>,
-    counters: Mutex<Counters>,
     alarms: Mutex<VecDeque<String>>,
     _ram: Option<tempfile::TempDir>,
 }
 
 impl Shared {
-    pub(super) fn clock(&self, origin: &Origin) -> Clock {
-        self.visible.read().unwrap_or_else(PoisonError::into_inner).get(origin)
+    pub(super) fn visible(&self) -> RwLockReadGuard<'_, Visible> {
+        self.visible.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn vector(&self) -> Vector {
-        self.visible.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn visible_mut(&self) -> RwLockWriteGuard<'_, Visible> {
+        self.visible.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn publish(&self, raised: &Vector, counters: Counters) {
-        self.visible.write().unwrap_or_else(PoisonError::into_inner).join(raised);
-        *self.counters.lock().unwrap_or_else(PoisonError::into_inner) = counters;
+    /// At or below this clock nothing of the origin is left in the log.
+    pub(super) fn floor(&self, origin: &Origin) -> Clock {
+        let visible = self.visible();
+        visible.floors.get(origin).max(visible.folds.get(origin))
+    }
+
+    pub(super) fn raise_floors(&self, floors: &Vector) {
+        if !floors.is_empty() {
+            self.visible_mut().floors.join(floors);
+        }
+    }
+
+    pub(super) fn publish(&self, raised: &Raised, counters: Totals) {
+        self.visible_mut().raise(raised, counters);
         self.commits.send_modify(|commits| *commits += 1);
     }
 
-    pub(super) fn set_origin(&self, origin: Origin) {
+    pub(super) fn set_origin(&self, origin: Origin, reason: &'static str) {
+        self.reason.store(Arc::new(reason));
         self.origin.store(Arc::new(origin));
     }
 
@@ -184,25 +178,27 @@ impl Store {
             path: options.path.clone().unwrap_or_default(),
             reason: error.to_string(),
         };
-        let counters = booted.database.counters().map_err(damaged)?;
+        let visible = Visible::load(&booted.database).map_err(damaged)?;
         let (commits, health) = (watch::Sender::new(0), watch::Sender::new(Health::Well));
         let shared = Arc::new(Shared {
             database: booted.database,
             node_id: options.node_id.clone(),
             health,
             expiry_margin_seconds: i64::try_from(options.expiry_margin.as_secs()).unwrap_or(i64::MAX),
-            wall_clock: options.wall_clock,
+            wall_clock: options.wall_clock.clone(),
+            incarnations: options.incarnations.clone(),
             directory: options.path.clone(),
             origin: ArcSwap::from_pointee(booted.origin),
-            visible: RwLock::new(booted.vector),
+            visible: RwLock::new(visible.clone()),
+            reason: ArcSwap::from_pointee(booted.reason),
+            heeded: AtomicBool::new(false),
             commits,
-            counters: Mutex::new(counters),
             alarms: Mutex::new(VecDeque::new()),
             _ram: booted._ram,
         });
         let (commands, queue) = mpsc::channel(limits::WRITE_QUEUE_COMMANDS);
         let retry = writer::retry_policy(options.conflict_delay, options.conflict_min, options.conflict_max);
-        let writer = Writer::new(Arc::clone(&shared), retry, booted.origin, counters);
+        let writer = Writer::new(Arc::clone(&shared), retry, booted.origin, visible);
         let thread = thread::Builder::new().name("brock-writer".to_owned()).spawn(move || writer.run(queue));
         let thread = thread.map_err(|source| OpenError::Io {
             action: "cannot start the writer thread of",
@@ -222,24 +218,23 @@ impl Store {
 
     /// Creates records. Durable when it returns; each record has its own outcome, in order.
     pub async fn create(&self, records: Vec<NewRecord>) -> Result<Vec<CreateOutcome>, StoreError> {
-        let (to, answer) = oneshot::channel();
-        self.send(Change::Create(records, to)).await?;
-        self.answer(answer).await
+        self.change(|to| Change::Create(records, to)).await
+    }
+
+    /// Invalidates, unpublishes or deletes a record. Durable when it returns.
+    pub async fn operate(&self, operation: NewOperation) -> Result<OperationOutcome, StoreError> {
+        self.change(|to| Change::Operate(operation, to)).await
     }
 
     /// Merges a segment of a peer's log. Durable when it returns. Idempotent.
     pub async fn apply(&self, segment: Segment) -> Result<(), StoreError> {
-        let (to, answer) = oneshot::channel();
-        self.send(Change::Apply(segment, to)).await?;
-        self.answer(answer).await
+        self.change(|to| Change::Apply(segment, to)).await
     }
 
     /// Removes some of the records that were expired, plus the margin, at `now`. Returns how many
     /// index entries were dealt with: 0 = nothing left to do.
     pub async fn sweep(&self, now: UnixSeconds) -> Result<usize, StoreError> {
-        let (to, answer) = oneshot::channel();
-        self.send(Change::Sweep(now, to)).await?;
-        self.answer(answer).await
+        self.change(|to| Change::Sweep(now, to)).await
     }
 
     /// A peer knows operations of this node's own origin up to `theirs`, more than this node has:
@@ -259,14 +254,31 @@ impl Store {
             }
             *last = Some(Instant::now());
         }
-        let (to, answer) = oneshot::channel();
-        self.send(Change::NewIncarnation("rolled_back", to)).await?;
-        let fresh = self.answer(answer).await?;
+        let fresh = self.change(|to| Change::NewIncarnation("rolled_back", to)).await?;
         self.alarm(format!(
             "a peer has operations of {origin} up to {theirs}, but this storage ends at {ours}: it was rolled back \
              or has lost data. This node goes on as {fresh}; what is missing comes back from the peers"
         ));
         Ok(())
+    }
+
+    /// A peer has applied this. If that is more of this node's own operations than are here, the
+    /// storage was rolled back: under the present incarnation the node goes on with another at once;
+    /// earlier ones are only noted, and come back from the peers.
+    pub async fn heed(&self, theirs: &Vector) -> Result<(), StoreError> {
+        let own = self.origin();
+        let missing = {
+            let visible = self.shared.visible();
+            let earlier = theirs.iter().filter(|(origin, _)| origin.is_of(self.node_id()) && *origin != own);
+            earlier.map(|(origin, clock)| clock.0.saturating_sub(visible.clock(&origin).0)).sum::<u64>()
+        };
+        if missing > 0 && !self.shared.heeded.swap(true, Ordering::Relaxed) {
+            self.alarm(format!(
+                "peers have {missing} operations that this node made in earlier lives and that its storage lacks: it was \
+                 rolled back to an old copy, or has lost data. They come back from the peers by themselves"
+            ));
+        }
+        self.rolled_back(theirs.get(&own)).await
     }
 
     async fn send(&self, change: Change) -> Result<(), StoreError> {
@@ -291,7 +303,10 @@ impl Store {
             .unwrap_or(Err(StoreError::QueueFull))
     }
 
-    async fn answer<T>(&self, answer: oneshot::Receiver<Result<T, StoreError>>) -> Result<T, StoreError> {
+    /// Sends a change to the writer and waits for its answer.
+    pub(super) async fn change<T>(&self, change: impl FnOnce(Reply<T>) -> Change) -> Result<T, StoreError> {
+        let (to, answer) = oneshot::channel();
+        self.send(change(to)).await?;
         answer.await.unwrap_or_else(|_| Err(StoreError::Stopped("it was closed".to_owned())))
     }
 
@@ -305,19 +320,44 @@ impl Store {
         &self.shared.node_id
     }
 
-    /// What is applied here, durable and visible.
-    pub fn vector(&self) -> Vector {
-        self.shared.vector()
+    /// Why the present incarnation began.
+    pub fn incarnation_reason(&self) -> &'static str {
+        **self.shared.reason.load()
     }
 
-    /// The highest clock of one origin that is durable and visible.
+    /// What is applied here, durable and visible. Folded origins are not listed.
+    pub fn vector(&self) -> Vector {
+        self.shared.visible().vector.clone()
+    }
+
+    /// What is applied here, folded origins included.
+    pub fn applied(&self) -> Vector {
+        self.shared.visible().applied()
+    }
+
+    /// The origins that are folded away, with their last clocks.
+    pub fn folds(&self) -> Vector {
+        self.shared.visible().folds.clone()
+    }
+
+    /// How far the log is compacted.
+    pub fn floors(&self) -> Vector {
+        self.shared.visible().floors.clone()
+    }
+
+    /// Tombstones of what was created up to here may have been collected; empty = none ever was.
+    pub fn collected(&self) -> Vector {
+        self.shared.visible().collected.clone()
+    }
+
+    /// The highest clock of one origin that is durable and visible, folded or not.
     pub fn clock(&self, origin: &Origin) -> Clock {
-        self.shared.clock(origin)
+        self.shared.visible().clock(origin)
     }
 
     /// What is visible here above `other`.
     pub fn above(&self, other: &Vector) -> Vector {
-        self.shared.visible.read().unwrap_or_else(PoisonError::into_inner).above(other)
+        self.shared.visible().vector.above(other)
     }
 
     /// Changes with every commit that raises the vector.
@@ -332,26 +372,27 @@ impl Store {
 
     /// The time, as this store sees it.
     pub fn now(&self) -> UnixSeconds {
-        (self.shared.wall_clock)()
+        self.shared.wall_clock.now()
+    }
+
+    /// Totals.
+    pub fn totals(&self) -> Totals {
+        self.shared.visible().counters
     }
 
     /// Records that are not deleted.
     pub fn records(&self) -> u64 {
-        self.counters().records
+        self.totals().records
     }
 
     /// Entries in quarantine.
     pub fn quarantined(&self) -> u64 {
-        self.counters().quarantined
+        self.totals().quarantined
     }
 
-    /// Creates for a key hash that had another payload.
+    /// Payloads that lost against another one of the same key hash.
     pub fn conflicts(&self) -> u64 {
-        self.counters().conflicts
-    }
-
-    fn counters(&self) -> Counters {
-        *self.shared.counters.lock().unwrap_or_else(PoisonError::into_inner)
+        self.totals().conflicts
     }
 
     /// Tells the operator something, in the log and in the status.

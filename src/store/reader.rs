@@ -7,6 +7,7 @@ use prost::Message;
 use tokio::task::spawn_blocking;
 
 use super::{
+    database::Logged,
     error::StoreError,
     handle::{Shared, StorageUse, Store},
 };
@@ -20,6 +21,7 @@ use crate::{
         clock::{Clock, Stamp},
         id::{KeyHash, Origin},
         limits,
+        planted::{self, Bug},
     },
     proto,
 };
@@ -54,7 +56,8 @@ impl Store {
     }
 
     /// What this node has of `origin` above `after`, at most `limit` entries and about
-    /// [`limits::BATCH_MAX_BYTES`]; `None` if there is nothing. Only what is durable and visible.
+    /// [`limits::BATCH_MAX_BYTES`]; `None` if there is nothing, an error if it is compacted away.
+    /// Only what is durable and visible.
     pub async fn changes_since(
         &self,
         origin: Origin,
@@ -65,7 +68,33 @@ impl Store {
         if through <= after {
             return Ok(None);
         }
-        self.blocking(move |shared| changes(shared, origin, after, through, limit).map(Some)).await
+        self.blocking(move |shared| changes(shared, (origin, after, through), limit, true).map(Some)).await
+    }
+
+    /// What the log still holds of `origin` above `after` and up to `through`, without payloads,
+    /// wherever its floor is; `None` if that is nothing.
+    pub async fn retained_log(
+        &self,
+        origin: Origin,
+        after: Clock,
+        through: Clock,
+    ) -> Result<Option<Changes>, StoreError> {
+        let through = through.min(self.clock(&origin));
+        self.blocking(move |shared| {
+            loop {
+                let floor = shared.floor(&origin);
+                let after = after.max(floor);
+                if through <= after {
+                    return Ok(None);
+                }
+                match changes(shared, (origin, after, through), limits::BATCH_ENTRIES_MAX, false) {
+                    // Compacted while it was read: what is left begins higher.
+                    Err(StoreError::BelowFloor { .. }) => {}
+                    other => return other.map(Some),
+                }
+            }
+        })
+        .await
     }
 
     /// Bytes used on disk and in memory.
@@ -81,7 +110,7 @@ impl Store {
         .await
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -93,27 +122,27 @@ impl Store {
     }
 }
 
-struct Scanned {
-    key: LogKey,
-    operation: Bytes,
-}
-
 fn changes(
     shared: &Shared,
-    origin: Origin,
-    after: Clock,
-    through: Clock,
+    (origin, after, through): (Origin, Clock, Clock),
     limit: usize,
+    with_payloads: bool,
 ) -> Result<Changes, StoreError> {
     let limit = limit.clamp(1, limits::BATCH_ENTRIES_MAX);
     let mut scanned = Vec::new();
     let mut bytes = 0;
     // The log itself is small; payloads are looked up below, a bounded number at a time.
-    shared.database.scan_log(origin, after, through, |key, operation| {
-        bytes += LogKey::BYTES + operation.len();
-        scanned.push(Scanned { key, operation });
+    shared.database.scan_log(origin, after, through, |entry| {
+        bytes += LogKey::BYTES + entry.operation.len();
+        scanned.push(entry);
         Ok(scanned.len() < limit && bytes < limits::BATCH_MAX_BYTES)
     })?;
+    // IMPORTANT: looked at after the scan. The floor rises before the entries go, so entries that
+    // the scan did not find because they had gone show here.
+    let floor = shared.floor(&origin);
+    if floor > after && !planted::is(Bug::IgnoreFloor) {
+        return Err(StoreError::BelowFloor { origin, floor });
+    }
     let exhausted = scanned.len() < limit && bytes < limits::BATCH_MAX_BYTES;
     let total = scanned.len();
     let mut batch = proto::Batch {
@@ -123,12 +152,15 @@ fn changes(
         entries: Vec::with_capacity(total),
     };
     let mut bytes = 0;
-    let now = (shared.wall_clock)();
+    let now = shared.wall_clock.now();
     for chunk in scanned.chunks(PAYLOADS_AT_ONCE) {
         let key_hashes: Vec<KeyHash> = chunk.iter().map(|scanned| scanned.key.key_hash).collect();
-        let states = shared.database.states(&key_hashes);
+        let states = match with_payloads {
+            true => shared.database.states(&key_hashes).into_iter().collect::<Result<_, _>>()?,
+            false => vec![None; chunk.len()],
+        };
         for (scanned, state) in chunk.iter().zip(states) {
-            let entry = entry(shared, scanned, state?, now)?;
+            let entry = entry(shared, scanned, state, now)?;
             let entry_bytes = 8 + entry.encoded_len();
             // IMPORTANT: a quarantined entry may be as large as the message that it came in, so it
             // must not be added on top of anything: the next node would not take the message.
@@ -152,7 +184,7 @@ const PAYLOADS_AT_ONCE: usize = 64;
 
 fn entry(
     shared: &Shared,
-    scanned: &Scanned,
+    scanned: &Logged,
     state: Option<RecordState>,
     now: UnixSeconds,
 ) -> Result<proto::Entry, StoreError> {

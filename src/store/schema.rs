@@ -21,19 +21,44 @@ pub(super) const RECORD: &str = "record";
 pub(super) const EXPIRY: &str = "expiry";
 /// Origin, clock → the entry that could not be applied, and why.
 pub(super) const QUARANTINE: &str = "quarantine";
+/// Origin → entries at or below this clock are compacted away.
+pub(super) const FLOOR: &str = "floor";
+/// Finished origin that vectors do not list any more → its last clock.
+pub(super) const FOLDED: &str = "folded";
+/// Bucket → digests of its records and tombstones.
+pub(super) const DIGEST: &str = "digest";
+/// Key hash of a record with losers → nothing.
+pub(super) const CONFLICT: &str = "conflict";
+/// Key hash whose payload is gone but may still be in some file → when it went.
+pub(super) const REMOVAL: &str = "removal";
+/// Node id or address → what is remembered of that member.
+pub(super) const MEMBER: &str = "member";
+
+/// Every column family.
+pub(super) const FAMILIES: [&str; 12] = [
+    META,
+    CLOCK_VALUE,
+    REPLICATION_LOG,
+    RECORD,
+    EXPIRY,
+    QUARANTINE,
+    FLOOR,
+    FOLDED,
+    DIGEST,
+    CONFLICT,
+    REMOVAL,
+    MEMBER,
+];
 
 /// Opens or creates the database. `env` is `None` for the real file system.
 pub(super) fn open(path: &Path, cache_bytes: usize, env: Option<&Env>) -> Result<DB, rocksdb::Error> {
     let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
-    let families = [
-        (META, small(&cache)),
-        (CLOCK_VALUE, small(&cache)),
-        (REPLICATION_LOG, log(&cache)),
-        (RECORD, records(&cache)),
-        (EXPIRY, small(&cache)),
-        (QUARANTINE, small(&cache)),
-    ];
-    let families = families.map(|(name, options)| ColumnFamilyDescriptor::new(name, options));
+    let options = |name| match name {
+        REPLICATION_LOG => log(&cache),
+        RECORD => records(&cache),
+        _ => small(&cache),
+    };
+    let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, options(name)));
     DB::open_cf_descriptors(&database(env), path, families)
 }
 

@@ -24,21 +24,28 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use super::{
     boot,
     commit::Commit,
-    database::{Counters, WriteFailure},
+    database::WriteFailure,
     error::StoreError,
-    handle::{CreateOutcome, Health, NewRecord, Shared},
+    handle::{Health, Shared},
+    maintain::{Adoption, Cut, Joined, Page},
+    request::{CreateOutcome, NewOperation, NewRecord, OperationOutcome},
+    visible::Visible,
 };
 use crate::{
     domain::{
-        record::UnixSeconds,
+        digest::Bucket,
+        operation::EntryError,
+        record::{RecordState, UnixSeconds},
         segment::{Segment, SegmentEntry},
     },
     ground::{
-        clock::Clock,
+        clock::{Clock, Stamp, Vector},
         id::{KeyHash, Origin},
         limits, metrics as names,
+        planted::{self, Bug},
         retry::{Retry, RetryPolicy},
     },
+    proto,
 };
 
 /// Something to write, and whom to answer.
@@ -48,29 +55,39 @@ pub(super) struct Command {
     pub _room: Option<OwnedSemaphorePermit>,
 }
 
+/// Where the answer goes.
+pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
 pub(super) enum Change {
-    Create(Vec<NewRecord>, oneshot::Sender<Result<Vec<CreateOutcome>, StoreError>>),
-    Apply(Segment, oneshot::Sender<Result<(), StoreError>>),
-    Sweep(UnixSeconds, oneshot::Sender<Result<usize, StoreError>>),
-    NewIncarnation(&'static str, oneshot::Sender<Result<Origin, StoreError>>),
+    Create(Vec<NewRecord>, Reply<Vec<CreateOutcome>>),
+    Operate(NewOperation, Reply<OperationOutcome>),
+    Apply(Segment, Reply<()>),
+    Sweep(UnixSeconds, Reply<usize>),
+    Join(Page, Reply<Joined>),
+    ImportLog(Segment, Reply<()>),
+    Adopt(Box<Adoption>, Vec<(Origin, Cut)>, Reply<()>),
+    Compact(Origin, Cut, Reply<()>),
+    Fold(Origin, Reply<bool>),
+    Collect(Vec<KeyHash>, Vector, Reply<usize>),
+    Removed(Vec<(KeyHash, Vec<u8>)>, Reply<usize>),
+    Remember(Vec<proto::MemberState>, Vec<proto::MemberState>, Reply<()>),
+    Note(&'static [u8], Vec<u8>, Reply<()>),
+    Mend(u8, Bucket, Reply<()>),
+    RetryQuarantined(Stamp, Reply<Option<Result<(), EntryError>>>),
+    DropQuarantined(Stamp, Reply<bool>),
+    NewIncarnation(&'static str, Reply<Origin>),
     Stop,
 }
 
-/// An answer that waits for the group's fsync.
-enum Answer {
-    Create(oneshot::Sender<Result<Vec<CreateOutcome>, StoreError>>, Result<Vec<CreateOutcome>, StoreError>),
-    Apply(oneshot::Sender<Result<(), StoreError>>, Result<(), StoreError>),
-    Sweep(oneshot::Sender<Result<usize, StoreError>>, Result<usize, StoreError>),
-}
+/// An answer that waits for the group's fsync: told whether it failed.
+struct Answer(Tell);
+
+type Tell = Box<dyn FnOnce(Option<&StoreError>)>;
 
 impl Answer {
-    fn send(self, failure: Option<&StoreError>) {
+    fn new<T: 'static>(to: Reply<T>, outcome: Result<T, StoreError>) -> Self {
         // A caller that has gone away does not mind.
-        match self {
-            Self::Create(to, outcome) => drop(to.send(failure.map_or(outcome, |e| Err(e.clone())))),
-            Self::Apply(to, outcome) => drop(to.send(failure.map_or(outcome, |e| Err(e.clone())))),
-            Self::Sweep(to, outcome) => drop(to.send(failure.map_or(outcome, |e| Err(e.clone())))),
-        }
+        Self(Box::new(move |failure| drop(to.send(failure.map_or(outcome, |error| Err(error.clone()))))))
     }
 }
 
@@ -79,7 +96,8 @@ pub(super) struct Writer {
     retry: RetryPolicy,
     origin: Origin,
     clock: Clock,
-    counters: Counters,
+    /// As on disk: what the readers see, and this thread's own copy of it.
+    visible: Visible,
     disk_checked: Option<Instant>,
     /// A write failed for want of space: what it held may turn up after a crash, so its clocks
     /// are spent.
@@ -89,14 +107,14 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, retry: RetryPolicy, origin: Origin, counters: Counters) -> Self {
-        let clock = shared.clock(&origin);
+    pub(super) fn new(shared: Arc<Shared>, retry: RetryPolicy, origin: Origin, visible: Visible) -> Self {
+        let clock = visible.clock(&origin);
         Self {
             shared,
             retry,
             origin,
             clock,
-            counters,
+            visible,
             disk_checked: None,
             must_mint: false,
             unexplained_since: None,
@@ -152,7 +170,7 @@ impl Writer {
             return;
         }
         let shared = Arc::clone(&self.shared);
-        let mut commit = Commit::new(&shared.database, self.counters);
+        let mut commit = Commit::new(&shared.database, &self.visible, shared.wall_clock.now_ms());
         if let Err(error) = commit.load(key_hashes(&changes)) {
             for change in changes {
                 refuse(change, &error);
@@ -160,61 +178,96 @@ impl Writer {
             return;
         }
         let mut clock = self.clock;
-        let now = (shared.wall_clock)();
-        let answers: Vec<Answer> = changes
-            .into_iter()
-            .filter_map(|change| self.build(&mut commit, &mut clock, now, change))
-            .collect();
-        let result = match commit.finish() {
+        let answers: Vec<Answer> =
+            changes.into_iter().filter_map(|change| self.build(&mut commit, &mut clock, change)).collect();
+        let batch = commit.finish();
+        let Commit { raised, counters, tally, .. } = commit;
+        let result = match batch {
             None => Ok(()),
-            Some(batch) => self.write(&batch),
+            Some(_) if planted::is(Bug::AckBeforeSync) && clock.0 % 5 == 3 => Ok(()),
+            Some(batch) => {
+                // Before the entries are gone: whoever finds them gone must find the floor raised.
+                shared.raise_floors(&raised.floors);
+                self.write(&batch)
+            }
         };
         match result {
             Ok(()) => {
                 self.clock = clock;
-                self.counters = commit.counters;
-                shared.publish(&commit.raised, commit.counters);
-                commit.tally.record();
-                answers.into_iter().for_each(|answer| answer.send(None));
+                self.visible.raise(&raised, counters);
+                shared.publish(&raised, counters);
+                tally.record();
+                answers.into_iter().for_each(|answer| answer.0(None));
             }
-            Err(failure) => answers.into_iter().for_each(|answer| answer.send(Some(&failure))),
+            Err(failure) => answers.into_iter().for_each(|answer| answer.0(Some(&failure))),
         }
     }
 
-    fn build(
-        &self,
-        commit: &mut Commit<'_>,
-        clock: &mut Clock,
-        now: UnixSeconds,
-        change: Change,
-    ) -> Option<Answer> {
+    fn build(&self, commit: &mut Commit<'_>, clock: &mut Clock, change: Change) -> Option<Answer> {
+        let now = self.shared.wall_clock.now();
         let expired_before = now.saturating_sub(self.shared.expiry_margin_seconds);
         Some(match change {
             Change::Create(records, to) => {
                 let outcomes =
                     records.into_iter().map(|record| commit.create(self.origin, clock, record)).collect();
-                Answer::Create(to, Ok(outcomes))
+                Answer::new(to, Ok(outcomes))
+            }
+            Change::Operate(operation, to) => {
+                Answer::new(to, Ok(commit.operate(self.origin, clock, operation)))
             }
             Change::Apply(segment, to) => {
-                let applied =
-                    if segment.origin == self.origin { *clock } else { self.shared.clock(&segment.origin) };
-                let outcome = if segment.origin == self.origin && segment.covered_through > applied {
-                    Err(StoreError::RolledBack {
-                        origin: self.origin,
-                        theirs: segment.covered_through,
-                        ours: applied,
-                    })
-                } else {
-                    commit.apply(applied, segment, now, expired_before)
+                let outcome = match self.check_own(segment.origin, segment.covered_through, *clock) {
+                    Ok(()) => commit.apply(segment, now, expired_before),
+                    Err(error) => Err(error),
                 };
-                Answer::Apply(to, outcome)
+                Answer::new(to, outcome)
             }
             Change::Sweep(at, to) => {
                 let before = at.saturating_sub(self.shared.expiry_margin_seconds);
-                Answer::Sweep(to, commit.sweep(before, limits::SWEEP_BATCH))
+                Answer::new(to, commit.sweep(before, limits::SWEEP_BATCH))
             }
+            Change::Join(page, to) => Answer::new(to, commit.join_page(page, expired_before)),
+            Change::ImportLog(segment, to) => Answer::new(to, commit.import_log(segment, now)),
+            Change::Adopt(adoption, cuts, to) => {
+                let theirs = adoption.vector.get(&self.origin).max(adoption.folds.get(&self.origin));
+                let outcome = self.check_own(self.origin, theirs, *clock);
+                Answer::new(to, outcome.map(|()| commit.adopt(&adoption, &cuts)))
+            }
+            Change::Compact(origin, cut, to) => {
+                commit.compact(origin, cut);
+                Answer::new(to, Ok(()))
+            }
+            Change::Fold(origin, to) => Answer::new(to, Ok(commit.fold(self.origin, origin))),
+            Change::Collect(key_hashes, stable, to) => {
+                Answer::new(to, Ok(commit.collect(&key_hashes, &stable)))
+            }
+            Change::Removed(marks, to) => Answer::new(to, commit.removed(&marks)),
+            Change::Remember(members, forget, to) => {
+                commit.remember(&members, &forget);
+                Answer::new(to, Ok(()))
+            }
+            Change::Mend(bucket, delta, to) => {
+                commit.mend(bucket, delta);
+                Answer::new(to, Ok(()))
+            }
+            Change::Note(name, value, to) => {
+                commit.note(name, &value);
+                Answer::new(to, Ok(()))
+            }
+            Change::RetryQuarantined(stamp, to) => {
+                Answer::new(to, commit.retry_quarantined(stamp, expired_before))
+            }
+            Change::DropQuarantined(stamp, to) => Answer::new(to, commit.drop_quarantined(stamp)),
             Change::NewIncarnation(..) | Change::Stop => return None,
         })
+    }
+
+    /// Nobody can know more of this node's own operations than it does itself.
+    fn check_own(&self, origin: Origin, theirs: Clock, ours: Clock) -> Result<(), StoreError> {
+        if origin == self.origin && theirs > ours {
+            return Err(StoreError::RolledBack { origin, theirs, ours });
+        }
+        Ok(())
     }
 
     fn write(&mut self, batch: &rocksdb::WriteBatch) -> Result<(), StoreError> {
@@ -318,14 +371,14 @@ impl Writer {
     }
 
     fn new_incarnation(&mut self, reason: &'static str) -> Result<Origin, StoreError> {
-        let known = self.shared.vector();
-        let minted = boot::mint(&self.shared.database, &self.shared.node_id, &known, reason);
+        let Shared { database, node_id, incarnations, .. } = &*self.shared;
+        let minted = boot::mint(database, node_id, incarnations, &self.visible.applied(), reason);
         self.origin = minted.map_err(|error| match error {
             StoreError::Stopped(reason) => self.stop(reason),
             other => other,
         })?;
         self.clock = Clock::default();
-        self.shared.set_origin(self.origin);
+        self.shared.set_origin(self.origin, reason);
         Ok(self.origin)
     }
 }
@@ -350,41 +403,81 @@ pub(super) fn weight(change: &Change) -> (usize, usize) {
         Change::Create(records, _) => {
             (records.len(), records.iter().map(|record| record.payload.len()).sum())
         }
-        Change::Apply(segment, _) => {
+        Change::Apply(segment, _) | Change::ImportLog(segment, _) => {
             let bytes = segment.entries.iter().map(|entry| match entry {
                 SegmentEntry::Applicable(_, payload) => payload.as_ref().map_or(0, bytes::Bytes::len),
                 SegmentEntry::Quarantined(entry, _) => entry.operation.len(),
             });
             (segment.entries.len(), bytes.sum())
         }
+        Change::Join(page, _) => {
+            let payload = |state: &RecordState| {
+                state
+                    .creation
+                    .as_ref()
+                    .and_then(|creation| creation.payload.as_ref())
+                    .map_or(0, bytes::Bytes::len)
+            };
+            (page.states.len(), page.states.iter().map(|(_, state)| payload(state)).sum())
+        }
+        Change::Collect(key_hashes, ..) => (key_hashes.len(), 0),
+        Change::Removed(marks, _) => (marks.len(), 0),
         Change::Sweep(..) => (limits::SWEEP_BATCH, 0),
-        Change::NewIncarnation(..) | Change::Stop => (1, 0),
+        Change::Operate(..)
+        | Change::Adopt(..)
+        | Change::Compact(..)
+        | Change::Fold(..)
+        | Change::Remember(..)
+        | Change::Note(..)
+        | Change::Mend(..)
+        | Change::RetryQuarantined(..)
+        | Change::DropQuarantined(..)
+        | Change::NewIncarnation(..)
+        | Change::Stop => (1, 0),
     }
 }
 
+/// What a group reads at once before it begins. Changes that find their key hashes out themselves
+/// load them themselves.
 fn key_hashes(changes: &[Change]) -> Vec<KeyHash> {
     let mut key_hashes = Vec::new();
     for change in changes {
         match change {
             Change::Create(records, _) => key_hashes.extend(records.iter().map(|record| record.key_hash)),
+            Change::Operate(operation, _) => key_hashes.push(operation.key_hash),
             Change::Apply(segment, _) => {
                 key_hashes.extend(segment.entries.iter().filter_map(|entry| match entry {
                     SegmentEntry::Applicable(entry, _) => Some(entry.key_hash),
                     SegmentEntry::Quarantined(..) => None,
                 }));
             }
-            Change::Sweep(..) | Change::NewIncarnation(..) | Change::Stop => {}
+            Change::Join(page, _) => key_hashes.extend(page.states.iter().map(|(key_hash, _)| *key_hash)),
+            Change::Collect(collected, ..) => key_hashes.extend(collected),
+            _ => {}
         }
     }
     key_hashes
 }
 
 fn refuse(change: Change, error: &StoreError) {
+    fn tell<T>(to: Reply<T>, error: &StoreError) {
+        drop(to.send(Err(error.clone())));
+    }
     match change {
-        Change::Create(_, to) => drop(to.send(Err(error.clone()))),
-        Change::Apply(_, to) => drop(to.send(Err(error.clone()))),
-        Change::Sweep(_, to) => drop(to.send(Err(error.clone()))),
-        Change::NewIncarnation(_, to) => drop(to.send(Err(error.clone()))),
+        Change::Create(_, to) => tell(to, error),
+        Change::Operate(_, to) => tell(to, error),
+        Change::Sweep(_, to) | Change::Collect(.., to) | Change::Removed(_, to) => tell(to, error),
+        Change::Join(_, to) => tell(to, error),
+        Change::Fold(_, to) | Change::DropQuarantined(_, to) => tell(to, error),
+        Change::RetryQuarantined(_, to) => tell(to, error),
+        Change::NewIncarnation(_, to) => tell(to, error),
+        Change::Apply(_, to)
+        | Change::ImportLog(_, to)
+        | Change::Adopt(.., to)
+        | Change::Compact(.., to)
+        | Change::Remember(.., to)
+        | Change::Note(.., to)
+        | Change::Mend(.., to) => tell(to, error),
         Change::Stop => {}
     }
 }

@@ -24,24 +24,24 @@ use crate::harness::{
 };
 
 /// `node-admin` for some nodes, as whoever holds these certificates.
-struct Admin {
+pub struct Admin {
     certs_dir: String,
     addresses: String,
 }
 
 impl Admin {
-    fn new(certs_dir: &Path, addresses: &[String]) -> Self {
+    pub fn new(certs_dir: &Path, addresses: &[String]) -> Self {
         Self { certs_dir: certs_dir.display().to_string(), addresses: addresses.join(",") }
     }
 
-    fn run(&self, arguments: &[&str], input: &str) -> Output {
+    pub fn run(&self, arguments: &[&str], input: &str) -> Output {
         let access = ["--certs-dir", &self.certs_dir, "--node-addresses", &self.addresses];
         // Off this thread: the nodes run in this process.
         tokio::task::block_in_place(|| run(NODE_ADMIN, &[&access, arguments].concat(), input))
     }
 
     /// Exit code 0, pure JSON on stdout and nothing on stderr.
-    fn json(&self, arguments: &[&str], input: &str) -> Value {
+    pub fn json(&self, arguments: &[&str], input: &str) -> Value {
         let output = self.run(&[arguments, &["-o", "json"]].concat(), input);
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!((output.status.code(), &*told), (Some(0), ""), "{arguments:?}");
@@ -49,7 +49,7 @@ impl Admin {
     }
 
     /// This exit code, nothing on stdout, and these words on stderr.
-    fn fails(&self, code: i32, part: &str, arguments: &[&str], input: &str) {
+    pub fn fails(&self, code: i32, part: &str, arguments: &[&str], input: &str) {
         let output = self.run(arguments, input);
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
@@ -58,7 +58,7 @@ impl Admin {
     }
 }
 
-fn hex_key() -> String {
+pub fn hex_key() -> String {
     HEXLOWER.encode(&random_key())
 }
 

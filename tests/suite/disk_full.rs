@@ -140,7 +140,9 @@ async fn a_nearly_full_disk_refuses_writes_clearly_and_recovers_by_itself() {
     let Some(disk) = SmallDisk::mount("a nearly full disk", "size=200m") else { return };
     let certs = Certs::new();
     let path = disk.path().join("data");
-    let launch = Launch::new(&certs, "node-1", &path);
+    let mut launch = Launch::new(&certs, "node-1", &path);
+    // The whole log is looked at in the end.
+    launch.more.push("--compact-mode=never".to_owned());
     let (process, client) = launch.start(&certs).await;
     let incarnation = client.status().await.incarnation;
     let ledger = Ledger::default();
@@ -208,7 +210,9 @@ async fn a_disk_that_fills_up_under_the_writer_costs_nothing_acknowledged() {
     let Some(disk) = SmallDisk::mount("a disk that fills up under the writer", "size=300m") else { return };
     let certs = Certs::new();
     let path = disk.path().join("data");
-    let launch = Launch::new(&certs, "node-1", &path);
+    let mut launch = Launch::new(&certs, "node-1", &path);
+    // The whole log is looked at in the end.
+    launch.more.push("--compact-mode=never".to_owned());
     let mut node = Some(launch.start(&certs).await);
     let ledger = Ledger::of_large_records();
     let mut seen = Vec::new();
@@ -251,7 +255,9 @@ async fn a_write_that_failed_for_want_of_space_spends_its_clocks_and_the_node_re
     let Some(disk) = SmallDisk::mount("a write that fails", "size=600m,nr_inodes=120") else { return };
     let certs = Certs::new();
     let path = disk.path().join("data");
-    let launch = Launch::new(&certs, "node-1", &path);
+    let mut launch = Launch::new(&certs, "node-1", &path);
+    // The whole log is looked at in the end.
+    launch.more.push("--compact-mode=never".to_owned());
     let (process, client) = launch.start(&certs).await;
     let incarnation = client.status().await.incarnation;
     let ledger = Ledger::of_large_records();

@@ -7,6 +7,7 @@ use brock::{
         limits,
     },
     proto::{self, replicate_request, replicate_response},
+    replication::puller::PROTOCOL_VERSION,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -91,11 +92,13 @@ async fn end(mut answers: Streaming<proto::ReplicateResponse>) -> Result<(), Sta
 
 fn hello(change: impl FnOnce(&mut proto::Hello)) -> Option<replicate_request::Message> {
     let mut hello = proto::Hello {
-        protocol_version: 1,
+        protocol_version: PROTOCOL_VERSION,
         node_id: "p".to_owned(),
         incarnation: 1,
-        vector: None,
         batch_limit: 1000,
+        // Nothing is folded away, here or there.
+        folds_digest: codec::folds_digest(&Vector::default()).to_vec().into(),
+        ..proto::Hello::default()
     };
     change(&mut hello);
     Some(replicate_request::Message::Hello(hello))
@@ -140,10 +143,10 @@ async fn a_puller_that_breaks_the_protocol_is_told_so_and_changes_nothing() {
             "replication protocol 0",
         ),
         (
-            "version 2",
-            vec![hello(|h| h.protocol_version = 2)],
+            "version 3",
+            vec![hello(|h| h.protocol_version = 3)],
             Code::FailedPrecondition,
-            "replication protocol 2",
+            "replication protocol 3",
         ),
         ("no id", vec![hello(|h| h.node_id.clear())], Code::InvalidArgument, "hello.node_id"),
         ("long id", vec![hello(|h| h.node_id = "x".repeat(29))], Code::InvalidArgument, "hello.node_id"),

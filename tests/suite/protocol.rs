@@ -91,7 +91,7 @@ async fn a_record_that_no_put_may_carry_is_refused_by_field_and_leaves_the_clock
     let grantless = proto::Record { encrypted_secret_key: "s".into(), ..Default::default() };
     let outcome = node.client.put_record(&random_key(), grantless).await;
     assert_refused(outcome, Code::InvalidArgument, "record.encrypted_access_grant: is empty");
-    let recordless = proto::PutRequest { key_hash: random_key().into(), record: None };
+    let recordless = proto::PutRequest { key_hash: random_key().into(), record: None, acks: None };
     assert_refused(node.client.kv.clone().put(recordless).await, Code::InvalidArgument, "record: is missing");
     assert_eq!(node.vector(), before, "a refused Put moved the clock");
     node.stop().await;
@@ -261,7 +261,7 @@ async fn every_item_of_a_batch_has_its_own_outcome_in_order() {
         put_request(&new, b"new"),
         put_request(&old, b"exists"),
         put_request(&new, b"duplicate in the batch"),
-        proto::PutRequest { key_hash: random_key().into(), record: None },
+        proto::PutRequest { key_hash: random_key().into(), record: None, acks: None },
         put_request(&oversized, &grant_for_payload_of(limits::PAYLOAD_DEFAULT_BYTES + 1)),
         put_request(&other, b"other"),
     ];

@@ -32,18 +32,18 @@ async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
     TestNode::start(certs, config(certs, id, free_port(), join)).await
 }
 
-fn stamp() -> Stamp {
+pub fn stamp() -> Stamp {
     Stamp { origin: origin("elsewhere", 1), clock: Clock(1) }
 }
 
 /// A record that a peer has, with this grant.
-fn held(grant: &[u8]) -> RecordState {
+pub fn held(grant: &[u8]) -> RecordState {
     let creation = Some(Creation::new(1_700_000_000, stamp(), payload(grant)));
     RecordState { creation, ..RecordState::default() }
 }
 
 fn invalidated(reason: &str) -> RecordState {
-    let invalidation = Some(Invalidation { at: 1_700_000_001, reason: reason.to_owned() });
+    let invalidation = Some(Invalidation { at: 1_700_000_001, reason: reason.to_owned(), stamp: None });
     RecordState { invalidation, ..RecordState::default() }
 }
 

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use brock::{
+    ground::id::{Incarnation, Origin},
     node::config::Config,
     proto::{self, replicate_request},
+    replication::puller::PROTOCOL_VERSION,
     service::authorise::{TABLE, is_allowed},
     tls::{channel::open_channel, roles::Role},
 };
@@ -33,14 +35,13 @@ async fn node_with(change: impl FnOnce(Config) -> Config) -> (Certs, TestNode) {
 /// A message that each call understands, so that a refusal can only be about the role.
 fn message(path: &str) -> Vec<u8> {
     let key_hash = bytes::Bytes::from(random_key());
-    let put = || proto::PutRequest { key_hash: key_hash.clone(), record: Some(record(b"g")) };
+    let put = || proto::PutRequest { key_hash: key_hash.clone(), record: Some(record(b"g")), acks: None };
     let get = || proto::GetRequest { key_hash: key_hash.clone(), local: true };
     let hello = proto::Hello {
-        protocol_version: 1,
+        protocol_version: PROTOCOL_VERSION,
         node_id: "node-9".to_owned(),
-        incarnation: 1,
-        vector: None,
         batch_limit: 10,
+        ..proto::Hello::default()
     };
     match path.rsplit('/').next().unwrap() {
         "Put" => put().encode_to_vec(),
@@ -61,6 +62,23 @@ fn message(path: &str) -> Vec<u8> {
             message_request: Some(MessageRequest::ListServices(String::new())),
         }
         .encode_to_vec(),
+        "ListBucket" => proto::ListBucketRequest { bucket: 0, ..Default::default() }.encode_to_vec(),
+        "FetchStates" => proto::FetchStatesRequest { key_hashes: vec![key_hash] }.encode_to_vec(),
+        "Trace" => proto::TraceRequest { key_hash }.encode_to_vec(),
+        "TraceRecord" => proto::TraceRecordRequest { key_hash }.encode_to_vec(),
+        "Invalidate" => {
+            let reason = "leaked".to_owned();
+            proto::InvalidateRequest { key_hash, reason, ..Default::default() }.encode_to_vec()
+        }
+        "Unpublish" => proto::UnpublishRequest { key_hash, ..Default::default() }.encode_to_vec(),
+        "Delete" => proto::DeleteRequest { key_hash, ..Default::default() }.encode_to_vec(),
+        "RetireMember" => proto::RetireMemberRequest { member: "node-7".to_owned() }.encode_to_vec(),
+        "Retire" => proto::RetireRequest { member: "node-7".to_owned() }.encode_to_vec(),
+        "ShowQuarantined" | "RetryQuarantined" | "DropQuarantined" => {
+            let origin = Origin::new(&"node-7".parse().unwrap(), Incarnation(1));
+            let origin = bytes::Bytes::copy_from_slice(origin.as_bytes());
+            proto::QuarantinedRequest { stamp: Some(proto::Stamp { origin, clock: 1 }) }.encode_to_vec()
+        }
         "ShowRecord" => proto::ShowRecordRequest { key_hash, local: true }.encode_to_vec(),
         _ => Vec::new(),
     }
@@ -203,10 +221,10 @@ async fn a_node_may_only_act_as_the_node_id_of_its_certificate() {
     };
     let path = "/brock.v1.ReplicationService/Replicate";
     for (node_id, version, code, part) in [
-        ("node-8", 1, Code::PermissionDenied, "the certificate is that of node-9 and may not act as node-8"),
-        ("node-1", 1, Code::PermissionDenied, "may not act as node-1"),
-        ("", 1, Code::InvalidArgument, "hello.node_id"),
-        ("node-9", 2, Code::FailedPrecondition, "replication protocol 2"),
+        ("node-8", 2, Code::PermissionDenied, "the certificate is that of node-9 and may not act as node-8"),
+        ("node-1", 2, Code::PermissionDenied, "may not act as node-1"),
+        ("", 2, Code::InvalidArgument, "hello.node_id"),
+        ("node-9", 1, Code::FailedPrecondition, "replication protocol 1"),
     ] {
         let status = raw::call_open(&channel, path, &hello(node_id, version)).await.unwrap_err();
         assert_eq!(status.code(), code, "{node_id:?}: {status}");
@@ -214,10 +232,10 @@ async fn a_node_may_only_act_as_the_node_id_of_its_certificate() {
     }
     // Somebody with this node's own certificate is this node, or a thief: refused either way.
     let twin = raw::channel_of_node(&node.address(), &certs, "node-1").await;
-    let status = raw::call_open(&twin, path, &hello("node-1", 1)).await.unwrap_err();
+    let status = raw::call_open(&twin, path, &hello("node-1", 2)).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("this node's own id"), "{status}");
-    assert!(raw::call_open(&channel, path, &hello("node-9", 1)).await.unwrap().is_some());
+    assert!(raw::call_open(&channel, path, &hello("node-9", 2)).await.unwrap().is_some());
     let status = raw::call(&channel, path, &[]).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     let client: &Client = &node.client;

@@ -19,7 +19,7 @@ use crate::{
     cli::{Home, assert_fails, assert_succeeds, brock},
     harness::{
         certs::Certs,
-        client::Client,
+        client::{Client, all_within},
         eventually, free_port,
         process::{Launch, Process},
         random_key,
@@ -226,8 +226,19 @@ fn check_page(page: &str, keys: &[Vec<u8>]) -> BTreeSet<&'static str> {
 }
 
 /// What a healthy cluster without faults need not have counted.
-const FAULTS: &[&str] =
-    &[names::WRITE_RETRIES, names::CONFLICTS, names::QUARANTINED, names::EXPIRED, names::HANDSHAKE_FAILURES];
+const FAULTS: &[&str] = &[
+    names::WRITE_RETRIES,
+    names::CONFLICTS,
+    names::QUARANTINED,
+    names::EXPIRED,
+    names::HANDSHAKE_FAILURES,
+    names::COLLECTED,
+    names::FOLDED,
+    names::RESYNCS,
+    names::DIVERGENCES,
+    names::SCRUB_MENDED,
+    names::REPAIRED,
+];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_cluster_shows_every_metric_and_never_a_key() {
@@ -251,6 +262,16 @@ async fn a_busy_cluster_shows_every_metric_and_never_a_key() {
     for key in &keys {
         eventually("it is replicated", || reader.has_local(key)).await;
     }
+    // Revoked with a receipt, and compacted once both know.
+    writer.invalidate(&keys[1], "leaked", all_within(20_000)).await.unwrap();
+    eventually("something is compacted", || async {
+        let compact = brock::proto::CompactRequest {};
+        let outcome = writer.admin.clone().compact(compact).await.unwrap().into_inner();
+        (outcome.entries_removed > 0).then_some(())
+    })
+    .await;
+    let compact = brock::proto::CompactRequest {};
+    reader.admin.clone().compact(compact).await.unwrap();
     // Missing everywhere, existing already, and denied.
     reader.get(&random_key()).await.unwrap_err();
     reader.put(&keys[0], b"other").await.unwrap_err();

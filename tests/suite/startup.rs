@@ -172,11 +172,11 @@ async fn a_later_format_version_is_refused_by_number() {
     let path = directory.path();
     closed_store(path, 1).await;
     let superblock = fs::read_to_string(path.join("superblock.json")).unwrap();
-    let later = superblock.replace("\"format_version\":1", "\"format_version\":2,\"a_later_field\":true");
+    let later = superblock.replace("\"format_version\":2", "\"format_version\":3,\"a_later_field\":true");
     assert_ne!(later, superblock);
     fs::write(path.join("superblock.json"), later).unwrap();
     let error = refusal(&options(path));
-    assert!(matches!(error, OpenError::FormatVersion { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::FormatVersion { found: 3, known: 2, .. }), "{error}");
 
     // And in the database, should the superblock be older than it.
     fs::write(path.join("superblock.json"), superblock).unwrap();
@@ -184,10 +184,55 @@ async fn a_later_format_version_is_refused_by_number() {
     let families = rocksdb::DB::list_cf(&plain, path.join("db")).unwrap();
     let database = rocksdb::DB::open_cf(&plain, path.join("db"), families).unwrap();
     let meta = database.cf_handle("meta").unwrap();
-    database.put_cf(meta, b"format_version", [1, 0, 0, 0, 0, 0, 0, 0, 2]).unwrap();
+    database.put_cf(meta, b"format_version", [1, 0, 0, 0, 0, 0, 0, 0, 3]).unwrap();
     drop(database);
     let error = Store::open(&options(path)).map(|_| ()).unwrap_err();
-    assert!(matches!(error, OpenError::FormatVersion { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::FormatVersion { found: 3, known: 2, .. }), "{error}");
+}
+
+/// What format 1 did not have is taken out of a store of today, and its numbers are put back.
+#[tokio::test]
+async fn a_store_of_format_1_is_brought_up_to_date_when_it_is_opened() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    let origin = closed_store(path, 30).await;
+    let store = open(&options(path)).await;
+    let (summary, totals) = (store.summary(), store.totals());
+    close(store).await;
+    let plain = rocksdb::Options::default();
+    let families = rocksdb::DB::list_cf(&plain, path.join("db")).unwrap();
+    let database = rocksdb::DB::open_cf(&plain, path.join("db"), families).unwrap();
+    let meta = database.cf_handle("meta").unwrap();
+    database.put_cf(meta, b"format_version", [1, 0, 0, 0, 0, 0, 0, 0, 1]).unwrap();
+    let counters = [vec![1], 30u64.to_be_bytes().to_vec(), vec![0; 16]].concat();
+    database.put_cf(meta, b"counters", counters).unwrap();
+    let digests = database.cf_handle("digest").unwrap();
+    for bucket in 0..=u8::MAX {
+        database.delete_cf(digests, [bucket]).unwrap();
+    }
+    let log = database.cf_handle("replication_log").unwrap();
+    let entries: Vec<_> =
+        database.iterator_cf(log, rocksdb::IteratorMode::Start).map(Result::unwrap).collect();
+    for (key, value) in entries {
+        // Version 1 had no time in front of the operation.
+        database.put_cf(log, key, [&[1], &value[9..]].concat()).unwrap();
+    }
+    drop(database);
+    let superblock = fs::read_to_string(path.join("superblock.json")).unwrap();
+    let older = superblock.replace("\"format_version\":2", "\"format_version\":1");
+    assert_ne!(older, superblock);
+    fs::write(path.join("superblock.json"), older).unwrap();
+
+    let store = open(&options(path)).await;
+    assert_eq!(store.alarms(), [""; 0]);
+    assert_eq!((store.summary().digest, store.totals()), (summary.digest, totals));
+    assert_eq!(contiguous_log(&store, origin).await.len(), 30);
+    let traced = store.trace(key(3)).await.unwrap();
+    assert_eq!(traced.operations.len(), 1);
+    assert_eq!(traced.operations[0].applied_unix_ms, 0, "nobody knows when");
+    created(&store, new_record(key(30), b"g")).await;
+    close(store).await;
+    assert_eq!(open(&options(path)).await.records(), 31);
 }
 
 #[tokio::test]
@@ -222,30 +267,34 @@ async fn a_directory_in_use_is_refused() {
     let origin = store.origin();
     close(store).await;
     let store = open(&options(directory.path())).await;
-    assert_eq!((store.origin(), store.records()), (origin, 2), "the refused one disturbed nothing");
+    assert_eq!((store.clock(&origin), store.records()), (Clock(2), 2), "the refused one disturbed nothing");
 }
 
 #[tokio::test]
-async fn the_incarnation_outlives_a_clean_stop_and_nothing_else() {
+async fn every_start_begins_a_new_incarnation_and_says_why() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     let origin = closed_store(path, 2).await;
     let store = open(&options(path)).await;
-    assert_eq!(store.origin(), origin);
-    assert_eq!(created(&store, new_record(key(10), b"g")).await.clock, Clock(3), "the clock goes on");
+    let second = store.origin();
+    assert_ne!(second, origin, "an old copy that was closed in order looks the same");
+    assert_eq!(store.incarnation_reason(), "start");
+    assert_eq!(created(&store, new_record(key(10), b"g")).await.clock, Clock(1));
     drop(store);
 
     let store = open(&options(path)).await;
-    let second = store.origin();
-    assert_ne!(second, origin);
-    assert_eq!(store.clock(&origin), Clock(3));
+    assert!(![origin, second].contains(&store.origin()));
+    assert_eq!((store.clock(&origin), store.clock(&second)), (Clock(2), Clock(1)));
+    assert_eq!(store.incarnation_reason(), "unclean_stop");
     assert_eq!(store.alarms(), [""; 0], "a crash that lost nothing is no alarm");
     close(store).await;
-    assert_eq!(open(&options(path)).await.origin(), second);
+    let store = open(&options(path)).await;
+    assert_eq!(store.incarnation_reason(), "start");
+    assert_eq!(store.vector().len(), 2, "an incarnation that wrote nothing is not listed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_process_comes_back_as_a_new_incarnation_and_a_terminated_one_does_not() {
+async fn a_process_comes_back_as_a_new_incarnation_and_knows_whether_it_was_killed() {
     let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
     let launch = Launch::new(&certs, "node-1", &directory.path().join("data"));
     let (process, client) = launch.start(&certs).await;
@@ -254,14 +303,17 @@ async fn a_killed_process_comes_back_as_a_new_incarnation_and_a_terminated_one_d
     process.kill();
 
     let (process, client) = launch.start(&certs).await;
-    let second = client.status().await.incarnation;
-    assert_ne!(first, second);
+    let second = client.status().await;
+    assert_ne!(first, second.incarnation);
+    assert_eq!(second.incarnation_reason, "unclean_stop");
     client.get_local(&key(1).0).await.unwrap();
     let (status, _) = process.terminate();
     assert!(status.success());
 
     let (process, client) = launch.start(&certs).await;
-    assert_eq!(client.status().await.incarnation, second);
+    let third = client.status().await;
+    assert_ne!(third.incarnation, second.incarnation);
+    assert_eq!(third.incarnation_reason, "start");
     assert_eq!(process.complaints(&[]), [""; 0]);
 }
 

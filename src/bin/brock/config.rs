@@ -99,11 +99,14 @@ fn as_json(shown: &[ShownSetting]) -> serde_json::Result<String> {
 /// A file that `--config` takes, with where each value came from as comments.
 fn as_toml(shown: &[ShownSetting]) -> Result<String, std::fmt::Error> {
     let mut tables: Vec<&str> = SETTINGS.iter().map(|setting| setting.table_and_name().0).collect();
+    // Settings outside of any table come first, or they would be read as part of one.
     tables.sort_unstable_by_key(|table| (table.split('.').count(), *table));
     tables.dedup();
     let mut text = String::new();
     for table in tables {
-        writeln!(text, "{}[{table}]", if text.is_empty() { "" } else { "\n" })?;
+        if !table.is_empty() {
+            writeln!(text, "{}[{table}]", if text.is_empty() { "" } else { "\n" })?;
+        }
         for ShownSetting { key, value, source } in shown {
             let Some(setting) = settings::find(key) else { continue };
             let (its_table, name) = setting.table_and_name();

@@ -25,6 +25,11 @@ use crate::{
     output,
 };
 
+/// How long one node may take for a short call, connecting included, unless --timeout says otherwise.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for calls that go through everything that a node has.
+pub(crate) const LONG_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Runs a command that is a handful of calls: one thread is enough.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
@@ -43,7 +48,7 @@ pub(crate) struct Access {
 
 impl Access {
     /// Checks the flags and loads the certificates. Does not touch the network.
-    pub(crate) fn load(global: &Global) -> Result<Self, Failure> {
+    pub(crate) fn load(global: &Global, timeout: Duration) -> Result<Self, Failure> {
         let Some(certs_dir) = global.certs_dir.as_deref().filter(|dir| !dir.as_os_str().is_empty()) else {
             return Err(Failure::Usage("--certs-dir DIR (or NODE_ADMIN_CERTS_DIR) is missing".to_owned()));
         };
@@ -54,7 +59,7 @@ impl Access {
             ));
         }
         let identity = ClientIdentity::load(certs_dir).map_err(|error| Failure::Error(chain_of(&error)))?;
-        Ok(Self { config: identity.client_config(), addresses, timeout: global.timeout })
+        Ok(Self { config: identity.client_config(), addresses, timeout })
     }
 
     /// A connection to one node, made within `deadline`.
@@ -87,6 +92,26 @@ impl Access {
         }
     }
 
+    /// Many calls on one connection to one node, made again whenever it is lost.
+    fn reuse(&self, address: &Address) -> Reused {
+        let channel = lazy_channel(address, self.config.clone());
+        Reused { address: address.to_string(), channel, timeout: self.timeout }
+    }
+
+    /// Makes the call at each node in turn until one answers, and goes on with that one.
+    pub(crate) async fn first_node<T>(
+        &self,
+        call: impl AsyncFn(Channel) -> Result<T, Status>,
+    ) -> Result<(T, Reused), Failure> {
+        let answered = self.first_answer(call).await;
+        answered.tell_misses();
+        let answer = answered.outcome?;
+        match self.addresses.get(answered.misses.len()) {
+            Some(address) => Ok((answer, self.reuse(address))),
+            None => Err(nobody_answered(&answered.misses)),
+        }
+    }
+
     /// One call on a fresh connection to one node.
     pub(crate) async fn call<T>(
         &self,
@@ -107,6 +132,37 @@ impl Access {
         call: impl AsyncFn(Channel) -> Result<T, Status>,
     ) -> Answered<T> {
         first_answer(&self.addresses, async |address| self.call(address, &call).await).await
+    }
+}
+
+/// A connection for many calls.
+pub(crate) struct Reused {
+    address: String,
+    channel: Channel,
+    timeout: Duration,
+}
+
+impl Reused {
+    /// One call, the time for connecting included.
+    pub(crate) async fn call<T>(
+        &self,
+        call: impl AsyncFnOnce(Channel) -> Result<T, Status>,
+    ) -> Result<T, CallError> {
+        match timeout(self.timeout, call(self.channel.clone())).await {
+            Ok(outcome) => outcome.map_err(CallError::from),
+            Err(_) => Err(CallError::Miss(Miss::late(true))),
+        }
+    }
+
+    /// One call that must be answered.
+    pub(crate) async fn ask<T>(
+        &self,
+        call: impl AsyncFnOnce(Channel) -> Result<T, Status>,
+    ) -> Result<T, Failure> {
+        self.call(call).await.map_err(|error| match error {
+            CallError::Answer(status) => Failure::answered(&status),
+            CallError::Miss(miss) => nobody_answered(&[(self.address.clone(), miss)]),
+        })
     }
 }
 
@@ -194,6 +250,34 @@ impl<T> Answered<T> {
         let sent = self.misses.iter().filter(|(_, miss)| miss.sent);
         let addresses: Vec<_> = sent.map(|(address, _)| address.as_str()).collect();
         (!addresses.is_empty()).then(|| addresses.join(", "))
+    }
+
+    /// Says which nodes did not answer: what comes is then not of the node that was named first.
+    pub(crate) fn tell_misses(&self) {
+        // When nobody answered, the failure lists them; when one refused, it does not matter.
+        if matches!(self.outcome, Err(Failure::Unreachable(_) | Failure::Denied(_))) {
+            return;
+        }
+        for (address, miss) in &self.misses {
+            output::message(&format!("note: {address} did not answer: {}", miss.reason));
+        }
+    }
+
+    /// The outcome of something that may be done twice, with what an attempt that broke off means.
+    pub(crate) fn repeatable(self) -> Result<T, Failure> {
+        let Some(nodes) = self.perhaps_done() else { return self.outcome };
+        match self.outcome {
+            Ok(answer) => {
+                output::message(&format!(
+                    "note: {nodes} may have done it too before the connection broke; twice is harmless"
+                ));
+                Ok(answer)
+            }
+            Err(failure) => Err(failure.with_remark(&format!(
+                "{nodes} may have done it all the same: the request was sent, the answer was not received. \
+                 Do it again: repeating it is harmless."
+            ))),
+        }
     }
 }
 
@@ -323,6 +407,20 @@ mod tests {
 
         let answered = ask(vec![Err(miss("down", false, false)), Err(miss("no", true, false))]).await;
         assert_eq!(answered.outcome.unwrap_err().exit(), Exit::Denied);
+    }
+
+    #[tokio::test]
+    async fn what_broke_off_is_mentioned_and_may_be_repeated() {
+        let answered = ask(vec![Err(miss("reset", false, true)), Ok(7)]).await;
+        assert_eq!(answered.repeatable(), Ok(7));
+        let unavailable = CallError::from(Status::unavailable("not now"));
+        let failure = ask(vec![Err(miss("reset", false, true)), Err(unavailable)]).await.repeatable();
+        let failure = failure.unwrap_err();
+        assert_eq!(failure.exit(), Exit::Unreachable);
+        assert!(failure.to_string().contains("\nnode-0:1 may have done it all the same"), "{failure}");
+        assert!(failure.to_string().contains("harmless"), "{failure}");
+        let failure = ask(vec![Err(miss("down", false, false))]).await.repeatable().unwrap_err();
+        assert!(!failure.to_string().contains("may have"), "{failure}");
     }
 
     #[test]

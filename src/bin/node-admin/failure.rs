@@ -1,6 +1,6 @@
 //! What a command can end with, and the exit code that tells scripts which it was.
 
-use std::process::ExitCode;
+use std::{fmt::Display, process::ExitCode};
 
 use tonic::{Code, Status};
 
@@ -71,6 +71,11 @@ impl Failure {
             Exit::Denied => Self::Denied(text),
             Exit::Exists => Self::Exists(text),
         }
+    }
+
+    /// A node's answer that cannot be.
+    pub(crate) fn nonsense(why: impl Display) -> Self {
+        Self::Error(format!("the node's answer makes no sense: {why}"))
     }
 
     /// The same kind of failure with a remark behind its text.

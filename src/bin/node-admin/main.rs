@@ -6,17 +6,25 @@
 mod bench;
 mod cli;
 mod client;
+mod compact;
+mod confirm;
+mod conflicts;
 mod failure;
+mod members;
 mod output;
+mod quarantine;
 mod record;
+mod repair;
+mod stamp;
 mod status;
+mod verify;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, RecordCommand};
-use client::Access;
+use cli::{Cli, Command, ConflictsCommand, MemberCommand};
+use client::{Access, CALL_TIMEOUT, LONG_CALL_TIMEOUT};
 use failure::{Exit, Failure};
 
 /// A tenth of what a short call costs is allocation, and glibc keeps an arena per thread.
@@ -44,22 +52,25 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { global, command } = cli;
+    let format = global.output;
+    let access = |usual| Access::load(&global, global.timeout.unwrap_or(usual));
     // What the operator typed is checked before the network is touched.
     match command {
-        Command::Record { command: RecordCommand::Put { key, file } } => {
-            let request = record::put_request(&key, &file)?;
-            let access = Access::load(&global)?;
-            client::block_on(record::put(&access, request, global.output))
+        Command::Record { command } => record::run(&global, command),
+        Command::Status => client::block_on(status::show(&access(CALL_TIMEOUT)?, format)),
+        Command::Verify => client::block_on(verify::run(&access(LONG_CALL_TIMEOUT)?, format)),
+        Command::Repair => client::block_on(repair::run(&access(LONG_CALL_TIMEOUT)?, format)),
+        Command::Compact => client::block_on(compact::run(&access(LONG_CALL_TIMEOUT)?, format)),
+        Command::Members => client::block_on(members::list(&access(CALL_TIMEOUT)?, format)),
+        Command::Member { command: MemberCommand::Retire { node, yes } } => {
+            let access = access(CALL_TIMEOUT)?;
+            confirm::confirmed(yes, members::RETIRE_WARNING, &node)?;
+            client::block_on(members::retire(&access, node, format))
         }
-        Command::Record { command: RecordCommand::Show { key, local } } => {
-            let key = record::key(&key)?;
-            let access = Access::load(&global)?;
-            client::block_on(record::show(&access, key, local, global.output))
+        Command::Conflicts { command: ConflictsCommand::List } => {
+            client::block_on(conflicts::list(&access(CALL_TIMEOUT)?, format))
         }
-        Command::Status => {
-            let access = Access::load(&global)?;
-            client::block_on(status::show(&access, global.output))
-        }
-        Command::Bench { command } => bench::run(&Access::load(&global)?, command, global.output),
+        Command::Quarantine { command } => quarantine::run(&access(CALL_TIMEOUT)?, command, format),
+        Command::Bench { command } => bench::run(&access(CALL_TIMEOUT)?, command, format),
     }
 }

@@ -17,8 +17,13 @@ pub(crate) fn data<T: Serialize>(
         Format::Json => json(data)?,
         Format::Text => text(data),
     };
+    print(&printed)
+}
+
+/// Prints data that is text already.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
-    match stdout.write_all(printed.as_bytes()).and_then(|()| stdout.flush()) {
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         // Whoever reads us has seen enough (`… | head`).
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Failure::Error(format!("could not write to standard output: {error}"))),
@@ -85,6 +90,38 @@ pub(crate) fn moment(unix: i64) -> String {
     }
 }
 
+/// `2026-05-01T12:00:00.123Z`, from milliseconds.
+pub(crate) fn moment_to_the_millisecond(unix_ms: i64) -> String {
+    let nanoseconds = i128::from(unix_ms) * 1_000_000;
+    let formatted = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds)
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok());
+    formatted.unwrap_or_else(|| format!("{unix_ms} ms"))
+}
+
+/// A table with a heading, or nothing when it has no rows.
+pub(crate) fn headed(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+    let mut table: Vec<_> = rows.collect();
+    if !table.is_empty() {
+        table.insert(0, heading.iter().map(ToString::to_string).collect());
+    }
+    table
+}
+
+/// A titled table after an empty line.
+pub(crate) fn section(text: &mut String, title: &str, rows: &[Vec<String>]) {
+    if rows.is_empty() {
+        text.push_str(&format!("\n{title}: none\n"));
+    } else {
+        text.push_str(&format!("\n{title}:\n{}", table(rows)));
+    }
+}
+
+/// A number that may not be known.
+pub(crate) fn known<T: ToString>(number: Option<T>) -> String {
+    number.map_or_else(|| "unknown".to_owned(), |number| number.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,6 +131,8 @@ mod tests {
         assert_eq!(moment(0), "never");
         assert_eq!(moment(1_777_636_800), "2026-05-01T12:00:00Z (1777636800)");
         assert_eq!(moment(i64::MAX), i64::MAX.to_string());
+        assert_eq!(moment_to_the_millisecond(1_777_636_800_123), "2026-05-01T12:00:00.123Z");
+        assert_eq!(moment_to_the_millisecond(i64::MAX), format!("{} ms", i64::MAX));
     }
 
     #[test]
@@ -101,6 +140,11 @@ mod tests {
         assert_eq!(fields(&[("a", "1".into()), ("long", String::new())]), "a     1\nlong\n");
         let rows = [vec!["h".into(), "é".into(), "x".into()], vec!["long".into(), "v".into(), String::new()]];
         assert_eq!(table(&rows), "  h     é  x\n  long  v\n");
+        let mut text = String::new();
+        section(&mut text, "some", &headed(&["H"], std::iter::once(vec!["v".to_owned()])));
+        section(&mut text, "other", &headed(&["H"], std::iter::empty()));
+        assert_eq!(text, "\nsome:\n  H\n  v\n\nother: none\n");
+        assert_eq!((known(Some(3)), known(None::<u64>)), ("3".to_owned(), "unknown".to_owned()));
         assert_eq!(printable("a\x1b[1mb\u{7}"), "a\u{fffd}[1mb\u{fffd}");
     }
 }

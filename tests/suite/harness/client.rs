@@ -28,7 +28,17 @@ pub fn record(grant: &[u8]) -> proto::Record {
 }
 
 pub fn put_request(key_hash: &[u8], grant: &[u8]) -> proto::PutRequest {
-    proto::PutRequest { key_hash: key_hash.to_vec().into(), record: Some(record(grant)) }
+    proto::PutRequest { key_hash: key_hash.to_vec().into(), record: Some(record(grant)), acks: None }
+}
+
+/// Wait for every member, at most this long.
+pub fn all_within(timeout_ms: u32) -> Option<proto::Acks> {
+    Some(proto::Acks { from: Some(proto::acks::From::All(true)), timeout_ms })
+}
+
+/// Wait for so many members, at most this long.
+pub fn nodes_within(nodes: u32, timeout_ms: u32) -> Option<proto::Acks> {
+    Some(proto::Acks { from: Some(proto::acks::From::Nodes(nodes)), timeout_ms })
 }
 
 impl Client {
@@ -54,7 +64,8 @@ impl Client {
     }
 
     pub async fn put_record(&self, key_hash: &[u8], record: proto::Record) -> Result<proto::Stamp, Status> {
-        let request = proto::PutRequest { key_hash: key_hash.to_vec().into(), record: Some(record) };
+        let request =
+            proto::PutRequest { key_hash: key_hash.to_vec().into(), record: Some(record), acks: None };
         Ok(self.kv.clone().put(request).await?.into_inner().stamp.unwrap())
     }
 
@@ -78,6 +89,60 @@ impl Client {
             Err(status) if status.code() == Code::NotFound => None,
             Err(status) => panic!("a local read failed: {status}"),
         }
+    }
+
+    pub async fn invalidate(
+        &self,
+        key_hash: &[u8],
+        reason: &str,
+        acks: Option<proto::Acks>,
+    ) -> Result<proto::OperationResponse, Status> {
+        let (key_hash, reason) = (key_hash.to_vec().into(), reason.to_owned());
+        let request = proto::InvalidateRequest { key_hash, reason, ahead: false, acks };
+        Ok(self.admin.clone().invalidate(request).await?.into_inner())
+    }
+
+    pub async fn invalidate_ahead(&self, key_hash: &[u8], reason: &str) -> proto::OperationResponse {
+        let (key_hash, reason) = (key_hash.to_vec().into(), reason.to_owned());
+        let request = proto::InvalidateRequest { key_hash, reason, ahead: true, acks: None };
+        self.admin.clone().invalidate(request).await.unwrap().into_inner()
+    }
+
+    pub async fn unpublish(&self, key_hash: &[u8]) -> Result<proto::OperationResponse, Status> {
+        let request = proto::UnpublishRequest { key_hash: key_hash.to_vec().into(), ..Default::default() };
+        Ok(self.admin.clone().unpublish(request).await?.into_inner())
+    }
+
+    pub async fn delete(
+        &self,
+        key_hash: &[u8],
+        acks: Option<proto::Acks>,
+    ) -> Result<proto::OperationResponse, Status> {
+        let request = proto::DeleteRequest { key_hash: key_hash.to_vec().into(), ahead: false, acks };
+        Ok(self.admin.clone().delete(request).await?.into_inner())
+    }
+
+    pub async fn delete_ahead(&self, key_hash: &[u8]) -> proto::OperationResponse {
+        let request = proto::DeleteRequest { key_hash: key_hash.to_vec().into(), ahead: true, acks: None };
+        self.admin.clone().delete(request).await.unwrap().into_inner()
+    }
+
+    pub async fn members(&self) -> proto::MembersResponse {
+        self.admin.clone().members(proto::MembersRequest {}).await.unwrap().into_inner()
+    }
+
+    pub async fn verify(&self) -> proto::VerifyResponse {
+        self.admin.clone().verify(proto::VerifyRequest {}).await.unwrap().into_inner()
+    }
+
+    pub async fn trace(&self, key_hash: &[u8]) -> proto::TraceRecordResponse {
+        let request = proto::TraceRecordRequest { key_hash: key_hash.to_vec().into() };
+        self.admin.clone().trace_record(request).await.unwrap().into_inner()
+    }
+
+    pub async fn show(&self, key_hash: &[u8]) -> Result<proto::Record, Status> {
+        let request = proto::ShowRecordRequest { key_hash: key_hash.to_vec().into(), local: true };
+        Ok(self.admin.clone().show_record(request).await?.into_inner().record.unwrap())
     }
 
     pub async fn status(&self) -> proto::StatusResponse {

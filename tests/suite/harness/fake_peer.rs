@@ -117,6 +117,46 @@ impl Drop for FakePeer {
 #[tonic::async_trait]
 impl ReplicationService for Service {
     type ReplicateStream = Pin<Box<dyn Stream<Item = Result<proto::ReplicateResponse, Status>> + Send>>;
+    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<proto::SnapshotResponse, Status>> + Send>>;
+
+    async fn snapshot(
+        &self,
+        _: Request<proto::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        Err(Status::unimplemented("a fake peer has no records"))
+    }
+
+    async fn summary(
+        &self,
+        _: Request<proto::SummaryRequest>,
+    ) -> Result<Response<proto::SummaryResponse>, Status> {
+        Err(Status::unimplemented("a fake peer has no records"))
+    }
+
+    async fn list_bucket(
+        &self,
+        _: Request<proto::ListBucketRequest>,
+    ) -> Result<Response<proto::ListBucketResponse>, Status> {
+        Err(Status::unimplemented("a fake peer has no records"))
+    }
+
+    async fn fetch_states(
+        &self,
+        _: Request<proto::FetchStatesRequest>,
+    ) -> Result<Response<proto::FetchStatesResponse>, Status> {
+        Err(Status::unimplemented("a fake peer has no records"))
+    }
+
+    async fn trace(&self, _: Request<proto::TraceRequest>) -> Result<Response<proto::TraceResponse>, Status> {
+        Err(Status::unimplemented("a fake peer has no records"))
+    }
+
+    async fn retire(
+        &self,
+        _: Request<proto::RetireRequest>,
+    ) -> Result<Response<proto::RetireResponse>, Status> {
+        Err(Status::unimplemented("a fake peer has no members"))
+    }
 
     async fn ping(&self, _: Request<proto::PingRequest>) -> Result<Response<proto::PingResponse>, Status> {
         let node_id = self.script.node_id.clone();
@@ -145,6 +185,7 @@ impl ReplicationService for Service {
             incarnation: 1,
             vector: Some(codec::vector_to_proto(&script.heads)),
             now_unix: script.now_unix,
+            digest: None,
         })];
         messages.extend(script.batches.into_iter().map(replicate_response::Message::Batch));
         let (out, responses) = mpsc::channel(1);
@@ -163,6 +204,7 @@ impl ReplicationService for Service {
                         incarnation: 1,
                         vector: None,
                         now_unix: script.now_unix,
+                        digest: None,
                     };
                     loop {
                         tokio::time::sleep(limits::HEARTBEAT_INTERVAL).await;
@@ -181,7 +223,7 @@ impl ReplicationService for Service {
                     let vector = match request.message {
                         Some(replicate_request::Message::Hello(hello)) => hello.vector.unwrap_or_default(),
                         Some(replicate_request::Message::Applied(vector)) => vector,
-                        None => continue,
+                        Some(replicate_request::Message::Folds(_)) | None => continue,
                     };
                     applied.lock().unwrap().join(&codec::vector_from_proto(&vector).unwrap());
                 }

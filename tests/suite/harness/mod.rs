@@ -5,6 +5,7 @@ pub mod certs;
 pub mod client;
 pub mod fake_peer;
 pub mod files;
+pub mod group;
 pub mod ledger;
 pub mod node;
 pub mod process;

@@ -8,6 +8,7 @@ use brock::{
         Node,
         config::{Config, ConflictBackoff, LogConfig, LogFormat},
     },
+    replication::compact::{Mode, Policy},
 };
 use tempfile::TempDir;
 
@@ -33,6 +34,14 @@ pub fn config(certs: &Certs, id: &str, port: u16, join: &[u16]) -> Config {
         cache_size_bytes: 8 * 1024 * 1024,
         require_uri_roles: false,
         expiry_margin: Duration::from_secs(3600),
+        member_retention: Duration::from_secs(7 * 24 * 3600),
+        compact: Policy {
+            mode: Mode::FactorOrTimer,
+            factor: 0.4,
+            size_bytes: 104_857_600,
+            timer: Duration::from_secs(3600),
+            tombstone_grace: None,
+        },
         shutdown_timeout: Duration::from_secs(10),
         http_address: None,
         log: LogConfig { level: "info".to_owned(), format: LogFormat::Auto },

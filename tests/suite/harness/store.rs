@@ -10,6 +10,7 @@ use brock::{
     ground::{
         clock::{Clock, Stamp},
         id::{Incarnation, KeyHash, NodeId, Origin, sha256},
+        time::WallClock,
     },
     proto,
     store::{CreateOutcome, NewRecord, OpenError, Options, Store, StoreError},
@@ -36,7 +37,11 @@ pub fn options(path: &Path) -> Options {
 
 /// A store in RAM, in which time stands still.
 pub fn ram(id: &str) -> Options {
-    Options { cache_bytes: 1024 * 1024, wall_clock: || NOW, ..Options::ram(node_id(id)) }
+    Options {
+        cache_bytes: 1024 * 1024,
+        wall_clock: WallClock::new(|| NOW.unsigned_abs() * 1000),
+        ..Options::ram(node_id(id))
+    }
 }
 
 /// Opens a store, waiting for whoever has just let go of it.

@@ -1,10 +1,7 @@
 //! Batches and entries as a peer would send them, good and bad.
 
 use brock::{
-    domain::{
-        operation::Operation,
-        record::{Invalidation, UnixSeconds},
-    },
+    domain::{operation::Operation, record::UnixSeconds},
     ground::{
         clock::{Clock, Vector},
         id::{Incarnation, KeyHash, Origin, sha256},
@@ -58,8 +55,7 @@ pub fn stub(entry: proto::Entry) -> proto::Entry {
 }
 
 pub fn invalidate(clock: u64, key: &[u8], reason: &str) -> proto::Entry {
-    let invalidation = Invalidation { at: 1_700_000_001, reason: reason.to_owned() };
-    entry(clock, key, &Operation::Invalidate(invalidation))
+    entry(clock, key, &Operation::Invalidate { at: 1_700_000_001, reason: reason.to_owned() })
 }
 
 pub fn batch(origin: Origin, after: u64, covered_through: u64, entries: Vec<proto::Entry>) -> proto::Batch {

@@ -8,6 +8,7 @@ mod batch;
 mod drive;
 mod pace;
 mod report;
+mod revoke;
 mod seed;
 mod session;
 mod single;
@@ -15,6 +16,7 @@ mod tally;
 #[cfg(test)]
 mod tests;
 mod visible;
+mod watch;
 mod work;
 
 use brock::{ground::limits, proto};
@@ -41,6 +43,7 @@ pub(crate) fn run(access: &Access, command: BenchCommand, format: Format) -> Res
         BenchCommand::Get { load, keys } => (load, keys, 1.0),
         BenchCommand::Mixed { load, keys, reads } => (load, keys, reads),
         BenchCommand::Visible(options) => return client::block_on(visible::run(access, &options, format)),
+        BenchCommand::Revoke(options) => return client::block_on(revoke::run(access, &options, format)),
     };
     let shape = shape_of(&load, reads)?;
     let payloads = Payloads::random(load.size);

@@ -82,6 +82,6 @@ async fn put_batch(channel: Channel, items: Vec<proto::PutRequest>, time: Durati
 }
 
 fn failed(status: &Status) -> Failure {
-    let text = format!("could not put the records to read: {}", client::reason_of(status));
+    let text = format!("could not put the records: {}", client::reason_of(status));
     Failure::answered(&Status::new(status.code(), text))
 }

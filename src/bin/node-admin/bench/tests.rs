@@ -1,10 +1,10 @@
 //! The clients against a node in memory that can be told to lie.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     pin::Pin,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use brock::proto::{
@@ -23,12 +23,15 @@ use tonic::{
 
 use super::{
     drive::{Plan, run_clients},
-    seed, shape_of,
+    revoke, seed, shape_of,
     tally::Tally,
     visible,
     work::{Payloads, random_keys},
 };
-use crate::cli::{Load, Visible};
+use crate::{
+    cli::{Load, Revoke, Visible},
+    failure::Failure,
+};
 
 /// What the node does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +56,7 @@ enum Lie {
 #[derive(Clone)]
 struct FakeNode {
     records: Arc<Mutex<HashMap<Bytes, (proto::Record, u32)>>>,
+    revoked: Arc<Mutex<HashSet<Bytes>>>,
     lie: Lie,
 }
 
@@ -65,10 +69,13 @@ impl FakeNode {
         assert_eq!(request.key_hash.len(), 32);
         let before = self.records.lock().unwrap().insert(request.key_hash, (record, 0));
         assert!(before.is_none(), "a key was used twice");
-        Ok(proto::PutResponse { stamp: Some(proto::Stamp::default()) })
+        Ok(proto::PutResponse { stamp: Some(proto::Stamp::default()), receipt: None })
     }
 
     fn get(&self, request: &proto::GetRequest) -> Result<proto::GetResponse, Status> {
+        if self.revoked.lock().unwrap().contains(&request.key_hash) {
+            return Err(Status::failed_precondition("leaked"));
+        }
         let mut records = self.records.lock().unwrap();
         let (record, asked) =
             records.get_mut(&request.key_hash).ok_or_else(|| Status::not_found("absent"))?;
@@ -154,9 +161,12 @@ impl KeyValueService for FakeNode {
 }
 
 async fn start(lie: Lie) -> Channel {
+    start_node(FakeNode { records: Arc::default(), revoked: Arc::default(), lie }).await
+}
+
+async fn start_node(node: FakeNode) -> Channel {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri = format!("http://{}", listener.local_addr().unwrap());
-    let node = FakeNode { records: Arc::default(), lie };
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     tokio::spawn(
         Server::builder().add_service(KeyValueServiceServer::new(node)).serve_with_incoming(incoming),
@@ -285,4 +295,86 @@ async fn visibility_is_measured_to_the_last_record() {
     let (written, seen) = visible::measure(&options, writing, reading, Duration::from_secs(5)).await.unwrap();
     assert!(written.operations > 0);
     assert!(seen.iter().all(|reader| reader.unseen >= written.operations));
+}
+
+fn revoke_options() -> Revoke {
+    Revoke {
+        count: 20,
+        rate: 200.0,
+        readers: Vec::new(),
+        size: 100,
+        poll: Duration::from_millis(1),
+        patience: Duration::from_millis(300),
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_is_measured_to_the_last_reader() {
+    let options = revoke_options();
+    let (payloads, keys) = (Payloads::random(options.size), random_keys(20, &mut rand::rng()));
+    let node = || FakeNode { records: Arc::default(), revoked: Arc::default(), lie: Lie::Nothing };
+    let (quick, slow) = (node(), node());
+    let mut reading = Vec::new();
+    for (name, node) in [("quick", &quick), ("slow", &slow)] {
+        let channel = start_node(node.clone()).await;
+        seed::put_all(channel.clone(), &keys, &payloads, Duration::from_secs(5)).await.unwrap();
+        reading.push((name.to_owned(), channel));
+    }
+    let time = Duration::from_secs(5);
+    revoke::until_held(&options, &payloads, &keys, reading.clone(), time).await.unwrap();
+
+    // The slow one hears of it 50 ms later.
+    let delay = Duration::from_millis(50);
+    let act = async |key_hash: Bytes| {
+        quick.revoked.lock().unwrap().insert(key_hash.clone());
+        let slow = slow.revoked.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            slow.lock().unwrap().insert(key_hash);
+        });
+        Ok(())
+    };
+    let began = Instant::now();
+    let (revoked, seen) =
+        revoke::measure(&options, &payloads, &keys, act, reading.clone(), time).await.unwrap();
+    assert_eq!((revoked.operations, revoked.errors(), revoked.unsent), (20, 0, 0));
+    assert!(began.elapsed() >= Duration::from_millis(95), "20 at 200 a second");
+    let [first, second] = &seen[..] else { panic!("two readers") };
+    assert_eq!((first.latencies.len(), second.latencies.len()), (20, 20));
+    assert_eq!((first.unseen, second.unseen, first.wrong + second.wrong), (0, 0, 0));
+    assert_eq!((first.last.len(), second.last.len()), (0, 20), "the slow one is the last every time");
+    // A histogram of three digits, and the moment of the sleep's start, allow for a little.
+    assert!(second.latencies.min() >= 49_000_000, "{}", second.latencies.min());
+    assert!(first.latencies.value_at_quantile(0.5) < second.latencies.min());
+    let figures = revoke::Figures::new(&revoked, &seen).unwrap();
+    let json = serde_json::to_value(&figures).unwrap();
+    assert_eq!((&json["together"]["records"], &json["everywhere"]["records"]), (&40.into(), &20.into()));
+    assert_eq!(json["together"]["max_ms"], json["everywhere"]["max_ms"]);
+    assert_eq!(json["readers"][1]["max_ms"], json["everywhere"]["max_ms"]);
+    let text = figures.text();
+    assert!(
+        text.starts_with("revoked        20\n") && text.contains("\n  by the last reader    20 "),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_reader_that_never_refuses_is_counted() {
+    let options = revoke_options();
+    let (payloads, keys) = (Payloads::random(options.size), random_keys(20, &mut rand::rng()));
+    let channel = start(Lie::Nothing).await;
+    let reading = vec![("deaf".to_owned(), channel.clone())];
+    let time = Duration::from_secs(5);
+    // It lacks the records: nothing can be measured.
+    let failure = revoke::until_held(&options, &payloads, &keys, reading.clone(), time).await.unwrap_err();
+    assert!(matches!(&failure, Failure::Error(text) if text.contains("deaf did not come to hold 20")));
+
+    seed::put_all(channel, &keys, &payloads, time).await.unwrap();
+    let act = async |_| Ok(());
+    let (revoked, seen) =
+        revoke::measure(&options, &payloads, &keys, act, reading.clone(), time).await.unwrap();
+    assert_eq!((revoked.operations, seen[0].unseen, seen[0].latencies.len()), (20, 20, 0));
+    let act = async |_| Err(Status::permission_denied("no"));
+    let (revoked, seen) = revoke::measure(&options, &payloads, &keys, act, reading, time).await.unwrap();
+    assert_eq!((revoked.operations, revoked.errors() > 0, seen[0].unseen), (0, true, 0));
 }

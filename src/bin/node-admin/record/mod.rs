@@ -1,6 +1,9 @@
-//! `record put` and `record show`.
+//! `record`: one record.
 
+mod acks;
+mod change;
 mod input;
+mod trace;
 
 use std::{
     fs::File,
@@ -9,10 +12,7 @@ use std::{
 };
 
 use brock::{
-    ground::{
-        id::{KeyHash, Origin},
-        limits,
-    },
+    ground::{clock::Stamp, id::KeyHash, limits},
     proto,
 };
 use bytes::Bytes;
@@ -21,23 +21,58 @@ use serde::Serialize;
 use tonic::Code;
 
 use crate::{
-    cli::Format,
+    cli::{self, Format, Global, RecordCommand},
     client::{self, Access, Answered},
     failure::Failure,
-    output,
+    output, stamp,
 };
+
+use acks::Receipt;
+use change::Change;
 
 /// The most JSON that is read: a payload of the largest size in base64, and room for the rest.
 const INPUT_MAX_BYTES: u64 = 4 * limits::PAYLOAD_MAX_BYTES as u64;
 
+/// Does what `record` was asked for.
+pub(crate) fn run(global: &Global, command: RecordCommand) -> Result<(), Failure> {
+    let format = global.output;
+    let key_of = |key: &cli::Key| key_hash(&key.key);
+    // What the operator typed is checked before the network is touched.
+    let (key, change, options) = match command {
+        RecordCommand::Put { key, file, waiting } => {
+            let plan = acks::plan(waiting.wait, global)?;
+            let request = put_request(&key.key, &file, plan.acks)?;
+            let access = Access::load(global, plan.call_timeout)?;
+            return client::block_on(put(&access, request, format));
+        }
+        RecordCommand::Show { key, local } => {
+            let key = key_of(&key)?;
+            let access = Access::load(global, global.timeout.unwrap_or(client::CALL_TIMEOUT))?;
+            return client::block_on(show(&access, key, local, format));
+        }
+        RecordCommand::Trace { key } => {
+            let key = key_of(&key)?;
+            let access = Access::load(global, global.timeout.unwrap_or(client::CALL_TIMEOUT))?;
+            return client::block_on(trace::run(&access, key, format));
+        }
+        RecordCommand::Invalidate { key, reason, change } => (key, Change::Invalidate { reason }, change),
+        RecordCommand::Unpublish { key, change } => (key, Change::Unpublish, change),
+        RecordCommand::Delete { key, change } => (key, Change::Delete, change),
+    };
+    let plan = acks::plan(options.waiting.wait, global)?;
+    let request = change::Request::new(&key.key, change, options.ahead, plan.acks)?;
+    let access = Access::load(global, plan.call_timeout)?;
+    client::block_on(change::run(&access, &request, format))
+}
+
 /// Reads a KEY. The message never quotes it: an access key id opens its record.
-pub(crate) fn key(text: &str) -> Result<KeyHash, Failure> {
+fn key_hash(text: &str) -> Result<KeyHash, Failure> {
     text.parse().map_err(|error| Failure::Usage(format!("KEY: {error}")))
 }
 
 /// Reads KEY and the record's JSON from `file` (`-` = standard input).
-pub(crate) fn put_request(key_text: &str, file: &Path) -> Result<proto::PutRequest, Failure> {
-    let key_hash = key(key_text)?;
+fn put_request(key_text: &str, file: &Path, acks: Option<proto::Acks>) -> Result<proto::PutRequest, Failure> {
+    let key_hash = key_hash(key_text)?;
     let from_stdin = file.as_os_str() == "-";
     let text = match from_stdin {
         true => read_bounded(io::stdin().lock()),
@@ -46,7 +81,7 @@ pub(crate) fn put_request(key_text: &str, file: &Path) -> Result<proto::PutReque
     let name = if from_stdin { "standard input".to_owned() } else { file.display().to_string() };
     let text = text.map_err(|error| Failure::Usage(format!("could not read {name}: {error}")))?;
     let record = input::parse(&text).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
-    Ok(proto::PutRequest { key_hash: Bytes::copy_from_slice(&key_hash.0), record: Some(record) })
+    Ok(proto::PutRequest { key_hash: Bytes::copy_from_slice(&key_hash.0), record: Some(record), acks })
 }
 
 fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
@@ -59,15 +94,17 @@ fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
 }
 
 /// Creates the record at the first node that answers.
-pub(crate) async fn put(access: &Access, request: proto::PutRequest, format: Format) -> Result<(), Failure> {
+async fn put(access: &Access, request: proto::PutRequest, format: Format) -> Result<(), Failure> {
     let key_hash = HEXLOWER.encode(&request.key_hash);
     let answered = access
         .first_answer(async |channel| {
             Ok(client::key_values(channel).put(request.clone()).await?.into_inner())
         })
         .await;
-    let (origin, clock) = stamp(put_outcome(answered)?.stamp)?;
-    output::data(format, &Written { key_hash, origin, clock }, Written::text)
+    let response = put_outcome(answered)?;
+    let written = Written::new(key_hash, request.acks.as_ref(), response)?;
+    output::data(format, &written, Written::text)?;
+    written.receipt.as_ref().map_or(Ok(()), |receipt| receipt.verdict(request.acks.as_ref()))
 }
 
 /// Adds what an attempt that broke off means for the answer that came after it.
@@ -93,7 +130,7 @@ fn put_outcome(answered: Answered<proto::PutResponse>) -> Result<proto::PutRespo
 }
 
 /// Prints the record as the first node that answers has it.
-pub(crate) async fn show(access: &Access, key: KeyHash, local: bool, format: Format) -> Result<(), Failure> {
+async fn show(access: &Access, key: KeyHash, local: bool, format: Format) -> Result<(), Failure> {
     let request = proto::ShowRecordRequest { key_hash: Bytes::copy_from_slice(&key.0), local };
     let answered = access
         .first_answer(async |channel| {
@@ -117,29 +154,36 @@ pub(crate) async fn show(access: &Access, key: KeyHash, local: bool, format: For
     output::data(format, &Shown::new(key, response)?, Shown::text)
 }
 
-fn stamp(stamp: Option<proto::Stamp>) -> Result<(String, u64), Failure> {
-    let stamp = stamp.unwrap_or_default();
-    match Origin::try_from(stamp.origin.as_ref()) {
-        Ok(origin) => Ok((origin.to_string(), stamp.clock)),
-        Err(error) => Err(Failure::Error(format!("the node's answer makes no sense: {error}"))),
-    }
-}
-
 /// What `record put` prints.
 #[derive(Debug, Serialize)]
 struct Written {
     key_hash: String,
     origin: String,
     clock: u64,
+    /// Only if it was asked for.
+    #[serde(flatten)]
+    receipt: Option<Receipt>,
 }
 
 impl Written {
+    fn new(
+        key_hash: String,
+        acks: Option<&proto::Acks>,
+        response: proto::PutResponse,
+    ) -> Result<Self, Failure> {
+        let Stamp { origin, clock } = stamp::from_wire(response.stamp)?;
+        let receipt = acks::receipt(acks, response.receipt)?;
+        Ok(Self { key_hash, origin: origin.to_string(), clock: clock.0, receipt })
+    }
+
     fn text(&self) -> String {
-        output::fields(&[
+        let mut fields = vec![
             ("key_hash", self.key_hash.clone()),
             ("origin", self.origin.clone()),
             ("clock", self.clock.to_string()),
-        ])
+        ];
+        fields.extend(self.receipt.iter().flat_map(Receipt::fields));
+        output::fields(&fields)
     }
 }
 
@@ -165,9 +209,9 @@ struct Shown {
 impl Shown {
     fn new(key: KeyHash, response: proto::ShowRecordResponse) -> Result<Self, Failure> {
         let Some(record) = response.record else {
-            return Err(Failure::Error("the node's answer makes no sense: it has no record".to_owned()));
+            return Err(Failure::nonsense("it has no record"));
         };
-        let (origin, clock) = stamp(response.stamp)?;
+        let Stamp { origin, clock } = stamp::from_wire(response.stamp)?;
         let state = record.state().as_str_name();
         // Destructured, so that a new field cannot be forgotten here.
         let proto::Record {
@@ -196,8 +240,8 @@ impl Shown {
             encrypted_access_grant: BASE64.encode(&encrypted_access_grant),
             invalidation_reason,
             invalidated_at_unix,
-            origin,
-            clock,
+            origin: origin.to_string(),
+            clock: clock.0,
         })
     }
 

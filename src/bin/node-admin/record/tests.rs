@@ -1,11 +1,8 @@
-use brock::ground::id::Incarnation;
-
 use super::*;
 use crate::client::Miss;
 
-fn stamp_of(node: &str) -> proto::Stamp {
-    let origin = Origin::new(&node.parse().unwrap(), Incarnation(0x9f3c_2a10));
-    proto::Stamp { origin: Bytes::copy_from_slice(origin.as_bytes()), clock: 42 }
+fn stamp_of(written: &str) -> proto::Stamp {
+    stamp::to_wire(&stamp::parse(written).unwrap())
 }
 
 fn response() -> proto::ShowRecordResponse {
@@ -22,7 +19,7 @@ fn response() -> proto::ShowRecordResponse {
         state: proto::record::State::Invalidated.into(),
         public_project_id: Bytes::from_static(&[1]),
     };
-    proto::ShowRecordResponse { record: Some(record), stamp: Some(stamp_of("node-1")) }
+    proto::ShowRecordResponse { record: Some(record), stamp: Some(stamp_of("node-1/9f3c2a10:42")) }
 }
 
 #[test]
@@ -77,6 +74,42 @@ fn a_put_that_broke_off_is_remembered_when_the_next_node_knows_the_record() {
 
 #[test]
 fn a_malformed_key_is_usage_and_is_not_quoted() {
-    let failure = key("deadbeef").unwrap_err();
+    let failure = key_hash("deadbeef").unwrap_err();
     assert!(matches!(&failure, Failure::Usage(text) if !text.contains("deadbeef")), "{failure}");
+}
+
+#[test]
+fn a_put_shows_holders_only_when_they_were_asked_for() {
+    let written = |acks: Option<&proto::Acks>, receipt| {
+        let stamp = Some(stamp_of("node-1/9f3c2a10:42"));
+        let written = Written::new("ab".to_owned(), acks, proto::PutResponse { stamp, receipt });
+        written.map(|written| output::json(&written).unwrap())
+    };
+    let expected = r#"{
+  "key_hash": "ab",
+  "origin": "node-1/9f3c2a10",
+  "clock": 42
+}
+"#;
+    assert_eq!(written(None, None).unwrap(), expected);
+    let holder = proto::receipt::Holder { node: "node-2".to_owned(), after_ms: 3 };
+    let receipt = proto::Receipt { holders: vec![holder], missing: vec!["node-3".to_owned()] };
+    let acks = proto::Acks { from: Some(proto::acks::From::Nodes(2)), timeout_ms: 1000 };
+    let expected = r#"{
+  "key_hash": "ab",
+  "origin": "node-1/9f3c2a10",
+  "clock": 42,
+  "holders": [
+    {
+      "node": "node-2",
+      "after_ms": 3
+    }
+  ],
+  "missing": [
+    "node-3"
+  ]
+}
+"#;
+    assert_eq!(written(Some(&acks), Some(receipt)).unwrap(), expected);
+    assert!(written(Some(&acks), None).is_err(), "silence is no success");
 }

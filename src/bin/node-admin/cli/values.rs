@@ -1,0 +1,76 @@
+//! Which values make sense. Checked while the command line is read, before anything is done.
+
+use std::time::Duration;
+
+use brock::{
+    ground::{duration, id::NodeId, limits},
+    tls::address::Address,
+};
+
+/// How many other members must hold an operation before a command ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    Nodes(u32),
+    All,
+}
+
+pub(super) fn wait(text: &str) -> Result<Wait, String> {
+    match (text, text.parse()) {
+        ("all", _) => Ok(Wait::All),
+        (_, Ok(nodes)) => Ok(Wait::Nodes(nodes)),
+        (_, Err(_)) => Err("must be a number of nodes, or `all`".to_owned()),
+    }
+}
+
+/// A member goes by its node id, or by its address if it never said its id.
+pub(super) fn member(text: &str) -> Result<String, String> {
+    let problem = match (text.contains(':'), text.parse::<Address>(), text.parse::<NodeId>()) {
+        (true, Err(error), _) => error.to_string(),
+        (false, _, Err(error)) => error.to_string(),
+        _ => return Ok(text.to_owned()),
+    };
+    Err(format!("{problem}; name a member as `members` shows it, by its node id or its HOST:PORT"))
+}
+
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration::parse(text) {
+        Ok(Duration::ZERO) => Err("must be longer than 0".to_owned()),
+        // A day is longer than anybody means, and keeps sums of instants from overflowing.
+        Ok(duration) if duration > Duration::from_secs(86_400) => Err("must be at most 24h".to_owned()),
+        Ok(duration) => Ok(duration),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    within(text, limits::PAYLOAD_MAX_BYTES)
+}
+
+pub(super) fn items(text: &str) -> Result<usize, String> {
+    within(text, limits::BATCH_ITEMS_MAX)
+}
+
+pub(super) fn depth(text: &str) -> Result<usize, String> {
+    within(text, limits::SESSION_DEPTH)
+}
+
+fn within(text: &str, max: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (1..=max).contains(&number) => Ok(number),
+        _ => Err(format!("must be a whole number from 1 to {max}")),
+    }
+}
+
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if (0.001..=1e8).contains(&rate) => Ok(rate),
+        _ => Err("must be a number from 0.001 to 100000000".to_owned()),
+    }
+}
+
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("must be a number from 0 to 1".to_owned()),
+    }
+}

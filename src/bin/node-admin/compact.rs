@@ -1,0 +1,102 @@
+//! `compact`: compacting a node's log now.
+
+use brock::proto;
+use serde::Serialize;
+
+use crate::{
+    cli::Format,
+    client::{self, Access},
+    failure::Failure,
+    output,
+};
+
+/// Has the first node that answers compact its log.
+pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {
+    let answered = access
+        .first_answer(async |channel| {
+            Ok(client::admin(channel).compact(proto::CompactRequest {}).await?.into_inner())
+        })
+        .await;
+    answered.tell_misses();
+    output::data(format, &Compacted::from(answered.repeatable()?), Compacted::text)
+}
+
+/// What `compact` prints.
+#[derive(Debug, Serialize)]
+struct Compacted {
+    entries_removed: u64,
+    bytes_removed: u64,
+    entries_kept: u64,
+    bytes_kept: u64,
+    payloads_removed: u64,
+    tombstones_collected: u64,
+    origins_folded: u64,
+}
+
+impl From<proto::CompactResponse> for Compacted {
+    fn from(response: proto::CompactResponse) -> Self {
+        // Destructured, so that a new field cannot be forgotten here.
+        let proto::CompactResponse {
+            entries_removed,
+            bytes_removed,
+            entries_kept,
+            bytes_kept,
+            payloads_removed,
+            tombstones_collected,
+            origins_folded,
+        } = response;
+        Self {
+            entries_removed,
+            bytes_removed,
+            entries_kept,
+            bytes_kept,
+            payloads_removed,
+            tombstones_collected,
+            origins_folded,
+        }
+    }
+}
+
+impl Compacted {
+    fn text(&self) -> String {
+        output::fields(&[
+            ("entries_removed", self.entries_removed.to_string()),
+            ("bytes_removed", self.bytes_removed.to_string()),
+            ("entries_kept", self.entries_kept.to_string()),
+            ("bytes_kept", self.bytes_kept.to_string()),
+            ("payloads_removed", self.payloads_removed.to_string()),
+            ("tombstones_collected", self.tombstones_collected.to_string()),
+            ("origins_folded", self.origins_folded.to_string()),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compaction_is_this_json() {
+        let compacted = Compacted::from(proto::CompactResponse {
+            entries_removed: 1,
+            bytes_removed: 2,
+            entries_kept: 3,
+            bytes_kept: 4,
+            payloads_removed: 5,
+            tombstones_collected: 6,
+            origins_folded: 7,
+        });
+        let expected = r#"{
+  "entries_removed": 1,
+  "bytes_removed": 2,
+  "entries_kept": 3,
+  "bytes_kept": 4,
+  "payloads_removed": 5,
+  "tombstones_collected": 6,
+  "origins_folded": 7
+}
+"#;
+        assert_eq!(output::json(&compacted).unwrap(), expected);
+        assert!(compacted.text().ends_with("\ntombstones_collected  6\norigins_folded        7\n"));
+    }
+}

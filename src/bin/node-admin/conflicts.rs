@@ -1,0 +1,222 @@
+//! `conflicts list`: keys that were created more than once, with different payloads.
+
+use brock::{
+    ground::clock::Stamp,
+    proto::{self, list_conflicts_response as wire},
+};
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+
+use crate::{
+    cli::Format,
+    client::{self, Access},
+    failure::Failure,
+    output, stamp,
+};
+
+/// Conflicts in one answer.
+const PAGE: u32 = 1000;
+
+/// Prints the conflicts of the first node that answers: as text page by page, as JSON together.
+pub(crate) async fn list(access: &Access, format: Format) -> Result<(), Failure> {
+    let call = async |channel, after| {
+        let request = proto::ListConflictsRequest { after, limit: PAGE };
+        Ok(client::admin(channel).list_conflicts(request).await?.into_inner())
+    };
+    let (first, node) = access.first_node(async |channel| call(channel, Bytes::new()).await).await?;
+    let next = async |after: Bytes| node.ask(async |channel| call(channel, after).await).await;
+    match format {
+        Format::Json => {
+            let mut all = Conflicts { conflicts: Vec::new() };
+            let keep = |page| {
+                all.conflicts.extend(page);
+                Ok(())
+            };
+            follow(first, next, keep).await?;
+            output::data(format, &all, |_| String::new())
+        }
+        Format::Text => {
+            let mut count = 0;
+            let print = |page: Vec<Conflict>| {
+                count += page.len();
+                output::print(&page.iter().map(Conflict::text).collect::<String>())
+            };
+            follow(first, next, print).await?;
+            match count {
+                0 => output::print("conflicts: none\n"),
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+/// Takes every page, to the last one.
+async fn follow(
+    first: proto::ListConflictsResponse,
+    next_page: impl AsyncFn(Bytes) -> Result<proto::ListConflictsResponse, Failure>,
+    mut take: impl FnMut(Vec<Conflict>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut page = first;
+    let mut after = Bytes::new();
+    loop {
+        let proto::ListConflictsResponse { conflicts, next } = page;
+        take(conflicts.into_iter().map(Conflict::new).collect::<Result<_, _>>()?)?;
+        if next.is_empty() {
+            return Ok(());
+        }
+        // A list that goes in circles would never end.
+        if next <= after {
+            return Err(Failure::nonsense("its list of conflicts does not go on"));
+        }
+        page = next_page(next.clone()).await?;
+        after = next;
+    }
+}
+
+/// What `conflicts list` prints.
+#[derive(Debug, Serialize)]
+struct Conflicts {
+    conflicts: Vec<Conflict>,
+}
+
+#[derive(Debug, Serialize)]
+struct Conflict {
+    key_hash: String,
+    winner: Create,
+    /// The best first.
+    losers: Vec<Create>,
+}
+
+#[derive(Debug, Serialize)]
+struct Create {
+    origin: String,
+    clock: u64,
+    created_at_unix: i64,
+    payload_digest: String,
+}
+
+impl Conflict {
+    fn new(conflict: wire::Conflict) -> Result<Self, Failure> {
+        let wire::Conflict { key_hash, winner, losers } = conflict;
+        let winner = winner.ok_or_else(|| Failure::nonsense("a conflict has no winner"))?;
+        Ok(Self {
+            key_hash: HEXLOWER.encode(&key_hash),
+            winner: Create::new(winner)?,
+            losers: losers.into_iter().map(Create::new).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn text(&self) -> String {
+        let losers = self.losers.iter().map(|create| create.row("loser"));
+        let rows: Vec<_> = std::iter::once(self.winner.row("winner")).chain(losers).collect();
+        format!("{}\n{}", self.key_hash, output::table(&rows))
+    }
+}
+
+impl Create {
+    fn new(create: wire::Create) -> Result<Self, Failure> {
+        let wire::Create { created_at_unix, payload_digest, stamp } = create;
+        let Stamp { origin, clock } = stamp::from_wire(stamp)?;
+        let payload_digest = HEXLOWER.encode(&payload_digest);
+        Ok(Self { origin: origin.to_string(), clock: clock.0, created_at_unix, payload_digest })
+    }
+
+    fn row(&self, rank: &str) -> Vec<String> {
+        vec![
+            rank.to_owned(),
+            stamp::text(&self.origin, self.clock),
+            output::moment(self.created_at_unix),
+            self.payload_digest.clone(),
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn create(written: &str, digest: u8) -> wire::Create {
+        wire::Create {
+            created_at_unix: 1_777_636_800,
+            payload_digest: Bytes::from(vec![digest; 2]),
+            stamp: Some(stamp::to_wire(&stamp::parse(written).unwrap())),
+        }
+    }
+
+    fn conflict(key: u8) -> wire::Conflict {
+        wire::Conflict {
+            key_hash: Bytes::from(vec![key; 32]),
+            winner: Some(create("node-1/00000001:5", 0xaa)),
+            losers: vec![create("node-10/00000002:6", 0xbb)],
+        }
+    }
+
+    fn page(keys: &[u8], next: &'static [u8]) -> proto::ListConflictsResponse {
+        proto::ListConflictsResponse {
+            conflicts: keys.iter().map(|key| conflict(*key)).collect(),
+            next: Bytes::from_static(next),
+        }
+    }
+
+    #[test]
+    fn conflicts_are_this_json() {
+        let conflicts = Conflicts { conflicts: vec![Conflict::new(conflict(0xab)).unwrap()] };
+        let expected = r#"{
+  "conflicts": [
+    {
+      "key_hash": "abababababababababababababababababababababababababababababababab",
+      "winner": {
+        "origin": "node-1/00000001",
+        "clock": 5,
+        "created_at_unix": 1777636800,
+        "payload_digest": "aaaa"
+      },
+      "losers": [
+        {
+          "origin": "node-10/00000002",
+          "clock": 6,
+          "created_at_unix": 1777636800,
+          "payload_digest": "bbbb"
+        }
+      ]
+    }
+  ]
+}
+"#;
+        assert_eq!(output::json(&conflicts).unwrap(), expected);
+        let text = Conflict::new(conflict(0xab)).unwrap().text();
+        let expected = "\n  winner  node-1/00000001:5   2026-05-01T12:00:00Z (1777636800)  aaaa\n  \
+                        loser   node-10/00000002:6  2026-05-01T12:00:00Z (1777636800)  bbbb\n";
+        assert_eq!(text, "ab".repeat(32) + expected);
+    }
+
+    #[tokio::test]
+    async fn every_page_is_followed_once() {
+        let next_page = async |after: Bytes| match after.as_ref() {
+            [1] => Ok(page(&[2, 3], &[3])),
+            [3] => Ok(page(&[], &[9])),
+            [9] => Ok(page(&[10], &[])),
+            other => Err(Failure::Error(format!("nobody should ask after {other:?}"))),
+        };
+        let mut pages = Vec::new();
+        let taken = follow(page(&[1], &[1]), next_page, |page| {
+            pages.push(page.len());
+            Ok(())
+        });
+        assert_eq!(taken.await, Ok(()));
+        assert_eq!(pages, [1, 2, 0, 1]);
+    }
+
+    #[tokio::test]
+    async fn a_list_without_end_or_sense_is_an_error() {
+        let circle = async |_| Ok(page(&[1], &[1]));
+        assert!(follow(page(&[1], &[1]), circle, |_| Ok(())).await.is_err());
+        let mut senseless = page(&[1], &[]);
+        senseless.conflicts[0].winner = None;
+        assert!(follow(senseless, circle, |_| Ok(())).await.is_err());
+        let fails = async |_| Err(Failure::Unreachable("gone".to_owned()));
+        let failure = follow(page(&[1], &[1]), fails, |_| Ok(())).await.unwrap_err();
+        assert_eq!(failure, Failure::Unreachable("gone".to_owned()));
+    }
+}

@@ -1,0 +1,256 @@
+//! `members` and `member retire`: the nodes that a node counts on.
+
+use std::collections::BTreeMap;
+
+use brock::proto::{self, retire_member_response};
+use serde::Serialize;
+
+use crate::{
+    cli::Format,
+    client::{self, Access},
+    failure::Failure,
+    output::{self, headed, known, section},
+    stamp,
+};
+
+/// What is said before a member is retired.
+pub(crate) const RETIRE_WARNING: &str = "Retiring a member: no node waits for it any more before it forgets what is old. \
+     Do this only for a node that never returns; should it return all the same, it is filled anew from a peer.";
+
+/// Prints what the first node that answers knows of the members.
+pub(crate) async fn list(access: &Access, format: Format) -> Result<(), Failure> {
+    let answered = access
+        .first_answer(async |channel| {
+            Ok(client::admin(channel).members(proto::MembersRequest {}).await?.into_inner())
+        })
+        .await;
+    answered.tell_misses();
+    output::data(format, &Members::try_from(answered.outcome?)?, Members::text)
+}
+
+/// Has the first node that answers retire a member, and tell its peers.
+pub(crate) async fn retire(access: &Access, member: String, format: Format) -> Result<(), Failure> {
+    let request = proto::RetireMemberRequest { member: member.clone() };
+    let answered = access
+        .first_answer(async |channel| {
+            Ok(client::admin(channel).retire_member(request.clone()).await?.into_inner())
+        })
+        .await;
+    let retired = Retired::new(member, answered.repeatable()?);
+    output::data(format, &retired, Retired::text)?;
+    retired.outcome()
+}
+
+/// What `members` prints.
+#[derive(Debug, Serialize)]
+struct Members {
+    members: Vec<Member>,
+    /// What every member has applied.
+    stable: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Member {
+    /// Empty: an address that never answered.
+    node_id: String,
+    /// Empty: it pulls, but is not in `node.join`.
+    address: String,
+    retired: bool,
+    last_seen_unix: i64,
+    /// `null`: nothing is known of it.
+    lag_entries: Option<u64>,
+    holding_back: u64,
+    connected: bool,
+}
+
+impl TryFrom<proto::MembersResponse> for Members {
+    type Error = Failure;
+
+    fn try_from(response: proto::MembersResponse) -> Result<Self, Failure> {
+        let proto::MembersResponse { members, stable } = response;
+        Ok(Self { members: members.into_iter().map(Member::from).collect(), stable: stamp::clocks(stable)? })
+    }
+}
+
+impl From<proto::Member> for Member {
+    fn from(member: proto::Member) -> Self {
+        // Destructured, so that a new field cannot be forgotten here.
+        let proto::Member { node_id, address, retired, last_seen_unix, lag_entries, holding_back, connected } =
+            member;
+        Self { node_id, address, retired, last_seen_unix, lag_entries, holding_back, connected }
+    }
+}
+
+impl Members {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let heading = ["NODE", "ADDRESS", "STATE", "LAST SEEN", "LAG", "HOLDING BACK"];
+        section(&mut text, "members", &headed(&heading, self.members.iter().map(Member::row)));
+        let stable = self.stable.iter().map(|(origin, clock)| vec![origin.clone(), clock.to_string()]);
+        section(&mut text, "stable", &headed(&["ORIGIN", "CLOCK"], stable));
+        text.trim_start().to_owned()
+    }
+}
+
+impl Member {
+    fn row(&self) -> Vec<String> {
+        let or = |text: &str, instead: &str| output::printable(if text.is_empty() { instead } else { text });
+        let state = match (self.retired, self.connected) {
+            (true, _) => "retired",
+            (false, true) => "connected",
+            (false, false) => "away",
+        };
+        vec![
+            or(&self.node_id, "?"),
+            or(&self.address, "-"),
+            state.to_owned(),
+            output::moment(self.last_seen_unix),
+            known(self.lag_entries),
+            self.holding_back.to_string(),
+        ]
+    }
+}
+
+/// What `member retire` prints.
+#[derive(Debug, Serialize)]
+struct Retired {
+    member: String,
+    /// The node that was asked comes first.
+    outcomes: Vec<Outcome>,
+}
+
+#[derive(Debug, Serialize)]
+struct Outcome {
+    node: String,
+    /// Empty: done.
+    error: String,
+}
+
+impl Retired {
+    fn new(member: String, response: proto::RetireMemberResponse) -> Self {
+        let outcome = |retire_member_response::Outcome { node, error }| Outcome { node, error };
+        Self { member, outcomes: response.outcomes.into_iter().map(outcome).collect() }
+    }
+
+    fn outcome(&self) -> Result<(), Failure> {
+        let untold = self.outcomes.iter().filter(|outcome| !outcome.error.is_empty());
+        let untold: Vec<_> = untold.map(|outcome| output::printable(&outcome.node)).collect();
+        match untold.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::Precondition(format!(
+                "not told: {}\nThey still wait for {}. Repeat this when they can be reached; repeating it is \
+                 harmless.",
+                untold.join(", "),
+                self.member
+            ))),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = output::fields(&[("member", self.member.clone())]);
+        let rows = self.outcomes.iter().map(|outcome| {
+            let told = if outcome.error.is_empty() { "done" } else { &outcome.error };
+            vec![output::printable(&outcome.node), output::printable(told)]
+        });
+        section(&mut text, "outcomes", &headed(&["NODE", "OUTCOME"], rows));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::failure::Exit;
+
+    fn response() -> proto::MembersResponse {
+        let known = proto::Member {
+            node_id: "node-2".to_owned(),
+            address: "b:20004".to_owned(),
+            retired: false,
+            last_seen_unix: 1_777_636_800,
+            lag_entries: Some(3),
+            holding_back: 4,
+            connected: true,
+        };
+        let never = proto::Member { address: "c:20004\x07".to_owned(), ..proto::Member::default() };
+        let retired =
+            proto::Member { node_id: "node-4".to_owned(), retired: true, ..proto::Member::default() };
+        let stable = vec![stamp::to_wire(&stamp::parse("node-1/00000001:7").unwrap())];
+        proto::MembersResponse { members: vec![known, never, retired], stable }
+    }
+
+    #[test]
+    fn the_members_are_this_json() {
+        let members = Members::try_from(response()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&output::json(&members).unwrap()).unwrap();
+        let expected = json!({
+            "members": [
+                {"node_id": "node-2", "address": "b:20004", "retired": false, "last_seen_unix": 1_777_636_800,
+                 "lag_entries": 3, "holding_back": 4, "connected": true},
+                {"node_id": "", "address": "c:20004\u{7}", "retired": false, "last_seen_unix": 0,
+                 "lag_entries": null, "holding_back": 0, "connected": false},
+                {"node_id": "node-4", "address": "", "retired": true, "last_seen_unix": 0,
+                 "lag_entries": null, "holding_back": 0, "connected": false},
+            ],
+            "stable": {"node-1/00000001": 7},
+        });
+        assert_eq!(json, expected);
+    }
+
+    #[test]
+    fn the_members_are_a_table_for_people() {
+        let text = Members::try_from(response()).unwrap().text();
+        for line in [
+            "members:",
+            "  node-2  b:20004   connected  2026-05-01T12:00:00Z (1777636800)  3        4",
+            "  ?       c:20004\u{fffd}  away       never                              unknown  0",
+            "  node-4  -         retired    never                              unknown  0",
+            "stable:",
+            "  node-1/00000001  7",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line:?} is missing in\n{text}");
+        }
+    }
+
+    fn retired(errors: &[&str]) -> Retired {
+        let outcome = |(index, error): (usize, &&str)| retire_member_response::Outcome {
+            node: format!("node-{index}"),
+            error: (*error).to_owned(),
+        };
+        let outcomes = errors.iter().enumerate().map(outcome).collect();
+        Retired::new("node-9".to_owned(), proto::RetireMemberResponse { outcomes })
+    }
+
+    #[test]
+    fn a_retirement_is_this_json() {
+        let expected = r#"{
+  "member": "node-9",
+  "outcomes": [
+    {
+      "node": "node-0",
+      "error": ""
+    },
+    {
+      "node": "node-1",
+      "error": "refused"
+    }
+  ]
+}
+"#;
+        assert_eq!(output::json(&retired(&["", "refused"])).unwrap(), expected);
+        assert!(
+            retired(&["", "ref\x07used"]).text().ends_with("  node-0  done\n  node-1  ref\u{fffd}used\n")
+        );
+    }
+
+    #[test]
+    fn who_was_not_told_shows_in_the_exit_code() {
+        assert_eq!(retired(&["", ""]).outcome(), Ok(()));
+        let failure = retired(&["", "refused", "down"]).outcome().unwrap_err();
+        assert_eq!(failure.exit(), Exit::Precondition);
+        let text = failure.to_string();
+        assert!(text.starts_with("not told: node-1, node-2\n") && text.contains("Repeat"), "{text}");
+    }
+}

@@ -1,0 +1,174 @@
+//! `--wait`: who else must hold an operation, and who does.
+
+use std::time::Duration;
+
+use brock::{ground::duration, proto};
+use serde::Serialize;
+
+use crate::{
+    cli::{Global, Wait},
+    client,
+    failure::Failure,
+    output,
+};
+
+/// How long to wait for others when --timeout is not given.
+const WAIT_DEFAULT: Duration = Duration::from_secs(10);
+/// The longest that a node waits for others.
+const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
+/// What the call itself may take beside the waiting.
+const WAIT_MARGIN: Duration = Duration::from_secs(5);
+
+/// What a write asks for, and how long it may take in all.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Plan {
+    pub(crate) acks: Option<proto::Acks>,
+    pub(crate) call_timeout: Duration,
+}
+
+/// Reads --wait and --timeout, which means the waiting if there is any.
+pub(crate) fn plan(wait: Option<Wait>, global: &Global) -> Result<Plan, Failure> {
+    let Some(wait) = wait else {
+        return Ok(Plan { acks: None, call_timeout: global.timeout.unwrap_or(client::CALL_TIMEOUT) });
+    };
+    let time = global.timeout.unwrap_or(WAIT_DEFAULT);
+    if time > WAIT_MAX {
+        return Err(Failure::Usage(format!(
+            "--timeout: with --wait at most {}, because no node waits longer",
+            duration::format(WAIT_MAX)
+        )));
+    }
+    let from = match wait {
+        Wait::Nodes(nodes) => proto::acks::From::Nodes(nodes),
+        Wait::All => proto::acks::From::All(true),
+    };
+    // Rounded up: 0 would mean the node's own default.
+    let timeout_ms = u32::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(u32::MAX);
+    let acks = proto::Acks { from: Some(from), timeout_ms };
+    Ok(Plan { acks: Some(acks), call_timeout: time + WAIT_MARGIN })
+}
+
+/// Who holds an operation besides the node that made it.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Receipt {
+    holders: Vec<Holder>,
+    /// Who was waited for in vain.
+    missing: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Holder {
+    node: String,
+    after_ms: u64,
+}
+
+/// The receipt in an answer: there must be one if acks were asked for.
+pub(super) fn receipt(
+    asked: Option<&proto::Acks>,
+    receipt: Option<proto::Receipt>,
+) -> Result<Option<Receipt>, Failure> {
+    match (asked, receipt) {
+        (None, _) => Ok(None),
+        (Some(_), Some(proto::Receipt { holders, missing })) => {
+            let holder = |proto::receipt::Holder { node, after_ms }| Holder { node, after_ms };
+            Ok(Some(Receipt { holders: holders.into_iter().map(holder).collect(), missing }))
+        }
+        // It does not know the field: no holders and nobody missing would look like success.
+        (Some(_), None) => Err(Failure::Error(
+            "the operation stands, but the node did not say who else holds it: it may run an older version"
+                .to_owned(),
+        )),
+    }
+}
+
+impl Receipt {
+    /// Rows for people.
+    pub(super) fn fields(&self) -> [(&'static str, String); 2] {
+        let holders = self.holders.iter();
+        let holders =
+            holders.map(|holder| format!("{} after {} ms", output::printable(&holder.node), holder.after_ms));
+        [
+            ("holders", list(holders)),
+            ("missing", list(self.missing.iter().map(|node| output::printable(node)))),
+        ]
+    }
+
+    /// Fails when somebody did not confirm in time.
+    pub(super) fn verdict(&self, asked: Option<&proto::Acks>) -> Result<(), Failure> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        let time = Duration::from_millis(asked.map_or(0, |acks| acks.timeout_ms).into());
+        Err(Failure::Precondition(format!(
+            "not confirmed within {}: {}\nThe operation stands, and reaches them when they return.",
+            duration::format(time),
+            list(self.missing.iter().map(|node| output::printable(node)))
+        )))
+    }
+}
+
+fn list(names: impl Iterator<Item = String>) -> String {
+    match names.collect::<Vec<_>>() {
+        names if names.is_empty() => "none".to_owned(),
+        names => names.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cli::Format, failure::Exit};
+
+    fn global(timeout: Option<Duration>) -> Global {
+        Global { certs_dir: None, node_addresses: Vec::new(), output: Format::Text, timeout }
+    }
+
+    #[test]
+    fn a_time_out_means_the_waiting_if_there_is_any() {
+        const S: Duration = Duration::from_secs(1);
+        let all = Some(proto::acks::From::All(true));
+        let two = Some(proto::acks::From::Nodes(2));
+        for (wait, timeout, acks, call_timeout) in [
+            (None, None, None, 5 * S),
+            (None, Some(400 * S), None, 400 * S),
+            (Some(Wait::All), None, Some((all, 10_000)), 15 * S),
+            (Some(Wait::Nodes(2)), Some(300 * S), Some((two, 300_000)), 305 * S),
+            (Some(Wait::Nodes(2)), Some(S / 1_000_000), Some((two, 1)), 5 * S + S / 1_000_000),
+        ] {
+            let planned = plan(wait, &global(timeout)).unwrap();
+            let acks = acks.map(|(from, timeout_ms)| proto::Acks { from, timeout_ms });
+            assert_eq!(planned, Plan { acks, call_timeout }, "{wait:?} {timeout:?}");
+        }
+        let failure = plan(Some(Wait::All), &global(Some(301 * S))).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("at most 5m"), "{failure}");
+    }
+
+    #[test]
+    fn who_is_missing_is_named_and_the_operation_stands() {
+        let asked = proto::Acks { from: Some(proto::acks::From::All(true)), timeout_ms: 1500 };
+        let holder = proto::receipt::Holder { node: "node-2".to_owned(), after_ms: 12 };
+        let missing = vec!["node-3\x1b".to_owned(), "d:1".to_owned()];
+        let told = proto::Receipt { holders: vec![holder], missing };
+        let told = receipt(Some(&asked), Some(told)).unwrap().unwrap();
+        assert_eq!(
+            told.fields(),
+            [("holders", "node-2 after 12 ms".to_owned()), ("missing", "node-3\u{fffd}, d:1".to_owned())]
+        );
+        let failure = told.verdict(Some(&asked)).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Precondition);
+        let text = failure.to_string();
+        assert!(text.starts_with("not confirmed within 1.5s: node-3\u{fffd}, d:1\n"), "{text}");
+        assert!(text.contains("stands"), "{text}");
+
+        let all_there = receipt(Some(&asked), Some(proto::Receipt::default())).unwrap().unwrap();
+        assert_eq!(all_there.verdict(Some(&asked)), Ok(()));
+    }
+
+    #[test]
+    fn a_node_that_says_nothing_is_no_success() {
+        let asked = proto::Acks { from: None, timeout_ms: 1 };
+        assert_eq!(receipt(Some(&asked), None).unwrap_err().exit(), Exit::Error);
+        assert!(receipt(None, None).unwrap().is_none());
+    }
+}

@@ -1,0 +1,159 @@
+//! `repair`: joining what differs now.
+
+use brock::proto::{self, repair_response};
+use serde::Serialize;
+
+use crate::{
+    cli::Format,
+    client::{self, Access},
+    failure::Failure,
+    output::{self, headed, known, section},
+};
+
+/// Has the first node that answers join its peers' records.
+pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {
+    let answered = access
+        .first_answer(async |channel| {
+            Ok(client::admin(channel).repair(proto::RepairRequest {}).await?.into_inner())
+        })
+        .await;
+    answered.tell_misses();
+    let repaired = Repaired::from(answered.repeatable()?);
+    output::data(format, &repaired, Repaired::text)?;
+    repaired.outcome()
+}
+
+/// What `repair` prints.
+#[derive(Debug, Serialize)]
+struct Repaired {
+    peers: Vec<Peer>,
+}
+
+/// What came of one peer. All `null` if it could not be asked.
+#[derive(Debug, Default, Serialize)]
+struct Peer {
+    node: String,
+    /// Empty: it could be asked.
+    error: String,
+    differing: Option<u64>,
+    repaired: Option<u64>,
+    /// Left alone: they may have been deleted here, and nobody can tell any more.
+    ambiguous: Option<u64>,
+}
+
+impl From<proto::RepairResponse> for Repaired {
+    fn from(response: proto::RepairResponse) -> Self {
+        let peer =
+            |repair_response::Peer { node, error, differing, repaired, ambiguous }| match error.as_str() {
+                "" => Peer {
+                    node,
+                    error,
+                    differing: Some(differing),
+                    repaired: Some(repaired),
+                    ambiguous: Some(ambiguous),
+                },
+                _ => Peer { node, error, ..Peer::default() },
+            };
+        Self { peers: response.peers.into_iter().map(peer).collect() }
+    }
+}
+
+impl Repaired {
+    fn outcome(&self) -> Result<(), Failure> {
+        let problems: Vec<_> = self.peers.iter().filter_map(Peer::problem).collect();
+        match problems.is_empty() {
+            true => Ok(()),
+            false => {
+                Err(Failure::Precondition(format!("not everything was joined: {}", problems.join("; "))))
+            }
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let rows = self.peers.iter().map(|peer| {
+            let mut row = vec![output::printable(&peer.node)];
+            row.extend([peer.differing, peer.repaired, peer.ambiguous].map(known));
+            row.push(output::printable(&peer.error));
+            row
+        });
+        section(&mut text, "peers", &headed(&["NODE", "DIFFERING", "REPAIRED", "AMBIGUOUS", "ERROR"], rows));
+        text.trim_start().to_owned()
+    }
+}
+
+impl Peer {
+    fn problem(&self) -> Option<String> {
+        let name = output::printable(&self.node);
+        match self.ambiguous {
+            None => Some(format!("{name} could not be asked ({})", output::printable(&self.error))),
+            Some(0) => None,
+            Some(count) => Some(format!(
+                "{count} records that only {name} has were left alone, because they may have been deleted"
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Exit;
+
+    fn peer(name: &str, error: &str, ambiguous: u64) -> repair_response::Peer {
+        let (node, error) = (name.to_owned(), error.to_owned());
+        repair_response::Peer { node, error, differing: 3, repaired: 2, ambiguous }
+    }
+
+    fn repaired(peers: Vec<repair_response::Peer>) -> Repaired {
+        Repaired::from(proto::RepairResponse { peers })
+    }
+
+    #[test]
+    fn a_repair_is_this_json() {
+        let repaired = repaired(vec![peer("node-2", "", 1), peer("c:1", "refused", 0)]);
+        let expected = r#"{
+  "peers": [
+    {
+      "node": "node-2",
+      "error": "",
+      "differing": 3,
+      "repaired": 2,
+      "ambiguous": 1
+    },
+    {
+      "node": "c:1",
+      "error": "refused",
+      "differing": null,
+      "repaired": null,
+      "ambiguous": null
+    }
+  ]
+}
+"#;
+        assert_eq!(output::json(&repaired).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_was_not_joined_shows_in_the_exit_code() {
+        assert_eq!(repaired(vec![peer("b", "", 0)]).outcome(), Ok(()));
+        assert_eq!(repaired(Vec::new()).outcome(), Ok(()), "a node without peers has nothing to repair");
+        for (peers, part) in [
+            (vec![peer("b", "", 0), peer("c", "refused\x07", 0)], "c could not be asked (refused\u{fffd})"),
+            (vec![peer("b", "", 4)], "4 records that only b has"),
+        ] {
+            let failure = repaired(peers).outcome().unwrap_err();
+            assert_eq!(failure.exit(), Exit::Precondition);
+            assert!(failure.to_string().contains(part), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_repair_is_a_table_for_people() {
+        let text = repaired(vec![peer("b\x07", "", 1), peer("c", "refused", 0)]).text();
+        let expected = "peers:\n  NODE  DIFFERING  REPAIRED  AMBIGUOUS  ERROR\n  \
+                        b\u{fffd}    3          2         1\n  \
+                        c     unknown    unknown   unknown    refused\n";
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,412 @@
+//! The members: the other nodes whose acknowledgement is waited for.
+//!
+//! A member is in `node.join`, or has pulled from this node within the retention window, and is not
+//! retired. What it announces when it pulls is its acknowledgement: from that come receipts, the
+//! stable vector (what every member has applied), and so what may be compacted.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    domain::{
+        codec::{self, CodecError},
+        record::UnixSeconds,
+    },
+    ground::{
+        clock::{Stamp, Vector},
+        id::{Incarnation, NodeId, Origin},
+        limits, metrics as names,
+        planted::{self, Bug},
+    },
+    proto,
+};
+
+#[derive(Debug, Clone, Default)]
+struct Member {
+    /// `None` until an address of `node.join` has answered.
+    node_id: Option<NodeId>,
+    /// `None` if it is not in `node.join`.
+    address: Option<String>,
+    incarnation: Option<Incarnation>,
+    last_seen: UnixSeconds,
+    /// What its pulls announced. Replaced by each hello: a node may have lost data.
+    pulled: Option<Vector>,
+    /// What it said as a donor that it has applied. Replaced by each round.
+    heads: Option<Vector>,
+    /// Set when it was retired: what this node had applied then.
+    retired: Option<Vector>,
+    /// Streams by which it follows this node now.
+    feeds: usize,
+}
+
+impl Member {
+    fn name(&self) -> String {
+        let named = self.node_id.as_ref().map(ToString::to_string);
+        named.or_else(|| self.address.clone()).unwrap_or_default()
+    }
+
+    fn applied(&self) -> Option<Vector> {
+        match (&self.pulled, &self.heads) {
+            (Some(pulled), Some(heads)) => {
+                let mut applied = pulled.clone();
+                applied.join(heads);
+                Some(applied)
+            }
+            (pulled, heads) => pulled.clone().or_else(|| heads.clone()),
+        }
+    }
+
+    fn has(&self, stamp: Stamp) -> bool {
+        [&self.pulled, &self.heads].into_iter().flatten().any(|vector| vector.has(stamp))
+    }
+
+    fn to_proto(&self) -> proto::MemberState {
+        proto::MemberState {
+            node_id: self.node_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+            address: self.address.clone().unwrap_or_default(),
+            last_seen_unix: self.last_seen,
+            applied: self.applied().as_ref().map(codec::vector_to_proto),
+            retired_at: self.retired.as_ref().map(codec::vector_to_proto),
+            retired: self.retired.is_some(),
+        }
+    }
+}
+
+/// One member, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberView {
+    /// `None`: an address of `node.join` that never answered.
+    pub node_id: Option<NodeId>,
+    /// `None`: not in `node.join`.
+    pub address: Option<String>,
+    /// Whether it is retired.
+    pub retired: bool,
+    /// When something was last heard from it; 0 = never.
+    pub last_seen: UnixSeconds,
+    /// What it has applied, as far as is known.
+    pub applied: Option<Vector>,
+    /// Whether it follows this node now.
+    pub connected: bool,
+}
+
+/// Whether a puller may be fed from the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It is a member.
+    Member,
+    /// It was retired, and has missed what happened since.
+    Retired,
+}
+
+/// No member has that name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("no member has that node id or address: `node-admin members` lists them")]
+pub struct NoSuchMember;
+
+/// How many other members must hold an operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    /// This many.
+    Nodes(usize),
+    /// Every current one.
+    All,
+}
+
+/// Who holds an operation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Receipt {
+    /// Names, and how long it took until this node knew.
+    pub holders: Vec<(String, Duration)>,
+    /// Names of those that were waited for in vain.
+    pub missing: Vec<String>,
+}
+
+/// All members of a node. Cheap to clone.
+#[derive(Clone)]
+pub struct Members {
+    own: NodeId,
+    retention: Duration,
+    table: Arc<Mutex<BTreeMap<String, Member>>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Members {
+    /// The addresses of `node.join`, and what was remembered.
+    pub fn new(
+        own: NodeId,
+        join: &[String],
+        remembered: Vec<proto::MemberState>,
+        retention: Duration,
+    ) -> Result<Self, CodecError> {
+        let mut table: BTreeMap<String, Member> = BTreeMap::new();
+        for state in remembered {
+            let vector =
+                |vector: Option<proto::Vector>| vector.as_ref().map(codec::vector_from_proto).transpose();
+            let member = Member {
+                node_id: state.node_id.parse().ok(),
+                address: Some(state.address).filter(|address| join.contains(address)),
+                last_seen: state.last_seen_unix,
+                pulled: vector(state.applied)?,
+                retired: match state.retired {
+                    true => Some(vector(state.retired_at)?.unwrap_or_default()),
+                    false => None,
+                },
+                ..Member::default()
+            };
+            if member.node_id.is_some() || member.address.is_some() {
+                table.insert(member.name(), member);
+            }
+        }
+        for address in join {
+            if !table.values().any(|member| member.address.as_ref() == Some(address)) {
+                let member = Member { address: Some(address.clone()), ..Member::default() };
+                table.insert(member.name(), member);
+            }
+        }
+        Ok(Self { own, retention, table: Arc::new(Mutex::new(table)), changed: watch::Sender::new(0) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Member>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn notify(&self) {
+        self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    /// A node begins to pull and says what it has applied, folded origins included. A retired one
+    /// is a member again if that is everything that this node had when it was retired.
+    pub fn hello(
+        &self,
+        node_id: &NodeId,
+        incarnation: Incarnation,
+        applied: &Vector,
+        now: UnixSeconds,
+    ) -> Admission {
+        let mut table = self.lock();
+        if !table.contains_key(node_id.as_str()) && table.len() >= limits::MEMBERS_MAX {
+            // A bound is a bound: it is fed, and not waited for.
+            return Admission::Member;
+        }
+        let member = table.entry(node_id.to_string()).or_default();
+        member.node_id = Some(node_id.clone());
+        member.incarnation = Some(incarnation);
+        member.last_seen = now;
+        if let Some(missed) = &member.retired {
+            if !applied.covers(missed) && !planted::is(Bug::ForgiveRetired) {
+                return Admission::Retired;
+            }
+            tracing::info!(%node_id, "a retired node has caught up: it is a member again");
+            member.retired = None;
+        }
+        member.pulled = Some(applied.clone());
+        drop(table);
+        self.notify();
+        Admission::Member
+    }
+
+    /// The stream of that node has begun (+1) or ended (-1).
+    pub fn follows(&self, node_id: &NodeId, begins: bool) {
+        if let Some(member) = self.lock().get_mut(node_id.as_str()) {
+            member.feeds = if begins { member.feeds + 1 } else { member.feeds.saturating_sub(1) };
+        }
+    }
+
+    /// A node that pulls has made this durable.
+    pub fn acknowledge(&self, node_id: &NodeId, applied: &Vector, now: UnixSeconds) {
+        if let Some(member) = self.lock().get_mut(node_id.as_str()) {
+            member.last_seen = now;
+            member.pulled.get_or_insert_default().join(applied);
+        }
+        if !applied.is_empty() {
+            self.notify();
+        }
+    }
+
+    /// The donor at an address of `node.join` said what it has applied; `fresh` if that is all of it
+    /// and not only what changed.
+    pub fn heard(
+        &self,
+        address: &str,
+        (node_id, incarnation): (&NodeId, Incarnation),
+        applied: &Vector,
+        fresh: bool,
+        now: UnixSeconds,
+    ) {
+        let mut table = self.lock();
+        // The address moves from whoever had it before: a nameless entry, or a node that was replaced.
+        let former: Vec<String> = table
+            .iter()
+            .filter(|(name, member)| {
+                member.address.as_deref() == Some(address) && name.as_str() != node_id.as_str()
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        for name in former {
+            let nameless = table.get(&name).is_some_and(|member| member.node_id.is_none());
+            if nameless {
+                table.remove(&name);
+            } else if let Some(member) = table.get_mut(&name) {
+                member.address = None;
+            }
+        }
+        let member = table.entry(node_id.to_string()).or_default();
+        member.node_id = Some(node_id.clone());
+        member.address = Some(address.to_owned());
+        member.incarnation = Some(incarnation);
+        member.last_seen = now;
+        match &mut member.heads {
+            Some(heads) if !fresh => heads.join(applied),
+            heads => *heads = Some(applied.clone()),
+        }
+        drop(table);
+        self.notify();
+    }
+
+    fn is_current(&self, member: &Member, now: UnixSeconds) -> bool {
+        let retention = i64::try_from(self.retention.as_secs()).unwrap_or(i64::MAX);
+        let lately = member.feeds > 0 || now.saturating_sub(member.last_seen) <= retention;
+        member.retired.is_none() && (member.address.is_some() || lately)
+    }
+
+    fn current(&self, now: UnixSeconds) -> Vec<Member> {
+        self.lock().values().filter(|member| self.is_current(member, now)).cloned().collect()
+    }
+
+    /// Who the members are.
+    pub fn names(&self, now: UnixSeconds) -> Vec<String> {
+        self.current(now).iter().map(Member::name).collect()
+    }
+
+    /// How many members there are.
+    pub fn count(&self, now: UnixSeconds) -> usize {
+        self.lock().values().filter(|member| self.is_current(member, now)).count()
+    }
+
+    /// What every member has applied, of what this node has. A member of which nothing is known has
+    /// applied nothing.
+    pub fn stable(&self, applied: &Vector, now: UnixSeconds) -> Vector {
+        self.current(now)
+            .iter()
+            .fold(applied.clone(), |stable, member| stable.meet(&member.applied().unwrap_or_default()))
+    }
+
+    /// What any member has applied.
+    pub fn known(&self, now: UnixSeconds) -> Vector {
+        let mut known = Vector::default();
+        for applied in self.current(now).iter().filter_map(Member::applied) {
+            known.join(&applied);
+        }
+        known
+    }
+
+    /// Whether the origin's node goes on under another incarnation: nobody will ever add to it.
+    pub fn is_finished(&self, origin: &Origin, own: &Origin) -> bool {
+        if origin.is_of(&self.own) {
+            return origin != own;
+        }
+        let table = self.lock();
+        let now = table.get(origin.node_id().as_str()).and_then(|member| member.incarnation);
+        now.is_some_and(|incarnation| incarnation != origin.incarnation())
+    }
+
+    /// Every member and every retired node, by name.
+    pub fn views(&self, now: UnixSeconds) -> Vec<MemberView> {
+        let view = |member: &Member| MemberView {
+            node_id: member.node_id.clone(),
+            address: member.address.clone(),
+            retired: member.retired.is_some(),
+            last_seen: member.last_seen,
+            applied: member.applied(),
+            connected: member.feeds > 0,
+        };
+        let table = self.lock();
+        let listed = table.values().filter(|member| member.retired.is_some() || self.is_current(member, now));
+        listed.map(view).collect()
+    }
+
+    /// Waits for a member no longer, until it has what this node has applied now. `name` is a node id,
+    /// or the address of one that never answered. Returns what must be remembered.
+    pub fn retire(&self, name: &str, applied: &Vector) -> Result<proto::MemberState, NoSuchMember> {
+        let mut table = self.lock();
+        let member = table.get_mut(name).ok_or(NoSuchMember)?;
+        member.retired.get_or_insert_with(|| applied.clone());
+        let state = member.to_proto();
+        drop(table);
+        self.notify();
+        Ok(state)
+    }
+
+    /// What must be remembered, and what may be forgotten: nodes that are no members any more.
+    pub fn to_remember(&self, now: UnixSeconds) -> (Vec<proto::MemberState>, Vec<proto::MemberState>) {
+        let mut table = self.lock();
+        let gone: Vec<String> = table
+            .iter()
+            .filter(|(_, member)| member.retired.is_none() && !self.is_current(member, now))
+            .map(|(name, _)| name.clone())
+            .collect();
+        let forget =
+            gone.iter().filter_map(|name| table.remove(name)).map(|member| member.to_proto()).collect();
+        (table.values().map(Member::to_proto).collect(), forget)
+    }
+
+    /// Waits until enough members hold an operation, or until the deadline.
+    pub async fn receipt(
+        &self,
+        stamp: Stamp,
+        acks: Acks,
+        began: Instant,
+        deadline: Instant,
+        now: UnixSeconds,
+    ) -> Receipt {
+        let mut changed = self.changed.subscribe();
+        let mut waited_for = self.names(now);
+        let mut holders: Vec<(String, Duration)> = Vec::new();
+        loop {
+            changed.mark_unchanged();
+            {
+                let table = self.lock();
+                // An address that answers while it is waited for turns out to be a node, perhaps one
+                // that is waited for already because it pulls.
+                for name in &mut waited_for {
+                    let named = table.values().find(|member| member.address.as_ref() == Some(name));
+                    if let Some(member) = named {
+                        *name = member.name();
+                    }
+                }
+                waited_for.sort_unstable();
+                waited_for.dedup();
+                let holds = |name: &String| table.get(name).is_some_and(|member| member.has(stamp));
+                for name in &waited_for {
+                    if holders.iter().all(|(holder, _)| holder != name) && holds(name) {
+                        holders.push((name.clone(), began.elapsed()));
+                    }
+                }
+            }
+            let needed = match acks {
+                Acks::Nodes(nodes) => nodes,
+                Acks::All => waited_for.len(),
+            };
+            let complete = holders.len() >= needed;
+            if complete || tokio::time::timeout_at(deadline, changed.changed()).await.is_err() {
+                let outcome = if complete { "complete" } else { "timed_out" };
+                metrics::counter!(names::RECEIPTS, "outcome" => outcome).increment(1);
+                let lacks = |name: &String| holders.iter().all(|(holder, _)| holder != name);
+                let missing = match complete {
+                    true => Vec::new(),
+                    false => waited_for.into_iter().filter(lacks).collect(),
+                };
+                return Receipt { holders, missing };
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "members_tests.rs"]
+mod tests;

@@ -1,0 +1,162 @@
+//! Filling this node from a peer's records, when no log can bring it up to date any more.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::{
+    sync::{Mutex as AsyncMutex, OwnedMutexGuard, RwLock, RwLockReadGuard},
+    time::timeout,
+};
+use tonic::{Code, transport::Channel};
+
+use super::snapshot::{JoinError, Joiner};
+use crate::{
+    domain::record::UnixSeconds,
+    ground::{id::NodeId, limits, metrics as names},
+    proto::{self, replication_service_client::ReplicationServiceClient},
+    store::Store,
+};
+
+/// A resync, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ResyncReport {
+    /// The donor.
+    pub node_id: NodeId,
+    /// Why.
+    pub reason: String,
+    /// Records joined so far.
+    pub records: u64,
+    /// Log entries copied so far.
+    pub log_entries: u64,
+    /// Records that there are, roughly.
+    pub expected: u64,
+    /// When it began.
+    pub since: UnixSeconds,
+}
+
+/// Why a resync did not come to its end. It goes on where it was with the next round.
+#[derive(Debug, thiserror::Error)]
+pub enum ResyncError {
+    /// Another one is under way.
+    #[error("this node is being filled from {0} first")]
+    UnderWay(String),
+    /// The donor answered with an error, or the connection broke.
+    #[error("the snapshot broke off: {0}")]
+    Call(String),
+    /// Nothing was heard for too long.
+    #[error("nothing was heard of the snapshot for {} s", limits::STREAM_SILENCE_TIMEOUT.as_secs())]
+    Silence,
+    /// What came could not be joined.
+    #[error(transparent)]
+    Join(#[from] JoinError),
+}
+
+/// All resyncs of a node: one at a time. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Resyncs {
+    /// How far a broken one came.
+    turn: Arc<AsyncMutex<Option<Joiner>>>,
+    /// Held for writing by a resync, for reading by whatever else brings something from peers.
+    gate: Arc<RwLock<()>>,
+    report: Arc<Mutex<Option<ResyncReport>>>,
+}
+
+impl Resyncs {
+    /// The one that is under way.
+    pub fn report(&self) -> Option<ResyncReport> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until no resync is under way, and keeps the next one from beginning. While the pages of
+    /// a donor that has collected tombstones take records away, nobody else may bring them back.
+    pub async fn others(&self) -> RwLockReadGuard<'_, ()> {
+        self.gate.read().await
+    }
+
+    fn set_report(&self, report: Option<ResyncReport>) {
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    }
+
+    /// Fills the store from a donor, from where the last attempt with it ended.
+    pub async fn run(
+        &self,
+        store: &Store,
+        client: ReplicationServiceClient<Channel>,
+        donor: &NodeId,
+        reason: &str,
+    ) -> Result<(), ResyncError> {
+        let Ok(mut turn) = Arc::clone(&self.turn).try_lock_owned() else {
+            let donor = self.report().map(|report| report.node_id.to_string()).unwrap_or_default();
+            return Err(ResyncError::UnderWay(donor));
+        };
+        if turn.as_ref().is_some_and(|joiner| joiner.donor() != donor || !joiner.is_resumable()) {
+            *turn = None;
+        }
+        let _alone = self.gate.write().await;
+        tracing::info!(%donor, reason, resumed = turn.is_some(), "filling this node from a peer's records");
+        let began = store.now();
+        let outcome = self.fill(store, client, donor, (reason, began), &mut turn).await;
+        let label = if outcome.is_ok() { "ok" } else { "error" };
+        metrics::counter!(names::RESYNCS, "outcome" => label).increment(1);
+        if outcome.is_ok() {
+            let records = turn.take().map_or(0, |joiner| joiner.records);
+            tracing::info!(%donor, records, "this node has everything that the peer had");
+        }
+        self.set_report(None);
+        outcome
+    }
+
+    async fn fill(
+        &self,
+        store: &Store,
+        mut client: ReplicationServiceClient<Channel>,
+        donor: &NodeId,
+        (reason, since): (&str, UnixSeconds),
+        turn: &mut OwnedMutexGuard<Option<Joiner>>,
+    ) -> Result<(), ResyncError> {
+        let joiner = turn.get_or_insert_with(|| Joiner::new(store.clone(), donor.clone()));
+        let report = |joiner: &Joiner| ResyncReport {
+            node_id: donor.clone(),
+            reason: reason.to_owned(),
+            records: joiner.records,
+            log_entries: joiner.log_entries,
+            expected: joiner.expected(),
+            since,
+        };
+        self.set_report(Some(report(joiner)));
+        let answer = timeout(limits::STREAM_SILENCE_TIMEOUT, client.snapshot(joiner.request())).await;
+        let mut messages = match answer {
+            Err(_) => return Err(ResyncError::Silence),
+            Ok(Err(status)) => {
+                if status.code() == Code::Aborted {
+                    // The donor cannot go on from there: the next attempt begins anew.
+                    **turn = None;
+                }
+                return Err(call_error(&status));
+            }
+            Ok(Ok(response)) => response.into_inner(),
+        };
+        loop {
+            let message = timeout(limits::STREAM_SILENCE_TIMEOUT, messages.message()).await;
+            let message: proto::SnapshotResponse = match message {
+                Err(_) => return Err(ResyncError::Silence),
+                Ok(Err(status)) => return Err(call_error(&status)),
+                Ok(Ok(None)) => return Err(ResyncError::Call("it ended early".to_owned())),
+                Ok(Ok(Some(message))) => message,
+            };
+            match joiner.take(message).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.set_report(Some(report(joiner))),
+                Err(error) => {
+                    if matches!(error, JoinError::Protocol(_)) {
+                        **turn = None;
+                    }
+                    return Err(error.into());
+                }
+            }
+        }
+    }
+}
+
+fn call_error(status: &tonic::Status) -> ResyncError {
+    ResyncError::Call(format!("{}: {}", status.code(), status.message()))
+}

@@ -1,0 +1,184 @@
+//! `node-admin` for the life cycle: the JSON and the exit codes that scripts rely on.
+
+use brock::domain::operation::Operation;
+use data_encoding::HEXLOWER;
+use serde_json::{Value, json};
+
+use crate::{
+    admin_cli::{Admin, hex_key},
+    harness::{
+        certs::Certs,
+        eventually,
+        fake_peer::{FakePeer, Script},
+        group::{Group, compacts_on_command},
+        node::{TestNode, config},
+        random_key, store,
+    },
+};
+
+const GRANT: &str = r#"{"encrypted_access_grant":"Z3JhbnQ="}"#;
+
+fn admin(group: &Group, i: usize) -> Admin {
+    Admin::new(&group.certs.admin(), &[group.node(i).address()])
+}
+
+/// This exit code, and JSON on stdout all the same.
+fn json_with(code: i32, admin: &Admin, arguments: &[&str]) -> Value {
+    let output = admin.run(&[arguments, &["-o", "json"]].concat(), "");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn fields(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_revoked_with_a_receipt_and_the_cluster_is_verified_from_the_command_line() {
+    let mut group = Group::start(2, 2, compacts_on_command).await;
+    let here = admin(&group, 0);
+    let (key, other) = (hex_key(), hex_key());
+    let put = here.json(&["record", "put", &key, "--wait", "all", "--timeout", "20s"], GRANT);
+    assert_eq!(put["missing"], json!([]));
+    assert_eq!(put["holders"][0]["node"], "node-1");
+    assert!(put["holders"][0]["after_ms"].is_u64());
+    here.json(&["record", "put", &other], GRANT);
+
+    let done = here.json(&["record", "invalidate", &key, "leaked", "--wait", "all", "--timeout", "20s"], "");
+    let mut expected = ["key_hash", "operation", "origin", "clock", "already", "holders", "missing"].to_vec();
+    let mut found = fields(&done);
+    expected.sort_unstable();
+    found.sort_unstable();
+    assert_eq!(found, expected);
+    assert_eq!((&done["operation"], &done["already"]), (&json!("invalidate"), &json!(false)));
+    let there = admin(&group, 1);
+    let shown = there.json(&["record", "show", &key], "");
+    assert_eq!((&shown["state"], &shown["invalidation_reason"]), (&json!("INVALIDATED"), &json!("leaked")));
+    let again = there.json(&["record", "invalidate", &key, "again"], "");
+    assert_eq!((&again["already"], &again["clock"]), (&json!(true), &done["clock"]));
+    assert_eq!(here.json(&["record", "unpublish", &other], "")["operation"], "unpublish");
+    here.json(&["record", "delete", &other, "--wait", "1", "--timeout", "20s"], "");
+    there.fails(3, "", &["record", "show", &other], "");
+    there.fails(3, "deleted", &["record", "invalidate", &other, "late"], "");
+    here.fails(3, "--ahead", &["record", "delete", &hex_key()], "");
+    here.fails(2, "KEY", &["record", "delete", "nonsense"], "");
+    assert_eq!(here.json(&["record", "delete", &hex_key(), "--ahead"], "")["already"], false);
+
+    let verified = here.json(&["verify"], "");
+    assert_eq!(verified["verdict"], "converged");
+    assert_eq!(verified["nodes"].as_array().unwrap().len(), 2);
+    let traced = here.json(&["record", "trace", &key], "");
+    for node in traced["nodes"].as_array().unwrap() {
+        assert_eq!((&node["state"], &node["payload"]), (&json!("INVALIDATED"), &json!("PRESENT")));
+        assert_eq!(node["operations"].as_array().unwrap().len(), 2, "{node}");
+    }
+    assert_eq!(json_with(3, &here, &["record", "trace", &hex_key()])["nodes"][0]["state"], "ABSENT");
+
+    group.stop_node(1).await;
+    let more = hex_key();
+    here.json(&["record", "put", &more], GRANT);
+    let waited = ["record", "invalidate", &more, "leaked", "--wait", "all", "--timeout", "500ms"];
+    let missed = json_with(5, &here, &waited);
+    assert_eq!((&missed["missing"], &missed["holders"]), (&json!(["node-1"]), &json!([])));
+    assert_eq!(json_with(5, &here, &["verify"])["verdict"], "not_yet");
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn members_are_listed_and_retired_and_the_log_is_compacted_from_the_command_line() {
+    let mut group = Group::start(2, 2, compacts_on_command).await;
+    let here = admin(&group, 0);
+    let key = hex_key();
+    here.json(&["record", "put", &key], GRANT);
+    group.acknowledged().await;
+    group.stop_node(1).await;
+    here.json(&["record", "delete", &key], "");
+    let listed = here.json(&["members"], "");
+    let member = &listed["members"][0];
+    assert_eq!((&member["node_id"], &member["lag_entries"]), (&json!("node-1"), &json!(1)));
+    assert_eq!((&member["retired"], &member["connected"]), (&json!(false), &json!(false)));
+    assert!(listed["stable"].as_object().unwrap().values().all(|clock| clock == 1), "{listed}");
+    let compacted = here.json(&["compact"], "");
+    assert_eq!((&compacted["entries_removed"], &compacted["entries_kept"]), (&json!(1), &json!(1)));
+    assert_eq!(compacted["payloads_removed"], 1);
+    here.fails(2, "--yes", &["member", "retire", "node-1"], "");
+    here.fails(3, "", &["member", "retire", "node-7", "--yes"], "");
+    let retired = here.json(&["member", "retire", "node-1", "--yes"], "");
+    assert_eq!(retired["outcomes"], json!([{ "node": "node-0", "error": "" }]));
+    assert_eq!(here.json(&["members"], "")["members"][0]["retired"], true);
+    assert_eq!(here.json(&["compact"], "")["entries_kept"], 0);
+    assert_eq!(here.json(&["status"], "")["tombstones"], 1);
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledgers_are_listed_and_a_quarantined_entry_is_shown_retried_and_dropped() {
+    let certs = Certs::new();
+    let (origin, key) = (store::origin("peer", 1), random_key());
+    let payload = store::payload(b"late");
+    let hash = brock::ground::id::KeyHash::try_from(key.as_slice()).unwrap();
+    let create = Operation::Create {
+        created_at: 9_000,
+        expires_at: None,
+        public: true,
+        digest: brock::ground::id::sha256(&payload),
+    };
+    let entries = vec![store::poison(1, store::key(7)), store::entry(2, hash, &create, Some(&payload))];
+    let script = Script { batches: vec![store::batch(origin, 0, entries)], ..Script::new("peer") };
+    let peer = FakePeer::start(&certs, "peer", script).await;
+    let node = TestNode::start(&certs, config(&certs, "node-1", 0, &[peer.port])).await;
+    eventually("the peer's log has come", || async { (node.vector().get(&origin).0 == 2).then_some(()) })
+        .await;
+    let admin = Admin::new(&certs.admin(), &[node.address()]);
+    // The same key was created here earlier, with another payload.
+    let early = store::payload(b"early");
+    let earlier = Operation::Create {
+        created_at: 1_000,
+        expires_at: None,
+        public: true,
+        digest: brock::ground::id::sha256(&early),
+    };
+    let elsewhere = store::origin("elsewhere", 1);
+    let batch = store::batch(elsewhere, 0, vec![store::entry(1, hash, &earlier, Some(&early))]);
+    store::deliver(node.node.store(), batch).await.unwrap();
+
+    let listed = admin.json(&["conflicts", "list"], "");
+    let conflict = &listed["conflicts"][0];
+    assert_eq!(conflict["key_hash"], json!(HEXLOWER.encode(&key)));
+    assert_eq!(conflict["winner"]["created_at_unix"], 1_000);
+    assert_eq!(conflict["losers"][0]["origin"], json!(origin.to_string()));
+
+    let listed = admin.json(&["quarantine", "list"], "");
+    let stamp = format!("{origin}:1");
+    assert_eq!(listed["entries"][0]["stamp"], json!(stamp));
+    assert!(listed["entries"][0]["reason"].as_str().unwrap().contains("does not decode"), "{listed}");
+    assert_eq!(admin.json(&["quarantine", "show", &stamp], "")["operation"], "fffefd");
+    let retried = json_with(5, &admin, &["quarantine", "retry", &stamp]);
+    assert_eq!(retried["failed"][0]["stamp"], json!(stamp));
+    admin.fails(2, "--yes", &["quarantine", "drop", &stamp], "");
+    admin.fails(2, "", &["quarantine", "show", "nonsense"], "");
+    let dropped = admin.json(&["quarantine", "drop", &stamp, "--yes"], "");
+    assert_eq!(dropped["done"], json!([stamp]));
+    assert_eq!(admin.json(&["quarantine", "list"], ""), json!({ "entries": [] }));
+    admin.fails(3, "", &["quarantine", "show", &stamp], "");
+    assert_eq!(admin.json(&["status"], "")["quarantined"], 0);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_bench_gives_figures_for_every_reader() {
+    let group = Group::start(2, 2, compacts_on_command).await;
+    let readers = group.node(1).address();
+    let arguments =
+        ["bench", "revoke", "--count", "20", "--rate", "100", "--readers", &readers, "-o", "json"];
+    let output = admin(&group, 0).run(&arguments, "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&figures["revoked"], &figures["errors"]), (&json!(20), &json!(0)));
+    assert!(
+        figures["everywhere"]["p99_ms"].as_f64().unwrap()
+            >= figures["everywhere"]["p50_ms"].as_f64().unwrap()
+    );
+    group.stop().await;
+}

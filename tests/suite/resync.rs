@@ -1,0 +1,90 @@
+//! Filling a node from another's records: broken off and resumed, and from donors that lie.
+
+use brock::proto;
+
+use crate::harness::{
+    client::put_request,
+    eventually,
+    group::{Group, compacts_on_command},
+    node::{TestNode, config},
+    proxy::{Mode, Proxy},
+    random_key,
+};
+
+const RECORDS: usize = 20_000;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resync_that_breaks_off_goes_on_where_it_was() {
+    let group = Group::start(1, 1, compacts_on_command).await;
+    let donor = group.node(0);
+    let mut keys = Vec::new();
+    for _ in 0..RECORDS / 1000 {
+        let chunk: Vec<Vec<u8>> = (0..1000).map(|_| random_key()).collect();
+        let items = chunk.iter().map(|key| put_request(key, &[7; 600])).collect();
+        donor.client.kv.clone().batch_put(proto::BatchPutRequest { items }).await.unwrap();
+        keys.extend(chunk);
+    }
+    assert_eq!(group.compact().await[0].entries_kept, 0, "there is nobody to wait for");
+
+    let proxy = Proxy::start(donor.port).await;
+    proxy.set(Mode::Delay(std::time::Duration::from_millis(10)));
+    let config = config(&group.certs, "late", 0, &[proxy.port]);
+    let config =
+        brock::node::config::Config { replication_interval: std::time::Duration::from_secs(1), ..config };
+    let late = TestNode::start(&group.certs, config).await;
+    let progress = async || late.admin.status().await.resync.map(|resync| resync.records_joined);
+    let reached =
+        eventually("a part of it has come", || async { progress().await.filter(|joined| *joined >= 4_000) })
+            .await;
+    assert!(reached < RECORDS as u64, "it was over before it could be cut");
+    assert_eq!(late.vector().len(), 0, "nothing counts as applied yet");
+    proxy.set(Mode::Cut);
+    eventually("it is broken off", || async { progress().await.is_none().then_some(()) }).await;
+    proxy.set(Mode::Delay(std::time::Duration::from_millis(10)));
+    let resumed = eventually("it goes on", || async { progress().await.filter(|joined| *joined > 0) }).await;
+    assert!(resumed >= reached, "it began anew: {resumed} after {reached}");
+    proxy.set(Mode::Pass);
+    eventually("all has come", || async { (late.vector() == donor.vector()).then_some(()) }).await;
+    let status = late.admin.status().await;
+    assert_eq!((status.records, status.log_entries), (RECORDS as u64, 0));
+    for key in keys.iter().step_by(97) {
+        late.client.get_local(key).await.unwrap();
+    }
+    // From now on by the log.
+    let key = random_key();
+    donor.client.put(&key, b"grant").await.unwrap();
+    eventually("it follows", || late.client.has_local(&key)).await;
+    late.stop().await;
+    group.stop().await;
+}
+
+/// A log with several operations on each record, none of them compacted.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_node_starts_with_the_records_when_that_is_cheaper_than_the_log() {
+    use brock::{domain::operation::Operation, ground::limits, store::NewOperation};
+
+    use crate::harness::store::{key, new_record};
+    let records = limits::RESYNC_CHEAPER_ENTRIES / 3;
+    let group = Group::start(1, 1, compacts_on_command).await;
+    let store = group.node(0).node.store();
+    for chunk in 0..=records / 500 {
+        let numbers = chunk * 500..(chunk + 1) * 500;
+        store.create(numbers.clone().map(|number| new_record(key(number), b"g")).collect()).await.unwrap();
+        let operations = numbers.flat_map(|number| {
+            let revoke = Operation::Invalidate { at: 1, reason: "leaked".to_owned() };
+            [Operation::Unpublish, revoke].map(|operation| {
+                store.operate(NewOperation { key_hash: key(number), operation, ahead: false })
+            })
+        });
+        futures::future::try_join_all(operations).await.unwrap();
+    }
+    let late = TestNode::start(&group.certs, config(&group.certs, "late", 0, &[group.node(0).port])).await;
+    eventually("all has come", || async { (late.vector() == group.node(0).vector()).then_some(()) }).await;
+    let received: u64 = late.admin.status().await.peers.iter().map(|peer| peer.entries_received).sum();
+    assert_eq!(received, 0, "nothing came as a batch of the log");
+    let status = late.admin.status().await;
+    assert_eq!(status.records, store.records());
+    assert_eq!(status.log_entries, store.totals().log_entries, "what the donor's log has is copied too");
+    late.stop().await;
+    group.stop().await;
+}
