@@ -24,6 +24,7 @@ mod hostile_peers;
 mod hostile_pullers;
 mod identity;
 mod lifecycle_cli;
+mod model;
 mod operations;
 mod own_ca;
 mod protocol;
