@@ -286,8 +286,23 @@ visible() {
     value[visible]=$(slowest p99_ms) && value[visible50]=$(slowest p50_ms) || return
     row 'held by both others after its acknowledgement, 1,000 Puts/s, p99' "${value[visible]} ms" \
         "p50 ${value[visible50]} ms" '≤ 100 ms' "${value[visible]} <= 100"
+    revoked "$readers" || return
     stop_process b && stop_process c && stop_process d
     rm -rf "$work"/data-[bcd]
+    unset 'port[b]' 'port[c]' 'port[d]'
+}
+
+# Keys revoked at one node, one by one: until the last of the others refuses each.
+revoked() {
+    ask b bench revoke --count 200 --rate 20 --readers "$1" >"$work/result.json" || return
+    value[revoke50]=$(nested everywhere p50_ms) && value[revoke99]=$(nested everywhere p99_ms) || return
+    row 'a revoked key is refused at both others after the acknowledgement, p99' "${value[revoke99]} ms" \
+        "p50 ${value[revoke50]} ms; until acknowledged: p50 $(field revoke_p50_ms "$work/result.json") ms" '' ''
+}
+
+# nested NAME FIELD: a field of a field of the last result.
+nested() {
+    python3 -c 'import json, sys; print(json.load(open(sys.argv[3]))[sys.argv[1]][sys.argv[2]])' "$1" "$2" "$work/result.json"
 }
 
 # slowest FIELD: of the reader that took longest; fails when a reader missed records or failed.
@@ -337,14 +352,60 @@ catch_up() {
     peak=$(memory b VmHWM) || return
     row 'resident memory while it caught up: donor' "$(memory a VmRSS) MiB" "peak $(memory a VmHWM) MiB, loading included" 'bounded' ''
     row 'resident memory while it caught up: joiner' "$(memory b VmRSS) MiB" "peak $peak MiB" 'bounded' ''
+    # Long enough for node a to hear that it has everything.
+    within 30 nothing_lags a || return
     stop_process b
+}
+
+nothing_lags() {
+    ask "$1" members >"$work/members.json" 2>/dev/null || return
+    python3 -c 'import json, sys; sys.exit(any(m["lag_entries"] != 0 for m in json.load(open(sys.argv[1]))["members"]))' \
+        "$work/members.json"
+}
+
+# Everything that node b had goes from the log.
+compact() {
+    local before after begun took
+    before=$(du -sm "$work/data-a" | cut -f1)
+    begun=$(now)
+    ask a compact >"$work/result.json" || return
+    took=$(calculate "$(now) - $begun") || return
+    after=$(du -sm "$work/data-a" | cut -f1)
+    row "compacting the log of $(grouped "${value[loaded]}") operations" "$(printf '%.1f s' "$took")" \
+        "log $(grouped "$(field bytes_removed "$work/result.json") / 1048576") MiB to $(grouped "$(field bytes_kept "$work/result.json") / 1048576") MiB; directory $before MiB to $after MiB" '' ''
+}
+
+# Node a has no log left; node c is empty and joins it: by the records.
+resync() {
+    local begun held=0 took deadline=$((SECONDS + 600))
+    begun=$(now)
+    start_node c "127.0.0.1:${port[a]}" --node.first-start=true || return
+    while ((held < value[loaded])); do
+        ((SECONDS < deadline)) || { say "  only $held records after ten minutes"; return 1; }
+        sleep 0.1
+        held=$(applied c) || return
+    done
+    took=$(calculate "$(now) - $begun") || return
+    row "a node $(grouped "${value[loaded]}") operations below the log is filled from the records" \
+        "$(grouped "${value[loaded]} / $took") records/s" "$(printf '%.1f s' "$took"), peak $(memory c VmHWM) MiB" '' ''
+}
+
+verify() {
+    local begun took
+    ask c verify >"$work/result.json" || return
+    begun=$(now)
+    ask c verify >"$work/result.json" || return
+    took=$(calculate "round($(now) - $begun, 2)") || return
+    row "verify over $(grouped "${value[loaded]}") records on each of two nodes" "$took s" \
+        "$(field verdict "$work/result.json")" '≤ 1 s' "$took <= 1"
+    stop_process c
 }
 
 start_with_records() {
     local begun took resident
     stop_process a
     begun=$(now)
-    start_node a '' || return
+    start_node a '' --compact-mode=never || return
     took=$(calculate "round($(now) - $begun, 2)") || return
     row "start with $(grouped "${value[loaded]}") records" "$took s" 'process start to /readyz' '≤ 2 s' "$took <= 2"
     resident=$(memory a VmRSS) || return
@@ -356,7 +417,8 @@ start_with_records() {
 fresh_node_a() {
     stop_process a
     rm -rf "$work/data-a"
-    start_node a '' --node.first-start=true
+    # Its log stays whole until the compaction is measured.
+    start_node a '' --node.first-start=true --compact-mode=never
 }
 
 # ---------------------------------------------------------------- the run
@@ -393,6 +455,9 @@ measure 'a fresh node' fresh_node_a
 measure "loading $records records" load
 if [ -n "${value[loaded]:-}" ]; then
     measure 'catch-up' catch_up
+    measure 'compaction' compact
+    measure 'resync' resync
+    measure 'verify' verify
     measure 'start' start_with_records
 fi
 
