@@ -148,10 +148,16 @@ impl RecordState {
             })
         };
         let is_left = |creation: &Creation| !forgotten.has(creation.stamp) || keeps(&creation.digest);
-        let mut left = self.creation.into_iter().chain(self.losers).filter(is_left);
-        let creation = left.next();
-        let losers = left.map(Creation::without_payload).collect();
-        let is_forgotten = |stamp: Option<Stamp>| stamp.is_some_and(|stamp| forgotten.has(stamp));
+        let created: Vec<Creation> = self.creation.into_iter().chain(self.losers).collect();
+        let count = created.len();
+        let mut left: Vec<Creation> = created.into_iter().filter(is_left).collect();
+        // What was done to a create that nobody has forgotten is not forgotten either.
+        let is_untouched = count > 0 && left.len() == count;
+        let losers: Vec<Creation> =
+            left.split_off(left.len().min(1)).into_iter().map(Creation::without_payload).collect();
+        let creation = left.pop();
+        let is_forgotten =
+            |stamp: Option<Stamp>| !is_untouched && stamp.is_some_and(|stamp| forgotten.has(stamp));
         let invalidation = self.invalidation.filter(|invalidation| {
             kept.is_some_and(|kept| kept.invalidation.is_some()) || !is_forgotten(invalidation.stamp)
         });
@@ -364,6 +370,9 @@ mod tests {
             ..RecordState::default()
         };
         let both = created(5, b"p").join(revoked(7));
+        let known = created(6, b"p").join(revoked(5));
+        assert_eq!(known.clone().without_forgotten(&forgotten, None), known, "its create is not forgotten");
+        assert_eq!(revoked(5).without_forgotten(&forgotten, None), RecordState::default());
         assert_eq!(both.clone().without_forgotten(&forgotten, Some(&revoked(7))), revoked(7));
         assert_eq!(both.without_forgotten(&forgotten, None), revoked(7));
         let two = created(4, b"p").join(created(7, b"later"));

@@ -11,8 +11,8 @@ pub struct Clock(pub u64);
 impl Clock {
     /// The clock of the operation after this one.
     pub fn next(self) -> Self {
-        // 2^64 operations at a billion a second take 584 years.
-        Self(self.0 + 1)
+        // 2^64 operations at a billion a second take 584 years; only a lying peer is there already.
+        Self(self.0.saturating_add(1))
     }
 }
 

@@ -96,13 +96,17 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// Up to this many removed payloads have their files rewritten one by one; above, all files are.
 pub const REMOVALS_ONE_BY_ONE: usize = 32;
 /// Removed payloads that one compaction deals with.
-pub const REMOVALS_AT_ONCE: usize = 100_000;
+pub const REMOVALS_AT_ONCE: usize = 1_000_000;
+/// How often at most all files of the records are rewritten for that, unless an operator asks.
+pub const REWRITE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Log entries that one commit compacts away.
 pub const COMPACT_BATCH: u64 = 100_000;
 /// Records in one page of a resync, if its bytes allow.
 pub const PAGE_RECORDS: usize = 2000;
 /// Records in one page of a bucket.
 pub const BUCKET_PAGE_ITEMS: usize = 20_000;
+/// Bytes of records that are read for it: the caller waits for [`PEER_CALL_TIMEOUT`] only.
+pub const BUCKET_PAGE_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of a record's digest in a page of a bucket.
 pub const ITEM_DIGEST_BYTES: usize = 16;
 /// Operations that the trace of one record shows.
@@ -195,6 +199,12 @@ pub const MARKS_PER_GRACE: u32 = 8;
 pub const RESYNC_CHEAPER_FACTOR: u64 = 2;
 /// But not for less than this many entries.
 pub const RESYNC_CHEAPER_ENTRIES: u64 = 10_000;
+/// For how long after its last hello a retired node is waited for again, so that it can catch up.
+pub const RETURN_PATIENCE: Duration = Duration::from_secs(600);
+/// How long a resync may take, and with it keep everything else that comes from peers waiting.
+pub const RESYNC_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
+/// How long a repair may keep a resync waiting.
+pub const REPAIR_TIMEOUT: Duration = Duration::from_secs(120);
 /// Resyncs that one donor serves at once.
 pub const SNAPSHOTS_MAX: usize = 4;
 /// How long a call to a peer about digests, traces or retirement may take, dialling included.

@@ -65,6 +65,7 @@ async fn remember(
     remembered: &mut Vec<proto::MemberState>,
     status: &TaskStatus,
 ) {
+    let _writing = members.writing().await;
     let (mut known, forget) = members.to_remember(store.now());
     if known == *remembered && forget.is_empty() {
         return;

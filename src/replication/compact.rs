@@ -5,7 +5,10 @@
 //! records leave the files, and, where that is asked for, tombstones are collected.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -113,6 +116,8 @@ pub struct Outcome {
 struct LastRun {
     bytes: u64,
     at: Instant,
+    /// When all files of the records were last rewritten.
+    rewritten_at: Option<Instant>,
 }
 
 /// A collection that waits for its moment.
@@ -141,6 +146,8 @@ pub struct Compactor {
     members: Members,
     policy: Policy,
     last_run: Arc<Mutex<LastRun>>,
+    /// Whether the wall clock was in doubt when it was last looked at.
+    in_doubt: Arc<AtomicBool>,
     /// Held by the one run at a time.
     collection: Arc<AsyncMutex<Collection>>,
 }
@@ -148,8 +155,9 @@ pub struct Compactor {
 impl Compactor {
     /// For this store, with these members.
     pub fn new(store: Store, members: Members, policy: Policy) -> Self {
-        let last_run = LastRun { bytes: store.totals().log_bytes, at: Instant::now() };
-        Self { store, members, policy, last_run: Arc::new(Mutex::new(last_run)), collection: Arc::default() }
+        let last_run = LastRun { bytes: store.totals().log_bytes, at: Instant::now(), rewritten_at: None };
+        let last_run = Arc::new(Mutex::new(last_run));
+        Self { store, members, policy, last_run, in_doubt: Arc::default(), collection: Arc::default() }
     }
 
     /// What every member has applied.
@@ -188,6 +196,7 @@ impl Compactor {
                 return;
             }
             let trusted = trust.doubt(self.store.now(), &peers.reports()).is_none();
+            self.in_doubt.store(!trusted, Ordering::Relaxed);
             if let Err(error) = self.mark(trusted).await {
                 task.set_error(&error.to_string());
             }
@@ -197,7 +206,7 @@ impl Compactor {
             task.set_state("compacting");
             let outcome = tokio::select! {
                 () = stop.cancelled() => return,
-                outcome = self.compact(trusted) => outcome,
+                outcome = self.compact_with(trusted, false) => outcome,
             };
             match outcome {
                 Ok(outcome) => {
@@ -220,21 +229,38 @@ impl Compactor {
 
     /// Compacts now. One run at a time; a second one waits for the first.
     pub async fn compact(&self, clock_is_trusted: bool) -> Result<Outcome, StoreError> {
+        self.compact_with(clock_is_trusted, true).await
+    }
+
+    async fn compact_with(&self, clock_is_trusted: bool, is_asked_for: bool) -> Result<Outcome, StoreError> {
         let mut collection = self.collection.lock().await;
         let stable = self.stable();
         let removed = self.store.compact(&stable).await?;
         let mut outcome =
             Outcome { entries_removed: removed.entries, bytes_removed: removed.bytes, ..Outcome::default() };
         outcome.origins_folded = self.fold(&stable).await?;
-        if self.policy.tombstone_grace.is_some() && clock_is_trusted {
+        let clock_is_trusted = clock_is_trusted && !self.in_doubt.load(Ordering::Relaxed);
+        // A quarantined create is applied and in no record: whoever learns from here what is forgotten
+        // would take it for deleted.
+        let is_whole = self.store.quarantined() == 0;
+        if self.policy.tombstone_grace.is_some() && clock_is_trusted && is_whole {
             outcome.tombstones_collected = self.collect(&mut collection, &stable).await?;
         }
-        outcome.payloads_removed = self.store.remove_payloads().await? as u64;
+        let mut last_run = self.last_run();
+        let pending = self.store.totals().removals;
+        let rests = last_run.rewritten_at.is_some_and(|at| at.elapsed() < limits::REWRITE_INTERVAL);
+        let rewrites_all = pending > limits::REMOVALS_ONE_BY_ONE as u64;
+        if pending > 0 && (is_asked_for || !rests || !rewrites_all) {
+            outcome.payloads_removed = self.store.remove_payloads().await? as u64;
+            if rewrites_all {
+                last_run.rewritten_at = Some(Instant::now());
+            }
+        }
         if removed.bytes >= limits::COMPACT_REWRITE_BYTES {
             self.store.rewrite_log().await?;
         }
-        let bytes = self.store.totals().log_bytes;
-        *self.last_run.lock().unwrap_or_else(PoisonError::into_inner) = LastRun { bytes, at: Instant::now() };
+        (last_run.bytes, last_run.at) = (self.store.totals().log_bytes, Instant::now());
+        *self.last_run.lock().unwrap_or_else(PoisonError::into_inner) = last_run;
         Ok(outcome)
     }
 
@@ -257,6 +283,8 @@ impl Compactor {
         let marks = self.marks(&mut collection).await?;
         let now = self.store.now();
         let grace_seconds = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        // A clock that was set back would otherwise end the marking for as long.
+        marks.retain(|(at, _)| *at <= now);
         let apart = grace_seconds / i64::from(limits::MARKS_PER_GRACE);
         if marks.last().is_some_and(|(at, _)| now.saturating_sub(*at) < apart.max(1)) {
             return Ok(());
@@ -297,6 +325,9 @@ impl Compactor {
     /// that key hash anywhere has then met the delete on this node, and nothing can bring the record
     /// back.
     async fn collect(&self, collection: &mut Collection, stable: &Vector) -> Result<u64, StoreError> {
+        if self.store.totals().tombstones == 0 {
+            return Ok(0);
+        }
         let grace = self.policy.tombstone_grace.unwrap_or_default();
         let grace_seconds = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
         let now = self.store.now();
@@ -310,7 +341,7 @@ impl Compactor {
         if planted::is(Bug::CollectEarly) {
             return self.collect_below(&old_enough).await;
         }
-        let members = self.members.names(now);
+        let members = self.members.watched_names(now);
         let armed = match collection.armed.take() {
             Some(armed) if armed.members == members => armed,
             _ => Armed { stable: stable.clone(), known: self.members.known(now), members },

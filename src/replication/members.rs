@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch},
+    time::Instant,
+};
 
 use crate::{
     domain::{
@@ -40,6 +43,8 @@ struct Member {
     heads: Option<Vector>,
     /// Set when it was retired: what this node had applied then.
     retired: Option<Vector>,
+    /// When it last said hello although it is retired.
+    returned_at: Option<UnixSeconds>,
     /// Streams by which it follows this node now.
     feeds: usize,
 }
@@ -75,6 +80,13 @@ impl Member {
             retired: self.retired.is_some(),
         }
     }
+}
+
+/// A retired node that has said hello lately: it is being filled.
+fn is_returning(member: &Member, now: UnixSeconds) -> bool {
+    let patience = i64::try_from(limits::RETURN_PATIENCE.as_secs()).unwrap_or(i64::MAX);
+    let lately = member.returned_at.is_some_and(|at| now.saturating_sub(at) <= patience);
+    member.retired.is_some() && lately
 }
 
 /// One member, as an operator sees it.
@@ -132,6 +144,8 @@ pub struct Members {
     own: NodeId,
     retention: Duration,
     table: Arc<Mutex<BTreeMap<String, Member>>>,
+    /// Held while what is known is written down: a later state must not be overtaken by an earlier.
+    writing: Arc<AsyncMutex<()>>,
     changed: watch::Sender<u64>,
 }
 
@@ -144,6 +158,9 @@ impl Members {
         retention: Duration,
     ) -> Result<Self, CodecError> {
         let mut table: BTreeMap<String, Member> = BTreeMap::new();
+        let mut remembered = remembered;
+        // Named ones first: an address that has a name by now is not another member.
+        remembered.sort_by_key(|state| state.node_id.is_empty());
         for state in remembered {
             let vector =
                 |vector: Option<proto::Vector>| vector.as_ref().map(codec::vector_from_proto).transpose();
@@ -151,14 +168,17 @@ impl Members {
                 node_id: state.node_id.parse().ok(),
                 address: Some(state.address).filter(|address| join.contains(address)),
                 last_seen: state.last_seen_unix,
-                pulled: vector(state.applied)?,
+                // Not worth failing the start for: its next hello says it again.
+                pulled: vector(state.applied).unwrap_or_default(),
                 retired: match state.retired {
                     true => Some(vector(state.retired_at)?.unwrap_or_default()),
                     false => None,
                 },
                 ..Member::default()
             };
-            if member.node_id.is_some() || member.address.is_some() {
+            let is_named =
+                |address: &String| table.values().any(|other| other.address.as_ref() == Some(address));
+            if member.node_id.is_some() || member.address.as_ref().is_some_and(|address| !is_named(address)) {
                 table.insert(member.name(), member);
             }
         }
@@ -168,7 +188,18 @@ impl Members {
                 table.insert(member.name(), member);
             }
         }
-        Ok(Self { own, retention, table: Arc::new(Mutex::new(table)), changed: watch::Sender::new(0) })
+        Ok(Self {
+            own,
+            retention,
+            table: Arc::new(Mutex::new(table)),
+            writing: Arc::default(),
+            changed: watch::Sender::new(0),
+        })
+    }
+
+    /// Held from looking at what must be remembered until that is durable.
+    pub async fn writing(&self) -> AsyncMutexGuard<'_, ()> {
+        self.writing.lock().await
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Member>> {
@@ -199,6 +230,8 @@ impl Members {
         member.last_seen = now;
         if let Some(missed) = &member.retired {
             if !applied.covers(missed) && !planted::is(Bug::ForgiveRetired) {
+                // It is being filled: what it has is waited for again, or it would never catch up.
+                (member.pulled, member.returned_at) = (Some(applied.clone()), Some(now));
                 return Admission::Retired;
             }
             tracing::info!(%node_id, "a retired node has caught up: it is a member again");
@@ -247,10 +280,11 @@ impl Members {
             })
             .map(|(name, _)| name.clone())
             .collect();
+        let mut retired = None;
         for name in former {
             let nameless = table.get(&name).is_some_and(|member| member.node_id.is_none());
             if nameless {
-                table.remove(&name);
+                retired = table.remove(&name).and_then(|member| member.retired);
             } else if let Some(member) = table.get_mut(&name) {
                 member.address = None;
             }
@@ -258,6 +292,7 @@ impl Members {
         let member = table.entry(node_id.to_string()).or_default();
         member.node_id = Some(node_id.clone());
         member.address = Some(address.to_owned());
+        member.retired = member.retired.take().or(retired);
         member.incarnation = Some(incarnation);
         member.last_seen = now;
         match &mut member.heads {
@@ -291,15 +326,26 @@ impl Members {
     /// What every member has applied, of what this node has. A member of which nothing is known has
     /// applied nothing.
     pub fn stable(&self, applied: &Vector, now: UnixSeconds) -> Vector {
-        self.current(now)
+        self.watched(now)
             .iter()
             .fold(applied.clone(), |stable, member| stable.meet(&member.applied().unwrap_or_default()))
     }
 
-    /// What any member has applied.
+    /// The members, and the retired nodes that are coming back.
+    fn watched(&self, now: UnixSeconds) -> Vec<Member> {
+        let is_watched = |member: &&Member| self.is_current(member, now) || is_returning(member, now);
+        self.lock().values().filter(is_watched).cloned().collect()
+    }
+
+    /// Who they are.
+    pub fn watched_names(&self, now: UnixSeconds) -> Vec<String> {
+        self.watched(now).iter().map(Member::name).collect()
+    }
+
+    /// What any of them has applied.
     pub fn known(&self, now: UnixSeconds) -> Vector {
         let mut known = Vector::default();
-        for applied in self.current(now).iter().filter_map(Member::applied) {
+        for applied in self.watched(now).iter().filter_map(Member::applied) {
             known.join(&applied);
         }
         known

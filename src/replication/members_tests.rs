@@ -76,6 +76,8 @@ fn a_retired_member_is_not_waited_for_until_it_has_what_it_missed() {
     assert_eq!(members.stable(&own, 0), own);
     assert_eq!(members.hello(&id("b"), Incarnation(1), &vector(&[("me", 8)]), 1), Admission::Retired);
     assert_eq!(members.count(1), 0);
+    assert_eq!(members.stable(&own, 1), vector(&[("me", 8)]), "it is being filled: it must not be outrun");
+    assert_eq!(members.stable(&own, 602), own, "it has given up");
 
     let again = Members::new(id("me"), &["b:1".to_owned()], vec![state], HOUR).unwrap();
     assert_eq!(again.hello(&id("b"), Incarnation(1), &vector(&[("me", 8)]), 1), Admission::Retired);
@@ -114,4 +116,26 @@ async fn a_receipt_names_who_holds_it_and_who_does_not() {
     assert!(began.elapsed() >= Duration::from_millis(20));
     let receipt = wait(Acks::Nodes(0), HOUR).await;
     assert!(receipt.missing.is_empty());
+}
+
+#[test]
+fn an_address_that_was_retired_is_still_retired_when_it_turns_out_to_be_a_node() {
+    let members = members(&["b:1"]);
+    let own = vector(&[("me", 9)]);
+    members.retire("b:1", &own).unwrap();
+    members.heard("b:1", (&id("b"), Incarnation(1)), &vector(&[]), true, 1);
+    assert_eq!(members.hello(&id("b"), Incarnation(1), &vector(&[]), 1), Admission::Retired);
+    assert_eq!(members.hello(&id("b"), Incarnation(1), &own, 2), Admission::Member);
+}
+
+#[test]
+fn a_member_that_was_remembered_under_its_address_too_is_one_member() {
+    let state = |node_id: &str| proto::MemberState {
+        node_id: node_id.to_owned(),
+        address: "b:1".to_owned(),
+        ..proto::MemberState::default()
+    };
+    let remembered = vec![state(""), state("b")];
+    let members = Members::new(id("me"), &["b:1".to_owned()], remembered, HOUR).unwrap();
+    assert_eq!(members.count(0), 1);
 }

@@ -198,6 +198,7 @@ impl Puller {
             theirs: folds,
             life: None,
             suspicion: None,
+            has_given_up: false,
         };
         round.begin(&identity).await?;
         round.follow(Instant::now() + self.interval, retry).await
@@ -220,6 +221,8 @@ struct Round<'a> {
     /// Since when, and at what vector, the peer has held other records although it had applied the
     /// same.
     suspicion: Option<(Instant, Vector)>,
+    /// A difference was found that only the peer can mend: it is left alone until the next round.
+    has_given_up: bool,
 }
 
 impl Round<'_> {
@@ -260,14 +263,19 @@ impl Round<'_> {
     async fn heads(&mut self, heads: proto::Heads, fresh: bool) -> Result<(), RoundError> {
         let store = &self.puller.store;
         let vector = codec::vector_from_proto(&heads.vector.unwrap_or_default())?;
+        self.theirs.join(&vector);
+        if self.theirs.len() > 2 * limits::VECTOR_MAX_ORIGINS {
+            return Err(CodecError::VectorSize(self.theirs.len()).into());
+        }
         let now = store.now();
         let skew_seconds = heads.now_unix.saturating_sub(now);
         self.puller.peers.heard(&self.address, &vector, fresh, skew_seconds, now);
-        if let Some((node_id, incarnation)) = &self.life {
-            self.puller.members.heard(&self.address, (node_id, *incarnation), &vector, fresh, now);
+        if let Some((node_id, incarnation)) = &mut self.life {
+            // It may have begun a new one since the round did.
+            *incarnation = Incarnation(heads.incarnation);
+            self.puller.members.heard(&self.address, (&*node_id, *incarnation), &vector, fresh, now);
         }
         store.heed(&vector).await?;
-        self.theirs.join(&vector);
         match heads.digest {
             // With the first heads it is not known yet what the peer has folded.
             Some(digest) if !fresh => self.compare(&digest).await,
@@ -280,6 +288,9 @@ impl Round<'_> {
     /// repair.
     async fn compare(&mut self, digest: &proto::Digest) -> Result<(), RoundError> {
         let store = &self.puller.store;
+        if self.has_given_up {
+            return Ok(());
+        }
         let mine = store.summary();
         if repair::standing(&mine, &self.theirs, digest) != Standing::Different {
             self.suspicion = None;
@@ -299,10 +310,12 @@ impl Round<'_> {
         }
         metrics::counter!(names::DIVERGENCES).increment(1);
         let _no_resync = self.puller.resyncs.others().await;
-        let repaired = repair::repair(store, &self.peer).await?;
+        let repair = timeout(limits::REPAIR_TIMEOUT, repair::repair(store, &self.peer));
+        let repaired = repair.await.map_err(|_| RemoteError::Late)??;
         self.heard = Instant::now();
         self.suspicion = None;
         metrics::counter!(names::REPAIRED).increment(repaired.repaired);
+        self.has_given_up = repaired.repaired == 0;
         let unmended = repaired.differing.saturating_sub(repaired.repaired);
         // A difference that only the peer can mend is found again and again.
         if self.puller.peers.unmended(&self.address, unmended) || repaired.repaired > 0 {

@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc};
 use bytes::Bytes;
 use prost::Message;
 use tokio::time::timeout;
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 
 use crate::{
     domain::codec::{self, CodecError},
@@ -21,6 +21,9 @@ pub enum RemoteError {
     /// It could not be asked.
     #[error("{0}")]
     Call(String),
+    /// It has not what was asked for.
+    #[error("{0}")]
+    Absent(String),
     /// It did not answer in time.
     #[error("no answer within {} s", limits::PEER_CALL_TIMEOUT.as_secs())]
     Late,
@@ -182,6 +185,9 @@ fn answer<T>(
     match answered {
         Err(_) => Err(RemoteError::Late),
         Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) if status.code() == Code::NotFound => {
+            Err(RemoteError::Absent(status.message().to_owned()))
+        }
         Ok(Err(status)) => Err(RemoteError::Call(
             words::explain(&status).unwrap_or_else(|| format!("{}: {}", status.code(), status.message())),
         )),

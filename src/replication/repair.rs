@@ -90,12 +90,15 @@ pub async fn differences(store: &Store, remote: &impl Remote) -> Result<Differen
         }
         let mut after = Bytes::new();
         loop {
-            let request = proto::ListBucketRequest { bucket: bucket.into(), after };
+            let request = proto::ListBucketRequest { bucket: bucket.into(), after: after.clone() };
             let page = remote.list_bucket(request).await?;
             let mut last: Option<BucketItem> = None;
             for item in &page.items {
                 let item = item_from_proto(item).ok_or(CodecError::Malformed("bucket item"))?;
-                if last.is_some_and(|last| item.key_hash.cmp(&last.key_hash) != Ordering::Greater) {
+                let is_out_of_order = last
+                    .is_some_and(|last| item.key_hash.cmp(&last.key_hash) != Ordering::Greater)
+                    || item.key_hash.0[..] <= after[..];
+                if is_out_of_order || SetDigest::bucket_of(&item.key_hash) != bucket {
                     return Err(CodecError::Malformed("bucket").into());
                 }
                 last = Some(item);
@@ -103,6 +106,11 @@ pub async fn differences(store: &Store, remote: &impl Remote) -> Result<Differen
             }
             let Some(last) = last.filter(|_| page.more) else { break };
             after = Bytes::copy_from_slice(&last.key_hash.0);
+            if theirs.len() > mine.len() + limits::REPAIR_KEYS_MAX {
+                // More than one repair deals with: the next comparison finds the rest.
+                mine.retain(|key_hash, _| *key_hash <= last.key_hash);
+                break;
+            }
         }
         note_differences(&mine, &theirs, comparable, &mut found);
     }

@@ -45,6 +45,9 @@ pub enum ResyncError {
     /// Nothing was heard for too long.
     #[error("nothing was heard of the snapshot for {} s", limits::STREAM_SILENCE_TIMEOUT.as_secs())]
     Silence,
+    /// It took too long in all.
+    #[error("the snapshot was not whole within {} s", limits::RESYNC_TIMEOUT.as_secs())]
+    Late,
     /// What came could not be joined.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -91,10 +94,20 @@ impl Resyncs {
         if turn.as_ref().is_some_and(|joiner| joiner.donor() != donor || !joiner.is_resumable()) {
             *turn = None;
         }
-        let _alone = self.gate.write().await;
         tracing::info!(%donor, reason, resumed = turn.is_some(), "filling this node from a peer's records");
         let began = store.now();
-        let outcome = self.fill(store, client, donor, (reason, began), &mut turn).await;
+        let waiting = ResyncReport {
+            node_id: donor.clone(),
+            reason: reason.to_owned(),
+            records: 0,
+            log_entries: 0,
+            expected: 0,
+            since: began,
+        };
+        self.set_report(Some(waiting));
+        let _alone = self.gate.write().await;
+        let filled = self.fill(store, client, donor, (reason, began), &mut turn);
+        let outcome = timeout(limits::RESYNC_TIMEOUT, filled).await.unwrap_or(Err(ResyncError::Late));
         let label = if outcome.is_ok() { "ok" } else { "error" };
         metrics::counter!(names::RESYNCS, "outcome" => label).increment(1);
         if outcome.is_ok() {

@@ -106,8 +106,9 @@ pub async fn run(
                 Some(Ok(request)) => {
                     let applied = acknowledgement(request)?;
                     note_own_clock(&store, &applied).await;
-                    members.acknowledge(&node_id, &applied, store.now());
                     feed.acknowledge(&applied);
+                    check_size(feed.vector())?;
+                    members.acknowledge(&node_id, &applied, store.now());
                 }
             },
             permit = out.reserve(), if speak => {
@@ -187,6 +188,7 @@ async fn exchange_folds(
             // On its way before the question arrived.
             Some(replicate_request::Message::Applied(vector)) => {
                 applied.join(&codec::vector_from_proto(&vector)?);
+                check_size(&applied)?;
             }
             _ => return Err(FeedError::Protocol("it did not say what it has folded".to_owned())),
         }
@@ -235,6 +237,14 @@ fn acknowledgement(request: proto::ReplicateRequest) -> Result<Vector, FeedError
         }
         None => Err(FeedError::Protocol("an empty message".to_owned())),
     }
+}
+
+/// Announcements add up: together they are bounded too.
+fn check_size(vector: &Vector) -> Result<(), FeedError> {
+    if vector.len() > 2 * limits::VECTOR_MAX_ORIGINS {
+        return Err(CodecError::VectorSize(vector.len()).into());
+    }
+    Ok(())
 }
 
 fn response(message: replicate_response::Message) -> proto::ReplicateResponse {

@@ -89,10 +89,13 @@ impl SnapshotFeed {
                 Message::Header(self.header())
             }
             Stage::Records(after) => {
+                let applied = self.store.applied();
                 let page = self.store.record_page(after).await?;
                 // IMPORTANT: after the page was read. What was collected while it was read may be
-                // missing in it.
-                let collected = self.collected();
+                // missing in it. But only as far as was applied before: a later create that the page
+                // lacks was not deleted, it was not there yet.
+                let collected = self.store.collected().meet(&applied);
+                let collected = (!collected.is_empty()).then(|| codec::vector_to_proto(&collected));
                 self.stage = if page.more { Stage::Records(Some(page.through)) } else { Stage::Log(None) };
                 Message::Records(proto::RecordPage {
                     records: page
@@ -246,7 +249,7 @@ impl Joiner {
         let cursor = self.header.as_ref().map(|header| proto::SnapshotCursor {
             incarnation: header.incarnation,
             after_key_hash: self.after.map(|after| Bytes::copy_from_slice(&after.0)).unwrap_or_default(),
-            log: self.is_in_log,
+            log: self.is_in_log || self.after == Some(KeyHash([0xff; 32])),
             after_stamp: self.after_stamp.map(codec::stamp_to_proto),
             vector: Some(codec::vector_to_proto(&header.vector)),
         });
@@ -270,6 +273,10 @@ impl Joiner {
                 let batch = page.batch.unwrap_or_default();
                 let entries = batch.entries.len() as u64;
                 let segment = Segment::check(batch)?;
+                let through = self.header.as_ref().map(|header| header.vector.get(&segment.origin));
+                if through.is_none_or(|through| segment.covered_through > through) {
+                    return Err(JoinError::Protocol("its log goes beyond its header".to_owned()));
+                }
                 let last = Stamp { origin: segment.origin, clock: segment.covered_through };
                 self.store.import_log(segment).await?;
                 self.is_in_log = true;

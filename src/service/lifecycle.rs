@@ -6,8 +6,12 @@ use tokio::time::{Instant, sleep};
 
 use super::{acks::Wanted, problem::Problem, records};
 use crate::{
-    domain::{codec, operation::Operation},
-    ground::{clock::Vector, id::KeyHash, limits},
+    domain::{codec, operation::Operation, record::RecordState},
+    ground::{
+        clock::{Stamp, Vector},
+        id::KeyHash,
+        limits,
+    },
     proto::{self, verify_response::Verdict},
     replication::{
         ask::{Answer, Asker},
@@ -52,7 +56,14 @@ impl Lifecycle {
         let request = |ahead| NewOperation { key_hash, operation: operation.clone(), ahead };
         let mut outcome = self.store.operate(request(ahead)).await?;
         if outcome == OperationOutcome::Unknown {
-            self.check_known_to_peers(key_hash).await?;
+            let deletion = self.check_known_to_peers(key_hash).await?;
+            if let (Some(stamp), Operation::Delete) = (deletion, &operation) {
+                // The delete that did it is on its way here.
+                return Ok(self.answer(stamp, true, wanted).await);
+            }
+            if deletion.is_some() {
+                return Err(Problem::Deleted);
+            }
             // Its create is on its way, or will be: the operation takes effect when they meet.
             outcome = self.store.operate(request(true)).await?;
         }
@@ -62,19 +73,26 @@ impl Lifecycle {
             OperationOutcome::Deleted => return Err(Problem::Deleted),
             OperationOutcome::Unknown => return Err(Problem::Absent),
         };
+        Ok(self.answer(stamp, already, wanted).await)
+    }
+
+    async fn answer(&self, stamp: Stamp, already: bool, wanted: Option<Wanted>) -> proto::OperationResponse {
         let receipt = match wanted {
             Some(wanted) => Some(wanted.receipt(stamp, &self.store, &self.members).await),
             None => None,
         };
-        Ok(proto::OperationResponse { stamp: Some(codec::stamp_to_proto(stamp)), already, receipt })
+        proto::OperationResponse { stamp: Some(codec::stamp_to_proto(stamp)), already, receipt }
     }
 
-    /// The operation must not be refused because of an answer that is a second old.
-    async fn check_known_to_peers(&self, key_hash: KeyHash) -> Result<(), Problem> {
+    /// Returns the delete, if that is what a peer knows. The operation must not be refused because of
+    /// an answer that is a second old.
+    async fn check_known_to_peers(&self, key_hash: KeyHash) -> Result<Option<Stamp>, Problem> {
         self.asker.forget(&key_hash);
+        let collected = self.store.collected();
+        let is_created = |state: &RecordState| state.clone().without_forgotten(&collected, None).is_created();
         match self.asker.ask(key_hash, Instant::now() + limits::PEEK_TIMEOUT).await {
-            Answer::Found(state) if state.deletion.is_some() => Err(Problem::Deleted),
-            Answer::Found(state) if state.is_created() => Ok(()),
+            Answer::Found(state) if state.deletion.is_some() => Ok(state.deletion),
+            Answer::Found(state) if is_created(&state) => Ok(None),
             Answer::Found(_) | Answer::Absent => Err(Problem::Absent),
             Answer::Unknown { peers, unanswered } => Err(Problem::NotEveryoneAsked { peers, unanswered }),
             Answer::Refused => Err(Problem::TooManyPeeks),
@@ -99,7 +117,7 @@ impl Lifecycle {
                 retired: view.retired,
                 last_seen_unix: view.last_seen,
                 lag_entries: view.applied.map(|theirs| applied.entries_above(&theirs)),
-                holding_back: if waits { held_back.sum() } else { 0 },
+                holding_back: if waits { held_back.fold(0, u64::saturating_add) } else { 0 },
                 connected: view.connected,
             }
         };
@@ -112,7 +130,7 @@ impl Lifecycle {
 
     /// Retires a member here, and then at every peer that answers.
     pub async fn retire(&self, member: &str) -> Result<proto::RetireMemberResponse, Problem> {
-        retire_here(&self.store, &self.members, member).await?;
+        retire_here(&self.store, &self.members, member, "").await?;
         let outcome = |node: String, error: Option<RemoteError>| proto::retire_member_response::Outcome {
             node,
             error: error.map(|error| error.to_string()).unwrap_or_default(),
@@ -120,15 +138,13 @@ impl Lifecycle {
         let mut outcomes = vec![outcome(self.store.node_id().to_string(), None)];
         let views = self.members.views(self.store.now());
         let told = self.peers.iter().map(|peer| {
-            let name = name_of(&views, peer);
+            let (name, alias) = (name_of(&views, peer), alias_of(&views, member));
             async move {
-                let request = proto::RetireRequest { member: member.to_owned() };
+                let request = proto::RetireRequest { member: member.to_owned(), alias };
                 let told = peer.call(|mut client| async move { client.retire(request).await }).await;
                 // Who does not know it need not forget it.
                 let told = told.map(drop).or_else(|error| match error {
-                    RemoteError::Call(text) if text.starts_with("Some requested entity was not found") => {
-                        Ok(())
-                    }
+                    RemoteError::Absent(_) => Ok(()),
                     other => Err(other),
                 });
                 (name, told.err())
@@ -276,12 +292,16 @@ impl Lifecycle {
 }
 
 /// Retires a member at this node. Durable when it returns.
-pub async fn retire_here(store: &Store, members: &Members, member: &str) -> Result<(), Problem> {
-    if member == store.node_id().as_str() {
+pub async fn retire_here(store: &Store, members: &Members, member: &str, alias: &str) -> Result<(), Problem> {
+    if [member, alias].contains(&store.node_id().as_str()) {
         // It has nobody to wait for in itself.
         return Ok(());
     }
-    let state = members.retire(member, &store.applied())?;
+    let _writing = members.writing().await;
+    let applied = store.applied();
+    let state = members
+        .retire(member, &applied)
+        .or_else(|error| if alias.is_empty() { Err(error) } else { members.retire(alias, &applied) })?;
     store.remember(vec![state], Vec::new()).await?;
     tracing::warn!(member, "an operator retired a member: it is not waited for any more");
     Ok(())
@@ -303,6 +323,16 @@ pub fn name_of(views: &[MemberView], peer: &Peer) -> String {
     let view = views.iter().find(|view| view.address.as_ref() == Some(&peer.address));
     let node_id = view.and_then(|view| view.node_id.as_ref()).map(ToString::to_string);
     node_id.unwrap_or_else(|| peer.address.clone())
+}
+
+/// A member's address for its node id, or the other way round; empty if that is not known.
+fn alias_of(views: &[MemberView], member: &str) -> String {
+    let by_id = |view: &&MemberView| view.node_id.as_ref().is_some_and(|id| id.as_str() == member);
+    if let Some(view) = views.iter().find(by_id) {
+        return view.address.clone().unwrap_or_default();
+    }
+    let by_address = views.iter().find(|view| view.address.as_deref() == Some(member));
+    by_address.and_then(|view| view.node_id.as_ref()).map(ToString::to_string).unwrap_or_default()
 }
 
 fn is_retired(views: &[MemberView], peer: &Peer) -> bool {

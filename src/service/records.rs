@@ -170,7 +170,9 @@ impl Records {
             }
             Answer::Refused => return Err(Problem::TooManyPeeks),
         };
-        let joined = here.join(*there);
+        // A peer that comes from an old copy may not know yet what was deleted and forgotten here.
+        let there = there.without_forgotten(&self.store.collected(), Some(&here));
+        let joined = here.join(there);
         match joined.visibility(self.store.now()) {
             Visibility::Valid | Visibility::Invalidated => Ok(joined),
             Visibility::Gone | Visibility::Incomplete => Err(Problem::Absent),

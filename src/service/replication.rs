@@ -223,7 +223,8 @@ impl ReplicationService for Replication {
         &self,
         request: Request<proto::RetireRequest>,
     ) -> Result<Response<proto::RetireResponse>, Status> {
-        lifecycle::retire_here(&self.store, &self.members, &request.into_inner().member).await?;
+        let proto::RetireRequest { member, alias } = request.into_inner();
+        lifecycle::retire_here(&self.store, &self.members, &member, &alias).await?;
         Ok(Response::new(proto::RetireResponse {}))
     }
 }

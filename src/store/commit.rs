@@ -262,7 +262,8 @@ impl<'a> Commit<'a> {
                 }
             }
         }
-        if !planted::is(Bug::SkipVectorUpdate) {
+        // A repetition must not lower what is on disk.
+        if segment.covered_through > applied && !planted::is(Bug::SkipVectorUpdate) {
             self.raised.vector.raise(segment.origin, segment.covered_through);
         }
         Ok(())

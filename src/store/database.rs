@@ -1,6 +1,9 @@
 //! A thin, typed layer on RocksDB: what is read and written, in the domain's words.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -92,6 +95,8 @@ pub(super) struct Database {
     db: DB,
     cached_only: ReadOptions,
     write: WriteOptions,
+    /// Held while there is a snapshot: what it sees stays in the files that are rewritten meanwhile.
+    snapshots: Mutex<()>,
 }
 
 impl Database {
@@ -101,7 +106,7 @@ impl Database {
         cached_only.set_read_tier(ReadTier::BlockCache);
         let mut write = WriteOptions::default();
         write.set_sync(true);
-        Ok(Self { db, cached_only, write })
+        Ok(Self { db, cached_only, write, snapshots: Mutex::new(()) })
     }
 
     pub(super) fn family(&self, name: &'static str) -> &ColumnFamily {
@@ -277,6 +282,7 @@ impl Database {
 
     /// A bucket as it was written, and as its records make it, both at one moment.
     pub(super) fn compare_bucket(&self, bucket: u8) -> Result<(Bucket, Bucket), StoreError> {
+        let _one = self.without_snapshots();
         let snapshot = self.db.snapshot();
         let written = snapshot.get_cf(self.family(schema::DIGEST), [bucket]).map_err(read_error)?;
         let written = written.map(|value| codec::decode_bucket(&value)).transpose()?.unwrap_or_default();
@@ -296,6 +302,11 @@ impl Database {
             found.replace(&key_hash, None, Some(&decode_record(value.into_vec())?));
         }
         Ok((written, found))
+    }
+
+    /// Waits until there is no snapshot, and keeps others from being made.
+    pub(super) fn without_snapshots(&self) -> MutexGuard<'_, ()> {
+        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is remembered of the members.

@@ -29,6 +29,7 @@ use crate::{
         clock::{Clock, Vector},
         id::{Incarnations, NodeId, Origin},
         limits,
+        retry::RetryPolicy,
         time::WallClock,
     },
 };
@@ -141,6 +142,11 @@ impl Shared {
         }
     }
 
+    /// After a write that failed: the entries are still there.
+    pub(super) fn restore_floors(&self, floors: &Vector) {
+        self.visible_mut().floors.clone_from(floors);
+    }
+
     pub(super) fn publish(&self, raised: &Raised, counters: Totals) {
         self.visible_mut().raise(raised, counters);
         self.commits.send_modify(|commits| *commits += 1);
@@ -197,7 +203,7 @@ impl Store {
             _ram: booted._ram,
         });
         let (commands, queue) = mpsc::channel(limits::WRITE_QUEUE_COMMANDS);
-        let retry = writer::retry_policy(options.conflict_delay, options.conflict_min, options.conflict_max);
+        let retry = retry_policy(options.conflict_delay, options.conflict_min, options.conflict_max);
         let writer = Writer::new(Arc::clone(&shared), retry, booted.origin, visible);
         let thread = thread::Builder::new().name("brock-writer".to_owned()).spawn(move || writer.run(queue));
         let thread = thread.map_err(|source| OpenError::Io {
@@ -270,7 +276,9 @@ impl Store {
         let missing = {
             let visible = self.shared.visible();
             let earlier = theirs.iter().filter(|(origin, _)| origin.is_of(self.node_id()) && *origin != own);
-            earlier.map(|(origin, clock)| clock.0.saturating_sub(visible.clock(&origin).0)).sum::<u64>()
+            earlier
+                .map(|(origin, clock)| clock.0.saturating_sub(visible.clock(&origin).0))
+                .fold(0, u64::saturating_add)
         };
         if missing > 0 && !self.shared.heeded.swap(true, Ordering::Relaxed) {
             self.alarm(format!(
@@ -449,5 +457,14 @@ impl Store {
             reason,
         })?;
         self.write_superblock(true)
+    }
+}
+
+/// The policy that `node.conflict-backoff.*` means.
+fn retry_policy(delay: Duration, min: Duration, max: Duration) -> RetryPolicy {
+    RetryPolicy {
+        first_delay: delay.max(min),
+        max_delay: max.min(Duration::from_secs(10)).max(min),
+        max_elapsed: Some(max),
     }
 }

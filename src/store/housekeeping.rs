@@ -40,12 +40,16 @@ impl Store {
     /// Takes over what a donor had applied, after everything of it was joined and imported. Fails if
     /// the donor knows more of this node's own present incarnation than there is.
     pub async fn adopt(&self, adoption: Adoption) -> Result<(), StoreError> {
-        let floors = adoption.floors.clone();
+        // What goes of the log: all up to the floors that this raises, and all of what it folds away.
+        let clocks = adoption.vector.iter();
+        let mut gone: Vector =
+            clocks.map(|(origin, clock)| (origin, adoption.floors.get(&origin).min(clock))).collect();
+        gone.join(&adoption.folds);
         let applied = self.applied();
         let cuts = self
             .blocking(move |shared| {
                 let mut cuts = Vec::new();
-                for (origin, floor) in floors.iter().filter(|(origin, floor)| *floor > applied.get(origin)) {
+                for (origin, floor) in gone.iter().filter(|(origin, floor)| *floor > applied.get(origin)) {
                     let mut cut = Cut { through: floor, ..Cut::default() };
                     shared.database.scan_log(origin, Clock::default(), floor, |entry| {
                         cut.entries += 1;
@@ -106,6 +110,7 @@ impl Store {
             .blocking(|shared| {
                 let marks = shared.database.keyed(schema::REMOVAL, None, limits::REMOVALS_AT_ONCE)?;
                 if !marks.is_empty() {
+                    let _no_snapshot = shared.database.without_snapshots();
                     // First out of memory and out of the write-ahead log, then out of older files.
                     shared.database.flush().map_err(StoreError::Read)?;
                     let key_hashes: Vec<KeyHash> = marks.iter().map(|(key_hash, _)| *key_hash).collect();

@@ -151,7 +151,7 @@ impl Store {
             let (mut first, mut last) = ([0; 32], [0xff; 32]);
             (first[0], last[0]) = (bucket, bucket);
             let mut items = Vec::new();
-            let mut more = false;
+            let (mut bytes, mut more) = (0, false);
             // Everything below the bucket's first key hash lies before it; that one itself belongs to it.
             let below = (bucket > 0).then(|| {
                 let mut below = [0xff; 32];
@@ -159,11 +159,12 @@ impl Store {
                 KeyHash(below)
             });
             let after = after.filter(|after| after.0 >= first).or(below);
-            shared.database.scan_records(after.as_ref(), Some(&KeyHash(last)), |key_hash, state, _| {
-                if items.len() == limits::BUCKET_PAGE_ITEMS {
+            shared.database.scan_records(after.as_ref(), Some(&KeyHash(last)), |key_hash, state, size| {
+                if items.len() == limits::BUCKET_PAGE_ITEMS || bytes >= limits::BUCKET_PAGE_BYTES {
                     more = true;
                     return Ok(false);
                 }
+                bytes += size;
                 items.push(item(key_hash, &state));
                 Ok(true)
             })?;

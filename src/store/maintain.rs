@@ -93,7 +93,8 @@ impl Commit<'_> {
         {
             joined.dropped = self.drop_forgotten(stretch, &page.states)?;
         }
-        let forgotten = self.before().collected.clone();
+        let mut forgotten = self.before().collected.clone();
+        forgotten.join(&self.raised.collected);
         for (key_hash, state) in page.states {
             let left = state.without_forgotten(&forgotten, self.state(&key_hash));
             if left != RecordState::default() {
@@ -123,18 +124,21 @@ impl Commit<'_> {
             |key_hash, state, _| {
                 let left = state.clone().without_forgotten(&forgotten, kept.get(&key_hash).copied());
                 if left != state {
-                    shrunk.push((key_hash, left));
+                    shrunk.push(key_hash);
                 }
                 Ok(true)
             },
         )?;
-        self.load(shrunk.iter().map(|(key_hash, _)| *key_hash).collect())?;
-        let dropped = shrunk.len();
-        for (key_hash, left) in shrunk {
-            if let Some(touched) = self.records.get_mut(&key_hash) {
-                touched.now = Some(left).filter(|left| *left != RecordState::default());
-                touched.changed = true;
-            }
+        self.load(shrunk.clone())?;
+        let mut dropped = 0;
+        for key_hash in shrunk {
+            let Some(touched) = self.records.get_mut(&key_hash) else { continue };
+            // As this commit has it by now: an operation in the same group must not be undone.
+            let Some(now) = touched.now.take() else { continue };
+            let left = now.clone().without_forgotten(&forgotten, kept.get(&key_hash).copied());
+            dropped += usize::from(left != now);
+            touched.changed |= left != now;
+            touched.now = Some(left).filter(|left| *left != RecordState::default());
         }
         Ok(dropped)
     }
@@ -348,11 +352,20 @@ impl Commit<'_> {
 
     /// Gives a quarantined entry up. Returns whether there was one.
     pub(super) fn drop_quarantined(&mut self, stamp: Stamp) -> Result<bool, StoreError> {
-        let found = self.database.quarantined(stamp)?.is_some();
-        if found {
-            self.leave_quarantine(stamp);
+        let Some(kept) = self.database.quarantined(stamp)? else { return Ok(false) };
+        if let Some(entry) = kept.entry {
+            let key_hash = KeyHash::try_from(entry.key_hash.as_ref()).unwrap_or(KeyHash([0; 32]));
+            let key = LogKey { stamp, key_hash, state: QUARANTINED_STATE };
+            if self.database.has_log(key)? {
+                // It goes on being relayed as its origin wrote it: another node may understand it.
+                self.counters.log_bytes += entry.operation.len() as u64;
+                let applied_unix_ms = self.now_unix_ms;
+                let relayed = Logged { key, applied_unix_ms, operation: entry.operation };
+                self.database.put_log(&mut self.batch, &relayed);
+            }
         }
-        Ok(found)
+        self.leave_quarantine(stamp);
+        Ok(true)
     }
 
     fn leave_quarantine(&mut self, stamp: Stamp) {

@@ -13,11 +13,7 @@
 //! and the node then goes on under a new incarnation, because a batch whose write failed may
 //! still turn up after a crash.
 
-use std::{
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, thread, time::Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
@@ -187,7 +183,9 @@ impl Writer {
             Some(_) if planted::is(Bug::AckBeforeSync) && clock.0 % 5 == 3 => Ok(()),
             Some(batch) => {
                 // Before the entries are gone: whoever finds them gone must find the floor raised.
-                shared.raise_floors(&raised.floors);
+                let mut gone = raised.floors.clone();
+                gone.join(&raised.folds);
+                shared.raise_floors(&gone);
                 self.write(&batch)
             }
         };
@@ -199,7 +197,10 @@ impl Writer {
                 tally.record();
                 answers.into_iter().for_each(|answer| answer.0(None));
             }
-            Err(failure) => answers.into_iter().for_each(|answer| answer.0(Some(&failure))),
+            Err(failure) => {
+                shared.restore_floors(&self.visible.floors);
+                answers.into_iter().for_each(|answer| answer.0(Some(&failure)));
+            }
         }
     }
 
@@ -227,7 +228,13 @@ impl Writer {
                 Answer::new(to, commit.sweep(before, limits::SWEEP_BATCH))
             }
             Change::Join(page, to) => Answer::new(to, commit.join_page(page, expired_before)),
-            Change::ImportLog(segment, to) => Answer::new(to, commit.import_log(segment, now)),
+            Change::ImportLog(segment, to) => {
+                let outcome = match self.check_own(segment.origin, segment.covered_through, *clock) {
+                    Ok(()) => commit.import_log(segment, now),
+                    Err(error) => Err(error),
+                };
+                Answer::new(to, outcome)
+            }
             Change::Adopt(adoption, cuts, to) => {
                 let theirs = adoption.vector.get(&self.origin).max(adoption.folds.get(&self.origin));
                 let outcome = self.check_own(self.origin, theirs, *clock);
@@ -479,14 +486,5 @@ fn refuse(change: Change, error: &StoreError) {
         | Change::Note(.., to)
         | Change::Mend(.., to) => tell(to, error),
         Change::Stop => {}
-    }
-}
-
-/// The policy that `node.conflict-backoff.*` means.
-pub(super) fn retry_policy(delay: Duration, min: Duration, max: Duration) -> RetryPolicy {
-    RetryPolicy {
-        first_delay: delay.max(min),
-        max_delay: max.min(Duration::from_secs(10)).max(min),
-        max_elapsed: Some(max),
     }
 }

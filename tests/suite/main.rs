@@ -32,6 +32,7 @@ mod raw;
 mod reads;
 mod recipe;
 mod relay;
+mod repetition;
 mod restarts;
 mod resync;
 mod roles;
