@@ -54,7 +54,7 @@ test: setup ## Prove it: format, lints, dependencies, documentation, tests
 
 sim: setup ## Run the simulation with any number of seeds: make sim SEEDS=100000
 	$(call heading,simulation)
-	BROCK_SIM_SEEDS=$(SEEDS) cargo test --locked $(FEATURES) --test suite -- sim::seeds --nocapture
+	BROCK_SIM_SEEDS=$(SEEDS) cargo test --locked $(FEATURES) --test suite -- sim::stores_converge --nocapture
 
 model: setup ## Check the model of the protocol more deeply: make model STATES=10000000
 	$(call heading,model)

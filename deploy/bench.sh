@@ -5,6 +5,8 @@
 #
 # BENCH_SECONDS  how long each measurement takes (10)
 # BENCH_RECORDS  how many records the catch-up and the start are measured with (1000000)
+# BENCH_PARTS    core, lifecycle, or both (both)
+# BENCH_BINARIES a directory with binaries to measure, instead of building optimised ones
 # BENCH_DIR      where data is written; a real disk, not tmpfs (~/.cache/brock/bench)
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
@@ -12,6 +14,7 @@ set -euo pipefail
 
 seconds=${BENCH_SECONDS:-10}
 records=${BENCH_RECORDS:-1000000}
+parts=${BENCH_PARTS:-both}
 base=${BENCH_DIR:-$HOME/.cache/brock/bench}
 mkdir -p "$base"
 work=$(mktemp -d "$base/run.XXXXXX")
@@ -87,6 +90,10 @@ measure() {
 # that the ordinary build has made is optimised already, and is linked again.
 build() {
     local library
+    if [ -n "${BENCH_BINARIES:-}" ]; then
+        brock=$BENCH_BINARIES/brock admin=$BENCH_BINARIES/node-admin
+        return
+    fi
     say 'building Brock with the release profile (RocksDB is taken from the ordinary build)'
     CARGO_TARGET_DIR=$target cargo build --locked --bins >&2
     library=$(ls -t "$target"/debug/build/librocksdb-sys-*/out/librocksdb.a | head -n1)
@@ -274,7 +281,8 @@ get_by_batch() {
         "${value[batch100]} >= 200000"
 }
 
-visible() {
+# Three nodes: how long until the others hold a write, and refuse a revoked key.
+three_nodes() {
     local readers
     port[b]=$(free_port) port[c]=$(free_port) port[d]=$(free_port)
     start_node b "127.0.0.1:${port[c]},127.0.0.1:${port[d]}" --node.first-start=true || return
@@ -282,14 +290,18 @@ visible() {
     start_node d "127.0.0.1:${port[b]},127.0.0.1:${port[c]}" --node.first-start=true || return
     within 30 peers_are_up b && within 30 peers_are_up c && within 30 peers_are_up d || return
     readers="127.0.0.1:${port[c]},127.0.0.1:${port[d]}"
-    ask b bench visible --rate 1000 --readers "$readers" "${for_time[@]}" >"$work/result.json" || return
-    value[visible]=$(slowest p99_ms) && value[visible50]=$(slowest p50_ms) || return
-    row 'held by both others after its acknowledgement, 1,000 Puts/s, p99' "${value[visible]} ms" \
-        "p50 ${value[visible50]} ms" '≤ 100 ms' "${value[visible]} <= 100"
+    [ "$parts" = lifecycle ] || visible "$readers" || return
     revoked "$readers" || return
     stop_process b && stop_process c && stop_process d
     rm -rf "$work"/data-[bcd]
     unset 'port[b]' 'port[c]' 'port[d]'
+}
+
+visible() {
+    ask b bench visible --rate 1000 --readers "$1" "${for_time[@]}" >"$work/result.json" || return
+    value[visible]=$(slowest p99_ms) && value[visible50]=$(slowest p50_ms) || return
+    row 'held by both others after its acknowledgement, 1,000 Puts/s, p99' "${value[visible]} ms" \
+        "p50 ${value[visible50]} ms" '≤ 100 ms' "${value[visible]} <= 100"
 }
 
 # Keys revoked at one node, one by one: until the last of the others refuses each.
@@ -438,26 +450,32 @@ describe_machine() {
 build
 make_certificates
 measure 'fdatasync' probe_fdatasync
-if command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null; then
-    measure 'redis-server SET' compare_redis_set
-    measure 'redis-server GET' compare_redis_get
-else
-    say 'redis-server or redis-benchmark is missing: going on without ratios. To have them: apt-get install redis-server'
+if [ "$parts" != lifecycle ]; then
+    if command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null; then
+        measure 'redis-server SET' compare_redis_set
+        measure 'redis-server GET' compare_redis_get
+    else
+        say 'redis-server or redis-benchmark is missing: going on without ratios. To have them: apt-get install redis-server'
+    fi
 fi
 start_node a '' --node.first-start=true
-measure 'Put by 256 clients' put_by_many
-measure 'Put by one client' put_by_one
-measure 'Get' get_by_calls
-measure 'Get over Session' get_by_session
-measure 'BatchGet' get_by_batch
-measure 'visible on the others' visible
+if [ "$parts" != lifecycle ]; then
+    measure 'Put by 256 clients' put_by_many
+    measure 'Put by one client' put_by_one
+    measure 'Get' get_by_calls
+    measure 'Get over Session' get_by_session
+    measure 'BatchGet' get_by_batch
+fi
+measure 'three nodes' three_nodes
 measure 'a fresh node' fresh_node_a
 measure "loading $records records" load
 if [ -n "${value[loaded]:-}" ]; then
     measure 'catch-up' catch_up
-    measure 'compaction' compact
-    measure 'resync' resync
-    measure 'verify' verify
+    if [ "$parts" != core ]; then
+        measure 'compaction' compact
+        measure 'resync' resync
+        measure 'verify' verify
+    fi
     measure 'start' start_with_records
 fi
 

@@ -237,7 +237,10 @@ impl Members {
             tracing::info!(%node_id, "a retired node has caught up: it is a member again");
             member.retired = None;
         }
-        member.pulled = Some(applied.clone());
+        match &mut member.pulled {
+            Some(pulled) if planted::is(Bug::HelloJoins) => pulled.join(applied),
+            pulled => *pulled = Some(applied.clone()),
+        }
         drop(table);
         self.notify();
         Admission::Member

@@ -15,7 +15,12 @@ use crate::{
         digest::{BUCKETS, SetDigest},
         record::RecordState,
     },
-    ground::{clock::Vector, id::KeyHash, limits},
+    ground::{
+        clock::Vector,
+        id::KeyHash,
+        limits,
+        planted::{self, Bug},
+    },
     proto,
     store::{BucketItem, Page, Store, Summary, item_from_proto},
 };
@@ -165,7 +170,10 @@ fn note_differences(
 pub async fn repair(store: &Store, remote: &impl Remote) -> Result<Repaired, RemoteError> {
     let differences = differences(store, remote).await?;
     let mut outcome = Repaired { differing: differences.total, ..Repaired::default() };
-    let collected = store.collected();
+    let mut collected = store.collected();
+    if planted::is(Bug::TakeForgotten) {
+        collected = Vector::default();
+    }
     let mut rest = differences.key_hashes.as_slice();
     while !rest.is_empty() {
         let asked = &rest[..rest.len().min(limits::FETCH_STATES_MAX)];

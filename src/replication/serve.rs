@@ -196,7 +196,7 @@ async fn exchange_folds(
 }
 
 /// Why the log cannot help this puller, as far as that shows at once.
-fn out_of_sync(store: &Store, applied: &Vector, admission: Admission) -> Option<proto::OutOfSync> {
+pub fn out_of_sync(store: &Store, applied: &Vector, admission: Admission) -> Option<proto::OutOfSync> {
     if admission == Admission::Retired {
         let reason = Reason::Retired.into();
         return Some(proto::OutOfSync { reason, ..proto::OutOfSync::default() });

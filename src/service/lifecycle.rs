@@ -217,8 +217,7 @@ impl Lifecycle {
                 }
             });
         }
-        // Members that pull from here and are not in `node.join`: nobody can ask them from here.
-        for view in views.iter().filter(|view| view.address.is_none() && !view.retired) {
+        for view in unreachable(&views) {
             nodes.push(proto::verify_response::Node {
                 node: view.node_id.as_ref().map(ToString::to_string).unwrap_or_default(),
                 error: "it is not in this node's node.join, so it cannot be asked from here".to_owned(),
@@ -333,6 +332,13 @@ fn alias_of(views: &[MemberView], member: &str) -> String {
     }
     let by_address = views.iter().find(|view| view.address.as_deref() == Some(member));
     by_address.and_then(|view| view.node_id.as_ref()).map(ToString::to_string).unwrap_or_default()
+}
+
+/// Members that pull from here and are not in `node.join`: nobody can ask them from here. As long as
+/// some address has not said who it is, one of them may be that.
+pub fn unreachable(views: &[MemberView]) -> impl Iterator<Item = &MemberView> {
+    let all_are_named = views.iter().all(|view| view.node_id.is_some());
+    views.iter().filter(move |view| all_are_named && view.address.is_none() && !view.retired)
 }
 
 fn is_retired(views: &[MemberView], peer: &Peer) -> bool {

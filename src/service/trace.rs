@@ -6,7 +6,11 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::Semaphore;
 
-use super::{lifecycle::name_of, problem::Problem, records};
+use super::{
+    lifecycle::{name_of, unreachable},
+    problem::Problem,
+    records,
+};
 use crate::{
     domain::{
         codec,
@@ -65,7 +69,7 @@ impl Traces {
                 Err(error) => node(name, error.to_string(), None),
             });
         }
-        for view in views.iter().filter(|view| view.address.is_none() && !view.retired) {
+        for view in unreachable(views) {
             let name = view.node_id.as_ref().map(ToString::to_string).unwrap_or_default();
             let error = "it is not in this node's node.join, so it cannot be asked from here".to_owned();
             nodes.push(node(name, error, None));

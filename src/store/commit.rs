@@ -92,7 +92,7 @@ impl<'a> Commit<'a> {
 
     /// How far the log of `origin` is compacted, this commit included.
     pub(super) fn floor(&self, origin: &Origin) -> Clock {
-        self.before.floors.get(origin).max(self.raised.floors.get(origin))
+        self.before.floor(origin).max(self.raised.floors.get(origin))
     }
 
     pub(super) fn before(&self) -> &Visible {
@@ -228,12 +228,7 @@ impl<'a> Commit<'a> {
     ///
     /// Contract: log entries, record states and the origin's clock become durable together; an
     /// entry that cannot be applied is set aside and never blocks the ones after it.
-    pub(super) fn apply(
-        &mut self,
-        segment: Segment,
-        now: UnixSeconds,
-        expired_before: UnixSeconds,
-    ) -> Result<(), StoreError> {
+    pub(super) fn apply(&mut self, segment: Segment, now: UnixSeconds) -> Result<(), StoreError> {
         let applied = self.applied(&segment.origin);
         if segment.after > applied && !planted::is(Bug::AcceptGap) {
             return Err(StoreError::Gap { origin: segment.origin, after: segment.after, applied });
@@ -242,6 +237,9 @@ impl<'a> Commit<'a> {
         let aside =
             segment.entries.iter().filter(|e| fresh(e) && matches!(e, SegmentEntry::Quarantined(..))).count();
         self.check_quarantine(aside)?;
+        if segment.covered_through > applied {
+            self.take_back(segment.origin, applied, segment.covered_through)?;
+        }
         for entry in segment.entries {
             let stamp = Stamp { origin: segment.origin, clock: entry.clock() };
             if stamp.clock <= applied {
@@ -254,7 +252,7 @@ impl<'a> Commit<'a> {
                     let skipped = planted::is(Bug::SkipDelete) && entry.operation == Operation::Delete;
                     if !skipped {
                         let change = entry.operation.state(stamp, payload);
-                        self.join_in(entry.key_hash, change, expired_before);
+                        self.merge(entry.key_hash, change);
                     }
                 }
                 SegmentEntry::Quarantined(entry, reason) => {
@@ -263,7 +261,8 @@ impl<'a> Commit<'a> {
             }
         }
         // A repetition must not lower what is on disk.
-        if segment.covered_through > applied && !planted::is(Bug::SkipVectorUpdate) {
+        let rises = segment.covered_through > applied || planted::is(Bug::LowerClock);
+        if rises && !planted::is(Bug::SkipVectorUpdate) {
             self.raised.vector.raise(segment.origin, segment.covered_through);
         }
         Ok(())
@@ -274,24 +273,6 @@ impl<'a> Commit<'a> {
             return Err(StoreError::QuarantineFull);
         }
         Ok(())
-    }
-
-    /// Joins what came from elsewhere. Returns whether the state changed.
-    pub(super) fn join_in(
-        &mut self,
-        key_hash: KeyHash,
-        change: RecordState,
-        expired_before: UnixSeconds,
-    ) -> bool {
-        let changed = self.merge(key_hash, change);
-        if let Some(touched) = self.records.get_mut(&key_hash)
-            && let Some(state) = touched.now.as_mut().filter(|state| state.is_expired(expired_before))
-            && state.has_payload()
-        {
-            // It would only be swept again.
-            *state = state.without_payload();
-        }
-        changed
     }
 
     pub(super) fn set_aside(&mut self, stamp: Stamp, entry: proto::Entry, reason: String, now: UnixSeconds) {

@@ -93,6 +93,8 @@ pub(super) enum WriteFailure {
 
 pub(super) struct Database {
     db: DB,
+    /// RocksDB cannot sync a write-ahead log that is no file.
+    is_in_ram: bool,
     cached_only: ReadOptions,
     write: WriteOptions,
     /// Held while there is a snapshot: what it sees stays in the files that are rewritten meanwhile.
@@ -106,7 +108,7 @@ impl Database {
         cached_only.set_read_tier(ReadTier::BlockCache);
         let mut write = WriteOptions::default();
         write.set_sync(true);
-        Ok(Self { db, cached_only, write, snapshots: Mutex::new(()) })
+        Ok(Self { db, is_in_ram: env.is_some(), cached_only, write, snapshots: Mutex::new(()) })
     }
 
     pub(super) fn family(&self, name: &'static str) -> &ColumnFamily {
@@ -426,7 +428,7 @@ impl Database {
     }
 
     pub(super) fn flush(&self) -> Result<(), String> {
-        self.db.flush_wal(true).map_err(|error| error.to_string())?;
+        self.db.flush_wal(!self.is_in_ram).map_err(|error| error.to_string())?;
         schema::FAMILIES
             .iter()
             .try_for_each(|name| self.db.flush_cf(self.family(name)).map_err(|error| error.to_string()))

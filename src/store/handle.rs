@@ -132,8 +132,7 @@ impl Shared {
 
     /// At or below this clock nothing of the origin is left in the log.
     pub(super) fn floor(&self, origin: &Origin) -> Clock {
-        let visible = self.visible();
-        visible.floors.get(origin).max(visible.folds.get(origin))
+        self.visible().floor(origin)
     }
 
     pub(super) fn raise_floors(&self, floors: &Vector) {

@@ -70,8 +70,9 @@ impl Store {
         for (origin, through) in stable.iter() {
             let through = through.min(self.clock(&origin));
             loop {
-                let floor = self.floors().get(&origin);
-                if floor >= through || self.folds().lists(&origin) {
+                // A folded origin that turned out to have more is listed again, and compacted from there.
+                let floor = self.shared.floor(&origin);
+                if floor >= through {
                     break;
                 }
                 let cut = self.blocking(move |shared| measure(shared, origin, floor, through)).await?;

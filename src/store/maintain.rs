@@ -82,11 +82,7 @@ impl Commit<'_> {
     /// Contract: joining is always safe, but for what this node itself has deleted and forgotten:
     /// that is taken out of what came. Dropping is safe, because the donor had collected tombstones
     /// up to `collected` only, and had kept everything else that it knew of.
-    pub(super) fn join_page(
-        &mut self,
-        page: Page,
-        expired_before: UnixSeconds,
-    ) -> Result<Joined, StoreError> {
+    pub(super) fn join_page(&mut self, page: Page) -> Result<Joined, StoreError> {
         let mut joined = Joined::default();
         if let Some(stretch) = &page.complete
             && !planted::is(Bug::KeepUnlisted)
@@ -95,10 +91,13 @@ impl Commit<'_> {
         }
         let mut forgotten = self.before().collected.clone();
         forgotten.join(&self.raised.collected);
+        if planted::is(Bug::TakeForgotten) {
+            forgotten = Vector::default();
+        }
         for (key_hash, state) in page.states {
             let left = state.without_forgotten(&forgotten, self.state(&key_hash));
             if left != RecordState::default() {
-                joined.changed += usize::from(self.join_in(key_hash, left, expired_before));
+                joined.changed += usize::from(self.merge(key_hash, left));
             }
         }
         Ok(joined)
@@ -178,6 +177,32 @@ impl Commit<'_> {
         Ok(())
     }
 
+    /// Takes out what a resync that broke off has left in the log above what is applied here: it is
+    /// about to be logged as what it is.
+    pub(super) fn take_back(
+        &mut self,
+        origin: Origin,
+        applied: Clock,
+        through: Clock,
+    ) -> Result<(), StoreError> {
+        let mut left = Vec::new();
+        self.database.scan_log(origin, applied, through, |entry| {
+            let is_aside = entry.key.state == QUARANTINED_STATE;
+            let kept = is_aside && self.database.quarantined(entry.key.stamp)?.is_some();
+            left.push((entry, kept));
+            Ok(true)
+        })?;
+        for (entry, kept) in left {
+            self.database.delete_log_entry(&mut self.batch, entry.key);
+            self.counters.log_entries = self.counters.log_entries.saturating_sub(1);
+            self.counters.log_bytes = self.counters.log_bytes.saturating_sub(entry.bytes());
+            if kept {
+                self.leave_quarantine(entry.key.stamp);
+            }
+        }
+        Ok(())
+    }
+
     /// Takes over a donor's vector, floors and folds, once all its records and log entries are
     /// durable here.
     ///
@@ -201,7 +226,7 @@ impl Commit<'_> {
         for (origin, cut) in cuts {
             self.delete_cut(*origin, *cut);
         }
-        if !adoption.collected.is_empty() {
+        if !adoption.collected.is_empty() && !planted::is(Bug::ForgetCollected) {
             // What the donor has forgotten is missing here as well now: nobody who learns from this
             // node may take it for something that never was. Only as far as this node has applied:
             // beyond, it has yet to hear of creates that nobody deleted.
@@ -326,7 +351,6 @@ impl Commit<'_> {
     pub(super) fn retry_quarantined(
         &mut self,
         stamp: Stamp,
-        expired_before: UnixSeconds,
     ) -> Result<Option<Result<(), EntryError>>, StoreError> {
         let Some(kept) = self.database.quarantined(stamp)?.and_then(|kept| kept.entry) else {
             return Ok(None);
@@ -345,7 +369,7 @@ impl Commit<'_> {
             let state = entry.operation.resulting_state().into();
             self.log(stamp, entry.key_hash, state, entry.encoded.clone());
         }
-        self.join_in(entry.key_hash, entry.operation.state(stamp, payload), expired_before);
+        self.merge(entry.key_hash, entry.operation.state(stamp, payload));
         self.leave_quarantine(stamp);
         Ok(Some(Ok(())))
     }

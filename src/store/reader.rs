@@ -15,7 +15,7 @@ use crate::{
     domain::{
         codec::{LogKey, QUARANTINED_STATE},
         operation::Operation,
-        record::{RecordState, UnixSeconds},
+        record::RecordState,
     },
     ground::{
         clock::{Clock, Stamp},
@@ -152,7 +152,6 @@ fn changes(
         entries: Vec::with_capacity(total),
     };
     let mut bytes = 0;
-    let now = shared.wall_clock.now();
     for chunk in scanned.chunks(PAYLOADS_AT_ONCE) {
         let key_hashes: Vec<KeyHash> = chunk.iter().map(|scanned| scanned.key.key_hash).collect();
         let states = match with_payloads {
@@ -160,7 +159,7 @@ fn changes(
             false => vec![None; chunk.len()],
         };
         for (scanned, state) in chunk.iter().zip(states) {
-            let entry = entry(shared, scanned, state, now)?;
+            let entry = entry(shared, scanned, state)?;
             let entry_bytes = 8 + entry.encoded_len();
             // IMPORTANT: a quarantined entry may be as large as the message that it came in, so it
             // must not be added on top of anything: the next node would not take the message.
@@ -182,12 +181,7 @@ fn changes(
 /// Payloads that are read from the database together.
 const PAYLOADS_AT_ONCE: usize = 64;
 
-fn entry(
-    shared: &Shared,
-    scanned: &Logged,
-    state: Option<RecordState>,
-    now: UnixSeconds,
-) -> Result<proto::Entry, StoreError> {
+fn entry(shared: &Shared, scanned: &Logged, state: Option<RecordState>) -> Result<proto::Entry, StoreError> {
     let Stamp { clock, .. } = scanned.key.stamp;
     if scanned.key.state == QUARANTINED_STATE
         && let Some(kept) = shared.database.quarantined(scanned.key.stamp)?.and_then(|kept| kept.entry)
@@ -196,7 +190,6 @@ fn entry(
     }
     let payload = match Operation::decode(&scanned.operation) {
         Ok(Operation::Create { digest, .. }) => state
-            .filter(|state| !state.is_expired(now))
             .and_then(|state| state.creation)
             .filter(|creation| creation.digest == digest)
             .and_then(|creation| creation.payload),

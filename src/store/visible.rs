@@ -58,6 +58,11 @@ impl Visible {
         self.vector.get(origin).max(self.folds.get(origin))
     }
 
+    /// At or below this clock nothing of the origin is left in the log.
+    pub(super) fn floor(&self, origin: &Origin) -> Clock {
+        self.floors.get(origin).max(self.folds.get(origin))
+    }
+
     /// The vector with the folded origins in it.
     pub(super) fn applied(&self) -> Vector {
         let mut applied = self.vector.clone();

@@ -206,7 +206,6 @@ impl Writer {
 
     fn build(&self, commit: &mut Commit<'_>, clock: &mut Clock, change: Change) -> Option<Answer> {
         let now = self.shared.wall_clock.now();
-        let expired_before = now.saturating_sub(self.shared.expiry_margin_seconds);
         Some(match change {
             Change::Create(records, to) => {
                 let outcomes =
@@ -218,7 +217,7 @@ impl Writer {
             }
             Change::Apply(segment, to) => {
                 let outcome = match self.check_own(segment.origin, segment.covered_through, *clock) {
-                    Ok(()) => commit.apply(segment, now, expired_before),
+                    Ok(()) => commit.apply(segment, now),
                     Err(error) => Err(error),
                 };
                 Answer::new(to, outcome)
@@ -227,7 +226,7 @@ impl Writer {
                 let before = at.saturating_sub(self.shared.expiry_margin_seconds);
                 Answer::new(to, commit.sweep(before, limits::SWEEP_BATCH))
             }
-            Change::Join(page, to) => Answer::new(to, commit.join_page(page, expired_before)),
+            Change::Join(page, to) => Answer::new(to, commit.join_page(page)),
             Change::ImportLog(segment, to) => {
                 let outcome = match self.check_own(segment.origin, segment.covered_through, *clock) {
                     Ok(()) => commit.import_log(segment, now),
@@ -261,9 +260,7 @@ impl Writer {
                 commit.note(name, &value);
                 Answer::new(to, Ok(()))
             }
-            Change::RetryQuarantined(stamp, to) => {
-                Answer::new(to, commit.retry_quarantined(stamp, expired_before))
-            }
+            Change::RetryQuarantined(stamp, to) => Answer::new(to, commit.retry_quarantined(stamp)),
             Change::DropQuarantined(stamp, to) => Answer::new(to, commit.drop_quarantined(stamp)),
             Change::NewIncarnation(..) | Change::Stop => return None,
         })

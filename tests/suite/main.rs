@@ -37,7 +37,7 @@ mod restarts;
 mod resync;
 mod roles;
 mod session;
-mod simulation;
+mod sim;
 mod start;
 mod startup;
 mod storage;

@@ -1,0 +1,144 @@
+//! Everything that was ever done: who did what under which stamp, and what is known to be lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use brock::{
+    domain::{
+        operation::Operation,
+        record::{PayloadDigest, RecordState},
+    },
+    ground::{
+        clock::{Clock, Stamp, Vector},
+        id::{KeyHash, Origin, sha256},
+    },
+    proto,
+};
+use bytes::Bytes;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Done {
+    key_hash: Bytes,
+    encoded: Bytes,
+}
+
+/// All operations that were acknowledged or seen on their way.
+#[derive(Debug, Default)]
+pub struct History {
+    operations: BTreeMap<Stamp, Done>,
+    by_key: BTreeMap<KeyHash, Vec<Stamp>>,
+    payloads: BTreeMap<PayloadDigest, Bytes>,
+    /// By clients.
+    acknowledged: Vec<Stamp>,
+    /// Acknowledged, and then lost with the only disk that had them.
+    lost: BTreeSet<Stamp>,
+}
+
+impl History {
+    /// Notes what stands under a stamp.
+    ///
+    /// Claim: one value per stamp, whoever shows it.
+    pub fn note(&mut self, stamp: Stamp, key_hash: &Bytes, encoded: &Bytes, payload: Option<&Bytes>) {
+        if let Some(payload) = payload {
+            self.payloads.entry(sha256(payload)).or_insert_with(|| payload.clone());
+        }
+        let done = Done { key_hash: key_hash.clone(), encoded: encoded.clone() };
+        if let Some(known) = self.operations.get(&stamp) {
+            assert!(*known == done, "{stamp:?} stands for two different operations");
+            return;
+        }
+        self.operations.insert(stamp, done);
+        if let Ok(key_hash) = KeyHash::try_from(key_hash.as_ref()) {
+            self.by_key.entry(key_hash).or_default().push(stamp);
+        }
+    }
+
+    /// Notes what a batch on its way holds.
+    pub fn note_batch(&mut self, batch: &proto::Batch) {
+        let origin = Origin::try_from(batch.origin.as_ref()).expect("stores send well-formed origins");
+        for entry in &batch.entries {
+            let stamp = Stamp { origin, clock: Clock(entry.clock) };
+            self.note(stamp, &entry.key_hash, &entry.operation, entry.payload.as_ref());
+        }
+    }
+
+    /// Notes what a client was told is done.
+    pub fn acknowledge(
+        &mut self,
+        stamp: Stamp,
+        key: KeyHash,
+        operation: &Operation,
+        payload: Option<&Bytes>,
+    ) {
+        assert!(!self.operations.contains_key(&stamp), "{stamp:?} was given to two operations");
+        self.note(stamp, &Bytes::copy_from_slice(&key.0), &operation.encode(), payload);
+        self.acknowledged.push(stamp);
+    }
+
+    pub fn knows(&self, stamp: Stamp) -> bool {
+        self.operations.contains_key(&stamp)
+    }
+
+    pub fn acknowledged(&self) -> &[Stamp] {
+        &self.acknowledged
+    }
+
+    fn operation(&self, stamp: Stamp) -> Option<Operation> {
+        self.operations.get(&stamp).and_then(|done| Operation::decode(&done.encoded).ok())
+    }
+
+    /// Whether an entry of somebody's log is what stands under its stamp.
+    pub fn is_verbatim(&self, stamp: Stamp, entry: &proto::Entry) -> bool {
+        let Some(done) = self.operations.get(&stamp) else { return false };
+        done.key_hash == entry.key_hash && done.encoded == entry.operation
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = KeyHash> + '_ {
+        self.by_key.keys().copied()
+    }
+
+    /// The deletes of a key hash.
+    pub fn deletes(&self, key: &KeyHash) -> impl Iterator<Item = Stamp> + '_ {
+        let stamps = self.by_key.get(key).map_or(&[] as &[Stamp], Vec::as_slice);
+        stamps.iter().copied().filter(|stamp| self.operation(*stamp) == Some(Operation::Delete))
+    }
+
+    /// Whether a client was told that somebody created it.
+    pub fn was_created(&self, key: &KeyHash) -> bool {
+        let stamps = self.by_key.get(key).map_or(&[] as &[Stamp], Vec::as_slice);
+        stamps.iter().any(|stamp| matches!(self.operation(*stamp), Some(Operation::Create { .. })))
+    }
+
+    /// What a key hash is once the operations that are `among` the known ones have met, in any order.
+    pub fn state(&self, key: &KeyHash, among: impl Fn(Stamp) -> bool) -> RecordState {
+        let stamps = self.by_key.get(key).map_or(&[] as &[Stamp], Vec::as_slice);
+        let known = stamps.iter().filter(|stamp| among(**stamp));
+        known.fold(RecordState::default(), |state, stamp| match self.operation(*stamp) {
+            Some(operation) => state.join(operation.state(*stamp, self.payload_of(&operation))),
+            None => state,
+        })
+    }
+
+    fn payload_of(&self, operation: &Operation) -> Option<Bytes> {
+        match operation {
+            Operation::Create { digest, .. } => self.payloads.get(digest).cloned(),
+            _ => None,
+        }
+    }
+
+    /// After a disk went: what nobody has any more is lost. Returns how many operations that were.
+    pub fn note_losses(&mut self, left: &[Vector]) -> u64 {
+        let before = self.lost.len();
+        let is_lost = |stamp: &&Stamp| left.iter().all(|applied| !applied.has(**stamp));
+        self.lost.extend(self.acknowledged.iter().filter(is_lost));
+        (self.lost.len() - before) as u64
+    }
+
+    /// How many operations lie above what is applied.
+    pub fn operations_above(&self, applied: &Vector) -> u64 {
+        self.operations.keys().filter(|stamp| !applied.has(**stamp)).count() as u64
+    }
+
+    pub fn is_lost(&self, stamp: Stamp) -> bool {
+        self.lost.contains(&stamp)
+    }
+}

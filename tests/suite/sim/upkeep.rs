@@ -1,0 +1,186 @@
+//! What nodes and operators do on the side: compaction, sweeping, repair, retirement, clocks.
+
+use brock::{
+    ground::{clock::Clock, limits},
+    replication::{
+        members::MemberView,
+        remote::{Remote, digest_to_proto},
+        repair::{self, Standing},
+    },
+};
+use rand::Rng;
+
+use super::world::World;
+
+const YEAR_SECONDS: i64 = 365 * 86_400;
+
+impl World {
+    pub async fn compact_somewhere(&mut self) {
+        if let Some(node) = self.any_running() {
+            self.compact(node).await;
+        }
+    }
+
+    /// Returns whether anything went.
+    ///
+    /// Claim: no log entry goes that a member is not known to have.
+    pub async fn compact(&mut self, node: usize) -> bool {
+        let trusted = self.trusts_its_clock(node);
+        let Some(running) = self.running(node) else { return false };
+        let (compactor, store) = (running.compactor.clone(), running.store.clone());
+        let views = running.members.views(store.now());
+        let before = (store.floors(), store.folds(), store.collected());
+        let outcome = compactor.compact(trusted).await.expect("the store compacts");
+        let mut risen = store.floors().above(&before.0);
+        risen.join(&store.folds().above(&before.1));
+        let has = |view: &MemberView, origin, clock| {
+            view.applied.as_ref().is_some_and(|applied| applied.get(&origin) >= clock)
+        };
+        for view in views.iter().filter(|view| !view.retired) {
+            let lacks = risen.iter().find(|(origin, clock)| !has(view, *origin, *clock));
+            assert!(lacks.is_none(), "{node} compacted {lacks:?}, which {:?} may lack", view.node_id);
+        }
+        self.touched.insert(node);
+        self.note(format!(
+            "{node} compacts: {outcome:?}, collected: {:?}",
+            store.collected().above(&before.2)
+        ));
+        self.tally.add("compactions", 1);
+        self.tally.add("log entries compacted", outcome.entries_removed);
+        self.tally.add("origins folded", outcome.origins_folded);
+        self.tally.add("tombstones collected", outcome.tombstones_collected);
+        self.tally.add("payloads removed", outcome.payloads_removed);
+        outcome.entries_removed + outcome.origins_folded + outcome.tombstones_collected > 0
+    }
+
+    pub async fn mark_somewhere(&mut self) {
+        if let Some(node) = self.any_running() {
+            self.mark(node).await;
+        }
+    }
+
+    pub async fn mark(&mut self, node: usize) {
+        let trusted = self.trusts_its_clock(node);
+        if let Some(running) = self.running(node) {
+            running.compactor.mark(trusted).await.expect("the store keeps a note");
+        }
+    }
+
+    pub async fn remember_somewhere(&mut self) {
+        let Some(node) = self.any_running() else { return };
+        let Some(running) = self.running(node) else { return };
+        let (known, forget) = running.members.to_remember(running.store.now());
+        running.store.remember(known, forget).await.expect("the store remembers");
+        self.nodes[node].disk.remembered_retired = self.nodes[node].disk.retired.clone();
+    }
+
+    pub async fn sweep_somewhere(&mut self) {
+        let Some(node) = self.any_running() else { return };
+        if !self.trusts_its_clock(node) {
+            self.tally.add("sweeps held back by a clock in doubt", 1);
+            return;
+        }
+        let Some(store) = self.store(node) else { return };
+        let swept = store.sweep(store.now()).await.expect("the store sweeps");
+        self.touched.insert(node);
+        self.note(format!("{node} sweeps {swept}"));
+        self.tally.add("payloads swept", swept as u64);
+        assert!(swept < limits::SWEEP_BATCH, "more than there is");
+    }
+
+    /// A node compares its records with another's: by itself, which mends only what differs although
+    /// both have applied the same, or because an operator said so.
+    pub async fn repair_somewhere(&mut self) {
+        let (node, other) = self.any_pair();
+        let is_resyncing = self.running(node).is_some_and(|running| running.is_resyncing());
+        if !self.are_connected(node, other) || is_resyncing {
+            return;
+        }
+        let is_told_to = self.random.random_bool(0.4);
+        self.repair(node, other, is_told_to).await;
+    }
+
+    /// Returns whether anything changed.
+    pub async fn repair(&mut self, node: usize, other: usize, is_told_to: bool) -> bool {
+        let (Some(store), Some(remote)) = (self.store(node), self.store(other)) else { return false };
+        let theirs = remote.summary();
+        let standing = repair::standing(&store.summary(), &theirs.applied(), &digest_to_proto(&theirs));
+        if standing != Standing::Different && !is_told_to {
+            return false;
+        }
+        let repaired = repair::repair(&store, &remote).await.expect("both can be read");
+        self.touched.insert(node);
+        self.note(format!("{node} repairs from {other}: {repaired:?}"));
+        self.tally.add("repairs", 1);
+        self.tally.add("records repaired", repaired.repaired);
+        self.tally.add("records left alone by a repair", repaired.ambiguous);
+        repaired.repaired > 0
+    }
+
+    /// Whether two nodes have applied the same and hold something else.
+    pub fn differ(&self, node: usize, other: usize) -> bool {
+        let (Some(store), Some(remote)) = (self.store(node), self.store(other)) else { return false };
+        let theirs = remote.summary();
+        let standing = repair::standing(&store.summary(), &theirs.applied(), &digest_to_proto(&theirs));
+        standing == Standing::Different
+    }
+
+    /// An operator says at one node that another never returns.
+    pub async fn retire_somebody(&mut self) {
+        let (node, other) = self.any_pair();
+        let name = self.nodes[other].id.to_string();
+        let Some(running) = self.running(node) else { return };
+        let applied = running.store.applied();
+        let Ok(state) = running.members.retire(&name, &applied) else { return };
+        running.store.remember(vec![state], Vec::new()).await.expect("the store remembers");
+        self.note(format!("{node} retires {other}"));
+        let disk = &mut self.nodes[node].disk;
+        let missed = disk.retired.entry(other).or_insert(applied).clone();
+        disk.remembered_retired.insert(other, missed);
+        self.tally.add("retirements", 1);
+    }
+
+    /// A clock jumps by years.
+    pub fn jump(&mut self) {
+        let node = self.any_node();
+        let years: i64 = self.random.random_range(1..10);
+        let sign = if self.random.random_bool(0.7) { 1 } else { -1 };
+        self.nodes[node].clock_offset = sign * years * YEAR_SECONDS;
+        self.nodes[node].set_time(self.now);
+        self.note(format!("the clock of {node} jumps by {} years", sign * years));
+        self.tally.add("clock jumps", 1);
+    }
+
+    pub fn set_a_clock(&mut self) {
+        let node = self.any_node();
+        self.set_clock(node);
+    }
+
+    pub fn set_clock(&mut self, node: usize) {
+        self.nodes[node].clock_offset = 0;
+        self.nodes[node].set_time(self.now);
+    }
+
+    /// Somebody knows more of a node's present life than there is: it goes on under another name.
+    pub async fn spread_a_rumour(&mut self) {
+        let Some(node) = self.any_running() else { return };
+        let Some(running) = self.running_mut(node) else { return };
+        if std::mem::replace(&mut running.has_heard_a_rumour, true) {
+            return;
+        }
+        let store = running.store.clone();
+        let before = store.origin();
+        let claimed = Clock(store.clock(&before).0 + 3);
+        store.heed(&[(before, claimed)].into_iter().collect()).await.expect("the store mints");
+        assert!(store.origin() != before, "{node} goes on under a name that somebody knows more of");
+        self.touched.insert(node);
+        self.note(format!("{node} goes on as {}", store.origin()));
+        self.tally.add("incarnations minted while running", 1);
+    }
+}
+
+/// `Store` implements both; this picks what peers see of it.
+pub async fn applied_from_outside(store: &impl Remote) -> brock::ground::clock::Vector {
+    let summary = store.summary(false).await.expect("the store answers");
+    repair::applied(&summary).expect("the store's own vector")
+}

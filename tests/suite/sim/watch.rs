@@ -1,0 +1,92 @@
+//! What must hold at every moment, whatever has failed: looked at after every step.
+
+use std::collections::BTreeMap;
+
+use brock::{
+    domain::record::RecordState,
+    ground::{clock::Vector, id::KeyHash},
+};
+
+use super::{node::states, world::World};
+
+impl World {
+    pub async fn look_at_what_changed(&mut self) {
+        let touched = std::mem::take(&mut self.touched);
+        for node in &touched {
+            self.look(*node).await;
+        }
+        for node in touched {
+            self.check_what_members_have(node);
+        }
+    }
+
+    async fn look(&mut self, node: usize) {
+        let Some(store) = self.store(node) else { return };
+        let (applied, now) = (store.applied(), states(&store).await);
+        let before = std::mem::take(&mut self.nodes[node].disk.states);
+        assert!(applied.covers(&self.nodes[node].disk.applied), "{node} has applied less than before");
+        for (key, state) in &now {
+            self.check_not_resurrected(node, key, state, &applied);
+        }
+        self.check_nothing_vanished(node, &before, &now);
+        let is_gone = |key: &KeyHash| !now.contains_key(key);
+        let dropped = before.iter().filter(|(key, state)| state.creation.is_some() && is_gone(key)).count();
+        self.tally.add("records dropped by a resync", dropped as u64);
+        let disk = &mut self.nodes[node].disk;
+        disk.deleted.extend(now.iter().filter(|(_, state)| state.deletion.is_some()).map(|(key, _)| *key));
+        disk.applied = applied;
+        disk.states = now;
+    }
+
+    /// Claim: what a disk has shown as deleted it never shows again, nor does any that has applied
+    /// the delete.
+    fn check_not_resurrected(&self, node: usize, key: &KeyHash, state: &RecordState, applied: &Vector) {
+        if state.creation.is_none() {
+            return;
+        }
+        let disk = &self.nodes[node].disk;
+        assert!(
+            !disk.deleted.contains(key),
+            "{node} shows {key:?} again, which it showed as deleted: {state:?}"
+        );
+        let delete = self.history.deletes(key).find(|stamp| applied.has(*stamp));
+        assert!(delete.is_none(), "{node} shows {key:?} and has applied its delete {delete:?}: {state:?}");
+    }
+
+    /// Claim: states only rise. A record goes only where tombstones are collected, and only if
+    /// somebody has deleted it.
+    fn check_nothing_vanished(
+        &self,
+        node: usize,
+        before: &BTreeMap<KeyHash, RecordState>,
+        now: &BTreeMap<KeyHash, RecordState>,
+    ) {
+        for (key, before) in before {
+            let was_deleted = self.profile.collects() && self.history.deletes(key).next().is_some();
+            let now = now.get(key).cloned().unwrap_or_default();
+            let (before, now) = (before.without_payload(), now.without_payload());
+            let risen = before.clone().join(now.clone()) == now;
+            assert!(
+                risen || was_deleted,
+                "{node} has lost what it knew of {key:?}: {before:?} became {now:?}"
+            );
+        }
+    }
+
+    /// Claim: who is said to have applied something has applied it, unless it has lost its disk since.
+    fn check_what_members_have(&self, node: usize) {
+        let Some(running) = self.running(node) else { return };
+        for view in running.members.views(running.store.now()) {
+            let is_it = |other: &usize| Some(&self.nodes[*other].id) == view.node_id.as_ref();
+            let Some(other) = (0..self.nodes.len()).find(is_it) else { continue };
+            let disk = &self.nodes[other].disk;
+            let is_of_this_life = self.lives_told(node, other).iter().all(|life| *life == disk.life);
+            let said = view.applied.unwrap_or_default();
+            let lacks = said.above(&disk.applied);
+            assert!(
+                !is_of_this_life || lacks.is_empty(),
+                "{node} believes that {other} has applied {lacks:?}, and it has not"
+            );
+        }
+    }
+}
