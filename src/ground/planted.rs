@@ -58,10 +58,6 @@ bugs! {
     DropUncovered = "drop-uncovered",
     /// A retired node is fed from the log as if it had missed nothing.
     ForgiveRetired = "forgive-retired",
-    /// A resync does not remember that its donor had forgotten what was deleted.
-    ForgetCollected = "forget-collected",
-    /// A resync goes on where it broke off although its donor has collected tombstones.
-    ResumeAnyway = "resume-anyway",
     /// A hello adds to what was known of the puller, as if no disk were ever lost.
     HelloJoins = "hello-joins",
     /// A resync or a repair brings back what this node has deleted and forgotten.

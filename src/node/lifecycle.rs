@@ -330,6 +330,7 @@ async fn open_store(config: &Config) -> Result<Store, StartError> {
         path: config.path.clone(),
         first_start: config.first_start,
         cache_bytes: config.cache_size_bytes,
+        memtables_bytes: limits::MEMTABLES_BYTES,
         expiry_margin: config.expiry_margin,
         conflict_delay: config.conflict_backoff.delay,
         conflict_min: config.conflict_backoff.min,

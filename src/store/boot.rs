@@ -8,6 +8,7 @@ use super::{
     database::{Database, WriteFailure},
     error::{OpenError, StoreError},
     handle::Options,
+    schema::Sizes,
     superblock::{self, FORMAT_VERSION, OLDEST_FORMAT_VERSION, Superblock},
 };
 use crate::ground::{
@@ -57,7 +58,7 @@ pub(super) fn open(options: &Options) -> Result<Booted, OpenError> {
         path: directory.clone(),
         source,
     })?;
-    let database = Database::open(&database_path, options.cache_bytes, None).map_err(|error| {
+    let database = Database::open(&database_path, sizes(options), None).map_err(|error| {
         let reason = error.to_string();
         if reason.contains("lock") || reason.contains("LOCK") {
             return OpenError::Locked(directory.clone());
@@ -76,6 +77,10 @@ pub(super) fn open(options: &Options) -> Result<Booted, OpenError> {
     Ok(Booted { database, origin, reason, alarms, _ram: None })
 }
 
+fn sizes(options: &Options) -> Sizes {
+    Sizes { cache_bytes: options.cache_bytes, memtables_bytes: options.memtables_bytes }
+}
+
 fn open_ram(options: &Options) -> Result<Booted, OpenError> {
     let io = |source| OpenError::Io {
         action: "cannot create a temporary directory in",
@@ -86,7 +91,7 @@ fn open_ram(options: &Options) -> Result<Booted, OpenError> {
     let directory = tempfile::Builder::new().prefix("brock-ram-").tempdir().map_err(io)?;
     let failed = |reason: String| OpenError::Database { path: directory.path().to_owned(), reason };
     let env = Env::mem_env().map_err(|error| failed(error.to_string()))?;
-    let database = Database::open(&directory.path().join("db"), options.cache_bytes, Some(&env))
+    let database = Database::open(&directory.path().join("db"), sizes(options), Some(&env))
         .map_err(|error| failed(error.to_string()))?;
     let reason = "birth";
     let origin = mint(&database, &options.node_id, &options.incarnations, &Vector::default(), reason)

@@ -102,8 +102,8 @@ pub(super) struct Database {
 }
 
 impl Database {
-    pub(super) fn open(path: &Path, cache_bytes: usize, env: Option<&Env>) -> Result<Self, rocksdb::Error> {
-        let db = schema::open(path, cache_bytes, env)?;
+    pub(super) fn open(path: &Path, sizes: schema::Sizes, env: Option<&Env>) -> Result<Self, rocksdb::Error> {
+        let db = schema::open(path, sizes, env)?;
         let mut cached_only = ReadOptions::default();
         cached_only.set_read_tier(ReadTier::BlockCache);
         let mut write = WriteOptions::default();

@@ -45,6 +45,8 @@ pub struct Options {
     pub first_start: bool,
     /// The size of RocksDB's block cache.
     pub cache_bytes: usize,
+    /// The size of what is written but not yet in tables.
+    pub memtables_bytes: usize,
     /// How long an expired record stays on disk.
     pub expiry_margin: Duration,
     /// The delay before a write is tried again, if more than `conflict_min`.
@@ -67,6 +69,7 @@ impl Options {
             path: None,
             first_start: true,
             cache_bytes: 64 * 1024 * 1024,
+            memtables_bytes: limits::MEMTABLES_BYTES,
             expiry_margin: Duration::from_secs(3600),
             conflict_delay: Duration::ZERO,
             conflict_min: Duration::from_millis(100),

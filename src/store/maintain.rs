@@ -226,7 +226,7 @@ impl Commit<'_> {
         for (origin, cut) in cuts {
             self.delete_cut(*origin, *cut);
         }
-        if !adoption.collected.is_empty() && !planted::is(Bug::ForgetCollected) {
+        if !adoption.collected.is_empty() {
             // What the donor has forgotten is missing here as well now: nobody who learns from this
             // node may take it for something that never was. Only as far as this node has applied:
             // beyond, it has yet to hear of creates that nobody deleted.

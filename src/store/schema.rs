@@ -50,19 +50,32 @@ pub(super) const FAMILIES: [&str; 12] = [
     MEMBER,
 ];
 
-/// Opens or creates the database. `env` is `None` for the real file system.
-pub(super) fn open(path: &Path, cache_bytes: usize, env: Option<&Env>) -> Result<DB, rocksdb::Error> {
-    let cache = Cache::new_hyper_clock_cache(cache_bytes, 0);
-    let options = |name| match name {
-        REPLICATION_LOG => log(&cache),
-        RECORD => records(&cache),
-        _ => small(&cache),
-    };
-    let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, options(name)));
-    DB::open_cf_descriptors(&database(env), path, families)
+/// How much memory the database uses.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sizes {
+    /// Blocks that were read.
+    pub cache_bytes: usize,
+    /// What is not yet in tables; a tenth more is reserved on disk for the log of it.
+    pub memtables_bytes: usize,
 }
 
-fn database(env: Option<&Env>) -> Options {
+/// Opens or creates the database. `env` is `None` for the real file system.
+pub(super) fn open(path: &Path, sizes: Sizes, env: Option<&Env>) -> Result<DB, rocksdb::Error> {
+    let cache = Cache::new_hyper_clock_cache(sizes.cache_bytes, 0);
+    let options = |name| {
+        let (mut options, memtable_bytes) = match name {
+            REPLICATION_LOG => (log(&cache), sizes.memtables_bytes / 2),
+            RECORD => (records(&cache), sizes.memtables_bytes / 2),
+            _ => (family(&table(&cache)), sizes.memtables_bytes / 16),
+        };
+        options.set_write_buffer_size(memtable_bytes);
+        options
+    };
+    let families = FAMILIES.map(|name| ColumnFamilyDescriptor::new(name, options(name)));
+    DB::open_cf_descriptors(&database(sizes, env), path, families)
+}
+
+fn database(sizes: Sizes, env: Option<&Env>) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -73,12 +86,15 @@ fn database(env: Option<&Env>) -> Options {
     options.set_paranoid_checks(true);
     // Both bound what a start has to replay, and memory.
     options.set_max_total_wal_size(limits::WAL_MAX_BYTES);
-    options.set_db_write_buffer_size(limits::MEMTABLES_BYTES);
+    options.set_db_write_buffer_size(sizes.memtables_bytes);
     options.set_max_open_files(limits::DATABASE_FILES_OPEN);
     options.set_bytes_per_sync(1024 * 1024);
     options.set_keep_log_file_num(4);
     options.set_max_log_file_size(4 * 1024 * 1024);
     options.set_log_level(LogLevel::Warn);
+    // Nobody reads them: the node has metrics of its own.
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
     if let Some(env) = env {
         options.set_env(env);
     }
@@ -87,7 +103,6 @@ fn database(env: Option<&Env>) -> Options {
 
 fn family(table: &BlockBasedOptions) -> Options {
     let mut options = Options::default();
-    options.set_write_buffer_size(limits::MEMTABLES_BYTES / 2);
     options.set_max_write_buffer_number(3);
     options.set_level_compaction_dynamic_level_bytes(true);
     options.set_compression_type(DBCompressionType::Lz4);
@@ -104,12 +119,6 @@ fn table(cache: &Cache) -> BlockBasedOptions {
     table.set_cache_index_and_filter_blocks_with_high_priority(true);
     table.set_pin_l0_filter_and_index_blocks_in_cache(true);
     table
-}
-
-fn small(cache: &Cache) -> Options {
-    let mut options = family(&table(cache));
-    options.set_write_buffer_size(4 * 1024 * 1024);
-    options
 }
 
 fn log(cache: &Cache) -> Options {

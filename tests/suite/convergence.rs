@@ -196,7 +196,11 @@ async fn a_backlog_larger_than_one_batch_drains_in_one_round() {
         let late = TestNode::start(&cluster.certs, late).await;
         cluster.nodes.push(late);
         cluster.converged().await;
-        let report = cluster.nodes[i].admin.status().await.peers.remove(0);
+        let report = eventually("what has come is counted", || async {
+            let report = cluster.nodes[i].admin.status().await.peers.remove(0);
+            (report.entries_received >= 700).then_some(report)
+        })
+        .await;
         assert_eq!((report.rounds, report.entries_received), (1, 700), "limit {limit}");
     }
     assert_same(&cluster.nodes, &keys).await;

@@ -1,6 +1,16 @@
 //! Filling a node from another's records: broken off and resumed, and from donors that lie.
 
-use brock::proto;
+use brock::{
+    domain::codec,
+    ground::{
+        clock::{Clock, Vector},
+        id::KeyHash,
+    },
+    proto::{self, snapshot_response::Message},
+    replication::snapshot::Joiner,
+    store::Store,
+};
+use bytes::Bytes;
 
 use crate::harness::{
     client::put_request,
@@ -9,6 +19,7 @@ use crate::harness::{
     node::{TestNode, config},
     proxy::{Mode, Proxy},
     random_key,
+    store::{NOW, batch, creation, deliver, entry, node_id, origin, payload, ram},
 };
 
 const RECORDS: usize = 20_000;
@@ -87,4 +98,52 @@ async fn a_new_node_starts_with_the_records_when_that_is_cheaper_than_the_log() 
     assert_eq!(status.log_entries, store.totals().log_entries, "what the donor's log has is copied too");
     late.stop().await;
     group.stop().await;
+}
+
+/// Claim: what a page has taken away, because its donor had deleted and forgotten it, may come back
+/// from elsewhere while the resync is broken off. So that one begins anew, and takes it away again.
+#[tokio::test]
+async fn a_resync_from_a_donor_that_has_forgotten_begins_anew() {
+    let store = Store::open(&ram("puller")).unwrap();
+    let (creator, payload) = (origin("creator", 1), payload(b"grant"));
+    let known: Vector = [(creator, Clock(1)), (origin("deleter", 1), Clock(1))].into_iter().collect();
+    let low = KeyHash([0x10; 32]);
+    let header = Message::Header(proto::SnapshotHeader {
+        node_id: "donor".to_owned(),
+        incarnation: 1,
+        vector: Some(codec::vector_to_proto(&known)),
+        ..Default::default()
+    });
+    let page = |through: u8| {
+        Message::Records(proto::RecordPage {
+            records: Vec::new(),
+            through: Bytes::copy_from_slice(&[through; 32]),
+            collected: Some(codec::vector_to_proto(&known)),
+        })
+    };
+    let end = Message::End(proto::SnapshotEnd {
+        collected: Some(codec::vector_to_proto(&known)),
+        ..Default::default()
+    });
+    let take = async |joiner: &mut Joiner, message: &Message| {
+        joiner.take(proto::SnapshotResponse { message: Some(message.clone()) }).await.unwrap()
+    };
+
+    let mut broken = Joiner::new(store.clone(), node_id("donor"));
+    take(&mut broken, &header).await;
+    assert!(broken.is_resumable(), "nothing was taken away yet");
+    take(&mut broken, &page(0x80)).await;
+    assert!(!broken.is_resumable(), "it has passed the key hash, which may come back");
+
+    let create = entry(1, low, &creation(NOW, &payload), Some(&payload));
+    deliver(&store, batch(creator, 0, vec![create])).await.unwrap();
+    assert!(store.get(low).await.unwrap().is_some(), "somebody else knew of no delete");
+
+    let mut anew = Joiner::new(store.clone(), node_id("donor"));
+    for message in [&header, &page(0x80), &page(0xff)] {
+        assert!(!take(&mut anew, message).await);
+    }
+    assert!(take(&mut anew, &end).await);
+    assert_eq!(store.get(low).await.unwrap(), None, "it was deleted, and that is applied now");
+    assert!(store.applied().covers(&known));
 }

@@ -103,6 +103,12 @@ impl Fleet {
         .await;
     }
 
+    async fn knows_all_have_everything(&self, i: usize) -> Option<()> {
+        let request = proto::MembersRequest {};
+        let members = self.client(i).admin.clone().members(request).await.unwrap().into_inner().members;
+        members.iter().all(|member| member.lag_entries == Some(0)).then_some(())
+    }
+
     async fn compact(&self, i: usize) -> proto::CompactResponse {
         self.client(i).admin.clone().compact(proto::CompactRequest {}).await.unwrap().into_inner()
     }
@@ -128,6 +134,8 @@ async fn nothing_returns(collected: bool) {
     let fleet = Fleet::start(3, &["--node.replication-interval=1s", "--compact-mode=never", grace]).await;
     let keys = fleet.put(2, 30).await;
     fleet.verified(0).await;
+    // That it has everything is one thing, that the one who compacts was told so another.
+    eventually("node-0 knows that all have everything", || fleet.knows_all_have_everything(0)).await;
     fleet.cut_off(2, Mode::Cut);
     for key in &keys[..15] {
         let done = fleet.client(0).delete(key, nodes_within(1, 20_000)).await.unwrap();

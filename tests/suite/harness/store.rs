@@ -38,7 +38,8 @@ pub fn options(path: &Path) -> Options {
 /// A store in RAM, in which time stands still.
 pub fn ram(id: &str) -> Options {
     Options {
-        cache_bytes: 1024 * 1024,
+        cache_bytes: 256 * 1024,
+        memtables_bytes: 1024 * 1024,
         wall_clock: WallClock::new(|| NOW.unsigned_abs() * 1000),
         ..Options::ram(node_id(id))
     }

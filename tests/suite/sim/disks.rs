@@ -1,8 +1,9 @@
 //! Processes that end and begin, and disks that are lost or replaced by old copies.
 
+use brock::ground::clock::Vector;
 use rand::Rng;
 
-use super::world::World;
+use super::{watch::Told, world::World};
 
 impl World {
     pub async fn start(&mut self, node: usize) {
@@ -17,6 +18,7 @@ impl World {
             .collect();
         let (grace, now) = (self.profile.grace, self.now);
         self.nodes[node].start(&join, grace, now).await;
+        self.told[node].iter_mut().for_each(Told::starts);
         self.touched.insert(node);
         let origin = self.store(node).map(|store| store.origin());
         self.note(format!("{node} starts as {origin:?}"));
@@ -76,7 +78,12 @@ impl World {
 
     pub async fn restore_a_disk(&mut self) {
         let node = self.any_node();
-        if self.nodes[node].copy.is_none() {
+        let Some(copy) = self.nodes[node].copy.as_ref().map(|copy| copy.applied.clone()) else { return };
+        // A create that all disks had lost, and that comes back after its tombstone was collected,
+        // cannot be told from a new one.
+        let mut left = Vector::default();
+        self.nodes.iter().for_each(|node| left.join(&node.disk.applied));
+        if self.profile.collects() && !left.covers(&copy) {
             return;
         }
         self.stop(node, false).await;

@@ -37,8 +37,9 @@ use std::{
 use self::{profile::Focus, tally::Tally, world::World};
 
 /// Seeds of one run, unless `BROCK_SIM_SEEDS` says otherwise.
-const SEEDS: u64 = 500;
-const THREADS: u64 = 2;
+const SEEDS: u64 = 2000;
+/// More than the machine that tests has cores, because other tests run beside these.
+const THREADS: u64 = 3;
 /// A run of fewer seeds may miss some fault.
 const SEEDS_FOR_EVERY_FAULT: u64 = 1000;
 

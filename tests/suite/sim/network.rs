@@ -1,7 +1,7 @@
 //! The network between the nodes: it loses, repeats, reorders and delays, and parts them one way or
 //! both. The two ends of a stream do what `replication/{puller,serve}.rs` do.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use brock::{
     domain::{codec, segment::Segment},
@@ -141,7 +141,7 @@ impl World {
         let same = codec::folds_digest(&folds) == codec::folds_digest(&mine);
         let mut applied = vector;
         applied.join(if same { &mine } else { &folds });
-        self.told[donor][puller].insert(speaker.life);
+        self.told[donor][puller].says_hello(speaker.life);
         let admission = members.hello(&name, speaker.incarnation, &applied, store.now());
         self.check_admission(donor, puller, &applied, admission);
         if let Some(refusal) = serve::out_of_sync(&store, &applied, admission) {
@@ -197,7 +197,7 @@ impl World {
     async fn take_heads(&mut self, puller: usize, donor: usize, speaker: Speaker, said: (Vector, bool, i64)) {
         let (vector, fresh, time) = said;
         let (name, address) = (self.nodes[donor].id.clone(), self.nodes[donor].address.clone());
-        self.told[puller][donor].insert(speaker.life);
+        self.told[puller][donor].says_heads(speaker.life, fresh);
         let Some(running) = self.running_mut(puller) else { return };
         let now = running.store.now();
         running.skews.insert(donor, time.saturating_sub(now));
@@ -295,7 +295,7 @@ impl World {
 
     async fn take_acknowledgement(&mut self, donor: usize, puller: usize, speaker: Speaker, vector: Vector) {
         let name = self.nodes[puller].id.clone();
-        self.told[donor][puller].insert(speaker.life);
+        self.told[donor][puller].acknowledges(speaker.life);
         let Some(running) = self.running_mut(donor) else { return };
         let store = running.store.clone();
         let _ = store.heed(&vector).await;
@@ -359,10 +359,5 @@ impl World {
                 resync.feed = None;
             }
         }
-    }
-
-    /// Of which lives' disks a node was told something about another.
-    pub fn lives_told(&self, node: usize, other: usize) -> &BTreeSet<u32> {
-        &self.told[node][other]
     }
 }

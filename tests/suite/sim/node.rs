@@ -13,7 +13,7 @@ use std::{
 };
 
 use brock::{
-    domain::record::RecordState,
+    domain::{digest::SetDigest, record::RecordState},
     ground::{
         clock::Vector,
         id::{Incarnations, KeyHash, NodeId},
@@ -39,6 +39,8 @@ pub const MARGIN_SECONDS: u64 = 60;
 pub struct Disk {
     /// Which one: another after a loss, and after an old copy was put back.
     pub life: u32,
+    /// What the store itself said of what follows.
+    pub account: Option<(Vector, SetDigest)>,
     pub applied: Vector,
     pub states: BTreeMap<KeyHash, RecordState>,
     /// What it has ever shown as deleted.
@@ -178,7 +180,8 @@ impl Node {
         };
         Options {
             path: self.home.clone(),
-            cache_bytes: 1024 * 1024,
+            cache_bytes: 512 * 1024,
+            memtables_bytes: 512 * 1024,
             expiry_margin: Duration::from_secs(MARGIN_SECONDS),
             wall_clock: WallClock::new(time),
             incarnations: self.incarnations.clone(),

@@ -2,8 +2,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-/// What must have happened at least once in a run of some length.
-const REQUIRED: [&str; 40] = [
+/// What must have happened at least once in a run of some length. Rarer things are left to the hunts
+/// for the bugs that only they show.
+const REQUIRED: [&str; 39] = [
     "creates",
     "creates refused",
     "invalidations",
@@ -34,7 +35,6 @@ const REQUIRED: [&str; 40] = [
     "resyncs resumed",
     "resyncs of several pages",
     "resyncs that changed donors",
-    "records dropped by a resync",
     "repairs",
     "records repaired",
     "crashes",

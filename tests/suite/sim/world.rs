@@ -26,6 +26,7 @@ use super::{
     node::{Node, Running},
     profile::{Focus, Profile, Step},
     tally::Tally,
+    watch::Told,
 };
 use crate::harness::store::{NOW, origin};
 
@@ -47,8 +48,8 @@ pub struct World {
     pub ghost_origin: Origin,
     /// What clients were told is deleted.
     pub deleted: BTreeSet<KeyHash>,
-    /// Of which of the other's disks a node was ever told something.
-    pub told: Vec<Vec<BTreeSet<u32>>>,
+    /// What a node was told of another's disks.
+    pub told: Vec<Vec<Told>>,
     /// Nodes that have changed since they were last looked at.
     pub touched: BTreeSet<usize>,
     pub tally: Tally,
@@ -76,7 +77,7 @@ impl World {
             ghost,
             ghost_origin: origin("ghost", 1),
             deleted: BTreeSet::new(),
-            told: vec![vec![BTreeSet::new(); nodes.len()]; nodes.len()],
+            told: vec![vec![Told::default(); nodes.len()]; nodes.len()],
             touched: BTreeSet::new(),
             tally: Tally::default(),
             trace: Vec::new(),
