@@ -54,6 +54,17 @@ pub const REFUSAL_LINGER_BYTES: u64 = 64 * 1024;
 pub const DIAL_ADDRESSES_MAX: usize = 8;
 /// The largest file that is read as a certificate or a key.
 pub const CERTIFICATE_FILE_MAX_BYTES: u64 = 1024 * 1024;
+/// Certificates, keys and lists in a certificates directory.
+pub const CERTIFICATE_FILES_MAX: usize = 64;
+/// How often the certificates directory is looked at. Whoever was revoked is cut off within 5 s.
+pub const CERTIFICATES_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// How often everybody who is connected is judged again although nothing was exchanged: certificates
+/// expire.
+pub const CONNECTIONS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// From when on it is said that a certificate will expire.
+pub const CERTIFICATE_WARN_SECONDS: i64 = 30 * 86_400;
+/// How often that is said.
+pub const CERTIFICATE_WARN_INTERVAL: Duration = Duration::from_secs(86_400);
 /// The longest name of a client or admin in a certificate.
 pub const CERTIFICATE_NAME_MAX_BYTES: usize = 64;
 /// The most streams (calls under way) on one connection.

@@ -53,6 +53,12 @@ metrics! {
         "Accepted connections that are open.";
     HANDSHAKE_FAILURES = "brock_handshake_failures_total", Kind::Counter, Count,
         "Accepted connections that never became usable, by `reason`.";
+    CERTIFICATE_EXPIRY = "brock_certificate_expiry_timestamp_seconds", Kind::Gauge, Seconds,
+        "When a certificate of the certificates directory ceases to be valid, seconds since the Unix epoch, by `file`.";
+    CERTIFICATE_RELOADS = "brock_certificate_reloads_total", Kind::Counter, Count,
+        "Times that exchanged certificates were taken over or refused, by `outcome`: ok or error.";
+    CONNECTIONS_CUT = "brock_connections_cut_total", Kind::Counter, Count,
+        "Connections that were ended because their certificates are not trusted any more.";
     RECORDS = "brock_records", Kind::Gauge, Count,
         "Records stored here, as the storage engine estimates it.";
     STORAGE_BYTES = "brock_storage_bytes", Kind::Gauge, Bytes,

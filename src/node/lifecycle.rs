@@ -6,6 +6,7 @@ use tokio::{net::TcpListener, sync::watch, task::spawn_blocking};
 use tonic::transport::Server;
 
 use super::{
+    certificates,
     config::Config,
     http::{self, Pages},
     readiness::Readiness,
@@ -144,8 +145,7 @@ impl Node {
         let peers = Peers::default();
         join.iter().for_each(|address| peers.add(&address.to_string(), store.now()));
         let members = load_members(&config, &store, &join).await?;
-        let asked: Vec<Peer> =
-            join.iter().map(|address| Peer::new(address, &identity.client_config())).collect();
+        let asked: Vec<Peer> = join.iter().map(|address| Peer::new(address, &identity.dialler())).collect();
         let asker = Asker::new(asked.clone());
         let (traces, resyncs) = (Traces::new(store.clone()), Resyncs::default());
         let compactor = Compactor::new(store.clone(), members.clone(), config.compact);
@@ -194,7 +194,7 @@ impl Node {
             .add_service(kv.max_decoding_message_size(limits::MESSAGE_MAX_BYTES))
             .add_service(replication.max_decoding_message_size(limits::MESSAGE_MAX_BYTES))
             .add_service(AdminServiceServer::new(admin));
-        let incoming = accept::accept(listener, identity.server_config(), policy, &tasks);
+        let incoming = accept::accept(listener, &identity, &tasks);
         let server_failed = serve(&tasks, router, incoming);
         let shared = Shared { store: &store, peers: &peers, members: &members, resyncs: &resyncs };
         spawn_background(&config, &join, &identity, shared, compactor, &tasks);
@@ -403,7 +403,7 @@ fn spawn_background(
     for address in join {
         let puller = Puller {
             address: address.clone(),
-            client_config: identity.client_config(),
+            dialler: identity.dialler(),
             store: store.clone(),
             peers: peers.clone(),
             members: members.clone(),
@@ -421,4 +421,5 @@ fn spawn_background(
     let (scrubbed, stop) = (store.clone(), tasks.stopping().clone());
     tasks.spawn("scrubber", |status| scrub::run(scrubbed, stop, status));
     upkeep::spawn(tasks, store, peers, members);
+    certificates::spawn(tasks, identity, &config.node_id);
 }

@@ -3,6 +3,7 @@
 //! Settings flow one way: the table in [`settings`] names them, [`sources`] gathers their texts
 //! from flags, environment and file, and [`config`] turns the texts into typed, checked values.
 
+mod certificates;
 pub mod config;
 pub mod http;
 pub mod lifecycle;

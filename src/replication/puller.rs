@@ -1,6 +1,6 @@
 //! Pulling from one peer: dial, announce the vector, apply what comes, acknowledge; for ever.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::{
@@ -35,7 +35,13 @@ use crate::{
         replication_service_client::ReplicationServiceClient,
     },
     store::{Store, StoreError},
-    tls::{address::Address, channel, connect::DialError, roles::PeerIdentity, words},
+    tls::{
+        address::Address,
+        channel,
+        connect::{DialError, Dialler},
+        roles::PeerIdentity,
+        words,
+    },
 };
 
 /// The replication protocol that this version speaks.
@@ -47,7 +53,7 @@ pub struct Puller {
     /// The peer.
     pub address: Address,
     /// How to dial it.
-    pub client_config: Arc<rustls::ClientConfig>,
+    pub dialler: Dialler,
     /// Where its operations go.
     pub store: Store,
     /// Where its state is kept.
@@ -165,8 +171,7 @@ impl Puller {
 
     /// One round: everything the peer has, then whatever commits there, until the interval is over.
     async fn round(&self, retry: &mut Retry) -> Result<(), RoundError> {
-        let (channel, identity) =
-            channel::open_channel(&self.address, Arc::clone(&self.client_config)).await?;
+        let (channel, identity) = channel::open_channel(&self.address, self.dialler.clone()).await?;
         let mut client =
             ReplicationServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_MAX_BYTES);
         let (announced, folds) = (self.store.vector(), self.store.folds());

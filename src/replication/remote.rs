@@ -1,6 +1,6 @@
 //! What a node answers when another looks at its records from outside, and how it is asked.
 
-use std::{future::Future, sync::Arc};
+use std::future::Future;
 
 use bytes::Bytes;
 use prost::Message;
@@ -12,7 +12,7 @@ use crate::{
     ground::{id::KeyHash, limits},
     proto::{self, replication_service_client::ReplicationServiceClient},
     store::{Store, StoreError, Summary, keyed_state},
-    tls::{address::Address, channel, words},
+    tls::{address::Address, channel, connect::Dialler, words},
 };
 
 /// Why another node's records could not be looked at.
@@ -140,8 +140,8 @@ pub struct Peer {
 
 impl Peer {
     /// Connects when it is first called, each time by resolving the address anew.
-    pub fn new(address: &Address, config: &Arc<rustls::ClientConfig>) -> Self {
-        let channel = channel::lazy_channel(address, Arc::clone(config));
+    pub fn new(address: &Address, dialler: &Dialler) -> Self {
+        let channel = channel::lazy_channel(address, dialler.clone());
         let client =
             ReplicationServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_MAX_BYTES);
         Self { address: address.to_string(), client }

@@ -31,8 +31,10 @@ use tonic::transport::server::Connected;
 
 use super::{
     coalesce::Coalesce,
+    identity::Identity,
     io_delegate::delegate_io,
     roles::{PeerIdentity, RolePolicy},
+    trust::{Current, Cuttable},
     words::{self, HandshakeFailure},
 };
 use crate::ground::{
@@ -53,7 +55,7 @@ pub struct ConnectionInfo {
 /// A connection whose other end is known. Counts against the cap until it is dropped.
 #[derive(Debug)]
 pub struct Accepted {
-    stream: Coalesce<TlsStream<TcpStream>>,
+    stream: Coalesce<Cuttable<TlsStream<TcpStream>>>,
     info: ConnectionInfo,
     _open: Open,
 }
@@ -80,23 +82,25 @@ impl Stream for Incoming {
     }
 }
 
-/// Accepts on `listener` until `tasks` stop or the returned stream is dropped. The certificates of
-/// both ends are checked by `config` (see [`super::identity::Identity::server_config`]), the role
-/// once more by `policy`.
-pub fn accept(
-    listener: TcpListener,
-    config: Arc<ServerConfig>,
-    policy: RolePolicy,
-    tasks: &Tasks,
-) -> Incoming {
-    accept_within(Bounds::default(), listener, config, policy, tasks)
+/// Accepts on `listener`, as `identity`, until `tasks` stop or the returned stream is dropped.
+/// Connections end when their certificates are not trusted any more.
+pub fn accept(listener: TcpListener, identity: &Identity, tasks: &Tasks) -> Incoming {
+    let current = Some(Arc::clone(identity.current()));
+    accept_within(
+        Bounds { current, ..Bounds::default() },
+        listener,
+        identity.server_config(),
+        identity.policy(),
+        tasks,
+    )
 }
 
-/// What is set lower in tests.
+/// What is set otherwise in tests.
 pub(super) struct Bounds {
     pub(super) connections: usize,
     pub(super) handshakes: usize,
     pub(super) handshake_timeout: Duration,
+    pub(super) current: Option<Arc<Current>>,
 }
 
 impl Default for Bounds {
@@ -105,6 +109,7 @@ impl Default for Bounds {
             connections: limits::CONNECTIONS_MAX,
             handshakes: limits::HANDSHAKES_MAX,
             handshake_timeout: limits::HANDSHAKE_TIMEOUT,
+            current: None,
         }
     }
 }
@@ -125,6 +130,7 @@ pub(super) fn accept_within(
         connections: Arc::new(Semaphore::new(bounds.connections)),
         handshakes: Arc::new(Semaphore::new(bounds.handshakes)),
         handshake_timeout: bounds.handshake_timeout,
+        current: bounds.current,
         legacy_seen: Arc::default(),
     };
     tasks.spawn("accept", |status| acceptor.run(listener, status));
@@ -157,6 +163,7 @@ struct Acceptor {
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
     handshake_timeout: Duration,
+    current: Option<Arc<Current>>,
     /// Whether the log has been told of a certificate that names no role: once is enough.
     legacy_seen: Arc<AtomicBool>,
 }
@@ -235,6 +242,9 @@ impl Acceptor {
                  set node.require-uri-roles once all have one"
             );
         }
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let registered = self.current.as_ref().map(|current| current.register(chain, None));
+        let stream = Cuttable::new(stream, registered);
         let info = ConnectionInfo { remote, identity: Arc::new(identity) };
         let accepted = Accepted { stream: Coalesce::new(stream), info, _open: Open::new(connection) };
         tokio::select! {

@@ -9,13 +9,12 @@ use std::{
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
 use super::{
     address::Address,
-    connect::{DialError, Dialled, dial},
+    connect::{DialError, Dialled, Dialler, dial},
     roles::PeerIdentity,
     words,
 };
@@ -25,13 +24,13 @@ use crate::ground::limits;
 #[derive(Debug, Clone)]
 pub struct Connector {
     address: Address,
-    config: Arc<ClientConfig>,
+    dialler: Dialler,
 }
 
 impl Connector {
     /// For `Endpoint::connect_with_connector` and its lazy twin.
-    pub fn new(address: Address, config: Arc<ClientConfig>) -> Self {
-        Self { address, config }
+    pub fn new(address: Address, dialler: Dialler) -> Self {
+        Self { address, dialler }
     }
 }
 
@@ -47,8 +46,8 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, _: Uri) -> Connecting {
-        let Self { address, config } = self.clone();
-        Box::pin(async move { dial(&address, config).await.map(TokioIo::new) })
+        let Self { address, dialler } = self.clone();
+        Box::pin(async move { dial(&address, dialler).await.map(TokioIo::new) })
     }
 }
 
@@ -89,9 +88,9 @@ pub fn endpoint(address: &Address) -> Endpoint {
 /// so the identity stays true.
 pub async fn open_channel(
     address: &Address,
-    config: Arc<ClientConfig>,
+    dialler: impl Into<Dialler>,
 ) -> Result<(Channel, Arc<PeerIdentity>), DialError> {
-    let dialled = dial(address, config).await?;
+    let dialled = dial(address, dialler).await?;
     let identity = dialled.identity().clone();
     let once = Once { address: address.clone(), dialled: Some(dialled) };
     match endpoint(address).connect_with_connector(once).await {
@@ -104,6 +103,6 @@ pub async fn open_channel(
 }
 
 /// A channel that dials at its first call, and again whenever it has lost its connection.
-pub fn lazy_channel(address: &Address, config: Arc<ClientConfig>) -> Channel {
-    endpoint(address).connect_with_connector_lazy(Connector::new(address.clone(), config))
+pub fn lazy_channel(address: &Address, dialler: impl Into<Dialler>) -> Channel {
+    endpoint(address).connect_with_connector_lazy(Connector::new(address.clone(), dialler.into()))
 }

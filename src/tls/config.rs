@@ -5,15 +5,16 @@ use std::{path::Path, sync::Arc};
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
-    client::{Resumption, WebPkiServerVerifier},
+    client::{ResolvesClientCert, Resumption, VerifierBuilderError, WebPkiServerVerifier},
     crypto::{CryptoProvider, aws_lc_rs},
-    server::WebPkiClientVerifier,
+    server::{ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use super::{
     TlsError,
     roles::RolePolicy,
+    trust::Current,
     verify::{ClientRoleVerifier, NodeVerifier},
 };
 
@@ -30,8 +31,8 @@ pub(super) struct Material<'a> {
     pub(super) key: &'a PrivateKeyDer<'static>,
     /// The CAs.
     pub(super) roots: Arc<RootCertStore>,
-    /// Which certificates are believed.
-    pub(super) policy: RolePolicy,
+    /// What they have revoked.
+    pub(super) crls: &'a [CertificateRevocationListDer<'static>],
 }
 
 /// aws-lc-rs; its key exchange groups begin with X25519MLKEM768 (`prefer-post-quantum`).
@@ -40,15 +41,17 @@ pub(super) fn provider() -> Arc<CryptoProvider> {
 }
 
 /// For accepting: a client without a certificate that states a role is refused in the handshake.
-pub(super) fn server(material: &Material<'_>) -> Result<Arc<ServerConfig>, TlsError> {
-    let refused = |source| TlsError::Config { dir: material.dir.to_owned(), source };
-    let verifier = client_verifier(material)?;
+pub(super) fn server(
+    current: &Arc<Current>,
+    dir: &Path,
+    policy: RolePolicy,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let refused = |source| TlsError::Config { dir: dir.to_owned(), source };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(refused)?
-        .with_client_cert_verifier(Arc::new(ClientRoleVerifier::new(verifier, material.policy)))
-        .with_single_cert(material.chain.to_vec(), material.key.clone_key())
-        .map_err(refused)?;
+        .with_client_cert_verifier(Arc::new(ClientRoleVerifier::new(Arc::clone(current), policy)))
+        .with_cert_resolver(Arc::clone(current) as Arc<dyn ResolvesServerCert>);
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
     // IMPORTANT: a ticket would let a peer whose certificate was revoked resume.
     config.send_tls13_tickets = 0;
@@ -57,30 +60,40 @@ pub(super) fn server(material: &Material<'_>) -> Result<Arc<ServerConfig>, TlsEr
 }
 
 /// For dialling: whoever answers must be a node, and its certificate must name the dialled host.
-pub(super) fn client(material: &Material<'_>) -> Result<Arc<ClientConfig>, TlsError> {
-    let refused = |source| TlsError::Config { dir: material.dir.to_owned(), source };
-    let verifier = WebPkiServerVerifier::builder_with_provider(material.roots.clone(), provider())
-        .build()
-        .map_err(|error| refused(rustls::Error::General(error.to_string())))?;
+pub(super) fn client(
+    current: &Arc<Current>,
+    dir: &Path,
+    policy: RolePolicy,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let refused = |source| TlsError::Config { dir: dir.to_owned(), source };
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(refused)?
         // "Dangerous" is any verifier but the stock one; this one asks the stock one first.
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(NodeVerifier::new(verifier, material.policy)))
-        .with_client_auth_cert(material.chain.to_vec(), material.key.clone_key())
-        .map_err(refused)?;
+        .with_custom_certificate_verifier(Arc::new(NodeVerifier::new(Arc::clone(current), policy)))
+        .with_client_cert_resolver(Arc::clone(current) as Arc<dyn ResolvesClientCert>);
     config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
     Ok(Arc::new(config))
 }
 
-/// The chain check of client certificates.
-pub(super) fn client_verifier(
-    material: &Material<'_>,
-) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
-    WebPkiClientVerifier::builder_with_provider(material.roots.clone(), provider()).build().map_err(|error| {
-        TlsError::Config { dir: material.dir.to_owned(), source: rustls::Error::General(error.to_string()) }
-    })
+/// The chain check of client certificates. A CA without a list of what it has revoked has revoked
+/// nothing; a list is believed however old it is, since an old one is better than none.
+pub(super) fn client_verifier(material: &Material<'_>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let builder = WebPkiClientVerifier::builder_with_provider(material.roots.clone(), provider());
+    let builder = builder.with_crls(material.crls.to_vec()).allow_unknown_revocation_status();
+    builder.build().map_err(|error| unusable(material, &error))
+}
+
+/// The chain check of the certificates of nodes that are dialled.
+pub(super) fn node_verifier(material: &Material<'_>) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    let builder = WebPkiServerVerifier::builder_with_provider(material.roots.clone(), provider());
+    let builder = builder.with_crls(material.crls.to_vec()).allow_unknown_revocation_status();
+    builder.build().map_err(|error| unusable(material, &error))
+}
+
+fn unusable(material: &Material<'_>, error: &VerifierBuilderError) -> TlsError {
+    TlsError::Config { dir: material.dir.to_owned(), source: rustls::Error::General(error.to_string()) }
 }

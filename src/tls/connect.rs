@@ -13,6 +13,7 @@ use super::{
     address::Address,
     io_delegate::delegate_io,
     roles::{PeerIdentity, RoleError, RolePolicy},
+    trust::{Current, Cuttable},
     words,
 };
 use crate::ground::limits;
@@ -96,10 +97,38 @@ impl DialError {
     }
 }
 
+/// How somebody dials: as whom, and whom it believes.
+#[derive(Debug, Clone)]
+pub struct Dialler {
+    config: Arc<ClientConfig>,
+    /// Whom connections are told to, so that they end when the other end is not trusted any more.
+    current: Option<Arc<Current>>,
+}
+
+impl Dialler {
+    pub(super) fn watched(config: Arc<ClientConfig>, current: Arc<Current>) -> Self {
+        Self { config, current: Some(current) }
+    }
+}
+
+impl Dialler {
+    /// What rustls is told.
+    pub fn config(&self) -> Arc<ClientConfig> {
+        self.config.clone()
+    }
+}
+
+impl From<Arc<ClientConfig>> for Dialler {
+    /// For short-lived tools: connections last, whatever is exchanged meanwhile.
+    fn from(config: Arc<ClientConfig>) -> Self {
+        Self { config, current: None }
+    }
+}
+
 /// A connection to a node.
 #[derive(Debug)]
 pub struct Dialled {
-    stream: TlsStream<TcpStream>,
+    stream: Cuttable<TlsStream<TcpStream>>,
     identity: Arc<PeerIdentity>,
 }
 
@@ -112,7 +141,7 @@ impl Dialled {
     /// The TLS session, for what was negotiated.
     #[cfg(test)]
     pub(super) fn session(&self) -> &rustls::ClientConnection {
-        self.stream.get_ref().1
+        self.stream.get_ref().get_ref().1
     }
 }
 
@@ -123,14 +152,14 @@ delegate_io!(Dialled);
 ///
 /// In TLS 1.3 this succeeds before the node has looked at our certificate. A refusal arrives with
 /// the first read: ask [`words::explain`] about that error.
-pub async fn dial(address: &Address, config: Arc<ClientConfig>) -> Result<Dialled, DialError> {
-    match timeout(limits::DIAL_TIMEOUT, dial_all(address, config)).await {
+pub async fn dial(address: &Address, dialler: impl Into<Dialler>) -> Result<Dialled, DialError> {
+    match timeout(limits::DIAL_TIMEOUT, dial_all(address, &dialler.into())).await {
         Ok(dialled) => dialled,
         Err(_) => Err(DialError::Timeout { address: address.clone(), after: limits::DIAL_TIMEOUT }),
     }
 }
 
-async fn dial_all(address: &Address, config: Arc<ClientConfig>) -> Result<Dialled, DialError> {
+async fn dial_all(address: &Address, dialler: &Dialler) -> Result<Dialled, DialError> {
     let unresolved = |source| DialError::Resolve { address: address.clone(), source };
     let sockets = lookup_host((address.host(), address.port())).await.map_err(unresolved)?;
     let sockets: Vec<SocketAddr> = sockets.take(limits::DIAL_ADDRESSES_MAX).collect();
@@ -138,7 +167,7 @@ async fn dial_all(address: &Address, config: Arc<ClientConfig>) -> Result<Dialle
     let share = limits::DIAL_TIMEOUT / (sockets.len().max(1) as u32);
     let mut told = None;
     for socket in sockets {
-        let error = match timeout(share, dial_one(address, socket, config.clone())).await {
+        let error = match timeout(share, dial_one(address, socket, dialler)).await {
             Ok(Ok(dialled)) => return Ok(dialled),
             Ok(Err(error)) => error,
             Err(_) => DialError::Timeout { address: address.clone(), after: share },
@@ -152,11 +181,7 @@ async fn dial_all(address: &Address, config: Arc<ClientConfig>) -> Result<Dialle
     Err(told.unwrap_or_else(nothing))
 }
 
-async fn dial_one(
-    address: &Address,
-    socket: SocketAddr,
-    config: Arc<ClientConfig>,
-) -> Result<Dialled, DialError> {
+async fn dial_one(address: &Address, socket: SocketAddr, dialler: &Dialler) -> Result<Dialled, DialError> {
     let unconnected = |source| DialError::Connect { address: address.clone(), socket, source };
     let tcp = TcpStream::connect(socket).await.map_err(unconnected)?;
     // IMPORTANT: without it every small request waits for the acknowledgement of the last one.
@@ -164,9 +189,10 @@ async fn dial_one(
     let server_name = address.server_name().ok_or_else(|| {
         unconnected(io::Error::new(io::ErrorKind::InvalidInput, "not a name that a certificate can state"))
     })?;
-    let connected = TlsConnector::from(config).connect(server_name, tcp).await;
+    let connected = TlsConnector::from(Arc::clone(&dialler.config)).connect(server_name.clone(), tcp).await;
     let stream = connected.map_err(|source| tls_error(address, source))?;
-    let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let leaf = chain.first();
     let not_a_node = |source| DialError::NotANode { address: address.clone(), source };
     // The configuration's own verifier has applied the policy; this reads the identity again.
     let identity = leaf
@@ -174,7 +200,8 @@ async fn dial_one(
         .and_then(|leaf| PeerIdentity::of_certificate(leaf, RolePolicy::default()))
         .and_then(PeerIdentity::require_node)
         .map_err(not_a_node)?;
-    Ok(Dialled { stream, identity: Arc::new(identity) })
+    let registered = dialler.current.as_ref().map(|current| current.register(chain, Some(server_name)));
+    Ok(Dialled { stream: Cuttable::new(stream, registered), identity: Arc::new(identity) })
 }
 
 fn tls_error(address: &Address, source: io::Error) -> DialError {

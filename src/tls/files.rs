@@ -1,7 +1,7 @@
 //! Reading the certificates directory.
 //!
 //! The names tell what a file is for: `ca*.crt` are the roots, `node*.crt` and `client*.crt` come
-//! with a key of the same stem. Keys that others may read are refused.
+//! with a key of the same stem, `*.crl` say what the CAs have revoked. Keys that others may read are refused.
 
 use std::{
     fs::{self, File, Metadata},
@@ -10,10 +10,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
 
 use super::TlsError;
-use crate::ground::limits;
+use crate::ground::{id::sha256, limits};
 
 /// The certificates of a directory, by what their names say.
 #[derive(Debug, Default)]
@@ -26,6 +26,8 @@ pub struct Inventory {
     pub node: Vec<PathBuf>,
     /// `client*.crt`, sorted.
     pub client: Vec<PathBuf>,
+    /// `*.crl`, sorted: what the CAs have revoked.
+    pub crl: Vec<PathBuf>,
 }
 
 impl Inventory {
@@ -47,6 +49,7 @@ impl Inventory {
                 );
             }
             let list = match name.strip_suffix(".crt") {
+                None if name.ends_with(".crl") => &mut inventory.crl,
                 None => continue,
                 Some(stem) if stem.starts_with("ca") => &mut inventory.ca,
                 Some(stem) if stem.starts_with("node") => &mut inventory.node,
@@ -55,7 +58,7 @@ impl Inventory {
             };
             list.push(path);
         }
-        for list in [&mut inventory.ca, &mut inventory.node, &mut inventory.client] {
+        for list in [&mut inventory.ca, &mut inventory.node, &mut inventory.client, &mut inventory.crl] {
             list.sort();
         }
         Ok(inventory)
@@ -71,6 +74,41 @@ impl Inventory {
             return Err(TlsError::NoCa { dir: self.dir.clone() });
         }
         Ok(roots)
+    }
+}
+
+/// SHA-256 of everything in `dir` that a node uses, with the names: another one when anything was
+/// exchanged, however that was done.
+pub(super) fn fingerprint(dir: &Path) -> Result<[u8; 32], TlsError> {
+    let failed = |source: io::Error| TlsError::Read { path: dir.to_owned(), source };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_pair = name.starts_with("node") && (name.ends_with(".crt") || name.ends_with(".key"));
+        if is_pair || (name.starts_with("ca") && name.ends_with(".crt")) || name.ends_with(".crl") {
+            paths.push(path);
+        }
+        if paths.len() > limits::CERTIFICATE_FILES_MAX {
+            return Err(TlsError::TooManyFiles { dir: dir.to_owned(), limit: limits::CERTIFICATE_FILES_MAX });
+        }
+    }
+    paths.sort();
+    let mut hashes = Vec::new();
+    for path in &paths {
+        hashes.extend(sha256(path.as_os_str().as_encoded_bytes()));
+        hashes.extend(sha256(&read(path, &mut open(path)?)?));
+    }
+    Ok(sha256(&hashes))
+}
+
+/// Reads the lists of revoked certificates of a PEM file; at least one.
+pub(super) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let bytes = read(path, &mut open(path)?)?;
+    let parsed: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+    match parsed {
+        Ok(lists) if !lists.is_empty() => Ok(lists),
+        Ok(_) | Err(_) => Err(TlsError::NotARevocationList { path: path.to_owned() }),
     }
 }
 

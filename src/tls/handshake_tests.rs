@@ -15,7 +15,7 @@ use tonic::{Request, Status, transport::Server};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{
-    accept::{Bounds, ConnectionInfo, accept, accept_within},
+    accept::{Bounds, ConnectionInfo, accept_within},
     address::Address,
     channel::{lazy_channel, open_channel},
     config,
@@ -51,7 +51,7 @@ impl TestServer {
         let guard = metrics::set_default_local_recorder(recorder);
         let tasks = Tasks::default();
         let socket = listener.local_addr().unwrap();
-        let incoming = accept(listener, ca.server(leaf, policy), policy, &tasks);
+        let incoming = accept_within(Bounds::default(), listener, ca.server(leaf, policy), policy, &tasks);
         let (_, health) = tonic_health::server::health_reporter();
         // The caller's identity travels back as the message of an error.
         let who = |request: Request<()>| {

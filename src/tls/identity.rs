@@ -9,67 +9,150 @@ use std::{
     sync::Arc,
 };
 
+use arc_swap::ArcSwap;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::CertificateRevocationListDer;
 
 use super::{
     TlsError, config,
+    connect::Dialler,
     files::{self, Inventory},
     pair::{Pair, Purpose, Validity},
     roles::{PeerIdentity, RolePolicy},
+    trust::{Current, Trust},
 };
+use crate::ground::id::NodeId;
 
-/// A node's own certificate and whom it trusts, ready for accepting and dialling.
+/// A node's own certificate and whom it trusts, ready for accepting and dialling. Cheap to clone; all
+/// clones follow a [`Identity::refresh`].
 #[derive(Debug, Clone)]
 pub struct Identity {
-    peer: Arc<PeerIdentity>,
+    dir: PathBuf,
+    policy: RolePolicy,
+    loaded: Arc<ArcSwap<Loaded>>,
+    current: Arc<Current>,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 }
 
+/// What was found in the directory.
+#[derive(Debug)]
+struct Loaded {
+    peer: PeerIdentity,
+    expiries: Vec<(String, i64)>,
+    fingerprint: [u8; 32],
+}
+
+/// What came of looking into the directory again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refreshed {
+    /// Nothing was exchanged.
+    Unchanged,
+    /// What is there now is used from now on.
+    Reloaded,
+}
+
 impl Identity {
-    /// Loads the one `node*.crt` of `dir` with its key, and every `ca*.crt`. Certificates of
-    /// clients are ignored: a machine may well have both.
+    /// Loads the one `node*.crt` of `dir` with its key, every `ca*.crt`, and every `*.crl`.
+    /// Certificates of clients are ignored: a machine may well have both.
     pub fn load(dir: &Path, policy: RolePolicy) -> Result<Self, TlsError> {
-        let inventory = Inventory::of(dir)?;
-        let roots = root_store(&inventory)?;
-        let certificate = match &inventory.node[..] {
-            [] => return Err(TlsError::NoNodeCertificate { dir: dir.to_owned() }),
-            [one] => one.clone(),
-            several => {
-                let names = files::names(several);
-                return Err(TlsError::Several { dir: dir.to_owned(), kind: "node", names });
-            }
-        };
-        let pair = Pair::load(certificate)?;
-        let peer = pair.identity(policy, Purpose::Node)?;
-        let material = pair.material(dir, roots, policy);
-        pair.check_trusted(&material, Purpose::Node)?;
+        let (loaded, trust) = read_node(dir, policy)?;
+        let current = Current::new(trust);
         Ok(Self {
-            peer: Arc::new(peer),
-            server: config::server(&material)?,
-            client: config::client(&material)?,
+            dir: dir.to_owned(),
+            policy,
+            loaded: Arc::new(ArcSwap::from_pointee(loaded)),
+            server: config::server(&current, dir, policy)?,
+            client: config::client(&current, dir, policy)?,
+            current,
         })
     }
 
+    /// Looks into the directory again and takes over what is there, if it was exchanged.
+    ///
+    /// Contract: all or nothing. It is checked as at a start, and must still be `expected`'s; an error
+    /// leaves everything as it was. Blocks.
+    pub fn refresh(&self, expected: &NodeId) -> Result<Refreshed, TlsError> {
+        if files::fingerprint(&self.dir)? == self.loaded.load().fingerprint {
+            return Ok(Refreshed::Unchanged);
+        }
+        let (loaded, trust) = read_node(&self.dir, self.policy)?;
+        if let Some(found) = loaded.peer.node_id().filter(|found| found != expected) {
+            let (found, expected) = (found.to_string(), expected.to_string());
+            return Err(TlsError::OtherNode { dir: self.dir.clone(), found, expected });
+        }
+        self.current.replace(trust);
+        self.loaded.store(Arc::new(loaded));
+        Ok(Refreshed::Reloaded)
+    }
+
+    /// Ends the connections of all whose certificates are not trusted any more: revoked, expired, or of
+    /// a CA that is gone. Returns how many.
+    pub fn cut_off(&self) -> usize {
+        self.current.cut_off()
+    }
+
     /// Who this node is by its own certificate. `legacy` deserves a warning at start.
-    pub fn peer(&self) -> &PeerIdentity {
-        &self.peer
+    pub fn peer(&self) -> PeerIdentity {
+        self.loaded.load().peer.clone()
     }
 
-    /// When the node's certificate ceases to be valid.
-    pub fn not_after_unix_seconds(&self) -> i64 {
-        self.peer.not_after_unix_seconds
+    /// The files of the node's certificate and of its CAs, and when each ceases to be valid, in seconds
+    /// since 1970.
+    pub fn expiries(&self) -> Vec<(String, i64)> {
+        self.loaded.load().expiries.clone()
     }
 
-    /// For [`super::accept::accept`].
+    /// How others are judged.
+    pub(super) fn policy(&self) -> RolePolicy {
+        self.policy
+    }
+
+    /// Whom the connections are told to.
+    pub(super) fn current(&self) -> &Arc<Current> {
+        &self.current
+    }
+
+    /// For accepting; see [`super::accept::accept`].
     pub fn server_config(&self) -> Arc<ServerConfig> {
         self.server.clone()
     }
 
     /// For [`super::connect::dial`] and [`super::channel`].
-    pub fn client_config(&self) -> Arc<ClientConfig> {
-        self.client.clone()
+    pub fn dialler(&self) -> Dialler {
+        Dialler::watched(self.client.clone(), Arc::clone(&self.current))
     }
+}
+
+fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, Trust), TlsError> {
+    // Before the files themselves: what is exchanged meanwhile is noticed the next time.
+    let inventory = Inventory::of(dir)?;
+    let fingerprint = files::fingerprint(dir)?;
+    let mut expiries = Vec::new();
+    let roots = root_store(&inventory, &mut expiries)?;
+    let certificate = match &inventory.node[..] {
+        [] => return Err(TlsError::NoNodeCertificate { dir: dir.to_owned() }),
+        [one] => one.clone(),
+        several => {
+            let names = files::names(several);
+            return Err(TlsError::Several { dir: dir.to_owned(), kind: "node", names });
+        }
+    };
+    expiries.extend(files::names(std::slice::from_ref(&certificate)).into_iter().map(|name| (name, 0)));
+    let pair = Pair::load(certificate)?;
+    let peer = pair.identity(policy, Purpose::Node)?;
+    if let Some((_, expiry)) = expiries.last_mut() {
+        *expiry = peer.not_after_unix_seconds;
+    }
+    let crls = revocation_lists(&inventory)?;
+    let material = pair.material(dir, roots, &crls);
+    pair.check_trusted(&material, Purpose::Node)?;
+    Ok((Loaded { peer, expiries, fingerprint }, Trust::of(&material)?))
+}
+
+fn revocation_lists(inventory: &Inventory) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let lists: Result<Vec<_>, _> = inventory.crl.iter().map(|path| files::revocation_lists(path)).collect();
+    Ok(lists?.concat())
 }
 
 /// What `node-admin` dials nodes with.
@@ -80,18 +163,20 @@ pub struct ClientIdentity {
 }
 
 impl ClientIdentity {
-    /// Loads `client.crt` (or the only `client*.crt`) of `dir` with its key, and every `ca*.crt`.
-    /// Without any client certificate a node's own pair is taken: what a node may do, it may also
-    /// do by hand on the node's machine.
+    /// Loads `client.crt` (or the only `client*.crt`) of `dir` with its key, every `ca*.crt`, and every
+    /// `*.crl`. Without any client certificate a node's own pair is taken: what a node may do, it may
+    /// also do by hand on the node's machine.
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
         let inventory = Inventory::of(dir)?;
-        let roots = root_store(&inventory)?;
+        let roots = root_store(&inventory, &mut Vec::new())?;
         let policy = RolePolicy::default();
         let pair = Pair::load(choose_client(&inventory)?)?;
         let peer = pair.identity(policy, Purpose::Client)?;
-        let material = pair.material(dir, roots, policy);
+        let crls = revocation_lists(&inventory)?;
+        let material = pair.material(dir, roots, &crls);
         pair.check_trusted(&material, Purpose::Client)?;
-        Ok(Self { peer: Arc::new(peer), client: config::client(&material)? })
+        let current = Current::new(Trust::of(&material)?);
+        Ok(Self { peer: Arc::new(peer), client: config::client(&current, dir, policy)? })
     }
 
     /// Who the tool is by its certificate.
@@ -100,8 +185,8 @@ impl ClientIdentity {
     }
 
     /// For [`super::connect::dial`] and [`super::channel`].
-    pub fn client_config(&self) -> Arc<ClientConfig> {
-        self.client.clone()
+    pub fn dialler(&self) -> Dialler {
+        self.client.clone().into()
     }
 }
 
@@ -126,11 +211,16 @@ fn choose_client(inventory: &Inventory) -> Result<PathBuf, TlsError> {
 
 /// The CAs that have not expired. rustls does not look at the dates of a root, so we do. One that
 /// is not valid yet is kept: it was put there ahead of a rotation, and its leaves have dates too.
-fn root_store(inventory: &Inventory) -> Result<Arc<RootCertStore>, TlsError> {
+fn root_store(
+    inventory: &Inventory,
+    expiries: &mut Vec<(String, i64)>,
+) -> Result<Arc<RootCertStore>, TlsError> {
     let mut store = RootCertStore::empty();
     let mut expired = None;
     for (path, der) in inventory.roots()? {
         let validity = Validity::of(&path, &der)?;
+        let name = files::names(std::slice::from_ref(&path));
+        expiries.extend(name.into_iter().map(|name| (name, validity.not_after_unix_seconds)));
         if validity.has_expired() {
             tracing::warn!(path = %path.display(), "this CA certificate has expired: it is no longer trusted");
             expired = validity.check(&path).err();

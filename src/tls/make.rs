@@ -80,6 +80,12 @@ pub enum MakeError {
         /// The certificates directory.
         certs_dir: PathBuf,
     },
+    /// A certificate that is to be revoked was made by somebody else.
+    #[error("{at} was not made by the CA whose key was given: only that CA can revoke it", at = .path.display())]
+    OfAnotherCa {
+        /// The certificate.
+        path: PathBuf,
+    },
     /// A leaf would outlive its CA.
     #[error(
         "a lifetime of {wanted} goes beyond the CA's end at {ca_not_after}: choose at most {longest} (--lifetime), or \
@@ -303,14 +309,16 @@ fn host_names(hosts: &[String]) -> Result<Vec<SanType>, MakeError> {
 }
 
 /// A CA whose key is at hand.
-struct Ca {
-    issuer: Issuer<'static, KeyPair>,
-    validity: Validity,
+pub(super) struct Ca {
+    pub(super) issuer: Issuer<'static, KeyPair>,
+    pub(super) validity: Validity,
+    /// Its name, DER.
+    pub(super) subject: Vec<u8>,
 }
 
 impl Ca {
     /// The one of the directory's CA certificates that `ca_key` belongs to.
-    fn load(certs_dir: &Path, ca_key: &Path) -> Result<Self, MakeError> {
+    pub(super) fn load(certs_dir: &Path, ca_key: &Path) -> Result<Self, MakeError> {
         let roots = Inventory::of(certs_dir)?.roots()?;
         if matches!(ca_key.try_exists(), Ok(false)) {
             return Err(MakeError::NoCaKey { path: ca_key.to_owned() });
@@ -323,7 +331,8 @@ impl Ca {
             let validity = Validity::of(&path, &der)?;
             validity.check(&path)?;
             let issuer = Issuer::from_ca_cert_der(&der, KeyPair::try_from(&key)?)?;
-            return Ok(Self { issuer, validity });
+            let parsed = roles::parse(&der).map_err(|source| TlsError::Role { path, source })?;
+            return Ok(Self { issuer, validity, subject: parsed.subject().as_raw().to_vec() });
         }
         Err(MakeError::WrongCaKey { ca_key: ca_key.to_owned(), certs_dir: certs_dir.to_owned() })
     }

@@ -87,7 +87,7 @@ fn what_is_made_loads_with_private_keys_and_the_stated_roles() {
     assert_eq!((mode(&key), mode(&ca.key)), (0o400, 0o400));
     let identity = load(&fixture.certs());
     assert_eq!(identity.peer().to_string(), "node eu1-1");
-    assert_eq!(identity.not_after_unix_seconds(), not_after_unix_seconds);
+    assert_eq!(identity.peer().not_after_unix_seconds, not_after_unix_seconds);
     assert_eq!(identity.peer().trust_domain.as_deref(), Some("brock"));
     for (kind, role) in
         [(LeafKind::Client { name: "gateway".to_owned() }, Role::Client), (admin("ops"), Role::Admin)]
@@ -225,9 +225,9 @@ async fn a_node_and_an_admin_with_certificates_of_the_recipe_recognise_each_othe
     let tasks = Tasks::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string().parse().unwrap();
-    let mut incoming = accept(listener, load(&certs).server_config(), RolePolicy::default(), &tasks);
+    let mut incoming = accept(listener, &load(&certs), &tasks);
     let admin = ClientIdentity::load(&certs).unwrap();
-    let dialled = dial(&address, admin.client_config()).await.unwrap();
+    let dialled = dial(&address, admin.dialler()).await.unwrap();
     assert_eq!(dialled.identity().role, Role::Node);
     let accepted = incoming.next().await.unwrap().unwrap();
     assert_eq!(accepted.connect_info().identity.role, Role::Admin);

@@ -8,6 +8,7 @@
 //! | [`identity`] | what a node and an admin tool load from that directory |
 //! | `pair` | one certificate with its key, and everything that can be wrong with them |
 //! | `config` | the rustls configurations: TLS 1.3, mutual, hybrid key exchange first |
+//! | `trust` | what handshakes are judged by, exchanged while the node runs; who is connected |
 //! | `verify` | the role check inside the handshake, so that the refused side is told |
 //! | [`words`] | TLS failures in words for people, and as labels of a metric |
 //! | [`accept`] | from a bound listener to a stream of identified connections |
@@ -16,6 +17,7 @@
 //! | [`connect`] | from an address to an identified connection |
 //! | [`channel`] | gRPC channels over such connections |
 //! | [`make`] | making certificates, for `brock cert` and `brock dev` |
+//! | [`revoke`] | revoking certificates, for `brock cert` |
 //! | `place` | putting those files in place |
 //!
 //! Invariants: no connection without a certificate of a trusted CA at both ends; no TLS below 1.3;
@@ -36,7 +38,9 @@ mod io_delegate;
 pub mod make;
 mod pair;
 mod place;
+pub mod revoke;
 pub mod roles;
+mod trust;
 mod verify;
 pub mod words;
 
@@ -152,6 +156,30 @@ pub enum TlsError {
     NotACertificate {
         /// The file.
         path: PathBuf,
+    },
+    /// A file holds no PEM list of revoked certificates.
+    #[error("{at} holds no PEM list of revoked certificates (`-----BEGIN X509 CRL-----`): check that it was copied whole", at = .path.display())]
+    NotARevocationList {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Far more files than a certificates directory has.
+    #[error("{at} holds more than {limit} certificates, keys and lists: remove those that are of no use any more", at = .dir.display())]
+    TooManyFiles {
+        /// The certificates directory.
+        dir: PathBuf,
+        /// The bound.
+        limit: usize,
+    },
+    /// A new certificate that names another node.
+    #[error("{at} is now the certificate of node {found}, and this is node {expected}: it is not used", at = .dir.display())]
+    OtherNode {
+        /// The certificates directory.
+        dir: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Whose it must be.
+        expected: String,
     },
     /// A file holds no usable private key.
     #[error(

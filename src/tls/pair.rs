@@ -10,7 +10,7 @@ use rustls::{
     InconsistentKeys, RootCertStore, client::verify_server_cert_signed_by_trust_anchor,
     server::ParsedCertificate, sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
@@ -79,9 +79,9 @@ impl Pair {
         &'a self,
         dir: &'a Path,
         roots: Arc<RootCertStore>,
-        policy: RolePolicy,
+        crls: &'a [CertificateRevocationListDer<'static>],
     ) -> Material<'a> {
-        Material { dir, chain: &self.chain, key: &self.key, roots, policy }
+        Material { dir, chain: &self.chain, key: &self.key, roots, crls }
     }
 
     /// Whether a peer with the same CAs would accept the certificate, in every direction that the

@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use super::{
     config::{self, Material},
     roles::RolePolicy,
+    trust::{Current, Trust},
 };
 
 /// From when until when.
@@ -161,21 +162,27 @@ impl TestCa {
 
     /// For accepting as `leaf`, trusting this CA.
     pub(super) fn server(&self, leaf: &TestLeaf, policy: RolePolicy) -> Arc<ServerConfig> {
-        self.with_material(leaf, policy, |material| config::server(material).unwrap())
+        self.with_material(leaf, |material| {
+            let current = Current::new(Trust::of(material).unwrap());
+            config::server(&current, material.dir, policy).unwrap()
+        })
     }
 
     /// For dialling as `leaf`, trusting this CA.
     pub(super) fn client(&self, leaf: &TestLeaf, policy: RolePolicy) -> Arc<ClientConfig> {
-        self.with_material(leaf, policy, |material| config::client(material).unwrap())
+        self.with_material(leaf, |material| {
+            let current = Current::new(Trust::of(material).unwrap());
+            config::client(&current, material.dir, policy).unwrap()
+        })
     }
 
-    fn with_material<T>(&self, leaf: &TestLeaf, policy: RolePolicy, make: impl Fn(&Material<'_>) -> T) -> T {
+    fn with_material<T>(&self, leaf: &TestLeaf, make: impl Fn(&Material<'_>) -> T) -> T {
         make(&Material {
             dir: Path::new("test"),
             chain: std::slice::from_ref(&leaf.der),
             key: &leaf.key_der(),
             roots: self.roots(),
-            policy,
+            crls: &[],
         })
     }
 }

@@ -7,26 +7,26 @@ use std::sync::Arc;
 
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
-    client::{
-        WebPkiServerVerifier,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     server::danger::{ClientCertVerified, ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use super::roles::{PeerIdentity, RoleError, RolePolicy};
+use super::{
+    roles::{PeerIdentity, RoleError, RolePolicy},
+    trust::Current,
+};
 
 /// Accepts clients whose certificate states a role.
 #[derive(Debug)]
 pub(super) struct ClientRoleVerifier {
-    chain: Arc<dyn ClientCertVerifier>,
+    current: Arc<Current>,
     policy: RolePolicy,
 }
 
 impl ClientRoleVerifier {
-    pub(super) fn new(chain: Arc<dyn ClientCertVerifier>, policy: RolePolicy) -> Self {
-        Self { chain, policy }
+    pub(super) fn new(current: Arc<Current>, policy: RolePolicy) -> Self {
+        Self { current, policy }
     }
 }
 
@@ -39,8 +39,9 @@ impl ClientCertVerifier for ClientRoleVerifier {
         true
     }
 
+    /// None: a hint could not outlive the trust that it is of, and everybody has one certificate.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        self.chain.root_hint_subjects()
+        &[]
     }
 
     fn verify_client_cert(
@@ -49,7 +50,7 @@ impl ClientCertVerifier for ClientRoleVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.chain.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self.current.trust().clients.verify_client_cert(end_entity, intermediates, now)?;
         PeerIdentity::of_certificate(end_entity, self.policy).map_err(refusal)?;
         Ok(verified)
     }
@@ -60,7 +61,7 @@ impl ClientCertVerifier for ClientRoleVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
+        self.current.trust().clients.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -69,24 +70,24 @@ impl ClientCertVerifier for ClientRoleVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
+        self.current.trust().clients.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.current.trust().clients.supported_verify_schemes()
     }
 }
 
 /// Accepts servers that are nodes and whose certificate names the dialled host.
 #[derive(Debug)]
 pub(super) struct NodeVerifier {
-    chain: Arc<WebPkiServerVerifier>,
+    current: Arc<Current>,
     policy: RolePolicy,
 }
 
 impl NodeVerifier {
-    pub(super) fn new(chain: Arc<WebPkiServerVerifier>, policy: RolePolicy) -> Self {
-        Self { chain, policy }
+    pub(super) fn new(current: Arc<Current>, policy: RolePolicy) -> Self {
+        Self { current, policy }
     }
 }
 
@@ -99,8 +100,9 @@ impl ServerCertVerifier for NodeVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        let nodes = Arc::clone(&self.current.trust().nodes);
         let verified =
-            self.chain.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+            nodes.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
         PeerIdentity::of_certificate(end_entity, self.policy)
             .and_then(PeerIdentity::require_node)
             .map_err(refusal)?;
@@ -113,7 +115,7 @@ impl ServerCertVerifier for NodeVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls12_signature(message, cert, dss)
+        self.current.trust().nodes.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -122,11 +124,11 @@ impl ServerCertVerifier for NodeVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.chain.verify_tls13_signature(message, cert, dss)
+        self.current.trust().nodes.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
+        self.current.trust().nodes.supported_verify_schemes()
     }
 }
 

@@ -20,6 +20,8 @@ pub enum HandshakeFailure {
     Expired,
     /// It does not speak TLS 1.3.
     ProtocolVersion,
+    /// Its certificate has been revoked.
+    Revoked,
     /// Its certificate states no role.
     Role,
     /// The connection broke.
@@ -37,6 +39,7 @@ impl HandshakeFailure {
             Self::Untrusted => "untrusted",
             Self::Expired => "expired",
             Self::ProtocolVersion => "protocol_version",
+            Self::Revoked => "revoked",
             Self::Role => "role",
             Self::Io => "io",
             Self::Other => "other",
@@ -60,6 +63,7 @@ impl HandshakeFailure {
                 | CertificateError::ExpiredContext { .. }
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. } => Self::Expired,
+                CertificateError::Revoked => Self::Revoked,
                 _ if role_error(error).is_some() => Self::Role,
                 _ => Self::Untrusted,
             },
@@ -137,6 +141,9 @@ pub(super) fn own_certificate(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "none of them has signed it. It comes from another CA, or the wrong ca.crt was copied".to_owned()
+        }
+        Error::InvalidCertificate(CertificateError::Revoked) => {
+            "it has been revoked: make a new one with `brock cert`".to_owned()
         }
         _ => describe(error),
     }

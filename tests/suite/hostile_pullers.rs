@@ -34,7 +34,7 @@ impl Pair {
     async fn new() -> Self {
         let certs = Certs::new();
         let node = TestNode::start(&certs, config(&certs, "node", free_port(), &[])).await;
-        let puller = Client::with_config(&node.address(), certs.node_identity("p").client_config()).await;
+        let puller = Client::with_config(&node.address(), certs.node_identity("p").dialler()).await;
         Self { certs, node, puller }
     }
 
@@ -176,7 +176,7 @@ async fn a_puller_that_breaks_the_protocol_is_told_so_and_changes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_puller_with_the_donors_own_certificate_is_refused() {
     let mut pair = Pair::new().await;
-    let twin = pair.certs.node_identity("node").client_config();
+    let twin = pair.certs.node_identity("node").dialler();
     pair.puller = Client::with_config(&pair.node.address(), twin).await;
     let status = pair.refusal(vec![hello(|h| h.node_id = "node".to_owned())]).await;
     assert_eq!(status.code(), Code::FailedPrecondition);

@@ -11,6 +11,7 @@
 )]
 
 mod admin_cli;
+mod certificates;
 mod cli;
 mod compaction;
 mod convergence;

@@ -3,6 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, path::PathBuf, sync::Arc};
 
 use brock::tls::{
+    connect::Dialler,
     identity::{ClientIdentity, Identity},
     roles::RolePolicy,
 };
@@ -93,14 +94,15 @@ impl OwnCa {
     }
 
     /// How somebody with a directory dials, also if brock would not load it.
-    pub fn client_config(directory: &Path) -> Arc<rustls::ClientConfig> {
+    pub fn client_config(directory: &Path) -> Dialler {
         let policy = RolePolicy { require_uri: false };
         let config = match directory.join("client.crt").exists() {
-            true => ClientIdentity::load(directory).map(|identity| identity.client_config()),
-            false => Identity::load(directory, policy).map(|identity| identity.client_config()),
+            true => ClientIdentity::load(directory).map(|identity| identity.dialler()),
+            false => Identity::load(directory, policy).map(|identity| identity.dialler()),
         };
-        config
-            .unwrap_or_else(|_| Self::careless_config(directory, Some(directory), &[&rustls::version::TLS13]))
+        config.unwrap_or_else(|_| {
+            Self::careless_config(directory, Some(directory), &[&rustls::version::TLS13]).into()
+        })
     }
 
     /// How somebody dials who checks nothing of their own: CA certificates of `trusted`, the pair of

@@ -90,6 +90,6 @@ pub async fn channel(address: &str, certs_dir: &std::path::Path) -> Channel {
 
 /// The same for a directory with a node's certificate.
 pub async fn channel_of_node(address: &str, certs: &crate::harness::certs::Certs, id: &str) -> Channel {
-    let config = certs.node_identity(id).client_config();
+    let config = certs.node_identity(id).dialler();
     open_channel(&address.parse().unwrap(), config).await.unwrap().0
 }

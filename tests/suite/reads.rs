@@ -298,7 +298,7 @@ async fn a_peek_answers_for_this_node_alone_and_says_what_is_wrong_with_it() {
     let me = node(&certs, "me", &[holder.port]).await;
     let here = random_key();
     me.client.put(&here, b"here").await.unwrap();
-    let asker = Client::with_config(&me.address(), certs.node_identity("p").client_config()).await;
+    let asker = Client::with_config(&me.address(), certs.node_identity("p").dialler()).await;
     let peek = |key: &[u8]| {
         let (mut asker, request) =
             (asker.replication.clone(), proto::PeekRequest { key_hash: key.to_vec().into() });

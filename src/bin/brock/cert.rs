@@ -11,6 +11,7 @@ use brock::{
         CA_LIFETIME_DEFAULT, LEAF_LIFETIME_DEFAULT, LeafKind, Made, MakeCa, MakeLeaf, TRUST_DOMAIN_DEFAULT,
         make_ca, make_leaf,
     },
+    tls::revoke::{Revoke, revoke},
 };
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;
@@ -25,6 +26,21 @@ pub(crate) enum CertCommand {
     Client(PersonArgs),
     /// Make an operator's certificate, which may do everything an operator does: client.crt and client.key
     Admin(PersonArgs),
+    /// Revoke certificates: ca.crl, by which running nodes cut their holders off
+    Revoke(RevokeArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RevokeArgs {
+    /// Directory of ca.crt and ca.crl
+    #[arg(long, value_name = "DIR")]
+    certs_dir: PathBuf,
+    /// File of the authority's key
+    #[arg(long, value_name = "FILE")]
+    ca_key: PathBuf,
+    /// Certificate that was stolen or is of no use any more; several may be given
+    #[arg(required = true, value_name = "CERTIFICATE")]
+    certificates: Vec<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -121,8 +137,23 @@ pub(crate) fn run(command: &CertCommand) -> anyhow::Result<ExitCode> {
             let next = "Use it:\n  node-admin --certs-dir CERTS_DIR --node-addresses HOST:20004 status";
             run_leaf(&args.leaf, LeafKind::Admin { name: args.name.clone() }, next)?;
         }
+        CertCommand::Revoke(args) => run_revoke(args)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn run_revoke(args: &RevokeArgs) -> anyhow::Result<()> {
+    let revoked = revoke(&Revoke {
+        certs_dir: args.certs_dir.clone(),
+        ca_key: args.ca_key.clone(),
+        certificates: args.certificates.clone(),
+    })?;
+    let (list, total) = (revoked.list.display(), revoked.total);
+    eprintln!("wrote {list}: {total} revoked in all");
+    eprintln!(
+        "Copy it into the certificates directory of every node: each takes it over within seconds, without a restart."
+    );
+    Ok(())
 }
 
 fn run_ca(CaArgs { place, lifetime }: &CaArgs) -> anyhow::Result<()> {

@@ -19,7 +19,7 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 const STOP_WITH_PARENT: &str = "stop-with-parent";
 /// How long the runtime may take to end what the node's own shutdown has left over.
@@ -65,6 +65,7 @@ async fn serve(config: Config, telemetry: Arc<Telemetry>) -> anyhow::Result<Exit
     // right after.
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let node_id = config.node_id.clone();
     let node =
         Node::start(config, Some(telemetry)).await.with_context(|| format!("node {node_id} cannot start"))?;
@@ -72,6 +73,7 @@ async fn serve(config: Config, telemetry: Arc<Telemetry>) -> anyhow::Result<Exit
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
         reason = node.failed() => Some(reason),
+        () = ignore(&mut hangup) => None,
     };
     match &failure {
         None => tracing::info!("stopping; a second signal stops at once"),
@@ -87,6 +89,16 @@ async fn serve(config: Config, telemetry: Arc<Telemetry>) -> anyhow::Result<Exit
     );
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `systemctl reload` sends. There is nothing to do: certificates are looked at all the time.
+async fn ignore(hangup: &mut Signal) {
+    while hangup.recv().await.is_some() {
+        tracing::info!(
+            "SIGHUP: exchanged certificates are taken over within seconds without it; other settings need a restart"
+        );
+    }
+    std::future::pending::<()>().await;
 }
 
 /// Ends the process at the second signal even if the runtime hangs, and without running the

@@ -10,7 +10,7 @@ use brock::{
     tls::{
         address::Address,
         channel::{lazy_channel, open_channel},
-        connect::DialError,
+        connect::{DialError, Dialler},
         identity::ClientIdentity,
         words,
     },
@@ -41,7 +41,7 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
 
 /// Who we are and whom we may ask.
 pub(crate) struct Access {
-    config: Arc<rustls::ClientConfig>,
+    dialler: Dialler,
     pub(crate) addresses: Vec<Arc<Address>>,
     pub(crate) timeout: Duration,
 }
@@ -59,12 +59,12 @@ impl Access {
             ));
         }
         let identity = ClientIdentity::load(certs_dir).map_err(|error| Failure::Error(chain_of(&error)))?;
-        Ok(Self { config: identity.client_config(), addresses, timeout })
+        Ok(Self { dialler: identity.dialler(), addresses, timeout })
     }
 
     /// A connection to one node, made within `deadline`.
     async fn dial(&self, address: &Address, deadline: Instant) -> Result<Channel, CallError> {
-        match timeout_at(deadline, open_channel(address, self.config.clone())).await {
+        match timeout_at(deadline, open_channel(address, self.dialler.clone())).await {
             Ok(Ok((channel, _peer))) => Ok(channel),
             Ok(Err(error)) => {
                 let denied = refused_our_certificate(&error);
@@ -77,7 +77,7 @@ impl Access {
     /// A connection to one node that is made again whenever it is lost: for work that outlives one
     /// (a node closes old connections, so that rotated certificates take hold).
     pub(crate) async fn connect(&self, address: &Address) -> Result<Channel, Failure> {
-        let channel = lazy_channel(address, self.config.clone());
+        let channel = lazy_channel(address, self.dialler.clone());
         // The first call makes the connection; nobody has this record.
         let request = proto::GetRequest { key_hash: Bytes::from_static(&[0; 32]), local: true };
         let outcome = match timeout(self.timeout, key_values(channel.clone()).get(request)).await {
@@ -94,7 +94,7 @@ impl Access {
 
     /// Many calls on one connection to one node, made again whenever it is lost.
     fn reuse(&self, address: &Address) -> Reused {
-        let channel = lazy_channel(address, self.config.clone());
+        let channel = lazy_channel(address, self.dialler.clone());
         Reused { address: address.to_string(), channel, timeout: self.timeout }
     }
 

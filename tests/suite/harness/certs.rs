@@ -1,8 +1,9 @@
 //! A certificate authority for one test.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use brock::tls::{
+    connect::Dialler,
     identity::{ClientIdentity, Identity},
     make::{LeafKind, MakeCa, MakeLeaf, make_ca, make_leaf},
     roles::RolePolicy,
@@ -71,8 +72,8 @@ impl Certs {
     }
 
     /// How somebody with these certificates dials.
-    pub fn config(directory: &std::path::Path) -> Arc<rustls::ClientConfig> {
-        ClientIdentity::load(directory).unwrap().client_config()
+    pub fn config(directory: &std::path::Path) -> Dialler {
+        ClientIdentity::load(directory).unwrap().dialler()
     }
 
     /// How a node with this id dials: for tests that play a puller.

@@ -1,13 +1,13 @@
 //! A client of one node, with the calls that tests make.
 
-use std::{path::Path, sync::Arc};
+use std::path::Path;
 
 use brock::{
     proto::{
         self, admin_service_client::AdminServiceClient, key_value_service_client::KeyValueServiceClient,
         replication_service_client::ReplicationServiceClient,
     },
-    tls::channel::open_channel,
+    tls::{channel::open_channel, connect::Dialler},
 };
 use tonic::{Code, Status, transport::Channel};
 
@@ -47,7 +47,7 @@ impl Client {
         Self::with_config(address, Certs::config(certs_dir)).await
     }
 
-    pub async fn with_config(address: &str, config: Arc<rustls::ClientConfig>) -> Self {
+    pub async fn with_config(address: &str, config: impl Into<Dialler>) -> Self {
         let (channel, _) = open_channel(&address.parse().unwrap(), config).await.unwrap();
         let most = 16 * 1024 * 1024;
         Self {

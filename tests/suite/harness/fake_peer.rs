@@ -14,7 +14,7 @@ use brock::{
         self, replicate_request, replicate_response,
         replication_service_server::{ReplicationService, ReplicationServiceServer},
     },
-    tls::{accept, roles::RolePolicy},
+    tls::accept,
 };
 use futures::{Stream, StreamExt};
 use tokio::{net::TcpListener, sync::mpsc};
@@ -88,8 +88,7 @@ impl FakePeer {
         let port = listener.local_addr().unwrap().port();
         let tasks = Tasks::default();
         let identity = certs.node_identity(certified_id);
-        let incoming =
-            accept::accept(listener, identity.server_config(), RolePolicy { require_uri: false }, &tasks);
+        let incoming = accept::accept(listener, &identity, &tasks);
         let (applied, streams, peeks) = (Arc::default(), Arc::default(), Arc::default());
         let service = Service {
             script,

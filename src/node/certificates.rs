@@ -1,0 +1,134 @@
+//! Certificates that are exchanged while the node runs.
+//!
+//! The directory is read every few seconds rather than watched: that sees whatever was done to it, by
+//! hand, by a mounted secret, on any file system.
+
+use std::collections::HashMap;
+
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use crate::{
+    ground::{
+        id::NodeId,
+        limits, metrics as names,
+        task::{TaskStatus, Tasks},
+        time::unix_now,
+    },
+    tls::{
+        TlsError,
+        identity::{Identity, Refreshed},
+    },
+};
+
+/// Takes over what is exchanged, ends the connections of whoever is not trusted any more, and says
+/// what will expire.
+pub(super) fn spawn(tasks: &Tasks, identity: &Identity, node_id: &NodeId) {
+    let stop = tasks.stopping().clone();
+    let mut watch = Watch {
+        identity: identity.clone(),
+        node_id: node_id.clone(),
+        judged: Instant::now(),
+        problem: String::new(),
+        warned: HashMap::new(),
+        shown: Vec::new(),
+    };
+    tasks.spawn("certificates", |status| async move {
+        let mut ticks = interval(limits::CERTIFICATES_CHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            status.set_state("looking at the certificates");
+            watch.look(&status).await;
+            status.set_state("waiting");
+        }
+    });
+}
+
+struct Watch {
+    identity: Identity,
+    node_id: NodeId,
+    /// When everybody who is connected was last judged.
+    judged: Instant,
+    /// What is wrong with the directory; empty = nothing.
+    problem: String,
+    /// When it was last said that a file will expire.
+    warned: HashMap<String, Instant>,
+    /// The files that have a gauge.
+    shown: Vec<String>,
+}
+
+impl Watch {
+    async fn look(&mut self, status: &TaskStatus) {
+        let (identity, node_id) = (self.identity.clone(), self.node_id.clone());
+        let is_due = self.judged.elapsed() >= limits::CONNECTIONS_CHECK_INTERVAL;
+        let looked = spawn_blocking(move || {
+            let refreshed = identity.refresh(&node_id);
+            let judges = is_due || matches!(refreshed, Ok(Refreshed::Reloaded));
+            (refreshed, judges.then(|| identity.cut_off()))
+        });
+        let Ok((refreshed, cut)) = looked.await else { return };
+        if let Some(cut) = cut {
+            self.judged = Instant::now();
+            metrics::counter!(names::CONNECTIONS_CUT).increment(cut as u64);
+            if cut > 0 {
+                tracing::warn!(
+                    connections = cut,
+                    "ended connections whose certificates are not trusted any more"
+                );
+            }
+        }
+        self.tell(refreshed, status);
+        self.warn();
+    }
+
+    fn tell(&mut self, refreshed: Result<Refreshed, TlsError>, status: &TaskStatus) {
+        match refreshed {
+            Ok(Refreshed::Unchanged) => {}
+            Ok(Refreshed::Reloaded) => {
+                metrics::counter!(names::CERTIFICATE_RELOADS, "outcome" => "ok").increment(1);
+                tracing::info!(identity = %self.identity.peer(), "the certificates were exchanged and are used now");
+            }
+            Err(error) => {
+                let problem = error.to_string();
+                if problem != self.problem {
+                    metrics::counter!(names::CERTIFICATE_RELOADS, "outcome" => "error").increment(1);
+                    tracing::error!(
+                        problem,
+                        "the exchanged certificates are not used; those from before are"
+                    );
+                    status.set_error(&problem);
+                    self.problem = problem;
+                }
+                return;
+            }
+        }
+        if !self.problem.is_empty() {
+            self.problem.clear();
+            status.set_error("");
+        }
+    }
+
+    fn warn(&mut self) {
+        let expiries = self.identity.expiries();
+        for gone in self.shown.iter().filter(|file| expiries.iter().all(|(kept, _)| kept != *file)) {
+            metrics::gauge!(names::CERTIFICATE_EXPIRY, "file" => gone.clone()).set(f64::NAN);
+        }
+        self.shown = expiries.iter().map(|(file, _)| file.clone()).collect();
+        for (file, expiry) in expiries {
+            metrics::gauge!(names::CERTIFICATE_EXPIRY, "file" => file.clone()).set(expiry as f64);
+            let left = expiry.saturating_sub(unix_now());
+            let said =
+                self.warned.get(&file).is_some_and(|at| at.elapsed() < limits::CERTIFICATE_WARN_INTERVAL);
+            if left < limits::CERTIFICATE_WARN_SECONDS && !said {
+                tracing::warn!(
+                    file,
+                    days = left / 86_400,
+                    "a certificate will expire: put a new one in its place"
+                );
+                self.warned.insert(file, Instant::now());
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What every handshake is judged by, and who is connected: both change while the node runs.
+//!
+//! The rustls configurations are made once and ask here each time, so that nobody who dials or accepts
+//! needs to know that certificates were exchanged.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    future::Future as _,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    SignatureScheme,
+    client::{ResolvesClientCert, WebPkiServerVerifier, danger::ServerCertVerifier as _},
+    server::{ClientHello, ResolvesServerCert, danger::ClientCertVerifier},
+    sign::CertifiedKey,
+};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use super::{
+    TlsError,
+    config::{self, Material},
+};
+
+/// Our own certificate, and whom we trust, as of one moment.
+pub(super) struct Trust {
+    own: Arc<CertifiedKey>,
+    pub(super) clients: Arc<dyn ClientCertVerifier>,
+    pub(super) nodes: Arc<WebPkiServerVerifier>,
+}
+
+impl Trust {
+    pub(super) fn of(material: &Material<'_>) -> Result<Self, TlsError> {
+        let refused = |source| TlsError::Config { dir: material.dir.to_owned(), source };
+        let own =
+            CertifiedKey::from_der(material.chain.to_vec(), material.key.clone_key(), &config::provider());
+        Ok(Self {
+            own: Arc::new(own.map_err(refused)?),
+            clients: config::client_verifier(material)?,
+            nodes: config::node_verifier(material)?,
+        })
+    }
+
+    /// Whether somebody who is connected could still connect now.
+    fn admits(&self, peer: &OpenPeer, now: UnixTime) -> bool {
+        let Some((leaf, intermediates)) = peer.chain.split_first() else { return false };
+        match &peer.dialled {
+            None => self.clients.verify_client_cert(leaf, intermediates, now).is_ok(),
+            Some(name) => self.nodes.verify_server_cert(leaf, intermediates, name, &[], now).is_ok(),
+        }
+    }
+}
+
+/// Somebody who is connected.
+struct OpenPeer {
+    chain: Vec<CertificateDer<'static>>,
+    /// The name it was dialled by; `None` = it has dialled us.
+    dialled: Option<ServerName<'static>>,
+    cut: CancellationToken,
+}
+
+/// The trust of now, and the connections that were made by it.
+pub(super) struct Current {
+    trust: ArcSwap<Trust>,
+    open: Mutex<HashMap<u64, OpenPeer>>,
+    next: AtomicU64,
+}
+
+impl fmt::Debug for Current {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Current").finish_non_exhaustive()
+    }
+}
+
+impl Current {
+    pub(super) fn new(trust: Trust) -> Arc<Self> {
+        let trust = ArcSwap::from_pointee(trust);
+        Arc::new(Self { trust, open: Mutex::default(), next: AtomicU64::default() })
+    }
+
+    pub(super) fn trust(&self) -> Arc<Trust> {
+        self.trust.load_full()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, OpenPeer>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on handshakes are judged by this.
+    pub(super) fn replace(&self, trust: Trust) {
+        self.trust.store(Arc::new(trust));
+    }
+
+    /// Ends the connections of those who could not connect now. Returns how many.
+    pub(super) fn cut_off(&self) -> usize {
+        let (trust, now) = (self.trust(), UnixTime::now());
+        let open = self.lock();
+        let refused: Vec<&OpenPeer> = open.values().filter(|peer| !trust.admits(peer, now)).collect();
+        refused.iter().for_each(|peer| peer.cut.cancel());
+        refused.len()
+    }
+
+    /// Follows a connection until what this returns is dropped.
+    ///
+    /// Contract: whoever was judged by a trust that was replaced meanwhile is judged again, either here
+    /// or by [`Current::cut_off`].
+    pub(super) fn register(
+        self: &Arc<Self>,
+        chain: &[CertificateDer<'_>],
+        dialled: Option<ServerName<'static>>,
+    ) -> Registered {
+        let cut = CancellationToken::new();
+        let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
+        let peer = OpenPeer { chain, dialled, cut: cut.clone() };
+        let before = self.trust();
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let is_admitted = before.admits(&peer, UnixTime::now());
+        self.lock().insert(id, peer);
+        if !is_admitted || !Arc::ptr_eq(&before, &self.trust()) {
+            // It must not come to rest between two generations: it may dial again.
+            cut.cancel();
+        }
+        Registered { current: Arc::clone(self), id, cut: Box::pin(cut.cancelled_owned()) }
+    }
+}
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.trust.load().own))
+    }
+}
+
+impl ResolvesClientCert for Current {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.trust.load().own))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+/// A connection that is followed.
+pub(super) struct Registered {
+    current: Arc<Current>,
+    id: u64,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.current.lock().remove(&self.id);
+    }
+}
+
+impl fmt::Debug for Registered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registered").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// A stream that ends with an error once its other end is not trusted any more.
+#[derive(Debug)]
+pub(super) struct Cuttable<S> {
+    stream: S,
+    registered: Option<Registered>,
+}
+
+impl<S> Cuttable<S> {
+    /// Never cut without a registration.
+    pub(super) fn new(stream: S, registered: Option<Registered>) -> Self {
+        Self { stream, registered }
+    }
+
+    #[cfg(test)]
+    pub(super) fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
+    fn check(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(registered) = &mut self.registered else { return Ok(()) };
+        match registered.cut.as_mut().poll(cx) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(()) => {
+                let reason = "the certificate of its other end is not trusted any more";
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason))
+            }
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Cuttable<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.check(cx)?;
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Cuttable<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}

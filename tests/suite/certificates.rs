@@ -1,0 +1,238 @@
+//! Certificates that are exchanged and revoked while nodes run.
+
+use std::{fs, path::Path, time::Duration};
+
+use brock::{
+    node::config::Config,
+    tls::{
+        channel::open_channel,
+        make::{LeafKind, MakeCa, MakeLeaf, make_ca, make_leaf},
+        revoke::{Revoke, revoke},
+    },
+};
+use rustls_pki_types::CertificateDer;
+use tokio::net::TcpStream;
+use tonic::Code;
+
+use crate::harness::{
+    certs::Certs,
+    client::Client,
+    eventually, free_port,
+    node::{Cluster, TestNode, config},
+    process::run,
+    random_key,
+};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+fn leaked(certs: &Certs) -> std::path::PathBuf {
+    certs.leaf("leaked", LeafKind::Client { name: "leaked".to_owned() })
+}
+
+/// The CA revokes a certificate, and the list is copied to a node.
+fn revoke_at(certs: &Certs, certificate: &Path, node: &Path) {
+    let request = Revoke {
+        certs_dir: certs.path("ca"),
+        ca_key: certs.ca_key(),
+        certificates: vec![certificate.to_owned()],
+    };
+    let revoked = revoke(&request).unwrap();
+    fs::copy(revoked.list, node.join("ca.crl")).unwrap();
+}
+
+/// What a node shows to whoever dials it.
+async fn shown(node: &TestNode, certs: &Certs) -> CertificateDer<'static> {
+    let stream = TcpStream::connect(node.address()).await.unwrap();
+    let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
+    let config = Certs::config(&certs.admin()).config();
+    let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+}
+
+async fn certificates_error(node: &TestNode) -> String {
+    let tasks = node.admin.status().await.tasks;
+    tasks.into_iter().find(|task| task.name == "certificates").unwrap().last_error
+}
+
+async fn start_one(certs: &Certs) -> TestNode {
+    TestNode::start(certs, config(certs, "node-0", free_port(), &[])).await
+}
+
+fn make_node(certs_dir: &Path, ca_key: &Path, id: &str) {
+    let hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    make_leaf(&MakeLeaf {
+        certs_dir: certs_dir.to_owned(),
+        ca_key: ca_key.to_owned(),
+        kind: LeafKind::Node { node_id: id.parse().unwrap(), hosts },
+        trust_domain: "brock".to_owned(),
+        lifetime: DAY,
+        overwrite: true,
+    })
+    .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_client_is_cut_off_and_refused_while_others_go_on() {
+    let certs = Certs::new();
+    let node = start_one(&certs).await;
+    let thief = Client::connect(&node.address(), &leaked(&certs)).await;
+    let key = random_key();
+    thief.put(&key, b"grant").await.unwrap();
+
+    revoke_at(&certs, &leaked(&certs).join("client.crt"), &certs.node("node-0"));
+    eventually("the open connection ends", || async {
+        (thief.get_local(&key).await.err()?.code() == Code::Unavailable).then_some(())
+    })
+    .await;
+    // In TLS 1.3 the refusal comes with the first answer.
+    let dialled = open_channel(&node.address().parse().unwrap(), Certs::config(&leaked(&certs))).await;
+    let refusal = match dialled {
+        Err(error) => error.to_string(),
+        Ok((channel, _)) => {
+            let mut kv = brock::proto::key_value_service_client::KeyValueServiceClient::new(channel);
+            let request = brock::proto::GetRequest { key_hash: key.clone().into(), ..Default::default() };
+            let error = kv.get(request).await.unwrap_err();
+            brock::tls::words::explain(&error).unwrap_or_else(|| error.to_string())
+        }
+    };
+    assert!(refusal.contains("revoked"), "{refusal}");
+    assert_eq!(node.client.get_local(&key).await.unwrap().encrypted_access_grant, b"grant"[..]);
+    assert_eq!(certificates_error(&node).await, "");
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_node_is_cut_off_by_its_peers_in_both_directions() {
+    let often = |_: usize, config: Config| Config { replication_interval: Duration::from_secs(1), ..config };
+    let cluster = Cluster::start_with(2, often).await;
+    cluster.converged().await;
+    let (good, stolen) = (&cluster.nodes[0], &cluster.nodes[1]);
+    revoke_at(&cluster.certs, &cluster.certs.node("node-1").join("node.crt"), &cluster.certs.node("node-0"));
+    eventually("the good one refuses to pull from it", || async {
+        good.admin.status().await.peers[0].last_error.contains("revoked").then_some(())
+    })
+    .await;
+    eventually("and it is refused when it pulls", || async {
+        stolen.admin.status().await.peers[0].last_error.contains("revoked").then_some(())
+    })
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exchanged_certificates_are_used_without_a_restart_and_wrong_ones_are_not() {
+    let certs = Certs::new();
+    let node = start_one(&certs).await;
+    let directory = certs.node("node-0");
+    let first = shown(&node, &certs).await;
+
+    make_node(&directory, &certs.ca_key(), "node-0");
+    let second = eventually("the new certificate is shown", || async {
+        Some(shown(&node, &certs).await).filter(|now| *now != first)
+    })
+    .await;
+    assert!(node.client.get_local(&random_key()).await.is_err(), "the old connection still answers");
+
+    let good = fs::read(directory.join("node.crt")).unwrap();
+    fs::write(directory.join("node.crt"), "half of a certifi").unwrap();
+    eventually("a damaged file is told", || async {
+        certificates_error(&node).await.contains("node.crt holds no PEM certificate").then_some(())
+    })
+    .await;
+    assert_eq!(shown(&node, &certs).await, second, "what was there before is still used");
+
+    make_node(&directory, &certs.ca_key(), "node-9");
+    eventually("another node's is told", || async {
+        certificates_error(&node).await.contains("is now the certificate of node node-9").then_some(())
+    })
+    .await;
+    assert_eq!(shown(&node, &certs).await, second);
+
+    fs::write(directory.join("node.crt"), good).unwrap();
+    eventually("a certificate without its key is told", || async {
+        certificates_error(&node).await.contains("different pairs").then_some(())
+    })
+    .await;
+    make_node(&directory, &certs.ca_key(), "node-0");
+    eventually("all is well again", || async { certificates_error(&node).await.is_empty().then_some(()) })
+        .await;
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ca_is_replaced_step_by_step_and_who_only_has_the_old_one_is_cut_off() {
+    let certs = Certs::new();
+    let node = start_one(&certs).await;
+    let directory = certs.node("node-0");
+    let (next, next_key) = (certs.path("next"), certs.path("next-safe").join("ca.key"));
+    make_ca(&MakeCa {
+        certs_dir: next.clone(),
+        ca_key: next_key.clone(),
+        lifetime: 30 * DAY,
+        overwrite: false,
+    })
+    .unwrap();
+    make_leaf(&MakeLeaf {
+        certs_dir: next.clone(),
+        ca_key: next_key.clone(),
+        kind: LeafKind::Admin { name: "ops".to_owned() },
+        trust_domain: "brock".to_owned(),
+        lifetime: DAY,
+        overwrite: false,
+    })
+    .unwrap();
+    // The new admin trusts both from the beginning.
+    fs::copy(certs.path("ca/ca.crt"), next.join("ca-old.crt")).unwrap();
+    let answers = async || {
+        let address = node.address().parse().unwrap();
+        let (channel, _) = open_channel(&address, Certs::config(&next)).await.ok()?;
+        let mut admin = brock::proto::admin_service_client::AdminServiceClient::new(channel);
+        admin.status(brock::proto::StatusRequest::default()).await.ok().map(|_| ())
+    };
+    assert_eq!(answers().await, None, "its CA is not known yet");
+    fs::copy(next.join("ca.crt"), directory.join("ca-next.crt")).unwrap();
+    eventually("the new CA is trusted", &answers).await;
+
+    // The node's own pair is of the new CA, and the old CA goes, at once.
+    fs::rename(directory.join("ca.crt"), certs.path("ca-gone.crt")).unwrap();
+    make_node(&directory, &next_key, "node-0");
+    eventually("who only has the old one is cut off", || async {
+        (node.client.get_local(&random_key()).await.err()?.code() == Code::Unavailable).then_some(())
+    })
+    .await;
+    assert_eq!(answers().await, Some(()));
+    assert!(node.node.stop().await);
+}
+
+#[test]
+fn the_command_revokes_once_and_only_what_its_ca_has_made() {
+    let certs = Certs::new();
+    let (dir, key) = (certs.path("ca"), certs.ca_key());
+    let (dir, key) = (dir.to_str().unwrap(), key.to_str().unwrap());
+    let certificate = leaked(&certs).join("client.crt");
+    let revoke = |certificate: &Path| {
+        let arguments =
+            ["cert", "revoke", "--certs-dir", dir, "--ca-key", key, certificate.to_str().unwrap()];
+        run(env!("CARGO_BIN_EXE_brock"), &arguments, "")
+    };
+    for (certificate, total) in [(&certificate, 1), (&certificate, 1), (&certs.admin().join("client.crt"), 2)]
+    {
+        let output = revoke(certificate);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{text}");
+        assert!(text.contains(&format!("{total} revoked in all")), "{text}");
+    }
+    // What another implementation reads.
+    let list = format!("{dir}/ca.crl");
+    let arguments = ["crl", "-in", &list, "-noout", "-text", "-CAfile", &format!("{dir}/ca.crt")];
+    let output = run("openssl", &arguments, "");
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.matches("Serial Number:").count(), 2, "{text}");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("verify OK"));
+
+    let other = Certs::new();
+    let output = revoke(&other.admin().join("client.crt"));
+    assert!(!output.status.success());
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("was not made by the CA whose key was given"), "{text}");
+}
