@@ -21,7 +21,7 @@ heading = @printf '\n== %s\n' '$(1)'
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test sim model bench release fmt clean
+.PHONY: help setup build demo test deploy sim model bench release fmt clean
 
 help: ## Say what can be made
 	@printf 'Brock: a masterless, clustered, eventually consistent key-value node.\n\n'
@@ -40,7 +40,7 @@ demo: build ## Start a three-node cluster here, write to one node, read from ano
 	$(call heading,demo)
 	@deploy/demo.sh
 
-test: setup ## Prove it: format, lints, dependencies, documentation, tests
+test: setup ## Prove it: format, lints, dependencies, documentation, tests, deploy
 	$(call heading,format)
 	cargo fmt --check
 	$(call heading,lints (the first time RocksDB is compiled: about half an hour on two cores))
@@ -51,6 +51,12 @@ test: setup ## Prove it: format, lints, dependencies, documentation, tests
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
 	$(call heading,tests)
 	cargo test --locked $(FEATURES)
+	@$(MAKE) --no-print-directory deploy
+
+# After the tests there are binaries to try it with; without them, what needs them is left out.
+deploy: ## Validate what is under deploy/
+	$(call heading,deploy)
+	@deploy/check.sh
 
 sim: setup ## Run the simulation with any number of seeds: make sim SEEDS=100000
 	$(call heading,simulation)
