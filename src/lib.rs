@@ -16,6 +16,7 @@
 //!
 //! `ARCHITECTURE.md` has the words, the invariants and the path of a Put and of a pull.
 
+pub mod backup;
 pub mod domain;
 pub mod ground;
 pub mod node;

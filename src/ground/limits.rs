@@ -238,3 +238,75 @@ pub const DIVERGENCE_CONFIRM: Duration = Duration::from_secs(1);
 pub const TRACES_MAX: usize = 2;
 /// Items of a ledger in one answer.
 pub const LEDGER_PAGE_ITEMS: usize = 1000;
+
+// ---- backups -----------------------------------------------------------------------------
+
+/// Bytes of frames in one object of a backup, unless a single frame is larger.
+pub const BACKUP_PART_BYTES: usize = 64 * 1024 * 1024;
+/// The largest manifest: its vector lists every origin.
+pub const BACKUP_MANIFEST_BYTES: usize = 16 * 1024 * 1024;
+/// Incrementals that may follow on each other before a full backup is made.
+pub const BACKUP_CHAIN_MAX: usize = 2000;
+/// How long one backup may take in all.
+pub const BACKUP_RUN_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
+/// Space that must stay free where parts are written: a backup must not be what fills the disk.
+pub const BACKUP_SPACE_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
+/// The longest delay, before jitter, after a backup that was not made.
+pub const BACKUP_RETRY_MAX: Duration = Duration::from_secs(5 * 60);
+/// Manifests that are read at once.
+pub const BACKUP_MANIFESTS_IN_FLIGHT: usize = 8;
+/// Backups in one answer.
+pub const BACKUPS_LISTED: usize = 1000;
+/// Parts without a manifest are removed when they are older than this.
+pub const BACKUP_ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
+/// How often a node looks whether there is a backup that it has not read again yet.
+pub const BACKUP_REREAD_CHECK_INTERVAL: Duration = Duration::from_secs(15);
+/// How often it reads each object of the newest backup again.
+pub const BACKUP_REREAD_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// How fast it reads then, so that the way to the store stays free for others.
+pub const BACKUP_REREAD_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
+/// Records that may be extracted from a backup at once.
+pub const BACKUP_EXTRACT_RECORDS: usize = 100_000;
+/// How often it is looked whether a backup is due, where nothing is shipped in between.
+pub const BACKUP_CHECK_INTERVAL: Duration = Duration::from_secs(60);
+
+// ---- the object store of backups ---------------------------------------------------------
+
+/// The most objects that one listing may name; a prefix with more is refused, not cut.
+pub const BACKUP_OBJECTS_MAX: usize = 1_000_000;
+/// The largest object.
+pub const OBJECT_MAX_BYTES: u64 = 1024 * 1024 * 1024 * 1024;
+/// What is larger than this goes in parts; also the size of a part.
+pub const OBJECT_PART_BYTES: u64 = 16 * 1024 * 1024;
+/// Parts of one object that are in memory and under way at once.
+pub const OBJECT_PARTS_IN_FLIGHT: usize = 2;
+/// Parts grow rather than become more than this: stores take 10,000.
+pub const OBJECT_PARTS_MAX: u64 = 9_000;
+/// Bytes that are read at once from a file that is an object.
+pub const OBJECT_READ_BYTES: usize = 1024 * 1024;
+/// The longest key, prefix included.
+pub const OBJECT_KEY_MAX_BYTES: usize = 1024;
+/// The longest stretch of a key between slashes: a file name with something appended.
+pub const OBJECT_NAME_MAX_BYTES: usize = 200;
+/// Names and values of an object's metadata together: what all stores take.
+pub const OBJECT_METADATA_MAX_BYTES: usize = 2048;
+/// Keys in one request to delete.
+pub const OBJECT_DELETE_BATCH: usize = 1000;
+/// Deletes under way at once where the store knows no batches.
+pub const OBJECT_DELETES_IN_FLIGHT: usize = 8;
+/// The first delay after a passing fault of the store; it doubles, with jitter.
+pub const OBJECT_RETRY_FIRST: Duration = Duration::from_millis(200);
+/// The longest delay, before jitter.
+pub const OBJECT_RETRY_MAX: Duration = Duration::from_secs(10);
+/// How long one request may take with all its retries, besides the time for its bytes.
+pub const OBJECT_TOTAL_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long one attempt may take, besides the time for its bytes.
+pub const OBJECT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long resolving and connecting may take, TLS included.
+pub const OBJECT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time for bytes: slower transfers than this are given up.
+pub const OBJECT_MIN_BYTES_PER_SECOND: u64 = 128 * 1024;
+/// How long all pages of a listing, or all batches of a delete, may take.
+pub const OBJECT_SCAN_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// The largest file that is read as credentials.
+pub const CREDENTIALS_FILE_MAX_BYTES: u64 = 64 * 1024;

@@ -113,6 +113,20 @@ metrics! {
         "Times that a peer had applied the same and held other records.";
     SCRUB_MENDED = "brock_scrub_mended_buckets_total", Kind::Counter, Count,
         "Buckets whose records on disk were not those that were written.";
+    BACKUP_LAST_SUCCESS = "brock_backup_last_success_timestamp_seconds", Kind::Gauge, Seconds,
+        "When the last good backup was made, seconds since the Unix epoch.";
+    BACKUP_LAST_VERIFIED = "brock_backup_last_verified_timestamp_seconds", Kind::Gauge, Seconds,
+        "When this node last read its newest backup again and found it to be what it had made, seconds since the Unix epoch.";
+    BACKUP_VERIFY_FAILURES = "brock_backup_verify_failures_total", Kind::Counter, Count,
+        "Times that a backup which was read again was not what had been made.";
+    BACKUP_DURATION = "brock_backup_duration_seconds", Kind::Histogram(SECONDS), Seconds,
+        "How long a backup took.";
+    BACKUP_BYTES = "brock_backup_bytes_total", Kind::Counter, Bytes,
+        "Bytes of backups that were uploaded.";
+    BACKUP_FAILURES = "brock_backup_failures_total", Kind::Counter, Count,
+        "Backups that were not made.";
+    OBJECT_REQUESTS = "brock_backup_object_requests_total", Kind::Counter, Count,
+        "Attempts at requests to the object store of backups, by `operation` and `outcome`: ok, retried, failed.";
     REPAIRED = "brock_repaired_records_total", Kind::Counter, Count,
         "Records that changed by joining a peer's differing state.";
     INCARNATIONS = "brock_incarnations_minted_total", Kind::Counter, Count,

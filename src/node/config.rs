@@ -2,16 +2,21 @@
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
+use age::x25519;
 use clap::ArgMatches;
 
 use super::{
     listen::ListenAddress,
-    problem::{ConfigError, Problem},
+    problem::{ConfigError, Problem, Source},
     settings,
     sources::{self, ConfigFile, ShownSetting},
     values::{self, Kind, ValueError},
 };
 use crate::{
+    backup::{
+        objects::{CredentialSettings, Location, LocationError, Secret, Settings},
+        retention::Retention,
+    },
     ground::{duration, id::NodeId, limits},
     replication::compact::{Mode, Policy},
 };
@@ -54,6 +59,8 @@ pub struct Config {
     pub expiry_margin: Duration,
     /// `node.member-retention`
     pub member_retention: Duration,
+    /// `node.backup.*`; `None` = not enabled
+    pub backup: Option<BackupConfig>,
     /// `compact-*` and `tombstone-grace`
     pub compact: Policy,
     /// `node.shutdown-timeout`
@@ -62,6 +69,30 @@ pub struct Config {
     pub http_address: Option<ListenAddress>,
     /// `log.level` and `log.format`
     pub log: LogConfig,
+}
+
+/// How backups are made, and where they go.
+#[derive(Debug, Clone)]
+pub struct BackupConfig {
+    /// Where they go.
+    pub location: Location,
+    /// How that is reached.
+    pub settings: Settings,
+    /// Whom they are encrypted to.
+    pub recipients: Vec<x25519::Recipient>,
+    /// How often a full one is made.
+    pub interval: Duration,
+    /// How often what was done since is shipped; zero = not.
+    pub sync_interval: Duration,
+    /// For how long which ones are kept.
+    pub retention: Retention,
+}
+
+/// Two that do the same are equal: the recipients have no other way to be compared.
+impl PartialEq for BackupConfig {
+    fn eq(&self, other: &Self) -> bool {
+        format!("{self:?}") == format!("{other:?}")
+    }
 }
 
 /// How a storage write is retried.
@@ -152,6 +183,7 @@ impl Reader<'_> {
         let require_uri_roles = self.parsed("node.require-uri-roles", values::boolean);
         let expiry_margin = self.duration("node.expiry-margin", Duration::ZERO);
         let member_retention = self.duration("node.member-retention", Duration::ZERO);
+        let backup = self.backup();
         let compact = self.compact();
         let shutdown_timeout = self.duration("node.shutdown-timeout", NANOSECOND);
         let http_address = self.parsed("http.address", values::listen_or_off);
@@ -172,6 +204,7 @@ impl Reader<'_> {
             require_uri_roles: require_uri_roles?,
             expiry_margin: expiry_margin?,
             member_retention: member_retention?,
+            backup: backup?,
             compact: compact?,
             shutdown_timeout: shutdown_timeout?,
             http_address: http_address?,
@@ -215,7 +248,7 @@ impl Reader<'_> {
 
     fn refuse(&mut self, key: &'static str, error: ValueError) {
         if let Some(shown) = self.shown.iter().find(|shown| shown.key == key) {
-            let (value, place) = (shown.value.clone(), shown.source.clone());
+            let (value, place) = (shown.redacted().to_owned(), shown.source.clone());
             self.problems.push(Problem::Value { key, value, place, error });
         }
     }
@@ -254,6 +287,95 @@ impl Reader<'_> {
         let min = below_max(self, "node.conflict-backoff.min", NANOSECOND);
         let delay = below_max(self, "node.conflict-backoff.delay", Duration::ZERO);
         Some(ConflictBackoff { delay: delay?, max: max?, min: min? })
+    }
+
+    /// Everything is checked, also while backups are not enabled.
+    fn backup(&mut self) -> Option<Option<BackupConfig>> {
+        let enabled = self.parsed("node.backup.enabled", values::boolean);
+        let optional = |text: String| Some(text).filter(|text| !text.is_empty());
+        let endpoint = optional(self.text("node.backup.endpoint"));
+        let bucket = self.text("node.backup.bucket");
+        let prefix = self.text("node.backup.prefix");
+        let interval = self.duration("node.backup.interval", Duration::from_secs(60));
+        let sync_interval = self.duration("node.backup.sync-interval", Duration::ZERO);
+        let recipients = self.parsed("node.backup.recipient", values::recipients);
+        let retention = self.parsed("node.backup.retention", values::retention);
+        let region = optional(self.text("node.backup.region"));
+        let path_style = self.choice("node.backup.path-style", |text| match text {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        });
+        let access_key_id = optional(self.text("node.backup.access-key-id"));
+        let secret_access_key = self.secret("node.backup.secret-access-key");
+        let session_token = self.secret("node.backup.session-token");
+        let file = optional(self.text("node.backup.credentials-file")).map(PathBuf::from);
+        if !enabled? {
+            return Some(None);
+        }
+        let location = match bucket.as_str() {
+            "" => {
+                self.required("node.backup.bucket", "Name a bucket, or file:///DIRECTORY.")?;
+                return None;
+            }
+            url if url.starts_with("file:") => {
+                url.parse().and_then(|directory: Location| directory.within(&prefix))
+            }
+            bucket => Location::s3(bucket, &prefix),
+        };
+        let location: Location = match location {
+            Ok(location) => location,
+            Err(error) => {
+                let key = match error {
+                    LocationError::Prefix(_) => "node.backup.prefix",
+                    _ => "node.backup.bucket",
+                };
+                self.refuse(key, ValueError::Backup(error.to_string()));
+                return None;
+            }
+        };
+        let [hourly, daily, weekly] = retention?;
+        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let credentials = CredentialSettings {
+            access_key_id,
+            secret_access_key: secret_access_key?,
+            session_token: session_token?,
+            file,
+        };
+        Some(Some(BackupConfig {
+            location,
+            settings: Settings {
+                endpoint,
+                region,
+                path_style: path_style?,
+                credentials,
+                ..Settings::default()
+            },
+            recipients: recipients?,
+            interval: interval?,
+            sync_interval: sync_interval?,
+            retention: Retention {
+                hourly_ms: milliseconds(hourly),
+                daily_ms: milliseconds(daily),
+                weekly_ms: milliseconds(weekly),
+            },
+        }))
+    }
+
+    /// A secret may stand in the environment, in the configuration file, or in a file of its own, but
+    /// not on the command line, where everybody sees it.
+    fn secret(&mut self, key: &'static str) -> Option<Option<Secret>> {
+        let text = self.text(key);
+        if text.is_empty() {
+            return Some(None);
+        }
+        let on_command_line =
+            self.shown.iter().any(|shown| shown.key == key && matches!(shown.source, Source::Flag));
+        if on_command_line && !text.starts_with('@') {
+            self.refuse(key, ValueError::SecretOnCommandLine);
+            return None;
+        }
+        self.parsed(key, values::secret).map(|secret| Some(Secret::new(secret)))
     }
 
     fn compact(&mut self) -> Option<Policy> {

@@ -55,6 +55,7 @@ fn the_defaults_are_a_valid_configuration_once_the_required_settings_are_given()
         require_uri_roles: false,
         expiry_margin: Duration::from_secs(3600),
         member_retention: Duration::from_secs(7 * 24 * 3600),
+        backup: None,
         compact: Policy {
             mode: Mode::FactorOrTimer,
             factor: 0.4,

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc};
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use tokio::{net::TcpListener, sync::watch, task::spawn_blocking};
 use tonic::transport::Server;
 
@@ -14,6 +15,12 @@ use super::{
     upkeep,
 };
 use crate::{
+    backup::{
+        job::{Backups, Plan},
+        manifest,
+        objects::{ObjectError, Target},
+        signer::{self, SignerError},
+    },
     ground::{
         id::{Incarnations, NodeId},
         limits,
@@ -82,6 +89,12 @@ pub enum StartError {
         /// Why not.
         source: io::Error,
     },
+    /// The place for backups cannot be used.
+    #[error("node.backup: {0}")]
+    Backup(#[from] ObjectError),
+    /// There is no key to sign backups with.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
     /// gRPC reflection could not be set up.
     #[error("cannot describe the protocol: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -172,9 +185,14 @@ impl Node {
             let readiness = Arc::clone(&readiness);
             Arc::new(move || readiness.is_ready())
         };
+        let signer = Arc::new(signer::load(&store).await?);
+        let backup_public_key = manifest::public_key(&signer);
+        let backups = open_backups(&config, &store, signer).await?;
         let admin = Admin {
             records: records.clone(),
             lifecycle,
+            backups: backups.clone(),
+            backup_public_key,
             traces: traces.clone(),
             resyncs: resyncs.clone(),
             peers: peers.clone(),
@@ -197,6 +215,12 @@ impl Node {
         let incoming = accept::accept(listener, &identity, &tasks);
         let server_failed = serve(&tasks, router, incoming);
         let shared = Shared { store: &store, peers: &peers, members: &members, resyncs: &resyncs };
+        if let Some(backups) = backups {
+            let (checks, stop) = (backups.clone(), tasks.stopping().clone());
+            tasks.spawn("backup-checks", |status| checks.run_checks(stop, status));
+            let stop = tasks.stopping().clone();
+            tasks.spawn("backups", |status| backups.run(stop, status));
+        }
         spawn_background(&config, &join, &identity, shared, compactor, &tasks);
         upkeep::spawn_first_catch_up(&tasks, &store, &peers, &readiness, &reporter);
         tracing::info!(
@@ -369,6 +393,33 @@ fn serve(tasks: &Tasks, router: Router, incoming: Incoming) -> watch::Receiver<O
         }
     });
     watcher
+}
+
+/// Configured backups that cannot be made stop the start: nobody must believe that there are any.
+async fn open_backups(
+    config: &Config,
+    store: &Store,
+    signer: Arc<Ed25519KeyPair>,
+) -> Result<Option<Backups>, StartError> {
+    let Some(backup) = &config.backup else { return Ok(None) };
+    if backup.recipients.is_empty() {
+        tracing::warn!(
+            "backups are NOT ENCRYPTED: set node.backup.recipient (`brock backup keygen` makes one)"
+        );
+    }
+    let staging = match &config.path {
+        Some(path) => path.join("backup-staging"),
+        None => std::env::temp_dir().join(format!("brock-backup-staging-{}", config.node_id)),
+    };
+    let plan = Plan {
+        target: Target::open(&backup.location, &backup.settings)?,
+        recipients: backup.recipients.clone(),
+        interval: backup.interval,
+        sync_interval: backup.sync_interval,
+        retention: backup.retention,
+        staging,
+    };
+    Ok(Some(Backups::open(store.clone(), plan, signer).await.map_err(SignerError::from)?))
 }
 
 /// What was remembered of the members, and who is in `node.join`.

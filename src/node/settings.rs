@@ -163,6 +163,87 @@ pub const SETTINGS: &[Setting] = &[
         "How long calls under way may take to finish when the node stops",
     ),
     setting(
+        "node.backup.enabled",
+        "false",
+        "BOOL",
+        Kind::Bool,
+        "Back up by itself, at the start when the last one is too old, then at the interval",
+    ),
+    setting(
+        "node.backup.endpoint",
+        "",
+        "URL",
+        Kind::Text,
+        "Address of an S3-compatible store, such as https://minio.example.com:9000. When empty, AWS",
+    ),
+    setting(
+        "node.backup.bucket",
+        "",
+        "BUCKET",
+        Kind::Text,
+        "Bucket for backups, or file:///DIRECTORY to keep them in a directory",
+    ),
+    setting("node.backup.prefix", "", "PREFIX", Kind::Text, "What all keys in the bucket begin with"),
+    setting(
+        "node.backup.interval",
+        "1h",
+        "DURATION",
+        Kind::Duration,
+        "How often a full backup is made. At least 1m",
+    ),
+    setting(
+        "node.backup.sync-interval",
+        "10s",
+        "DURATION",
+        Kind::Duration,
+        "How often what was done since is shipped; 0s = only at the interval",
+    ),
+    setting(
+        "node.backup.recipient",
+        "",
+        "AGE1...",
+        Kind::Recipients,
+        "Public key that backups are encrypted to; may be repeated. `brock backup keygen` makes one. \
+         When empty, backups are not encrypted",
+    ),
+    setting(
+        "node.backup.retention",
+        "24h,168h,744h",
+        "H,D,W",
+        Kind::Retention,
+        "For how long backups are kept: all of them, then one a day, then one a week",
+    ),
+    setting("node.backup.region", "us-east-1", "REGION", Kind::Text, "Region of the bucket"),
+    setting(
+        "node.backup.path-style",
+        "auto",
+        "MODE",
+        Kind::Choice(&["auto", "true", "false"]),
+        "Whether the bucket is part of the path rather than of the host name; auto = with an endpoint",
+    ),
+    setting("node.backup.access-key-id", "", "ID", Kind::Text, "Access key id for the store"),
+    setting(
+        "node.backup.secret-access-key",
+        "",
+        "@FILE",
+        Kind::Secret,
+        "Secret access key for the store: @FILE, or in the environment; never on the command line",
+    ),
+    setting(
+        "node.backup.session-token",
+        "",
+        "@FILE",
+        Kind::Secret,
+        "Session token for the store, if its credentials expire: @FILE, or in the environment",
+    ),
+    setting(
+        "node.backup.credentials-file",
+        "",
+        "FILE",
+        Kind::Path,
+        "AWS shared credentials file; read again when it changes. Without one, AWS_* are used",
+    ),
+    setting(
         "compact-mode",
         "factor-or-timer",
         "MODE",
@@ -242,13 +323,14 @@ impl Setting {
             .allow_negative_numbers(true)
             .help(format!("{} [env: {}] [default: {default}]", self.help, self.env()))
             .help_heading(match self.key.split_once('.') {
+                Some(_) if self.key.starts_with("node.backup.") => "Backups",
                 None => "Log and tombstones",
                 Some(("http", _)) => "HTTP",
                 Some(("log", _)) => "Log",
                 _ => "Node",
             });
         match self.kind {
-            Kind::Peers => arg.action(ArgAction::Append),
+            Kind::Peers | Kind::Recipients => arg.action(ArgAction::Append),
             // `--node.first-start` alone means true; a value needs the '=' so that it is never
             // mistaken for another argument.
             Kind::Bool => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
@@ -326,93 +408,5 @@ pub fn reference_markdown() -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-    use crate::ground::limits;
-
-    /// The flag tables of the design that Brock follows, and Brock's own settings.
-    const DEFAULTS: &[(&str, &str)] = &[
-        ("node.id", ""),
-        ("node.path", ""),
-        ("node.first-start", "false"),
-        ("node.address", ":20004"),
-        ("node.join", ""),
-        ("node.certs-dir", ""),
-        ("node.replication-interval", "30s"),
-        ("node.replication-limit", "1000"),
-        ("node.conflict-backoff.delay", "0s"),
-        ("node.conflict-backoff.max", "5m"),
-        ("node.conflict-backoff.min", "100ms"),
-        ("node.payload-limit", "64KiB"),
-        ("node.cache-size", "64MiB"),
-        ("node.require-uri-roles", "false"),
-        ("node.expiry-margin", "1h"),
-        ("node.member-retention", "168h"),
-        ("node.shutdown-timeout", "10s"),
-        ("compact-mode", "factor-or-timer"),
-        ("compact-threshold-factor", "0.4"),
-        ("compact-threshold-size", "104857600"),
-        ("compact-timer", "3600"),
-        ("tombstone-grace", "never"),
-        ("http.address", "127.0.0.1:20005"),
-        ("log.level", "info"),
-        ("log.format", "auto"),
-    ];
-
-    #[test]
-    fn every_setting_has_the_default_it_was_specified_with() {
-        let actual: Vec<_> = SETTINGS.iter().map(|setting| (setting.key, setting.default)).collect();
-        assert_eq!(actual, DEFAULTS);
-        let payload = super::super::values::size_bytes("64KiB").unwrap();
-        assert_eq!(payload, limits::PAYLOAD_DEFAULT_BYTES as u64);
-    }
-
-    #[test]
-    fn environment_names_are_unique_and_have_no_dots() {
-        let names: HashSet<String> = SETTINGS.iter().map(Setting::env).collect();
-        assert_eq!(names.len(), SETTINGS.len());
-        assert!(names.contains("BROCK_NODE_CONFLICT_BACKOFF_MAX"));
-        assert!(!names.contains(CONFIG_ENV));
-        for name in names {
-            assert!(name.chars().all(|c| c.is_ascii_uppercase() || c == '_'), "{name}");
-        }
-    }
-
-    #[test]
-    fn the_help_states_the_bounds_that_are_enforced() {
-        let help = |key| find(key).unwrap().help;
-        assert!(help("node.replication-limit").contains(&limits::BATCH_ENTRIES_MAX.to_string()));
-        assert!(help("node.join").contains(&limits::PEERS_MAX.to_string()));
-        assert_eq!(limits::PAYLOAD_MAX_BYTES, 1024 * 1024);
-    }
-
-    #[test]
-    fn the_reference_lists_every_setting_in_a_well_formed_table() {
-        let reference = reference_markdown();
-        for setting in SETTINGS {
-            let flag = format!("| `--{} ", setting.key);
-            let line = reference.lines().find(|line| line.starts_with(&flag)).unwrap();
-            assert!(line.contains(&setting.env()) && line.contains(setting.help), "{line}");
-        }
-        assert!(reference.lines().all(|line| line.matches('|').count() == 5), "{reference}");
-        assert!(SETTINGS.iter().all(|setting| !setting.help.contains('|') && !setting.help.contains("  ")));
-    }
-
-    #[test]
-    fn a_misspelt_key_suggests_the_one_that_was_meant() {
-        for (wrong, meant) in [
-            ("node.idd", "node.id"),
-            ("node.certs_dir", "node.certs-dir"),
-            ("nodes.path", "node.path"),
-            ("id", "node.id"),
-            ("replication-interval", "node.replication-interval"),
-            ("node.conflict_backoff.maximum", "node.conflict-backoff.max"),
-            ("log.lvl", "log.level"),
-            ("http.addr", "http.address"),
-        ] {
-            assert_eq!(nearest(wrong), meant, "{wrong}");
-        }
-    }
-}
+#[path = "settings_tests.rs"]
+mod tests;

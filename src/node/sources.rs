@@ -53,6 +53,17 @@ pub struct ShownSetting {
     pub source: Source,
 }
 
+impl ShownSetting {
+    /// The value, for people: a secret is not shown, the name of the file that holds it is.
+    pub fn redacted(&self) -> &str {
+        if super::values::is_private_key(&self.value) {
+            return "***";
+        }
+        let is_secret = super::settings::find(self.key).is_some_and(|setting| setting.kind == Kind::Secret);
+        if is_secret && !self.value.is_empty() && !self.value.starts_with('@') { "***" } else { &self.value }
+    }
+}
+
 /// Every setting with its value, and what is wrong with how things were said. Whether a value
 /// makes sense is not decided here.
 pub fn gather(
@@ -184,7 +195,7 @@ fn is_table_of_settings(key: &str) -> bool {
 fn text_of(kind: Kind, value: &DeValue<'_>) -> Result<String, &'static str> {
     match (kind, value) {
         (_, DeValue::String(text)) => Ok(text.to_string()),
-        (Kind::Peers, DeValue::Array(items)) => {
+        (Kind::Peers | Kind::Recipients, DeValue::Array(items)) => {
             let texts: Option<Vec<&str>> = items.iter().map(|item| as_text(item)).collect();
             texts.map(|texts| texts.join(",")).ok_or("an array of something else than texts")
         }
@@ -218,6 +229,8 @@ fn expected(kind: Kind) -> &'static str {
         Kind::DurationOrNever => "a text such as \"720h\", or \"never\"",
         Kind::Seconds => "a whole number of seconds, or a text such as \"1h\"",
         Kind::Factor => "a number, such as 0.4",
+        Kind::Recipients => "an array of texts, such as [\"age1…\"]",
+        Kind::Text | Kind::Secret | Kind::Retention => "a text in quotation marks",
         Kind::Peers => "an array of texts, such as [\"node-2:20004\"]",
         Kind::NodeId | Kind::Path | Kind::Listen | Kind::ListenOrOff | Kind::LogLevel | Kind::Choice(_) => {
             "a text in quotation marks"

@@ -32,6 +32,14 @@ pub enum Kind {
     Seconds,
     /// A Go-style duration, or `never`.
     DurationOrNever,
+    /// Any text.
+    Text,
+    /// A text that nobody must see: in the environment, in a file, or as @FILE.
+    Secret,
+    /// age recipients, separated by commas.
+    Recipients,
+    /// Three durations.
+    Retention,
     /// A decimal number.
     Factor,
     /// A whole number.
@@ -65,6 +73,28 @@ pub enum ValueError {
     /// Neither a duration nor `never`.
     #[error("is neither a duration nor never; write such as 720h, or never")]
     DurationOrNever,
+    /// A secret where everybody sees it.
+    #[error(
+        "is a secret, and everybody on this machine sees a command line; write @FILE, or use the environment"
+    )]
+    SecretOnCommandLine,
+    /// A secret's file cannot be read.
+    #[error("names a file that cannot be read: {0}")]
+    SecretFile(String),
+    /// Not an age recipient.
+    #[error("has '{0}', that is not an age recipient; write such as age1… (`brock backup keygen` makes one)")]
+    Recipient(String),
+    /// What decrypts backups, where only what encrypts them belongs.
+    #[error(
+        "has a private key, and a node needs the public one only: write age1… (the first line of its file has it)"
+    )]
+    PrivateKey,
+    /// Not a retention.
+    #[error("is not a retention; write three durations such as 24h,168h,744h")]
+    Retention,
+    /// Not a place for backups.
+    #[error("is not a place for backups: {0}")]
+    Backup(String),
     /// Not a decimal number.
     #[error("is not a number; write such as 0.4")]
     Factor,
@@ -151,6 +181,48 @@ pub fn duration_or_never(text: &str) -> Result<Option<Duration>, ValueError> {
     match text {
         "never" => Ok(None),
         text => duration::parse(text).map(Some).map_err(|_| ValueError::DurationOrNever),
+    }
+}
+
+/// Whether a text has an age identity in it, whoever put it there: it is not to be shown.
+pub fn is_private_key(text: &str) -> bool {
+    text.to_ascii_uppercase().contains("AGE-SECRET-KEY-")
+}
+
+/// Reads age recipients, each once.
+pub fn recipients(text: &str) -> Result<Vec<age::x25519::Recipient>, ValueError> {
+    let mut read: Vec<age::x25519::Recipient> = Vec::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        if is_private_key(part) {
+            return Err(ValueError::PrivateKey);
+        }
+        let recipient: age::x25519::Recipient =
+            part.parse().map_err(|_| ValueError::Recipient(part.to_owned()))?;
+        if read.iter().all(|known| known.to_string() != part) {
+            read.push(recipient);
+        }
+    }
+    Ok(read)
+}
+
+/// Reads for how long all backups, then one a day, then one a week are kept.
+pub fn retention(text: &str) -> Result<[Duration; 3], ValueError> {
+    let durations: Vec<Duration> = text
+        .split(',')
+        .map(|part| duration::parse(part.trim()))
+        .collect::<Result<_, _>>()
+        .map_err(|_| ValueError::Retention)?;
+    durations.try_into().map_err(|_| ValueError::Retention)
+}
+
+/// Reads a secret, or the file that holds it.
+pub fn secret(text: &str) -> Result<String, ValueError> {
+    match text.strip_prefix('@') {
+        None => Ok(text.to_owned()),
+        Some(path) => match std::fs::read_to_string(path) {
+            Ok(text) => Ok(text.trim_end_matches(['\n', '\r']).to_owned()),
+            Err(error) => Err(ValueError::SecretFile(error.to_string())),
+        },
     }
 }
 

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use super::{ledgers, lifecycle::Lifecycle, problem::Problem, records::Records, trace::Traces};
 use crate::{
+    backup::{
+        job::{BackupError, Backups},
+        manifest::{Kind, Manifest},
+    },
     domain::{codec, operation::Operation},
     ground::{limits, task::Tasks},
     proto::{self, admin_service_server::AdminService},
@@ -27,6 +32,10 @@ pub struct Admin {
     pub traces: Traces,
     /// A resync under way.
     pub resyncs: Resyncs,
+    /// Its backups, if it makes any.
+    pub backups: Option<Backups>,
+    /// The key that signs them, hex.
+    pub backup_public_key: String,
     /// What is known of the peers.
     pub peers: Peers,
     /// The node's background work.
@@ -92,6 +101,8 @@ impl AdminService for Admin {
             removals_pending: totals.removals,
             resync: self.resyncs.report().map(resync),
             incarnation_reason: store.incarnation_reason().to_owned(),
+            backup_public_key: self.backup_public_key.clone(),
+            backup: self.backups.as_ref().map(backup_status),
         }))
     }
 
@@ -212,6 +223,66 @@ impl AdminService for Admin {
     ) -> Result<Response<proto::DropQuarantinedResponse>, Status> {
         ledgers::drop_quarantined(&self.records.store, request.into_inner()).await?;
         Ok(Response::new(proto::DropQuarantinedResponse {}))
+    }
+
+    async fn backup_now(
+        &self,
+        request: Request<proto::BackupNowRequest>,
+    ) -> Result<Response<proto::BackupNowResponse>, Status> {
+        let backups = self.backups.clone().ok_or(Problem::NoBackups)?;
+        let kind = request.into_inner().full.then_some(Kind::Full);
+        // It goes on when nobody waits for it any more.
+        let (answer, made) = oneshot::channel();
+        let stop = self.tasks.stopping().clone();
+        self.tasks.spawn_short(async move {
+            if let Some(made) = stop.run_until_cancelled(backups.make(kind)).await {
+                let _ = answer.send(made);
+            }
+        });
+        let made = made.await.unwrap_or(Err(BackupError::Stopping)).map_err(Problem::from)?;
+        Ok(Response::new(proto::BackupNowResponse { backup: made.map(backup) }))
+    }
+
+    async fn list_backups(
+        &self,
+        _: Request<proto::ListBackupsRequest>,
+    ) -> Result<Response<proto::ListBackupsResponse>, Status> {
+        let backups = self.backups.as_ref().ok_or(Problem::NoBackups)?;
+        let (mut manifests, doubtful) = backups.list().await.map_err(Problem::from)?;
+        let omitted = manifests.len().saturating_sub(limits::BACKUPS_LISTED);
+        Ok(Response::new(proto::ListBackupsResponse {
+            backups: manifests.drain(omitted..).map(backup).collect(),
+            doubtful: doubtful.into_iter().take(limits::BACKUPS_LISTED).collect(),
+            omitted: omitted as u64,
+        }))
+    }
+}
+
+fn backup_status(backups: &Backups) -> proto::BackupStatus {
+    let report = backups.report();
+    proto::BackupStatus {
+        place: backups.target().place(),
+        last_key: report.last_key,
+        last_success_unix_ms: i64::try_from(report.last_success_unix_ms).unwrap_or(i64::MAX),
+        last_error: report.last_error,
+        failures: report.failures,
+        last_verified_unix_ms: i64::try_from(report.last_verified_unix_ms).unwrap_or(i64::MAX),
+        verify_error: report.verify_error,
+    }
+}
+
+fn backup(manifest: Manifest) -> proto::Backup {
+    proto::Backup {
+        full: manifest.kind == Kind::Full,
+        created_unix_ms: i64::try_from(manifest.created_at_unix_ms).unwrap_or(i64::MAX),
+        bytes: manifest.parts.iter().map(|part| part.bytes).sum(),
+        records: manifest.records,
+        tombstones: manifest.tombstones,
+        recipients: manifest.recipients,
+        previous: manifest.previous.map(|previous| previous.key).unwrap_or_default(),
+        public_key: manifest.public_key,
+        parts: manifest.parts.into_iter().map(|part| part.key).collect(),
+        key: manifest.key,
     }
 }
 

@@ -53,6 +53,8 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/brock.v1.AdminService/ShowQuarantined", &[Admin]),
     ("/brock.v1.AdminService/RetryQuarantined", &[Admin]),
     ("/brock.v1.AdminService/DropQuarantined", &[Admin]),
+    ("/brock.v1.AdminService/BackupNow", &[Admin]),
+    ("/brock.v1.AdminService/ListBackups", &[Admin]),
     ("/grpc.health.v1.Health/Check", &[Node, Client, Admin]),
     ("/grpc.health.v1.Health/Watch", &[Node, Client, Admin]),
     ("/grpc.health.v1.Health/List", &[Node, Client, Admin]),
@@ -210,6 +212,8 @@ mod tests {
             "ShowQuarantined",
             "RetryQuarantined",
             "DropQuarantined",
+            "BackupNow",
+            "ListBackups",
         ];
         let admin = admin.map(|m| format!("/brock.v1.AdminService/{m}"));
         let health = ["Check", "Watch", "List"].map(|m| format!("/grpc.health.v1.Health/{m}"));
@@ -250,6 +254,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 30);
+        assert_eq!(calls, 32);
     }
 }

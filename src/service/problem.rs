@@ -3,6 +3,7 @@
 use tonic::{Code, Status};
 
 use crate::{
+    backup::job::BackupError,
     domain::operation::EntryError,
     ground::limits,
     proto,
@@ -88,6 +89,15 @@ pub enum Problem {
     /// Too many traces at once.
     #[error("other traces are reading this node's log already: try again in a moment")]
     TooManyTraces,
+    /// This node makes no backups.
+    #[error("this node has no place for backups: set node.backup.enabled and node.backup.bucket")]
+    NoBackups,
+    /// A backup was not made, or the backups could not be listed; the same may succeed later.
+    #[error("{0}")]
+    BackupFailed(String),
+    /// The same, and somebody must change something first.
+    #[error("{0}")]
+    BackupRefused(String),
     /// A session's request is empty.
     #[error("request: neither a put nor a get")]
     EmptyRequest,
@@ -101,7 +111,8 @@ impl Problem {
             Self::TooManyAcks { .. } => Code::InvalidArgument,
             Self::Exists => Code::AlreadyExists,
             Self::Absent | Self::Deleted | Self::Member(_) | Self::NotQuarantined => Code::NotFound,
-            Self::StillQuarantined(_) => Code::FailedPrecondition,
+            Self::StillQuarantined(_) | Self::NoBackups | Self::BackupRefused(_) => Code::FailedPrecondition,
+            Self::BackupFailed(_) => Code::Unavailable,
             Self::TooManyTraces => Code::ResourceExhausted,
             Self::Remote(RemoteError::Nonsense(_)) => Code::InvalidArgument,
             Self::Remote(_) => Code::Unavailable,
@@ -113,9 +124,10 @@ impl Problem {
                     Code::ResourceExhausted
                 }
                 StoreError::Stopped(_) => Code::Unavailable,
-                StoreError::Gap { .. } | StoreError::BelowFloor { .. } | StoreError::RolledBack { .. } => {
-                    Code::FailedPrecondition
-                }
+                StoreError::Gap { .. }
+                | StoreError::BelowFloor { .. }
+                | StoreError::NotInLog
+                | StoreError::RolledBack { .. } => Code::FailedPrecondition,
                 StoreError::Read(_) | StoreError::Damaged(_) => Code::Internal,
             },
         }
@@ -132,6 +144,16 @@ impl Problem {
                 "this node's store has stopped; its log has the details".to_owned()
             }
             problem => problem.to_string(),
+        }
+    }
+}
+
+impl From<BackupError> for Problem {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Store(error) => Self::Store(error),
+            other if other.is_retryable() => Self::BackupFailed(other.to_string()),
+            other => Self::BackupRefused(other.to_string()),
         }
     }
 }

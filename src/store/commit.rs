@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rocksdb::WriteBatch;
 
 use super::{
-    database::{Database, Logged, Totals},
+    database::{Database, Logged, Totals, UNLOGGED},
     error::StoreError,
     request::{CreateOutcome, NewOperation, NewRecord, OperationOutcome},
     schema,
@@ -42,6 +42,8 @@ pub(super) struct Commit<'a> {
     pub(super) now_unix_ms: u64,
     /// What must be added to buckets whose records are not what was written.
     pub(super) mended: Vec<(u8, Bucket)>,
+    /// Whether records change in a way that what the log gains does not tell.
+    pub(super) is_unlogged: bool,
 }
 
 /// What a commit did, for the metrics: counted only once it is durable.
@@ -82,6 +84,7 @@ impl<'a> Commit<'a> {
             before,
             now_unix_ms,
             mended: Vec::new(),
+            is_unlogged: false,
         }
     }
 
@@ -340,6 +343,9 @@ impl<'a> Commit<'a> {
             let change = digest.counts.minus(self.before.digest.get(*bucket).counts);
             self.counters.add(change);
             self.database.put_bucket(&mut self.batch, *bucket, *digest);
+        }
+        if self.is_unlogged {
+            self.database.put_meta(&mut self.batch, UNLOGGED, &rand::random::<[u8; 8]>());
         }
         self.raised.buckets = buckets;
         for (origin, clock) in self.raised.vector.iter() {

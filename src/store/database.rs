@@ -29,6 +29,7 @@ use crate::{
 
 pub(super) const TOTALS: &[u8] = b"counters";
 pub(super) const COLLECTED: &[u8] = b"collected";
+pub(super) const UNLOGGED: &[u8] = b"unlogged";
 
 /// Totals that are kept in the same batch as what they count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -123,19 +124,7 @@ impl Database {
     }
 
     pub(super) fn totals(&self) -> Result<Totals, StoreError> {
-        let Some(value) = self.meta(TOTALS)? else { return Ok(Totals::default()) };
-        let mut numbers =
-            value.chunks_exact(8).map(|bytes| u64::from_be_bytes(bytes.try_into().unwrap_or_default()));
-        let mut next = || numbers.next().ok_or(CodecError::Malformed("counters"));
-        Ok(Totals {
-            records: next()?,
-            quarantined: next()?,
-            conflicts: next()?,
-            tombstones: next()?,
-            log_entries: next()?,
-            log_bytes: next()?,
-            removals: next()?,
-        })
+        self.meta(TOTALS)?.map_or(Ok(Totals::default()), |value| decode_totals(&value))
     }
 
     /// What is applied, by origin.
@@ -155,10 +144,7 @@ impl Database {
 
     /// Tombstones up to here may have been collected; empty = none ever was.
     pub(super) fn collected(&self) -> Result<Vector, StoreError> {
-        let Some(value) = self.meta(COLLECTED)? else { return Ok(Vector::default()) };
-        let vector =
-            proto::Vector::decode(value.as_slice()).map_err(|_| CodecError::Malformed("collected vector"))?;
-        Ok(codec::vector_from_proto(&vector)?)
+        self.meta(COLLECTED)?.map_or(Ok(Vector::default()), |value| decode_collected(&value))
     }
 
     fn clocks(&self, family: &'static str) -> Result<Vector, StoreError> {
@@ -193,6 +179,11 @@ impl Database {
             Err(error) => Err(read_error(error)),
         };
         values.into_iter().map(decode).collect()
+    }
+
+    /// Everything as it is at this moment, for as long as it is held.
+    pub(super) fn snapshot(&self) -> rocksdb::SnapshotWithThreadMode<'_, DB> {
+        self.db.snapshot()
     }
 
     /// Log entries of one origin with `after < clock ≤ through`, in clock order, until `visit` says stop.
@@ -474,11 +465,31 @@ impl Database {
     }
 }
 
+pub(super) fn decode_collected(value: &[u8]) -> Result<Vector, StoreError> {
+    let vector = proto::Vector::decode(value).map_err(|_| CodecError::Malformed("collected vector"))?;
+    Ok(codec::vector_from_proto(&vector)?)
+}
+
+pub(super) fn decode_totals(value: &[u8]) -> Result<Totals, StoreError> {
+    let mut numbers =
+        value.chunks_exact(8).map(|bytes| u64::from_be_bytes(bytes.try_into().unwrap_or_default()));
+    let mut next = || numbers.next().ok_or(CodecError::Malformed("counters"));
+    Ok(Totals {
+        records: next()?,
+        quarantined: next()?,
+        conflicts: next()?,
+        tombstones: next()?,
+        log_entries: next()?,
+        log_bytes: next()?,
+        removals: next()?,
+    })
+}
+
 fn decode_record(value: Vec<u8>) -> Result<RecordState, StoreError> {
     Ok(codec::decode_state(value.into())?)
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn read_error(error: rocksdb::Error) -> StoreError {
+pub(super) fn read_error(error: rocksdb::Error) -> StoreError {
     StoreError::Read(error.to_string())
 }

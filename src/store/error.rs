@@ -132,6 +132,9 @@ pub enum StoreError {
         /// Up to where nothing is left.
         floor: Clock,
     },
+    /// Records have changed otherwise than by what the log gained.
+    #[error("records have changed by a repair, a resync or a retry: the log does not tell all of it")]
+    NotInLog,
     /// A peer knows operations of this very incarnation that this node does not.
     #[error(
         "a peer has operations of {origin}, this node's own incarnation, up to {theirs}; here it ends at {ours}"
@@ -161,6 +164,7 @@ impl StoreError {
         match self {
             Self::QueueFull | Self::DiskFull { .. } | Self::Stopped(_) | Self::Gap { .. } => true,
             Self::BelowFloor { .. }
+            | Self::NotInLog
             | Self::RolledBack { .. }
             | Self::QuarantineFull
             | Self::Read(_)

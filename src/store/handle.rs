@@ -405,6 +405,11 @@ impl Store {
         self.totals().conflicts
     }
 
+    /// The same in milliseconds.
+    pub fn now_ms(&self) -> u64 {
+        self.shared.wall_clock.now_ms()
+    }
+
     /// Tells the operator something, in the log and in the status.
     pub fn alarm(&self, alarm: String) {
         tracing::error!("{alarm}");

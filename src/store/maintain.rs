@@ -100,6 +100,7 @@ impl Commit<'_> {
                 joined.changed += usize::from(self.merge(key_hash, left));
             }
         }
+        self.is_unlogged |= joined.changed + joined.dropped > 0;
         Ok(joined)
     }
 
@@ -339,6 +340,7 @@ impl Commit<'_> {
     /// Makes a bucket true again whose records are not what was written.
     pub(super) fn mend(&mut self, bucket: u8, delta: Bucket) {
         self.mended.push((bucket, delta));
+        self.is_unlogged = true;
     }
 
     /// Keeps a small thing under a name.
@@ -369,7 +371,7 @@ impl Commit<'_> {
             let state = entry.operation.resulting_state().into();
             self.log(stamp, entry.key_hash, state, entry.encoded.clone());
         }
-        self.merge(entry.key_hash, entry.operation.state(stamp, payload));
+        self.is_unlogged |= self.merge(entry.key_hash, entry.operation.state(stamp, payload));
         self.leave_quarantine(stamp);
         Ok(Some(Ok(())))
     }

@@ -14,6 +14,7 @@ mod batch;
 mod boot;
 mod commit;
 mod database;
+mod dump;
 mod error;
 mod handle;
 mod housekeeping;
@@ -29,6 +30,7 @@ mod writer;
 
 pub use crate::ground::time::unix_now;
 pub use database::Totals;
+pub use dump::{DumpFrame, Dumped, Since};
 pub use error::{OpenError, StoreError};
 pub use handle::{Health, Options, StorageUse, Store};
 pub use housekeeping::Compacted;

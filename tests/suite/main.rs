@@ -11,6 +11,10 @@
 )]
 
 mod admin_cli;
+mod backup_nodes;
+mod backup_stores;
+mod backup_tools;
+mod backups;
 mod certificates;
 mod cli;
 mod compaction;
@@ -26,6 +30,8 @@ mod hostile_pullers;
 mod identity;
 mod lifecycle_cli;
 mod model;
+mod object_faults;
+mod objects;
 mod operations;
 mod own_ca;
 mod protocol;

@@ -77,11 +77,11 @@ fn show(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 
 fn as_text(shown: &[ShownSetting]) -> String {
     let width = |of: fn(&ShownSetting) -> usize| shown.iter().map(of).max().unwrap_or_default();
-    let (keys, values) = (width(|shown| shown.key.len()), width(|shown| shown.value.chars().count()));
+    let (keys, values) = (width(|shown| shown.key.len()), width(|shown| shown.redacted().chars().count()));
     let mut text = String::new();
-    for ShownSetting { key, value, source } in shown {
+    for shown in shown {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{key:keys$}  {value:values$}  {source}");
+        let _ = writeln!(text, "{:keys$}  {:values$}  {}", shown.key, shown.redacted(), shown.source);
     }
     text
 }
@@ -89,8 +89,9 @@ fn as_text(shown: &[ShownSetting]) -> String {
 fn as_json(shown: &[ShownSetting]) -> serde_json::Result<String> {
     let object: serde_json::Map<_, _> = shown
         .iter()
-        .map(|ShownSetting { key, value, source }| {
-            ((*key).to_owned(), serde_json::json!({ "value": value, "source": source.to_string() }))
+        .map(|shown| {
+            let value = serde_json::json!({ "value": shown.redacted(), "source": shown.source.to_string() });
+            (shown.key.to_owned(), value)
         })
         .collect();
     Ok(serde_json::to_string_pretty(&object)? + "\n")
@@ -107,11 +108,11 @@ fn as_toml(shown: &[ShownSetting]) -> Result<String, std::fmt::Error> {
         if !table.is_empty() {
             writeln!(text, "{}[{table}]", if text.is_empty() { "" } else { "\n" })?;
         }
-        for ShownSetting { key, value, source } in shown {
-            let Some(setting) = settings::find(key) else { continue };
+        for shown in shown {
+            let Some(setting) = settings::find(shown.key) else { continue };
             let (its_table, name) = setting.table_and_name();
             if its_table == table {
-                writeln!(text, "{name} = {} # {source}", toml_value(setting.kind, value))?;
+                writeln!(text, "{name} = {} # {}", toml_value(setting.kind, shown.redacted()), shown.source)?;
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Its modules stand beside it, apart from the library's tree in `src/`.
 
+mod backup;
 mod cert;
 mod config;
 mod dev;
@@ -34,6 +35,13 @@ fn command() -> Command {
             .subcommand_required(true)
             .arg_required_else_help(true),
         )
+        .subcommand(
+            backup::BackupCommand::augment_subcommands(
+                Command::new("backup").about("Keys, lists, verification and restore of backups"),
+            )
+            .subcommand_required(true)
+            .arg_required_else_help(true),
+        )
         .subcommand(config::command())
 }
 
@@ -57,6 +65,9 @@ fn main() -> ExitCode {
         }
         Some(("cert", matches)) => {
             cert::CertCommand::from_arg_matches(matches).map_err(Into::into).and_then(|cert| cert::run(&cert))
+        }
+        Some(("backup", matches)) => {
+            backup::BackupCommand::from_arg_matches(matches).map_err(Into::into).and_then(backup::run)
         }
         Some(("config", matches)) => config::run(matches),
         // clap has refused anything else.

@@ -29,6 +29,8 @@ use crate::{
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for calls that go through everything that a node has.
 pub(crate) const LONG_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a node may take for a backup, unless --timeout says otherwise.
+pub(crate) const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Runs a command that is a handful of calls: one thread is enough.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {

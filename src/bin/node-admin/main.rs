@@ -3,6 +3,7 @@
 //! Standard output is data, standard error is messages, and the exit code says which kind of
 //! answer it was (`failure`). Everything goes through the node's gRPC interface.
 
+mod backup;
 mod bench;
 mod cli;
 mod client;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use cli::{Cli, Command, ConflictsCommand, MemberCommand};
-use client::{Access, CALL_TIMEOUT, LONG_CALL_TIMEOUT};
+use client::{Access, BACKUP_TIMEOUT, CALL_TIMEOUT, LONG_CALL_TIMEOUT};
 use failure::{Exit, Failure};
 
 /// A tenth of what a short call costs is allocation, and glibc keeps an arena per thread.
@@ -60,6 +61,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Status => client::block_on(status::show(&access(CALL_TIMEOUT)?, format)),
         Command::Verify => client::block_on(verify::run(&access(LONG_CALL_TIMEOUT)?, format)),
         Command::Repair => client::block_on(repair::run(&access(LONG_CALL_TIMEOUT)?, format)),
+        Command::Backup { command } => {
+            client::block_on(backup::run(&access(BACKUP_TIMEOUT)?, command, format))
+        }
         Command::Compact => client::block_on(compact::run(&access(LONG_CALL_TIMEOUT)?, format)),
         Command::Members => client::block_on(members::list(&access(CALL_TIMEOUT)?, format)),
         Command::Member { command: MemberCommand::Retire { node, yes } } => {

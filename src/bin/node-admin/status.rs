@@ -48,6 +48,8 @@ struct Status {
     alarms: Vec<String>,
     /// `null`: none is under way.
     resync: Option<Resync>,
+    backup_public_key: String,
+    backup: Option<BackupStatus>,
     clocks: BTreeMap<String, u64>,
     peers: Vec<Peer>,
     tasks: Vec<Task>,
@@ -111,6 +113,8 @@ impl TryFrom<proto::StatusResponse> for Status {
             log_bytes,
             removals_pending,
             resync,
+            backup_public_key,
+            backup,
         } = response;
         Ok(Self {
             node_id,
@@ -128,10 +132,62 @@ impl TryFrom<proto::StatusResponse> for Status {
             writes_refused,
             alarms,
             resync: resync.map(Resync::from),
+            backup_public_key,
+            backup: backup.map(BackupStatus::from),
             clocks: stamp::clocks(clocks)?,
             peers: peers.into_iter().map(Peer::from).collect(),
             tasks: tasks.into_iter().map(Task::from).collect(),
         })
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct BackupStatus {
+    place: String,
+    last_key: String,
+    last_success_unix_ms: i64,
+    last_error: String,
+    failures: u64,
+    last_verified_unix_ms: i64,
+    verify_error: String,
+}
+
+impl From<proto::BackupStatus> for BackupStatus {
+    fn from(backup: proto::BackupStatus) -> Self {
+        let proto::BackupStatus {
+            place,
+            last_key,
+            last_success_unix_ms,
+            last_error,
+            failures,
+            last_verified_unix_ms,
+            verify_error,
+        } = backup;
+        Self {
+            place,
+            last_key,
+            last_success_unix_ms,
+            last_error,
+            failures,
+            last_verified_unix_ms,
+            verify_error,
+        }
+    }
+}
+
+impl BackupStatus {
+    fn text(&self) -> String {
+        let last = output::moment(self.last_success_unix_ms / 1000);
+        let failed = match self.last_error.as_str() {
+            "" => String::new(),
+            error => format!("; the last attempt failed: {}", output::printable(error)),
+        };
+        let read = match (self.verify_error.as_str(), self.last_verified_unix_ms) {
+            ("", 0) => "not read again yet".to_owned(),
+            ("", at) => format!("read again and found whole {}", output::moment(at / 1000)),
+            (problem, _) => format!("DAMAGED: {}", output::printable(problem)),
+        };
+        format!("to {}, last {last}, {read}{failed}", output::printable(&self.place))
     }
 }
 
@@ -194,6 +250,8 @@ impl Status {
             ("version", output::printable(&self.version)),
             ("ready", if self.ready { "yes" } else { "no" }.to_owned()),
             ("writes", writes),
+            ("backup", self.backup.as_ref().map_or_else(|| "not enabled".to_owned(), BackupStatus::text)),
+            ("backup_public_key", output::printable(&self.backup_public_key)),
             ("resync", self.resync.as_ref().map_or_else(|| "none".to_owned(), Resync::text)),
             ("records", self.records.to_string()),
             ("tombstones", self.tombstones.to_string()),

@@ -1,5 +1,6 @@
 //! What all integration tests share: certificates, nodes in this process, nodes as processes,
-//! a TCP proxy that misbehaves, peers that lie, and waiting for facts instead of sleeping.
+//! a TCP proxy and an object store that misbehave, peers that lie, and waiting for facts instead of
+//! sleeping.
 
 pub mod certs;
 pub mod client;
@@ -10,6 +11,7 @@ pub mod ledger;
 pub mod node;
 pub mod process;
 pub mod proxy;
+pub mod s3;
 pub mod store;
 pub mod wire;
 

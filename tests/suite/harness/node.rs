@@ -35,6 +35,7 @@ pub fn config(certs: &Certs, id: &str, port: u16, join: &[u16]) -> Config {
         require_uri_roles: false,
         expiry_margin: Duration::from_secs(3600),
         member_retention: Duration::from_secs(7 * 24 * 3600),
+        backup: None,
         compact: Policy {
             mode: Mode::FactorOrTimer,
             factor: 0.4,

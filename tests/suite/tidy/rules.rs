@@ -4,21 +4,23 @@
 use super::source::{self, Path, Token};
 
 /// A layer and the layers below it that it may import.
-pub(super) const LAYERS: [(&str, &[&str]); 8] = [
+pub(super) const LAYERS: [(&str, &[&str]); 9] = [
     ("ground", &[]),
     ("proto", &[]),
     ("domain", &["ground", "proto"]),
     ("store", &["ground", "proto", "domain"]),
     ("tls", &["ground"]),
     ("replication", &["ground", "proto", "domain", "store", "tls"]),
-    ("service", &["ground", "proto", "domain", "store", "tls", "replication"]),
-    ("node", &["ground", "proto", "domain", "store", "tls", "replication", "service"]),
+    ("backup", &["ground", "proto", "domain", "store", "replication"]),
+    ("service", &["ground", "proto", "domain", "store", "tls", "replication", "backup"]),
+    ("node", &["ground", "proto", "domain", "store", "tls", "replication", "backup", "service"]),
 ];
 
 /// Outside crates that have a place: the crates' common name, and who may use them.
-const CONFINED: [(&str, &[&str]); 3] = [
+const CONFINED: [(&str, &[&str]); 4] = [
     ("rocksdb", &["src/store"]),
     ("backoff", &["src/ground/retry.rs"]),
+    ("aws_sdk_s3", &["src/backup/objects"]),
     (
         "tonic",
         &["src/proto", "src/tls", "src/replication", "src/service", "src/node", "src/main.rs", "src/bin"],

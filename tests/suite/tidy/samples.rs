@@ -72,6 +72,8 @@ fn outside_crates_are_found_out_of_place_only() {
             ("src/store/mod.rs", "use tonic_health::server;", true),
             ("src/domain/record.rs", "#[cfg(test)] mod tests { #[tokio::test] async fn t() {} }", true),
             ("src/domain/record.rs", "use tokio_util::sync::CancellationToken;", true),
+            ("src/backup/mod.rs", "use aws_sdk_s3::Client;", true),
+            ("src/backup/objects/s3.rs", "use aws_sdk_s3::Client;", false),
             ("src/store/mod.rs", "use rocksdb::{DB, Options};", false),
             ("src/ground/retry.rs", "use backoff::ExponentialBackoff;", false),
             ("src/proto.rs", "tonic::include_proto!(\"brock.v1\");", false),

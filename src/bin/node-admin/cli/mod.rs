@@ -78,6 +78,11 @@ pub(crate) enum Command {
     },
     /// Compact a node's log now, and remove deleted payloads from its disk
     Compact,
+    /// A node's backups
+    Backup {
+        #[command(subcommand)]
+        command: BackupCommand,
+    },
     /// Keys that were created more than once, with different payloads
     Conflicts {
         #[command(subcommand)]
@@ -189,6 +194,23 @@ pub(crate) enum MemberCommand {
         /// Do not ask
         #[arg(long)]
         yes: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Make one now: what was done since the last one, or everything if that is due
+    Now {
+        /// Everything, whatever is due
+        #[arg(long)]
+        full: bool,
+    },
+    /// List them, oldest first
+    List,
+    /// Show the newest whose key contains this
+    Show {
+        #[arg(value_name = "KEY")]
+        key: String,
     },
 }
 

@@ -1,0 +1,63 @@
+//! Fetching the objects of a backup to a directory. With blocking file operations: for a tool's process,
+//! never a node's.
+
+use std::{
+    fs,
+    io::{self, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use aws_lc_rs::digest::{Context, SHA256};
+use data_encoding::HEXLOWER;
+
+use super::{
+    manifest::Part,
+    objects::Target,
+    restore::{RestoreError, io_error},
+};
+
+/// Where a part is kept meanwhile.
+pub(super) fn local(parts: &Path, part: &Part) -> PathBuf {
+    parts.join(part.key.replace('/', "_"))
+}
+
+/// Fetches a part, from where an earlier attempt ended, and checks it as a whole before anybody looks
+/// into it.
+pub(super) async fn fetch(target: &Target, part: &Part, path: &Path) -> Result<(), RestoreError> {
+    if hash_of(path)?.as_deref() == Some(&part.sha256) {
+        return Ok(());
+    }
+    let have = fs::metadata(path).map(|metadata| metadata.len()).unwrap_or(0);
+    let have = if have >= part.bytes { 0 } else { have };
+    let mut file =
+        fs::OpenOptions::new().create(true).write(true).truncate(false).open(path).map_err(io_error(path))?;
+    file.set_len(have).map_err(io_error(path))?;
+    io::Seek::seek(&mut file, io::SeekFrom::Start(have)).map_err(io_error(path))?;
+    let mut download = target.get(&part.key, have).await?;
+    while let Some(chunk) = download.next().await? {
+        file.write_all(&chunk).map_err(io_error(path))?;
+    }
+    file.flush().map_err(io_error(path))?;
+    if hash_of(path)?.as_deref() != Some(&part.sha256) {
+        // Not to be gone on with.
+        fs::remove_file(path).map_err(io_error(path))?;
+        return Err(RestoreError::Hash(part.key.clone()));
+    }
+    Ok(())
+}
+
+fn hash_of(path: &Path) -> Result<Option<String>, RestoreError> {
+    let mut file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io_error(path)(error)),
+    };
+    let mut hash = Context::new(&SHA256);
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match file.read(&mut buffer).map_err(io_error(path))? {
+            0 => return Ok(Some(HEXLOWER.encode(hash.finish().as_ref()))),
+            read => hash.update(&buffer[..read]),
+        }
+    }
+}

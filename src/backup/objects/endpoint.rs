@@ -1,0 +1,65 @@
+//! Where an S3-compatible store may be.
+
+use super::ObjectError;
+
+/// Refuses what is no region of anybody.
+pub(super) fn check_region(region: &str) -> Result<(), ObjectError> {
+    let plain = region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if !region.is_empty() && region.len() <= 64 && plain {
+        return Ok(());
+    }
+    let value = region.escape_debug().to_string();
+    Err(ObjectError::Setting { name: "region", value, problem: "write it like eu-west-1, or auto" })
+}
+
+/// Refuses what cannot be reached, or has a password in it.
+pub(super) fn check_endpoint(endpoint: &str) -> Result<(), ObjectError> {
+    let refuse = |value: &str, problem| {
+        Err(ObjectError::Setting { name: "endpoint", value: value.escape_debug().to_string(), problem })
+    };
+    if endpoint.contains('@') {
+        return refuse("***", "it has a user or a password in it; give the access key apart");
+    }
+    let Ok(uri) = endpoint.parse::<http::Uri>() else { return refuse(endpoint, "it is no URL") };
+    if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
+        return refuse(
+            endpoint,
+            "write http:// or https://, the host, and the port if it is not the usual one",
+        );
+    }
+    if uri.query().is_some() {
+        return refuse(endpoint, "it has a question mark in it");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_and_regions_are_checked_and_passwords_not_repeated() {
+        for (endpoint, problem) in [
+            ("http://127.0.0.1:9000", None),
+            ("https://s3.example.com", None),
+            ("https://example.com/storage/v1/s3", None),
+            ("s3.example.com", Some("write http://")),
+            ("s3.example.com:9000", Some("write http://")),
+            ("ftp://s3.example.com", Some("write http://")),
+            ("https://", Some("no URL")),
+            ("https://h/?x=y", Some("question mark")),
+            ("https://id:hunter2@h", Some("give the access key apart")),
+        ] {
+            match (check_endpoint(endpoint), problem) {
+                (Ok(()), None) => {}
+                (Err(error), Some(problem)) => {
+                    let text = error.to_string();
+                    assert!(text.contains(problem) && !text.contains("hunter2"), "{endpoint}: {text}");
+                }
+                (result, _) => panic!("{endpoint}: {result:?}"),
+            }
+        }
+        assert!(check_region("auto").is_ok() && check_region("eu-west-1").is_ok());
+        assert!(check_region("").is_err() && check_region("eu west").is_err());
+    }
+}

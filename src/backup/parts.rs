@@ -1,0 +1,241 @@
+//! The parts of a backup: files of frames, each of bounded size, encrypted by itself, so that every
+//! one of them can be decrypted by the `age` tool alone.
+//!
+//! Inside: eight bytes that say what it is, then frames, each with its length in front (4 bytes,
+//! big-endian).
+
+use std::{
+    fs::File,
+    io::{self, BufReader, BufWriter, Read, Write},
+    path::{Path, PathBuf},
+};
+
+use age::{Decryptor, Encryptor, Identity, Recipient, stream::StreamWriter, x25519};
+use aws_lc_rs::digest::{Context, SHA256};
+use data_encoding::HEXLOWER;
+use prost::Message;
+
+use crate::{ground::limits, proto};
+
+/// What every part begins with, inside its encryption: name and format version.
+const MAGIC: &[u8; 8] = b"BROCKBK\x01";
+
+/// Why parts could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum PartError {
+    /// A file could not be written or read.
+    #[error("{action} {}: {source}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A backup must not be what fills the disk.
+    #[error(
+        "{free} bytes are free at {}, and {needed} must stay free there beside a backup's parts: free some space",
+        path.display(), needed = limits::BACKUP_SPACE_RESERVE_BYTES
+    )]
+    NoSpace {
+        /// Where.
+        path: PathBuf,
+        /// How many.
+        free: u64,
+    },
+    /// It could not be encrypted to those recipients.
+    #[error("encrypting failed: {0}")]
+    Encrypt(String),
+    /// It could not be decrypted.
+    #[error(
+        "{name} does not decrypt: {reason}. Give the identity that belongs to one of the recipients with --identity"
+    )]
+    Decrypt {
+        /// Which part.
+        name: String,
+        /// The decrypter's words.
+        reason: String,
+    },
+    /// What was decrypted is not what a part holds.
+    #[error("{0} does not hold what a part of a backup holds: it was damaged or is something else")]
+    Malformed(String),
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> PartError {
+    let path = path.to_owned();
+    move |source| PartError::Io { action, path, source }
+}
+
+/// A finished part on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StagedPart {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256, hex.
+    pub sha256: String,
+}
+
+/// Hashes and counts what passes.
+struct Hashing<W> {
+    inner: W,
+    hash: Context,
+    bytes: u64,
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(buffer)?;
+        self.hash.update(&buffer[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+type Out = Hashing<BufWriter<File>>;
+
+enum Sink {
+    Plain(Out),
+    Sealed(Box<StreamWriter<Out>>),
+}
+
+impl Sink {
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Plain(out) => out.write_all(bytes),
+            Self::Sealed(out) => out.write_all(bytes),
+        }
+    }
+
+    fn finish(self) -> io::Result<Out> {
+        let mut out = match self {
+            Self::Plain(out) => out,
+            Self::Sealed(out) => out.finish()?,
+        };
+        out.flush()?;
+        Ok(out)
+    }
+}
+
+/// Writes frames into parts in a directory, with bounded memory. Blocks.
+pub struct PartWriter {
+    directory: PathBuf,
+    recipients: Vec<x25519::Recipient>,
+    open: Option<(PathBuf, Sink, usize)>,
+    finished: Vec<StagedPart>,
+}
+
+impl PartWriter {
+    /// Encrypts to these recipients; to nobody if there are none.
+    pub fn new(directory: &Path, recipients: Vec<x25519::Recipient>) -> Self {
+        Self { directory: directory.to_owned(), recipients, open: None, finished: Vec::new() }
+    }
+
+    /// Adds a frame, in a new part if the present one is large enough.
+    pub fn write(&mut self, frame: &proto::BackupFrame) -> Result<(), PartError> {
+        let body = frame.encode_to_vec();
+        if self.open.as_ref().is_some_and(|(_, _, bytes)| bytes + body.len() > limits::BACKUP_PART_BYTES) {
+            self.close()?;
+        }
+        let (path, mut sink, bytes) = match self.open.take() {
+            Some(open) => open,
+            None => self.begin()?,
+        };
+        let length = u32::try_from(body.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let written = sink.write_all(&length).and_then(|()| sink.write_all(&body));
+        written.map_err(io_error("cannot write", &path))?;
+        self.open = Some((path, sink, bytes + 4 + body.len()));
+        Ok(())
+    }
+
+    fn begin(&self) -> Result<(PathBuf, Sink, usize), PartError> {
+        let path = self.directory.join(format!("{:05}", self.finished.len() + 1));
+        if let Ok(stat) = rustix::fs::statvfs(&self.directory) {
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            if free < limits::BACKUP_SPACE_RESERVE_BYTES {
+                return Err(PartError::NoSpace { path: self.directory.clone(), free });
+            }
+        }
+        let file = File::create(&path).map_err(io_error("cannot create", &path))?;
+        let out = Hashing { inner: BufWriter::new(file), hash: Context::new(&SHA256), bytes: 0 };
+        let mut sink = if self.recipients.is_empty() {
+            Sink::Plain(out)
+        } else {
+            let recipients = self.recipients.iter().map(|recipient| recipient as &dyn Recipient);
+            let encryptor = Encryptor::with_recipients(recipients)
+                .map_err(|error| PartError::Encrypt(error.to_string()))?;
+            Sink::Sealed(Box::new(encryptor.wrap_output(out).map_err(io_error("cannot write", &path))?))
+        };
+        sink.write_all(MAGIC).map_err(io_error("cannot write", &path))?;
+        Ok((path, sink, MAGIC.len()))
+    }
+
+    fn close(&mut self) -> Result<(), PartError> {
+        let Some((path, sink, _)) = self.open.take() else { return Ok(()) };
+        let out = sink.finish().map_err(io_error("cannot finish", &path))?;
+        let sha256 = HEXLOWER.encode(out.hash.finish().as_ref());
+        self.finished.push(StagedPart { path, bytes: out.bytes, sha256 });
+        Ok(())
+    }
+
+    /// The finished parts, in order.
+    pub fn finish(mut self) -> Result<Vec<StagedPart>, PartError> {
+        self.close()?;
+        Ok(self.finished)
+    }
+}
+
+/// Reads the frames of one part. Blocks.
+pub struct PartReader {
+    name: String,
+    reader: Box<dyn Read + Send>,
+}
+
+impl PartReader {
+    /// Opens a part; `identity` decrypts it, unless it is not encrypted.
+    pub fn open(path: &Path, name: &str, identity: Option<&x25519::Identity>) -> Result<Self, PartError> {
+        let file = BufReader::new(File::open(path).map_err(io_error("cannot read", path))?);
+        let mut reader: Box<dyn Read + Send> = match identity {
+            None => Box::new(file),
+            Some(identity) => {
+                let failed = |error: age::DecryptError| PartError::Decrypt {
+                    name: name.to_owned(),
+                    reason: error.to_string(),
+                };
+                let decryptor = Decryptor::new_buffered(file).map_err(failed)?;
+                Box::new(decryptor.decrypt(std::iter::once(identity as &dyn Identity)).map_err(failed)?)
+            }
+        };
+        let mut magic = [0; MAGIC.len()];
+        let malformed = || PartError::Malformed(name.to_owned());
+        reader.read_exact(&mut magic).map_err(|_| malformed())?;
+        if magic != *MAGIC {
+            return Err(malformed());
+        }
+        Ok(Self { name: name.to_owned(), reader })
+    }
+
+    /// The next frame; `None` at the end.
+    pub fn next_frame(&mut self) -> Result<Option<proto::BackupFrame>, PartError> {
+        let malformed = || PartError::Malformed(self.name.clone());
+        let mut length = [0; 4];
+        match self.reader.read(&mut length[..1]) {
+            Ok(0) => return Ok(None),
+            Ok(_) => self.reader.read_exact(&mut length[1..]).map_err(|_| malformed())?,
+            Err(_) => return Err(malformed()),
+        }
+        let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+        if length > limits::MESSAGE_MAX_BYTES {
+            return Err(malformed());
+        }
+        let mut body = vec![0; length];
+        self.reader.read_exact(&mut body).map_err(|_| malformed())?;
+        proto::BackupFrame::decode(body.as_slice()).map(Some).map_err(|_| malformed())
+    }
+}

@@ -1,0 +1,258 @@
+//! A storage directory from a backup.
+//!
+//! Everything is fetched, checked and put together beside the place where it belongs, and moved there
+//! by one rename at the very end: whatever breaks off before leaves that place as it was. With blocking
+//! file operations: for a tool's process, never a node's.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use age::x25519;
+
+use super::{
+    catalogue::{CatalogueError, Known},
+    fetch::{fetch, local},
+    manifest::{Kind, Part},
+    objects::{ObjectError, Target},
+    parts::{PartError, PartReader},
+};
+use crate::{
+    domain::segment::{Segment, SegmentError},
+    ground::limits,
+    proto::backup_frame::Frame,
+    replication::{
+        repair::{self, Standing},
+        snapshot::{JoinError, Joiner},
+    },
+    store::{OpenError, Options, Store, StoreError},
+};
+
+/// The name of the new storage while it is put together.
+const STORAGE: &str = "storage";
+
+/// Why a backup was not restored. Nothing was installed.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The backup could not be found or believed.
+    #[error(transparent)]
+    Catalogue(#[from] CatalogueError),
+    /// An object could not be fetched.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
+    /// A part could not be read.
+    #[error(transparent)]
+    Part(#[from] PartError),
+    /// A part is not what its manifest says.
+    #[error("{0} is not what its manifest says: it was damaged or exchanged")]
+    Hash(String),
+    /// It is encrypted, and there is nothing to decrypt it with.
+    #[error("this backup is encrypted to {0}: give the identity of one of them with --identity FILE")]
+    NoIdentity(String),
+    /// The place is taken.
+    #[error("{} is not empty: restore into a directory that is, and move that one away first", .0.display())]
+    NotEmpty(PathBuf),
+    /// The place cannot have anything beside it.
+    #[error("{} is not a directory to restore into: name a new one", .0.display())]
+    NoName(PathBuf),
+    /// Too many records match.
+    #[error(
+        "more than {} records match: ask for fewer at once, or restore all",
+        limits::BACKUP_EXTRACT_RECORDS
+    )]
+    TooMany,
+    /// A file could not be written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The new storage did not open or close.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It could not be written to.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The records do not fit together.
+    #[error("the backup does not fit together: {0}")]
+    Join(#[from] JoinError),
+    /// The log does not fit together.
+    #[error("the backup does not fit together: {0}")]
+    Segment(#[from] SegmentError),
+    /// What came of it is not what the node had.
+    #[error(
+        "what {0} restores to is not what the node held when it was made: it is damaged, or was made wrongly"
+    )]
+    Digest(String),
+}
+
+/// How far a restore is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes that were fetched and checked.
+    pub bytes: u64,
+    /// Of these.
+    pub total_bytes: u64,
+    /// Records that were written.
+    pub records: u64,
+}
+
+/// What is needed besides the backup.
+pub struct Restore<'a> {
+    /// Where it lies.
+    pub target: &'a Target,
+    /// The backup, the full one first.
+    pub chain: &'a [Known],
+    /// What decrypts it.
+    pub identity: Option<&'a x25519::Identity>,
+    /// Where the storage is to be.
+    pub path: &'a Path,
+}
+
+impl Restore<'_> {
+    /// Fetches, checks, puts together, compares, and installs. Fetched parts are kept beside `path`
+    /// until it succeeds, so that a second attempt does not fetch them again.
+    pub async fn run(&self, mut progress: impl FnMut(Progress)) -> Result<(), RestoreError> {
+        // So that it has a name and a place to stand beside it.
+        let path = std::path::absolute(self.path).map_err(io_error(self.path))?;
+        let path = path.as_path();
+        if is_taken(path) {
+            return Err(RestoreError::NotEmpty(path.to_owned()));
+        }
+        let Some(staging) = beside(path) else {
+            return Err(RestoreError::NoName(path.to_owned()));
+        };
+        let store = self.build(&staging, &mut progress).await?;
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        closed.map_err(|_| JoinError::Protocol("it was interrupted".to_owned()))??;
+        if path.exists() {
+            fs::remove_dir(path).map_err(io_error(path))?;
+        }
+        fs::rename(staging.join(STORAGE), path).map_err(io_error(path))?;
+        if let Some(parent) = path.parent() {
+            fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(io_error(parent))?;
+        }
+        // The storage stands, whether or not this can be removed.
+        let _ = fs::remove_dir_all(&staging);
+        Ok(())
+    }
+
+    /// Everything but the installation: proves that the backup can be restored. The caller looks at
+    /// the store, closes it, and removes `staging`.
+    pub async fn build(
+        &self,
+        staging: &Path,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<Store, RestoreError> {
+        let Some(last) = self.chain.last() else {
+            return Err(JoinError::Protocol("there is nothing to restore".to_owned()).into());
+        };
+        self.check_identity()?;
+        let parts = staging.join("parts");
+        fs::create_dir_all(&parts).map_err(io_error(&parts))?;
+        let all: Vec<&Part> = self.chain.iter().flat_map(|known| &known.manifest.parts).collect();
+        let mut done =
+            Progress { total_bytes: all.iter().map(|part| part.bytes).sum(), ..Progress::default() };
+        for part in &all {
+            fetch(self.target, part, &local(&parts, part)).await?;
+            done.bytes += part.bytes;
+            progress(done);
+        }
+        let storage = staging.join(STORAGE);
+        if storage.exists() {
+            fs::remove_dir_all(&storage).map_err(io_error(&storage))?;
+        }
+        let malformed = |_| JoinError::Protocol("its node id is malformed".to_owned());
+        let node_id = last.manifest.node_id().map_err(malformed)?;
+        let options = Options { path: Some(storage), first_start: true, ..Options::ram(node_id.clone()) };
+        let store = tokio::task::spawn_blocking(move || Store::open(&options)).await;
+        let store = store.map_err(|_| JoinError::Protocol("it was interrupted".to_owned()))??;
+        for known in self.chain {
+            self.apply(&store, known, &parts, &mut done, progress).await?;
+        }
+        let standing = applied_of(known_of(last)?);
+        match repair::standing(&store.summary(), &standing, &last.manifest.digest()) {
+            Standing::Equal => Ok(store),
+            Standing::Different | Standing::Incomparable => {
+                Err(RestoreError::Digest(last.manifest.key.clone()))
+            }
+        }
+    }
+
+    /// Says what is missing before anything is fetched.
+    pub(super) fn check_identity(&self) -> Result<(), RestoreError> {
+        let sealed = self.chain.iter().find(|known| !known.manifest.recipients.is_empty());
+        match (sealed, self.identity) {
+            (Some(known), None) => Err(RestoreError::NoIdentity(known.manifest.recipients.join(", "))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn apply(
+        &self,
+        store: &Store,
+        known: &Known,
+        parts: &Path,
+        done: &mut Progress,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<(), RestoreError> {
+        let manifest = &known.manifest;
+        let malformed = |_| JoinError::Protocol("its node id is malformed".to_owned());
+        let mut joiner = Joiner::new(store.clone(), manifest.node_id().map_err(malformed)?);
+        let mut is_whole = manifest.kind == Kind::Incremental;
+        let identity = self.identity.filter(|_| !manifest.recipients.is_empty());
+        for part in &manifest.parts {
+            let mut reader = PartReader::open(&local(parts, part), &part.key, identity)?;
+            while let Some(frame) = reader.next_frame()? {
+                match frame.frame {
+                    Some(Frame::Snapshot(message)) if manifest.kind == Kind::Full => {
+                        is_whole |= joiner.take(message).await?;
+                    }
+                    Some(Frame::Batch(batch)) if manifest.kind == Kind::Incremental => {
+                        store.apply(Segment::check(batch)?).await?;
+                    }
+                    _ => return Err(PartError::Malformed(part.key.clone()).into()),
+                }
+                done.records = store.records();
+                progress(*done);
+            }
+        }
+        if !is_whole {
+            return Err(JoinError::Protocol(format!("{} ends too early", manifest.key)).into());
+        }
+        Ok(())
+    }
+}
+
+fn known_of(
+    known: &Known,
+) -> Result<(crate::ground::clock::Vector, crate::ground::clock::Vector), RestoreError> {
+    let failed = |error: crate::domain::codec::CodecError| JoinError::Protocol(error.to_string());
+    Ok((known.manifest.vector().map_err(failed)?, known.manifest.folds().map_err(failed)?))
+}
+
+fn applied_of(
+    (mut vector, folds): (crate::ground::clock::Vector, crate::ground::clock::Vector),
+) -> crate::ground::clock::Vector {
+    vector.join(&folds);
+    vector
+}
+
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RestoreError {
+    let path = path.to_owned();
+    move |source| RestoreError::Io { path, source }
+}
+
+fn is_taken(path: &Path) -> bool {
+    fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) || path.is_file()
+}
+
+/// Where a restore to `path` is put together: on the same file system, so that a rename is enough.
+fn beside(path: &Path) -> Option<PathBuf> {
+    let mut name = path.file_name()?.to_owned();
+    name.push(".restoring");
+    Some(path.with_file_name(name))
+}

@@ -1,0 +1,60 @@
+//! `brock backup keygen`.
+
+use std::{
+    fs,
+    io::{self, BufRead, IsTerminal, Write},
+    os::unix::fs::OpenOptionsExt,
+    process::ExitCode,
+};
+
+use age::{secrecy::ExposeSecret, x25519};
+use anyhow::{Context, bail};
+
+use super::KeygenArgs;
+
+pub(super) fn keygen(args: &KeygenArgs) -> anyhow::Result<ExitCode> {
+    let identity = x25519::Identity::generate();
+    let recipient = identity.to_public().to_string();
+    let secret = identity.to_string();
+    let text = secret.expose_secret();
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&args.out)
+        .with_context(|| format!("cannot create {}", args.out.display()))?;
+    writeln!(file, "# public key: {recipient}\n{text}")?;
+    file.sync_all()?;
+    eprintln!(
+        "{} holds the only key to every backup that is encrypted to\n  {recipient}\nPrint it, and keep it away from the \
+         nodes.\n",
+        args.out.display()
+    );
+    if let Ok(code) = qrcode::QrCode::new(text.as_bytes()) {
+        eprintln!("{}", code.render::<qrcode::render::unicode::Dense1x2>().build());
+    }
+    eprintln!("{text}\n");
+    if !args.yes {
+        confirm(text).inspect_err(|_| {
+            // A key that nobody has written down must not come into use.
+            let _ = fs::remove_file(&args.out);
+        })?;
+    }
+    println!("{recipient}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever types the last characters back has the key before their eyes.
+fn confirm(text: &str) -> anyhow::Result<()> {
+    if !io::stdin().is_terminal() {
+        bail!("there is nobody to confirm that the key was written down: use --yes");
+    }
+    let end = &text[text.len() - 6..];
+    eprint!("Type its last 6 characters to confirm that you have it: ");
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    if !line.trim().eq_ignore_ascii_case(end) {
+        bail!("that is not how it ends: nothing was kept");
+    }
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! `brock backup`: keys, lists, verification and restore of backups, without a running node.
+
+mod extract;
+mod keygen;
+
+use std::{
+    fs,
+    io::{self, IsTerminal, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use age::x25519;
+use anyhow::{Context, bail};
+use brock::{
+    backup::{
+        catalogue::{self, Known, Wanted},
+        job::parse_time_ms,
+        manifest::Kind,
+        objects::{CredentialSettings, Location, Secret, Settings, Target},
+        restore::{Progress, Restore},
+    },
+    ground::id::NodeId,
+    node::values,
+};
+use clap::{Args, Subcommand};
+use futures::FutureExt;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupCommand {
+    /// Make an identity (a private key) for encrypted backups; prints its public recipient
+    ///
+    /// Keep the identity away from every node: nodes need the recipient only. Without it no
+    /// encrypted backup can be restored.
+    Keygen(KeygenArgs),
+    /// List the backups that are there
+    List(ListArgs),
+    /// Read a backup end to end: signature, hashes, decryption, every record, the digest
+    Verify(ChooseArgs),
+    /// Make a storage directory from a backup
+    ///
+    /// It is put together and verified beside the directory, and moved there at the end. Start the
+    /// node on it as usual: what was deleted or revoked since comes from its peers. With --key nothing
+    /// is installed: the records are printed, one JSON object in each line.
+    Restore(RestoreArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct KeygenArgs {
+    /// Where the identity goes; must not exist
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Do not ask to confirm that it was written down
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// s3://BUCKET/PREFIX or file:///DIRECTORY
+    #[arg(long, value_name = "URL")]
+    from: String,
+    /// Address of an S3-compatible store; without one, AWS
+    #[arg(long = "node.backup.endpoint", value_name = "URL", env = "BROCK_NODE_BACKUP_ENDPOINT")]
+    endpoint: Option<String>,
+    /// Region of the bucket
+    #[arg(long = "node.backup.region", value_name = "REGION", env = "BROCK_NODE_BACKUP_REGION")]
+    region: Option<String>,
+    /// Whether the bucket is part of the path: true or false; default: with an endpoint
+    #[arg(long = "node.backup.path-style", value_name = "BOOL")]
+    path_style: Option<bool>,
+    /// Access key id; without one, AWS_ACCESS_KEY_ID or the credentials file
+    #[arg(long = "node.backup.access-key-id", value_name = "ID", env = "BROCK_NODE_BACKUP_ACCESS_KEY_ID")]
+    access_key_id: Option<String>,
+    /// Secret access key, as @FILE; or in the environment
+    #[arg(
+        long = "node.backup.secret-access-key",
+        value_name = "@FILE",
+        env = "BROCK_NODE_BACKUP_SECRET_ACCESS_KEY",
+        hide_env_values = true
+    )]
+    secret_access_key: Option<String>,
+    /// Session token, if the credentials expire, as @FILE; or in the environment
+    #[arg(
+        long = "node.backup.session-token",
+        value_name = "@FILE",
+        env = "BROCK_NODE_BACKUP_SESSION_TOKEN",
+        hide_env_values = true
+    )]
+    session_token: Option<String>,
+    /// AWS shared credentials file
+    #[arg(long = "node.backup.credentials-file", value_name = "FILE")]
+    credentials_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Only this node's
+    #[arg(long, value_name = "ID")]
+    node_id: Option<NodeId>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChooseArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Whose backup; needed only where several nodes keep theirs
+    #[arg(long, value_name = "ID")]
+    node_id: Option<NodeId>,
+    /// The file that `brock backup keygen` made
+    #[arg(long, value_name = "FILE")]
+    identity: Option<PathBuf>,
+    /// The newest that is not younger than this: 2026-11-22T08:00:00Z
+    #[arg(long, value_name = "TIME", conflicts_with = "id")]
+    at: Option<String>,
+    /// That one: the key of its manifest, or a part of it
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// The public key that must have signed it (`node-admin status` shows a node's)
+    #[arg(long, value_name = "HEX")]
+    signer: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    #[command(flatten)]
+    choose: ChooseArgs,
+    /// The directory for the data; must not exist, or be empty
+    #[arg(long = "node.path", value_name = "DIR", required_unless_present = "keys")]
+    path: Option<PathBuf>,
+    /// Only print this record: its access key id, its key hash, or the first digits of that and a '*',
+    /// which lists what begins so without its secrets; may be repeated
+    #[arg(long = "key", value_name = "KEY", conflicts_with = "path")]
+    keys: Vec<extract::Pattern>,
+}
+
+pub(crate) fn run(command: BackupCommand) -> anyhow::Result<ExitCode> {
+    if let BackupCommand::Keygen(args) = command {
+        return keygen::keygen(&args);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match command {
+            BackupCommand::Keygen(_) => {}
+            BackupCommand::List(args) => list(&args).boxed_local().await?,
+            BackupCommand::Verify(args) => verify(&args).boxed_local().await?,
+            BackupCommand::Restore(args) => restore(&args).boxed_local().await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+fn open(place: &PlaceArgs) -> anyhow::Result<Target> {
+    let location: Location = place.from.parse()?;
+    let settings = Settings {
+        endpoint: place.endpoint.clone(),
+        region: place.region.clone(),
+        path_style: place.path_style,
+        credentials: CredentialSettings {
+            access_key_id: place.access_key_id.clone(),
+            secret_access_key: secret("--node.backup.secret-access-key", place.secret_access_key.as_deref())?,
+            session_token: secret("--node.backup.session-token", place.session_token.as_deref())?,
+            file: place.credentials_file.clone(),
+        },
+        ..Settings::default()
+    };
+    Ok(Target::open(&location, &settings)?)
+}
+
+/// A secret from the environment or a file, but not from the command line.
+fn secret(flag: &str, text: Option<&str>) -> anyhow::Result<Option<Secret>> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let is_shown = std::env::args().any(|argument| {
+        let value =
+            argument.strip_prefix(flag).map_or(argument.as_str(), |rest| rest.trim_start_matches('='));
+        value == text
+    });
+    if is_shown && !text.starts_with('@') {
+        bail!("{flag} is a secret, and everybody on this machine sees a command line; write @FILE");
+    }
+    Ok(Some(Secret::new(values::secret(text).with_context(|| flag.to_owned())?)))
+}
+
+fn identity(path: Option<&Path>) -> anyhow::Result<Option<x25519::Identity>> {
+    let Some(path) = path else { return Ok(None) };
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    let identity = line.and_then(|line| line.parse().ok());
+    match identity {
+        Some(identity) => Ok(Some(identity)),
+        None => bail!("{} holds no age identity: it begins with AGE-SECRET-KEY-1", path.display()),
+    }
+}
+
+async fn list(args: &ListArgs) -> anyhow::Result<()> {
+    let target = open(&args.place)?;
+    let (manifests, doubtful) = catalogue::all(&target, args.node_id.as_ref()).await?;
+    let mut out = io::stdout().lock();
+    for manifest in &manifests {
+        let bytes: u64 = manifest.parts.iter().map(|part| part.bytes).sum();
+        let kind = match manifest.kind {
+            Kind::Full => "full",
+            Kind::Incremental => "incremental",
+        };
+        let sealed = if manifest.recipients.is_empty() { "plain" } else { "encrypted" };
+        writeln!(
+            out,
+            "{}  {kind:11}  {sealed:9}  {:>9} records  {:>7} KiB  signed by {}",
+            manifest.key,
+            manifest.records,
+            bytes.div_ceil(1024),
+            &manifest.public_key[..16.min(manifest.public_key.len())]
+        )?;
+    }
+    for (key, problem) in &doubtful {
+        eprintln!("not to be believed: {key}: {problem}");
+    }
+    if manifests.is_empty() {
+        bail!("there is no backup at {}", target.place());
+    }
+    Ok(())
+}
+
+struct Chosen {
+    target: Target,
+    chain: Vec<Known>,
+    identity: Option<x25519::Identity>,
+}
+
+async fn choose(args: &ChooseArgs) -> anyhow::Result<Chosen> {
+    let at_ms = match &args.at {
+        None => None,
+        Some(text) => match parse_time_ms(text) {
+            Some(at) => Some(at),
+            None => bail!("--at: '{text}' is not a time; write such as 2026-11-22T08:00:00Z"),
+        },
+    };
+    let identity = identity(args.identity.as_deref())?;
+    let target = open(&args.place)?;
+    let wanted =
+        Wanted { node_id: args.node_id.clone(), at_ms, id: args.id.clone(), signer: args.signer.clone() };
+    let chain = catalogue::choose(&target, &wanted).await?;
+    if let Some(last) = chain.last()
+        && args.signer.is_none()
+    {
+        eprintln!(
+            "signed by {}: compare it with what `node-admin status` said of that node, or give it as --signer",
+            last.manifest.public_key
+        );
+    }
+    Ok(Chosen { target, chain, identity })
+}
+
+fn show(began: Instant, shown: &mut Instant, progress: Progress) {
+    if io::stderr().is_terminal() && shown.elapsed() >= Duration::from_millis(200) {
+        *shown = Instant::now();
+        eprint!(
+            "\r{} of {} MiB fetched and checked, {} records written, {} s ",
+            progress.bytes >> 20,
+            progress.total_bytes >> 20,
+            progress.records,
+            began.elapsed().as_secs()
+        );
+    }
+}
+
+async fn verify(args: &ChooseArgs) -> anyhow::Result<()> {
+    let Chosen { target, chain, identity } = choose(args).await?;
+    let directory = staging()?;
+    let restore =
+        Restore { target: &target, chain: &chain, identity: identity.as_ref(), path: directory.path() };
+    let (began, mut shown) = (Instant::now(), Instant::now());
+    let store = restore.build(directory.path(), &mut |progress| show(began, &mut shown, progress)).await?;
+    let (records, tombstones) = (store.records(), store.totals().tombstones);
+    tokio::task::spawn_blocking(move || store.close()).await??;
+    let last = chain.last().map(|known| known.manifest.key.as_str()).unwrap_or_default();
+    println!(
+        "{last}: good, {records} records, {tombstones} tombstones, {} backups in its chain",
+        chain.len()
+    );
+    Ok(())
+}
+
+async fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
+    let Chosen { target, chain, identity } = choose(&args.choose).await?;
+    let key = chain.last().map(|known| known.manifest.key.as_str()).unwrap_or_default();
+    let (began, mut shown) = (Instant::now(), Instant::now());
+    let path = args.path.as_deref().unwrap_or(Path::new(""));
+    let restore = Restore { target: &target, chain: &chain, identity: identity.as_ref(), path };
+    if !args.keys.is_empty() {
+        let directory = staging()?;
+        let wants = |key_hash: &_| args.keys.iter().any(|pattern| pattern.matches(key_hash));
+        let mut progress = |progress| show(began, &mut shown, progress);
+        let found = restore.extract(directory.path(), wants, &mut progress).await?;
+        return extract::print(&args.keys, &found, key);
+    }
+    let mut last = Progress::default();
+    restore
+        .run(|progress| {
+            last = progress;
+            show(began, &mut shown, progress);
+        })
+        .await?;
+    println!("restored {key} to {}: {} records", path.display(), last.records);
+    Ok(())
+}
+
+fn staging() -> io::Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix("brock-backup-").tempdir()
+}

@@ -1,0 +1,341 @@
+//! Backups: made under load, encrypted, believed only when whole, restored, and joined to what the
+//! cluster did since.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use age::{secrecy::ExposeSecret, x25519};
+use brock::{
+    backup::{
+        catalogue::{self, Wanted},
+        job::{Backups, Plan},
+        manifest::Kind,
+        objects::{Location, Settings, Target},
+        restore::{Restore, RestoreError},
+        retention::Retention,
+        signer,
+    },
+    domain::operation::Operation,
+    store::{NewOperation, Store},
+};
+use tempfile::TempDir;
+use tonic::Code;
+
+use crate::{
+    cli::{assert_fails, assert_succeeds, brock},
+    harness::{
+        client::Client,
+        eventually,
+        group::{Group, compacts_on_command},
+        random_key,
+        store::{close, created, key, new_record, open, options},
+    },
+};
+
+/// A place for backups in a directory, and a store to be backed up.
+struct Bench {
+    home: TempDir,
+    target: Target,
+    identity: x25519::Identity,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let location = Location::File { directory: home.path().join("bucket") };
+        let target = Target::open(&location, &Settings::default()).unwrap();
+        target.prepare().await.unwrap();
+        Self { home, target, identity: x25519::Identity::generate() }
+    }
+
+    fn bucket(&self) -> PathBuf {
+        self.home.path().join("bucket")
+    }
+
+    fn url(&self) -> String {
+        format!("file://{}", self.bucket().display())
+    }
+
+    async fn backups(&self, store: &Store) -> Backups {
+        let plan = Plan {
+            target: self.target.clone(),
+            recipients: vec![self.identity.to_public()],
+            interval: std::time::Duration::from_secs(3600),
+            sync_interval: std::time::Duration::ZERO,
+            retention: Retention::default(),
+            staging: self.home.path().join("staging"),
+        };
+        let signer = Arc::new(signer::load(store).await.unwrap());
+        Backups::open(store.clone(), plan, signer).await.unwrap()
+    }
+
+    fn identity_file(&self) -> PathBuf {
+        let path = self.home.path().join("identity");
+        fs::write(&path, self.identity.to_string().expose_secret()).unwrap();
+        path
+    }
+
+    async fn restore(&self, wanted: &Wanted, name: &str) -> Result<Store, RestoreError> {
+        let chain = catalogue::choose(&self.target, wanted).await?;
+        let path = self.home.path().join(name);
+        let restore =
+            Restore { target: &self.target, chain: &chain, identity: Some(&self.identity), path: &path };
+        restore.run(|_| {}).await?;
+        Ok(open(&brock::store::Options { first_start: false, ..options(&path) }).await)
+    }
+}
+
+async fn delete(store: &Store, number: u64) {
+    let request = NewOperation { key_hash: key(number), operation: Operation::Delete, ahead: false };
+    store.operate(request).await.unwrap();
+}
+
+/// Every file below a directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_restores_to_exactly_what_the_node_held_and_an_increment_costs_what_changed() {
+    let bench = Bench::new().await;
+    let store = open(&options(&bench.home.path().join("data"))).await;
+    for chunk in 0..5 {
+        let records = (chunk * 1000..(chunk + 1) * 1000).map(|n| new_record(key(n), &[7; 300])).collect();
+        store.create(records).await.unwrap();
+    }
+    delete(&store, 3).await;
+    let backups = bench.backups(&store).await;
+    let full = backups.make(None).await.unwrap().unwrap();
+    assert_eq!((full.kind, full.records, full.tombstones), (Kind::Full, 4999, 1));
+    assert_eq!(backups.make(None).await.unwrap(), None, "nothing has changed since");
+    let mut at = Vec::new();
+    for number in 5000..5003 {
+        created(&store, new_record(key(number), &[7; 300])).await;
+        delete(&store, number - 4000).await;
+        let increment = backups.make(None).await.unwrap().unwrap();
+        assert_eq!(increment.kind, Kind::Incremental);
+        let bytes: u64 = increment.parts.iter().map(|part| part.bytes).sum();
+        assert!(bytes < 3_000, "{bytes} bytes for two operations");
+        at.push((increment.key, store.summary()));
+    }
+    let restored = bench.restore(&Wanted::default(), "restored").await.unwrap();
+    let last = &at.last().unwrap().1;
+    assert_eq!(restored.summary().digest, last.digest);
+    assert_eq!(restored.applied(), last.applied());
+    assert_eq!(restored.get(key(4999)).await.unwrap(), store.get(key(4999)).await.unwrap());
+    assert_ne!(restored.origin(), store.origin(), "no clock is used twice");
+    close(restored).await;
+    // And as it was in between.
+    let wanted = Wanted { id: Some(at[0].0.clone()), ..Wanted::default() };
+    let earlier = bench.restore(&wanted, "earlier").await.unwrap();
+    assert_eq!(earlier.summary().digest, at[0].1.digest);
+    close(earlier).await;
+    // What is compacted away cannot be shipped as an increment: everything again.
+    delete(&store, 10).await;
+    store.compact(&store.applied()).await.unwrap();
+    assert_eq!(backups.make(None).await.unwrap().unwrap().kind, Kind::Full);
+    let again = bench.restore(&Wanted::default(), "again").await.unwrap();
+    assert_eq!(again.summary().digest, store.summary().digest);
+    close(again).await;
+    close(store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_made_under_load_is_of_one_moment() {
+    let bench = Bench::new().await;
+    let store = open(&options(&bench.home.path().join("data"))).await;
+    let writer = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for number in 0..3_000 {
+                created(&store, new_record(key(number), &[7; 200])).await;
+                if number % 3 == 0 {
+                    delete(&store, number).await;
+                }
+            }
+        })
+    };
+    let backups = bench.backups(&store).await;
+    let mut made = Vec::new();
+    while !writer.is_finished() {
+        made.extend(backups.make(None).await.unwrap());
+    }
+    writer.await.unwrap();
+    made.extend(backups.make(None).await.unwrap());
+    assert!(made.len() > 3, "{} backups", made.len());
+    for (i, manifest) in made.iter().enumerate().step_by(made.len().div_ceil(5)) {
+        let wanted = Wanted { id: Some(manifest.key.clone()), ..Wanted::default() };
+        // The restore compares the digest with the manifest's.
+        let restored = bench.restore(&wanted, &format!("restored-{i}")).await.unwrap();
+        assert_eq!(restored.records(), manifest.records);
+        close(restored).await;
+    }
+    let restored = bench.restore(&Wanted::default(), "last").await.unwrap();
+    assert_eq!(restored.summary().digest, store.summary().digest);
+    close(restored).await;
+    close(store).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_changed_byte_is_noticed_before_anything_is_installed() {
+    let bench = Bench::new().await;
+    let store = open(&options(&bench.home.path().join("data"))).await;
+    created(&store, new_record(key(1), b"canary in a coal mine")).await;
+    let backups = bench.backups(&store).await;
+    backups.make(None).await.unwrap().unwrap();
+    created(&store, new_record(key(2), b"canary in a coal mine")).await;
+    backups.make(None).await.unwrap().unwrap();
+    close(store).await;
+    // Metadata is for the store's own rules only, and nobody here believes it.
+    let mut all = files(&bench.bucket());
+    all.retain(|path| !path.to_string_lossy().ends_with("~meta"));
+    assert_eq!(all.len(), 4);
+    for path in &all {
+        let good = fs::read(path).unwrap();
+        assert!(!good.windows(6).any(|window| window == b"canary"), "{} shows a record", path.display());
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            fs::write(path, &bad).unwrap();
+            let outcome = bench.restore(&Wanted::default(), "hurt").await;
+            let error = outcome.err().unwrap_or_else(|| panic!("byte {at} of {} may change", path.display()));
+            assert!(!error.to_string().is_empty());
+            assert!(!bench.home.path().join("hurt").exists(), "something was installed");
+            fs::remove_dir_all(bench.home.path().join("hurt.restoring")).ok();
+        }
+        fs::write(path, &good[..good.len() - 1]).unwrap();
+        assert!(bench.restore(&Wanted::default(), "short").await.is_err());
+        fs::remove_dir_all(bench.home.path().join("short.restoring")).ok();
+        fs::write(path, &good).unwrap();
+    }
+    close(bench.restore(&Wanted::default(), "good").await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn backups_that_do_not_follow_on_each_other_are_refused_by_name() {
+    let bench = Bench::new().await;
+    let store = open(&options(&bench.home.path().join("data"))).await;
+    let backups = bench.backups(&store).await;
+    let mut made = Vec::new();
+    for number in 0..3 {
+        created(&store, new_record(key(number), b"g")).await;
+        made.push(backups.make(None).await.unwrap().unwrap());
+    }
+    close(store).await;
+    let path = |key: &str| bench.bucket().join(key);
+    let refused = async |part: &str| {
+        let error = bench.restore(&Wanted::default(), "refused").await.err().unwrap().to_string();
+        assert!(error.contains(part), "{error}");
+        fs::remove_dir_all(bench.home.path().join("refused.restoring")).ok();
+    };
+    // Missing.
+    let second = fs::read(path(&made[1].key)).unwrap();
+    fs::remove_file(path(&made[1].key)).unwrap();
+    refused(&made[1].key).await;
+    // Moved to where another belongs.
+    fs::copy(path(&made[2].key), path(&made[1].key)).unwrap();
+    refused("belongs elsewhere").await;
+    fs::write(path(&made[1].key), &second).unwrap();
+    // Another node's.
+    let wanted = Wanted { signer: Some("00".repeat(32)), ..Wanted::default() };
+    let error = bench.restore(&wanted, "refused").await.err().unwrap().to_string();
+    assert!(error.contains("not that node's backup"), "{error}");
+    // A part that is gone.
+    fs::remove_file(path(&made[0].parts[0].key)).unwrap();
+    refused(&made[0].parts[0].key).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_node_joins_what_was_deleted_and_revoked_since_and_brings_what_only_it_has() {
+    let bench = Bench::new().await;
+    let mut group = Group::start(2, 2, compacts_on_command).await;
+    let keys: Vec<Vec<u8>> = (0..12).map(|_| random_key()).collect();
+    for key in &keys {
+        group.node(1).client.put(key, b"grant").await.unwrap();
+    }
+    group.acknowledged().await;
+    group.stop_node(0).await;
+    // Only the backup will know of these.
+    let own: Vec<Vec<u8>> = (0..3).map(|_| random_key()).collect();
+    for key in &own {
+        group.node(1).client.put(key, b"grant").await.unwrap();
+    }
+    let backups = bench.backups(group.node(1).node.store()).await;
+    backups.make(None).await.unwrap().unwrap();
+    drop(backups);
+    group.stop_node(1).await;
+    fs::remove_dir_all(group.path(1)).unwrap();
+    group.start_node(0).await;
+    for key in &keys[..4] {
+        group.node(0).admin.delete(key, None).await.unwrap();
+    }
+    for key in &keys[4..8] {
+        group.node(0).admin.invalidate(key, "leaked", None).await.unwrap();
+    }
+    let [data, identity] = [group.path(1), bench.identity_file()].map(|path| path.display().to_string());
+    let url = bench.url();
+    let arguments = ["backup", "restore", "--from", &url, "--node.path", &data, "--identity", &identity];
+    let output = tokio::task::block_in_place(|| brock(&arguments));
+    assert_succeeds(&output);
+    group.start_node_with(1, |config| brock::node::config::Config { first_start: false, ..config }).await;
+    group.converged().await;
+    for node in group.running() {
+        let code = async |client: &Client, key: &[u8]| client.get_local(key).await.err().map(|s| s.code());
+        for key in &keys[..4] {
+            assert_eq!(code(&node.client, key).await, Some(Code::NotFound), "{}", node.id);
+        }
+        for key in &keys[4..8] {
+            assert_eq!(code(&node.client, key).await, Some(Code::FailedPrecondition), "{}", node.id);
+        }
+        for key in keys[8..].iter().chain(&own) {
+            assert_eq!(code(&node.client, key).await, None, "{}", node.id);
+        }
+    }
+    eventually("all hold the same", || async {
+        let verdict = group.node(0).admin.verify().await.verdict();
+        (verdict == brock::proto::verify_response::Verdict::Converged).then_some(())
+    })
+    .await;
+    // A second restore into the same place is refused.
+    let output = tokio::task::block_in_place(|| brock(&arguments));
+    assert_fails(&output, 1, &["is not empty"]);
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_make_a_key_verify_and_say_what_is_missing() {
+    let bench = Bench::new().await;
+    let store = open(&options(&bench.home.path().join("data"))).await;
+    created(&store, new_record(key(1), b"g")).await;
+    bench.backups(&store).await.make(None).await.unwrap().unwrap();
+    close(store).await;
+    let run = |arguments: &[&str]| tokio::task::block_in_place(|| brock(&[&["backup"], arguments].concat()));
+    let (url, identity) = (bench.url(), bench.identity_file().display().to_string());
+    let listed = run(&["list", "--from", &url]);
+    assert_succeeds(&listed);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("-full.manifest.json  full"));
+    assert_fails(&run(&["verify", "--from", &url]), 1, &["--identity FILE"]);
+    assert_succeeds(&run(&["verify", "--from", &url, "--identity", &identity]));
+    let other = bench.home.path().join("other");
+    let other = other.to_str().unwrap();
+    let made = run(&["keygen", "--yes", "--out", other]);
+    assert_succeeds(&made);
+    let recipient = String::from_utf8(made.stdout).unwrap();
+    assert!(recipient.starts_with("age1") && recipient.lines().count() == 1, "{recipient}");
+    assert_fails(&run(&["keygen", "--yes", "--out", other]), 1, &["cannot create"]);
+    assert_fails(&run(&["keygen", "--out", &format!("{other}2")]), 1, &["--yes"]);
+    assert!(!Path::new(&format!("{other}2")).exists(), "a key that nobody confirmed is not kept");
+    assert_fails(&run(&["verify", "--from", &url, "--identity", other]), 1, &["does not decrypt"]);
+    assert_fails(&run(&["list", "--from", "nonsense"]), 1, &["s3://bucket/prefix"]);
+    let empty = format!("file://{}", bench.home.path().join("nothing").display());
+    assert_fails(&run(&["verify", "--from", &empty]), 1, &[""]);
+}
