@@ -226,9 +226,11 @@ impl Cache {
         Self { target, node_id, known: Arc::default() }
     }
 
-    /// One that was just made.
-    pub async fn add(&self, manifest: Manifest) {
-        self.known.lock().await.insert(manifest.key.clone(), manifest);
+    /// One that was just made. While others are being read it is left out, and read the next time.
+    pub fn add(&self, manifest: Manifest) {
+        if let Ok(mut known) = self.known.try_lock() {
+            known.insert(manifest.key.clone(), manifest);
+        }
     }
 
     /// See [`all`].

@@ -34,6 +34,9 @@ pub(super) async fn fetch(target: &Target, part: &Part, path: &Path) -> Result<(
     file.set_len(have).map_err(io_error(path))?;
     io::Seek::seek(&mut file, io::SeekFrom::Start(have)).map_err(io_error(path))?;
     let mut download = target.get(&part.key, have).await?;
+    if download.size_bytes() != part.bytes {
+        return Err(RestoreError::Hash(part.key.clone()));
+    }
     while let Some(chunk) = download.next().await? {
         file.write_all(&chunk).map_err(io_error(path))?;
     }

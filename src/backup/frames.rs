@@ -1,6 +1,6 @@
 //! A dump of the store as the frames of a backup.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path};
 
 use age::x25519;
 use tokio_util::sync::CancellationToken;
@@ -25,7 +25,7 @@ pub(super) fn write_parts(
     cancelled: &CancellationToken,
 ) -> Result<(Dumped, Vec<StagedPart>), BackupError> {
     let failed = |source| BackupError::Io { path: directory.to_owned(), source };
-    remove(directory).and_then(|()| fs::create_dir_all(directory)).map_err(failed)?;
+    remove(directory).and_then(|()| private_directory(directory)).map_err(failed)?;
     let mut writer = PartWriter::new(directory, recipients);
     let mut problem = None;
     let is_full = since.is_none();
@@ -44,6 +44,11 @@ pub(super) fn write_parts(
         writer.write(&proto::BackupFrame { frame: Some(Frame::Snapshot(end(&dumped))) })?;
     }
     Ok((dumped, writer.finish()?))
+}
+
+/// Makes a directory that nobody else can look into.
+pub(super) fn private_directory(directory: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
 /// Removes a directory, if it is there.

@@ -20,7 +20,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{
     sync::{Mutex as AsyncMutex, OwnedMutexGuard},
     task::spawn_blocking,
-    time::{Instant, sleep, timeout},
+    time::{Instant, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -58,6 +58,17 @@ pub struct Plan {
     pub retention: Retention,
     /// Where parts are written before they are sent; it is emptied.
     pub staging: PathBuf,
+    /// Keeps the directory of a node in RAM alive in which `staging` lies.
+    pub ram: Option<Arc<tempfile::TempDir>>,
+}
+
+/// Who wants a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    /// The clock: whatever is due.
+    Clock,
+    /// An operator, of this kind if one is named.
+    Operator(Option<Kind>),
 }
 
 /// Why a backup was not made.
@@ -136,8 +147,6 @@ pub struct Backups {
     pub(super) read: Arc<AsyncMutex<Read>>,
     /// Set when what lies there is not what was made: nothing may follow on it.
     pub(super) distrusted: Arc<AtomicBool>,
-    /// Whether what earlier attempts have left behind was freed since the start.
-    is_tidied: Arc<AtomicBool>,
     /// Held by the one run at a time.
     turn: Arc<AsyncMutex<()>>,
     report: Arc<Mutex<BackupReport>>,
@@ -155,6 +164,9 @@ impl Backups {
             && last.place == plan.target.place()
         {
             metrics::gauge!(names::BACKUP_LAST_SUCCESS).set(last.at_ms as f64 / 1000.0);
+            if !plan.sync_interval.is_zero() {
+                store.keep_for_backup(Some(last.since()?.applied));
+            }
             (report.last_key, report.last_success_unix_ms) = (last.key, last.at_ms);
         }
         Ok(Self {
@@ -164,7 +176,6 @@ impl Backups {
             signer,
             read: Arc::default(),
             distrusted: Arc::default(),
-            is_tidied: Arc::default(),
             turn: Arc::default(),
             report: Arc::new(Mutex::new(report)),
         })
@@ -190,8 +201,17 @@ impl Backups {
         Ok(self.cache.all().boxed().await?)
     }
 
-    /// Makes them until stopped. A store that fails delays nothing else, and is tried again.
-    pub async fn run(self, stop: CancellationToken, task: TaskStatus) {
+    /// Makes them until stopped, once the node `is_ready`: what a node that lost its disk has before it
+    /// has caught up must not become the newest backup. A store that fails delays nothing else, and is
+    /// tried again.
+    pub async fn run(self, is_ready: impl Fn() -> bool, stop: CancellationToken, task: TaskStatus) {
+        task.set_state("waiting for the first catch-up");
+        let mut ticks = interval(limits::FIRST_CATCH_UP_POLL);
+        while !is_ready() {
+            if stop.run_until_cancelled(ticks.tick()).await.is_none() {
+                return;
+            }
+        }
         let every = match self.plan.sync_interval {
             Duration::ZERO => self.plan.interval.min(limits::BACKUP_CHECK_INTERVAL),
             every => every,
@@ -209,7 +229,7 @@ impl Backups {
                 return;
             }
             task.set_state("backing up");
-            let Some(outcome) = stop.run_until_cancelled(self.make(None)).await else { return };
+            let Some(outcome) = stop.run_until_cancelled(self.make_for(Wish::Clock)).await else { return };
             delay = match outcome {
                 Ok(_) => {
                     task.set_error("");
@@ -227,13 +247,19 @@ impl Backups {
     /// Makes one now, a full one if that is asked for; otherwise what is due, which may be nothing.
     /// One at a time; a second one waits for the first.
     pub async fn make(&self, kind: Option<Kind>) -> Result<Option<Manifest>, BackupError> {
+        self.make_for(Wish::Operator(kind)).await
+    }
+
+    async fn make_for(&self, wish: Wish) -> Result<Option<Manifest>, BackupError> {
         let turn = Arc::new(Arc::clone(&self.turn).lock_owned().await);
         let began = Instant::now();
-        let made = match timeout(limits::BACKUP_RUN_TIMEOUT, self.attempt(kind, &turn).boxed()).await {
+        let made = match timeout(limits::BACKUP_RUN_TIMEOUT, self.attempt(wish, &turn).boxed()).await {
             Ok(made) => made,
             Err(_) => Err(BackupError::Late),
         };
         self.tell(&made, began.elapsed());
+        // What expires is nothing that the next backup waits for.
+        drop(turn);
         if let Ok(Some(Manifest { kind: Kind::Full, .. })) = &made {
             self.expire().boxed().await;
         }
@@ -267,7 +293,14 @@ impl Backups {
         }
     }
 
-    async fn attempt(&self, kind: Option<Kind>, turn: &Turn) -> Result<Option<Manifest>, BackupError> {
+    async fn attempt(&self, wish: Wish, turn: &Turn) -> Result<Option<Manifest>, BackupError> {
+        let by_clock = wish == Wish::Clock;
+        if by_clock && self.store.applied().is_empty() {
+            // Nothing, made by a node that lost everything, would be the newest backup. Whether the place
+            // can be reached is told all the same.
+            self.plan.target.prepare().await?;
+            return Ok(None);
+        }
         let last = Last::load(&self.store).await?.filter(|last| last.place == self.plan.target.place());
         // Backups follow on each other in time, whatever the wall clock does.
         let now_ms = self.store.now_ms().max(last.as_ref().map_or(0, |last| last.at_ms + 1));
@@ -275,16 +308,32 @@ impl Backups {
         let base = last.filter(|last| {
             let is_young = now_ms.saturating_sub(last.full_at_ms) < interval_ms;
             let is_sound = !self.distrusted.load(Ordering::Relaxed);
-            kind != Some(Kind::Full) && is_young && is_sound && last.follows < limits::BACKUP_CHAIN_MAX
+            // Who is to read the new ones may not be able to read the old ones.
+            let is_readable = last.recipients == self.recipients();
+            wish != Wish::Operator(Some(Kind::Full))
+                && is_readable
+                && is_young
+                && is_sound
+                && last.follows < limits::BACKUP_CHAIN_MAX
         });
         if let Some(base) = base {
             let since = base.since()?;
             if since.applied.covers(&self.store.applied()) && since.unlogged == self.store.unlogged().await? {
                 return Ok(None);
             }
+            if by_clock && self.plan.sync_interval.is_zero() {
+                return Ok(None);
+            }
+            let gap_ms = u64::try_from(limits::BACKUP_FULL_GAP.as_millis()).unwrap_or(u64::MAX);
+            let rests = by_clock && now_ms.saturating_sub(base.full_at_ms) < gap_ms;
             match self.plan.target.head(&base.key).await {
                 Ok(_) => match self.one(now_ms, Some(&base), turn).await {
-                    // Everything again.
+                    // Everything again, but not at every step of a resync.
+                    Err(BackupError::Store(StoreError::BelowFloor { .. } | StoreError::NotInLog))
+                        if rests =>
+                    {
+                        return Ok(None);
+                    }
                     Err(BackupError::Store(StoreError::BelowFloor { .. } | StoreError::NotInLog)) => {}
                     other => return other.map(Some),
                 },
@@ -303,13 +352,11 @@ impl Backups {
         Ok(Some(made))
     }
 
-    /// Sees that the place is there before everything is read for it. The first time after a start
-    /// also frees what attempts have left there that were killed.
+    /// Sees that the place is there before everything is read for it, and frees what attempts have left
+    /// there that were killed.
     async fn prepare(&self) -> Result<(), BackupError> {
         self.plan.target.prepare().await?;
-        if !self.is_tidied.swap(true, Ordering::Relaxed)
-            && let Err(error) = self.plan.target.abort_unfinished(limits::BACKUP_RUN_TIMEOUT).await
-        {
+        if let Err(error) = self.plan.target.abort_unfinished(limits::BACKUP_RUN_TIMEOUT).await {
             tracing::warn!(%error, "what unfinished uploads have left in the store was not freed");
         }
         Ok(())
@@ -341,8 +388,11 @@ impl Backups {
         let sha256 = hex_sha256(&bytes);
         self.plan.target.put(&manifest.key, &Source::Bytes(bytes.into()), &metadata).await?;
         let names = (self.plan.target.place(), manifest.key.clone(), sha256);
-        Last::of(names, at_ms, base, &dumped).keep(&self.store).await?;
-        self.cache.add(manifest.clone()).await;
+        Last::of(names, at_ms, base, &dumped, self.recipients()).keep(&self.store).await?;
+        if !self.plan.sync_interval.is_zero() {
+            self.store.keep_for_backup(Some(dumped.applied()));
+        }
+        self.cache.add(manifest.clone());
         tracing::info!(key = manifest.key, parts = manifest.parts.len(), "made a backup");
         let (staging, held) = (self.plan.staging.clone(), Arc::clone(turn));
         // What is left over is removed before the next backup.
@@ -352,6 +402,13 @@ impl Backups {
         })
         .await;
         Ok(manifest)
+    }
+
+    /// Whom backups are encrypted to, in order.
+    fn recipients(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.plan.recipients.iter().map(ToString::to_string).collect();
+        names.sort();
+        names
     }
 
     fn describe(
@@ -378,7 +435,7 @@ impl Backups {
             records: dumped.totals.records,
             tombstones: dumped.totals.tombstones,
             parts,
-            recipients: self.plan.recipients.iter().map(ToString::to_string).collect(),
+            recipients: self.recipients(),
             previous: base.map(|last| Previous { key: last.key.clone(), sha256: last.sha256.clone() }),
             full: base.map(|last| last.full.clone()),
             public_key: manifest::public_key(&self.signer),
@@ -389,7 +446,13 @@ impl Backups {
     /// of this.
     async fn expire(&self) {
         let now_ms = self.store.now_ms();
-        match self.cache.expire(&self.plan.retention, now_ms).await {
+        let expired =
+            timeout(limits::OBJECT_SCAN_TIMEOUT, self.cache.expire(&self.plan.retention, now_ms)).await;
+        let Ok(expired) = expired else {
+            tracing::warn!("removing expired backups took too long; going on after the next full one");
+            return;
+        };
+        match expired {
             Ok(removed) if removed.is_empty() => {}
             Ok(removed) => tracing::info!(backups = removed.len(), "removed backups that had expired"),
             Err(error) => {
@@ -400,7 +463,8 @@ impl Backups {
     }
 }
 
-/// `node/2026/11/22/2026-11-22T07:40:00.123Z-full`
+/// `node/2026/11/22/2026-11-22T07:40:00.123Z-full-1f3a`: the end is random, so that no attempt ever
+/// writes over what another one has left, whatever the clock says.
 fn stem(node_id: &str, at_ms: u64, incremental: bool) -> String {
     let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000)
         .unwrap_or(OffsetDateTime::UNIX_EPOCH);
@@ -408,10 +472,11 @@ fn stem(node_id: &str, at_ms: u64, incremental: bool) -> String {
     let (hour, minute, second) = moment.time().as_hms();
     let millisecond = moment.millisecond();
     let kind = if incremental { "incremental" } else { "full" };
+    let attempt: u16 = rand::random();
     // Fixed width, so that keys sort by time.
     format!(
         "{node_id}/{year:04}/{month:02}/{day:02}/\
-         {year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z-{kind}"
+         {year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z-{kind}-{attempt:04x}"
     )
 }
 

@@ -30,6 +30,9 @@ pub(super) struct Last {
     applied: String,
     /// Hex.
     unlogged: String,
+    /// Whom it is encrypted to, in order.
+    #[serde(default)]
+    pub recipients: Vec<String>,
 }
 
 impl Last {
@@ -39,6 +42,7 @@ impl Last {
         at_ms: u64,
         base: Option<&Self>,
         dumped: &Dumped,
+        recipients: Vec<String>,
     ) -> Self {
         let applied = codec::vector_to_proto(&dumped.applied()).encode_to_vec();
         Self {
@@ -51,6 +55,7 @@ impl Last {
             follows: base.map_or(0, |base| base.follows + 1),
             applied: HEXLOWER.encode(&applied),
             unlogged: HEXLOWER.encode(&dumped.unlogged),
+            recipients,
         }
     }
 

@@ -177,7 +177,8 @@ impl Manifest {
                 expected: expected.to_owned(),
             });
         }
-        if manifest.key != key {
+        let is_own = key.split('/').next() == Some(manifest.node_id.as_str());
+        if manifest.key != key || !is_own {
             return Err(ManifestError::Place(key.to_owned()));
         }
         Ok(manifest)

@@ -7,6 +7,7 @@
 use std::{
     fs::File,
     io::{self, BufReader, BufWriter, Read, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -162,7 +163,10 @@ impl PartWriter {
                 return Err(PartError::NoSpace { path: self.directory.clone(), free });
             }
         }
-        let file = File::create(&path).map_err(io_error("cannot create", &path))?;
+        // Not encrypted, it is as secret as the data.
+        let mut options = File::options();
+        let file = options.write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(io_error("cannot create", &path))?;
         let out = Hashing { inner: BufWriter::new(file), hash: Context::new(&SHA256), bytes: 0 };
         let mut sink = if self.recipients.is_empty() {
             Sink::Plain(out)

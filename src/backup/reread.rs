@@ -28,6 +28,8 @@ pub(super) type Read = BTreeMap<String, u64>;
 enum Unsound {
     /// What is there is not what was made.
     Damaged(String),
+    /// It is not there.
+    Missing(String),
     /// It could not be told.
     Unknown(BackupError),
 }
@@ -35,7 +37,8 @@ enum Unsound {
 impl From<CatalogueError> for Unsound {
     fn from(error: CatalogueError) -> Self {
         match error {
-            CatalogueError::Object(error) if !error.is_not_found() => Self::Unknown(error.into()),
+            CatalogueError::Object(error) if error.is_not_found() => Self::Missing(error.to_string()),
+            CatalogueError::Object(error) => Self::Unknown(error.into()),
             damaged => Self::Damaged(damaged.to_string()),
         }
     }
@@ -74,11 +77,10 @@ impl Backups {
             return Ok(());
         }
         let outcome = self.check_chain(&last, &mut read).await;
-        // Retention may have removed it meanwhile, and the next one takes its place anyway.
-        if Last::load(&self.store).await?.is_none_or(|now| now.full != last.full) {
-            return Ok(());
-        }
+        // Retention may have removed it meanwhile, and the next one has taken its place.
+        let has_passed = Last::load(&self.store).await?.is_none_or(|now| now.full != last.full);
         match outcome {
+            Err(Unsound::Missing(_)) if has_passed => Ok(()),
             Ok(false) => Ok(()),
             Ok(true) => {
                 let now_ms = self.store.now_ms();
@@ -88,7 +90,7 @@ impl Backups {
                 report.verify_error.clear();
                 Ok(())
             }
-            Err(Unsound::Damaged(problem)) => {
+            Err(Unsound::Damaged(problem) | Unsound::Missing(problem)) => {
                 metrics::counter!(names::BACKUP_VERIFY_FAILURES).increment(1);
                 self.store.alarm(format!(
                     "a backup is damaged where it is kept: {problem}. The next one is a full one"

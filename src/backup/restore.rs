@@ -6,6 +6,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +15,7 @@ use age::x25519;
 use super::{
     catalogue::{CatalogueError, Known},
     fetch::{fetch, local},
+    frames::private_directory,
     manifest::{Kind, Part},
     objects::{ObjectError, Target},
     parts::{PartError, PartReader},
@@ -56,6 +58,17 @@ pub enum RestoreError {
     /// The place cannot have anything beside it.
     #[error("{} is not a directory to restore into: name a new one", .0.display())]
     NoName(PathBuf),
+    /// It is not encrypted, and should be.
+    #[error(
+        "{0} is not encrypted, although an identity was given: whoever can write there may have put it there. If it \
+         is meant to be plain, leave --identity away"
+    )]
+    NotEncrypted(String),
+    /// A directory that cannot be exchanged by a rename.
+    #[error(
+        "{} is a mount point or a link: restore into a new directory inside of it", .0.display()
+    )]
+    MountPoint(PathBuf),
     /// Too many records match.
     #[error(
         "more than {} records match: ask for fewer at once, or restore all",
@@ -125,7 +138,16 @@ impl Restore<'_> {
         let Some(staging) = beside(path) else {
             return Err(RestoreError::NoName(path.to_owned()));
         };
-        let store = self.build(&staging, &mut progress).await?;
+        check_exchangeable(path)?;
+        let built = self.build(&staging, &mut progress).await;
+        let store = match built {
+            Ok(store) => store,
+            Err(error) => {
+                // It is decrypted; what was fetched stays, for the next attempt.
+                let _ = fs::remove_dir_all(staging.join(STORAGE));
+                return Err(error);
+            }
+        };
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
         closed.map_err(|_| JoinError::Protocol("it was interrupted".to_owned()))??;
         if path.exists() {
@@ -152,7 +174,7 @@ impl Restore<'_> {
         };
         self.check_identity()?;
         let parts = staging.join("parts");
-        fs::create_dir_all(&parts).map_err(io_error(&parts))?;
+        private_directory(&parts).map_err(io_error(&parts))?;
         let all: Vec<&Part> = self.chain.iter().flat_map(|known| &known.manifest.parts).collect();
         let mut done =
             Progress { total_bytes: all.iter().map(|part| part.bytes).sum(), ..Progress::default() };
@@ -165,6 +187,7 @@ impl Restore<'_> {
         if storage.exists() {
             fs::remove_dir_all(&storage).map_err(io_error(&storage))?;
         }
+        private_directory(&storage).map_err(io_error(&storage))?;
         let malformed = |_| JoinError::Protocol("its node id is malformed".to_owned());
         let node_id = last.manifest.node_id().map_err(malformed)?;
         let options = Options { path: Some(storage), first_start: true, ..Options::ram(node_id.clone()) };
@@ -182,12 +205,29 @@ impl Restore<'_> {
         }
     }
 
+    /// Reads everything and compares the hashes, without decrypting anything. Returns how many bytes that
+    /// were. The manifests themselves are believed already.
+    pub async fn check_hashes(&self, staging: &Path) -> Result<u64, RestoreError> {
+        let mut bytes = 0;
+        for part in self.chain.iter().flat_map(|known| &known.manifest.parts) {
+            let path = local(staging, part);
+            fetch(self.target, part, &path).await?;
+            fs::remove_file(&path).map_err(io_error(&path))?;
+            bytes += part.bytes;
+        }
+        Ok(bytes)
+    }
+
     /// Says what is missing before anything is fetched.
     pub(super) fn check_identity(&self) -> Result<(), RestoreError> {
         let sealed = self.chain.iter().find(|known| !known.manifest.recipients.is_empty());
         match (sealed, self.identity) {
             (Some(known), None) => Err(RestoreError::NoIdentity(known.manifest.recipients.join(", "))),
-            _ => Ok(()),
+            (_, Some(_)) => {
+                let plain = self.chain.iter().find(|known| known.manifest.recipients.is_empty());
+                plain.map_or(Ok(()), |known| Err(RestoreError::NotEncrypted(known.manifest.key.clone())))
+            }
+            (None, None) => Ok(()),
         }
     }
 
@@ -248,6 +288,16 @@ pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RestoreError {
 
 fn is_taken(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) || path.is_file()
+}
+
+/// A directory is moved into its place at the very end: that this is possible must be known before.
+fn check_exchangeable(path: &Path) -> Result<(), RestoreError> {
+    let Ok(there) = fs::symlink_metadata(path) else { return Ok(()) };
+    let parent = path.parent().and_then(|parent| fs::metadata(parent).ok());
+    if there.is_symlink() || parent.is_some_and(|parent| parent.dev() != there.dev()) {
+        return Err(RestoreError::MountPoint(path.to_owned()));
+    }
+    Ok(())
 }
 
 /// Where a restore to `path` is put together: on the same file system, so that a rename is enough.

@@ -61,7 +61,8 @@ pub const CERTIFICATES_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How often everybody who is connected is judged again although nothing was exchanged: certificates
 /// expire.
 pub const CONNECTIONS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// From when on it is said that a certificate will expire.
+/// From when on it is said that a certificate will expire; later if it is valid for less than four times
+/// as long.
 pub const CERTIFICATE_WARN_SECONDS: i64 = 30 * 86_400;
 /// How often that is said.
 pub const CERTIFICATE_WARN_INTERVAL: Duration = Duration::from_secs(86_400);
@@ -245,6 +246,14 @@ pub const LEDGER_PAGE_ITEMS: usize = 1000;
 pub const BACKUP_PART_BYTES: usize = 64 * 1024 * 1024;
 /// The largest manifest: its vector lists every origin.
 pub const BACKUP_MANIFEST_BYTES: usize = 16 * 1024 * 1024;
+/// Bytes of log that wait for being backed up before they are compacted all the same: the next backup
+/// is then a full one.
+pub const BACKUP_LOG_KEPT_BYTES: u64 = 64 * 1024 * 1024;
+/// The least time between two full backups that nobody asked for and that are due only because the log
+/// does not tell all that has changed.
+pub const BACKUP_FULL_GAP: Duration = Duration::from_secs(10 * 60);
+/// Threads that wait for a directory of objects at once: one that hangs must not take all there are.
+pub const OBJECT_FILES_AT_ONCE: usize = 8;
 /// Incrementals that may follow on each other before a full backup is made.
 pub const BACKUP_CHAIN_MAX: usize = 2000;
 /// How long one backup may take in all.

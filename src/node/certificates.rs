@@ -19,7 +19,7 @@ use crate::{
     },
     tls::{
         TlsError,
-        identity::{Identity, Refreshed},
+        identity::{Expiry, Identity, Refreshed},
     },
 };
 
@@ -112,19 +112,22 @@ impl Watch {
 
     fn warn(&mut self) {
         let expiries = self.identity.expiries();
-        for gone in self.shown.iter().filter(|file| expiries.iter().all(|(kept, _)| kept != *file)) {
+        for gone in self.shown.iter().filter(|file| expiries.iter().all(|kept| kept.file != **file)) {
             metrics::gauge!(names::CERTIFICATE_EXPIRY, "file" => gone.clone()).set(f64::NAN);
         }
-        self.shown = expiries.iter().map(|(file, _)| file.clone()).collect();
-        for (file, expiry) in expiries {
-            metrics::gauge!(names::CERTIFICATE_EXPIRY, "file" => file.clone()).set(expiry as f64);
-            let left = expiry.saturating_sub(unix_now());
+        self.shown = expiries.iter().map(|expiry| expiry.file.clone()).collect();
+        for Expiry { file, not_after_unix_seconds, lifetime_seconds } in expiries {
+            metrics::gauge!(names::CERTIFICATE_EXPIRY, "file" => file.clone())
+                .set(not_after_unix_seconds as f64);
+            let left = not_after_unix_seconds.saturating_sub(unix_now());
+            // Whoever has short ones made exchanges them often, and in time.
+            let is_late = left < limits::CERTIFICATE_WARN_SECONDS.min(lifetime_seconds / 4);
             let said =
                 self.warned.get(&file).is_some_and(|at| at.elapsed() < limits::CERTIFICATE_WARN_INTERVAL);
-            if left < limits::CERTIFICATE_WARN_SECONDS && !said {
+            if is_late && !said {
                 tracing::warn!(
                     file,
-                    days = left / 86_400,
+                    hours = left / 3600,
                     "a certificate will expire: put a new one in its place"
                 );
                 self.warned.insert(file, Instant::now());

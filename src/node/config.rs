@@ -299,6 +299,14 @@ impl Reader<'_> {
         let interval = self.duration("node.backup.interval", Duration::from_secs(60));
         let sync_interval = self.duration("node.backup.sync-interval", Duration::ZERO);
         let recipients = self.parsed("node.backup.recipient", values::recipients);
+        // A template that was not filled in must not turn encryption off.
+        let is_given = |shown: &ShownSetting| {
+            let is_filled_in = matches!(shown.source, Source::Flag | Source::Environment(_));
+            shown.key == "node.backup.recipient" && is_filled_in
+        };
+        if recipients.as_ref().is_some_and(Vec::is_empty) && self.shown.iter().any(is_given) {
+            self.refuse("node.backup.recipient", ValueError::NoRecipient);
+        }
         let retention = self.parsed("node.backup.retention", values::retention);
         let region = optional(self.text("node.backup.region"));
         let path_style = self.choice("node.backup.path-style", |text| match text {

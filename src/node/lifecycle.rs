@@ -95,6 +95,14 @@ pub enum StartError {
     /// There is no key to sign backups with.
     #[error(transparent)]
     Signer(#[from] SignerError),
+    /// There is no place for the parts of backups.
+    #[error("cannot make a directory for backups in {}: {source}. Set TMPDIR to one where that is possible", path.display())]
+    Staging {
+        /// Where it was to be made.
+        path: PathBuf,
+        /// Why it was not.
+        source: io::Error,
+    },
     /// gRPC reflection could not be set up.
     #[error("cannot describe the protocol: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -140,6 +148,12 @@ impl Node {
         };
         let (address, http_address) =
             (local_address(&listener)?, http_listener.as_ref().map(local_address).transpose()?);
+        // What is wrong with the settings is found before the store opens.
+        let target = config
+            .backup
+            .as_ref()
+            .map(|backup| Target::open(&backup.location, &backup.settings))
+            .transpose()?;
         let store = open_store(&config).await?;
 
         let (tasks, http_tasks) = (Tasks::default(), Tasks::default());
@@ -187,7 +201,7 @@ impl Node {
         };
         let signer = Arc::new(signer::load(&store).await?);
         let backup_public_key = manifest::public_key(&signer);
-        let backups = open_backups(&config, &store, signer).await?;
+        let backups = open_backups(&config, target, &store, signer).await?;
         let admin = Admin {
             records: records.clone(),
             lifecycle,
@@ -219,7 +233,8 @@ impl Node {
             let (checks, stop) = (backups.clone(), tasks.stopping().clone());
             tasks.spawn("backup-checks", |status| checks.run_checks(stop, status));
             let stop = tasks.stopping().clone();
-            tasks.spawn("backups", |status| backups.run(stop, status));
+            let readiness = Arc::clone(&readiness);
+            tasks.spawn("backups", |status| backups.run(move || readiness.is_ready(), stop, status));
         }
         spawn_background(&config, &join, &identity, shared, compactor, &tasks);
         upkeep::spawn_first_catch_up(&tasks, &store, &peers, &readiness, &reporter);
@@ -398,26 +413,32 @@ fn serve(tasks: &Tasks, router: Router, incoming: Incoming) -> watch::Receiver<O
 /// Configured backups that cannot be made stop the start: nobody must believe that there are any.
 async fn open_backups(
     config: &Config,
+    target: Option<Target>,
     store: &Store,
     signer: Arc<Ed25519KeyPair>,
 ) -> Result<Option<Backups>, StartError> {
-    let Some(backup) = &config.backup else { return Ok(None) };
+    let (Some(backup), Some(target)) = (&config.backup, target) else { return Ok(None) };
     if backup.recipients.is_empty() {
         tracing::warn!(
             "backups are NOT ENCRYPTED: set node.backup.recipient (`brock backup keygen` makes one)"
         );
     }
-    let staging = match &config.path {
-        Some(path) => path.join("backup-staging"),
-        None => std::env::temp_dir().join(format!("brock-backup-staging-{}", config.node_id)),
+    let temporary = |source| StartError::Staging { path: std::env::temp_dir(), source };
+    let (staging, ram) = match &config.path {
+        Some(path) => (path.join("backup-staging"), None),
+        None => {
+            let home = tempfile::Builder::new().prefix("brock-backup-").tempdir().map_err(temporary)?;
+            (home.path().join("parts"), Some(Arc::new(home)))
+        }
     };
     let plan = Plan {
-        target: Target::open(&backup.location, &backup.settings)?,
+        target,
         recipients: backup.recipients.clone(),
         interval: backup.interval,
         sync_interval: backup.sync_interval,
         retention: backup.retention,
         staging,
+        ram,
     };
     Ok(Some(Backups::open(store.clone(), plan, signer).await.map_err(SignerError::from)?))
 }

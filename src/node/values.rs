@@ -89,6 +89,9 @@ pub enum ValueError {
         "has a private key, and a node needs the public one only: write age1… (the first line of its file has it)"
     )]
     PrivateKey,
+    /// A recipient that is none.
+    #[error("names a recipient and is empty: backups would not be encrypted. Write age1…, or leave it away")]
+    NoRecipient,
     /// Not a retention.
     #[error("is not a retention; write three durations such as 24h,168h,744h")]
     Retention,
@@ -192,7 +195,13 @@ pub fn is_private_key(text: &str) -> bool {
 /// Reads age recipients, each once.
 pub fn recipients(text: &str) -> Result<Vec<age::x25519::Recipient>, ValueError> {
     let mut read: Vec<age::x25519::Recipient> = Vec::new();
-    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+    if text.is_empty() {
+        return Ok(read);
+    }
+    for part in text.split(',').map(str::trim) {
+        if part.is_empty() {
+            return Err(ValueError::NoRecipient);
+        }
         if is_private_key(part) {
             return Err(ValueError::PrivateKey);
         }

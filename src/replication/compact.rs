@@ -234,7 +234,10 @@ impl Compactor {
 
     async fn compact_with(&self, clock_is_trusted: bool, is_asked_for: bool) -> Result<Outcome, StoreError> {
         let mut collection = self.collection.lock().await;
-        let stable = self.stable();
+        let stable = match is_asked_for {
+            true => self.stable(),
+            false => self.store.without_kept_for_backup(self.stable()),
+        };
         let removed = self.store.compact(&stable).await?;
         let mut outcome =
             Outcome { entries_removed: removed.entries, bytes_removed: removed.bytes, ..Outcome::default() };

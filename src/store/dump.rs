@@ -1,6 +1,8 @@
 //! Everything that the store holds, or everything since some point, exactly as it was at one moment:
 //! what a backup is made of.
 
+use std::sync::PoisonError;
+
 use bytes::Bytes;
 use prost::Message;
 use rocksdb::{IteratorMode, ReadOptions, SnapshotWithThreadMode};
@@ -98,6 +100,23 @@ impl Store {
         Ok(self.note(UNLOGGED).await?.unwrap_or_default())
     }
 
+    /// What lies above this in the log is still to be backed up; `None` = nobody waits for it.
+    pub fn keep_for_backup(&self, backed_up: Option<Vector>) {
+        *self.shared.kept_for_backup.lock().unwrap_or_else(PoisonError::into_inner) = backed_up;
+    }
+
+    /// Of what may go from the log, what need not stay for the next backup. Where a lot waits, nobody
+    /// goes on waiting.
+    pub fn without_kept_for_backup(&self, stable: Vector) -> Vector {
+        let kept = self.shared.kept_for_backup.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some(backed_up) if self.totals().log_bytes < limits::BACKUP_LOG_KEPT_BYTES => {
+                stable.meet(backed_up)
+            }
+            _ => stable,
+        }
+    }
+
     /// Hands everything over, frame by frame, until `sink` says stop; with `since`, only what was
     /// done after that. Fails with [`StoreError::BelowFloor`] or [`StoreError::NotInLog`] where the log
     /// does not tell all of that. Blocks, also while files are being rewritten: for a thread of its own.
@@ -192,18 +211,27 @@ impl Database {
             proto::RecordPage { records: std::mem::take(records), through, collected: collected.clone() }
         };
         let family = self.family(schema::RECORD);
+        let mut digest = SetDigest::default();
         for item in snapshot.iterator_cf_opt(family, once_through(), IteratorMode::Start) {
             let (key, value) = item.map_err(read_error)?;
             let key_hash =
                 KeyHash::try_from(key.as_ref()).map_err(|_| CodecError::Malformed("record key"))?;
             bytes += key.len() + value.len();
-            records.push(keyed_state(key_hash, &codec::decode_state(value.into_vec().into())?));
+            let state = codec::decode_state(value.into_vec().into())?;
+            let mut bucket = digest.get(SetDigest::bucket_of(&key_hash));
+            bucket.replace(&key_hash, None, Some(&state));
+            digest.set(SetDigest::bucket_of(&key_hash), bucket);
+            records.push(keyed_state(key_hash, &state));
             if records.len() >= limits::PAGE_RECORDS || bytes >= limits::BATCH_MAX_BYTES {
                 bytes = 0;
                 if !sink(DumpFrame::Records(page(&mut records, key_hash))) {
                     return Ok(false);
                 }
             }
+        }
+        if digest != dumped.digest {
+            // What was written would be refused when it is restored. The scrubber mends it.
+            return Err(CodecError::Malformed("set of records: it is not what was written").into());
         }
         if !sink(DumpFrame::Records(page(&mut records, KeyHash([0xff; 32])))) {
             return Ok(false);

@@ -121,6 +121,8 @@ pub(super) struct Shared {
     /// Counts commits, so that followers wake.
     commits: watch::Sender<u64>,
     alarms: Mutex<VecDeque<String>>,
+    /// See [`Store::keep_for_backup`].
+    pub(super) kept_for_backup: Mutex<Option<Vector>>,
     _ram: Option<tempfile::TempDir>,
 }
 
@@ -202,6 +204,7 @@ impl Store {
             heeded: AtomicBool::new(false),
             commits,
             alarms: Mutex::new(VecDeque::new()),
+            kept_for_backup: Mutex::default(),
             _ram: booted._ram,
         });
         let (commands, queue) = mpsc::channel(limits::WRITE_QUEUE_COMMANDS);

@@ -39,8 +39,30 @@ pub struct Identity {
 #[derive(Debug)]
 struct Loaded {
     peer: PeerIdentity,
-    expiries: Vec<(String, i64)>,
+    expiries: Vec<Expiry>,
     fingerprint: [u8; 32],
+}
+
+/// When a certificate of the directory ceases to be valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// Its file's name.
+    pub file: String,
+    /// The last moment, in seconds since 1970.
+    pub not_after_unix_seconds: i64,
+    /// How long it is valid in all.
+    pub lifetime_seconds: i64,
+}
+
+impl Expiry {
+    fn of(path: &Path, validity: Validity) -> Self {
+        let not_after_unix_seconds = validity.not_after_unix_seconds;
+        Self {
+            file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            not_after_unix_seconds,
+            lifetime_seconds: not_after_unix_seconds.saturating_sub(validity.not_before_unix_seconds),
+        }
+    }
 }
 
 /// What came of looking into the directory again.
@@ -97,9 +119,8 @@ impl Identity {
         self.loaded.load().peer.clone()
     }
 
-    /// The files of the node's certificate and of its CAs, and when each ceases to be valid, in seconds
-    /// since 1970.
-    pub fn expiries(&self) -> Vec<(String, i64)> {
+    /// Of the node's certificate and of its CAs.
+    pub fn expiries(&self) -> Vec<Expiry> {
         self.loaded.load().expiries.clone()
     }
 
@@ -138,12 +159,9 @@ fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, Trust), TlsError
             return Err(TlsError::Several { dir: dir.to_owned(), kind: "node", names });
         }
     };
-    expiries.extend(files::names(std::slice::from_ref(&certificate)).into_iter().map(|name| (name, 0)));
-    let pair = Pair::load(certificate)?;
+    let pair = Pair::load(certificate.clone())?;
     let peer = pair.identity(policy, Purpose::Node)?;
-    if let Some((_, expiry)) = expiries.last_mut() {
-        *expiry = peer.not_after_unix_seconds;
-    }
+    expiries.push(Expiry::of(&certificate, pair.validity()?));
     let crls = revocation_lists(&inventory)?;
     let material = pair.material(dir, roots, &crls);
     pair.check_trusted(&material, Purpose::Node)?;
@@ -211,16 +229,12 @@ fn choose_client(inventory: &Inventory) -> Result<PathBuf, TlsError> {
 
 /// The CAs that have not expired. rustls does not look at the dates of a root, so we do. One that
 /// is not valid yet is kept: it was put there ahead of a rotation, and its leaves have dates too.
-fn root_store(
-    inventory: &Inventory,
-    expiries: &mut Vec<(String, i64)>,
-) -> Result<Arc<RootCertStore>, TlsError> {
+fn root_store(inventory: &Inventory, expiries: &mut Vec<Expiry>) -> Result<Arc<RootCertStore>, TlsError> {
     let mut store = RootCertStore::empty();
     let mut expired = None;
     for (path, der) in inventory.roots()? {
         let validity = Validity::of(&path, &der)?;
-        let name = files::names(std::slice::from_ref(&path));
-        expiries.extend(name.into_iter().map(|name| (name, validity.not_after_unix_seconds)));
+        expiries.push(Expiry::of(&path, validity));
         if validity.has_expired() {
             tracing::warn!(path = %path.display(), "this CA certificate has expired: it is no longer trusted");
             expired = validity.check(&path).err();

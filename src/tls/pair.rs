@@ -114,6 +114,11 @@ impl Pair {
         }
     }
 
+    /// When the leaf is valid.
+    pub(super) fn validity(&self) -> Result<Validity, TlsError> {
+        Validity::of(&self.path, self.leaf())
+    }
+
     fn leaf(&self) -> &CertificateDer<'static> {
         // `files::certificates` returns at least one.
         &self.chain[0]

@@ -218,6 +218,7 @@ async fn a_store_that_fails_for_a_while_delays_nothing_and_is_tried_again() {
     site.server.fault(Op::Put, usize::MAX, Fault::Answer(403, "AccessDenied"));
     let launch = site.launch("node-1");
     let (process, client) = launch.start(&site.certs).await;
+    client.put(&random_key(), b"grant").await.unwrap();
     let failing = eventually("the failure shows", || async {
         Some(backup_of(&client).await).filter(|backup| backup.failures > 1)
     })
@@ -342,7 +343,8 @@ async fn what_is_damaged_missing_or_forged_is_named() {
     let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
     // The chain of the newest one.
     let all = objects(&site);
-    let from = all.iter().rposition(|path| name(path).contains("-full.00001")).unwrap();
+    let from =
+        all.iter().rposition(|path| name(path).contains("-full-") && name(path).contains(".00001.")).unwrap();
     let chain: Vec<&PathBuf> = all[from..].iter().collect();
     assert!(chain.len() >= 4, "{chain:?}");
     for path in chain {
@@ -428,6 +430,35 @@ async fn a_whole_cluster_that_is_lost_comes_back_from_its_newest_backups() {
         (nodes[0].1.verify().await.verdict() == Verdict::Converged).then_some(())
     })
     .await;
+}
+
+/// Claim: however often the log is compacted, what lies in it is backed up first: between full backups
+/// only what is new is shipped. A node that has nothing makes no backup at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_compacted_all_the_time_makes_no_backup_a_full_one() {
+    let site = Site::new().await;
+    let mut launch = site.launch("node-1");
+    launch.more.extend(["--compact-mode=timer".to_owned(), "--compact-timer=1".to_owned()]);
+    let (process, client) = launch.start(&site.certs).await;
+    let admin = site.admin(&launch);
+    assert_eq!(admin.json(&["backup", "list"], "")["backups"], Value::Array(Vec::new()));
+    let mut compacted = 0;
+    eventually("the log was compacted several times between backups", || {
+        let client = &client;
+        compacted += 1;
+        async move {
+            client.put(&random_key(), b"grant").await.unwrap();
+            let removed = client.status().await.log_entries < client.status().await.records;
+            (compacted > 300 && removed).then_some(())
+        }
+    })
+    .await;
+    shipped(&client).await;
+    let listed = admin.json(&["backup", "list"], "")["backups"].as_array().unwrap().clone();
+    let fulls = listed.iter().filter(|backup| backup["kind"] == "full").count();
+    assert!(fulls == 1 && listed.len() > 3, "{fulls} of {} are full", listed.len());
+    stopped(process).await;
+    assert_succeeds(&site.verify(&[]));
 }
 
 /// Waits until every node holds so many records, and nobody lacks anything of the others.

@@ -12,13 +12,14 @@ use std::{
     time::Duration,
 };
 
+use age::x25519;
 use brock::{
     backup::{
         catalogue::{self, Wanted},
         job::{Backups, Plan},
         manifest::Kind,
         objects::{Location, Settings, Target},
-        restore::Restore,
+        restore::{Restore, RestoreError},
         retention::Retention,
         signer,
     },
@@ -64,13 +65,18 @@ impl Bench {
     }
 
     async fn backups_to(&self, target: Target) -> Backups {
+        self.backups_for(target, Vec::new()).await
+    }
+
+    async fn backups_for(&self, target: Target, recipients: Vec<x25519::Recipient>) -> Backups {
         let plan = Plan {
             target,
-            recipients: Vec::new(),
+            recipients,
             interval: Duration::from_secs(3600),
             sync_interval: Duration::ZERO,
             retention: Retention::default(),
             staging: self.home.path().join("staging"),
+            ram: None,
         };
         let signer = Arc::new(signer::load(&self.store).await.unwrap());
         Backups::open(self.store.clone(), plan, signer).await.unwrap()
@@ -124,6 +130,49 @@ async fn what_the_log_does_not_tell_is_backed_up_in_full() {
     assert_eq!(backups.make(None).await.unwrap().unwrap().kind, Kind::Incremental);
     assert_eq!(bench.newest().await, 3);
     assert_eq!(backups.make(None).await.unwrap(), None);
+    close(bench.store).await;
+}
+
+/// Claim: who can decrypt the newest backup can decrypt all that it needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_follows_on_a_backup_for_other_recipients() {
+    let bench = Bench::new().await;
+    let (one, other) = (x25519::Identity::generate(), x25519::Identity::generate());
+    let backups = async |who: &[&x25519::Identity]| {
+        let recipients = who.iter().map(|identity| identity.to_public()).collect();
+        bench.backups_for(bench.target.clone(), recipients).await
+    };
+    let restored = async |identity: &x25519::Identity| {
+        let chain = catalogue::choose(&bench.target, &Wanted::default()).await.unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let restore =
+            Restore { target: &bench.target, chain: &chain, identity: Some(identity), path: home.path() };
+        let built = restore.build(home.path(), &mut |_| ()).await;
+        let built = built.map(|store| (store.records(), store));
+        match built {
+            Ok((records, store)) => {
+                close(store).await;
+                Ok(records)
+            }
+            Err(error) => Err(error),
+        }
+    };
+    for (number, who) in [&[&one][..], &[&other], &[&other, &one], &[]].into_iter().enumerate() {
+        created(&bench.store, new_record(key(2 * number as u64), b"g")).await;
+        let first = backups(who).await.make(None).await.unwrap().unwrap();
+        assert_eq!(first.kind, Kind::Full, "others than before are to read it");
+        created(&bench.store, new_record(key(2 * number as u64 + 1), b"g")).await;
+        let second = backups(who).await.make(None).await.unwrap().unwrap();
+        assert_eq!(second.kind, Kind::Incremental);
+        for identity in [&one, &other] {
+            let is_for = who.iter().any(|known| known.to_public() == identity.to_public());
+            match restored(identity).await {
+                Ok(records) => assert!(is_for && records == 2 * number as u64 + 2),
+                Err(RestoreError::NotEncrypted(key)) => assert!(who.is_empty() && key.contains("full")),
+                Err(error) => assert!(!is_for && error.to_string().contains("does not decrypt"), "{error}"),
+            }
+        }
+    }
     close(bench.store).await;
 }
 

@@ -3,6 +3,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -14,6 +15,7 @@ use brock::{
         job::{Backups, Plan},
         manifest::Kind,
         objects::{Location, Settings, Target},
+        parts::PartWriter,
         restore::{Restore, RestoreError},
         retention::Retention,
         signer,
@@ -67,6 +69,7 @@ impl Bench {
             sync_interval: std::time::Duration::ZERO,
             retention: Retention::default(),
             staging: self.home.path().join("staging"),
+            ram: None,
         };
         let signer = Arc::new(signer::load(store).await.unwrap());
         Backups::open(store.clone(), plan, signer).await.unwrap()
@@ -183,6 +186,16 @@ async fn a_backup_made_under_load_is_of_one_moment() {
     assert_eq!(restored.summary().digest, store.summary().digest);
     close(restored).await;
     close(store).await;
+}
+
+/// A backup that is not encrypted is as secret as the data.
+#[test]
+fn parts_are_for_nobody_else_while_they_are_written() {
+    let home = tempfile::tempdir().unwrap();
+    let mut writer = PartWriter::new(home.path(), Vec::new());
+    writer.write(&brock::proto::BackupFrame::default()).unwrap();
+    let parts = writer.finish().unwrap();
+    assert_eq!(fs::metadata(&parts[0].path).unwrap().permissions().mode() & 0o7777, 0o600);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -322,8 +335,25 @@ async fn the_commands_make_a_key_verify_and_say_what_is_missing() {
     let (url, identity) = (bench.url(), bench.identity_file().display().to_string());
     let listed = run(&["list", "--from", &url]);
     assert_succeeds(&listed);
-    assert!(String::from_utf8_lossy(&listed.stdout).contains("-full.manifest.json  full"));
-    assert_fails(&run(&["verify", "--from", &url]), 1, &["--identity FILE"]);
+    assert!(String::from_utf8_lossy(&listed.stdout).contains(".manifest.json  full"));
+    let sealed = run(&["verify", "--from", &url]);
+    assert_succeeds(&sealed);
+    let told = String::from_utf8_lossy(&sealed.stdout).into_owned();
+    assert!(told.contains("signatures and hashes are good") && told.contains("not decrypted"), "{told}");
+    let [restored, link] = ["restored", "link"].map(|name| bench.home.path().join(name));
+    let restore = |to: &Path| {
+        run(&["restore", "--from", &url, "--node.path", to.to_str().unwrap(), "--identity", &identity])
+    };
+    assert_fails(
+        &run(&["restore", "--from", &url, "--node.path", restored.to_str().unwrap()]),
+        1,
+        &["--identity FILE"],
+    );
+    assert_succeeds(&restore(&restored));
+    assert_eq!(fs::metadata(&restored).unwrap().permissions().mode() & 0o7777, 0o700, "it is decrypted");
+    fs::create_dir(bench.home.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink(bench.home.path().join("elsewhere"), &link).unwrap();
+    assert_fails(&restore(&link), 1, &["is a mount point or a link"]);
     assert_succeeds(&run(&["verify", "--from", &url, "--identity", &identity]));
     let other = bench.home.path().join("other");
     let other = other.to_str().unwrap();

@@ -23,6 +23,8 @@ use std::{
 
 use bytes::Bytes;
 
+use tokio::sync::Semaphore;
+
 use super::{
     Act, Download, Head, Listed, Metadata, ObjectError, Patience, Source, download::FileDownload, key,
 };
@@ -38,12 +40,15 @@ const PUT: &str = "~put-";
 pub struct FileTarget {
     directory: Arc<PathBuf>,
     patience: Patience,
+    /// Held by each thread that waits for the directory, also when nobody waits for the thread.
+    threads: Arc<Semaphore>,
 }
 
 impl FileTarget {
     /// The directory need not exist: the first put makes it.
     pub fn new(directory: PathBuf, patience: Patience) -> Self {
-        Self { directory: Arc::new(directory), patience }
+        let threads = Arc::new(Semaphore::new(limits::OBJECT_FILES_AT_ONCE));
+        Self { directory: Arc::new(directory), patience, threads }
     }
 
     pub(super) fn place(&self) -> String {
@@ -130,7 +135,7 @@ impl FileTarget {
         size_bytes: u64,
         work: impl Fn() -> Result<T, ObjectError> + Send + Sync + 'static,
     ) -> Result<T, ObjectError> {
-        blocking(&self.patience, act, &self.path(key), size_bytes, work).await
+        self.blocking(&self.patience, act, &self.path(key), size_bytes, work).await
     }
 
     /// The same for work whose length is that of the whole directory.
@@ -140,23 +145,32 @@ impl FileTarget {
         work: impl Fn() -> Result<T, ObjectError> + Send + Sync + 'static,
     ) -> Result<T, ObjectError> {
         let patience = Patience { attempt: self.patience.scan, total: self.patience.scan, ..self.patience };
-        blocking(&patience, act, &self.directory, 0, work).await
+        self.blocking(&patience, act, &self.directory, 0, work).await
     }
-}
 
-async fn blocking<T: Send + 'static>(
-    patience: &Patience,
-    act: Act,
-    path: &Path,
-    size_bytes: u64,
-    work: impl Fn() -> Result<T, ObjectError> + Send + Sync + 'static,
-) -> Result<T, ObjectError> {
-    let work = Arc::new(work);
-    let attempt = || {
-        let work = Arc::clone(&work);
-        joined(tokio::task::spawn_blocking(move || work()))
-    };
-    patience.persevere(act, &path.display().to_string(), size_bytes, attempt).await
+    async fn blocking<T: Send + 'static>(
+        &self,
+        patience: &Patience,
+        act: Act,
+        path: &Path,
+        size_bytes: u64,
+        work: impl Fn() -> Result<T, ObjectError> + Send + Sync + 'static,
+    ) -> Result<T, ObjectError> {
+        let work = Arc::new(work);
+        let attempt = || {
+            let (work, threads) = (Arc::clone(&work), Arc::clone(&self.threads));
+            async move {
+                // It is never closed. On a directory that hangs this waits until the attempt is given up.
+                let permit = threads.acquire_owned().await;
+                joined(tokio::task::spawn_blocking(move || {
+                    let _permit = permit;
+                    work()
+                }))
+                .await
+            }
+        };
+        patience.persevere(act, &path.display().to_string(), size_bytes, attempt).await
+    }
 }
 
 /// Reads a stretch of a file, off the runtime. Short only where the file ends.

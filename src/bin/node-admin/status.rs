@@ -251,7 +251,7 @@ impl Status {
             ("ready", if self.ready { "yes" } else { "no" }.to_owned()),
             ("writes", writes),
             ("backup", self.backup.as_ref().map_or_else(|| "not enabled".to_owned(), BackupStatus::text)),
-            ("backup_public_key", output::printable(&self.backup_public_key)),
+            ("backup_key", output::printable(&self.backup_public_key)),
             ("resync", self.resync.as_ref().map_or_else(|| "none".to_owned(), Resync::text)),
             ("records", self.records.to_string()),
             ("tombstones", self.tombstones.to_string()),
@@ -376,6 +376,7 @@ mod tests {
         let expected = serde_json::json!({
             "node_id": "node-a", "incarnation": "01020304", "incarnation_reason": "start", "version": "0.1.0", "ready": true, "records": 12,
             "tombstones": 2, "log_entries": 30, "log_bytes": 4000, "removals_pending": 1, "resync": null,
+            "backup": null, "backup_public_key": "",
             "quarantined": 0, "conflicts": 0, "writes_refused": "", "alarms": [],
             "clocks": {"node-a/01020304": 7, "node-b/01020304": 5},
             "peers": [

@@ -30,10 +30,14 @@ pub(super) fn keygen(args: &KeygenArgs) -> anyhow::Result<ExitCode> {
          nodes.\n",
         args.out.display()
     );
-    if let Ok(code) = qrcode::QrCode::new(text.as_bytes()) {
+    // A log is no place for it.
+    let is_shown = io::stderr().is_terminal();
+    if is_shown && let Ok(code) = qrcode::QrCode::new(text.as_bytes()) {
         eprintln!("{}", code.render::<qrcode::render::unicode::Dense1x2>().build());
     }
-    eprintln!("{text}\n");
+    if is_shown {
+        eprintln!("{text}\n");
+    }
     if !args.yes {
         confirm(text).inspect_err(|_| {
             // A key that nobody has written down must not come into use.
