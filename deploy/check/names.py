@@ -30,7 +30,7 @@ def read(path):
 
 # ---- metrics -----------------------------------------------------------------------------
 
-METRIC = re.compile(r'[A-Z_]+ = "(brock_\w+)", Kind::(\w+)(?:\(\w+\))?, \w+,\s*"((?:[^"\\]|\\.)*)";')
+METRIC = re.compile(r'[A-Z_]+ = "(\w+)", Kind::(\w+)(?:\(\w+\))?, \w+,\s*"((?:[^"\\]|\\.)*)"[,;]')
 metrics = {}
 for name, kind, help_text in METRIC.findall(read("src/ground/metrics.rs")):
     labels = set(re.findall(r"`(\w+)`", help_text))
@@ -40,8 +40,8 @@ if len(metrics) < 20:
     sys.exit("src/ground/metrics.rs was not understood: " + ", ".join(sorted(metrics)))
 
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
-NAME = re.compile(r"(?<![\w:$])(?:brock|kubelet|node|certmanager)_\w+|(?<![\w:$])brock:[\w:]+|\bup(?=\{)")
-SELECTOR = re.compile(r"((?:brock_|up\b)\w*)\{([^}]*)\}")
+NAME = re.compile(r"(?<![\w:$])(?:brock|process|kubelet|node|certmanager)_\w+|(?<![\w:$])brock:[\w:]+|\bup(?=\{)")
+SELECTOR = re.compile(r"((?:brock_|process_|up\b)\w*)\{([^}]*)\}")
 
 
 def check_expression(where, expression, known, recorded):

@@ -1,7 +1,7 @@
 //! Every metric: its name, what it means and its unit. Recorded by whoever owns the fact; never
 //! with a key or a hash as a label.
 
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 
 /// What a metric is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,6 +12,18 @@ pub enum Kind {
     Gauge,
     /// A distribution over these bucket bounds.
     Histogram(&'static [f64]),
+}
+
+/// Which series exist before anything has happened. `increase()` compares two samples: it does not see
+/// the first event of a series that appears with it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Start {
+    /// None: a series appears when it is first recorded.
+    Absent,
+    /// The one without labels, at 0.
+    Zero,
+    /// One at 0 for each of these values of this label.
+    Each(&'static str, &'static [&'static str]),
 }
 
 /// One metric's definition.
@@ -25,26 +37,46 @@ pub struct Metric {
     pub unit: Unit,
     /// What it means, with its labels.
     pub help: &'static str,
+    /// What exists of it from the start.
+    pub start: Start,
 }
 
 const SECONDS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
 
+const HANDSHAKE_REASONS: &[&str] = &[
+    "timeout",
+    "no_certificate",
+    "untrusted",
+    "expired",
+    "protocol_version",
+    "revoked",
+    "role",
+    "io",
+    "other",
+];
+const INCARNATION_REASONS: &[&str] =
+    &["birth", "start", "unclean_stop", "heads_lost", "rolled_back", "failed_write"];
+
 macro_rules! metrics {
-    ($($constant:ident = $name:literal, $kind:expr, $unit:ident, $help:literal;)*) => {
+    (@start) => { Start::Absent };
+    (@start $start:expr) => { $start };
+    ($($constant:ident = $name:literal, $kind:expr, $unit:ident, $help:literal $(, $start:expr)?;)*) => {
         $(#[doc = $help] pub const $constant: &str = $name;)*
 
         /// All metrics, in the order of this file.
         pub const ALL: &[Metric] = &[
-            $(Metric { name: $name, kind: $kind, unit: Unit::$unit, help: $help },)*
+            $(Metric { name: $name, kind: $kind, unit: Unit::$unit, help: $help, start: metrics!(@start $($start)?) },)*
         ];
     };
 }
 
 metrics! {
     BUILD_INFO = "brock_build_info", Kind::Gauge, Count,
-        "Always 1; the version is in the label `version`.";
+        "Always 1, with the `version` and the `node_id`.";
+    READY = "brock_ready", Kind::Gauge, Count,
+        "1 while the node may be sent traffic, as /readyz says, otherwise 0.";
     RPC_DURATION = "brock_rpc_duration_seconds", Kind::Histogram(SECONDS), Seconds,
         "How long calls took until their answer began, by `method` and `code`.";
     RPC_DENIED = "brock_rpc_denied_total", Kind::Counter, Count,
@@ -52,17 +84,23 @@ metrics! {
     CONNECTIONS = "brock_connections", Kind::Gauge, Count,
         "Accepted connections that are open.";
     HANDSHAKE_FAILURES = "brock_handshake_failures_total", Kind::Counter, Count,
-        "Accepted connections that never became usable, by `reason`.";
+        "Accepted connections that never became usable, by `reason`.", Start::Each("reason", HANDSHAKE_REASONS);
     CERTIFICATE_EXPIRY = "brock_certificate_expiry_timestamp_seconds", Kind::Gauge, Seconds,
         "When a certificate of the certificates directory ceases to be valid, seconds since the Unix epoch, by `file`.";
     CERTIFICATE_RELOADS = "brock_certificate_reloads_total", Kind::Counter, Count,
-        "Times that exchanged certificates were taken over or refused, by `outcome`: ok or error.";
+        "Times that exchanged certificates were taken over or refused, by `outcome`: ok or error.", Start::Each("outcome", &["ok", "error"]);
     CONNECTIONS_CUT = "brock_connections_cut_total", Kind::Counter, Count,
-        "Connections that were ended because their certificates are not trusted any more.";
+        "Connections that were ended because their certificates are not trusted any more.", Start::Zero;
     RECORDS = "brock_records", Kind::Gauge, Count,
         "Records stored here, as the storage engine estimates it.";
     STORAGE_BYTES = "brock_storage_bytes", Kind::Gauge, Bytes,
         "Bytes the storage engine uses, by `kind`: sst, memtable, block_cache.";
+    DISK_FREE = "brock_disk_free_bytes", Kind::Gauge, Bytes,
+        "Bytes that this node may still use of the file system where its data lies. Writes are refused below 48 MiB.";
+    DISK_TOTAL = "brock_disk_total_bytes", Kind::Gauge, Bytes,
+        "Size of the file system where the node's data lies.";
+    ALARMS = "brock_alarms", Kind::Gauge, Count,
+        "Alarms that the status shows: what an operator was told since the start.";
     CLOCK = "brock_clock", Kind::Gauge, Count,
         "The highest clock applied, by `origin`.";
     COMMIT_OPERATIONS = "brock_commit_operations", Kind::Histogram(COUNTS), Count,
@@ -72,27 +110,31 @@ metrics! {
     WRITE_QUEUE = "brock_write_queue_commands", Kind::Gauge, Count,
         "Commands waiting for the writer.";
     WRITE_RETRIES = "brock_write_retries_total", Kind::Counter, Count,
-        "Writes tried again after a conflict or a passing fault of the storage engine.";
+        "Writes tried again after a conflict or a passing fault of the storage engine.", Start::Zero;
     WRITES_REFUSED = "brock_writes_refused", Kind::Gauge, Count,
         "1 while writes are refused (disk full, or the store has stopped), otherwise 0.";
     CREATES = "brock_creates_total", Kind::Counter, Count,
-        "Records created by clients of this node, by `expiring`: true or false.";
+        "Records created by clients of this node, by `expiring`: true or false.", Start::Each("expiring", &["true", "false"]);
     OPERATIONS = "brock_operations_total", Kind::Counter, Count,
-        "Operations on existing records by operators of this node, by `kind`: invalidate, unpublish, delete.";
+        "Operations on existing records by operators of this node, by `kind`: invalidate, unpublish, delete.", Start::Each("kind", &["invalidate", "unpublish", "delete"]);
     DUPLICATE_KEYS = "brock_duplicate_keys_total", Kind::Counter, Count,
-        "Puts refused because the key hash exists, by `values_equal`: true or false.";
+        "Puts refused because the key hash exists, by `values_equal`: true or false.", Start::Each("values_equal", &["true", "false"]);
     CONFLICTS = "brock_conflicts_total", Kind::Counter, Count,
-        "Payloads that lost against another one of the same key hash.";
+        "Payloads that lost against another one of the same key hash.", Start::Zero;
+    CONFLICTS_NOW = "brock_conflict_entries", Kind::Gauge, Count,
+        "Payloads that lost against another one of the same key hash and are remembered.";
     QUARANTINED = "brock_quarantined_total", Kind::Counter, Count,
-        "Replicated entries that could not be applied and were set aside.";
+        "Replicated entries that could not be applied and were set aside.", Start::Zero;
+    QUARANTINE_NOW = "brock_quarantine_entries", Kind::Gauge, Count,
+        "Replicated entries that are set aside because they could not be applied.";
     EXPIRED = "brock_expired_total", Kind::Counter, Count,
-        "Expired records that were removed from storage.";
+        "Expired records that were removed from storage.", Start::Zero;
     COMPACTED = "brock_log_compacted_entries_total", Kind::Counter, Count,
-        "Log entries that every member had and that were compacted away.";
+        "Log entries that every member had and that were compacted away.", Start::Zero;
     COLLECTED = "brock_tombstones_collected_total", Kind::Counter, Count,
-        "Tombstones that were collected.";
+        "Tombstones that were collected.", Start::Zero;
     FOLDED = "brock_origins_folded_total", Kind::Counter, Count,
-        "Finished incarnations that vectors do not list any more.";
+        "Finished incarnations that vectors do not list any more.", Start::Zero;
     TOMBSTONES = "brock_tombstones", Kind::Gauge, Count,
         "Deleted records that are remembered.";
     LOG_ENTRIES = "brock_log_entries", Kind::Gauge, Count,
@@ -106,52 +148,75 @@ metrics! {
     MEMBERS = "brock_members", Kind::Gauge, Count,
         "Other nodes whose acknowledgement this node waits for before it compacts.";
     RECEIPTS = "brock_receipts_total", Kind::Counter, Count,
-        "Writes that waited for other members, by `outcome`: complete or timed_out.";
+        "Writes that waited for other members, by `outcome`: complete or timed_out.", Start::Each("outcome", &["complete", "timed_out"]);
     RESYNCS = "brock_resyncs_total", Kind::Counter, Count,
-        "Times that this node was filled from a peer's records, by `outcome`: ok or error.";
+        "Times that this node was filled from a peer's records, by `outcome`: ok or error.", Start::Each("outcome", &["ok", "error"]);
     DIVERGENCES = "brock_divergences_total", Kind::Counter, Count,
-        "Times that a peer had applied the same and held other records.";
+        "Times that a peer had applied the same and held other records.", Start::Zero;
     SCRUB_MENDED = "brock_scrub_mended_buckets_total", Kind::Counter, Count,
-        "Buckets whose records on disk were not those that were written.";
+        "Buckets whose records on disk were not those that were written.", Start::Zero;
     BACKUP_LAST_SUCCESS = "brock_backup_last_success_timestamp_seconds", Kind::Gauge, Seconds,
         "When the last good backup was made, seconds since the Unix epoch.";
     BACKUP_LAST_VERIFIED = "brock_backup_last_verified_timestamp_seconds", Kind::Gauge, Seconds,
         "When this node last read its newest backup again and found it to be what it had made, seconds since the Unix epoch.";
     BACKUP_VERIFY_FAILURES = "brock_backup_verify_failures_total", Kind::Counter, Count,
-        "Times that a backup which was read again was not what had been made.";
+        "Times that a backup which was read again was not what had been made.", Start::Zero;
     BACKUP_DURATION = "brock_backup_duration_seconds", Kind::Histogram(SECONDS), Seconds,
         "How long a backup took.";
     BACKUP_BYTES = "brock_backup_bytes_total", Kind::Counter, Bytes,
-        "Bytes of backups that were uploaded.";
+        "Bytes of backups that were uploaded.", Start::Zero;
     BACKUP_FAILURES = "brock_backup_failures_total", Kind::Counter, Count,
-        "Backups that were not made.";
+        "Backups that were not made.", Start::Zero;
     OBJECT_REQUESTS = "brock_backup_object_requests_total", Kind::Counter, Count,
         "Attempts at requests to the object store of backups, by `operation` and `outcome`: ok, retried, failed.";
     REPAIRED = "brock_repaired_records_total", Kind::Counter, Count,
-        "Records that changed by joining a peer's differing state.";
+        "Records that changed by joining a peer's differing state.", Start::Zero;
     INCARNATIONS = "brock_incarnations_minted_total", Kind::Counter, Count,
-        "New incarnations of this node, by `reason`: birth, start, unclean_stop, heads_lost, rolled_back, failed_write.";
+        "New incarnations of this node, by `reason`: birth, start, unclean_stop, heads_lost, rolled_back, failed_write.", Start::Each("reason", INCARNATION_REASONS);
     PEER_UP = "brock_peer_up", Kind::Gauge, Count,
         "1 while this node is pulling from the peer at `address`, otherwise 0.";
     PEER_LAG = "brock_peer_lag_entries", Kind::Gauge, Count,
         "Operations that the peer at `address` was last known to have and this node lacks.";
+    PEER_LAST_SUCCESS = "brock_peer_last_success_timestamp_seconds", Kind::Gauge, Seconds,
+        "When something was last heard from the peer at `address`, seconds since the Unix epoch.";
+    PEER_CLOCK_SKEW = "brock_peer_clock_skew_seconds", Kind::Gauge, Seconds,
+        "The wall clock of the peer at `address` minus this node's, in whole seconds, when it was last heard.";
     ROUNDS = "brock_replication_rounds_total", Kind::Counter, Count,
         "Replication rounds, by peer `address` and `outcome`: ok or error.";
     ENTRIES = "brock_replication_entries_total", Kind::Counter, Count,
         "Log entries received from the peer at `address`, duplicates included.";
     ENTRIES_SENT = "brock_replication_sent_entries_total", Kind::Counter, Count,
-        "Log entries sent to pullers.";
+        "Log entries sent to pullers.", Start::Zero;
+    TERMINATED_READS = "brock_terminated_reads_total", Kind::Counter, Count,
+        "Reads that were refused because the record is invalidated.", Start::Zero;
     PEEKS = "brock_peeks_total", Kind::Counter, Count,
-        "Reads that missed locally, by `outcome`: found, absent, cached_absent, unknown, refused.";
+        "Reads that missed locally, by `outcome`: found, absent, cached_absent, unknown, refused.", Start::Each("outcome", &["found", "absent", "cached_absent", "unknown", "refused"]);
+    PROCESS_START = "process_start_time_seconds", Kind::Gauge, Seconds,
+        "When the process started, seconds since the Unix epoch. Linux only.";
+    PROCESS_CPU = "process_cpu_seconds_total", Kind::Counter, Seconds,
+        "User and system CPU time that the process has spent. Linux only.";
+    PROCESS_MEMORY = "process_resident_memory_bytes", Kind::Gauge, Bytes,
+        "Memory of the process that is resident. Linux only.";
+    PROCESS_OPEN_FDS = "process_open_fds", Kind::Gauge, Count,
+        "File descriptors that are open. Linux only.";
+    PROCESS_MAX_FDS = "process_max_fds", Kind::Gauge, Count,
+        "File descriptors that may be open. Linux only.";
 }
 
-/// Describes every metric to the installed recorder.
+/// Describes every metric to the installed recorder, and begins those that begin at 0.
 pub fn describe_all() {
     for metric in ALL {
         match metric.kind {
             Kind::Counter => describe_counter!(metric.name, metric.unit, metric.help),
             Kind::Gauge => describe_gauge!(metric.name, metric.unit, metric.help),
             Kind::Histogram(_) => describe_histogram!(metric.name, metric.unit, metric.help),
+        }
+        match metric.start {
+            Start::Absent => {}
+            Start::Zero => counter!(metric.name).absolute(0),
+            Start::Each(label, values) => {
+                values.iter().for_each(|value| counter!(metric.name, label => *value).absolute(0));
+            }
         }
     }
 }

@@ -192,6 +192,7 @@ mod tests {
     async fn metrics_are_served_with_buckets_help_and_the_version() {
         let telemetry = Arc::new(Telemetry::install_metrics().unwrap());
         ::metrics::histogram!(crate::ground::metrics::COMMIT_DURATION).record(0.003);
+        telemetry.set_node(&"n1".parse().unwrap());
         let site = site(Some(Arc::clone(&telemetry))).await;
         telemetry.spawn_upkeep(&site.tasks);
         let answer = site.get("/metrics").await;
@@ -199,6 +200,10 @@ mod tests {
             "HTTP/1.1 200 ",
             "content-type: text/plain; version=0.0.4",
             "brock_build_info{version=\"",
+            "node_id=\"n1\"} 1",
+            "brock_conflicts_total 0",
+            "brock_resyncs_total{outcome=\"error\"} 0",
+            "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total ",
             "# TYPE brock_commit_duration_seconds histogram",
             "# HELP brock_commit_duration_seconds How long",
             "brock_commit_duration_seconds_bucket{le=\"0.005\"} 1",

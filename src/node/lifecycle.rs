@@ -167,6 +167,7 @@ impl Node {
             );
         }
         if let Some(telemetry) = &telemetry {
+            telemetry.set_node(&config.node_id);
             telemetry.spawn_upkeep(&tasks);
         }
         let peers = Peers::default();

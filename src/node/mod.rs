@@ -9,6 +9,7 @@ pub mod http;
 pub mod lifecycle;
 pub mod listen;
 pub mod problem;
+mod process;
 pub mod readiness;
 pub mod settings;
 pub mod sources;

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::ground::metrics as names;
+
 /// What must be so before a node is ready, and what must not. Each fact is set once.
 #[derive(Debug, Default)]
 pub struct Readiness {
@@ -14,22 +16,27 @@ pub struct Readiness {
 impl Readiness {
     /// The store is open and recovered.
     pub fn set_store_open(&self) {
-        self.store_open.store(true, Ordering::Release);
+        self.set(&self.store_open);
     }
 
     /// The first catch-up with the peers is done, or has been waited for long enough.
     pub fn set_caught_up(&self) {
-        self.caught_up.store(true, Ordering::Release);
+        self.set(&self.caught_up);
     }
 
     /// The node is shutting down: no new traffic, please.
     pub fn set_draining(&self) {
-        self.draining.store(true, Ordering::Release);
+        self.set(&self.draining);
     }
 
     /// The node cannot go on.
     pub fn set_failed(&self) {
-        self.failed.store(true, Ordering::Release);
+        self.set(&self.failed);
+    }
+
+    fn set(&self, fact: &AtomicBool) {
+        fact.store(true, Ordering::Release);
+        metrics::gauge!(names::READY).set(if self.is_ready() { 1.0 } else { 0.0 });
     }
 
     /// Why the node is not ready; empty = it is.

@@ -3,7 +3,6 @@
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
     io::{self, IsTerminal as _},
-    process,
     sync::Arc,
     time::Duration,
 };
@@ -11,8 +10,12 @@ use std::{
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
-use super::config::{LogConfig, LogFormat};
+use super::{
+    config::{LogConfig, LogFormat},
+    process,
+};
 use crate::ground::{
+    id::NodeId,
     metrics::{self as definitions, Kind},
     task::Tasks,
 };
@@ -65,13 +68,22 @@ impl Telemetry {
         }
         let handle = builder.install_recorder()?;
         definitions::describe_all();
-        metrics::gauge!(definitions::BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
         Ok(Self { handle })
     }
 
-    /// All metrics in Prometheus' text format.
+    /// Says whose metrics these are.
+    pub fn set_node(&self, node_id: &NodeId) {
+        let (version, node_id) = (env!("CARGO_PKG_VERSION"), node_id.to_string());
+        metrics::gauge!(definitions::BUILD_INFO, "version" => version, "node_id" => node_id).set(1.0);
+    }
+
+    /// All metrics in Prometheus' text format, the figures of the process as they are now.
     pub fn render(&self) -> String {
-        self.handle.render()
+        let mut page = self.handle.render();
+        if let Some(figures) = process::read() {
+            figures.write(&mut page);
+        }
+        page
     }
 
     /// Starts the task that keeps histograms small.
@@ -114,6 +126,6 @@ fn abort_on_panic() {
             _ => "set RUST_BACKTRACE=1 to see it".to_owned(),
         };
         tracing::error!(location, backtrace, "panic, aborting: {payload}");
-        process::abort();
+        std::process::abort();
     }));
 }

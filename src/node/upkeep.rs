@@ -97,18 +97,25 @@ async fn record_gauges(store: &Store, peers: &Peers, status: &TaskStatus) {
     metrics::gauge!(names::LOG_ENTRIES).set(totals.log_entries as f64);
     metrics::gauge!(names::LOG_BYTES).set(totals.log_bytes as f64);
     metrics::gauge!(names::REMOVALS).set(totals.removals as f64);
+    metrics::gauge!(names::QUARANTINE_NOW).set(totals.quarantined as f64);
+    metrics::gauge!(names::CONFLICTS_NOW).set(totals.conflicts as f64);
+    metrics::gauge!(names::ALARMS).set(store.alarms().len() as f64);
     for (origin, clock) in store.floors().iter() {
         metrics::gauge!(names::FLOOR, "origin" => origin.to_string()).set(clock.0 as f64);
     }
     for (origin, clock) in vector.iter() {
         metrics::gauge!(names::CLOCK, "origin" => origin.to_string()).set(clock.0 as f64);
     }
-    peers.record_lag(&store.applied());
+    peers.record_gauges(&store.applied());
     match store.storage_use().await {
         Ok(used) => {
             metrics::gauge!(names::STORAGE_BYTES, "kind" => "sst").set(used.sst_bytes as f64);
             metrics::gauge!(names::STORAGE_BYTES, "kind" => "memtable").set(used.memtable_bytes as f64);
             metrics::gauge!(names::STORAGE_BYTES, "kind" => "block_cache").set(used.block_cache_bytes as f64);
+            if let Some(disk) = used.disk {
+                metrics::gauge!(names::DISK_FREE).set(disk.free_bytes as f64);
+                metrics::gauge!(names::DISK_TOTAL).set(disk.total_bytes as f64);
+            }
         }
         Err(error) => status.set_error(&error.to_string()),
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -36,12 +37,33 @@ pub struct PeerReport {
     pub entries_received: u64,
     /// When something was last heard from it; 0 = never.
     pub last_success: UnixSeconds,
+    /// The same by a clock that nobody sets; `None` = never.
+    pub heard_at: Option<Instant>,
     /// Its wall clock minus ours, in seconds, when last heard.
     pub clock_skew_seconds: i64,
     /// Key hashes that differ there although the same is applied, and that could not be mended here.
     pub unmended: u64,
     /// Whether the log has a warning about its present failure.
     pub warned: bool,
+}
+
+impl PeerReport {
+    fn hear(&mut self, now: UnixSeconds) {
+        self.last_success = now;
+        self.heard_at = Some(Instant::now());
+    }
+}
+
+/// How this node stands against its peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// How many it has.
+    pub peers: usize,
+    /// The most operations that any one of them was last known to have and this node lacks; `None` =
+    /// none has said yet what it has.
+    pub lag_entries: Option<u64>,
+    /// For how long nothing has been heard from any of them; `None` = never was.
+    pub gap: Option<Duration>,
 }
 
 /// Why a peer is refused although it answers.
@@ -80,11 +102,18 @@ impl Peers {
             rounds: 0,
             entries_received: 0,
             last_success: 0,
+            heard_at: None,
             clock_skew_seconds: 0,
             unmended: 0,
             warned: false,
         };
         metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(0.0);
+        // From 0, so that increase() sees the first one.
+        metrics::counter!(names::ENTRIES, "address" => address.to_owned()).absolute(0);
+        for outcome in ["ok", "error"] {
+            metrics::counter!(names::ROUNDS, "address" => address.to_owned(), "outcome" => outcome)
+                .absolute(0);
+        }
         self.lock().insert(address.to_owned(), report);
     }
 
@@ -125,7 +154,7 @@ impl Peers {
             report.last_error.clear();
             report.warned = false;
             report.rounds += 1;
-            report.last_success = now;
+            report.hear(now);
             if !report.up {
                 (report.up, report.since) = (true, now);
                 tracing::info!(address, node_id = %node_id, "pulling from a peer");
@@ -144,7 +173,7 @@ impl Peers {
                 known => *known = Some(heads.clone()),
             }
             report.clock_skew_seconds = skew_seconds;
-            report.last_success = now;
+            report.hear(now);
         });
     }
 
@@ -153,7 +182,7 @@ impl Peers {
         metrics::counter!(names::ENTRIES, "address" => address.to_owned()).increment(entries);
         self.update(address, |report| {
             report.entries_received += entries;
-            report.last_success = now;
+            report.hear(now);
         });
     }
 
@@ -192,13 +221,32 @@ impl Peers {
         self.update(address, |report| (report.up, report.since) = (false, now));
     }
 
-    /// Sets the lag gauges against what is applied here.
-    pub fn record_lag(&self, applied: &Vector) {
+    /// Sets the gauges of what is only now and then worth a look, against what is applied here.
+    pub fn record_gauges(&self, applied: &Vector) {
         for report in self.lock().values() {
+            let address = || report.address.clone();
             if let Some(heads) = &report.heads {
                 let lag = heads.entries_above(applied);
-                metrics::gauge!(names::PEER_LAG, "address" => report.address.clone()).set(lag as f64);
+                metrics::gauge!(names::PEER_LAG, "address" => address()).set(lag as f64);
+                let skew = report.clock_skew_seconds as f64;
+                metrics::gauge!(names::PEER_CLOCK_SKEW, "address" => address()).set(skew);
             }
+            if report.heard_at.is_some() {
+                let at = report.last_success as f64;
+                metrics::gauge!(names::PEER_LAST_SUCCESS, "address" => address()).set(at);
+            }
+        }
+    }
+
+    /// How this node, which has applied this, stands against its peers.
+    pub fn standing(&self, applied: &Vector) -> Standing {
+        let peers = self.lock();
+        let lags = peers.values().filter_map(|report| report.heads.as_ref());
+        let heard_at = peers.values().filter_map(|report| report.heard_at).max();
+        Standing {
+            peers: peers.len(),
+            lag_entries: lags.map(|heads| heads.entries_above(applied)).max(),
+            gap: heard_at.map(|at| at.elapsed()),
         }
     }
 }

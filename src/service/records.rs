@@ -11,7 +11,7 @@ use crate::{
         codec::stamp_to_proto,
         record::{Creation, RecordState, Visibility},
     },
-    ground::{clock::Stamp, id::KeyHash, limits},
+    ground::{clock::Stamp, id::KeyHash, limits, metrics as names},
     proto,
     replication::{
         ask::{Answer, Asker},
@@ -264,6 +264,7 @@ fn created(outcome: &CreateOutcome) -> Result<Stamp, Problem> {
 
 fn usable(state: RecordState) -> Result<proto::GetResponse, Problem> {
     if let Some(invalidation) = state.invalidation {
+        metrics::counter!(names::TERMINATED_READS).increment(1);
         return Err(Problem::Invalidated { reason: invalidation.reason });
     }
     let (record, stamp) = encode(state)?;

@@ -100,6 +100,17 @@ pub struct StorageUse {
     pub memtable_bytes: u64,
     /// Bytes of cached blocks.
     pub block_cache_bytes: u64,
+    /// The file system where it lies; `None` if that cannot be told, or it is in RAM.
+    pub disk: Option<DiskSpace>,
+}
+
+/// How much room a file system has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Bytes that this process may still use.
+    pub free_bytes: u64,
+    /// Its size.
+    pub total_bytes: u64,
 }
 
 /// What the handle, the readers and the writer share.
@@ -161,10 +172,11 @@ impl Shared {
         self.origin.store(Arc::new(origin));
     }
 
-    /// Bytes free where the data lies; `None` if that cannot be told.
-    pub(super) fn free_bytes(&self) -> Option<u64> {
+    /// The room where the data lies; `None` if that cannot be told.
+    pub(super) fn disk(&self) -> Option<DiskSpace> {
         let stat = rustix::fs::statvfs(self.directory.as_ref()?).ok()?;
-        Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
+        Some(DiskSpace { free_bytes: bytes(stat.f_bavail), total_bytes: bytes(stat.f_blocks) })
     }
 }
 

@@ -32,7 +32,7 @@ pub use crate::ground::time::unix_now;
 pub use database::Totals;
 pub use dump::{DumpFrame, Dumped, Since};
 pub use error::{OpenError, StoreError};
-pub use handle::{Health, Options, StorageUse, Store};
+pub use handle::{DiskSpace, Health, Options, StorageUse, Store};
 pub use housekeeping::Compacted;
 pub use inspect::{
     BucketItem, Conflict, LoggedOperation, RecordPage, Summary, Traced, item_from_proto, keyed_state,

@@ -105,6 +105,7 @@ impl Store {
                 sst_bytes: shared.database.property(TOTAL_SST_FILES_SIZE),
                 memtable_bytes: shared.database.property(CUR_SIZE_ALL_MEM_TABLES),
                 block_cache_bytes: shared.database.cache_bytes(),
+                disk: shared.disk(),
             })
         })
         .await

@@ -333,7 +333,7 @@ impl Writer {
             return Ok(());
         }
         self.disk_checked = Some(Instant::now());
-        if let Some(free) = self.shared.free_bytes()
+        if let Some(free) = self.shared.disk().map(|disk| disk.free_bytes)
             && free < limits::DISK_RESERVE_BYTES
         {
             self.unexplained_since = None;
