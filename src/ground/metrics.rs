@@ -1,6 +1,8 @@
 //! Every metric: its name, what it means and its unit. Recorded by whoever owns the fact; never
 //! with a key or a hash as a label.
 
+use std::fmt::Write as _;
+
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram};
 
 /// What a metric is.
@@ -203,6 +205,87 @@ metrics! {
         "File descriptors that may be open. Linux only.";
 }
 
+/// A metric of badgerauth, exported besides Brock's own so that dashboards made for it keep working.
+#[derive(Debug, Clone, Copy)]
+pub struct SeedMetric {
+    /// Its name there.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// Where its values come from.
+    pub values: SeedValues,
+    /// What it means here.
+    pub help: &'static str,
+}
+
+/// Where the values of a metric of badgerauth come from.
+#[derive(Debug, Clone, Copy)]
+pub enum SeedValues {
+    /// From these series of Brock's own.
+    Of(&'static [SeedSource]),
+    /// It is recorded under its own name.
+    Recorded,
+    /// There is nothing of the kind here.
+    Zero,
+}
+
+/// Series of which a metric of badgerauth shows the same values.
+#[derive(Debug, Clone, Copy)]
+pub struct SeedSource {
+    /// Their name as exported.
+    pub of: &'static str,
+    /// Only those with this label, as it is written; empty = all.
+    pub only: &'static str,
+    /// What stands in its place; empty = nothing. Other labels stay.
+    pub instead: &'static str,
+}
+
+macro_rules! seed_metrics {
+    (@values $values:ident) => { SeedValues::$values };
+    (@values $($of:literal [$only:literal => $instead:literal])+) => {
+        SeedValues::Of(&[$(SeedSource { of: $of, only: $only, instead: $instead },)+])
+    };
+    ($($name:expr, $kind:ident, ($($values:tt)+), $help:literal;)*) => {
+        /// All metrics of badgerauth.
+        pub const SEED: &[SeedMetric] = &[$(SeedMetric {
+            name: $name,
+            kind: Kind::$kind,
+            values: seed_metrics!(@values $($values)+),
+            help: $help,
+        },)*];
+    };
+}
+
+/// Recorded, because it takes all incarnations of a node together.
+pub const SEED_CLOCK: &str = "as_badgerauth_current_clock";
+
+seed_metrics! {
+    "as_badgerauth_insert", Counter, ("brock_creates_total" ["expiring=\"false\"" => ""]),
+        "Records without expiry created by clients of this node.";
+    "as_badgerauth_expiring_insert", Counter, ("brock_creates_total" ["expiring=\"true\"" => ""]),
+        "Records with an expiry created by clients of this node.";
+    "as_badgerauth_duplicate_key", Counter, ("brock_duplicate_keys_total" ["" => ""]),
+        "Puts refused because the key hash exists, by `values_equal`: true or false.";
+    SEED_CLOCK, Gauge, (Recorded),
+        "Operations of the node `node_id` that are applied here: the clocks of all its incarnations together.";
+    "as_badgerauth_peer_up", Counter, ("brock_replication_rounds_total" ["outcome=\"ok\"" => ""]),
+        "Replication rounds with the peer at `address` that ended in order.";
+    "as_badgerauth_peer_down", Counter, ("brock_replication_rounds_total" ["outcome=\"error\"" => ""]),
+        "Replication rounds with the peer at `address` that failed.";
+    "as_badgerauth_txn_backoff", Counter, ("brock_write_retries_total" ["" => ""]),
+        "Writes tried again.";
+    "as_badgerauth_record_terminated", Counter, ("brock_terminated_reads_total" ["" => ""]),
+        "Reads that were refused because the record is invalidated.";
+    "as_badgerauth_kv_bytes_lsm", Gauge, ("brock_storage_bytes" ["kind=\"sst\"" => ""]),
+        "Bytes of the storage engine's files.";
+    "as_badgerauth_kv_bytes_vlog", Gauge, (Zero),
+        "Always 0: values lie in the same files as keys.";
+    "as_badgerauth_backup", Counter,
+        ("brock_backup_duration_seconds_count" ["" => "successful=\"true\""]
+         "brock_backup_failures_total" ["" => "successful=\"false\""]),
+        "Backups made and not made, by `successful`: true or false.";
+}
+
 /// Describes every metric to the installed recorder, and begins those that begin at 0.
 pub fn describe_all() {
     for metric in ALL {
@@ -219,4 +302,60 @@ pub fn describe_all() {
             }
         }
     }
+    describe_gauge!(
+        SEED_CLOCK,
+        SEED.iter().find(|seed| seed.name == SEED_CLOCK).map_or("", |seed| seed.help)
+    );
+}
+
+impl Kind {
+    /// Its name in Prometheus' text format.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// The tables of all metrics, as docs/metrics.md shows them.
+pub fn reference_markdown() -> String {
+    let mut text = "| metric | type | unit | labels | meaning |\n|---|---|---|---|---|\n".to_owned();
+    for metric in ALL {
+        let Metric { name, kind, unit, help, start } = metric;
+        let unit = match unit {
+            Unit::Count => "",
+            unit => unit.as_str(),
+        };
+        let from = match start {
+            Start::Absent => String::new(),
+            Start::Zero => " From the start.".to_owned(),
+            Start::Each(label, values) => format!(" From the start, with `{label}` {}.", values.join(", ")),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "| `{name}` | {} | {unit} | {} | {help}{from} |", kind.name(), labels(help));
+    }
+    text.push_str("\n| metric of badgerauth | type | labels | same as | meaning |\n|---|---|---|---|---|\n");
+    for seed in SEED {
+        let same = match seed.values {
+            SeedValues::Of(sources) => {
+                let series = |source: &SeedSource| match source.only {
+                    "" => format!("`{}`", source.of),
+                    only => format!("`{}{{{only}}}`", source.of),
+                };
+                sources.iter().map(series).collect::<Vec<_>>().join(", ")
+            }
+            SeedValues::Recorded | SeedValues::Zero => String::new(),
+        };
+        let (name, kind, labels, help) = (seed.name, seed.kind.name(), labels(seed.help), seed.help);
+        let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {same} | {help} |");
+    }
+    text
+}
+
+/// What a help text has in backticks is a label.
+fn labels(help: &str) -> String {
+    let labels = help.split('`').skip(1).step_by(2);
+    labels.map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ")
 }

@@ -11,6 +11,7 @@ pub mod listen;
 pub mod problem;
 mod process;
 pub mod readiness;
+mod seed;
 pub mod settings;
 pub mod sources;
 pub mod telemetry;

@@ -7,7 +7,7 @@ use std::{fmt::Write as _, fs};
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::ground::metrics::{self as names, ALL, Kind};
+use crate::ground::metrics::{self as names, ALL};
 
 /// Clock ticks per second in what the kernel tells user space: a constant of its interface on every
 /// architecture that Rust runs on, whatever the kernel's own timer does.
@@ -68,7 +68,7 @@ impl Figures {
             (names::PROCESS_MAX_FDS, max_fds),
         ] {
             let Some(metric) = ALL.iter().find(|metric| metric.name == name) else { continue };
-            let kind = if metric.kind == Kind::Counter { "counter" } else { "gauge" };
+            let kind = metric.kind.name();
             let value = if value.is_infinite() { "+Inf".to_owned() } else { value.to_string() };
             // Writing to a String cannot fail.
             let _ = writeln!(page, "# HELP {name} {}\n# TYPE {name} {kind}\n{name} {value}", metric.help);

@@ -12,7 +12,7 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use super::{
     config::{LogConfig, LogFormat},
-    process,
+    process, seed,
 };
 use crate::ground::{
     id::NodeId,
@@ -83,6 +83,7 @@ impl Telemetry {
         if let Some(figures) = process::read() {
             figures.write(&mut page);
         }
+        seed::write(&mut page);
         page
     }
 

@@ -1,6 +1,6 @@
 //! What a running node does on the side: the superblock, the gauges, and telling when it is ready.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use tokio::{
     task::spawn_blocking,
@@ -105,6 +105,14 @@ async fn record_gauges(store: &Store, peers: &Peers, status: &TaskStatus) {
     }
     for (origin, clock) in vector.iter() {
         metrics::gauge!(names::CLOCK, "origin" => origin.to_string()).set(clock.0 as f64);
+    }
+    let mut operations: BTreeMap<String, u64> = BTreeMap::new();
+    // Folded incarnations too, or it would fall when one is folded.
+    for (origin, clock) in store.applied().iter() {
+        *operations.entry(origin.node_id().to_string()).or_default() += clock.0;
+    }
+    for (node_id, operations) in operations {
+        metrics::gauge!(names::SEED_CLOCK, "node_id" => node_id).set(operations as f64);
     }
     peers.record_gauges(&store.applied());
     match store.storage_use().await {

@@ -6,6 +6,7 @@ mod backup;
 mod cert;
 mod config;
 mod dev;
+mod metrics;
 mod run;
 
 use std::process::ExitCode;
@@ -43,6 +44,7 @@ fn command() -> Command {
             .arg_required_else_help(true),
         )
         .subcommand(config::command())
+        .subcommand(metrics::command())
 }
 
 /// A tenth of what a short call costs is allocation, and glibc keeps an arena per thread.
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
             backup::BackupCommand::from_arg_matches(matches).map_err(Into::into).and_then(backup::run)
         }
         Some(("config", matches)) => config::run(matches),
+        Some(("metrics", _)) => metrics::run(),
         // clap has refused anything else.
         _ => Ok(ExitCode::from(EXIT_USAGE)),
     };

@@ -1,0 +1,22 @@
+//! `brock metrics`: what a node measures.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use brock::ground::metrics;
+use clap::Command;
+
+pub(crate) fn command() -> Command {
+    Command::new("metrics")
+        .about("Describe the metrics of a node")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(Command::new("reference").about("Print the tables of all metrics as Markdown"))
+}
+
+pub(crate) fn run() -> anyhow::Result<ExitCode> {
+    io::stdout().write_all(metrics::reference_markdown().as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
