@@ -163,14 +163,18 @@ def check_certificates():
         if said.returncode != 0:
             problems.append(f"make-certs.sh: {said.stdout}{said.stderr}")
             return
-    port = free_port()
-    node = [BINARIES / "brock", "run", "--node.id=node-1", f"--node.certs-dir={pki}/node-1", f"--node.address=127.0.0.1:{port}", "--http.address="]
+    port, http = free_port(), f":{free_port()}"
+    node = [BINARIES / "brock", "run", "--node.id=node-1", f"--node.certs-dir={pki}/node-1", f"--node.address=127.0.0.1:{port}", f"--http.address={http}"]
     processes.append(subprocess.Popen(node, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL))
     # What compose.yml asks for a node's health.
     test = yaml.safe_load((DEPLOY / "docker" / "compose.yml").read_text(encoding="utf-8"))["services"]["node-1"]["healthcheck"]["test"]
-    replaced = {"/usr/local/bin/node-admin": str(BINARIES / "node-admin"), "/etc/brock/admin": f"{pki}/admin", "127.0.0.1:20004": f"127.0.0.1:{port}"}
-    command = [replaced.get(word, word) for word in test[1:]]
-    wait_for("health of a node with those certificates", 20, lambda: subprocess.run(command, capture_output=True, timeout=20).returncode == 0)
+    replaced = {"/usr/local/bin/brock": str(BINARIES / "brock")}
+    health = [replaced.get(word, word) for word in test[1:]]
+    status = [BINARIES / "node-admin", "--certs-dir", pki / "admin", "--node-addresses", f"127.0.0.1:{port}", "status"]
+    variables = {**os.environ, "BROCK_HTTP_ADDRESS": http}
+    for what, command in (("health", health), ("status", status)):
+        wait_for(f"{what} of a node with those certificates", 20,
+                 lambda command=command: subprocess.run(command, env=variables, capture_output=True, timeout=20).returncode == 0)
 
 
 def stop_all():

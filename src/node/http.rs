@@ -7,7 +7,7 @@ use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::State,
+    extract::{Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
     response::IntoResponse,
     routing::get,
@@ -23,8 +23,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{readiness::Readiness, telemetry::Telemetry};
-use crate::ground::task::Tasks;
+use super::{health::Thresholds, readiness::Readiness, telemetry::Telemetry};
+use crate::{ground::task::Tasks, replication::peers::Standing};
 
 /// The type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4";
@@ -41,13 +41,17 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 const INDEX: &str = "Brock node\n\n\
     /metrics  metrics in Prometheus' text format\n\
     /livez    200 while the process runs\n\
-    /readyz   200 when the node may be sent traffic, otherwise 503 and why\n";
+    /readyz   200 when the node may be sent traffic, otherwise 503 and why\n\
+    /healthz?max_lag=ENTRIES&max_gap=DURATION\n              \
+    200 when it is ready and keeps up with its peers so far, otherwise 503 and why\n";
 
 /// What the pages show.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Pages {
     /// Behind `/readyz`.
     pub readiness: Arc<Readiness>,
+    /// Behind `/healthz`: how the node stands against its peers now.
+    pub standing: Arc<dyn Fn() -> Standing + Send + Sync>,
     /// Behind `/metrics`; without it that page answers 404.
     pub telemetry: Option<Arc<Telemetry>>,
 }
@@ -58,6 +62,7 @@ pub fn router(pages: Pages) -> Router {
         .route("/", get(INDEX))
         .route("/livez", get("ok\n"))
         .route("/readyz", get(readyz))
+        .route("/healthz", get(healthz))
         .route("/metrics", get(metrics))
         .with_state(pages)
 }
@@ -67,6 +72,23 @@ async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
         [] => (StatusCode::OK, "ok\n".to_owned()),
         reasons => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", reasons.join("; "))),
     }
+}
+
+async fn healthz(
+    State(pages): State<Pages>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+) -> impl IntoResponse {
+    let query = query.map_err(|rejection| rejection.body_text());
+    let thresholds = match query.and_then(|Query(query)| Thresholds::parse(&query)) {
+        Ok(thresholds) => thresholds,
+        Err(problem) => return (StatusCode::BAD_REQUEST, format!("{problem}\n")),
+    };
+    let mut reasons: Vec<String> = pages.readiness.reasons().into_iter().map(str::to_owned).collect();
+    reasons.extend(thresholds.exceeded(&(pages.standing)()));
+    if reasons.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not healthy: {}\n", reasons.join("; ")))
 }
 
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
@@ -152,7 +174,10 @@ mod tests {
         let (tasks, readiness) = (Tasks::default(), Arc::new(Readiness::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        spawn(&tasks, listener, Pages { readiness: Arc::clone(&readiness), telemetry });
+        let standing =
+            Arc::new(|| Standing { peers: 1, lag_entries: Some(7), gap: Some(Duration::from_secs(3)) });
+        let pages = Pages { readiness: Arc::clone(&readiness), standing, telemetry };
+        spawn(&tasks, listener, pages);
         Site { tasks, readiness, address }
     }
 
@@ -186,6 +211,27 @@ mod tests {
         assert!(site.get("/").await.contains("/metrics"));
         assert!(site.get("/metrics").await.starts_with("HTTP/1.1 404 "));
         assert!(site.get("/etc/passwd").await.starts_with("HTTP/1.1 404 "));
+    }
+
+    #[tokio::test]
+    async fn a_node_is_healthy_within_the_thresholds_of_whoever_asks() {
+        let site = site(None).await;
+        let is = async |path: &str, code: &str, part: &str| {
+            let answer = site.get(path).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {code} ")) && answer.contains(part),
+                "{path}: {answer}"
+            );
+        };
+        is("/healthz?max_lag=7", "503", "not healthy: the store is not open yet").await;
+        site.readiness.set_store_open();
+        site.readiness.set_caught_up();
+        is("/healthz", "200", "ok").await;
+        is("/healthz?max_lag=7&max_gap=3s", "200", "ok").await;
+        is("/healthz?max_lag=6&max_gap=1m", "503", "not healthy: this node lacks 7 operations").await;
+        is("/healthz?max_lag=6&max_gap=2s", "503", "more than 6; nothing was heard").await;
+        is("/healthz?max_lag=seven", "400", "max_lag=seven").await;
+        is("/healthz?lag=7", "400", "unknown parameter lag").await;
     }
 
     #[tokio::test]

@@ -159,19 +159,20 @@ impl Node {
         let (tasks, http_tasks) = (Tasks::default(), Tasks::default());
         let readiness = Arc::new(Readiness::default());
         readiness.set_store_open();
+        let peers = Peers::default();
+        join.iter().for_each(|address| peers.add(&address.to_string(), store.now()));
         if let Some(listener) = http_listener {
-            http::spawn(
-                &http_tasks,
-                listener,
-                Pages { readiness: Arc::clone(&readiness), telemetry: telemetry.clone() },
-            );
+            let standing = {
+                let (store, peers) = (store.clone(), peers.clone());
+                Arc::new(move || peers.standing(&store.applied()))
+            };
+            let pages = Pages { readiness: Arc::clone(&readiness), standing, telemetry: telemetry.clone() };
+            http::spawn(&http_tasks, listener, pages);
         }
         if let Some(telemetry) = &telemetry {
             telemetry.set_node(&config.node_id);
             telemetry.spawn_upkeep(&tasks);
         }
-        let peers = Peers::default();
-        join.iter().for_each(|address| peers.add(&address.to_string(), store.now()));
         let members = load_members(&config, &store, &join).await?;
         let asked: Vec<Peer> = join.iter().map(|address| Peer::new(address, &identity.dialler())).collect();
         let asker = Asker::new(asked.clone());

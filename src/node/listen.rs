@@ -40,6 +40,16 @@ impl ListenAddress {
         }
     }
 
+    /// Where something on the same machine reaches what listens here.
+    pub fn from_this_machine(&self) -> String {
+        let host = match self.host.as_str() {
+            "" | "0.0.0.0" => "127.0.0.1",
+            "[::]" => "[::1]",
+            host => host,
+        };
+        format!("{host}:{}", self.port)
+    }
+
     /// The port; 0 = the system chooses.
     pub fn port(&self) -> u16 {
         self.port
@@ -100,6 +110,18 @@ mod tests {
             ["", "20004", "host", "host:", "host:x", ":65536", ":+1", "::1:20004", "a b:1", "10.0.0.256:1"]
         {
             assert!(text.parse::<ListenAddress>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_listens_on_all_interfaces_is_reached_on_loopback() {
+        for (listens, reached) in [
+            (":1", "127.0.0.1:1"),
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:1", "[::1]:1"),
+            ("10.0.0.1:1", "10.0.0.1:1"),
+        ] {
+            assert_eq!(listens.parse::<ListenAddress>().unwrap().from_this_machine(), reached);
         }
     }
 

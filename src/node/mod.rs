@@ -5,6 +5,7 @@
 
 mod certificates;
 pub mod config;
+mod health;
 pub mod http;
 pub mod lifecycle;
 pub mod listen;

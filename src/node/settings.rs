@@ -286,7 +286,7 @@ pub const SETTINGS: &[Setting] = &[
         "127.0.0.1:20005",
         "HOST:PORT",
         Kind::ListenOrOff,
-        "Address for /metrics, /livez and /readyz, in plain HTTP. When empty, off",
+        "Address for /metrics, /livez, /readyz and /healthz, in plain HTTP. When empty, off",
     ),
     setting(
         "log.level",

@@ -254,6 +254,7 @@ impl Peers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ground::{clock::Clock, id::Origin};
 
     #[test]
     fn a_peer_with_my_own_id_or_a_taken_one_is_refused() {
@@ -276,5 +277,23 @@ mod tests {
         let [a, b] = peers.reports().try_into().unwrap();
         assert_eq!((a.up, a.since, a.last_error.as_str()), (false, 3, "gone"));
         assert_eq!((b.up, b.since, b.node_id), (true, 4, Some(other)));
+    }
+
+    #[test]
+    fn a_node_stands_as_it_does_against_the_peer_that_is_furthest_ahead_and_the_one_heard_last() {
+        let peers = Peers::default();
+        assert_eq!(peers.standing(&Vector::default()), Standing { peers: 0, lag_entries: None, gap: None });
+        peers.add("a:1", 0);
+        peers.add("b:1", 0);
+        peers.add("dead:1", 0);
+        let standing = peers.standing(&Vector::default());
+        assert_eq!(standing, Standing { peers: 3, lag_entries: None, gap: None }, "unknown is not 0");
+        let origin = Origin::new(&"o".parse().unwrap(), Incarnation(1));
+        let up_to = |clock| [(origin, Clock(clock))].into_iter().collect::<Vector>();
+        peers.heard("a:1", &up_to(9), true, 0, 1);
+        peers.heard("b:1", &up_to(5), true, 0, 1);
+        let standing = peers.standing(&up_to(2));
+        assert_eq!(standing.lag_entries, Some(7));
+        assert!(standing.gap.unwrap() < Duration::from_secs(60), "{standing:?}");
     }
 }

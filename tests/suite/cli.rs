@@ -263,6 +263,18 @@ fn help_lists_every_setting_with_its_variable_and_default() {
 }
 
 #[test]
+fn a_node_that_does_not_answer_is_not_healthy() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("--http-address={}", silent.local_addr().unwrap());
+    let output = brock(&["health", "--timeout=200ms", &address]);
+    assert_fails(&output, 1, &["the node does not answer at http://127.0.0.1:", "is it running"]);
+    drop(silent);
+    assert_fails(&brock(&["health", &address]), 1, &["the node does not answer", "refused"]);
+    assert_fails(&brock_with(&["health"], &[("BROCK_HTTP_ADDRESS", "")]), 1, &["http.address is empty"]);
+    assert_fails(&brock(&["health", "--http-address=20005"]), 1, &["it has no port"]);
+}
+
+#[test]
 fn the_metrics_in_the_documents_are_those_of_the_program() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
     let (_, rest) = page.split_once("<!-- metrics:begin -->").expect("docs/metrics.md has no metrics:begin");

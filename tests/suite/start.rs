@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::{Home, assert_fails, assert_succeeds, brock},
+    cli::{Home, assert_fails, assert_succeeds, brock, brock_with},
     harness::{
         certs::Certs,
         client::{Client, all_within},
@@ -175,6 +175,13 @@ async fn a_node_whose_only_peer_is_unreachable_starts_and_becomes_ready() {
     let status = client.status().await;
     assert!(status.ready && !status.peers[0].up, "{status:?}");
     assert!(status.peers[0].last_error.contains(&format!("127.0.0.1:{dead}")), "{status:?}");
+    // Ready, but it keeps up with nobody.
+    let answer = get(process.http_port, "/healthz?max_lag=1000").await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("no peer has said"), "{answer}");
+    let address = format!("--http-address=:{}", process.http_port);
+    let health = |more: &[&str]| brock(&[&["health", &address], more].concat());
+    assert_succeeds(&health(&[]));
+    assert_fails(&health(&["--max-gap=1h"]), 1, &["not healthy: nothing was heard from any peer yet"]);
     assert!(process.terminate().0.success());
 }
 
@@ -260,6 +267,17 @@ async fn a_busy_cluster_shows_every_metric_and_never_a_key() {
     .await;
     let compact = brock::proto::CompactRequest {};
     reader.admin.clone().compact(compact).await.unwrap();
+    // Both keep up: by their own word, and by that of a health check.
+    for process in [&first, &second] {
+        eventually("it keeps up", || async {
+            let answer = get(process.http_port, "/healthz?max_lag=1000&max_gap=30s").await?;
+            answer.starts_with("HTTP/1.1 200 ").then_some(())
+        })
+        .await;
+        let address = format!("0.0.0.0:{}", process.http_port);
+        let environment = [("BROCK_HTTP_ADDRESS", address.as_str())];
+        assert_succeeds(&brock_with(&["health", "--max-lag=1000", "--max-gap=30s"], &environment));
+    }
     // Missing everywhere, existing already, and denied.
     reader.get(&random_key()).await.unwrap_err();
     reader.put(&keys[0], b"other").await.unwrap_err();

@@ -6,6 +6,7 @@ mod backup;
 mod cert;
 mod config;
 mod dev;
+mod health;
 mod metrics;
 mod run;
 
@@ -29,6 +30,7 @@ fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(run::command())
         .subcommand(dev::DevArgs::augment_args(Command::new("dev")))
+        .subcommand(health::HealthArgs::augment_args(Command::new("health")))
         .subcommand(
             cert::CertCommand::augment_subcommands(
                 Command::new("cert").about("Make the certificates of a cluster"),
@@ -65,6 +67,9 @@ fn main() -> ExitCode {
         Some(("dev", matches)) => {
             dev::DevArgs::from_arg_matches(matches).map_err(Into::into).and_then(|args| dev::run(&args))
         }
+        Some(("health", matches)) => health::HealthArgs::from_arg_matches(matches)
+            .map_err(Into::into)
+            .and_then(|args| health::run(&args)),
         Some(("cert", matches)) => {
             cert::CertCommand::from_arg_matches(matches).map_err(Into::into).and_then(|cert| cert::run(&cert))
         }
@@ -103,6 +108,7 @@ mod tests {
             &["brock", "dance"][..],
             &["brock", "run", "--node.idd=a"],
             &["brock", "dev", "--nodes=17"],
+            &["brock", "health", "--max-gap=30"],
             &["brock", "cert", "node", "--certs-dir=c", "--ca-key=k", "--node-id=a"],
             &["brock", "cert", "ca", "--certs-dir=c", "--ca-key=k", "--lifetime=soon"],
         ] {
