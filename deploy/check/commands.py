@@ -51,9 +51,17 @@ def check(where, command):
         elif subcommands_of(words):
             problems.append(f"{where}: `{' '.join(command)}`: {' '.join(words)} has no command {word}")
             return
-        elif not re.search(r"^Usage:.*(\[OPTIONS\]|\]) .*[<\[]", help_of(words), re.M):
+        elif not takes_arguments(help_of(words)):
             problems.append(f"{where}: `{' '.join(command)}`: {' '.join(words)} takes no {word}")
             return
+
+
+def takes_arguments(help_text):
+    """Whether the usage has a word that is neither a flag nor a flag's value."""
+    usage = re.search(r"^Usage: (.*)$", help_text, re.M)
+    tokens = usage[1].split() if usage else []
+    return any(token[0] in "<[" and token != "[OPTIONS]" and not before.startswith("-")
+               for before, token in zip(tokens, tokens[1:]))
 
 
 def commands_in(text):
