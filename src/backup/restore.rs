@@ -193,12 +193,30 @@ impl Restore<'_> {
         let options = Options { path: Some(storage), first_start: true, ..Options::ram(node_id.clone()) };
         let store = tokio::task::spawn_blocking(move || Store::open(&options)).await;
         let store = store.map_err(|_| JoinError::Protocol("it was interrupted".to_owned()))??;
-        for known in self.chain {
-            self.apply(&store, known, &parts, &mut done, progress).await?;
+        match self.fill(&store, &parts, &mut done, progress).await {
+            Ok(()) => Ok(store),
+            Err(error) => {
+                // The process may end right after: RocksDB's threads must have ended before.
+                let _ = tokio::task::spawn_blocking(move || store.close()).await;
+                Err(error)
+            }
         }
+    }
+
+    async fn fill(
+        &self,
+        store: &Store,
+        parts: &Path,
+        done: &mut Progress,
+        progress: &mut impl FnMut(Progress),
+    ) -> Result<(), RestoreError> {
+        for known in self.chain {
+            self.apply(store, known, parts, done, progress).await?;
+        }
+        let Some(last) = self.chain.last() else { return Ok(()) };
         let standing = applied_of(known_of(last)?);
         match repair::standing(&store.summary(), &standing, &last.manifest.digest()) {
-            Standing::Equal => Ok(store),
+            Standing::Equal => Ok(()),
             Standing::Different | Standing::Incomparable => {
                 Err(RestoreError::Digest(last.manifest.key.clone()))
             }
