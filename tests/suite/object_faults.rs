@@ -114,7 +114,7 @@ async fn a_body_that_breaks_off_again_and_again_is_read_on_where_it_was() {
     assert!(get(&target, "k", 5).await.unwrap() == content[5..]);
     assert_eq!(server.count(Op::Get), 9);
     // Another object under the same key is not read on.
-    server.fault(Op::Get, 1, Fault::CutBody(0));
+    server.fault(Op::Get, 1, Fault::CutBody(100_000));
     let mut download = target.get("k", 0).await.unwrap();
     target.put("k", &Source::Bytes(noise(2 * MIB).split_off(MIB).into()), &Metadata::new()).await.unwrap();
     let error = loop {

@@ -5,7 +5,7 @@ use std::{
     env,
     process::{Command, Output},
     sync::{
-        Mutex,
+        Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -14,7 +14,7 @@ use std::{
 use brock::ground::planted::{Bug, VARIABLE};
 
 use super::{
-    THREADS, number,
+    ALONE, THREADS, number,
     profile::{self, Focus},
     simulate_all,
 };
@@ -86,6 +86,7 @@ fn a_hunt_by_somebody_who_chose_the_bug() {
 /// Claim: each bug is found, and its seed finds nothing where no bug is planted.
 #[test]
 fn every_planted_bug_is_found() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let survivors = Mutex::new(Vec::new());
     run_all(Bug::ALL, |bug| {
         let (focus, first) = hunting_ground(bug);
