@@ -14,7 +14,11 @@ pub enum SignerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// It is not a key.
-    #[error("the key that signs this node's backups cannot be used: {0}")]
+    #[error(
+        "the key that signs this node's backups cannot be used: {0}. The storage that keeps it is damaged: find out \
+         why, then fill the node anew from its peers (move the directory away and start once with \
+         --node.first-start=true)"
+    )]
     Key(String),
 }
 

@@ -3,18 +3,22 @@
 //! Settings flow one way: the table in [`settings`] names them, [`sources`] gathers their texts
 //! from flags, environment and file, and [`config`] turns the texts into typed, checked values.
 
+mod assembly;
+mod backups;
 mod certificates;
 pub mod config;
 mod health;
 pub mod http;
 pub mod lifecycle;
 pub mod listen;
+mod prepare;
 pub mod problem;
 mod process;
 pub mod readiness;
 mod seed;
 pub mod settings;
 pub mod sources;
+mod start_error;
 pub mod telemetry;
 mod upkeep;
 pub mod values;

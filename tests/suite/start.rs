@@ -23,6 +23,7 @@ use crate::{
         eventually, free_port,
         process::{Launch, Process},
         random_key,
+        store::{close, node_id, open, options},
     },
 };
 
@@ -57,6 +58,23 @@ fn start_fails(flags: &[String], more: &[&str], code: i32, parts: &[&str]) {
 fn replaced(flag: &str, more: &[&str]) -> bool {
     let key = |flag: &str| flag.split('=').next().unwrap().to_owned();
     more.iter().any(|other| key(other) == key(flag))
+}
+
+#[tokio::test]
+async fn a_start_that_fails_after_the_storage_has_opened_ends_with_1_and_says_why() {
+    let (home, flags) = home();
+    let options = brock::store::Options { node_id: node_id("n1"), ..options(&home.path("data")) };
+    let store = open(&options).await;
+    store.keep_note(b"signing_key", b"garbage".to_vec()).await.unwrap();
+    close(store).await;
+    // Several times: threads of the storage engine that outlive main crash the process now and then.
+    for _ in 0..8 {
+        let parts = ["the key that signs this node's backups cannot be used", "--node.first-start=true"];
+        start_fails(&flags, &[], 1, &parts);
+    }
+    let store = open(&brock::store::Options { first_start: false, ..options }).await;
+    assert_eq!(store.incarnation_reason(), "start", "the storage was closed in order each time");
+    close(store).await;
 }
 
 #[test]

@@ -1,0 +1,64 @@
+//! Setting up the backups that the configuration asks for, and running them.
+
+use std::sync::Arc;
+
+use aws_lc_rs::signature::Ed25519KeyPair;
+
+use super::{StartError, config::Config, readiness::Readiness};
+use crate::{
+    backup::{
+        job::{Backups, Plan},
+        objects::Target,
+        signer::SignerError,
+    },
+    ground::task::Tasks,
+    store::Store,
+};
+
+/// Where backups go, if any are made. What is wrong with the settings is found before the store opens.
+pub(super) fn target(config: &Config) -> Result<Option<Target>, StartError> {
+    let target =
+        config.backup.as_ref().map(|backup| Target::open(&backup.location, &backup.settings)).transpose()?;
+    Ok(target)
+}
+
+/// Configured backups that cannot be made stop the start: nobody must believe that there are any.
+pub(super) async fn open(
+    config: &Config,
+    target: Option<Target>,
+    store: &Store,
+    signer: Arc<Ed25519KeyPair>,
+) -> Result<Option<Backups>, StartError> {
+    let (Some(backup), Some(target)) = (&config.backup, target) else { return Ok(None) };
+    if backup.recipients.is_empty() {
+        tracing::warn!(
+            "backups are NOT ENCRYPTED: set node.backup.recipient (`brock backup keygen` makes one)"
+        );
+    }
+    let temporary = |source| StartError::Staging { path: std::env::temp_dir(), source };
+    let (staging, ram) = match &config.path {
+        Some(path) => (path.join("backup-staging"), None),
+        None => {
+            let home = tempfile::Builder::new().prefix("brock-backup-").tempdir().map_err(temporary)?;
+            (home.path().join("parts"), Some(Arc::new(home)))
+        }
+    };
+    let plan = Plan {
+        target,
+        recipients: backup.recipients.clone(),
+        interval: backup.interval,
+        sync_interval: backup.sync_interval,
+        retention: backup.retention,
+        staging,
+        ram,
+    };
+    Ok(Some(Backups::open(store.clone(), plan, signer).await.map_err(SignerError::from)?))
+}
+
+/// Makes them, and reads them again.
+pub(super) fn spawn(tasks: &Tasks, backups: Backups, readiness: &Arc<Readiness>) {
+    let (checks, stop) = (backups.clone(), tasks.stopping().clone());
+    tasks.spawn("backup-checks", |status| checks.run_checks(stop, status));
+    let (stop, readiness) = (tasks.stopping().clone(), Arc::clone(readiness));
+    tasks.spawn("backups", |status| backups.run(move || readiness.is_ready(), stop, status));
+}

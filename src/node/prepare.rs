@@ -1,0 +1,108 @@
+//! What a boot does before the storage is open, and opening it.
+
+use std::net::SocketAddr;
+
+use tokio::{net::TcpListener, task::spawn_blocking};
+
+use super::{StartError, backups, config::Config};
+use crate::{
+    backup::objects::Target,
+    ground::{id::Incarnations, limits, time::WallClock},
+    store::{self, Store},
+    tls::{address::Address, identity::Identity, roles::RolePolicy},
+};
+
+/// Everything that can be found wrong with certificates, addresses and settings is found while it is
+/// made: before the storage opens.
+pub(super) struct Prepared {
+    pub(super) identity: Identity,
+    pub(super) join: Vec<Address>,
+    pub(super) listener: TcpListener,
+    pub(super) address: SocketAddr,
+    pub(super) http_listener: Option<TcpListener>,
+    pub(super) http_address: Option<SocketAddr>,
+    pub(super) backup_target: Option<Target>,
+}
+
+impl Prepared {
+    pub(super) async fn new(config: &Config) -> Result<Self, StartError> {
+        let policy = RolePolicy { require_uri: config.require_uri_roles };
+        let identity = load_identity(config, policy)?;
+        let join = parse_join(&config.join)?;
+        let listener = bind("node.address", &config.address).await?;
+        let http_listener = match &config.http_address {
+            Some(address) => Some(bind("http.address", address).await?),
+            None => None,
+        };
+        Ok(Self {
+            address: local_address(&listener)?,
+            http_address: http_listener.as_ref().map(local_address).transpose()?,
+            backup_target: backups::target(config)?,
+            identity,
+            join,
+            listener,
+            http_listener,
+        })
+    }
+}
+
+fn load_identity(config: &Config, policy: RolePolicy) -> Result<Identity, StartError> {
+    let identity = Identity::load(&config.certs_dir, policy)?;
+    match identity.peer().node_id() {
+        Some(certified) if certified != config.node_id => Err(StartError::CertificateOfAnother {
+            certs_dir: config.certs_dir.clone(),
+            certified,
+            configured: config.node_id.clone(),
+        }),
+        Some(_) => Ok(identity),
+        None => {
+            tracing::warn!(
+                "this node's certificate names no role (it has no SPIFFE URI): it counts as a node's because it has \
+                 clientAuth and serverAuth, and may act as any node id"
+            );
+            Ok(identity)
+        }
+    }
+}
+
+fn parse_join(join: &[String]) -> Result<Vec<Address>, StartError> {
+    let parse =
+        |text: &String| text.parse().map_err(|source| StartError::Join { address: text.clone(), source });
+    join.iter().map(parse).collect()
+}
+
+async fn bind(
+    setting: &'static str,
+    address: &super::listen::ListenAddress,
+) -> Result<TcpListener, StartError> {
+    address.bind().await.map_err(|source| StartError::Listen {
+        setting,
+        address: address.to_string(),
+        source,
+    })
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    let failed = |source| StartError::Listen { setting: "the listener", address: String::new(), source };
+    listener.local_addr().map_err(failed)
+}
+
+pub(super) async fn open_store(config: &Config) -> Result<Store, StartError> {
+    if config.path.is_none() {
+        tracing::warn!("node.path is empty: ALL DATA IS IN RAM ONLY and is gone when this process ends");
+    }
+    let options = store::Options {
+        node_id: config.node_id.clone(),
+        path: config.path.clone(),
+        first_start: config.first_start,
+        cache_bytes: config.cache_size_bytes,
+        memtables_bytes: limits::MEMTABLES_BYTES,
+        expiry_margin: config.expiry_margin,
+        conflict_delay: config.conflict_backoff.delay,
+        conflict_min: config.conflict_backoff.min,
+        conflict_max: config.conflict_backoff.max,
+        wall_clock: WallClock::system(),
+        incarnations: Incarnations::random(),
+    };
+    Ok(spawn_blocking(move || Store::open(&options)).await.map_err(|_| StartError::Interrupted)??)
+}

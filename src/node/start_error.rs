@@ -1,0 +1,81 @@
+//! Why a node does not start, told to whoever must put it right.
+
+use std::{io, path::PathBuf};
+
+use crate::{
+    backup::{objects::ObjectError, signer::SignerError},
+    ground::id::NodeId,
+    store::OpenError,
+    tls::{TlsError, address::AddressError},
+};
+
+/// Why a node did not start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The certificates are missing or wrong.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The certificate is another node's.
+    #[error(
+        "the certificate in {} is that of node {certified}, but node.id is {configured}: make one with `brock cert \
+         node --node-id {configured} …`, or set node.id to {certified}", certs_dir.display()
+    )]
+    CertificateOfAnother {
+        /// Where it lies.
+        certs_dir: PathBuf,
+        /// Whose it is.
+        certified: NodeId,
+        /// Who wanted to use it.
+        configured: NodeId,
+    },
+    /// An address in `node.join` is not one.
+    #[error("node.join: {address}: {source}")]
+    Join {
+        /// The address.
+        address: String,
+        /// What is wrong with it.
+        source: AddressError,
+    },
+    /// The storage did not open.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {setting} ({address}): {source}{hint}", hint = bind_hint(source))]
+    Listen {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        address: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The place for backups cannot be used.
+    #[error("node.backup: {0}")]
+    Backup(#[from] ObjectError),
+    /// There is no key to sign backups with.
+    #[error(transparent)]
+    Signer(#[from] SignerError),
+    /// There is no place for the parts of backups.
+    #[error("cannot make a directory for backups in {}: {source}. Set TMPDIR to one where that is possible", path.display())]
+    Staging {
+        /// Where it was to be made.
+        path: PathBuf,
+        /// Why it was not.
+        source: io::Error,
+    },
+    /// gRPC reflection could not be set up.
+    #[error("cannot describe the protocol: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// The runtime is going away.
+    #[error("the start was interrupted")]
+    Interrupted,
+}
+
+fn bind_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => ". Another process listens there: is this node already running?",
+        io::ErrorKind::PermissionDenied => ". Ports below 1024 need privileges: choose a higher one",
+        io::ErrorKind::AddrNotAvailable => ". This machine has no such address",
+        _ => "",
+    }
+}
