@@ -186,6 +186,26 @@ pub const CLOCK_SKEW_MAX_SECONDS: u64 = 300;
 pub const FIRST_CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it looks.
 pub const FIRST_CATCH_UP_POLL: Duration = Duration::from_millis(50);
+/// Rounds with a peer that are remembered.
+pub const RECENT_ROUNDS: usize = 20;
+/// How often the peers are pinged.
+pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long one may take to answer, connecting included.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a node notes what it has counted.
+pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
+/// How many such notes are kept: fifteen minutes of them.
+pub const SAMPLES: usize = 180;
+/// How long a view of the cluster is believed: whoever asks more often is told the same.
+pub const CLUSTER_VIEW_TTL: Duration = Duration::from_secs(1);
+/// Operations that a node may lack before it is worth a finding.
+pub const LAG_NOTABLE_ENTRIES: u64 = 1_000;
+/// Difference between wall clocks that is worth a finding.
+pub const CLOCK_SKEW_NOTABLE_SECONDS: u64 = 5;
+/// A certificate that expires sooner than this needs somebody now.
+pub const CERTIFICATE_ACT_SECONDS: i64 = 7 * 86_400;
+/// A backup older than this is worth a finding.
+pub const BACKUP_STALE_SECONDS: i64 = 26 * 3600;
 /// How long the HTTP side may take to end.
 pub const HTTP_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 

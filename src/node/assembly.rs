@@ -1,18 +1,13 @@
 //! From an open storage to a node that serves: services, then background work.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, atomic::AtomicU64};
 
 use tokio::sync::watch;
 use tonic::transport::Server;
 
 use super::{
-    Node, StartError, backups, certificates,
-    config::Config,
-    http::Pages,
-    prepare::Prepared,
-    readiness::Readiness,
-    telemetry::Telemetry,
-    upkeep,
+    Node, StartError, backups, certificates, config::Config, http::Pages, prepare::Prepared,
+    readiness::Readiness, sources::ShownSetting, telemetry::Telemetry, upkeep,
 };
 use crate::{
     backup::{manifest, signer},
@@ -29,14 +24,15 @@ use crate::{
         compact::Compactor,
         members::Members,
         peers::{Peers, Standing},
+        pings,
         puller::Puller,
         remote::Peer,
         resync::Resyncs,
         scrub, sweep,
     },
     service::{
-        admin::Admin, authorise::Authorise, kv::KeyValue, lifecycle::Lifecycle, records::Records,
-        replication::Replication, trace::Traces,
+        admin::Admin, authorise::Authorise, cluster::Cluster, kv::KeyValue, lifecycle::Lifecycle,
+        records::Records, replication::Replication, status::Reporter, trace::Traces,
     },
     store::{OpenError, Store},
     tls::{
@@ -91,6 +87,8 @@ pub(super) async fn assemble(
     let members = load_members(&config, &store, &join).await?;
     let asked: Vec<Peer> = join.iter().map(|address| Peer::new(address, &identity.dialler())).collect();
     let asker = Asker::new(asked.clone());
+    let (pinged, known, stop) = (asked.clone(), peers.clone(), tasks.stopping().clone());
+    tasks.spawn("pings", |status| pings::run(pinged, known, stop, status));
     let (traces, resyncs) = (Traces::new(store.clone()), Resyncs::default());
     let compactor = Compactor::new(store.clone(), members.clone(), config.compact);
     let records = Arc::new(Records {
@@ -98,6 +96,7 @@ pub(super) async fn assemble(
         asker: asker.clone(),
         members: members.clone(),
         payload_limit_bytes: config.payload_limit_bytes,
+        lookups: AtomicU64::new(0),
     });
     let lifecycle = Arc::new(Lifecycle {
         store: store.clone(),
@@ -107,7 +106,7 @@ pub(super) async fn assemble(
         compactor: compactor.clone(),
         resyncs: resyncs.clone(),
     });
-    let (reporter, health_service) = tonic_health::server::health_reporter();
+    let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
@@ -119,22 +118,37 @@ pub(super) async fn assemble(
     let signer = Arc::new(signer::load(store).await?);
     let backup_public_key = manifest::public_key(&signer);
     let backups = backups::open(config, backup_target, store, signer).await?;
-    let admin = Admin {
+    let reporter = Arc::new(Reporter {
         records: records.clone(),
-        lifecycle,
+        resyncs: resyncs.clone(),
         backups: backups.clone(),
         backup_public_key,
-        traces: traces.clone(),
-        resyncs: resyncs.clone(),
         peers: peers.clone(),
         tasks: tasks.clone(),
         readiness: is_ready,
+        identity: identity.clone(),
+        started: store.now(),
+        history: Mutex::default(),
+    });
+    let cluster = Cluster::new(Arc::clone(&reporter), Arc::clone(&lifecycle));
+    let admin = Admin {
+        records: records.clone(),
+        lifecycle,
+        traces: traces.clone(),
+        reporter: Arc::clone(&reporter),
+        cluster,
+        settings: config.settings.iter().map(ShownSetting::to_proto).collect(),
+        backups: backups.clone(),
+        tasks: tasks.clone(),
     };
+    let (sampled, stop) = (Arc::clone(&reporter), tasks.stopping().clone());
+    tasks.spawn("sampler", |status| sampled.run(stop, status));
     let kv = KeyValueServiceServer::new(KeyValue { records, stop: tasks.stopping().clone() });
     let replication = ReplicationServiceServer::new(Replication::new(
         store.clone(),
         members.clone(),
         traces,
+        reporter,
         tasks.clone(),
     ));
     let router = server()
@@ -150,7 +164,7 @@ pub(super) async fn assemble(
         backups::spawn(tasks, made, readiness);
     }
     spawn_background(&config, &join, &identity, shared, compactor, &tasks);
-    upkeep::spawn_first_catch_up(&tasks, &store, &peers, &readiness, &reporter);
+    upkeep::spawn_first_catch_up(&tasks, &store, &peers, &readiness, &health);
     tracing::info!(
         node_id = %config.node_id, origin = %store.origin(), %address,
         http_address = http_address.map(tracing::field::display), peers = join.len(), records = store.records(),
@@ -161,7 +175,7 @@ pub(super) async fn assemble(
         tasks: tasks.clone(),
         http_tasks: http_tasks.clone(),
         readiness: Arc::clone(readiness),
-        health: reporter,
+        health,
         address,
         http_address,
         shutdown_timeout: config.shutdown_timeout,

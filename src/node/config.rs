@@ -69,6 +69,8 @@ pub struct Config {
     pub http_address: Option<ListenAddress>,
     /// `log.level` and `log.format`
     pub log: LogConfig,
+    /// What was said about each setting, and by whom: to be shown, without secrets.
+    pub settings: Vec<ShownSetting>,
 }
 
 /// How backups are made, and where they go.
@@ -209,6 +211,7 @@ impl Reader<'_> {
             shutdown_timeout: shutdown_timeout?,
             http_address: http_address?,
             log: LogConfig { level: level?, format: format? },
+            settings: self.shown.iter().map(ShownSetting::without_secret).collect(),
         })
     }
 

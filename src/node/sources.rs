@@ -8,6 +8,8 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use crate::proto;
+
 use super::{
     problem::{ConfigError, Problem, Source},
     settings::{self, CONFIG_ENV, CONFIG_FLAG, SETTINGS, Setting},
@@ -54,6 +56,18 @@ pub struct ShownSetting {
 }
 
 impl ShownSetting {
+    /// The same, as it may be shown.
+    pub fn without_secret(&self) -> Self {
+        Self { key: self.key, value: self.redacted().to_owned(), source: self.source.clone() }
+    }
+
+    /// For operators.
+    pub fn to_proto(&self) -> proto::show_configuration_response::Setting {
+        let shown = self.without_secret();
+        let (key, source) = (shown.key.to_owned(), shown.source.to_string());
+        proto::show_configuration_response::Setting { key, value: shown.value, source }
+    }
+
     /// The value, for people: a secret is not shown, the name of the file that holds it is.
     pub fn redacted(&self) -> &str {
         if super::values::is_private_key(&self.value) {

@@ -3,7 +3,7 @@
 //! - `puller`: one per peer; dials, announces its vector, applies what comes, acknowledges.
 //! - `serve`, `feed`: the other end; serves one puller, and decides what to send to it next.
 //! - `ask`: a read that misses here is asked of the peers (Peek).
-//! - `peers`: what is known of each peer, for the status.
+//! - `peers`: what is known of each peer, for the status; `pings`: how far away each is.
 //! - `members`: whose acknowledgement is waited for: receipts, the stable vector, retirement.
 //! - `compact`: what every member has goes from the log; tombstones too, where that is asked for.
 //! - `snapshot`, `resync`: a whole store as messages, for a puller that no log can help.
@@ -16,6 +16,7 @@ pub mod compact;
 pub mod feed;
 pub mod members;
 pub mod peers;
+pub mod pings;
 pub mod puller;
 pub mod remote;
 pub mod repair;

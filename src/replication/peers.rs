@@ -1,7 +1,7 @@
 //! What is known of each peer: kept by its puller, shown by the status.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -45,6 +45,29 @@ pub struct PeerReport {
     pub unmended: u64,
     /// Whether the log has a warning about its present failure.
     pub warned: bool,
+    /// How long it took to answer a ping, when last asked; `None` = it has not answered.
+    pub round_trip: Option<Duration>,
+    /// The round under way.
+    pub round: Option<Round>,
+    /// The last ones that ended, oldest first.
+    pub recent_rounds: VecDeque<Round>,
+}
+
+/// One round of pulling from a peer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round {
+    /// By the wall clock.
+    pub started_unix_ms: u64,
+    /// By a clock that nobody sets.
+    pub started_at: Instant,
+    /// Until it ended.
+    pub duration: Duration,
+    /// Log entries that it brought, duplicates included.
+    pub entries: u64,
+    /// Their operations and payloads.
+    pub bytes: u64,
+    /// Why it failed; empty = it did not.
+    pub error: String,
 }
 
 impl PeerReport {
@@ -106,6 +129,9 @@ impl Peers {
             clock_skew_seconds: 0,
             unmended: 0,
             warned: false,
+            round_trip: None,
+            round: None,
+            recent_rounds: VecDeque::new(),
         };
         metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(0.0);
         // From 0, so that increase() sees the first one.
@@ -178,12 +204,49 @@ impl Peers {
     }
 
     /// Entries came from the peer.
-    pub fn received(&self, address: &str, entries: u64, now: UnixSeconds) {
+    pub fn received(&self, address: &str, entries: u64, bytes: u64, now: UnixSeconds) {
         metrics::counter!(names::ENTRIES, "address" => address.to_owned()).increment(entries);
         self.update(address, |report| {
             report.entries_received += entries;
+            if let Some(round) = &mut report.round {
+                round.entries += entries;
+                round.bytes += bytes;
+            }
             report.hear(now);
         });
+    }
+
+    /// A round with the peer begins.
+    pub fn round_begins(&self, address: &str, now_ms: u64) {
+        self.update(address, |report| {
+            report.round = Some(Round {
+                started_unix_ms: now_ms,
+                started_at: Instant::now(),
+                duration: Duration::ZERO,
+                entries: 0,
+                bytes: 0,
+                error: String::new(),
+            });
+        });
+    }
+
+    /// It has ended; `error` is empty if it went well.
+    pub fn round_ends(&self, address: &str, error: &str) {
+        let label = if error.is_empty() { "ok" } else { "error" };
+        metrics::counter!(names::ROUNDS, "address" => address.to_owned(), "outcome" => label).increment(1);
+        self.update(address, |report| {
+            let Some(round) = report.round.take() else { return };
+            let duration = round.started_at.elapsed();
+            if report.recent_rounds.len() == limits::RECENT_ROUNDS {
+                report.recent_rounds.pop_front();
+            }
+            report.recent_rounds.push_back(Round { duration, error: bounded(error), ..round });
+        });
+    }
+
+    /// It answered a ping after so long, or not at all.
+    pub fn pinged(&self, address: &str, round_trip: Option<Duration>) {
+        self.update(address, |report| report.round_trip = round_trip);
     }
 
     /// So many key hashes differ there and could not be mended here. Returns whether that is news.

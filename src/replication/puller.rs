@@ -146,17 +146,18 @@ impl Puller {
         let mut retry = Retry::new(policy);
         loop {
             task.set_state("pulling");
+            self.peers.round_begins(&address, self.store.now_ms());
             let outcome = tokio::select! {
                 () = self.stop.cancelled() => break,
                 outcome = self.round(&mut retry) => outcome,
             };
-            let label = if outcome.is_ok() { "ok" } else { "error" };
-            metrics::counter!(names::ROUNDS, "address" => address.clone(), "outcome" => label).increment(1);
             let Err(error) = outcome else {
+                self.peers.round_ends(&address, "");
                 task.set_error("");
                 continue;
             };
             let text = error.to_string();
+            self.peers.round_ends(&address, &text);
             self.peers.failed(&address, &text, self.store.now());
             task.set_state("waiting to try again");
             task.set_error(&text);
@@ -411,6 +412,7 @@ impl Round<'_> {
     async fn apply(&mut self, batch: proto::Batch) -> Result<(), RoundError> {
         let store = &self.puller.store;
         let entries = batch.entries.len() as u64;
+        let bytes = batch.entries.iter().map(entry_bytes).sum();
         // Hashes every payload: a millisecond of work that does not belong on the async runtime.
         let segment = match tokio::task::spawn_blocking(move || Segment::check(batch)).await {
             Ok(segment) => segment?,
@@ -429,7 +431,7 @@ impl Round<'_> {
             }
             outcome => outcome?,
         }
-        self.puller.peers.received(&self.address, entries, store.now());
+        self.puller.peers.received(&self.address, entries, bytes, store.now());
         Ok(())
     }
 
@@ -452,4 +454,8 @@ impl Round<'_> {
             Err(SendTimeoutError::Closed(_)) => Err(RoundError::Ended),
         }
     }
+}
+
+fn entry_bytes(entry: &proto::Entry) -> u64 {
+    (entry.operation.len() + entry.payload.as_ref().map_or(0, Bytes::len)) as u64
 }

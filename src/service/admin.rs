@@ -5,20 +5,18 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
-use super::{ledgers, lifecycle::Lifecycle, problem::Problem, records::Records, trace::Traces};
+use super::{
+    cluster::Cluster, ledgers, lifecycle::Lifecycle, problem::Problem, records::Records, status::Reporter,
+    trace::Traces,
+};
 use crate::{
     backup::{
         job::{BackupError, Backups},
         manifest::{Kind, Manifest},
     },
-    domain::{codec, operation::Operation},
+    domain::operation::Operation,
     ground::{limits, task::Tasks},
     proto::{self, admin_service_server::AdminService},
-    replication::{
-        peers::{PeerReport, Peers},
-        resync::{ResyncReport, Resyncs},
-    },
-    store::Health,
 };
 
 /// The handlers.
@@ -30,80 +28,40 @@ pub struct Admin {
     pub lifecycle: Arc<Lifecycle>,
     /// Where a record has come.
     pub traces: Traces,
-    /// A resync under way.
-    pub resyncs: Resyncs,
+    /// How it is.
+    pub reporter: Arc<Reporter>,
+    /// How all are.
+    pub cluster: Cluster,
+    /// What it was told.
+    pub settings: Arc<[proto::show_configuration_response::Setting]>,
     /// Its backups, if it makes any.
     pub backups: Option<Backups>,
-    /// The key that signs them, hex.
-    pub backup_public_key: String,
-    /// What is known of the peers.
-    pub peers: Peers,
     /// The node's background work.
     pub tasks: Tasks,
-    /// Whether the node is ready.
-    pub readiness: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 #[tonic::async_trait]
 impl AdminService for Admin {
     async fn status(
         &self,
-        _: Request<proto::StatusRequest>,
+        request: Request<proto::StatusRequest>,
     ) -> Result<Response<proto::StatusResponse>, Status> {
-        let store = &self.records.store;
-        let applied = store.applied();
-        let peer = |report: PeerReport| proto::Peer {
-            address: report.address,
-            node_id: report.node_id.map(|node_id| node_id.to_string()).unwrap_or_default(),
-            up: report.up,
-            since_unix: report.since,
-            last_error: report.last_error,
-            lag_entries: report.heads.map(|heads| heads.entries_above(&applied)),
-            rounds: report.rounds,
-            entries_received: report.entries_received,
-            last_success_unix: report.last_success,
-            clock_skew_seconds: report.clock_skew_seconds,
-        };
-        let resync = |report: ResyncReport| proto::Resync {
-            node: report.node_id.to_string(),
-            reason: report.reason,
-            records_joined: report.records,
-            log_entries_copied: report.log_entries,
-            records_expected: report.expected,
-            since_unix: report.since,
-        };
-        let totals = store.totals();
-        let task = |report: crate::ground::task::TaskReport| proto::Task {
-            name: report.name,
-            state: report.state,
-            last_error: report.last_error,
-        };
-        let writes_refused = match &*store.health().borrow() {
-            Health::Well => String::new(),
-            Health::WritesRefused(reason) | Health::Stopped(reason) => reason.clone(),
-        };
-        Ok(Response::new(proto::StatusResponse {
-            node_id: store.node_id().to_string(),
-            incarnation: store.origin().incarnation().0,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            records: totals.records,
-            clocks: codec::vector_to_proto(&store.vector()).clocks,
-            peers: self.peers.reports().into_iter().map(peer).collect(),
-            quarantined: totals.quarantined,
-            conflicts: totals.conflicts,
-            writes_refused,
-            tasks: self.tasks.reports().into_iter().map(task).collect(),
-            alarms: store.alarms(),
-            ready: (self.readiness)(),
-            tombstones: totals.tombstones,
-            log_entries: totals.log_entries,
-            log_bytes: totals.log_bytes,
-            removals_pending: totals.removals,
-            resync: self.resyncs.report().map(resync),
-            incarnation_reason: store.incarnation_reason().to_owned(),
-            backup_public_key: self.backup_public_key.clone(),
-            backup: self.backups.as_ref().map(backup_status),
-        }))
+        let status = self.reporter.status(request.into_inner().history).await?;
+        Ok(Response::new(status))
+    }
+
+    async fn cluster(
+        &self,
+        request: Request<proto::ClusterRequest>,
+    ) -> Result<Response<proto::ClusterResponse>, Status> {
+        Ok(Response::new(self.cluster.view(request.into_inner().history).await?))
+    }
+
+    async fn show_configuration(
+        &self,
+        _: Request<proto::ShowConfigurationRequest>,
+    ) -> Result<Response<proto::ShowConfigurationResponse>, Status> {
+        Ok(Response::new(proto::ShowConfigurationResponse { settings: self.settings.to_vec() }))
     }
 
     async fn show_record(
@@ -255,19 +213,6 @@ impl AdminService for Admin {
             doubtful: doubtful.into_iter().take(limits::BACKUPS_LISTED).collect(),
             omitted: omitted as u64,
         }))
-    }
-}
-
-fn backup_status(backups: &Backups) -> proto::BackupStatus {
-    let report = backups.report();
-    proto::BackupStatus {
-        place: backups.target().place(),
-        last_key: report.last_key,
-        last_success_unix_ms: i64::try_from(report.last_success_unix_ms).unwrap_or(i64::MAX),
-        last_error: report.last_error,
-        failures: report.failures,
-        last_verified_unix_ms: i64::try_from(report.last_verified_unix_ms).unwrap_or(i64::MAX),
-        verify_error: report.verify_error,
     }
 }
 

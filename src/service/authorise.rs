@@ -37,7 +37,10 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/brock.v1.ReplicationService/FetchStates", &[Node]),
     ("/brock.v1.ReplicationService/Trace", &[Node]),
     ("/brock.v1.ReplicationService/Retire", &[Node]),
+    ("/brock.v1.ReplicationService/Report", &[Node]),
     ("/brock.v1.AdminService/Status", &[Admin]),
+    ("/brock.v1.AdminService/Cluster", &[Admin]),
+    ("/brock.v1.AdminService/ShowConfiguration", &[Admin]),
     ("/brock.v1.AdminService/ShowRecord", &[Admin]),
     ("/brock.v1.AdminService/Invalidate", &[Admin]),
     ("/brock.v1.AdminService/Unpublish", &[Admin]),
@@ -193,10 +196,13 @@ mod tests {
             "FetchStates",
             "Trace",
             "Retire",
+            "Report",
         ];
         let replication = replication.map(|m| format!("/brock.v1.ReplicationService/{m}"));
         let admin = [
             "Status",
+            "Cluster",
+            "ShowConfiguration",
             "ShowRecord",
             "Invalidate",
             "Unpublish",
@@ -254,6 +260,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 32);
+        assert_eq!(calls, 35);
     }
 }

@@ -5,16 +5,22 @@
 //! - `acks`: waiting for other members, and the receipt.
 //! - `lifecycle`: what an operator does to records and to the cluster; `ledgers`: conflicts and
 //!   quarantine; `trace`: where every node has come with one record.
+//! - `status`: how this node is; `cluster`: how all are; `verdict`: what to make of that; `view`: all
+//!   of it as JSON shows it.
 //! - `problem`: what can be wrong with a request, and its gRPC status.
 //! - `kv`, `replication`, `admin`: the handlers.
 
 pub mod acks;
 pub mod admin;
 pub mod authorise;
+pub mod cluster;
 pub mod kv;
 pub mod ledgers;
 pub mod lifecycle;
 pub mod problem;
 pub mod records;
 pub mod replication;
+pub mod status;
 pub mod trace;
+pub mod verdict;
+pub mod view;

@@ -1,5 +1,7 @@
 //! Putting and getting records, whatever call they came by.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use bytes::Bytes;
 use futures::{StreamExt, future::join_all, stream};
 use prost::Message;
@@ -30,9 +32,20 @@ pub struct Records {
     pub members: Members,
     /// The largest payload that a client may put.
     pub payload_limit_bytes: usize,
+    /// Key hashes that clients have looked up.
+    pub lookups: AtomicU64,
 }
 
 impl Records {
+    /// Key hashes that clients have looked up since the start.
+    pub fn reads(&self) -> u64 {
+        self.lookups.load(Ordering::Relaxed)
+    }
+
+    fn count_reads(&self, reads: usize) {
+        self.lookups.fetch_add(reads as u64, Ordering::Relaxed);
+    }
+
     /// Creates one record. Durable here when it returns, and at as many members as were asked for,
     /// unless the receipt says otherwise.
     pub async fn put(&self, mut request: proto::PutRequest) -> Result<proto::PutResponse, Problem> {
@@ -89,6 +102,7 @@ impl Records {
     /// Reads one record for a client: an invalidated one is refused.
     pub async fn get(&self, request: proto::GetRequest) -> Result<proto::GetResponse, Problem> {
         let key_hash = key_hash(&request.key_hash)?;
+        self.count_reads(1);
         let found = self.find(key_hash, request.local).await?;
         usable(found)
     }
@@ -103,11 +117,13 @@ impl Records {
             Ok(state) => state??,
             Err(error) => return Some(Err(error.into())),
         };
-        match state.visibility(self.store.now()) {
-            Visibility::Valid | Visibility::Invalidated => Some(usable(state)),
-            Visibility::Gone => Some(Err(Problem::Absent)),
-            Visibility::Incomplete => None,
-        }
+        let answer = match state.visibility(self.store.now()) {
+            Visibility::Valid | Visibility::Invalidated => usable(state),
+            Visibility::Gone => Err(Problem::Absent),
+            Visibility::Incomplete => return None,
+        };
+        self.count_reads(1);
+        Some(answer)
     }
 
     /// Reads many for a client, each with its own outcome, in order.
@@ -116,6 +132,7 @@ impl Records {
         requests: Vec<proto::GetRequest>,
     ) -> Result<Vec<Result<proto::GetResponse, Problem>>, Problem> {
         check_batch(requests.len())?;
+        self.count_reads(requests.len());
         let key_hashes: Vec<Result<KeyHash, Problem>> =
             requests.iter().map(|r| key_hash(&r.key_hash)).collect();
         let valid = key_hashes.iter().filter_map(|key_hash| key_hash.as_ref().ok().copied()).collect();

@@ -27,7 +27,7 @@ use crate::{
     tls::accept::ConnectionInfo,
 };
 
-use super::{lifecycle, problem::Problem, trace::Traces};
+use super::{lifecycle, problem::Problem, status::Reporter, trace::Traces};
 
 /// The handlers.
 #[derive(Clone)]
@@ -36,18 +36,26 @@ pub struct Replication {
     members: Members,
     tasks: Tasks,
     traces: Traces,
+    reporter: Arc<Reporter>,
     feeds: Arc<Semaphore>,
     snapshots: Arc<Semaphore>,
 }
 
 impl Replication {
     /// Serves this store's log and records.
-    pub fn new(store: Store, members: Members, traces: Traces, tasks: Tasks) -> Self {
+    pub fn new(
+        store: Store,
+        members: Members,
+        traces: Traces,
+        reporter: Arc<Reporter>,
+        tasks: Tasks,
+    ) -> Self {
         Self {
             store,
             members,
             tasks,
             traces,
+            reporter,
             feeds: Arc::new(Semaphore::new(limits::FEEDS_MAX)),
             snapshots: Arc::new(Semaphore::new(limits::SNAPSHOTS_MAX)),
         }
@@ -94,6 +102,13 @@ impl ReplicationService for Replication {
             incarnation: self.store.origin().incarnation().0,
             now_unix: self.store.now(),
         }))
+    }
+
+    async fn report(
+        &self,
+        request: Request<proto::ReportRequest>,
+    ) -> Result<Response<proto::ReportResponse>, Status> {
+        Ok(Response::new(self.reporter.report(request.into_inner().history).await?))
     }
 
     async fn peek(

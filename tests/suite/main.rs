@@ -17,6 +17,7 @@ mod backup_tools;
 mod backups;
 mod certificates;
 mod cli;
+mod cluster_view;
 mod compaction;
 mod convergence;
 mod crash;

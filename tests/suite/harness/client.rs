@@ -146,6 +146,6 @@ impl Client {
     }
 
     pub async fn status(&self) -> proto::StatusResponse {
-        self.admin.clone().status(proto::StatusRequest {}).await.unwrap().into_inner()
+        self.admin.clone().status(proto::StatusRequest::default()).await.unwrap().into_inner()
     }
 }

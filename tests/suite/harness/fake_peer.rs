@@ -157,6 +157,13 @@ impl ReplicationService for Service {
         Err(Status::unimplemented("a fake peer has no members"))
     }
 
+    async fn report(
+        &self,
+        _: Request<proto::ReportRequest>,
+    ) -> Result<Response<proto::ReportResponse>, Status> {
+        Err(Status::unimplemented("a fake peer has no status"))
+    }
+
     async fn ping(&self, _: Request<proto::PingRequest>) -> Result<Response<proto::PingResponse>, Status> {
         let node_id = self.script.node_id.clone();
         Ok(Response::new(proto::PingResponse { node_id, incarnation: 1, now_unix: self.script.now_unix }))

@@ -46,6 +46,7 @@ pub fn config(certs: &Certs, id: &str, port: u16, join: &[u16]) -> Config {
         shutdown_timeout: Duration::from_secs(10),
         http_address: None,
         log: LogConfig { level: "info".to_owned(), format: LogFormat::Auto },
+        settings: Vec::new(),
     }
 }
 
