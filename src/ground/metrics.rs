@@ -85,6 +85,8 @@ metrics! {
         "Calls refused because the certificate's role may not make them, by `method` and `role`.";
     CONNECTIONS = "brock_connections", Kind::Gauge, Count,
         "Accepted connections that are open.";
+    CONSOLE_DENIED = "brock_console_denied_total", Kind::Counter, Count,
+        "Requests for the console that were refused.", Start::Zero;
     HANDSHAKE_FAILURES = "brock_handshake_failures_total", Kind::Counter, Count,
         "Accepted connections that never became usable, by `reason`.", Start::Each("reason", HANDSHAKE_REASONS);
     CERTIFICATE_EXPIRY = "brock_certificate_expiry_timestamp_seconds", Kind::Gauge, Seconds,

@@ -6,8 +6,15 @@ use tokio::sync::watch;
 use tonic::transport::Server;
 
 use super::{
-    Node, StartError, backups, certificates, config::Config, http::Pages, prepare::Prepared,
-    readiness::Readiness, sources::ShownSetting, telemetry::Telemetry, upkeep,
+    Node, StartError, backups, certificates,
+    config::Config,
+    console::{self, Console},
+    http::Pages,
+    prepare::Prepared,
+    readiness::Readiness,
+    sources::ShownSetting,
+    telemetry::Telemetry,
+    upkeep,
 };
 use crate::{
     backup::{manifest, signer},
@@ -51,16 +58,25 @@ pub(super) struct Frame {
     pub(super) readiness: Arc<Readiness>,
     /// Set once there are a store and peers to compare.
     standing: Arc<OnceLock<Box<dyn Fn() -> Standing + Send + Sync>>>,
+    /// Set with the services.
+    console: console::Slot,
 }
 
 impl Frame {
     /// What the HTTP side shows, from before the storage opens.
-    pub(super) fn pages(&self, telemetry: Option<Arc<Telemetry>>) -> Pages {
+    pub(super) fn pages(&self, prepared: &Prepared, telemetry: Option<Arc<Telemetry>>) -> Pages {
         let known = Arc::clone(&self.standing);
         // Nobody sees the figures of a node that is not open yet: it is not ready.
         let nothing = Standing { peers: 0, lag_entries: None, gap: None };
         let standing = Arc::new(move || known.get().map_or(nothing, |standing| standing()));
-        Pages { readiness: Arc::clone(&self.readiness), standing, telemetry }
+        Pages {
+            readiness: Arc::clone(&self.readiness),
+            standing,
+            telemetry,
+            console: Arc::clone(&self.console),
+            gate: Arc::clone(&prepared.console_gate),
+            tls: prepared.web_tls.clone(),
+        }
     }
 
     /// Ends everything, for a node that does not come up.
@@ -79,7 +95,7 @@ pub(super) async fn assemble(
     store: &Store,
 ) -> Result<Node, StartError> {
     let Prepared { identity, join, listener, address, http_address, backup_target, .. } = prepared;
-    let Frame { tasks, http_tasks, readiness, standing } = frame;
+    let Frame { tasks, http_tasks, readiness, standing, console } = frame;
     let peers = Peers::default();
     join.iter().for_each(|address| peers.add(&address.to_string(), store.now()));
     let compared = (store.clone(), peers.clone());
@@ -131,13 +147,20 @@ pub(super) async fn assemble(
         history: Mutex::default(),
     });
     let cluster = Cluster::new(Arc::clone(&reporter), Arc::clone(&lifecycle));
+    let settings: Arc<[_]> = config.settings.iter().map(ShownSetting::to_proto).collect();
+    let _ = console.set(Console {
+        cluster: cluster.clone(),
+        traces: traces.clone(),
+        lifecycle: Arc::clone(&lifecycle),
+        settings: Arc::clone(&settings),
+    });
     let admin = Admin {
         records: records.clone(),
         lifecycle,
         traces: traces.clone(),
         reporter: Arc::clone(&reporter),
         cluster,
-        settings: config.settings.iter().map(ShownSetting::to_proto).collect(),
+        settings,
         backups: backups.clone(),
         tasks: tasks.clone(),
     };

@@ -67,6 +67,10 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// `http.address`; `None` = off
     pub http_address: Option<ListenAddress>,
+    /// `http.tls`
+    pub http_tls: bool,
+    /// `http.console-token`
+    pub console_token: Option<Secret>,
     /// `log.level` and `log.format`
     pub log: LogConfig,
     /// What was said about each setting, and by whom: to be shown, without secrets.
@@ -189,6 +193,8 @@ impl Reader<'_> {
         let compact = self.compact();
         let shutdown_timeout = self.duration("node.shutdown-timeout", NANOSECOND);
         let http_address = self.parsed("http.address", values::listen_or_off);
+        let http_tls = self.parsed("http.tls", values::boolean);
+        let console_token = self.console_token();
         let level = self.parsed("log.level", values::log_level);
         let format = self.log_format();
         Some(Config {
@@ -210,6 +216,8 @@ impl Reader<'_> {
             compact: compact?,
             shutdown_timeout: shutdown_timeout?,
             http_address: http_address?,
+            http_tls: http_tls?,
+            console_token: console_token?,
             log: LogConfig { level: level?, format: format? },
             settings: self.shown.iter().map(ShownSetting::without_secret).collect(),
         })
@@ -387,6 +395,18 @@ impl Reader<'_> {
             return None;
         }
         self.parsed(key, values::secret).map(|secret| Some(Secret::new(secret)))
+    }
+
+    /// Who may try as often as he likes must not find it.
+    fn console_token(&mut self) -> Option<Option<Secret>> {
+        let token = self.secret("http.console-token")?;
+        match &token {
+            Some(secret) if secret.reveal().len() < limits::CONSOLE_TOKEN_MIN_BYTES => {
+                self.refuse("http.console-token", ValueError::TokenTooShort);
+                None
+            }
+            _ => Some(token),
+        }
     }
 
     fn compact(&mut self) -> Option<Policy> {

@@ -66,6 +66,8 @@ fn the_defaults_are_a_valid_configuration_once_the_required_settings_are_given()
         shutdown_timeout: Duration::from_secs(10),
         http_address: Some("127.0.0.1:20005".parse().unwrap()),
         log: LogConfig { level: "info".to_owned(), format: LogFormat::Auto },
+        http_tls: false,
+        console_token: None,
         settings: shown.clone(),
     };
     assert_eq!(config, expected);

@@ -1,12 +1,13 @@
-//! The HTTP side: metrics for Prometheus, liveness and readiness for whoever supervises the node.
+//! The HTTP side: metrics for Prometheus, liveness and readiness for whoever supervises the node, the
+//! console for people.
 //!
-//! Plain HTTP without authentication, therefore on loopback by default. It shows numbers and
-//! states, never records.
+//! Plain HTTP unless `http.tls` is set, and on loopback by default. All but the console is for whoever
+//! reaches it: it shows numbers and states, never records.
 
 use std::{io, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{Query, State, rejection::QueryRejection},
     http::{StatusCode, header},
     response::IntoResponse,
@@ -18,13 +19,19 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{health::Thresholds, readiness::Readiness, telemetry::Telemetry};
-use crate::{ground::task::Tasks, replication::peers::Standing};
+use super::{
+    console::{self, Caller, Gate},
+    health::Thresholds,
+    readiness::Readiness,
+    telemetry::Telemetry,
+};
+use crate::{ground::task::Tasks, replication::peers::Standing, tls::web::WebTls};
 
 /// The type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4";
@@ -39,6 +46,7 @@ const CONNECTIONS_MAX: usize = 64;
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 const INDEX: &str = "Brock node\n\n\
+    /console/ how the cluster is, for people\n\
     /metrics  metrics in Prometheus' text format\n\
     /livez    200 while the process runs\n\
     /readyz   200 when the node may be sent traffic, otherwise 503 and why\n\
@@ -54,11 +62,19 @@ pub struct Pages {
     pub standing: Arc<dyn Fn() -> Standing + Send + Sync>,
     /// Behind `/metrics`; without it that page answers 404.
     pub telemetry: Option<Arc<Telemetry>>,
+    /// Behind `/console/`.
+    pub(super) console: console::Slot,
+    /// Who may see it.
+    pub(super) gate: Arc<Gate>,
+    /// `None`: plain HTTP.
+    pub(super) tls: Option<WebTls>,
 }
 
 /// The pages and their paths.
 pub fn router(pages: Pages) -> Router {
+    let console = console::router(Arc::clone(&pages.console), Arc::clone(&pages.gate));
     Router::new()
+        .merge(console)
         .route("/", get(INDEX))
         .route("/livez", get("ok\n"))
         .route("/readyz", get(readyz))
@@ -102,7 +118,8 @@ async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
 ///
 /// `/readyz` should answer "shutting down" while the node drains: stop `tasks` after the drain.
 pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
-    let (connections, stopping, router) = (tasks.clone(), tasks.stopping().clone(), router(pages));
+    let (connections, stopping, tls) = (tasks.clone(), tasks.stopping().clone(), pages.tls.clone());
+    let router = router(pages);
     tasks.spawn("http", |status| async move {
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         status.set_state("serving");
@@ -112,9 +129,9 @@ pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
                 None => break,
                 Some(Ok((stream, slot))) => {
                     status.set_error("");
-                    let (router, stopping) = (router.clone(), stopping.clone());
+                    let (router, stopping, tls) = (router.clone(), stopping.clone(), tls.clone());
                     connections.spawn_short(async move {
-                        serve(stream, router, stopping).await;
+                        greet(stream, router, tls, stopping).await;
                         drop(slot);
                     });
                 }
@@ -138,7 +155,25 @@ async fn accept(
     Ok((stream, slot))
 }
 
-async fn serve(stream: TcpStream, router: Router, stopping: CancellationToken) {
+/// Serves a connection, after its handshake if there is one.
+async fn greet(stream: TcpStream, router: Router, tls: Option<WebTls>, stopping: CancellationToken) {
+    let Some(tls) = tls else {
+        return serve(stream, router.layer(Extension(Caller::default())), stopping).await;
+    };
+    match stopping.run_until_cancelled(tls.accept(stream)).await {
+        None => {}
+        Some(Ok((stream, role))) => {
+            serve(stream, router.layer(Extension(Caller { role })), stopping).await;
+        }
+        Some(Err(error)) => tracing::debug!(%error, "an http connection did not get through its handshake"),
+    }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    stopping: CancellationToken,
+) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
@@ -176,7 +211,15 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let standing =
             Arc::new(|| Standing { peers: 1, lag_entries: Some(7), gap: Some(Duration::from_secs(3)) });
-        let pages = Pages { readiness: Arc::clone(&readiness), standing, telemetry };
+        let gate = Arc::new(Gate { on_loopback: true, token: None, tls: false });
+        let pages = Pages {
+            readiness: Arc::clone(&readiness),
+            standing,
+            telemetry,
+            console: console::Slot::default(),
+            gate,
+            tls: None,
+        };
         spawn(&tasks, listener, pages);
         Site { tasks, readiness, address }
     }

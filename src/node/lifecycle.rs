@@ -41,7 +41,7 @@ impl Node {
         let mut prepared = Prepared::new(&config).await?;
         let frame = Frame::default();
         if let Some(listener) = prepared.http_listener.take() {
-            http::spawn(&frame.http_tasks, listener, frame.pages(telemetry.clone()));
+            http::spawn(&frame.http_tasks, listener, frame.pages(&prepared, telemetry.clone()));
         }
         if let Some(telemetry) = &telemetry {
             telemetry.set_node(&config.node_id);

@@ -7,6 +7,7 @@ mod assembly;
 mod backups;
 mod certificates;
 pub mod config;
+mod console;
 mod health;
 pub mod http;
 pub mod lifecycle;

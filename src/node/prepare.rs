@@ -1,15 +1,15 @@
 //! What a boot does before the storage is open, and opening it.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, task::spawn_blocking};
 
-use super::{StartError, backups, config::Config};
+use super::{StartError, backups, config::Config, console::Gate};
 use crate::{
     backup::objects::Target,
     ground::{id::Incarnations, limits, time::WallClock},
     store::{self, Store},
-    tls::{address::Address, identity::Identity, roles::RolePolicy},
+    tls::{address::Address, identity::Identity, roles::RolePolicy, web::WebTls},
 };
 
 /// Everything that can be found wrong with certificates, addresses and settings is found while it is
@@ -21,6 +21,8 @@ pub(super) struct Prepared {
     pub(super) address: SocketAddr,
     pub(super) http_listener: Option<TcpListener>,
     pub(super) http_address: Option<SocketAddr>,
+    pub(super) web_tls: Option<WebTls>,
+    pub(super) console_gate: Arc<Gate>,
     pub(super) backup_target: Option<Target>,
 }
 
@@ -34,9 +36,12 @@ impl Prepared {
             Some(address) => Some(bind("http.address", address).await?),
             None => None,
         };
+        let http_address = http_listener.as_ref().map(local_address).transpose()?;
         Ok(Self {
+            web_tls: config.http_tls.then(|| WebTls::new(&identity)).transpose()?,
+            console_gate: Arc::new(console_gate(config, http_address)),
+            http_address,
             address: local_address(&listener)?,
-            http_address: http_listener.as_ref().map(local_address).transpose()?,
             backup_target: backups::target(config)?,
             identity,
             join,
@@ -63,6 +68,17 @@ fn load_identity(config: &Config, policy: RolePolicy) -> Result<Identity, StartE
             Ok(identity)
         }
     }
+}
+
+fn console_gate(config: &Config, http_address: Option<SocketAddr>) -> Gate {
+    let on_loopback = http_address.is_some_and(|address| address.ip().is_loopback());
+    let token = config.console_token.as_ref().map(|token| token.reveal().to_owned());
+    if token.is_some() && !on_loopback && !config.http_tls {
+        tracing::warn!(
+            "http.console-token travels IN CLEAR TEXT: set http.tls, or let http.address be on loopback"
+        );
+    }
+    Gate { on_loopback, token, tls: config.http_tls }
 }
 
 fn parse_join(join: &[String]) -> Result<Vec<Address>, StartError> {

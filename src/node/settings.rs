@@ -286,7 +286,23 @@ pub const SETTINGS: &[Setting] = &[
         "127.0.0.1:20005",
         "HOST:PORT",
         Kind::ListenOrOff,
-        "Address for /metrics, /livez, /readyz and /healthz, in plain HTTP. When empty, off",
+        "Address for /console/, /metrics, /livez, /readyz and /healthz. When empty, off",
+    ),
+    setting(
+        "http.tls",
+        "false",
+        "BOOL",
+        Kind::Bool,
+        "Serve the HTTP side over TLS, with this node's certificate. A client certificate of the role admin \
+         then opens the console",
+    ),
+    setting(
+        "http.console-token",
+        "",
+        "TOKEN",
+        Kind::Secret,
+        "Opens the console, as a password. Where http.address is not on loopback, the console is closed \
+         without it; a secret: @FILE, or the environment",
     ),
     setting(
         "log.level",

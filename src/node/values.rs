@@ -78,6 +78,12 @@ pub enum ValueError {
         "is a secret, and everybody on this machine sees a command line; write @FILE, or use the environment"
     )]
     SecretOnCommandLine,
+    /// A token that could be guessed.
+    #[error(
+        "is shorter than {} characters; make one with `openssl rand -hex 32`",
+        limits::CONSOLE_TOKEN_MIN_BYTES
+    )]
+    TokenTooShort,
     /// A secret's file cannot be read.
     #[error("names a file that cannot be read: {0}")]
     SecretFile(String),

@@ -122,9 +122,10 @@ impl About<'_> {
             let percent = 100.0 * disk.disk_free_bytes as f64 / disk.disk_total_bytes as f64;
             let what = format!("its disk has {percent:.0} % left");
             let todo = "Enlarge the disk of node.path, or free space on it";
-            match percent {
-                ..5.0 => self.act(what, todo),
-                ..10.0 => self.watch(what, todo),
+            // A share of a large disk that is shared with others says nothing.
+            match (percent, disk.disk_free_bytes) {
+                (..5.0, ..limits::DISK_ACT_BYTES) => self.act(what, todo),
+                (..10.0, ..limits::DISK_WATCH_BYTES) => self.watch(what, todo),
                 _ => {}
             }
         }
@@ -344,7 +345,7 @@ mod tests {
     fn what_is_wrong_with_a_node_is_found_and_says_what_to_do() {
         use proto::{BackupStatus, Certificate, Storage, Task};
         type Change = fn(&mut StatusResponse);
-        let cases: [(Change, Level, &str); 15] = [
+        let cases: [(Change, Level, &str); 16] = [
             (|s| s.writes_refused = "disk full".into(), Level::Act, "disk full"),
             (
                 |s| {
@@ -361,6 +362,17 @@ mod tests {
                 },
                 Level::Watch,
                 "9 % left",
+            ),
+            (
+                |s| {
+                    s.storage = Some(Storage {
+                        disk_free_bytes: 4 << 30,
+                        disk_total_bytes: 100 << 30,
+                        ..Storage::default()
+                    })
+                },
+                Level::Watch,
+                "4 % left",
             ),
             (|s| s.ready = false, Level::Watch, "not ready"),
             (

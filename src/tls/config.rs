@@ -20,6 +20,8 @@ use super::{
 
 /// The only application protocol that is spoken.
 const ALPN_HTTP2: &[u8] = b"h2";
+/// What browsers and scrapers speak on the HTTP side.
+const ALPN_HTTP1: &[u8] = b"http/1.1";
 
 /// A certificate chain (leaf first), its key and whom it trusts.
 pub(super) struct Material<'a> {
@@ -46,13 +48,33 @@ pub(super) fn server(
     dir: &Path,
     policy: RolePolicy,
 ) -> Result<Arc<ServerConfig>, TlsError> {
+    let verifier = ClientRoleVerifier::new(Arc::clone(current), policy);
+    accepting(current, dir, verifier, ALPN_HTTP2)
+}
+
+/// For the HTTP side: a client may show a certificate, and need not.
+pub(super) fn web(
+    current: &Arc<Current>,
+    dir: &Path,
+    policy: RolePolicy,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let verifier = ClientRoleVerifier::new(Arc::clone(current), policy).optional();
+    accepting(current, dir, verifier, ALPN_HTTP1)
+}
+
+fn accepting(
+    current: &Arc<Current>,
+    dir: &Path,
+    verifier: ClientRoleVerifier,
+    protocol: &[u8],
+) -> Result<Arc<ServerConfig>, TlsError> {
     let refused = |source| TlsError::Config { dir: dir.to_owned(), source };
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(refused)?
-        .with_client_cert_verifier(Arc::new(ClientRoleVerifier::new(Arc::clone(current), policy)))
+        .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::clone(current) as Arc<dyn ResolvesServerCert>);
-    config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
+    config.alpn_protocols = vec![protocol.to_vec()];
     // IMPORTANT: a ticket would let a peer whose certificate was revoked resume.
     config.send_tls13_tickets = 0;
     config.max_early_data_size = 0;

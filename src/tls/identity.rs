@@ -124,6 +124,11 @@ impl Identity {
         self.loaded.load().expiries.clone()
     }
 
+    /// Where it was loaded from.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// How others are judged.
     pub(super) fn policy(&self) -> RolePolicy {
         self.policy

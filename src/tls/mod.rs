@@ -42,6 +42,7 @@ pub mod revoke;
 pub mod roles;
 mod trust;
 mod verify;
+pub mod web;
 pub mod words;
 
 #[cfg(test)]

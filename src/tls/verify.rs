@@ -22,11 +22,17 @@ use super::{
 pub(super) struct ClientRoleVerifier {
     current: Arc<Current>,
     policy: RolePolicy,
+    mandatory: bool,
 }
 
 impl ClientRoleVerifier {
     pub(super) fn new(current: Arc<Current>, policy: RolePolicy) -> Self {
-        Self { current, policy }
+        Self { current, policy, mandatory: true }
+    }
+
+    /// Who shows no certificate is let in, and is nobody.
+    pub(super) fn optional(self) -> Self {
+        Self { mandatory: false, ..self }
     }
 }
 
@@ -36,7 +42,7 @@ impl ClientCertVerifier for ClientRoleVerifier {
     }
 
     fn client_auth_mandatory(&self) -> bool {
-        true
+        self.mandatory
     }
 
     /// None: a hint could not outlive the trust that it is of, and everybody has one certificate.

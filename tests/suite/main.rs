@@ -19,6 +19,7 @@ mod certificates;
 mod cli;
 mod cluster_view;
 mod compaction;
+mod console;
 mod convergence;
 mod crash;
 mod dev;

@@ -2,14 +2,15 @@
 //! neither a shell nor curl.
 
 use std::{
-    io::{self, Read as _, Write as _},
+    io::{self, Read, Write},
     net::{SocketAddr, TcpStream, ToSocketAddrs as _},
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail, ensure};
-use brock::{ground::duration, node::listen::ListenAddress};
+use brock::{ground::duration, node::listen::ListenAddress, tls::web::WebClient};
 
 /// The node's answers are some lines long; whatever else listens there must not fill the memory.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;
@@ -24,6 +25,9 @@ pub(crate) struct HealthArgs {
     /// The node's --http.address; of all interfaces, loopback is asked
     #[arg(long, value_name = "HOST:PORT", env = "BROCK_HTTP_ADDRESS", default_value = "127.0.0.1:20005")]
     http_address: String,
+    /// With --http.tls: the CA of the node's certificate, which must name the host that is asked
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
     /// Operations that any one peer may have and this node lack
     #[arg(long, value_name = "ENTRIES")]
     max_lag: Option<u64>,
@@ -41,8 +45,10 @@ pub(crate) fn run(args: &HealthArgs) -> anyhow::Result<ExitCode> {
         args.http_address.parse().with_context(|| format!("--http-address {}", args.http_address))?;
     let place = address.from_this_machine();
     let deadline = Instant::now() + args.timeout;
-    let answer = ask(&place, &args.path(), deadline).with_context(|| {
-        format!("the node does not answer at http://{place}: is it running, with that http.address?")
+    let tls = args.ca.as_deref().map(WebClient::new).transpose()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let answer = ask(&place, &args.path(), tls.as_ref(), deadline).with_context(|| {
+        format!("the node does not answer at {scheme}://{place}: is it running, with that http.address?")
     })?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     match head.split(' ').nth(1) {
@@ -52,7 +58,7 @@ pub(crate) fn run(args: &HealthArgs) -> anyhow::Result<ExitCode> {
         }
         Some("503") => bail!("{}", body.trim_end()),
         _ => bail!(
-            "what listens at http://{place} does not answer as a node: {}",
+            "what listens at {scheme}://{place} does not answer as a node: {}. Is --http.tls set there? Then give --ca",
             head.lines().next().unwrap_or("")
         ),
     }
@@ -67,10 +73,10 @@ impl HealthArgs {
     }
 }
 
-fn ask(place: &str, path: &str, deadline: Instant) -> io::Result<String> {
+fn ask(place: &str, path: &str, tls: Option<&WebClient>, deadline: Instant) -> io::Result<String> {
     let mut failure = io::Error::new(io::ErrorKind::NotFound, "there is no such address");
     for address in place.to_socket_addrs()? {
-        match ask_at(address, place, path, deadline) {
+        match ask_at(address, place, path, tls, deadline) {
             Ok(answer) => return Ok(answer),
             Err(error) => failure = error,
         }
@@ -78,22 +84,40 @@ fn ask(place: &str, path: &str, deadline: Instant) -> io::Result<String> {
     Err(failure)
 }
 
-fn ask_at(address: SocketAddr, place: &str, path: &str, deadline: Instant) -> io::Result<String> {
-    let left = || match deadline.saturating_duration_since(Instant::now()) {
-        Duration::ZERO => Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long")),
-        left => Ok(left),
-    };
-    let mut stream = TcpStream::connect_timeout(&address, left()?)?;
-    stream.set_write_timeout(Some(left()?))?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n")?;
+fn ask_at(
+    address: SocketAddr,
+    place: &str,
+    path: &str,
+    tls: Option<&WebClient>,
+    deadline: Instant,
+) -> io::Result<String> {
+    let stream = TcpStream::connect_timeout(&address, left(deadline)?)?;
+    stream.set_write_timeout(Some(left(deadline)?))?;
+    stream.set_read_timeout(Some(left(deadline)?))?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n");
+    match tls {
+        None => exchange(stream, &request, deadline),
+        Some(tls) => exchange(tls.connect(place, stream)?, &request, deadline),
+    }
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str, deadline: Instant) -> io::Result<String> {
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     let mut part = [0; 4096];
     while answer.len() < ANSWER_MAX_BYTES {
-        stream.set_read_timeout(Some(left()?))?;
+        left(deadline)?;
         match stream.read(&mut part)? {
             0 => break,
             read => answer.extend_from_slice(&part[..read]),
         }
     }
     Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn left(deadline: Instant) -> io::Result<Duration> {
+    match deadline.saturating_duration_since(Instant::now()) {
+        Duration::ZERO => Err(io::Error::new(io::ErrorKind::TimedOut, "it took too long")),
+        left => Ok(left),
+    }
 }

@@ -2,6 +2,7 @@
 //! a TCP proxy and an object store that misbehave, peers that lie, and waiting for facts instead of
 //! sleeping.
 
+pub mod browser;
 pub mod certs;
 pub mod client;
 pub mod fake_peer;

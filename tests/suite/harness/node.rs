@@ -46,6 +46,8 @@ pub fn config(certs: &Certs, id: &str, port: u16, join: &[u16]) -> Config {
         shutdown_timeout: Duration::from_secs(10),
         http_address: None,
         log: LogConfig { level: "info".to_owned(), format: LogFormat::Auto },
+        http_tls: false,
+        console_token: None,
         settings: Vec::new(),
     }
 }
