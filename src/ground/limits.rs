@@ -265,6 +265,16 @@ pub const DIVERGENCE_CONFIRM: Duration = Duration::from_secs(1);
 pub const TRACES_MAX: usize = 2;
 /// Items of a ledger in one answer.
 pub const LEDGER_PAGE_ITEMS: usize = 1000;
+/// Readers that follow the log at once.
+pub const TAILS_MAX: usize = 16;
+/// Entries that a reader of the log may begin with.
+pub const TAIL_LAST_MAX: u32 = 10_000;
+/// Entries that are read for such a reader at once, and wait for it.
+pub const TAIL_PAGE: usize = 256;
+/// How often an origin's log is looked into for the newest entries before its gaps are given up.
+pub const TAIL_LOOKS: usize = 4096;
+/// How long such a reader may take for one entry.
+pub const TAIL_PATIENCE: Duration = Duration::from_secs(30);
 
 // ---- backups -----------------------------------------------------------------------------
 

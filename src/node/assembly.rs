@@ -39,7 +39,7 @@ use crate::{
     },
     service::{
         admin::Admin, authorise::Authorise, cluster::Cluster, kv::KeyValue, lifecycle::Lifecycle,
-        records::Records, replication::Replication, status::Reporter, trace::Traces,
+        records::Records, replication::Replication, status::Reporter, tail::Tails, trace::Traces,
     },
     store::{OpenError, Store},
     tls::{
@@ -158,6 +158,7 @@ pub(super) async fn assemble(
         records: records.clone(),
         lifecycle,
         traces: traces.clone(),
+        tails: Tails::new(store.clone(), tasks.clone()),
         reporter: Arc::clone(&reporter),
         cluster,
         settings,

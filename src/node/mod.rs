@@ -22,6 +22,7 @@ pub mod sources;
 mod start_error;
 pub mod telemetry;
 mod upkeep;
+pub mod usage;
 pub mod values;
 
 pub use lifecycle::{Node, StartError};

@@ -6,7 +6,13 @@ use tokio::sync::oneshot;
 use tonic::{Request, Response, Status};
 
 use super::{
-    cluster::Cluster, ledgers, lifecycle::Lifecycle, problem::Problem, records::Records, status::Reporter,
+    cluster::Cluster,
+    ledgers,
+    lifecycle::Lifecycle,
+    problem::Problem,
+    records::Records,
+    status::Reporter,
+    tail::{TailStream, Tails},
     trace::Traces,
 };
 use crate::{
@@ -28,6 +34,8 @@ pub struct Admin {
     pub lifecycle: Arc<Lifecycle>,
     /// Where a record has come.
     pub traces: Traces,
+    /// Who follows the log.
+    pub tails: Tails,
     /// How it is.
     pub reporter: Arc<Reporter>,
     /// How all are.
@@ -42,6 +50,15 @@ pub struct Admin {
 
 #[tonic::async_trait]
 impl AdminService for Admin {
+    type TailLogStream = TailStream;
+
+    async fn tail_log(
+        &self,
+        request: Request<proto::TailLogRequest>,
+    ) -> Result<Response<TailStream>, Status> {
+        Ok(Response::new(self.tails.begin(request.into_inner())?))
+    }
+
     async fn status(
         &self,
         request: Request<proto::StatusRequest>,

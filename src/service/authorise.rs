@@ -58,6 +58,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/brock.v1.AdminService/DropQuarantined", &[Admin]),
     ("/brock.v1.AdminService/BackupNow", &[Admin]),
     ("/brock.v1.AdminService/ListBackups", &[Admin]),
+    ("/brock.v1.AdminService/TailLog", &[Admin]),
     ("/grpc.health.v1.Health/Check", &[Node, Client, Admin]),
     ("/grpc.health.v1.Health/Watch", &[Node, Client, Admin]),
     ("/grpc.health.v1.Health/List", &[Node, Client, Admin]),
@@ -220,6 +221,7 @@ mod tests {
             "DropQuarantined",
             "BackupNow",
             "ListBackups",
+            "TailLog",
         ];
         let admin = admin.map(|m| format!("/brock.v1.AdminService/{m}"));
         let health = ["Check", "Watch", "List"].map(|m| format!("/grpc.health.v1.Health/{m}"));
@@ -260,6 +262,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 35);
+        assert_eq!(calls, 36);
     }
 }

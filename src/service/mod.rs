@@ -4,7 +4,7 @@
 //! - `records`: the two things that clients do, shared by calls, batches and sessions.
 //! - `acks`: waiting for other members, and the receipt.
 //! - `lifecycle`: what an operator does to records and to the cluster; `ledgers`: conflicts and
-//!   quarantine; `trace`: where every node has come with one record.
+//!   quarantine; `trace`: where every node has come with one record; `tail`: the log as it grows.
 //! - `status`: how this node is; `cluster`: how all are; `verdict`: what to make of that; `view`: all
 //!   of it as JSON shows it.
 //! - `problem`: what can be wrong with a request, and its gRPC status.
@@ -21,6 +21,7 @@ pub mod problem;
 pub mod records;
 pub mod replication;
 pub mod status;
+pub mod tail;
 pub mod trace;
 pub mod verdict;
 pub mod view;

@@ -5,7 +5,7 @@ use tonic::{Code, Status};
 use crate::{
     backup::job::BackupError,
     domain::operation::EntryError,
-    ground::limits,
+    ground::{clock::Clock, id::Origin, limits},
     proto,
     replication::{members::NoSuchMember, remote::RemoteError},
     store::StoreError,
@@ -89,6 +89,26 @@ pub enum Problem {
     /// Too many traces at once.
     #[error("other traces are reading this node's log already: try again in a moment")]
     TooManyTraces,
+    /// Too many follow the log.
+    #[error("{max} readers follow this node's log already: end one of them", max = limits::TAILS_MAX)]
+    TooManyTails,
+    /// Whoever follows the log does not read it.
+    #[error(
+        "you did not read for {} s, so this node ended the stream: begin anew, and read faster or less",
+        limits::TAIL_PATIENCE.as_secs()
+    )]
+    TailNotRead,
+    /// Entries went before whoever follows the log had read them.
+    #[error(
+        "entries of {origin} up to {floor} went from this node's log, or came without it, before you had read them: \
+         begin anew"
+    )]
+    TailOvertaken {
+        /// Whose entries.
+        origin: Origin,
+        /// Up to where they are gone.
+        floor: Clock,
+    },
     /// This node makes no backups.
     #[error("this node has no place for backups: set node.backup.enabled and node.backup.bucket")]
     NoBackups,
@@ -113,7 +133,8 @@ impl Problem {
             Self::Absent | Self::Deleted | Self::Member(_) | Self::NotQuarantined => Code::NotFound,
             Self::StillQuarantined(_) | Self::NoBackups | Self::BackupRefused(_) => Code::FailedPrecondition,
             Self::BackupFailed(_) => Code::Unavailable,
-            Self::TooManyTraces => Code::ResourceExhausted,
+            Self::TooManyTraces | Self::TooManyTails | Self::TailNotRead => Code::ResourceExhausted,
+            Self::TailOvertaken { .. } => Code::Aborted,
             Self::Remote(RemoteError::Nonsense(_)) => Code::InvalidArgument,
             Self::Remote(_) => Code::Unavailable,
             Self::NotEveryoneAsked { .. } | Self::TooManyPeeks => Code::Unavailable,

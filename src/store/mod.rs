@@ -6,7 +6,7 @@
 //! - `maintain` builds what is no operation: resync, repair, compaction, collection, quarantine.
 //! - `visible` is what readers see of it all, raised after the fsync.
 //! - `reader` answers reads and serves the log; `inspect` shows what operators and peers compare;
-//!   `housekeeping` is the surface for `maintain`.
+//!   `housekeeping` is the surface for `maintain`; `tail` is the log for whoever watches it.
 //! - `database` and `batch` are the thin typed layer on RocksDB: reads, and what is written.
 //! - `superblock` is the small file that remembers what the database must hold.
 
@@ -25,6 +25,7 @@ mod reader;
 mod request;
 mod schema;
 mod superblock;
+mod tail;
 mod visible;
 mod writer;
 
@@ -40,3 +41,4 @@ pub use inspect::{
 pub use maintain::{Adoption, Joined, Page, Stretch};
 pub use reader::Changes;
 pub use request::{CreateOutcome, NewOperation, NewRecord, OperationOutcome};
+pub use tail::Tailed;

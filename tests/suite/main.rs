@@ -11,6 +11,7 @@
 )]
 
 mod admin_cli;
+mod admin_shell;
 mod backup_nodes;
 mod backup_stores;
 mod backup_tools;
@@ -31,6 +32,7 @@ mod hostile_peers;
 mod hostile_pullers;
 mod identity;
 mod lifecycle_cli;
+mod log_tail;
 mod model;
 mod object_faults;
 mod objects;

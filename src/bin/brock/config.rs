@@ -1,10 +1,6 @@
 //! `brock config`: what a node would run with, and whether that makes sense.
 
-use std::{
-    fmt::Write as _,
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::{fmt::Write as _, process::ExitCode};
 
 use brock::node::{
     config,
@@ -14,6 +10,8 @@ use brock::node::{
     values::Kind,
 };
 use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser};
+
+use crate::out;
 
 const OUTPUT: &str = "output";
 
@@ -54,7 +52,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Some(("show", matches)) => return show(matches),
         _ => settings::reference_markdown(),
     };
-    io::stdout().write_all(text.as_bytes())?;
+    out::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -69,7 +67,7 @@ fn show(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Some("toml") => as_toml(&shown)?,
         _ => as_text(&shown),
     };
-    io::stdout().write_all(text.as_bytes())?;
+    out::print(text.as_bytes())?;
     let of_values = config::validate(&shown).err().unwrap_or_default();
     problems.extend(of_values.into_iter().filter(|problem| !matches!(problem, Problem::Missing { .. })));
     if problems.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(ConfigError::Invalid(problems).into()) }

@@ -8,7 +8,9 @@ mod config;
 mod dev;
 mod health;
 mod metrics;
+mod out;
 mod run;
+mod shell;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,7 @@ fn command() -> Command {
         )
         .subcommand(config::command())
         .subcommand(metrics::command())
+        .subcommands(shell::commands())
 }
 
 /// A tenth of what a short call costs is allocation, and glibc keeps an arena per thread.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Ok(matches) => matches,
         Err(error) => {
             // `--help` and `--version` arrive here too, with exit code 0.
+            // Nobody is left to be told when the printing fails.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE));
         }
@@ -78,6 +82,8 @@ fn main() -> ExitCode {
         }
         Some(("config", matches)) => config::run(matches),
         Some(("metrics", _)) => metrics::run(),
+        Some(("completion", matches)) => shell::completion(matches),
+        Some(("man", matches)) => shell::man(matches),
         // clap has refused anything else.
         _ => Ok(ExitCode::from(EXIT_USAGE)),
     };

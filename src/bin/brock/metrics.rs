@@ -1,12 +1,11 @@
 //! `brock metrics`: what a node measures.
 
-use std::{
-    io::{self, Write as _},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use brock::ground::metrics;
 use clap::Command;
+
+use crate::out;
 
 pub(crate) fn command() -> Command {
     Command::new("metrics")
@@ -17,6 +16,6 @@ pub(crate) fn command() -> Command {
 }
 
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    io::stdout().write_all(metrics::reference_markdown().as_bytes())?;
+    out::print(metrics::reference_markdown().as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use crate::{
     client::{self, Access},
     failure::Failure,
     output,
+    progress::Progress,
 };
 
 /// Runs one of them at the first node that answers.
@@ -28,9 +29,11 @@ pub(crate) async fn run(access: &Access, command: BackupCommand, format: Format)
 
 async fn now(access: &Access, full: bool, format: Format) -> Result<(), Failure> {
     let request = proto::BackupNowRequest { full };
+    let progress = Progress::spinner("making a backup");
     let answered = access
         .first_answer(async |channel| Ok(client::admin(channel).backup_now(request).await?.into_inner()))
         .await;
+    drop(progress);
     answered.tell_misses();
     let made = answered.repeatable()?.backup.map(Backup::from);
     if made.is_none() {

@@ -52,12 +52,16 @@ impl Access {
     /// Checks the flags and loads the certificates. Does not touch the network.
     pub(crate) fn load(global: &Global, timeout: Duration) -> Result<Self, Failure> {
         let Some(certs_dir) = global.certs_dir.as_deref().filter(|dir| !dir.as_os_str().is_empty()) else {
-            return Err(Failure::Usage("--certs-dir DIR (or NODE_ADMIN_CERTS_DIR) is missing".to_owned()));
+            return Err(Failure::Usage("--certs-dir DIR (or NODE_ADMIN_CERTS_DIR, or a context) is missing; to keep it:\n  node-admin context set \
+                 NAME --node-addresses HOST:20004 --certs-dir DIR"
+                    .to_owned(),));
         };
         let addresses = parse_addresses(&global.node_addresses)?;
         if addresses.is_empty() {
             return Err(Failure::Usage(
-                "--node-addresses HOST:PORT[,…] (or NODE_ADMIN_NODE_ADDRESSES) is missing".to_owned(),
+                "--node-addresses HOST:PORT[,…] (or NODE_ADMIN_NODE_ADDRESSES, or a context) is missing; to keep it:\n  \
+                 node-admin context set NAME --node-addresses HOST:20004 --certs-dir DIR"
+                    .to_owned(),
             ));
         }
         let identity = ClientIdentity::load(certs_dir).map_err(|error| Failure::Error(chain_of(&error)))?;

@@ -8,15 +8,18 @@ use crate::{
     client::{self, Access},
     failure::Failure,
     output,
+    progress::Progress,
 };
 
 /// Has the first node that answers compact its log.
 pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {
+    let progress = Progress::spinner("compacting the log");
     let answered = access
         .first_answer(async |channel| {
             Ok(client::admin(channel).compact(proto::CompactRequest {}).await?.into_inner())
         })
         .await;
+    drop(progress);
     answered.tell_misses();
     output::data(format, &Compacted::from(answered.repeatable()?), Compacted::text)
 }

@@ -27,7 +27,7 @@ pub(crate) async fn list(access: &Access, format: Format) -> Result<(), Failure>
     let (first, node) = access.first_node(async |channel| call(channel, Bytes::new()).await).await?;
     let next = async |after: Bytes| node.ask(async |channel| call(channel, after).await).await;
     match format {
-        Format::Json => {
+        Format::Json | Format::Yaml => {
             let mut all = Conflicts { conflicts: Vec::new() };
             let keep = |page| {
                 all.conflicts.extend(page);

@@ -10,12 +10,17 @@ mod client;
 mod compact;
 mod confirm;
 mod conflicts;
+mod context;
 mod failure;
+mod log;
 mod members;
 mod output;
+mod paint;
+mod progress;
 mod quarantine;
 mod record;
 mod repair;
+mod shell;
 mod stamp;
 mod status;
 mod verify;
@@ -24,7 +29,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, ConflictsCommand, MemberCommand};
+use cli::{Cli, Command, ConflictsCommand, LogCommand, MemberCommand};
 use client::{Access, BACKUP_TIMEOUT, CALL_TIMEOUT, LONG_CALL_TIMEOUT};
 use failure::{Exit, Failure};
 
@@ -39,13 +44,18 @@ fn main() -> ExitCode {
             // Help and version go to stdout and are no failure; clap knows which is which.
             let printed = error.print();
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
-            return if printed.is_ok() { exit.into() } else { Exit::Error.into() };
+            return match printed {
+                // Whoever reads us has seen enough (`--help | head`).
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Exit::Error.into(),
+                _ => exit.into(),
+            };
         }
     };
+    paint::begin(cli.global.color);
     match run(cli) {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
-            output::message(&format!("error: {failure}"));
+            output::message(&format!("{} {failure}", paint::error_label()));
             failure.exit().into()
         }
     }
@@ -54,6 +64,13 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { global, command } = cli;
     let format = global.output;
+    // What needs no node needs no context either.
+    let (global, command) = match command {
+        Command::Context { command } => return context::run(&global, command),
+        Command::Completion { shell } => return shell::completion(shell),
+        Command::Man { dir } => return shell::man(dir.as_deref()),
+        command => (context::fill(global)?, command),
+    };
     let access = |usual| Access::load(&global, global.timeout.unwrap_or(usual));
     // What the operator typed is checked before the network is touched.
     match command {
@@ -75,6 +92,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
             client::block_on(conflicts::list(&access(CALL_TIMEOUT)?, format))
         }
         Command::Quarantine { command } => quarantine::run(&access(CALL_TIMEOUT)?, command, format),
+        Command::Log { command: LogCommand::Tail(options) } => {
+            client::block_on(log::tail(&access(CALL_TIMEOUT)?, &options, format))
+        }
+        Command::Context { .. } | Command::Completion { .. } | Command::Man { .. } => Ok(()),
         Command::Bench { command } => bench::run(&access(CALL_TIMEOUT)?, command, format),
     }
 }

@@ -10,7 +10,7 @@ use crate::{
     client::{self, Access},
     failure::Failure,
     output::{self, headed, known, section},
-    stamp,
+    paint, stamp,
 };
 
 /// What is said before a member is retired.
@@ -96,14 +96,14 @@ impl Member {
     fn row(&self) -> Vec<String> {
         let or = |text: &str, instead: &str| output::printable(if text.is_empty() { instead } else { text });
         let state = match (self.retired, self.connected) {
-            (true, _) => "retired",
-            (false, true) => "connected",
-            (false, false) => "away",
+            (true, _) => "retired".to_owned(),
+            (false, true) => paint::good("connected"),
+            (false, false) => paint::bad("away"),
         };
         vec![
             or(&self.node_id, "?"),
             or(&self.address, "-"),
-            state.to_owned(),
+            state,
             output::moment(self.last_seen_unix),
             known(self.lag_entries),
             self.holding_back.to_string(),

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{cli::Format, failure::Failure};
+use crate::{cli::Format, failure::Failure, paint};
 
 /// Prints data in the form that was asked for.
 pub(crate) fn data<T: Serialize>(
@@ -15,6 +15,7 @@ pub(crate) fn data<T: Serialize>(
 ) -> Result<(), Failure> {
     let printed = match format {
         Format::Json => json(data)?,
+        Format::Yaml => yaml(data)?,
         Format::Text => text(data),
     };
     print(&printed)
@@ -22,12 +23,16 @@ pub(crate) fn data<T: Serialize>(
 
 /// Prints data that is text already.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    print_on(text).map(drop)
+}
+
+/// Prints text that more may follow; false = whoever reads us has seen enough (`… | head`).
+pub(crate) fn print_on(text: &str) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        // Whoever reads us has seen enough (`… | head`).
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         Err(error) => Err(Failure::Error(format!("could not write to standard output: {error}"))),
-        Ok(()) => Ok(()),
+        Ok(()) => Ok(true),
     }
 }
 
@@ -37,6 +42,20 @@ pub(crate) fn json<T: Serialize>(data: &T) -> Result<String, Failure> {
         Ok(text) => Ok(text + "\n"),
         Err(error) => Err(Failure::Error(format!("could not encode the answer as JSON: {error}"))),
     }
+}
+
+/// JSON on one line.
+pub(crate) fn json_line<T: Serialize>(data: &T) -> Result<String, Failure> {
+    match serde_json::to_string(data) {
+        Ok(text) => Ok(text + "\n"),
+        Err(error) => Err(Failure::Error(format!("could not encode the answer as JSON: {error}"))),
+    }
+}
+
+/// YAML of the same values.
+pub(crate) fn yaml<T: Serialize>(data: &T) -> Result<String, Failure> {
+    serde_norway::to_string(data)
+        .map_err(|error| Failure::Error(format!("could not encode the answer as YAML: {error}")))
 }
 
 /// Prints a message for people.
@@ -64,12 +83,15 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
+        cells.map(|cell| paint::width(cell)).max().unwrap_or_default()
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
     for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("  {cell:width$}"));
+        let cells = row.iter().zip(&widths).map(|(cell, width)| {
+            let padding = width.saturating_sub(paint::width(cell));
+            format!("  {cell}{:padding$}", "")
+        });
         text.push_str(cells.collect::<String>().trim_end());
         text.push('\n');
     }
@@ -140,6 +162,8 @@ mod tests {
         assert_eq!(fields(&[("a", "1".into()), ("long", String::new())]), "a     1\nlong\n");
         let rows = [vec!["h".into(), "é".into(), "x".into()], vec!["long".into(), "v".into(), String::new()]];
         assert_eq!(table(&rows), "  h     é  x\n  long  v\n");
+        let rows = [vec!["\x1b[31mno\x1b[0m".into(), "x".into()], vec!["yes".into(), "y".into()]];
+        assert_eq!(table(&rows), "  \x1b[31mno\x1b[0m   x\n  yes  y\n");
         let mut text = String::new();
         section(&mut text, "some", &headed(&["H"], std::iter::once(vec!["v".to_owned()])));
         section(&mut text, "other", &headed(&["H"], std::iter::empty()));

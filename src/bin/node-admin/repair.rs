@@ -8,15 +8,18 @@ use crate::{
     client::{self, Access},
     failure::Failure,
     output::{self, headed, known, section},
+    progress::Progress,
 };
 
 /// Has the first node that answers join its peers' records.
 pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {
+    let progress = Progress::spinner("joining what differs");
     let answered = access
         .first_answer(async |channel| {
             Ok(client::admin(channel).repair(proto::RepairRequest {}).await?.into_inner())
         })
         .await;
+    drop(progress);
     answered.tell_misses();
     let repaired = Repaired::from(answered.repeatable()?);
     output::data(format, &repaired, Repaired::text)?;

@@ -11,6 +11,7 @@ use crate::{
     client::{self, Access},
     failure::Failure,
     output::{self, headed, section},
+    paint,
 };
 
 /// Prints the status of the first node that answers.
@@ -42,7 +43,7 @@ fn backup_text(backup: &BackupStatus) -> String {
 fn text(status: &Status) -> String {
     let writes = match status.writes_refused.as_str() {
         "" => "accepted".to_owned(),
-        reason => format!("refused: {}", output::printable(reason)),
+        reason => paint::bad(&format!("refused: {}", output::printable(reason))),
     };
     let mut text = output::fields(&[
         ("node_id", output::printable(&status.node_id)),
@@ -52,7 +53,7 @@ fn text(status: &Status) -> String {
         ),
         ("version", output::printable(&status.version)),
         ("started", output::moment(status.started_unix)),
-        ("ready", if status.ready { "yes" } else { "no" }.to_owned()),
+        ("ready", if status.ready { "yes".to_owned() } else { paint::warn("no") }),
         ("writes", writes),
         ("backup", status.backup.as_ref().map_or_else(|| "not enabled".to_owned(), backup_text)),
         ("backup_key", output::printable(&status.backup_public_key)),
@@ -75,7 +76,7 @@ fn text(status: &Status) -> String {
     section(
         &mut text,
         "alarms",
-        &status.alarms.iter().map(|alarm| vec![output::printable(alarm)]).collect::<Vec<_>>(),
+        &status.alarms.iter().map(|alarm| vec![paint::bad(&output::printable(alarm))]).collect::<Vec<_>>(),
     );
     let clocks = status.clocks.iter().map(|(origin, clock)| vec![origin.clone(), clock.to_string()]);
     section(&mut text, "clocks", &headed(&["ORIGIN", "CLOCK"], clocks));
@@ -116,14 +117,15 @@ fn skew(peer: &Peer) -> Option<String> {
         node_id => format!("{} ({})", output::printable(node_id), output::printable(&peer.address)),
     };
     let direction = if peer.clock_skew_seconds > 0 { "ahead of" } else { "behind" };
-    Some(format!("warning: the clock of {name} is {apart} s {direction} this node's\n"))
+    let warning = paint::warn("warning:");
+    Some(format!("{warning} the clock of {name} is {apart} s {direction} this node's\n"))
 }
 
 fn row(peer: &Peer) -> Vec<String> {
     vec![
         output::printable(&peer.address),
         output::printable(if peer.node_id.is_empty() { "?" } else { &peer.node_id }),
-        if peer.up { "up" } else { "down" }.to_owned(),
+        if peer.up { paint::good("up") } else { paint::bad("down") },
         output::moment(peer.since_unix),
         output::known(peer.lag_entries),
         round_trip(peer.round_trip_micros),

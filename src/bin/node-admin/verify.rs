@@ -9,15 +9,19 @@ use crate::{
     client::{self, Access},
     failure::Failure,
     output::{self, headed, known, section},
+    paint,
+    progress::Progress,
 };
 
 /// Has the first node that answers compare itself with its peers.
 pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {
+    let progress = Progress::spinner("comparing the nodes");
     let answered = access
         .first_answer(async |channel| {
             Ok(client::admin(channel).verify(proto::VerifyRequest {}).await?.into_inner())
         })
         .await;
+    drop(progress);
     answered.tell_misses();
     let verified = Verified::try_from(answered.outcome?)?;
     output::data(format, &verified, Verified::text)?;
@@ -126,11 +130,11 @@ impl Verified {
 
     fn text(&self) -> String {
         let verdict = match self.verdict {
-            Verdict::Converged => "converged",
-            Verdict::NotYet => "not yet",
-            Verdict::Diverged => "diverged",
+            Verdict::Converged => paint::good("converged"),
+            Verdict::NotYet => paint::warn("not yet"),
+            Verdict::Diverged => paint::bad("diverged"),
         };
-        let mut text = output::fields(&[("verdict", verdict.to_owned())]);
+        let mut text = output::fields(&[("verdict", verdict)]);
         let here = self.nodes.first().and_then(|node| node.lag_entries);
         let rows = self.nodes.iter().map(|node| node.row(here));
         let heading = ["NODE", "LAG", "RECORDS", "TOMBSTONES", "EQUAL", "DIFFERING", "ERROR"];

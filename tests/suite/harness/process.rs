@@ -15,9 +15,18 @@ pub const NODE_ADMIN: &str = env!("CARGO_BIN_EXE_node-admin");
 
 /// Runs a program to its end.
 pub fn run(program: &str, arguments: &[&str], input: &str) -> Output {
+    run_with(program, arguments, input, &[])
+}
+
+/// The same with these variables.
+pub fn run_with(program: &str, arguments: &[&str], input: &str, env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command.env_remove("BROCK_CONFIG");
+    // What whoever runs the tests has set up for himself is not part of them.
+    for variable in ["BROCK_CONFIG", "NODE_ADMIN_CONTEXT", "XDG_CONFIG_HOME", "HOME", "BROCK_CONTEXT_FILE"] {
+        command.env_remove(variable);
+    }
+    command.envs(env.iter().copied());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
     child.wait_with_output().unwrap()

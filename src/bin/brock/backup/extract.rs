@@ -1,15 +1,14 @@
 //! Printing single records of a backup.
 
-use std::{
-    io::{self, Write},
-    str::FromStr,
-};
+use std::str::FromStr;
 
 use anyhow::bail;
 use brock::{backup::extract::Extracted, domain::record::RecordState, ground::id::KeyHash, proto};
 use data_encoding::{BASE64, HEXLOWER};
 use prost::Message;
 use serde::Serialize;
+
+use crate::out;
 
 /// Which records are meant.
 #[derive(Debug, Clone)]
@@ -71,13 +70,13 @@ struct Payload {
 
 /// One line for each record. Says by an error which of those that were named are not there.
 pub(super) fn print(patterns: &[Pattern], found: &Extracted, backup: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut text = Vec::new();
     for (key_hash, state) in found {
         let is_named = patterns.iter().any(|pattern| matches!(pattern, Pattern::One(one) if one == key_hash));
-        serde_json::to_writer(&mut out, &shown(key_hash, state, is_named)?)?;
-        writeln!(out)?;
+        serde_json::to_writer(&mut text, &shown(key_hash, state, is_named)?)?;
+        text.push(b'\n');
     }
-    out.flush()?;
+    out::print(&text)?;
     let missing = patterns.iter().filter(|pattern| !found.keys().any(|key_hash| pattern.matches(key_hash)));
     match missing.count() {
         0 => Ok(()),

@@ -5,10 +5,10 @@ mod keygen;
 
 use std::{
     fs,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use age::x25519;
@@ -26,6 +26,9 @@ use brock::{
 };
 use clap::{Args, Subcommand};
 use futures::FutureExt;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::out;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BackupCommand {
@@ -213,7 +216,7 @@ fn identity(path: Option<&Path>) -> anyhow::Result<Option<x25519::Identity>> {
 async fn list(args: &ListArgs) -> anyhow::Result<()> {
     let target = open(&args.place)?;
     let (manifests, doubtful) = catalogue::all(&target, args.node_id.as_ref()).await?;
-    let mut out = io::stdout().lock();
+    let mut text = String::new();
     for manifest in &manifests {
         let bytes: u64 = manifest.parts.iter().map(|part| part.bytes).sum();
         let kind = match manifest.kind {
@@ -221,15 +224,15 @@ async fn list(args: &ListArgs) -> anyhow::Result<()> {
             Kind::Incremental => "incremental",
         };
         let sealed = if manifest.recipients.is_empty() { "plain" } else { "encrypted" };
-        writeln!(
-            out,
-            "{}  {kind:11}  {sealed:9}  {:>9} records  {:>7} KiB  signed by {}",
+        text.push_str(&format!(
+            "{}  {kind:11}  {sealed:9}  {:>9} records  {:>7} KiB  signed by {}\n",
             manifest.key,
             manifest.records,
             bytes.div_ceil(1024),
             &manifest.public_key[..16.min(manifest.public_key.len())]
-        )?;
+        ));
     }
+    out::print(text.as_bytes())?;
     for (key, problem) in &doubtful {
         eprintln!("not to be believed: {key}: {problem}");
     }
@@ -269,18 +272,34 @@ async fn choose(args: &ChooseArgs) -> anyhow::Result<Chosen> {
     Ok(Chosen { target, chain, identity })
 }
 
-fn show(began: Instant, shown: &mut Instant, progress: Progress) {
-    if io::stderr().is_terminal() && shown.elapsed() >= Duration::from_millis(200) {
-        *shown = Instant::now();
-        eprint!(
-            "\r{} of {} MiB fetched and checked, {} records written, {} s ",
-            progress.bytes >> 20,
-            progress.total_bytes >> 20,
-            progress.records,
-            began.elapsed().as_secs()
-        );
+/// How far it is, on standard error, and only if that is a terminal.
+struct Shown(ProgressBar);
+
+impl Shown {
+    fn begin() -> Self {
+        if !io::stderr().is_terminal() {
+            return Self(ProgressBar::hidden());
+        }
+        let style = ProgressStyle::with_template(PROGRESS).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let bar = ProgressBar::new(0).with_style(style.progress_chars("=> "));
+        bar.enable_steady_tick(Duration::from_millis(200));
+        Self(bar)
+    }
+
+    fn show(&self, progress: Progress) {
+        self.0.set_length(progress.total_bytes);
+        self.0.set_position(progress.bytes);
+        self.0.set_message(format!("{} records", progress.records));
     }
 }
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+const PROGRESS: &str = "[{bar:32}] {bytes} of {total_bytes} fetched and checked, {msg} written, {elapsed}";
 
 async fn verify(args: &ChooseArgs) -> anyhow::Result<()> {
     let Chosen { target, chain, identity } = choose(args).await?;
@@ -290,47 +309,56 @@ async fn verify(args: &ChooseArgs) -> anyhow::Result<()> {
     let last = chain.last().map(|known| known.manifest.key.as_str()).unwrap_or_default();
     if identity.is_none() && chain.iter().any(|known| !known.manifest.recipients.is_empty()) {
         let bytes = restore.check_hashes(directory.path()).await?;
-        println!(
+        out::print(
+            format!(
             "{last}: signatures and hashes are good, {} KiB, {} backups in its chain; not decrypted: give --identity \
-             to read the records",
+             to read the records\n",
             bytes.div_ceil(1024),
             chain.len()
-        );
+            )
+            .as_bytes(),
+        )?;
         return Ok(());
     }
-    let (began, mut shown) = (Instant::now(), Instant::now());
-    let store = restore.build(directory.path(), &mut |progress| show(began, &mut shown, progress)).await?;
+    let shown = Shown::begin();
+    let store = restore.build(directory.path(), &mut |progress| shown.show(progress)).await?;
+    drop(shown);
     let (records, tombstones) = (store.records(), store.totals().tombstones);
     tokio::task::spawn_blocking(move || store.close()).await??;
-    println!(
-        "{last}: good, {records} records, {tombstones} tombstones, {} backups in its chain",
-        chain.len()
-    );
+    out::print(
+        format!(
+            "{last}: good, {records} records, {tombstones} tombstones, {} backups in its chain\n",
+            chain.len()
+        )
+        .as_bytes(),
+    )?;
     Ok(())
 }
 
 async fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
     let Chosen { target, chain, identity } = choose(&args.choose).await?;
     let key = chain.last().map(|known| known.manifest.key.as_str()).unwrap_or_default();
-    let (began, mut shown) = (Instant::now(), Instant::now());
+    let shown = Shown::begin();
     let path = args.path.as_deref().unwrap_or(Path::new(""));
     let restore = Restore { target: &target, chain: &chain, identity: identity.as_ref(), path };
     if !args.keys.is_empty() {
         let directory = staging()?;
         let wants = |key_hash: &_| args.keys.iter().any(|pattern| pattern.matches(key_hash));
-        let mut progress = |progress| show(began, &mut shown, progress);
+        let mut progress = |progress| shown.show(progress);
         let found = restore.extract(directory.path(), wants, &mut progress).await?;
+        drop(shown);
         return extract::print(&args.keys, &found, key);
     }
     let mut last = Progress::default();
     restore
         .run(|progress| {
             last = progress;
-            show(began, &mut shown, progress);
+            shown.show(progress);
         })
         .await?;
-    println!("restored {key} to {}: {} records", path.display(), last.records);
-    Ok(())
+    drop(shown);
+    let restored = format!("restored {key} to {}: {} records\n", path.display(), last.records);
+    Ok(out::print(restored.as_bytes())?)
 }
 
 fn staging() -> io::Result<tempfile::TempDir> {

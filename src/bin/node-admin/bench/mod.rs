@@ -28,6 +28,7 @@ use crate::{
     client::{self, Access},
     failure::Failure,
     output,
+    progress::Progress,
 };
 
 use drive::{Plan, Shape};
@@ -53,7 +54,9 @@ pub(crate) fn run(access: &Access, command: BenchCommand, format: Format) -> Res
         Ok((target, known))
     })?;
     let plan = Plan { load, shape, reads, payloads, known };
+    let progress = Progress::timed("measuring", plan.load.duration);
     let measured = drive::measure(access, &access.addresses[target], &plan)?;
+    drop(progress);
     report::print(&measured, plan.load.duration, format)
 }
 

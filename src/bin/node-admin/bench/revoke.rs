@@ -24,6 +24,7 @@ use crate::{
     client::{self, Access},
     failure::Failure,
     output::{self, section},
+    progress::Progress,
 };
 
 /// Puts records, waits until all readers hold them, then revokes one after the other.
@@ -35,10 +36,15 @@ pub(super) async fn run(access: &Access, options: &Revoke, format: Format) -> Re
     let payloads = Payloads::random(options.size);
     let keys = random_keys(options.count as usize, &mut SmallRng::from_os_rng());
     output::message(&format!("putting {} records to revoke", options.count));
-    seed::put_all(channel.clone(), &keys, &payloads, access.timeout).await?;
+    let progress = Progress::counted("putting records", u64::from(options.count));
+    seed::put_all(channel.clone(), &keys, &payloads, access.timeout, &progress).await?;
+    drop(progress);
     until_held(options, &payloads, &keys, reading.clone(), access.timeout).await?;
     let revoke = async |key_hash| invalidate(channel.clone(), key_hash, access.timeout).await;
+    let duration = Duration::from_secs_f64(f64::from(options.count) / options.rate);
+    let progress = Progress::timed("revoking and watching", duration);
     let (revoked, seen) = measure(options, &payloads, &keys, revoke, reading, access.timeout).await?;
+    drop(progress);
     let figures = Figures::new(&revoked, &seen)?;
     output::data(format, &figures, Figures::text)?;
     report::explain(&revoked);

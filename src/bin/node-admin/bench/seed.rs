@@ -18,6 +18,7 @@ use crate::{
     client::{self, Access},
     failure::Failure,
     output,
+    progress::Progress,
 };
 
 /// Batches under way at once: enough to keep the writer busy.
@@ -36,7 +37,8 @@ pub(super) async fn put_records(
     }
     output::message(&format!("putting {count} records to read"));
     let channel = access.connect(address).await?;
-    put_all(channel, &keys, payloads, access.timeout).await?;
+    let progress = Progress::counted("putting records", u64::from(count));
+    put_all(channel, &keys, payloads, access.timeout, &progress).await?;
     Ok(keys)
 }
 
@@ -45,13 +47,15 @@ pub(super) async fn put_all(
     keys: &Bytes,
     payloads: &Payloads,
     time: Duration,
+    progress: &Progress,
 ) -> Result<(), Failure> {
     let per_batch = payloads.per_batch(limits::BATCH_ITEMS_MAX / 2, limits::MESSAGE_MAX_BYTES / 4);
     let all: Vec<Bytes> = keys_in(keys).collect();
     stream::iter(all.chunks(per_batch).map(|chunk| chunk.to_vec()))
         .map(|chunk| {
             let items: Vec<_> = chunk.into_iter().map(|key| payloads.put(key)).collect();
-            put_batch(channel.clone(), items, time)
+            let (channel, count) = (channel.clone(), items.len() as u64);
+            async move { put_batch(channel, items, time).await.inspect(|()| progress.add(count)) }
         })
         .buffer_unordered(BATCHES_IN_FLIGHT)
         .try_collect::<()>()

@@ -31,6 +31,7 @@ use super::{
 use crate::{
     cli::{Load, Revoke, Visible},
     failure::Failure,
+    progress::Progress,
 };
 
 /// What the node does wrong.
@@ -193,7 +194,9 @@ async fn measure(lie: Lie, load: Load, reads: f64) -> Tally {
     let payloads = Payloads::random(load.size);
     let known = random_keys(50, &mut rand::rng());
     if lie != Lie::Refusal {
-        seed::put_all(channel.clone(), &known, &payloads, Duration::from_secs(5)).await.unwrap();
+        seed::put_all(channel.clone(), &known, &payloads, Duration::from_secs(5), &Progress::spinner(""))
+            .await
+            .unwrap();
     }
     let plan = Plan { load, shape, reads, payloads, known };
     let clients = (0..plan.load.clients as usize).map(|client| (client, channel.clone()));
@@ -317,7 +320,9 @@ async fn a_revocation_is_measured_to_the_last_reader() {
     let mut reading = Vec::new();
     for (name, node) in [("quick", &quick), ("slow", &slow)] {
         let channel = start_node(node.clone()).await;
-        seed::put_all(channel.clone(), &keys, &payloads, Duration::from_secs(5)).await.unwrap();
+        seed::put_all(channel.clone(), &keys, &payloads, Duration::from_secs(5), &Progress::spinner(""))
+            .await
+            .unwrap();
         reading.push((name.to_owned(), channel));
     }
     let time = Duration::from_secs(5);
@@ -369,7 +374,7 @@ async fn a_reader_that_never_refuses_is_counted() {
     let failure = revoke::until_held(&options, &payloads, &keys, reading.clone(), time).await.unwrap_err();
     assert!(matches!(&failure, Failure::Error(text) if text.contains("deaf did not come to hold 20")));
 
-    seed::put_all(channel, &keys, &payloads, time).await.unwrap();
+    seed::put_all(channel, &keys, &payloads, time, &Progress::spinner("")).await.unwrap();
     let act = async |_| Ok(());
     let (revoked, seen) =
         revoke::measure(&options, &payloads, &keys, act, reading.clone(), time).await.unwrap();

@@ -24,6 +24,7 @@ use crate::{
     client::{self, Access},
     failure::Failure,
     output::{self, section},
+    progress::Progress,
 };
 
 /// Writes at a fixed rate and watches the readers.
@@ -35,7 +36,9 @@ pub(super) async fn run(access: &Access, options: &Visible, format: Format) -> R
     for _ in 0..options.clients {
         writing.push(access.connect(writer).await?);
     }
+    let progress = Progress::timed("writing and watching", options.duration);
     let (written, seen) = measure(options, writing, reading, access.timeout).await?;
+    drop(progress);
     let figures = Figures::new(&written, &seen, options.duration);
     output::data(format, &figures, Figures::text)?;
     report::explain(&written);

@@ -32,6 +32,15 @@ pub(super) fn member(text: &str) -> Result<String, String> {
     Err(format!("{problem}; name a member as `members` shows it, by its node id or its HOST:PORT"))
 }
 
+/// The name of a context: what is easy to type and needs no quotes in TOML.
+pub(super) fn context_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    match (1..=64).contains(&text.len()) && text.chars().all(allowed) {
+        true => Ok(text.to_owned()),
+        false => Err("must be 1 to 64 letters, digits, '.', '_' or '-'".to_owned()),
+    }
+}
+
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration::parse(text) {
         Ok(Duration::ZERO) => Err("must be longer than 0".to_owned()),

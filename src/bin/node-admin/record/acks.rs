@@ -117,10 +117,10 @@ fn list(names: impl Iterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cli::Format, failure::Exit};
+    use crate::failure::Exit;
 
     fn global(timeout: Option<Duration>) -> Global {
-        Global { certs_dir: None, node_addresses: Vec::new(), output: Format::Text, timeout }
+        Global { timeout, ..Global::default() }
     }
 
     #[test]

@@ -1,0 +1,12 @@
+//! Printing data.
+
+use std::io::{self, Write as _};
+
+/// Writes to standard output. Whoever reads us may have seen enough (`… | head`): that is no error.
+pub(crate) fn print(text: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}

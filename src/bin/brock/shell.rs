@@ -1,0 +1,45 @@
+//! `brock completion` and `brock man`: what the command line says of itself elsewhere.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::Context;
+use brock::node::usage;
+use clap::{Arg, ArgMatches, Command, builder::EnumValueParser, value_parser};
+use clap_complete::Shell;
+
+use crate::out;
+
+const SHELL: &str = "shell";
+const DIR: &str = "dir";
+
+pub(crate) fn commands() -> [Command; 2] {
+    let shell = Arg::new(SHELL).required(true).value_parser(EnumValueParser::<Shell>::new());
+    let dir = Arg::new(DIR)
+        .long(DIR)
+        .value_name("DIR")
+        .value_parser(value_parser!(PathBuf))
+        .help("Write the pages there instead; made if it does not exist");
+    [
+        Command::new("completion").about("Print a shell's completion script").arg(shell),
+        Command::new("man").about("Print the manual page, or write one for each command").arg(dir),
+    ]
+}
+
+pub(crate) fn completion(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    let shell = matches.get_one::<Shell>(SHELL).copied().context("which shell?")?;
+    out::print(&usage::completion(shell, crate::command()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn man(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
+    match matches.get_one::<PathBuf>(DIR) {
+        None => out::print(&usage::manual(crate::command())?)?,
+        Some(directory) => {
+            let at = directory.display();
+            let written = usage::manuals(crate::command(), directory)
+                .with_context(|| format!("cannot write manual pages into {at}"))?;
+            eprintln!("wrote {} manual pages into {at}", written.len());
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,156 @@
+//! `log tail`: a node's log as it grows.
+
+use brock::{
+    ground::clock::Stamp,
+    proto::{self, operation::Kind},
+};
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use crate::{
+    cli::{Format, Tail},
+    client::{self, Access, reason_of},
+    failure::Failure,
+    output, paint, stamp,
+};
+
+/// Prints entries of the first node that answers, one by one as they come.
+pub(crate) async fn tail(access: &Access, options: &Tail, format: Format) -> Result<(), Failure> {
+    let request = proto::TailLogRequest { last: options.last, follow: options.follow };
+    let answered = access
+        .first_answer(async |channel| Ok(client::admin(channel).tail_log(request).await?.into_inner()))
+        .await;
+    answered.tell_misses();
+    let mut entries = answered.outcome?;
+    if format == Format::Text && !output::print_on(&Entry::heading())? {
+        return Ok(());
+    }
+    loop {
+        let next = entries.message();
+        let next = match options.follow {
+            // A node that is gone shows by the pings of the connection.
+            true => next.await,
+            false => match timeout(access.timeout, next).await {
+                Ok(next) => next,
+                Err(_) => return Err(Failure::Unreachable("the node's answer broke off".to_owned())),
+            },
+        };
+        let entry = match next {
+            Ok(Some(entry)) => Entry::new(entry)?,
+            Ok(None) if options.follow => {
+                return Err(Failure::Unreachable("the node ended the stream: it is stopping".to_owned()));
+            }
+            Ok(None) => return Ok(()),
+            Err(status) => {
+                return Err(Failure::answered(&tonic::Status::new(status.code(), reason_of(&status))));
+            }
+        };
+        let text = match format {
+            Format::Text => entry.text(),
+            Format::Json => output::json_line(&entry)?,
+            Format::Yaml => format!("---\n{}", output::yaml(&entry)?),
+        };
+        if !output::print_on(&text)? {
+            return Ok(());
+        }
+    }
+}
+
+/// What `log tail` prints for each entry.
+#[derive(Debug, Serialize)]
+struct Entry {
+    origin: String,
+    clock: u64,
+    operation: &'static str,
+    key_hash: String,
+    /// `null`: not known.
+    applied_unix_ms: Option<i64>,
+    log_bytes: u64,
+    quarantined: bool,
+}
+
+impl Entry {
+    fn new(entry: proto::LogEntry) -> Result<Self, Failure> {
+        let proto::LogEntry { stamp, kind, key_hash, applied_unix_ms, log_bytes, quarantined } = entry;
+        let Stamp { origin, clock } = stamp::from_wire(stamp)?;
+        let operation = match Kind::try_from(kind) {
+            Ok(Kind::Create) => "create",
+            Ok(Kind::Invalidate) => "invalidate",
+            Ok(Kind::Unpublish) => "unpublish",
+            Ok(Kind::Delete) => "delete",
+            Ok(Kind::Unspecified) | Err(_) => "unknown",
+        };
+        Ok(Self {
+            origin: origin.to_string(),
+            clock: clock.0,
+            operation,
+            key_hash: HEXLOWER.encode(&key_hash),
+            applied_unix_ms: (applied_unix_ms != 0).then_some(applied_unix_ms),
+            log_bytes,
+            quarantined,
+        })
+    }
+
+    /// Columns of a fixed width: what is still to come is not known.
+    fn row(applied: &str, stamp: &str, operation: &str, bytes: &str, key_hash: &str, note: &str) -> String {
+        let row = format!("{applied:24}  {stamp:24}  {operation:10}  {bytes:>6}  {key_hash:64}  {note}");
+        row.trim_end().to_owned() + "\n"
+    }
+
+    fn heading() -> String {
+        Self::row("APPLIED HERE", "STAMP", "OPERATION", "BYTES", "KEY HASH", "NOTE")
+    }
+
+    fn text(&self) -> String {
+        let applied = self.applied_unix_ms.map_or_else(|| "?".to_owned(), output::moment_to_the_millisecond);
+        let stamp = stamp::text(&self.origin, self.clock);
+        let note = if self.quarantined { paint::bad("quarantined") } else { String::new() };
+        Self::row(&applied, &stamp, self.operation, &self.log_bytes.to_string(), &self.key_hash, &note)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn entry(quarantined: bool) -> Entry {
+        let kind = if quarantined { Kind::Unspecified } else { Kind::Create };
+        Entry::new(proto::LogEntry {
+            stamp: Some(stamp::to_wire(&stamp::parse("node-1/9f3c2a10:42").unwrap())),
+            kind: kind.into(),
+            key_hash: Bytes::from(vec![0xab; 32]),
+            applied_unix_ms: if quarantined { 0 } else { 1_777_636_800_123 },
+            log_bytes: 120,
+            quarantined,
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn an_entry_is_a_line_of_json() {
+        let expected = format!(
+            "{{\"origin\":\"node-1/9f3c2a10\",\"clock\":42,\"operation\":\"create\",\"key_hash\":\"{}\",\
+             \"applied_unix_ms\":1777636800123,\"log_bytes\":120,\"quarantined\":false}}\n",
+            "ab".repeat(32)
+        );
+        assert_eq!(output::json_line(&entry(false)).unwrap(), expected);
+        let json: serde_json::Value =
+            serde_json::from_str(&output::json_line(&entry(true)).unwrap()).unwrap();
+        assert_eq!(
+            (&json["applied_unix_ms"], &json["operation"]),
+            (&serde_json::Value::Null, &"unknown".into())
+        );
+    }
+
+    #[test]
+    fn entries_stand_below_their_headings() {
+        let heading = Entry::heading();
+        let text = entry(true).text();
+        assert!(heading.ends_with("  NOTE\n") && text.ends_with("  quarantined\n"), "{heading}{text}");
+        assert_eq!(heading.find("NOTE"), text.find("quarantined"));
+        assert!(text.starts_with("?  "), "what is not known is no time: {text}");
+    }
+}
