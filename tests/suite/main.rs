@@ -11,6 +11,7 @@
 )]
 
 mod admin_cli;
+mod admin_cluster;
 mod admin_shell;
 mod backup_nodes;
 mod backup_stores;
@@ -25,6 +26,7 @@ mod convergence;
 mod crash;
 mod dev;
 mod disk_full;
+mod doctor;
 mod handshakes;
 mod harness;
 mod hostile_entries;

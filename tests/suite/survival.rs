@@ -203,7 +203,7 @@ async fn what_is_deleted_behind_a_partition_does_not_return_although_its_tombsto
 }
 
 /// The library that shows a process another time, if this machine has it.
-fn faketime() -> Option<&'static str> {
+pub fn faketime() -> Option<&'static str> {
     let paths = [
         "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
         "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",

@@ -27,6 +27,8 @@ use crate::{
 
 /// How long one node may take for a short call, connecting included, unless --timeout says otherwise.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for calls for which a node asks all others, each of which may take a while not to answer.
+pub(crate) const CLUSTER_TIMEOUT: Duration = Duration::from_secs(15);
 /// The same for calls that go through everything that a node has.
 pub(crate) const LONG_CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a node may take for a backup, unless --timeout says otherwise.

@@ -7,6 +7,7 @@ use brock::{
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use serde::Serialize;
+use tonic::{Status, transport::Channel};
 
 use crate::{
     cli::Format,
@@ -18,24 +19,37 @@ use crate::{
 /// Conflicts in one answer.
 const PAGE: u32 = 1000;
 
+/// The conflicts of the first node that answers, together.
+pub(crate) async fn value(access: &Access) -> Result<serde_json::Value, Failure> {
+    let (first, node) = access.first_node(async |channel| page(channel, Bytes::new()).await).await?;
+    let next = async |after: Bytes| node.ask(async |channel| page(channel, after).await).await;
+    output::value(&together(first, next).await?)
+}
+
+async fn together(
+    first: proto::ListConflictsResponse,
+    next: impl AsyncFn(Bytes) -> Result<proto::ListConflictsResponse, Failure>,
+) -> Result<Conflicts, Failure> {
+    let mut all = Conflicts { conflicts: Vec::new() };
+    let keep = |page| {
+        all.conflicts.extend(page);
+        Ok(())
+    };
+    follow(first, next, keep).await?;
+    Ok(all)
+}
+
+async fn page(channel: Channel, after: Bytes) -> Result<proto::ListConflictsResponse, Status> {
+    let request = proto::ListConflictsRequest { after, limit: PAGE };
+    Ok(client::admin(channel).list_conflicts(request).await?.into_inner())
+}
+
 /// Prints the conflicts of the first node that answers: as text page by page, as JSON together.
 pub(crate) async fn list(access: &Access, format: Format) -> Result<(), Failure> {
-    let call = async |channel, after| {
-        let request = proto::ListConflictsRequest { after, limit: PAGE };
-        Ok(client::admin(channel).list_conflicts(request).await?.into_inner())
-    };
-    let (first, node) = access.first_node(async |channel| call(channel, Bytes::new()).await).await?;
-    let next = async |after: Bytes| node.ask(async |channel| call(channel, after).await).await;
+    let (first, node) = access.first_node(async |channel| page(channel, Bytes::new()).await).await?;
+    let next = async |after: Bytes| node.ask(async |channel| page(channel, after).await).await;
     match format {
-        Format::Json | Format::Yaml => {
-            let mut all = Conflicts { conflicts: Vec::new() };
-            let keep = |page| {
-                all.conflicts.extend(page);
-                Ok(())
-            };
-            follow(first, next, keep).await?;
-            output::data(format, &all, |_| String::new())
-        }
+        Format::Json | Format::Yaml => output::data(format, &together(first, next).await?, |_| String::new()),
         Format::Text => {
             let mut count = 0;
             let print = |page: Vec<Conflict>| {

@@ -17,6 +17,10 @@ pub(crate) enum Exit {
     Precondition = 5,
     Denied = 6,
     Exists = 7,
+    /// Something deserves a look.
+    Watch = 8,
+    /// Something needs somebody.
+    Act = 9,
 }
 
 impl From<Exit> for ExitCode {
@@ -43,6 +47,12 @@ pub(crate) enum Failure {
     Denied(String),
     #[error("{0}")]
     Exists(String),
+    /// The data says what deserves a look.
+    #[error("")]
+    Watch,
+    /// The data says what needs somebody.
+    #[error("")]
+    Act,
 }
 
 impl Failure {
@@ -55,6 +65,8 @@ impl Failure {
             Self::Precondition(_) => Exit::Precondition,
             Self::Denied(_) => Exit::Denied,
             Self::Exists(_) => Exit::Exists,
+            Self::Watch => Exit::Watch,
+            Self::Act => Exit::Act,
         }
     }
 
@@ -63,7 +75,7 @@ impl Failure {
         let text = describe(status);
         match exit_of(status.code()) {
             // A status is only looked at when a call failed; an Ok in it is a broken node.
-            Exit::Ok | Exit::Error => Self::Error(text),
+            Exit::Ok | Exit::Error | Exit::Watch | Exit::Act => Self::Error(text),
             Exit::Usage => Self::Usage(text),
             Exit::NotFound => Self::NotFound(text),
             Exit::Unreachable => Self::Unreachable(text),
@@ -89,6 +101,7 @@ impl Failure {
             Self::Precondition(text) => Self::Precondition(add(text)),
             Self::Denied(text) => Self::Denied(add(text)),
             Self::Exists(text) => Self::Exists(add(text)),
+            Self::Watch | Self::Act => self,
         }
     }
 }

@@ -7,10 +7,13 @@ mod backup;
 mod bench;
 mod cli;
 mod client;
+mod cluster;
 mod compact;
 mod confirm;
 mod conflicts;
 mod context;
+mod debug;
+mod doctor;
 mod failure;
 mod log;
 mod members;
@@ -23,14 +26,15 @@ mod repair;
 mod shell;
 mod stamp;
 mod status;
+mod top;
 mod verify;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command, ConflictsCommand, LogCommand, MemberCommand};
-use client::{Access, BACKUP_TIMEOUT, CALL_TIMEOUT, LONG_CALL_TIMEOUT};
+use cli::{Cli, Command, ConflictsCommand, DebugCommand, LogCommand, MemberCommand};
+use client::{Access, BACKUP_TIMEOUT, CALL_TIMEOUT, CLUSTER_TIMEOUT, LONG_CALL_TIMEOUT};
 use failure::{Exit, Failure};
 
 /// A tenth of what a short call costs is allocation, and glibc keeps an arena per thread.
@@ -55,7 +59,10 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
-            output::message(&format!("{} {failure}", paint::error_label()));
+            // What the data says already is not repeated.
+            if !matches!(failure, Failure::Watch | Failure::Act) {
+                output::message(&format!("{} {failure}", paint::error_label()));
+            }
             failure.exit().into()
         }
     }
@@ -69,13 +76,23 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Context { command } => return context::run(&global, command),
         Command::Completion { shell } => return shell::completion(shell),
         Command::Man { dir } => return shell::man(dir.as_deref()),
+        // What is wrong with the context is for it to say.
+        Command::Doctor(options) => return client::block_on(doctor::run(global, &options)),
         command => (context::fill(global)?, command),
     };
     let access = |usual| Access::load(&global, global.timeout.unwrap_or(usual));
     // What the operator typed is checked before the network is touched.
     match command {
         Command::Record { command } => record::run(&global, command),
-        Command::Status => client::block_on(status::show(&access(CALL_TIMEOUT)?, format)),
+        Command::Status { cluster: false } => client::block_on(status::show(&access(CALL_TIMEOUT)?, format)),
+        Command::Status { cluster: true } => {
+            client::block_on(cluster::status(&access(CLUSTER_TIMEOUT)?, format))
+        }
+        Command::Lag { watch } => client::block_on(cluster::lag(&access(CLUSTER_TIMEOUT)?, watch, format)),
+        Command::Peers { matrix } => {
+            client::block_on(cluster::peers(&access(CLUSTER_TIMEOUT)?, matrix, format))
+        }
+        Command::Top(options) => client::block_on(top::run(&access(CLUSTER_TIMEOUT)?, &options)),
         Command::Verify => client::block_on(verify::run(&access(LONG_CALL_TIMEOUT)?, format)),
         Command::Repair => client::block_on(repair::run(&access(LONG_CALL_TIMEOUT)?, format)),
         Command::Backup { command } => {
@@ -95,7 +112,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Log { command: LogCommand::Tail(options) } => {
             client::block_on(log::tail(&access(CALL_TIMEOUT)?, &options, format))
         }
-        Command::Context { .. } | Command::Completion { .. } | Command::Man { .. } => Ok(()),
+        Command::Debug { command: DebugCommand::Bundle(options) } => {
+            let access = access(LONG_CALL_TIMEOUT)?;
+            client::block_on(debug::bundle(&access, &global, &options))
+        }
+        Command::Context { .. } | Command::Completion { .. } | Command::Man { .. } | Command::Doctor(_) => {
+            Ok(())
+        }
         Command::Bench { command } => bench::run(&access(CALL_TIMEOUT)?, command, format),
     }
 }

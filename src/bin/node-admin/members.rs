@@ -19,13 +19,22 @@ pub(crate) const RETIRE_WARNING: &str = "Retiring a member: no node waits for it
 
 /// Prints what the first node that answers knows of the members.
 pub(crate) async fn list(access: &Access, format: Format) -> Result<(), Failure> {
+    output::data(format, &fetch(access).await?, Members::text)
+}
+
+/// The same for those who collect it.
+pub(crate) async fn value(access: &Access) -> Result<serde_json::Value, Failure> {
+    output::value(&fetch(access).await?)
+}
+
+async fn fetch(access: &Access) -> Result<Members, Failure> {
     let answered = access
         .first_answer(async |channel| {
             Ok(client::admin(channel).members(proto::MembersRequest {}).await?.into_inner())
         })
         .await;
     answered.tell_misses();
-    output::data(format, &Members::try_from(answered.outcome?)?, Members::text)
+    Members::try_from(answered.outcome?)
 }
 
 /// Has the first node that answers retire a member, and tell its peers.

@@ -44,6 +44,12 @@ pub(crate) fn json<T: Serialize>(data: &T) -> Result<String, Failure> {
     }
 }
 
+/// Data as a value of its own.
+pub(crate) fn value<T: Serialize>(data: &T) -> Result<serde_json::Value, Failure> {
+    serde_json::to_value(data)
+        .map_err(|error| Failure::Error(format!("could not encode the answer: {error}")))
+}
+
 /// JSON on one line.
 pub(crate) fn json_line<T: Serialize>(data: &T) -> Result<String, Failure> {
     match serde_json::to_string(data) {

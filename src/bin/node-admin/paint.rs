@@ -36,23 +36,24 @@ fn paint(code: &str, text: &str, coloured: bool) -> String {
     if coloured && !text.is_empty() { format!("\x1b[{code}m{text}{RESET}") } else { text.to_owned() }
 }
 
-fn on_stdout() -> bool {
+/// Whether standard output takes colours.
+pub(crate) fn is_on() -> bool {
     COLOURED.get().is_some_and(|(stdout, _)| *stdout)
 }
 
 /// All is well with it.
 pub(crate) fn good(text: &str) -> String {
-    paint("32", text, on_stdout())
+    paint("32", text, is_on())
 }
 
 /// It deserves a look.
 pub(crate) fn warn(text: &str) -> String {
-    paint("33", text, on_stdout())
+    paint("33", text, is_on())
 }
 
 /// It is wrong.
 pub(crate) fn bad(text: &str) -> String {
-    paint("31", text, on_stdout())
+    paint("31", text, is_on())
 }
 
 /// What comes first of a message on standard error.
@@ -60,20 +61,23 @@ pub(crate) fn error_label() -> String {
     paint("31;1", "error:", COLOURED.get().is_some_and(|(_, stderr)| *stderr))
 }
 
-/// How many columns a cell takes: escape sequences take none.
-pub(crate) fn width(text: &str) -> usize {
-    let mut columns = 0;
+/// A cell without its colour.
+pub(crate) fn plain(text: &str) -> String {
+    let mut plain = String::new();
     let mut rest = text.chars();
     while let Some(c) = rest.next() {
         match c {
-            '\x1b' => {
-                // `ESC [ … m`
-                rest.by_ref().find(|c| *c == 'm');
-            }
-            _ => columns += 1,
+            // `ESC [ … m`
+            '\x1b' => drop(rest.by_ref().find(|c| *c == 'm')),
+            _ => plain.push(c),
         }
     }
-    columns
+    plain
+}
+
+/// How many columns a cell takes: escape sequences take none.
+pub(crate) fn width(text: &str) -> usize {
+    plain(text).chars().count()
 }
 
 #[cfg(test)]

@@ -65,6 +65,11 @@ async fn list(access: &Access, format: Format) -> Result<(), Failure> {
     output::data(format, &list, List::text)
 }
 
+/// The same for those who collect it.
+pub(crate) async fn value(access: &Access) -> Result<serde_json::Value, Failure> {
+    output::value(&all(access).await?.0)
+}
+
 /// Prints one entry of the first node that answers.
 async fn show(access: &Access, entry: Stamp, format: Format) -> Result<(), Failure> {
     let request = proto::QuarantinedRequest { stamp: Some(stamp::to_wire(&entry)) };

@@ -16,16 +16,26 @@ use crate::{
 /// Has the first node that answers compare itself with its peers.
 pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {
     let progress = Progress::spinner("comparing the nodes");
+    let fetched = fetch(access).await;
+    drop(progress);
+    let verified = fetched?;
+    output::data(format, &verified, Verified::text)?;
+    verified.outcome()
+}
+
+/// The same for those who collect it.
+pub(crate) async fn value(access: &Access) -> Result<serde_json::Value, Failure> {
+    output::value(&fetch(access).await?)
+}
+
+async fn fetch(access: &Access) -> Result<Verified, Failure> {
     let answered = access
         .first_answer(async |channel| {
             Ok(client::admin(channel).verify(proto::VerifyRequest {}).await?.into_inner())
         })
         .await;
-    drop(progress);
     answered.tell_misses();
-    let verified = Verified::try_from(answered.outcome?)?;
-    output::data(format, &verified, Verified::text)?;
-    verified.outcome()
+    Verified::try_from(answered.outcome?)
 }
 
 /// What `verify` prints.

@@ -17,7 +17,8 @@ pub(crate) use values::Wait;
 /// The admin tool for Brock nodes.
 ///
 /// Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 unreachable (nobody could say),
-/// 5 invalidated, another precondition, or not everything yet, 6 denied, 7 exists already.
+/// 5 invalidated, another precondition, or not everything yet, 6 denied, 7 exists already,
+/// 8 something deserves a look, 9 something needs somebody (status --cluster, doctor).
 #[derive(Debug, Parser)]
 #[command(name = "node-admin", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -27,7 +28,7 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Global {
     /// Take addresses and certificates from this context, where no flag or variable says otherwise
     #[arg(long, global = true, env = "NODE_ADMIN_CONTEXT", value_name = "NAME")]
@@ -85,7 +86,38 @@ pub(crate) enum Command {
         command: RecordCommand,
     },
     /// How a node is, what it has applied, and how its peers are
-    Status,
+    Status {
+        /// All nodes: the verdict first; exit codes 0 well, 8 something deserves a look, 9 something needs somebody
+        #[arg(long)]
+        cluster: bool,
+    },
+    /// What each node lacks of what any node has, by origin
+    Lag {
+        /// Again and again, until interrupted
+        #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "2s",
+            value_parser = values::positive_duration)]
+        watch: Option<Duration>,
+    },
+    /// How a node gets on with each of its peers: state, round trip, rounds, last success, errors
+    Peers {
+        /// The round trips between all nodes instead
+        #[arg(long)]
+        matrix: bool,
+    },
+    /// Look for what is wrong between here and the cluster, and say what to do about it
+    ///
+    /// Certificates, names, connections, handshakes, clocks, disk, permissions, peers, versions, backups. It works
+    /// although nodes are down. Exit codes: 0 all is well, 8 something deserves a look, 9 something is wrong.
+    Doctor(Doctor),
+    /// What a person who helps needs to know
+    Debug {
+        #[command(subcommand)]
+        command: DebugCommand,
+    },
+    /// A live view of the cluster: verdict, nodes, lag, peers, rates
+    ///
+    /// Keys: q leaves, Tab or the left and right arrows choose a page, the up and down arrows a line, ? shows them.
+    Top(Top),
     /// Compare a node's records with those of all its peers: 0 the same, 5 not yet, 1 they differ
     Verify,
     /// Join the records that differ from the peers' now, without waiting for the next comparison
@@ -173,6 +205,44 @@ pub(crate) enum ContextCommand {
         #[arg(value_name = "NAME")]
         name: String,
     },
+}
+
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Doctor {
+    /// The configuration file of the node on this machine: its settings, certificates, directory, ports and peers
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The directory of the data of the node on this machine
+    #[arg(long = "node.path", value_name = "DIR")]
+    pub(crate) path: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DebugCommand {
+    /// Collect how the cluster is into one file that may be given away
+    ///
+    /// No key, key hash, payload, secret setting or private key is in it. MANIFEST.json says what is.
+    Bundle(Bundle),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Bundle {
+    /// Where to write it, as a tar file; must not exist
+    #[arg(short, long, value_name = "FILE.tar")]
+    pub(crate) file: PathBuf,
+    /// Where nodes answer HTTP, to add their metrics
+    #[arg(long, alias = "http.address", value_delimiter = ',', value_name = "HOST:PORT[,…]")]
+    pub(crate) http_address: Vec<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Top {
+    /// How often to look
+    #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = values::positive_duration)]
+    pub(crate) interval: Duration,
+    /// Print one frame, for scripts; needs no terminal
+    #[arg(long)]
+    pub(crate) once: bool,
 }
 
 #[derive(Debug, Subcommand)]

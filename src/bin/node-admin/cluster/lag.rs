@@ -1,0 +1,107 @@
+//! `lag`: what each node lacks of what any node has.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, IsTerminal},
+    time::Duration,
+};
+
+use brock::service::view::Cluster;
+use serde::Serialize;
+
+use super::{UNKNOWN, number, view};
+use crate::{
+    cli::Format,
+    client::Access,
+    failure::Failure,
+    output::{self, headed},
+    paint,
+};
+
+/// To the upper left corner, and nothing left of what was shown.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Prints it once, or again and again until it is interrupted or nobody reads any more.
+pub(crate) async fn run(access: &Access, watch: Option<Duration>, format: Format) -> Result<(), Failure> {
+    let Some(interval) = watch else {
+        return output::data(format, &Lag::new(&view(access, false).await?), Lag::text);
+    };
+    let mut due = tokio::time::interval(interval);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        due.tick().await;
+        let lag = Lag::new(&view(access, false).await?);
+        let text = match format {
+            Format::Json => output::json_line(&lag)?,
+            Format::Yaml => format!("---\n{}", output::yaml(&lag)?),
+            Format::Text if io::stdout().is_terminal() => format!("{CLEAR}{}", lag.text()),
+            Format::Text => format!("{}\n", lag.text()),
+        };
+        if !output::print_on(&text)? {
+            return Ok(());
+        }
+    }
+}
+
+/// What `lag` prints.
+#[derive(Debug, Serialize)]
+struct Lag {
+    /// Node ids.
+    origins: BTreeSet<String>,
+    nodes: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    node: String,
+    /// Empty: it could be asked.
+    error: String,
+    /// By origin; `null`: not known.
+    lags: Option<BTreeMap<String, u64>>,
+}
+
+impl Lag {
+    fn new(cluster: &Cluster) -> Self {
+        let nodes: Vec<Row> = cluster
+            .nodes
+            .iter()
+            .filter(|node| !node.retired)
+            .map(|node| Row { node: node.node.clone(), error: node.error.clone(), lags: node.lags.clone() })
+            .collect();
+        let origins = nodes.iter().filter_map(|row| row.lags.as_ref()).flat_map(BTreeMap::keys);
+        Self { origins: origins.cloned().collect(), nodes }
+    }
+
+    fn text(&self) -> String {
+        output::table(&self.table())
+    }
+
+    fn table(&self) -> Vec<Vec<String>> {
+        // Somebody who has written is an origin, so where there are none nobody lacks anything.
+        let mut heading = vec!["NODE"];
+        let origins: Vec<String> = self.origins.iter().map(|origin| output::printable(origin)).collect();
+        heading.extend(origins.iter().map(String::as_str));
+        headed(&heading, self.nodes.iter().map(|row| row.cells(&self.origins)))
+    }
+}
+
+impl Row {
+    fn cells(&self, origins: &BTreeSet<String>) -> Vec<String> {
+        let mut cells = vec![output::printable(&self.node)];
+        cells.extend(origins.iter().map(|origin| {
+            // A node that answers and does not list an origin has all there is of it.
+            let lag = self.lags.as_ref().map(|lags| lags.get(origin).copied().unwrap_or_default());
+            match lag {
+                None => paint::warn(UNKNOWN),
+                Some(0) => number(lag),
+                Some(_) => paint::warn(&number(lag)),
+            }
+        }));
+        cells
+    }
+}
+
+/// The nodes by the origins, with a heading.
+pub(crate) fn matrix(cluster: &Cluster) -> Vec<Vec<String>> {
+    Lag::new(cluster).table()
+}

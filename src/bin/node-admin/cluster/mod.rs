@@ -1,0 +1,124 @@
+//! How the whole cluster is: `status --cluster`, `lag`, `peers`.
+//!
+//! One node is asked, and asks the others. What it could not learn is unknown, shown as `?`, never as 0.
+
+mod lag;
+mod peers;
+mod status;
+
+use brock::{proto, service::view::Cluster};
+
+use crate::{
+    client::{self, Access},
+    failure::Failure,
+    output, paint,
+};
+
+pub(crate) use lag::{matrix as lag_matrix, run as lag};
+pub(crate) use peers::{matrix as round_trips, run as peers};
+pub(crate) use status::{run as status, state_of};
+
+/// What is not known.
+pub(crate) const UNKNOWN: &str = "?";
+
+/// What came of looking.
+pub(crate) struct Looked {
+    pub(crate) outcome: Result<Cluster, Failure>,
+    /// Who was asked before and did not answer, and why.
+    pub(crate) misses: Vec<String>,
+}
+
+impl Looked {
+    /// The view, and who did not answer.
+    pub(crate) fn told(self) -> Result<(Cluster, Vec<String>), Failure> {
+        Ok((self.outcome?, self.misses))
+    }
+}
+
+/// The cluster as the first node that answers sees it. Says who did not answer.
+pub(crate) async fn view(access: &Access, history: bool) -> Result<Cluster, Failure> {
+    let looked = look(access, history).await;
+    if looked.outcome.is_ok() {
+        looked.misses.iter().for_each(|miss| output::message(&format!("note: {miss}")));
+    }
+    looked.outcome
+}
+
+/// The same, and says nothing.
+pub(crate) async fn look(access: &Access, history: bool) -> Looked {
+    let answered = access
+        .first_answer(async |channel| {
+            let mut client = client::admin(channel);
+            Ok(client.cluster(proto::ClusterRequest { history }).await?.into_inner())
+        })
+        .await;
+    let miss =
+        |(address, miss): &(String, client::Miss)| format!("{address} did not answer: {}", miss.reason);
+    let misses = answered.misses.iter().map(miss).collect();
+    let outcome = answered.outcome.and_then(|view| Cluster::try_from(view).map_err(Failure::nonsense));
+    Looked { outcome, misses }
+}
+
+/// A number that may not be known.
+pub(crate) fn number<T: ToString>(number: Option<T>) -> String {
+    number.map_or_else(|| UNKNOWN.to_owned(), |number| number.to_string())
+}
+
+/// A level's word, in its colour.
+pub(crate) fn level(level: &str) -> String {
+    let word = output::printable(level);
+    match level {
+        "well" => paint::good(&word),
+        "watch" => paint::warn(&word),
+        _ => paint::bad(&word),
+    }
+}
+
+/// Bytes for people.
+pub(crate) fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// A span of time, roughly.
+pub(crate) fn roughly(seconds: i64) -> String {
+    match seconds {
+        ..0 => format!("-{}", roughly(seconds.saturating_neg())),
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// Of a ping.
+pub(crate) fn milliseconds(micros: Option<u64>) -> String {
+    micros.map_or_else(|| UNKNOWN.to_owned(), |micros| format!("{:.1} ms", micros as f64 / 1000.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_spans_are_for_people() {
+        assert_eq!((bytes(0), bytes(1023), bytes(1024)), ("0 B".into(), "1023 B".into(), "1.0 KiB".into()));
+        assert_eq!((bytes(5 << 30), bytes(u64::MAX)), ("5.0 GiB".into(), "16384.0 PiB".into()));
+        assert_eq!(
+            (roughly(119), roughly(120), roughly(-90_000)),
+            ("119 s".into(), "2 min".into(), "-25 h".into())
+        );
+        assert_eq!(roughly(i64::MIN), format!("-{} d", i64::MAX / 86_400));
+        assert_eq!((milliseconds(None), milliseconds(Some(1500))), ("?".into(), "1.5 ms".into()));
+        assert_eq!((number(None::<u64>), number(Some(0))), ("?".into(), "0".into()));
+    }
+}

@@ -1,0 +1,198 @@
+//! `status --cluster`: the verdict, and every node.
+
+use brock::service::view::{Cluster, Node, Status, Verdict};
+
+use super::{UNKNOWN, bytes, lag_matrix, level, number, roughly, view};
+use crate::{
+    cli::Format,
+    client::Access,
+    failure::Failure,
+    output::{self, headed, section},
+    paint,
+};
+
+/// Prints how the cluster is; the exit code is the verdict.
+pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {
+    let cluster = view(access, false).await?;
+    output::data(format, &cluster, text)?;
+    outcome(&cluster.verdict)
+}
+
+/// What the exit code says.
+fn outcome(verdict: &Verdict) -> Result<(), Failure> {
+    match verdict.level {
+        "well" => Ok(()),
+        "watch" => Err(Failure::Watch),
+        _ => Err(Failure::Act),
+    }
+}
+
+fn text(cluster: &Cluster) -> String {
+    let Verdict { level: word, sentence, findings } = &cluster.verdict;
+    let mut text = format!("{}: {}\n", level(word), output::printable(sentence));
+    if !findings.is_empty() {
+        text.push_str("\nfindings:\n");
+        for finding in findings {
+            let about = if finding.node.is_empty() { "cluster" } else { &finding.node };
+            let [about, what, todo] = [about, &finding.what, &finding.todo].map(output::printable);
+            text.push_str(&format!("  {} {about}: {what}\n        {todo}\n", level(finding.level)));
+        }
+    }
+    let heading = [
+        "NODE",
+        "STATE",
+        "VERSION",
+        "UP FOR",
+        "RECORDS",
+        "LOG ENTRIES",
+        "LOG",
+        "LAG",
+        "DISK FREE",
+        "BACKUP",
+        "CERTIFICATE ENDS",
+        "ADDRESS",
+    ];
+    section(&mut text, "nodes", &headed(&heading, cluster.nodes.iter().map(row)));
+    section(&mut text, "operations that a node lacks, by origin", &lag_matrix(cluster));
+    text
+}
+
+fn row(node: &Node) -> Vec<String> {
+    let lag = node.lags.as_ref().map(|lags| lags.values().fold(0_u64, |sum, lag| sum.saturating_add(*lag)));
+    let of = |show: &dyn Fn(&Status) -> String| node.status.as_ref().map_or_else(|| UNKNOWN.to_owned(), show);
+    let now = |status: &Status| status.now_unix_ms / 1000;
+    vec![
+        output::printable(&node.node),
+        painted(state_of(node)),
+        of(&|status| output::printable(&status.version)),
+        of(&|status| roughly(now(status).saturating_sub(status.started_unix))),
+        of(&|status| status.records.to_string()),
+        of(&|status| status.log_entries.to_string()),
+        of(&|status| bytes(status.log_bytes)),
+        number(lag),
+        of(&|status| match status.storage.disk_total_bytes {
+            0 => "in RAM".to_owned(),
+            total => {
+                let free = status.storage.disk_free_bytes;
+                format!("{} ({:.0} %)", bytes(free), 100.0 * free as f64 / total as f64)
+            }
+        }),
+        of(&|status| match &status.backup {
+            None => "not enabled".to_owned(),
+            Some(backup) if backup.last_success_unix_ms == 0 => "none yet".to_owned(),
+            Some(backup) => {
+                format!("{} ago", roughly(now(status).saturating_sub(backup.last_success_unix_ms / 1000)))
+            }
+        }),
+        of(&|status| match status.certificates.first() {
+            None => UNKNOWN.to_owned(),
+            Some(first) => format!("in {}", roughly(first.not_after_unix.saturating_sub(now(status)))),
+        }),
+        if node.address.is_empty() { "-".to_owned() } else { output::printable(&node.address) },
+    ]
+}
+
+/// How a node is, in a word.
+pub(crate) fn state_of(node: &Node) -> &'static str {
+    match &node.status {
+        _ if node.retired => "retired",
+        None if node.address.is_empty() => UNKNOWN,
+        None => "silent",
+        Some(status) if !status.writes_refused.is_empty() => "no writes",
+        Some(status) if status.resync.is_some() => "filling",
+        Some(status) if !status.ready => "starting",
+        Some(_) => "ready",
+    }
+}
+
+fn painted(state: &str) -> String {
+    match state {
+        "ready" => paint::good(state),
+        "silent" | "no writes" => paint::bad(state),
+        _ => paint::warn(state),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use brock::proto::{self, cluster_response as wire, verdict::Level};
+
+    use super::*;
+    use crate::failure::Exit;
+
+    /// A node that is well, one that is dead.
+    fn response(level: Level) -> proto::ClusterResponse {
+        let status = proto::StatusResponse {
+            node_id: "node-1".to_owned(),
+            version: "1".to_owned(),
+            ready: true,
+            started_unix: 1_000,
+            now_unix_ms: 1_060_000,
+            records: 7,
+            ..Default::default()
+        };
+        let lags =
+            wire::Lags { entries: HashMap::from([("node-1".to_owned(), 0), ("node-2".to_owned(), 3)]) };
+        let well = wire::Node {
+            node: "node-1".to_owned(),
+            status: Some(status),
+            lags: Some(lags),
+            ..Default::default()
+        };
+        let dead = wire::Node {
+            node: "node-2".to_owned(),
+            address: "b:1".to_owned(),
+            error: "refused\x07".to_owned(),
+            ..Default::default()
+        };
+        let finding = proto::verdict::Finding {
+            level: level.into(),
+            node: "node-2".to_owned(),
+            what: "it does not answer\x1b".to_owned(),
+            todo: "look".to_owned(),
+        };
+        let verdict = proto::Verdict {
+            level: level.into(),
+            sentence: "1 of 2 nodes answer.".to_owned(),
+            findings: vec![finding],
+        };
+        proto::ClusterResponse { nodes: vec![well, dead], verdict: Some(verdict) }
+    }
+
+    #[test]
+    fn the_verdict_comes_first_and_what_is_not_known_is_no_number() {
+        let text = text(&Cluster::try_from(response(Level::Act)).unwrap());
+        assert!(
+            text.starts_with("act: 1 of 2 nodes answer.\n\nfindings:\n  act node-2: it does not"),
+            "{text}"
+        );
+        assert!(!text.contains(['\x1b', '\x07']), "{text}");
+        let line = |text: &str, begin: &str| {
+            let found = text.lines().find(|line| line.trim_start().starts_with(begin));
+            found
+                .unwrap_or_else(|| panic!("{begin} is not in\n{text}"))
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(line(&text, "node-1"), "node-1 ready 1 60 s 7 0 0 B 3 in RAM not enabled ? -");
+        assert_eq!(line(&text, "node-2"), "node-2 silent ? ? ? ? ? ? ? ? ? b:1");
+        let (_, matrix) = text.split_once("by origin:\n").unwrap();
+        assert_eq!(line(matrix, "NODE"), "NODE node-1 node-2");
+        assert_eq!(line(matrix, "node-1"), "node-1 0 3");
+        assert_eq!(line(matrix, "node-2"), "node-2 ? ?");
+    }
+
+    #[test]
+    fn the_exit_code_is_the_verdict() {
+        let exit = |level| {
+            outcome(&Cluster::try_from(response(level)).unwrap().verdict).map_err(|failure| failure.exit())
+        };
+        assert_eq!(exit(Level::Well), Ok(()));
+        assert_eq!(exit(Level::Watch), Err(Exit::Watch));
+        assert_eq!(exit(Level::Act), Err(Exit::Act));
+        assert_eq!((Exit::Watch as u8, Exit::Act as u8), (8, 9));
+    }
+}

@@ -1,0 +1,189 @@
+//! `debug bundle`: how the cluster is, in one file that may be given away.
+//!
+//! What cannot be had is told in the manifest; the rest is collected all the same. Everything passes
+//! through `redact` on its way into the file, whatever it is and whoever said it.
+
+mod redact;
+mod tar;
+
+use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+
+use brock::{proto, service::view::Setting};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+
+use crate::{
+    cli::{Bundle, Doctor, Global},
+    client::{self, Access},
+    cluster, conflicts,
+    doctor::{self, certificates},
+    failure::Failure,
+    members, output,
+    progress::Progress,
+    quarantine, verify,
+};
+
+use redact::Redactor;
+
+/// The most of a page of metrics.
+const METRICS_MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What the file holds.
+#[derive(Debug, Serialize)]
+struct Manifest {
+    made_unix: i64,
+    node_admin: &'static str,
+    /// How key hashes and digests are told apart: the same one has the same mask throughout this file.
+    redaction: &'static str,
+    files: Vec<Entry>,
+}
+
+#[derive(Debug, Serialize)]
+struct Entry {
+    name: String,
+    what: &'static str,
+    /// Empty: it is there.
+    error: String,
+}
+
+/// Collects everything, and writes the file.
+pub(crate) async fn bundle(access: &Access, global: &Global, options: &Bundle) -> Result<(), Failure> {
+    // Before the work, so that nobody waits in vain.
+    let mut file = create(&options.file)?;
+    let progress = Progress::counted("collecting", 9 + options.http_address.len() as u64);
+    let mut collected =
+        Collected { redactor: Redactor::new(), parts: Vec::new(), files: Vec::new(), progress };
+    let view = cluster::view(access, true).await;
+    collected.add(
+        "cluster.json",
+        "every node's status and the verdict",
+        view.and_then(|view| output::value(&view)),
+    );
+    collected.add("members.json", "whom a node waits for", members::value(access).await);
+    collected.add("verify.json", "whether all hold the same", verify::value(access).await);
+    collected.add(
+        "quarantine.json",
+        "what could not be applied, without its bytes",
+        quarantine::value(access).await,
+    );
+    collected.add("conflicts.json", "payloads that lost", conflicts::value(access).await);
+    collected.add("configuration.json", "a node's settings, without secrets", configuration(access).await);
+    collected.add(
+        "certificates.json",
+        "the operator's certificates, public parts only",
+        certificates_of(global),
+    );
+    let report = doctor::examine(global.clone(), &Doctor::default()).await;
+    collected.add("doctor.json", "what `node-admin doctor` says", output::value(&report));
+    let versions = json!({ "node_admin": env!("CARGO_PKG_VERSION"), "system": std::env::consts::OS,
+        "architecture": std::env::consts::ARCH });
+    collected.add("versions.json", "of this tool; the nodes' are in cluster.json", Ok(versions));
+    for address in &options.http_address {
+        let name = format!("metrics-{}.txt", address.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+        let page = metrics(address, access.timeout).await;
+        collected.add_text(&name, "a node's metrics", page);
+    }
+    let archive = collected.finish()?;
+    let failed = |error| Failure::Error(format!("could not write {}: {error}", options.file.display()));
+    file.write_all(&archive).and_then(|()| file.sync_all()).map_err(failed)?;
+    output::message(&format!(
+        "wrote {}: no key, key hash, payload, secret setting or private key is in it. Look into it before you give it \
+         away: it names nodes, addresses and operators",
+        options.file.display()
+    ));
+    Ok(())
+}
+
+fn create(path: &Path) -> Result<std::fs::File, Failure> {
+    let created = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    created.map_err(|error| {
+        Failure::Usage(format!("cannot make {}: {error}; name another file", path.display()))
+    })
+}
+
+async fn configuration(access: &Access) -> Result<Value, Failure> {
+    let answered = access
+        .first_answer(async |channel| {
+            let mut client = client::admin(channel);
+            Ok(client.show_configuration(proto::ShowConfigurationRequest {}).await?.into_inner())
+        })
+        .await;
+    let settings: Vec<Setting> = answered.outcome?.settings.into_iter().map(Setting::from).collect();
+    output::value(&settings)
+}
+
+fn certificates_of(global: &Global) -> Result<Value, Failure> {
+    let dir = global.certs_dir.as_deref().unwrap_or(Path::new(""));
+    output::value(&certificates::public_parts(dir).map_err(Failure::Error)?)
+}
+
+async fn metrics(address: &str, time: Duration) -> Result<String, Failure> {
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(METRICS_MAX_BYTES).read_to_end(&mut answer).await?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let failed = |why: String| Failure::Unreachable(format!("http://{address}/metrics: {why}"));
+    let answer = match timeout(time, ask).await {
+        Ok(answer) => answer.map_err(|error| failed(error.to_string()))?,
+        Err(_) => return Err(failed("no answer within the time-out".to_owned())),
+    };
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
+        _ => Err(failed(answer.lines().next().unwrap_or("it says nothing").to_owned())),
+    }
+}
+
+/// What was collected so far.
+struct Collected {
+    redactor: Redactor,
+    parts: Vec<(String, Vec<u8>)>,
+    files: Vec<Entry>,
+    progress: Progress,
+}
+
+impl Collected {
+    fn add(&mut self, name: &str, what: &'static str, part: Result<Value, Failure>) {
+        let text = part.and_then(|mut value| {
+            self.redactor.value(&mut value);
+            output::json(&value)
+        });
+        self.add_text(name, what, text);
+    }
+
+    fn add_text(&mut self, name: &str, what: &'static str, text: Result<String, Failure>) {
+        self.progress.add(1);
+        let error = match text {
+            Ok(text) => {
+                self.parts.push((name.to_owned(), self.redactor.text(&text).into_bytes()));
+                String::new()
+            }
+            Err(failure) => self.redactor.text(&failure.to_string()),
+        };
+        self.files.push(Entry { name: name.to_owned(), what, error });
+    }
+
+    fn finish(self) -> Result<Vec<u8>, Failure> {
+        let manifest = Manifest {
+            made_unix: brock::store::unix_now(),
+            node_admin: env!("CARGO_PKG_VERSION"),
+            redaction: "key hashes and digests are replaced by [1], [2], …: the same one has the same number \
+                        throughout this file, and cannot be found from it",
+            files: self.files,
+        };
+        let manifest = ("MANIFEST.json".to_owned(), output::json(&manifest)?.into_bytes());
+        Ok(tar::archive(std::iter::once(&manifest).chain(&self.parts), manifest_time()))
+    }
+}
+
+fn manifest_time() -> u64 {
+    brock::store::unix_now().unsigned_abs()
+}

@@ -1,0 +1,183 @@
+//! Certificates directories: what is in them, whose it is, until when, and what is wrong with it.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+};
+
+use brock::{
+    ground::limits,
+    node::config::Config,
+    tls::{
+        files::{self, Inventory},
+        identity::{ClientIdentity, Identity},
+        roles::{PeerIdentity, Role, RolePolicy},
+    },
+};
+use serde::Serialize;
+use x509_parser::{extensions::GeneralName, parse_x509_certificate};
+
+use super::{Report, directory_of, now_unix};
+use crate::{cluster::roughly, output};
+
+const CHECK: &str = "certificates";
+
+/// What everybody may know of a certificate.
+#[derive(Debug, Serialize)]
+pub(crate) struct Public {
+    pub(crate) file: String,
+    pub(crate) subject: String,
+    pub(crate) issuer: String,
+    /// `node`, `client` or `admin`, and the name; `null`: it states none, as a CA's.
+    pub(crate) role: Option<String>,
+    /// Hosts and addresses that it is for.
+    pub(crate) hosts: Vec<String>,
+    pub(crate) not_before_unix: i64,
+    pub(crate) not_after_unix: i64,
+    pub(crate) serial: String,
+}
+
+/// The certificates of a directory, their keys apart.
+pub(crate) fn public_parts(dir: &Path) -> Result<Vec<Public>, String> {
+    let inventory = Inventory::of(dir).map_err(|error| error.to_string())?;
+    let mut parts = Vec::new();
+    for path in inventory.ca.iter().chain(&inventory.node).chain(&inventory.client) {
+        for der in files::certificates(path).map_err(|error| error.to_string())? {
+            let malformed = |_| format!("{} is malformed", path.display());
+            let (_, certificate) = parse_x509_certificate(&der).map_err(malformed)?;
+            let identity = PeerIdentity::of_certificate(&der, RolePolicy::default()).ok();
+            let is_ca = inventory.ca.contains(path);
+            parts.push(Public {
+                file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                subject: certificate.subject().to_string(),
+                issuer: certificate.issuer().to_string(),
+                role: identity.filter(|_| !is_ca).map(|identity| identity.to_string()),
+                hosts: hosts(&certificate),
+                not_before_unix: certificate.validity().not_before.timestamp(),
+                not_after_unix: certificate.validity().not_after.timestamp(),
+                serial: certificate.raw_serial_as_string(),
+            });
+        }
+    }
+    Ok(parts)
+}
+
+fn hosts(certificate: &x509_parser::certificate::X509Certificate<'_>) -> Vec<String> {
+    let Ok(Some(names)) = certificate.subject_alternative_name() else { return Vec::new() };
+    let host = |name: &GeneralName<'_>| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match (<[u8; 4]>::try_from(*bytes), <[u8; 16]>::try_from(*bytes)) {
+            (Ok(v4), _) => Some(IpAddr::from(Ipv4Addr::from(v4)).to_string()),
+            (_, Ok(v6)) => Some(IpAddr::from(Ipv6Addr::from(v6)).to_string()),
+            _ => None,
+        },
+        _ => None,
+    };
+    names.value.general_names.iter().filter_map(host).collect()
+}
+
+/// The operator's own.
+pub(super) fn operator(report: &mut Report, dir: Option<&Path>) -> Option<ClientIdentity> {
+    let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) else {
+        report.fail(
+            CHECK,
+            "",
+            "no certificates directory is named",
+            "node-admin doctor --certs-dir DIR, or `node-admin context set NAME --certs-dir DIR`; \
+             `brock cert admin` makes an operator's certificate",
+        );
+        return None;
+    };
+    let at = directory_of(dir);
+    ca_key(report, dir);
+    match ClientIdentity::load(dir) {
+        Ok(identity) => {
+            let who = identity.peer();
+            match who.role {
+                Role::Admin => report.ok(CHECK, &at, &format!("{who}")),
+                role => report.fail(
+                    CHECK,
+                    &at,
+                    &format!("{who}: the role {role} may not do what an operator does"),
+                    &format!("brock cert admin --certs-dir {at} --ca-key FILE --name NAME --overwrite"),
+                ),
+            }
+            expiries(report, dir);
+            Some(identity)
+        }
+        Err(error) => {
+            let fix = format!("brock cert admin --certs-dir {at} --ca-key FILE --name NAME");
+            report.fail(CHECK, &at, &error.to_string(), &fix);
+            None
+        }
+    }
+}
+
+/// Those of the node that is configured here.
+pub(super) fn node(report: &mut Report, config: &Config) -> Option<Identity> {
+    let dir = &config.certs_dir;
+    let at = directory_of(dir);
+    ca_key(report, dir);
+    let make = format!(
+        "brock cert node --certs-dir {at} --ca-key FILE --node-id {} --host HOST --overwrite",
+        config.node_id
+    );
+    let identity = match Identity::load(dir, RolePolicy { require_uri: config.require_uri_roles }) {
+        Ok(identity) => identity,
+        Err(error) => {
+            report.fail(CHECK, &at, &error.to_string(), &make);
+            return None;
+        }
+    };
+    let peer = identity.peer();
+    match peer.node_id() {
+        Some(found) if found != config.node_id => {
+            let what = format!("it is that of node {found}, and node.id is {}", config.node_id);
+            report.fail(CHECK, &at, &what, &make);
+        }
+        _ => report.ok(CHECK, &at, &peer.to_string()),
+    }
+    let names = public_parts(dir).unwrap_or_default().into_iter().filter(|part| part.role.is_some());
+    let names: Vec<String> =
+        names.filter(|part| part.file.starts_with("node")).flat_map(|part| part.hosts).collect();
+    report.note("hosts", &at, &format!("peers and clients must dial this node as {}", names.join(", ")), "");
+    expiries(report, dir);
+    Some(identity)
+}
+
+fn expiries(report: &mut Report, dir: &Path) {
+    let now = now_unix();
+    for part in public_parts(dir).unwrap_or_default() {
+        let left = part.not_after_unix.saturating_sub(now);
+        let lifetime = part.not_after_unix.saturating_sub(part.not_before_unix);
+        let what = match left {
+            ..0 => format!("expired {} ago", roughly(left.saturating_neg())),
+            _ => format!("ends in {}, {}", roughly(left), output::moment(part.not_after_unix)),
+        };
+        let file = dir.join(&part.file).display().to_string();
+        let fix = "make a new one in its place with `brock cert … --overwrite`; nodes take it over without a restart";
+        match left {
+            ..0 => report.fail("expiry", &file, &what, fix),
+            // Whoever has short ones made exchanges them often.
+            _ if left < limits::CERTIFICATE_WARN_SECONDS.min(lifetime / 4) => {
+                report.warn("expiry", &file, &what, fix)
+            }
+            _ => report.ok("expiry", &file, &what),
+        }
+    }
+}
+
+/// Whoever takes this machine could make certificates of every role.
+fn ca_key(report: &mut Report, dir: &Path) {
+    let Ok(entries) = dir.read_dir() else { return };
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    for name in names.filter(|name| name.starts_with("ca") && name.ends_with(".key")) {
+        let file = dir.join(name).display().to_string();
+        report.warn(
+            CHECK,
+            &file,
+            "a CA's key lies among the certificates: whoever reads it can make certificates of every role",
+            "move it to a safe place; neither nodes nor operators need it",
+        );
+    }
+}

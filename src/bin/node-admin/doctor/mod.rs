@@ -1,0 +1,230 @@
+//! `doctor`: what is wrong between here and the cluster, each with what to do about it.
+//!
+//! It goes from what is nearest to what is farthest, so the first line that is not ok is usually the
+//! cause of those below. It works although nothing answers.
+
+pub(crate) mod certificates;
+mod cluster;
+mod config;
+mod place;
+mod reach;
+
+use std::path::Path;
+
+use brock::{node::config::Config, tls::address::Address};
+use serde::Serialize;
+
+use crate::{
+    cli::{Doctor, Global},
+    client::{self, CALL_TIMEOUT},
+    context,
+    failure::Failure,
+    output, paint,
+    progress::Progress,
+};
+
+use reach::{Role, Target};
+
+/// How a check ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    Ok,
+    /// Worth knowing; nothing is wrong.
+    Note,
+    Warn,
+    Fail,
+}
+
+/// One check.
+#[derive(Debug, Serialize)]
+struct Line {
+    level: Level,
+    check: &'static str,
+    subject: String,
+    what: String,
+    /// What to do; empty where nothing is to be done.
+    fix: String,
+}
+
+/// What `doctor` prints.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Report {
+    lines: Vec<Line>,
+}
+
+/// Examines and prints; the exit code is the worst of it.
+pub(crate) async fn run(global: Global, options: &Doctor) -> Result<(), Failure> {
+    let format = global.output;
+    let progress = Progress::spinner("examining");
+    let report = examine(global, options).await;
+    drop(progress);
+    output::data(format, &report, Report::text)?;
+    report.outcome()
+}
+
+/// Everything that can be seen from here.
+pub(crate) async fn examine(global: Global, options: &Doctor) -> Report {
+    let mut report = Report::default();
+    let given = global.clone();
+    let global = match context::fill(global) {
+        Ok(global) => global,
+        Err(failure) => {
+            report.fail(
+                "context",
+                "",
+                &failure.to_string(),
+                "mend or remove the file, or choose another context",
+            );
+            given
+        }
+    };
+    let config = options.config.as_deref().and_then(|file| config::examine(&mut report, file));
+    let timeout = global.timeout.unwrap_or(CALL_TIMEOUT);
+    let operator = certificates::operator(&mut report, global.certs_dir.as_deref());
+    let node = config.as_ref().and_then(|config| certificates::node(&mut report, config));
+    let addresses = addresses(&mut report, &global, config.as_ref());
+    for address in &addresses {
+        let dialler = operator.as_ref().map(brock::tls::identity::ClientIdentity::dialler);
+        reach::examine(&mut report, &Target { address, dialler, role: Role::Operator, timeout }).await;
+    }
+    if let (Some(config), Some(node)) = (&config, &node) {
+        for peer in &config.join {
+            // What is not one address is looked up by the node.
+            let Ok(address) = peer.parse::<Address>() else { continue };
+            let target =
+                Target { address: &address, dialler: Some(node.dialler()), role: Role::Node, timeout };
+            reach::examine(&mut report, &target).await;
+        }
+    }
+    let path = options.path.as_deref().or(config.as_ref().and_then(|config| config.path.as_deref()));
+    if let Some(path) = path {
+        place::path(&mut report, path);
+    }
+    if let Some(config) = &config {
+        place::ports(&mut report, config);
+    }
+    if operator.is_some() && !addresses.is_empty() {
+        cluster::examine(&mut report, &global).await;
+    }
+    report
+}
+
+/// Whom to ask: who was named, or else the node that is configured here.
+fn addresses(report: &mut Report, global: &Global, config: Option<&Config>) -> Vec<Address> {
+    let mut addresses = Vec::new();
+    let given = global.node_addresses.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+    let own = config.map(|config| config.address.from_this_machine());
+    let own: Vec<&str> =
+        own.iter().map(String::as_str).filter(|_| global.node_addresses.is_empty()).collect();
+    for text in given.chain(own) {
+        match text.parse::<Address>() {
+            Ok(address) => addresses.push(address),
+            Err(error) => report.fail("address", text, &error.to_string(), "write it as HOST:PORT"),
+        }
+    }
+    if addresses.is_empty() && report.lines.iter().all(|line| line.check != "address") {
+        report.warn(
+            "address",
+            "",
+            "no node is named, so none was asked",
+            "node-admin doctor --node-addresses HOST:20004, or `node-admin context set NAME --node-addresses HOST:20004`",
+        );
+    }
+    addresses
+}
+
+impl Report {
+    fn add(&mut self, level: Level, check: &'static str, subject: &str, what: &str, fix: &str) {
+        let [subject, what, fix] = [subject, what, fix].map(output::printable);
+        self.lines.push(Line { level, check, subject, what, fix });
+    }
+
+    fn ok(&mut self, check: &'static str, subject: &str, what: &str) {
+        self.add(Level::Ok, check, subject, what, "");
+    }
+
+    fn note(&mut self, check: &'static str, subject: &str, what: &str, fix: &str) {
+        self.add(Level::Note, check, subject, what, fix);
+    }
+
+    fn warn(&mut self, check: &'static str, subject: &str, what: &str, fix: &str) {
+        self.add(Level::Warn, check, subject, what, fix);
+    }
+
+    fn fail(&mut self, check: &'static str, subject: &str, what: &str, fix: &str) {
+        self.add(Level::Fail, check, subject, what, fix);
+    }
+
+    fn count(&self, level: Level) -> usize {
+        self.lines.iter().filter(|line| line.level == level).count()
+    }
+
+    /// What the exit code says.
+    fn outcome(&self) -> Result<(), Failure> {
+        match self.lines.iter().map(|line| line.level).max() {
+            None | Some(Level::Ok | Level::Note) => Ok(()),
+            Some(Level::Warn) => Err(Failure::Watch),
+            Some(Level::Fail) => Err(Failure::Act),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = String::new();
+        let width = |of: fn(&Line) -> usize| self.lines.iter().map(of).max().unwrap_or_default();
+        let (check, subject) = (width(|line| line.check.len()), width(|line| line.subject.chars().count()));
+        for line in &self.lines {
+            let Line { what, fix, .. } = line;
+            let word = match line.level {
+                Level::Ok => paint::good("ok  "),
+                Level::Note => "note".to_owned(),
+                Level::Warn => paint::warn("warn"),
+                Level::Fail => paint::bad("FAIL"),
+            };
+            text.push_str(&format!("{word}  {:check$}  {:subject$}  {what}\n", line.check, line.subject));
+            if !fix.is_empty() {
+                text.push_str(&format!("      \u{2192} {fix}\n"));
+            }
+        }
+        let (warnings, failures) = (self.count(Level::Warn), self.count(Level::Fail));
+        text.push_str(&format!("\n{} ok, {warnings} warn, {failures} fail\n", self.count(Level::Ok)));
+        text
+    }
+}
+
+/// How a command goes on that the operator should give, with the directory he already uses.
+fn directory_of(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// The seconds since 1970.
+fn now_unix() -> i64 {
+    brock::store::unix_now()
+}
+
+/// Reads again who may be asked, for those checks that ask the cluster as a whole.
+fn access(global: &Global) -> Result<client::Access, Failure> {
+    client::Access::load(global, global.timeout.unwrap_or(client::CLUSTER_TIMEOUT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Exit;
+
+    #[test]
+    fn the_worst_line_is_the_exit_code_and_every_fix_stands_below_its_line() {
+        let mut report = Report::default();
+        report.ok("dns", "a:1", "1.2.3.4");
+        report.note("backup", "a", "none", "set it up");
+        assert_eq!(report.outcome(), Ok(()));
+        report.warn("clock", "a:1", "off", "chrony");
+        assert_eq!(report.outcome().unwrap_err().exit(), Exit::Watch);
+        report.fail("tcp", "a:1", "refused\x1b[2J", "start it");
+        assert_eq!(report.outcome().unwrap_err().exit(), Exit::Act);
+        let text = report.text();
+        assert!(text.contains("FAIL  tcp     a:1  refused\u{fffd}[2J\n      \u{2192} start it\n"), "{text}");
+        assert!(text.ends_with("\n1 ok, 1 warn, 1 fail\n"), "{text}");
+        assert!(text.starts_with("ok    dns     a:1  1.2.3.4\n"), "{text}");
+    }
+}

@@ -1,0 +1,96 @@
+//! Where a node on this machine keeps its data and listens.
+
+use std::{
+    io,
+    net::TcpListener,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
+
+use brock::{ground::limits, node::config::Config};
+use rustix::fs::{Access, access, statvfs};
+
+use super::Report;
+use crate::cluster::bytes;
+
+/// The directory of the data: that it is there, whose it is, and how much room it has.
+pub(super) fn path(report: &mut Report, path: &Path) {
+    let at = path.display().to_string();
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return report.fail(
+                "path",
+                &at,
+                "there is no such directory",
+                "is the disk mounted? If the node is new: mkdir, and start it once with --node.first-start=true",
+            );
+        }
+        Err(error) => {
+            return report.fail("path", &at, &error.to_string(), "run this as the node's user");
+        }
+    };
+    if !metadata.is_dir() {
+        return report.fail("path", &at, "it is no directory", "node.path must name a directory");
+    }
+    let mode = metadata.permissions().mode() & 0o7777;
+    if access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_err() {
+        let what = format!("this user may not write there (mode {mode:04o}, owner {})", metadata.uid());
+        let fix = format!("run the node, and this, as the owner; or `chown -R USER {at}`");
+        report.fail("path", &at, &what, &fix);
+    } else if mode & 0o007 != 0 {
+        report.warn(
+            "path",
+            &at,
+            &format!("others may read it (mode {mode:04o})"),
+            &format!("chmod 700 {at}"),
+        );
+    } else {
+        report.ok("path", &at, "there, and may be written");
+    }
+    match statvfs(path) {
+        Err(error) => report.warn("disk", &at, &error.to_string(), "look with `df`"),
+        Ok(stat) => {
+            let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+            let total = stat.f_blocks.saturating_mul(stat.f_frsize).max(1);
+            let percent = 100.0 * free as f64 / total as f64;
+            let what = format!("{} of {} are free ({percent:.0} %)", bytes(free), bytes(total));
+            let fix =
+                "enlarge the disk, or free space on it; `node-admin compact` removes what every member has";
+            match percent {
+                _ if free < limits::DISK_RESERVE_BYTES => {
+                    report.fail("disk", &at, &format!("{what}: writes are refused"), fix);
+                }
+                ..10.0 => report.warn("disk", &at, &what, fix),
+                _ => report.ok("disk", &at, &what),
+            }
+        }
+    }
+}
+
+/// Whether the ports could be had, or are.
+pub(super) fn ports(report: &mut Report, config: &Config) {
+    let http = config.http_address.as_ref();
+    for (setting, address) in [("node.address", Some(&config.address)), ("http.address", http)] {
+        let Some(address) = address else { continue };
+        let place = address.to_string();
+        let wildcard = if place.starts_with(':') { format!("[::]{place}") } else { place.clone() };
+        match TcpListener::bind(&wildcard) {
+            Ok(_) => report.note(
+                "port",
+                &place,
+                &format!("nothing listens there: the node ({setting}) does not run"),
+                "",
+            ),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                report.ok("port", &place, &format!("in use, by the node if it runs ({setting})"));
+            }
+            Err(error) => report.fail(
+                "port",
+                &place,
+                &format!("{setting}: {error}"),
+                "choose a port above 1023, and an address that this machine has",
+            ),
+        }
+    }
+}

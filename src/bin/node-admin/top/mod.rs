@@ -1,0 +1,141 @@
+//! `top`: the cluster, live, on a terminal.
+
+mod draw;
+mod keys;
+mod screen;
+
+use std::{
+    io::{self, IsTerminal},
+    pin::Pin,
+};
+
+use brock::service::view::Cluster;
+use ratatui::DefaultTerminal;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval_at},
+};
+
+use crate::{cli::Top, client::Access, cluster::look, failure::Failure, output};
+
+use keys::Keys;
+use screen::{Screen, Step};
+
+/// The size of a frame that is printed.
+const ONCE_COLUMNS: u16 = 160;
+const ONCE_LINES: u16 = 48;
+
+/// Shows the cluster until somebody or something ends it.
+pub(crate) async fn run(access: &Access, options: &Top) -> Result<(), Failure> {
+    let is_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
+    if !options.once && !is_terminal {
+        return Err(Failure::Usage(
+            "top needs a terminal, and standard input and output are not one. For scripts: `node-admin top --once`, \
+             or `node-admin status --cluster -o json`"
+                .to_owned(),
+        ));
+    }
+    // Before the terminal is taken: what goes wrong at once is told as by every other command.
+    let (cluster, misses) = look(access, true).await.told()?;
+    let mut screen = Screen::new(cluster, misses);
+    if options.once {
+        return output::print(&draw::to_text(&screen, ONCE_COLUMNS, ONCE_LINES)?);
+    }
+    let ends = Ends::watch()?;
+    let mut taken = Taken::take()?;
+    let outcome = live(access, options, &mut screen, &mut taken.0, ends).await;
+    drop(taken);
+    outcome
+}
+
+async fn live(
+    access: &Access,
+    options: &Top,
+    screen: &mut Screen,
+    terminal: &mut DefaultTerminal,
+    mut ends: Ends,
+) -> Result<(), Failure> {
+    let mut keys = Keys::read();
+    let mut due = interval_at(tokio::time::Instant::now() + options.interval, options.interval);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looking: Option<Pin<Box<dyn Future<Output = Look> + '_>>> = None;
+    loop {
+        terminal.draw(|frame| draw::draw(frame, screen)).map_err(terminal_failed)?;
+        tokio::select! {
+            () = ends.any() => return Ok(()),
+            key = keys.next() => match key {
+                // The terminal is gone.
+                None => return Ok(()),
+                Some(key) => if screen.press(key) == Step::Leave { return Ok(()) },
+            },
+            _ = due.tick(), if looking.is_none() => looking = Some(Box::pin(seen(access))),
+            (outcome, misses) = ended(&mut looking) => {
+                looking = None;
+                match outcome {
+                    Ok(cluster) => screen.saw(cluster, misses),
+                    Err(failure) => screen.missed(&failure.to_string()),
+                }
+            }
+        }
+    }
+}
+
+type Look = (Result<Cluster, Failure>, Vec<String>);
+
+async fn seen(access: &Access) -> Look {
+    let looked = look(access, true).await;
+    (looked.outcome, looked.misses)
+}
+
+/// What is waited for, if anything is.
+async fn ended<T>(work: &mut Option<Pin<Box<dyn Future<Output = T> + '_>>>) -> T {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The terminal, given back however this ends.
+struct Taken(DefaultTerminal);
+
+impl Taken {
+    fn take() -> Result<Self, Failure> {
+        // Also sees to it that a panic gives the terminal back first.
+        ratatui::try_init().map(Self).map_err(terminal_failed)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        ratatui::restore();
+    }
+}
+
+fn terminal_failed(error: io::Error) -> Failure {
+    Failure::Error(format!("the terminal does not do what it should: {error}"))
+}
+
+/// What ends this from outside.
+struct Ends([Signal; 3]);
+
+impl Ends {
+    fn watch() -> Result<Self, Failure> {
+        let watch = |kind| {
+            signal(kind).map_err(|error| Failure::Error(format!("cannot listen for signals: {error}")))
+        };
+        Ok(Self([
+            watch(SignalKind::interrupt())?,
+            watch(SignalKind::terminate())?,
+            watch(SignalKind::hangup())?,
+        ]))
+    }
+
+    async fn any(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
+}

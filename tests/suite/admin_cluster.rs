@@ -1,0 +1,239 @@
+//! `status --cluster`, `lag`, `peers` and `top`: the whole cluster from any one node.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+use crate::{
+    admin_cli::Admin,
+    harness::{
+        eventually,
+        group::{Group, compacts_on_command},
+        process::NODE_ADMIN,
+        random_key,
+    },
+};
+
+fn admin(group: &Group, i: usize) -> Admin {
+    Admin::new(&group.certs.admin(), &[group.node(i).address()])
+}
+
+/// What it prints as JSON, and its exit code.
+fn asked(admin: &Admin, arguments: &[&str]) -> (Value, Option<i32>) {
+    let output = admin.run(&[arguments, &["-o", "json"]].concat(), "");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(told, "", "{arguments:?}");
+    (serde_json::from_slice(&output.stdout).unwrap(), output.status.code())
+}
+
+async fn well(group: &Group) {
+    eventually("all is well", || async {
+        (asked(&admin(group, 0), &["status", "--cluster"]).1 == Some(0)).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_verdict_is_the_exit_code_and_a_dead_node_is_no_number() {
+    let mut group = Group::start(3, 3, compacts_on_command).await;
+    group.node(1).client.put(&random_key(), b"grant").await.unwrap();
+    group.converged().await;
+    well(&group).await;
+    let text = admin(&group, 2).run(&["status", "--cluster"], "");
+    assert!(String::from_utf8_lossy(&text.stdout).starts_with("well: All 3 nodes are well"));
+    let (lag, code) = asked(&admin(&group, 0), &["lag"]);
+    assert_eq!((code, &lag["origins"]), (Some(0), &json!(["node-1"])));
+    assert!(
+        lag["nodes"].as_array().unwrap().iter().all(|node| node["lags"] == json!({"node-1": 0})),
+        "{lag}"
+    );
+
+    group.stop_node(2).await;
+    let (view, _) = eventually("the dead node is missed", || async {
+        let (view, code) = asked(&admin(&group, 0), &["status", "--cluster"]);
+        (code == Some(9)).then_some((view, code))
+    })
+    .await;
+    assert_eq!(view["verdict"]["level"], "act");
+    let dead = view["nodes"].as_array().unwrap().iter().find(|node| node["node"] == "node-2").unwrap();
+    assert_eq!((&dead["status"], &dead["lags"]), (&Value::Null, &Value::Null));
+    let text = admin(&group, 0).run(&["status", "--cluster"], "");
+    let (shown, told) = (String::from_utf8_lossy(&text.stdout), String::from_utf8_lossy(&text.stderr));
+    assert!(shown.starts_with("act: 2 of 3 nodes answer") && told.is_empty(), "{shown}{told}");
+    let row = |text: &str| {
+        let rows = text.lines().filter(|line| line.trim_start().starts_with("node-2 "));
+        rows.map(|row| row.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    let rows = row(&shown);
+    assert!(rows[0].starts_with("node-2 silent ? ? ? ? ? ?") && rows[1] == "node-2 ?", "{shown}");
+    let lag = admin(&group, 0).run(&["lag"], "");
+    assert_eq!(row(&String::from_utf8_lossy(&lag.stdout)), ["node-2 ?"]);
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lag_goes_on_until_nobody_reads_it() {
+    let group = Group::start(1, 1, compacts_on_command).await;
+    group.node(0).client.put(&random_key(), b"grant").await.unwrap();
+    let certs = group.certs.admin();
+    let line = format!(
+        "{NODE_ADMIN} --certs-dir {} --node-addresses {} lag --watch=1ms -o json | head -n 3; echo ${{PIPESTATUS[0]}}",
+        certs.display(),
+        group.node(0).address()
+    );
+    let ended = tokio::task::block_in_place(|| Command::new("bash").args(["-c", &line]).output().unwrap());
+    let text = String::from_utf8(ended.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!((lines.len(), lines[3]), (4, "0"), "{text}");
+    for line in &lines[..3] {
+        assert_eq!(serde_json::from_str::<Value>(line).unwrap()["origins"], json!(["node-0"]));
+    }
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_shows_each_peer_and_the_matrix_how_far_they_are_apart() {
+    let mut group = Group::start(3, 2, compacts_on_command).await;
+    let near = eventually("a ping was answered", || async {
+        let (matrix, _) = asked(&admin(&group, 0), &["peers", "--matrix"]);
+        matrix["round_trip_micros"]["node-0"]["node-1"].is_u64().then_some(matrix)
+    })
+    .await;
+    let absent = format!("127.0.0.1:{}", group.ports[2]);
+    assert_eq!(near["round_trip_micros"]["node-0"][&absent], Value::Null);
+    assert_eq!(near["round_trip_micros"][&absent]["node-0"], Value::Null);
+    assert!(near["round_trip_micros"]["node-0"].get("node-0").is_none());
+    let (peers, code) = eventually("both peers were dialled", || async {
+        let (peers, code) = asked(&admin(&group, 0), &["peers"]);
+        let tried = |peer: &Value| peer["up"] == true || peer["last_error"] != "";
+        peers["peers"].as_array().unwrap().iter().all(tried).then_some((peers, code))
+    })
+    .await;
+    assert_eq!((code, &peers["node"]), (Some(0), &json!("node-0")));
+    let up: Vec<&Value> = peers["peers"].as_array().unwrap().iter().map(|peer| &peer["up"]).collect();
+    assert_eq!(up, [&json!(true), &json!(false)]);
+    let text = String::from_utf8(admin(&group, 0).run(&["peers"], "").stdout).unwrap();
+    assert!(text.starts_with("peers of node-0:\n") && text.contains("refused"), "{text}");
+    group.start_node(2).await;
+    group.converged().await;
+    group.stop().await;
+}
+
+/// A program on a terminal of its own.
+struct OnTerminal {
+    child: Child,
+    shown: PathBuf,
+    pid: PathBuf,
+}
+
+impl OnTerminal {
+    fn start(directory: &Path, command: &str) -> Self {
+        let (shown, pid) = (directory.join("shown"), directory.join("pid"));
+        fs::write(&shown, "").unwrap();
+        let line = format!("stty cols 140 rows 40; echo $$ > {}; exec {command}", pid.display());
+        let mut script = Command::new("script");
+        script.args(["-qefc", &line]).arg(&shown).env("TERM", "xterm-256color").env("SHELL", "/bin/sh");
+        let child = script.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        Self { child, shown, pid }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.shown).unwrap()).into_owned()
+    }
+
+    async fn shows(&self, part: &str) {
+        eventually(&format!("{part:?} is shown"), || async { self.text().contains(part).then_some(()) })
+            .await;
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.child.stdin.as_mut().unwrap().write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn signal(&self, signal: rustix::process::Signal) {
+        let pid = fs::read_to_string(&self.pid).unwrap().trim().parse().unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+    }
+
+    /// Its exit code, and all that it showed.
+    fn end(mut self) -> (Option<i32>, String) {
+        let ended = tokio::task::block_in_place(|| self.child.wait().unwrap());
+        (ended.code(), self.text())
+    }
+}
+
+const TAKEN: &str = "\x1b[?1049h";
+const GIVEN_BACK: &str = "\x1b[?1049l";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn top_lives_on_a_terminal_and_gives_it_back_whatever_ends_it() {
+    let mut group = Group::start(2, 2, compacts_on_command).await;
+    group.node(1).client.put(&random_key(), b"grant").await.unwrap();
+    group.converged().await;
+    well(&group).await;
+    let top = format!(
+        "{NODE_ADMIN} --certs-dir {} --node-addresses {} top --interval 100ms",
+        group.certs.admin().display(),
+        group.node(0).address()
+    );
+    let directory = tempfile::tempdir().unwrap();
+    let mut terminal = OnTerminal::start(directory.path(), &top);
+    terminal.shows("All 2 nodes are well").await;
+    terminal.shows("WRITES/S").await;
+    terminal.press("\t\t");
+    terminal.shows("PULLS FROM").await;
+    terminal.press("?");
+    terminal.shows(" keys ").await;
+    terminal.press("?");
+    // What happens meanwhile shows by itself.
+    group.stop_node(1).await;
+    terminal.shows("1 of 2 nodes answer").await;
+    terminal.press("q");
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(0), "{shown}");
+    assert!(shown.contains(TAKEN) && shown.rfind(GIVEN_BACK) > shown.rfind(TAKEN), "{shown:?}");
+
+    for signal in [rustix::process::Signal::TERM, rustix::process::Signal::INT] {
+        let directory = tempfile::tempdir().unwrap();
+        let terminal = OnTerminal::start(directory.path(), &top);
+        terminal.shows("1 of 2 nodes answer").await;
+        terminal.signal(signal);
+        let (code, shown) = terminal.end();
+        assert_eq!(code, Some(0), "{signal:?}: {shown}");
+        assert!(shown.rfind(GIVEN_BACK) > shown.rfind(TAKEN), "{signal:?}: {shown:?}");
+    }
+    // The node that was asked goes too: the last view stays, and is said to be old.
+    let directory = tempfile::tempdir().unwrap();
+    let mut terminal = OnTerminal::start(directory.path(), &top);
+    terminal.shows("1 of 2 nodes answer").await;
+    let certs = group.certs.admin();
+    let address = group.node(0).address();
+    group.stop_node(0).await;
+    terminal.shows("not as of now").await;
+    terminal.press("\x03");
+    assert_eq!(terminal.end().0, Some(0));
+    // What fails at once leaves the terminal alone.
+    let terminal = OnTerminal::start(directory.path(), &top);
+    let (code, shown) = terminal.end();
+    assert_eq!(code, Some(4));
+    assert!(shown.contains("no node answered") && !shown.contains(TAKEN), "{shown:?}");
+    Admin::new(&certs, &[address]).fails(2, "top --once", &["top"], "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_frame_of_top_is_text_for_scripts() {
+    let group = Group::start(2, 2, compacts_on_command).await;
+    well(&group).await;
+    let frame = admin(&group, 0).run(&["top", "--once"], "");
+    let text = String::from_utf8(frame.stdout).unwrap();
+    assert!(frame.status.success() && !text.contains('\x1b'), "{text}");
+    for part in ["well", "All 2 nodes are well", "READS/S", "node-0", "node-1", "ready", "q leave"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    group.stop().await;
+}
