@@ -276,6 +276,33 @@ pub const TAIL_LOOKS: usize = 4096;
 /// How long such a reader may take for one entry.
 pub const TAIL_PATIENCE: Duration = Duration::from_secs(30);
 
+// ---- the audit log -----------------------------------------------------------------------
+
+/// Lines that may wait for the writer of the audit log.
+pub const AUDIT_QUEUE: usize = 1024;
+/// Lines that are written with one fsync.
+pub const AUDIT_GROUP: usize = 256;
+/// How long an operator's call waits for its line before it is refused.
+pub const AUDIT_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest line: a reason of [`REASON_MAX_BYTES`] escaped as JSON, and room for the rest.
+pub const AUDIT_LINE_MAX_BYTES: usize = 16 * 1024;
+/// The longest text in a line, besides a reason.
+pub const AUDIT_TEXT_MAX_BYTES: usize = 256;
+/// Requests whose first message is larger are recorded without what they ask for.
+pub const AUDIT_REQUEST_MAX_BYTES: usize = 64 * 1024;
+/// The next file begins when one has this size; a quarter of `audit.max-size` if that is less.
+pub const AUDIT_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// The least that `audit.max-size` may be.
+pub const AUDIT_MAX_SIZE_MIN_BYTES: u64 = 1024 * 1024;
+/// How often the same thing over and over, a denied call or a look at the status, takes a line.
+pub const AUDIT_REPEAT_INTERVAL: Duration = Duration::from_secs(60);
+/// Different such things within that time that are told apart.
+pub const AUDIT_REPEATS_MAX: usize = 128;
+/// How often the head of the log is noted in the store, and a log that cannot be written is tried again.
+pub const AUDIT_HEAD_INTERVAL: Duration = Duration::from_secs(2);
+/// Calls without an outcome, and remarks, that a verification lists.
+pub const AUDIT_UNFINISHED_MAX: usize = 10_000;
+
 // ---- backups -----------------------------------------------------------------------------
 
 /// Bytes of frames in one object of a backup, unless a single frame is larger.

@@ -83,6 +83,10 @@ metrics! {
         "How long calls took until their answer began, by `method` and `code`.";
     RPC_DENIED = "brock_rpc_denied_total", Kind::Counter, Count,
         "Calls refused because the certificate's role may not make them, by `method` and `role`.";
+    AUDIT_ENTRIES = "brock_audit_entries_total", Kind::Counter, Count,
+        "Lines of the audit log, by `outcome` of the call: ok, error, denied, none (it is not over yet, or the line is about the log itself).", Start::Each("outcome", &["ok", "error", "denied", "none"]);
+    AUDIT_FAILURES = "brock_audit_failures_total", Kind::Counter, Count,
+        "Attempts to write the audit log that failed. Operators are refused until one succeeds.", Start::Zero;
     CONNECTIONS = "brock_connections", Kind::Gauge, Count,
         "Accepted connections that are open.";
     CONSOLE_DENIED = "brock_console_denied_total", Kind::Counter, Count,

@@ -17,6 +17,7 @@ use super::{
     upkeep,
 };
 use crate::{
+    audit::trail::Trail,
     backup::{manifest, signer},
     ground::{
         limits,
@@ -154,6 +155,7 @@ pub(super) async fn assemble(
         lifecycle: Arc::clone(&lifecycle),
         settings: Arc::clone(&settings),
     });
+    let trail = upkeep::open_trail(config, store, tasks).await;
     let admin = Admin {
         records: records.clone(),
         lifecycle,
@@ -163,6 +165,7 @@ pub(super) async fn assemble(
         cluster,
         settings,
         backups: backups.clone(),
+        trail: trail.clone(),
         tasks: tasks.clone(),
     };
     let (sampled, stop) = (Arc::clone(&reporter), tasks.stopping().clone());
@@ -175,7 +178,7 @@ pub(super) async fn assemble(
         reporter,
         tasks.clone(),
     ));
-    let router = server()
+    let router = server(trail)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(kv.max_decoding_message_size(limits::MESSAGE_MAX_BYTES))
@@ -207,14 +210,14 @@ pub(super) async fn assemble(
     })
 }
 
-fn server() -> Server<tower::layer::util::Stack<Authorise, tower::layer::util::Identity>> {
+fn server(trail: Trail) -> Server<tower::layer::util::Stack<Authorise, tower::layer::util::Identity>> {
     Server::builder()
         .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
         .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
-        .layer(Authorise::default())
+        .layer(Authorise::new(trail))
 }
 
 type Router =

@@ -65,6 +65,8 @@ pub struct Config {
     pub compact: Policy,
     /// `node.shutdown-timeout`
     pub shutdown_timeout: Duration,
+    /// `audit.*`
+    pub audit: AuditConfig,
     /// `http.address`; `None` = off
     pub http_address: Option<ListenAddress>,
     /// `http.tls`
@@ -75,6 +77,15 @@ pub struct Config {
     pub log: LogConfig,
     /// What was said about each setting, and by whom: to be shown, without secrets.
     pub settings: Vec<ShownSetting>,
+}
+
+/// Where the audit log lies, and how much of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditConfig {
+    /// `audit.path`; `None` = `audit` in `node.path`
+    pub path: Option<PathBuf>,
+    /// `audit.max-size`
+    pub max_bytes: u64,
 }
 
 /// How backups are made, and where they go.
@@ -176,8 +187,7 @@ impl Reader<'_> {
             "`brock cert ca` and `brock cert node` make the certificates; `brock dev` starts a cluster that needs no setup.",
         );
         let node_id = node_id.and_then(|text| self.value("node.id", &text, |text| Ok(text.parse()?)));
-        let path =
-            self.parsed("node.path", |text| Ok(Some(PathBuf::from(text)).filter(|_| !text.is_empty())));
+        let path = self.optional_path("node.path");
         let first_start = self.parsed("node.first-start", values::boolean);
         let address = self.parsed("node.address", |text| Ok(text.parse()?));
         let join = self.parsed("node.join", values::peers);
@@ -191,6 +201,7 @@ impl Reader<'_> {
         let member_retention = self.duration("node.member-retention", Duration::ZERO);
         let backup = self.backup();
         let compact = self.compact();
+        let audit = self.audit();
         let shutdown_timeout = self.duration("node.shutdown-timeout", NANOSECOND);
         let http_address = self.parsed("http.address", values::listen_or_off);
         let http_tls = self.parsed("http.tls", values::boolean);
@@ -215,6 +226,7 @@ impl Reader<'_> {
             backup: backup?,
             compact: compact?,
             shutdown_timeout: shutdown_timeout?,
+            audit: audit?,
             http_address: http_address?,
             http_tls: http_tls?,
             console_token: console_token?,
@@ -407,6 +419,16 @@ impl Reader<'_> {
             }
             _ => Some(token),
         }
+    }
+
+    fn optional_path(&mut self, key: &'static str) -> Option<Option<PathBuf>> {
+        self.parsed(key, |text| Ok(Some(PathBuf::from(text)).filter(|_| !text.is_empty())))
+    }
+
+    fn audit(&mut self) -> Option<AuditConfig> {
+        let path = self.optional_path("audit.path");
+        let max_bytes = self.number("audit.max-size", limits::AUDIT_MAX_SIZE_MIN_BYTES, CACHE_MAX_BYTES);
+        Some(AuditConfig { path: path?, max_bytes: max_bytes? as u64 })
     }
 
     fn compact(&mut self) -> Option<Policy> {

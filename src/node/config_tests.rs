@@ -64,6 +64,7 @@ fn the_defaults_are_a_valid_configuration_once_the_required_settings_are_given()
             tombstone_grace: None,
         },
         shutdown_timeout: Duration::from_secs(10),
+        audit: AuditConfig { path: None, max_bytes: 1024 * 1024 * 1024 },
         http_address: Some("127.0.0.1:20005".parse().unwrap()),
         log: LogConfig { level: "info".to_owned(), format: LogFormat::Auto },
         http_tls: false,

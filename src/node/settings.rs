@@ -282,6 +282,22 @@ pub const SETTINGS: &[Setting] = &[
          all nodes, let every node join every other, and never create a deleted key again",
     ),
     setting(
+        "audit.path",
+        "",
+        "DIR",
+        Kind::Path,
+        "Directory for the audit log, of this node alone. When empty, audit in node.path; a node with \
+         neither keeps none",
+    ),
+    setting(
+        "audit.max-size",
+        "1GiB",
+        "SIZE",
+        Kind::Size,
+        "Most bytes of the audit log that are kept, its oldest files go: bytes, or KiB, MiB, GiB. At \
+         least 1MiB",
+    ),
+    setting(
         "http.address",
         "127.0.0.1:20005",
         "HOST:PORT",
@@ -341,6 +357,7 @@ impl Setting {
             .help_heading(match self.key.split_once('.') {
                 Some(_) if self.key.starts_with("node.backup.") => "Backups",
                 None => "Log and tombstones",
+                Some(("audit", _)) => "Audit log",
                 Some(("http", _)) => "HTTP",
                 Some(("log", _)) => "Log",
                 _ => "Node",

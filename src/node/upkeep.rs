@@ -8,8 +8,9 @@ use tokio::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::readiness::Readiness;
+use super::{config::Config, readiness::Readiness};
 use crate::{
+    audit::trail::{self, Trail},
     ground::{
         clock::Vector,
         limits, metrics as names,
@@ -33,6 +34,19 @@ pub(super) async fn set_serving(reporter: &HealthReporter, serving: bool) {
     for service in SERVICES {
         reporter.set_service_status(service, status).await;
     }
+}
+
+/// Opens the audit log, if this node has a place for one.
+pub(super) async fn open_trail(config: &Config, store: &Store, tasks: &Tasks) -> Trail {
+    let directory = config.audit.path.clone().or_else(|| Some(config.path.as_ref()?.join("audit")));
+    let Some(directory) = directory else {
+        tracing::warn!(
+            "node.path and audit.path are empty: NO AUDIT LOG is kept, and what operators do here is not recorded"
+        );
+        return Trail::none();
+    };
+    let options = trail::Options { directory, max_bytes: config.audit.max_bytes };
+    Trail::open(options, store, tasks).await
 }
 
 /// Keeps the superblock and the gauges up to date.

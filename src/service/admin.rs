@@ -16,6 +16,7 @@ use super::{
     trace::Traces,
 };
 use crate::{
+    audit::trail::Trail,
     backup::{
         job::{BackupError, Backups},
         manifest::{Kind, Manifest},
@@ -44,6 +45,8 @@ pub struct Admin {
     pub settings: Arc<[proto::show_configuration_response::Setting]>,
     /// Its backups, if it makes any.
     pub backups: Option<Backups>,
+    /// Where what operators do is recorded.
+    pub trail: Trail,
     /// The node's background work.
     pub tasks: Tasks,
 }
@@ -229,6 +232,18 @@ impl AdminService for Admin {
             backups: manifests.drain(omitted..).map(backup).collect(),
             doubtful: doubtful.into_iter().take(limits::BACKUPS_LISTED).collect(),
             omitted: omitted as u64,
+        }))
+    }
+
+    async fn audit_head(
+        &self,
+        _: Request<proto::AuditHeadRequest>,
+    ) -> Result<Response<proto::AuditHeadResponse>, Status> {
+        let (path, head) = self.trail.report().ok_or(Problem::NoAuditLog)?;
+        Ok(Response::new(proto::AuditHeadResponse {
+            path: path.display().to_string(),
+            sequence: head.sequence,
+            hash: head.hash.to_string(),
         }))
     }
 }

@@ -11,10 +11,12 @@ use std::{
 
 use http::{HeaderValue, Request, Response};
 use metrics::Histogram;
-use tonic::{Code, Status};
+use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
+use super::audited::{self, Recorded};
 use crate::{
+    audit::trail::Trail,
     ground::metrics as names,
     tls::{accept::ConnectionInfo, roles::Role},
 };
@@ -59,6 +61,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/brock.v1.AdminService/BackupNow", &[Admin]),
     ("/brock.v1.AdminService/ListBackups", &[Admin]),
     ("/brock.v1.AdminService/TailLog", &[Admin]),
+    ("/brock.v1.AdminService/AuditHead", &[Admin]),
     ("/grpc.health.v1.Health/Check", &[Node, Client, Admin]),
     ("/grpc.health.v1.Health/Watch", &[Node, Client, Admin]),
     ("/grpc.health.v1.Health/List", &[Node, Client, Admin]),
@@ -70,27 +73,34 @@ pub fn is_allowed(path: &str, role: Role) -> bool {
     TABLE.iter().any(|(listed, roles)| *listed == path && roles.contains(&role))
 }
 
+type Answer<E> = Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>>;
+
 struct Rule {
     method: &'static str,
     roles: &'static [Role],
     // Made once: looking a metric up at every call costs more than recording it.
     succeeded: Histogram,
+    /// In the audit log; an operator's call.
+    recorded: Option<Recorded>,
 }
 
-/// Applies [`TABLE`] to every call, and measures it.
+/// Applies [`TABLE`] to every call, records it if it is an operator's or denied, and measures it.
 #[derive(Clone)]
 pub struct Authorise {
     rules: Arc<HashMap<&'static str, Rule>>,
+    trail: Trail,
 }
 
-impl Default for Authorise {
-    fn default() -> Self {
+impl Authorise {
+    /// What is to be recorded goes to `trail`.
+    pub fn new(trail: Trail) -> Self {
+        let recorded = audited::recorded();
         let rule = |(path, roles): &(&'static str, &'static [Role])| {
             let method = path.rsplit('/').next().unwrap_or(path);
             let succeeded = metrics::histogram!(names::RPC_DURATION, "method" => method, "code" => "Ok");
-            (*path, Rule { method, roles, succeeded })
+            (*path, Rule { method, roles, succeeded, recorded: recorded.get(*path).copied() })
         };
-        Self { rules: Arc::new(TABLE.iter().map(rule).collect()) }
+        Self { rules: Arc::new(TABLE.iter().map(rule).collect()), trail }
     }
 }
 
@@ -98,7 +108,7 @@ impl<S> Layer<S> for Authorise {
     type Service = Authorised<S>;
 
     fn layer(&self, inner: S) -> Authorised<S> {
-        Authorised { inner, rules: Arc::clone(&self.rules) }
+        Authorised { inner, rules: Arc::clone(&self.rules), trail: self.trail.clone() }
     }
 }
 
@@ -107,60 +117,89 @@ impl<S> Layer<S> for Authorise {
 pub struct Authorised<S> {
     inner: S,
     rules: Arc<HashMap<&'static str, Rule>>,
+    trail: Trail,
 }
 
-impl<S, B, A> Service<Request<B>> for Authorised<S>
+impl<S> Service<Request<Body>> for Authorised<S>
 where
-    S: Service<Request<B>, Response = Response<A>>,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
-    A: Default + Send + 'static,
 {
-    type Response = Response<A>;
+    type Response = Response<Body>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<A>, S::Error>> + Send>>;
+    type Future = Answer<S::Error>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let rule = self.rules.get(request.uri().path());
-        let identity = request.extensions().get::<ConnectionInfo>().map(|info| &info.identity);
+        let info = request.extensions().get::<ConnectionInfo>();
+        let identity = info.map(|info| &info.identity);
         let allowed = match (rule, identity) {
             (Some(rule), Some(identity)) if rule.roles.contains(&identity.role) => {
-                Some((rule.method, rule.succeeded.clone()))
+                Some((rule.method, rule.succeeded.clone(), rule.recorded))
             }
             _ => None,
         };
-        let Some((method, succeeded)) = allowed else {
+        let Some((method, succeeded, recorded)) = allowed else {
             let method = rule.map_or("unknown", |rule| rule.method);
             let role = identity.map_or_else(|| "none".to_owned(), |identity| identity.role.to_string());
             tracing::debug!(method, role, "a call was denied");
             let denial = denial(rule.is_some(), method, &role);
+            audited::denied(&self.trail, info, method, denial.code());
             metrics::counter!(names::RPC_DENIED, "method" => method, "role" => role).increment(1);
             return Box::pin(std::future::ready(Ok(denial.into_http())));
         };
-        let started = Instant::now();
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let mut response = answer.await?;
-            match response.headers().get(Status::GRPC_STATUS).map(HeaderValue::as_bytes) {
-                None | Some(b"0") => succeeded.record(started.elapsed().as_secs_f64()),
-                Some(code) => {
-                    let mut code = Code::from_bytes(code);
-                    if code == Code::OutOfRange {
-                        // The transport's word for a message over its limit; ours, and gRPC's own, is this.
-                        code = Code::ResourceExhausted;
-                        response.headers_mut().insert(Status::GRPC_STATUS, HeaderValue::from(code as i32));
-                    }
-                    let histogram = metrics::histogram!(names::RPC_DURATION, "method" => method, "code" => format!("{code:?}"));
-                    histogram.record(started.elapsed().as_secs_f64());
-                }
+        let (trail, info) = (self.trail.clone(), info.cloned());
+        match recorded {
+            Some(recorded) => {
+                // The one that was asked whether it is ready is the one that is called.
+                let next = self.inner.clone();
+                let inner = std::mem::replace(&mut self.inner, next);
+                let call = audited::call(trail, recorded, method, info, inner, request);
+                Box::pin(measured(call, method, succeeded, |_| ()))
             }
-            Ok(response)
-        })
+            None => {
+                // A handler may know more about a caller than the table does.
+                let refused = move |code| {
+                    if code == Code::PermissionDenied {
+                        audited::denied(&trail, info.as_ref(), method, code);
+                    }
+                };
+                Box::pin(measured(self.inner.call(request), method, succeeded, refused))
+            }
+        }
     }
+}
+
+/// Measures a call; `refused` hears the code of one that is answered with an error.
+async fn measured<E>(
+    call: impl Future<Output = Result<Response<Body>, E>>,
+    method: &'static str,
+    succeeded: Histogram,
+    refused: impl FnOnce(Code),
+) -> Result<Response<Body>, E> {
+    let started = Instant::now();
+    let mut response = call.await?;
+    match response.headers().get(Status::GRPC_STATUS).map(HeaderValue::as_bytes) {
+        None | Some(b"0") => succeeded.record(started.elapsed().as_secs_f64()),
+        Some(code) => {
+            let mut code = Code::from_bytes(code);
+            if code == Code::OutOfRange {
+                // The transport's word for a message over its limit; ours, and gRPC's own, is this.
+                code = Code::ResourceExhausted;
+                response.headers_mut().insert(Status::GRPC_STATUS, HeaderValue::from(code as i32));
+            }
+            refused(code);
+            let histogram =
+                metrics::histogram!(names::RPC_DURATION, "method" => method, "code" => format!("{code:?}"));
+            histogram.record(started.elapsed().as_secs_f64());
+        }
+    }
+    Ok(response)
 }
 
 fn denial(exists: bool, method: &str, role: &str) -> Status {
@@ -222,6 +261,7 @@ mod tests {
             "BackupNow",
             "ListBackups",
             "TailLog",
+            "AuditHead",
         ];
         let admin = admin.map(|m| format!("/brock.v1.AdminService/{m}"));
         let health = ["Check", "Watch", "List"].map(|m| format!("/grpc.health.v1.Health/{m}"));
@@ -262,6 +302,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 36);
+        assert_eq!(calls, 37);
     }
 }

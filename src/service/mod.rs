@@ -1,6 +1,7 @@
 //! The gRPC services. A handler has three beats: decode, one domain call, encode.
 //!
 //! - `authorise`: who may call what, decided once for every call, deny by default.
+//! - `audited`: operators' calls in the audit log; `arguments`: what it shows of them.
 //! - `records`: the two things that clients do, shared by calls, batches and sessions.
 //! - `acks`: waiting for other members, and the receipt.
 //! - `lifecycle`: what an operator does to records and to the cluster; `ledgers`: conflicts and
@@ -12,6 +13,8 @@
 
 pub mod acks;
 pub mod admin;
+mod arguments;
+mod audited;
 pub mod authorise;
 pub mod cluster;
 pub mod kv;

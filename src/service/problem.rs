@@ -118,6 +118,9 @@ pub enum Problem {
     /// The same, and somebody must change something first.
     #[error("{0}")]
     BackupRefused(String),
+    /// This node keeps no audit log.
+    #[error("this node keeps no audit log: set audit.path or node.path")]
+    NoAuditLog,
     /// A session's request is empty.
     #[error("request: neither a put nor a get")]
     EmptyRequest,
@@ -132,6 +135,7 @@ impl Problem {
             Self::Exists => Code::AlreadyExists,
             Self::Absent | Self::Deleted | Self::Member(_) | Self::NotQuarantined => Code::NotFound,
             Self::StillQuarantined(_) | Self::NoBackups | Self::BackupRefused(_) => Code::FailedPrecondition,
+            Self::NoAuditLog => Code::FailedPrecondition,
             Self::BackupFailed(_) => Code::Unavailable,
             Self::TooManyTraces | Self::TooManyTails | Self::TailNotRead => Code::ResourceExhausted,
             Self::TailOvertaken { .. } => Code::Aborted,

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use x509_parser::{
     certificate::X509Certificate,
     extensions::{ExtendedKeyUsage, GeneralName},
@@ -106,6 +108,8 @@ pub struct PeerIdentity {
     pub legacy: bool,
     /// The certificate's serial number, in hex.
     pub serial: String,
+    /// The certificate's SHA-256, in hex.
+    pub fingerprint: String,
     /// When the certificate ceases to be valid.
     pub not_after_unix_seconds: i64,
 }
@@ -115,6 +119,7 @@ impl PeerIdentity {
     pub fn of_certificate(der: &[u8], policy: RolePolicy) -> Result<Self, RoleError> {
         let certificate = parse(der)?;
         let serial = certificate.raw_serial_as_string();
+        let fingerprint = HEXLOWER.encode(digest(&SHA256, der).as_ref());
         let not_after_unix_seconds = certificate.validity().not_after.timestamp();
         if let Some(uri) = spiffe_uri(&certificate)? {
             let (trust_domain, role, name) = parse_uri(&uri)?;
@@ -124,6 +129,7 @@ impl PeerIdentity {
                 trust_domain: Some(trust_domain),
                 legacy: false,
                 serial,
+                fingerprint,
                 not_after_unix_seconds,
             });
         }
@@ -134,7 +140,15 @@ impl PeerIdentity {
         let Some(role) = usage.and_then(|usage| role_of_usage(usage.value)) else {
             return Err(RoleError::NoRole { serial });
         };
-        Ok(Self { role, name: None, trust_domain: None, legacy: true, serial, not_after_unix_seconds })
+        Ok(Self {
+            role,
+            name: None,
+            trust_domain: None,
+            legacy: true,
+            serial,
+            fingerprint,
+            not_after_unix_seconds,
+        })
     }
 
     /// The node id that the certificate states: the only one its holder may act as. None for a

@@ -26,13 +26,13 @@ use crate::harness::{
 const MIB: u64 = 1024 * 1024;
 
 /// A small file system of its own. Goes away when dropped.
-struct SmallDisk {
+pub struct SmallDisk {
     directory: TempDir,
 }
 
 impl SmallDisk {
     /// `None`, and a word about it, where mounting is not permitted.
-    fn mount(test: &str, mount_options: &str) -> Option<Self> {
+    pub fn mount(test: &str, mount_options: &str) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let mut mount = Command::new("mount");
         let output = mount.args(["-t", "tmpfs", "-o", mount_options, "tmpfs"]).arg(directory.path()).output();
@@ -45,7 +45,7 @@ impl SmallDisk {
         }
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
@@ -55,12 +55,12 @@ impl SmallDisk {
     }
 
     /// Takes space away until no more than `leave` bytes are free.
-    fn fill(&self, leave: u64) -> PathBuf {
+    pub fn fill(&self, leave: u64) -> PathBuf {
         self.fill_file("filler", leave)
     }
 
     /// Takes away all the space there is.
-    fn take_the_rest(&self) -> PathBuf {
+    pub fn take_the_rest(&self) -> PathBuf {
         self.fill_file("rest", 0)
     }
 

@@ -13,6 +13,8 @@
 mod admin_cli;
 mod admin_cluster;
 mod admin_shell;
+mod audit;
+mod audit_faults;
 mod backup_nodes;
 mod backup_stores;
 mod backup_tools;

@@ -86,7 +86,7 @@ fn message(path: &str) -> Vec<u8> {
     }
 }
 
-async fn call(channel: &Channel, path: &'static str) -> Result<(), Status> {
+pub async fn call(channel: &Channel, path: &'static str) -> Result<(), Status> {
     // Replicate keeps its stream open; the others end by themselves.
     let answer = match path.ends_with("/Replicate") {
         true => raw::call_open(channel, path, &message(path)).await,
@@ -108,8 +108,10 @@ async fn check_role(channel: &Channel, role: Role) {
             Err(status) if *path == "/grpc.health.v1.Health/List" => {
                 assert_eq!(status.code(), Code::Unimplemented);
             }
-            // This node has no place for backups.
-            Err(status) if path.ends_with("/BackupNow") || path.ends_with("/ListBackups") => {
+            // This node has no place for backups, and none for an audit log.
+            Err(status)
+                if ["/BackupNow", "/ListBackups", "/AuditHead"].iter().any(|end| path.ends_with(end)) =>
+            {
                 assert_eq!(status.code(), Code::FailedPrecondition, "{path}: {status}");
                 assert!(is_allowed(path, role), "{path}");
             }

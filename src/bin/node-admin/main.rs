@@ -1,8 +1,10 @@
 //! `node-admin`: what an operator does to a node from outside, and how fast it is.
 //!
 //! Standard output is data, standard error is messages, and the exit code says which kind of
-//! answer it was (`failure`). Everything goes through the node's gRPC interface.
+//! answer it was (`failure`). Everything but `audit list` and `audit verify`, which read files, goes
+//! through the node's gRPC interface.
 
+mod audit;
 mod backup;
 mod bench;
 mod cli;
@@ -98,6 +100,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Backup { command } => {
             client::block_on(backup::run(&access(BACKUP_TIMEOUT)?, command, format))
         }
+        Command::Audit { command } => audit::run(&global, command),
         Command::Compact => client::block_on(compact::run(&access(LONG_CALL_TIMEOUT)?, format)),
         Command::Members => client::block_on(members::list(&access(CALL_TIMEOUT)?, format)),
         Command::Member { command: MemberCommand::Retire { node, yes } } => {

@@ -6,7 +6,7 @@ use brock::{
     ground::clock::Vector,
     node::{
         Node,
-        config::{Config, ConflictBackoff, LogConfig, LogFormat},
+        config::{AuditConfig, Config, ConflictBackoff, LogConfig, LogFormat},
     },
     replication::compact::{Mode, Policy},
 };
@@ -44,6 +44,7 @@ pub fn config(certs: &Certs, id: &str, port: u16, join: &[u16]) -> Config {
             tombstone_grace: None,
         },
         shutdown_timeout: Duration::from_secs(10),
+        audit: AuditConfig { path: None, max_bytes: 64 * 1024 * 1024 },
         http_address: None,
         log: LogConfig { level: "info".to_owned(), format: LogFormat::Auto },
         http_tls: false,

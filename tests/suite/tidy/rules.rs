@@ -4,16 +4,17 @@
 use super::source::{self, Path, Token};
 
 /// A layer and the layers below it that it may import.
-pub(super) const LAYERS: [(&str, &[&str]); 9] = [
+pub(super) const LAYERS: [(&str, &[&str]); 10] = [
     ("ground", &[]),
     ("proto", &[]),
     ("domain", &["ground", "proto"]),
     ("store", &["ground", "proto", "domain"]),
+    ("audit", &["ground", "store"]),
     ("tls", &["ground"]),
     ("replication", &["ground", "proto", "domain", "store", "tls"]),
     ("backup", &["ground", "proto", "domain", "store", "replication"]),
-    ("service", &["ground", "proto", "domain", "store", "tls", "replication", "backup"]),
-    ("node", &["ground", "proto", "domain", "store", "tls", "replication", "backup", "service"]),
+    ("service", &["ground", "proto", "domain", "store", "audit", "tls", "replication", "backup"]),
+    ("node", &["ground", "proto", "domain", "store", "audit", "tls", "replication", "backup", "service"]),
 ];
 
 /// Outside crates that have a place: the crates' common name, and who may use them.

@@ -1,5 +1,6 @@
 //! The command line: what can be asked, and which values are nonsense.
 
+mod audit;
 mod bench;
 mod record;
 mod values;
@@ -10,6 +11,7 @@ use brock::ground::limits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub(crate) use audit::{AuditCommand, Filter};
 pub(crate) use bench::{BenchCommand, Load, Revoke, Visible};
 pub(crate) use record::{ConflictsCommand, Key, QuarantineCommand, RecordCommand};
 pub(crate) use values::Wait;
@@ -135,6 +137,11 @@ pub(crate) enum Command {
     Backup {
         #[command(subcommand)]
         command: BackupCommand,
+    },
+    /// What operators have done at a node, and who was denied what
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
     },
     /// Keys that were created more than once, with different payloads
     Conflicts {

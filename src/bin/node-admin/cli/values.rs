@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use brock::{
+    audit::entry::Head,
     ground::{duration, id::NodeId, limits},
     tls::address::Address,
 };
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// How many other members must hold an operation before a command ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +51,23 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
         Ok(duration) => Ok(duration),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// How long ago, or when: milliseconds since the Unix epoch.
+pub(super) fn moment_unix_ms(text: &str) -> Result<u64, String> {
+    let milliseconds = |moment: OffsetDateTime| u64::try_from(moment.unix_timestamp_nanos() / 1_000_000);
+    let ago = duration::parse(text)
+        .ok()
+        .and_then(|ago| OffsetDateTime::now_utc().checked_sub(ago.try_into().ok()?));
+    let moment = ago.or_else(|| OffsetDateTime::parse(text, &Rfc3339).ok());
+    moment.and_then(|moment| milliseconds(moment).ok()).ok_or_else(|| {
+        "must be how long ago, such as 24h, or a time, such as 2026-05-01T12:00:00Z".to_owned()
+    })
+}
+
+pub(super) fn head(text: &str) -> Result<Head, String> {
+    Head::parse(text)
+        .ok_or_else(|| "must be NUMBER:HASH, as `audit head` and `audit verify` show it".to_owned())
 }
 
 pub(super) fn size(text: &str) -> Result<usize, String> {

@@ -1,0 +1,302 @@
+//! Whether files are what a node wrote: every line, its order, and what is known of their head.
+//!
+//! The chain shows a line that was changed, removed, added or moved. It does not show that lines are
+//! missing at the end, nor that the whole of it was written anew: a head that was noted elsewhere does.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    chain::{self, End, Fault},
+    entry::{Hash, Head, Kind, Line},
+    files,
+};
+use crate::ground::limits;
+
+/// What good files hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The files.
+    pub files: usize,
+    /// Lines in all.
+    pub lines: u64,
+    /// What comes before the first line.
+    pub begins: Begins,
+    /// The last line.
+    pub head: Head,
+    /// When the first line was written.
+    pub first_unix_ms: u64,
+    /// When the last one was.
+    pub last_unix_ms: u64,
+    /// Bytes at the end that are no line: one is being written, or a crash has left it.
+    pub torn_bytes: u64,
+    /// Calls whose intent has no outcome, oldest first.
+    pub unfinished: Vec<Unfinished>,
+    /// Lines in which the node says that the log was not as it had written it, or has a gap.
+    pub remarks: Vec<Remark>,
+}
+
+/// Whether the beginning is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begins {
+    /// It is.
+    AtTheFirst,
+    /// The node itself has dropped what came before.
+    AfterDropped(Head),
+    /// Something came before, and nothing says why it is not here.
+    After(Head),
+}
+
+/// A call whose intent has no outcome.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The line of the intent.
+    pub sequence: u64,
+    /// Which call.
+    pub method: String,
+    /// When.
+    pub at_unix_ms: u64,
+}
+
+/// What the node says about the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remark {
+    /// The line.
+    pub sequence: u64,
+    /// Damaged, torn or a gap.
+    pub kind: Kind,
+    /// When.
+    pub at_unix_ms: u64,
+    /// Its fields, as JSON.
+    pub text: String,
+}
+
+/// Why files are not what a node wrote.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Nothing to look at.
+    #[error("no audit log: there is no file audit-*.jsonl in {}", .0.display())]
+    Empty(PathBuf),
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// Which one.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A line is wrong.
+    #[error("{}, line {line}: {fault}", path.display())]
+    Line {
+        /// In which file.
+        path: PathBuf,
+        /// Its number in the file.
+        line: u64,
+        /// What is wrong.
+        fault: Fault,
+    },
+    /// Files do not follow on each other.
+    #[error(
+        "{} begins with line {found}, but the file before it ends with line {last}: lines {last_plus} to {found_minus} \
+         are missing", path.display(), last_plus = last + 1, found_minus = found - 1
+    )]
+    Missing {
+        /// The later file.
+        path: PathBuf,
+        /// The last line of the one before.
+        last: u64,
+        /// The first line of this one.
+        found: u64,
+    },
+    /// The log ends too early.
+    #[error(
+        "the log ends with line {last}, but line {noted} was noted: {cut} lines were cut off its end", cut = noted - last
+    )]
+    CutOff {
+        /// Its last line.
+        last: u64,
+        /// What was noted.
+        noted: u64,
+    },
+    /// Another log.
+    #[error("line {0} has another hash than was noted: the log was written anew from there or from before")]
+    Replaced(u64),
+    /// Too old to say.
+    #[error("line {noted} was noted, but the files here begin with line {first}: name the older ones too")]
+    TooOld {
+        /// What was noted.
+        noted: u64,
+        /// The first line here.
+        first: u64,
+    },
+}
+
+/// The files that `places` name: files as they are, directories by what lies in them.
+pub fn collect(places: &[PathBuf]) -> Result<Vec<PathBuf>, VerifyError> {
+    let mut found = Vec::new();
+    for place in places {
+        let failed = |source| VerifyError::Io { path: place.clone(), source };
+        if !place.metadata().map_err(failed)?.is_dir() {
+            found.push(place.clone());
+            continue;
+        }
+        let listed = files::list(place).map_err(failed)?;
+        if listed.is_empty() {
+            return Err(VerifyError::Empty(place.clone()));
+        }
+        found.extend(listed.into_iter().map(|file| file.path));
+    }
+    Ok(found)
+}
+
+/// Shows a file's lines as far as they are good. Does not look at what comes before the file.
+pub fn read(path: &Path, mut visit: impl FnMut(&Line)) -> Result<(), VerifyError> {
+    let scanned = chain::scan(path, None, |line, _| visit(line));
+    let scan = scanned.map_err(|source| VerifyError::Io { path: path.to_owned(), source })?;
+    match scan.end {
+        End::Clean | End::Torn(_) => Ok(()),
+        End::Fault(fault) => Err(VerifyError::Line { path: path.to_owned(), line: scan.lines + 1, fault }),
+    }
+}
+
+/// Checks files from the first line to the last. `noted` is a head that was kept elsewhere.
+pub fn verify(paths: &[PathBuf], noted: Option<&Head>) -> Result<Report, VerifyError> {
+    let mut ordered = Vec::new();
+    for path in paths {
+        let first = chain::first(path).map_err(|source| VerifyError::Io { path: path.clone(), source })?;
+        ordered.push((first.map_or(0, |head| head.sequence), path));
+    }
+    ordered.sort();
+    let mut walk = Walk::default();
+    for (i, (_, path)) in ordered.iter().enumerate() {
+        walk.file(path, i + 1 == ordered.len(), noted)?;
+    }
+    walk.finish(ordered.len(), noted)
+}
+
+#[derive(Default)]
+struct Walk {
+    before: Option<Head>,
+    last: Option<Head>,
+    lines: u64,
+    first_unix_ms: Option<u64>,
+    last_unix_ms: u64,
+    torn_bytes: u64,
+    at_noted: Option<Hash>,
+    dropped: Option<Head>,
+    open: HashMap<(String, u64), Unfinished>,
+    remarks: Vec<Remark>,
+}
+
+impl Walk {
+    fn file(&mut self, path: &Path, is_last: bool, noted: Option<&Head>) -> Result<(), VerifyError> {
+        let expected = self.last.take();
+        let scanned = chain::scan(path, expected.as_ref(), |line, head| self.line(line, head, noted));
+        let scan = scanned.map_err(|source| VerifyError::Io { path: path.to_owned(), source })?;
+        let wrong = |fault| VerifyError::Line { path: path.to_owned(), line: scan.lines + 1, fault };
+        match scan.end {
+            End::Clean => {}
+            End::Torn(bytes) if is_last => self.torn_bytes = bytes,
+            End::Torn(_) => return Err(wrong(Fault::Torn)),
+            End::Fault(Fault::Sequence { expected: due, found }) if scan.lines == 0 && found > due => {
+                return Err(VerifyError::Missing { path: path.to_owned(), last: due - 1, found });
+            }
+            End::Fault(fault) => return Err(wrong(fault)),
+        }
+        if scan.lines == 0 {
+            // Not even a first line: nothing follows on it.
+            return match is_last && expected.is_some() {
+                true => {
+                    self.last = expected;
+                    Ok(())
+                }
+                false => Err(wrong(Fault::NoHeader)),
+            };
+        }
+        if self.before.is_none() {
+            self.before = scan.continues;
+        }
+        self.last = scan.last;
+        Ok(())
+    }
+
+    fn line(&mut self, line: &Line, head: &Head, noted: Option<&Head>) {
+        self.lines += 1;
+        self.first_unix_ms.get_or_insert(line.at_unix_ms);
+        self.last_unix_ms = line.at_unix_ms;
+        if noted.is_some_and(|noted| noted.sequence == head.sequence) {
+            self.at_noted = Some(head.hash.clone());
+        }
+        let call = line.call.map(|call| (line.incarnation.clone(), call));
+        match (line.kind, call) {
+            (Kind::Intent, Some(call)) if self.open.len() < limits::AUDIT_UNFINISHED_MAX => {
+                let method = line.method.clone().unwrap_or_default();
+                let unfinished = Unfinished { sequence: line.sequence, method, at_unix_ms: line.at_unix_ms };
+                self.open.insert(call, unfinished);
+            }
+            (Kind::Outcome, Some(call)) => {
+                self.open.remove(&call);
+            }
+            (Kind::Dropped, _) => {
+                let hash = line.what.get("hash").and_then(|hash| Hash::parse(hash.as_str()?));
+                let through = line.what.get("through").and_then(serde_json::Value::as_u64);
+                self.dropped = through.zip(hash).map(|(sequence, hash)| Head { sequence, hash });
+            }
+            (Kind::Damaged | Kind::Torn | Kind::Gap, _)
+                if self.remarks.len() < limits::AUDIT_UNFINISHED_MAX =>
+            {
+                self.remarks.push(Remark {
+                    sequence: line.sequence,
+                    kind: line.kind,
+                    at_unix_ms: line.at_unix_ms,
+                    text: serde_json::to_string(&line.what).unwrap_or_default(),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn finish(self, files: usize, noted: Option<&Head>) -> Result<Report, VerifyError> {
+        let (Some(before), Some(head)) = (self.before, self.last) else {
+            return Err(VerifyError::Empty(PathBuf::new()));
+        };
+        if let Some(noted) = noted {
+            let at_noted = match noted.sequence == before.sequence {
+                true => Some(before.hash.clone()),
+                false => self.at_noted,
+            };
+            match at_noted {
+                Some(hash) if hash == noted.hash => {}
+                Some(_) => return Err(VerifyError::Replaced(noted.sequence)),
+                None if noted.sequence > head.sequence => {
+                    return Err(VerifyError::CutOff { last: head.sequence, noted: noted.sequence });
+                }
+                None => {
+                    let first = before.sequence + 1;
+                    return Err(VerifyError::TooOld { noted: noted.sequence, first });
+                }
+            }
+        }
+        let begins = match before.sequence {
+            0 => Begins::AtTheFirst,
+            _ if self.dropped.as_ref() == Some(&before) => Begins::AfterDropped(before),
+            _ => Begins::After(before),
+        };
+        let mut unfinished: Vec<_> = self.open.into_values().collect();
+        unfinished.sort_by_key(|call| call.sequence);
+        Ok(Report {
+            files,
+            lines: self.lines,
+            begins,
+            head,
+            first_unix_ms: self.first_unix_ms.unwrap_or_default(),
+            last_unix_ms: self.last_unix_ms,
+            torn_bytes: self.torn_bytes,
+            unfinished,
+            remarks: self.remarks,
+        })
+    }
+}
