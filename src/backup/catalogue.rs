@@ -12,7 +12,7 @@ use super::{
     objects::{ObjectError, Target},
     retention::Retention,
 };
-use crate::ground::{id::NodeId, limits};
+use crate::ground::{duration::milliseconds, id::NodeId, limits};
 
 /// How the keys of manifests end.
 pub const MANIFEST_SUFFIX: &str = ".manifest.json";
@@ -268,7 +268,7 @@ impl Cache {
     }
 
     async fn remove_orphans(&self, listed: &[String], now_ms: u64) -> Result<(), CatalogueError> {
-        let age_ms = u64::try_from(limits::BACKUP_ORPHAN_AGE.as_millis()).unwrap_or(u64::MAX);
+        let age_ms = milliseconds(limits::BACKUP_ORPHAN_AGE);
         let mut orphans: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for key in listed.iter().filter(|key| !key.ends_with(MANIFEST_SUFFIX)) {
             let Some((stem, at_ms)) = stem_of(key) else { continue };

@@ -3,14 +3,12 @@
 
 use std::{
     fs,
-    io::{self, Read, Write},
+    io::{self, BufReader, Write},
     path::{Path, PathBuf},
 };
 
-use aws_lc_rs::digest::{Context, SHA256};
-use data_encoding::HEXLOWER;
-
 use super::{
+    hashing::Hashing,
     manifest::Part,
     objects::Target,
     restore::{RestoreError, io_error},
@@ -50,17 +48,12 @@ pub(super) async fn fetch(target: &Target, part: &Part, path: &Path) -> Result<(
 }
 
 fn hash_of(path: &Path) -> Result<Option<String>, RestoreError> {
-    let mut file = match fs::File::open(path) {
+    let file = match fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(io_error(path)(error)),
     };
-    let mut hash = Context::new(&SHA256);
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match file.read(&mut buffer).map_err(io_error(path))? {
-            0 => return Ok(Some(HEXLOWER.encode(hash.finish().as_ref()))),
-            read => hash.update(&buffer[..read]),
-        }
-    }
+    let mut hash = Hashing::only();
+    io::copy(&mut BufReader::with_capacity(256 * 1024, file), &mut hash).map_err(io_error(path))?;
+    Ok(Some(hash.finish()))
 }

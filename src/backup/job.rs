@@ -36,6 +36,7 @@ use super::{
 };
 use crate::{
     ground::{
+        duration::milliseconds,
         limits, metrics as names,
         retry::{Retry, RetryPolicy},
         task::{TaskStatus, bounded},
@@ -304,7 +305,7 @@ impl Backups {
         let last = Last::load(&self.store).await?.filter(|last| last.place == self.plan.target.place());
         // Backups follow on each other in time, whatever the wall clock does.
         let now_ms = self.store.now_ms().max(last.as_ref().map_or(0, |last| last.at_ms + 1));
-        let interval_ms = u64::try_from(self.plan.interval.as_millis()).unwrap_or(u64::MAX);
+        let interval_ms = milliseconds(self.plan.interval);
         let base = last.filter(|last| {
             let is_young = now_ms.saturating_sub(last.full_at_ms) < interval_ms;
             let is_sound = !self.distrusted.load(Ordering::Relaxed);
@@ -324,7 +325,7 @@ impl Backups {
             if by_clock && self.plan.sync_interval.is_zero() {
                 return Ok(None);
             }
-            let gap_ms = u64::try_from(limits::BACKUP_FULL_GAP.as_millis()).unwrap_or(u64::MAX);
+            let gap_ms = milliseconds(limits::BACKUP_FULL_GAP);
             let rests = by_clock && now_ms.saturating_sub(base.full_at_ms) < gap_ms;
             match self.plan.target.head(&base.key).await {
                 Ok(_) => match self.one(now_ms, Some(&base), turn).await {

@@ -194,6 +194,13 @@ impl Manifest {
         clocks_from(&self.folds)
     }
 
+    /// What the node had applied, folded origins included.
+    pub fn applied(&self) -> Result<Vector, CodecError> {
+        let mut applied = self.vector()?;
+        applied.join(&self.folds()?);
+        Ok(applied)
+    }
+
     /// Whose backup it is.
     pub fn node_id(&self) -> Result<NodeId, IdError> {
         self.node_id.parse()

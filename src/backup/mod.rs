@@ -2,7 +2,8 @@
 //!
 //! - `objects`: where they are kept: S3-compatible stores, directories.
 //! - `manifest`: what a backup holds, signed by its node; uploaded last, so it is the commit point.
-//! - `parts`: the objects of a backup: frames, encrypted to age recipients; `frames`: a dump as frames.
+//! - `parts`: the objects of a backup: frames, encrypted to age recipients; `frames`: a dump as frames;
+//!   `hashing`: what their hashes are made with.
 //! - `job`: making backups, by the clock and on command; `last`: what the next one follows on;
 //!   `signer`: the key that signs them.
 //! - `retention`: which ones may go.
@@ -15,6 +16,7 @@ pub mod catalogue;
 pub mod extract;
 mod fetch;
 mod frames;
+mod hashing;
 pub mod job;
 mod last;
 pub mod manifest;

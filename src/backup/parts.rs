@@ -12,10 +12,9 @@ use std::{
 };
 
 use age::{Decryptor, Encryptor, Identity, Recipient, stream::StreamWriter, x25519};
-use aws_lc_rs::digest::{Context, SHA256};
-use data_encoding::HEXLOWER;
 use prost::Message;
 
+use super::hashing::Hashing;
 use crate::{ground::limits, proto};
 
 /// What every part begins with, inside its encryption: name and format version.
@@ -77,26 +76,6 @@ pub struct StagedPart {
     pub bytes: u64,
     /// SHA-256, hex.
     pub sha256: String,
-}
-
-/// Hashes and counts what passes.
-struct Hashing<W> {
-    inner: W,
-    hash: Context,
-    bytes: u64,
-}
-
-impl<W: Write> Write for Hashing<W> {
-    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(buffer)?;
-        self.hash.update(&buffer[..written]);
-        self.bytes += written as u64;
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
 }
 
 type Out = Hashing<BufWriter<File>>;
@@ -167,7 +146,7 @@ impl PartWriter {
         let mut options = File::options();
         let file = options.write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(io_error("cannot create", &path))?;
-        let out = Hashing { inner: BufWriter::new(file), hash: Context::new(&SHA256), bytes: 0 };
+        let out = Hashing::new(BufWriter::new(file));
         let mut sink = if self.recipients.is_empty() {
             Sink::Plain(out)
         } else {
@@ -183,8 +162,7 @@ impl PartWriter {
     fn close(&mut self) -> Result<(), PartError> {
         let Some((path, sink, _)) = self.open.take() else { return Ok(()) };
         let out = sink.finish().map_err(io_error("cannot finish", &path))?;
-        let sha256 = HEXLOWER.encode(out.hash.finish().as_ref());
-        self.finished.push(StagedPart { path, bytes: out.bytes, sha256 });
+        self.finished.push(StagedPart { path, bytes: out.bytes(), sha256: out.finish() });
         Ok(())
     }
 

@@ -3,19 +3,19 @@
 
 use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
 
-use aws_lc_rs::digest::{Context, SHA256};
-use data_encoding::HEXLOWER;
 use futures::FutureExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     catalogue::{self, CatalogueError, Known},
+    hashing::Hashing,
     job::{BackupError, Backups},
     last::Last,
     manifest::{self, Kind, Part},
 };
 use crate::ground::{
+    duration::milliseconds,
     limits, metrics as names,
     task::{TaskStatus, bounded},
 };
@@ -106,7 +106,7 @@ impl Backups {
     /// From the newest backwards, until one comes that was read again not long ago, and everything
     /// before it too. Returns whether there was anything to read.
     async fn check_chain(&self, last: &Last, read: &mut Read) -> Result<bool, Unsound> {
-        let interval_ms = u64::try_from(limits::BACKUP_REREAD_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+        let interval_ms = milliseconds(limits::BACKUP_REREAD_INTERVAL);
         let oldest_ms = self.store.now_ms().saturating_sub(interval_ms);
         read.retain(|_, at| *at > oldest_ms);
         let signer = manifest::public_key(&self.signer);
@@ -144,17 +144,15 @@ impl Backups {
     async fn check_part(&self, part: &Part, pace: &mut Pace) -> Result<(), Unsound> {
         let object = |error| Unsound::from(CatalogueError::Object(error));
         let mut download = self.plan.target.get(&part.key, 0).await.map_err(object)?;
-        let mut hash = Context::new(&SHA256);
-        let mut bytes = 0;
+        let mut hash = Hashing::only();
         while let Some(chunk) = download.next().await.map_err(object)? {
             hash.update(&chunk);
-            bytes += chunk.len() as u64;
-            if bytes > part.bytes {
+            if hash.bytes() > part.bytes {
                 break;
             }
             pace.after(chunk.len()).await;
         }
-        if bytes == part.bytes && HEXLOWER.encode(hash.finish().as_ref()) == part.sha256 {
+        if hash.bytes() == part.bytes && hash.finish() == part.sha256 {
             return Ok(());
         }
         Err(Unsound::Damaged(format!("{} is not what its manifest says", part.key)))

@@ -21,7 +21,10 @@ use super::{
     parts::{PartError, PartReader},
 };
 use crate::{
-    domain::segment::{Segment, SegmentError},
+    domain::{
+        codec::CodecError,
+        segment::{Segment, SegmentError},
+    },
     ground::limits,
     proto::backup_frame::Frame,
     replication::{
@@ -214,7 +217,8 @@ impl Restore<'_> {
             self.apply(store, known, parts, done, progress).await?;
         }
         let Some(last) = self.chain.last() else { return Ok(()) };
-        let standing = applied_of(known_of(last)?);
+        let failed = |error: CodecError| JoinError::Protocol(error.to_string());
+        let standing = last.manifest.applied().map_err(failed)?;
         match repair::standing(&store.summary(), &standing, &last.manifest.digest()) {
             Standing::Equal => Ok(()),
             Standing::Different | Standing::Incomparable => {
@@ -283,20 +287,6 @@ impl Restore<'_> {
         }
         Ok(())
     }
-}
-
-fn known_of(
-    known: &Known,
-) -> Result<(crate::ground::clock::Vector, crate::ground::clock::Vector), RestoreError> {
-    let failed = |error: crate::domain::codec::CodecError| JoinError::Protocol(error.to_string());
-    Ok((known.manifest.vector().map_err(failed)?, known.manifest.folds().map_err(failed)?))
-}
-
-fn applied_of(
-    (mut vector, folds): (crate::ground::clock::Vector, crate::ground::clock::Vector),
-) -> crate::ground::clock::Vector {
-    vector.join(&folds);
-    vector
 }
 
 pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RestoreError {

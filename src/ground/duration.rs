@@ -42,6 +42,11 @@ pub fn parse(text: &str) -> Result<Duration, DurationError> {
     Duration::try_from_secs_f64((seconds * 1e9).round() / 1e9).map_err(|_| DurationError)
 }
 
+/// Whole milliseconds; the largest number there is for what has more.
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Writes a duration the way [`parse`] reads it: `1h30m`, `5m`, `100ms`, `0s`.
 pub fn format(duration: Duration) -> String {
     let (whole, nanos) = (duration.as_secs(), duration.subsec_nanos());

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use super::duration;
+
 /// Where the time comes from.
 #[derive(Clone)]
 pub struct WallClock(Arc<dyn Fn() -> u64 + Send + Sync>);
@@ -15,7 +17,7 @@ impl WallClock {
     pub fn system() -> Self {
         Self::new(|| {
             let elapsed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+            duration::milliseconds(elapsed)
         })
     }
 

@@ -89,7 +89,7 @@ pub struct AuditConfig {
 }
 
 /// How backups are made, and where they go.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct BackupConfig {
     /// Where they go.
     pub location: Location,
@@ -103,13 +103,6 @@ pub struct BackupConfig {
     pub sync_interval: Duration,
     /// For how long which ones are kept.
     pub retention: Retention,
-}
-
-/// Two that do the same are equal: the recipients have no other way to be compared.
-impl PartialEq for BackupConfig {
-    fn eq(&self, other: &Self) -> bool {
-        format!("{self:?}") == format!("{other:?}")
-    }
 }
 
 /// How a storage write is retried.
@@ -366,7 +359,6 @@ impl Reader<'_> {
             }
         };
         let [hourly, daily, weekly] = retention?;
-        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let credentials = CredentialSettings {
             access_key_id,
             secret_access_key: secret_access_key?,
@@ -386,9 +378,9 @@ impl Reader<'_> {
             interval: interval?,
             sync_interval: sync_interval?,
             retention: Retention {
-                hourly_ms: milliseconds(hourly),
-                daily_ms: milliseconds(daily),
-                weekly_ms: milliseconds(weekly),
+                hourly_ms: duration::milliseconds(hourly),
+                daily_ms: duration::milliseconds(daily),
+                weekly_ms: duration::milliseconds(weekly),
             },
         }))
     }

@@ -22,6 +22,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    task::spawn_blocking,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -109,7 +110,11 @@ async fn healthz(
 
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
     match pages.telemetry {
-        Some(telemetry) => ([(header::CONTENT_TYPE, METRICS_TYPE)], telemetry.render()).into_response(),
+        // It reads /proc, which blocks.
+        Some(telemetry) => match spawn_blocking(move || telemetry.render()).await {
+            Ok(page) => ([(header::CONTENT_TYPE, METRICS_TYPE)], page).into_response(),
+            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
+        },
         None => (StatusCode::NOT_FOUND, "this process has no metrics\n").into_response(),
     }
 }

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::problem::Problem;
 use crate::{
-    ground::{clock::Stamp, limits},
+    ground::{clock::Stamp, duration::milliseconds, limits},
     proto::{self, acks::From},
     replication::members::{Acks, Members},
     store::Store,
@@ -59,7 +59,7 @@ impl Wanted {
         let receipt = members.receipt(stamp, self.acks, self.began, self.deadline, store.now()).await;
         let holder = |(node, after): (String, Duration)| proto::receipt::Holder {
             node,
-            after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+            after_ms: milliseconds(after),
         };
         proto::Receipt {
             holders: receipt.holders.into_iter().map(holder).collect(),

@@ -215,6 +215,8 @@ impl Acceptor {
         handshake: OwnedSemaphorePermit,
     ) {
         let stop: CancellationToken = self.tasks.stopping().clone();
+        // Before the handshake, which is judged by this one or by a later one.
+        let before = self.current.as_ref().map(|current| (current, current.trust()));
         let shaken = tokio::select! {
             () = stop.cancelled() => return,
             shaken = timeout(self.handshake_timeout, self.handshake(socket)) => shaken,
@@ -243,7 +245,7 @@ impl Acceptor {
             );
         }
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let registered = self.current.as_ref().map(|current| current.register(chain, None));
+        let registered = before.as_ref().map(|(current, before)| current.register(before, chain, None));
         let stream = Cuttable::new(stream, registered);
         let info = ConnectionInfo { remote, identity: Arc::new(identity) };
         let accepted = Accepted { stream: Coalesce::new(stream), info, _open: Open::new(connection) };

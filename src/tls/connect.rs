@@ -189,6 +189,8 @@ async fn dial_one(address: &Address, socket: SocketAddr, dialler: &Dialler) -> R
     let server_name = address.server_name().ok_or_else(|| {
         unconnected(io::Error::new(io::ErrorKind::InvalidInput, "not a name that a certificate can state"))
     })?;
+    // Before the handshake, which is judged by this one or by a later one.
+    let before = dialler.current.as_ref().map(|current| (current, current.trust()));
     let connected = TlsConnector::from(Arc::clone(&dialler.config)).connect(server_name.clone(), tcp).await;
     let stream = connected.map_err(|source| tls_error(address, source))?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
@@ -200,7 +202,8 @@ async fn dial_one(address: &Address, socket: SocketAddr, dialler: &Dialler) -> R
         .and_then(|leaf| PeerIdentity::of_certificate(leaf, RolePolicy::default()))
         .and_then(PeerIdentity::require_node)
         .map_err(not_a_node)?;
-    let registered = dialler.current.as_ref().map(|current| current.register(chain, Some(server_name)));
+    let registered =
+        before.as_ref().map(|(current, before)| current.register(before, chain, Some(server_name)));
     Ok(Dialled { stream: Cuttable::new(stream, registered), identity: Arc::new(identity) })
 }
 

@@ -112,21 +112,22 @@ impl Current {
 
     /// Follows a connection until what this returns is dropped.
     ///
-    /// Contract: whoever was judged by a trust that was replaced meanwhile is judged again, either here
-    /// or by [`Current::cut_off`].
+    /// `before`: the trust from before the handshake, which has judged the chain.
+    ///
+    /// Contract: whoever was judged by a trust that was replaced meanwhile is cut off, either here or by
+    /// [`Current::cut_off`].
     pub(super) fn register(
         self: &Arc<Self>,
+        before: &Arc<Trust>,
         chain: &[CertificateDer<'_>],
         dialled: Option<ServerName<'static>>,
     ) -> Registered {
         let cut = CancellationToken::new();
         let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
         let peer = OpenPeer { chain, dialled, cut: cut.clone() };
-        let before = self.trust();
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let is_admitted = before.admits(&peer, UnixTime::now());
         self.lock().insert(id, peer);
-        if !is_admitted || !Arc::ptr_eq(&before, &self.trust()) {
+        if !Arc::ptr_eq(before, &self.trust()) {
             // It must not come to rest between two generations: it may dial again.
             cut.cancel();
         }

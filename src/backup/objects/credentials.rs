@@ -61,7 +61,7 @@ impl Credentials {
 }
 
 /// Where credentials may be.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CredentialSettings {
     /// Given directly, together with the secret.
     pub access_key_id: Option<String>,

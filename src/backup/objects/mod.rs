@@ -44,7 +44,7 @@ pub use s3::S3Target;
 pub type Metadata = BTreeMap<String, String>;
 
 /// How to reach a location. A directory needs none of it but `patience`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Settings {
     /// `http://` or `https://`; none = AWS.
     pub endpoint: Option<String>,
