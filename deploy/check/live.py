@@ -24,7 +24,7 @@ DEPLOY = ROOT / "deploy"
 RARE = re.compile(
     r"brock_(conflicts|quarantined|replication_rounds|divergences|scrub_mended_buckets|repaired_records|resyncs|receipts|rpc_denied|"
     r"handshake_failures|write_retries|duplicate_keys|operations|expired|log_compacted_entries|tombstones_collected|"
-    r"origins_folded|peeks)_total")
+    r"origins_folded|peeks)_total|brock_revocation_seconds_bucket")
 problems, processes = [], []
 
 

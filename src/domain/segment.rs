@@ -111,6 +111,7 @@ mod tests {
             after,
             covered_through: through,
             entries: clocks.iter().map(entry).collect(),
+            ages_ms: Vec::new(),
         }
     }
 

@@ -223,6 +223,10 @@ pub const MEMBERS_MAX: usize = 1000;
 pub const ACKS_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// The longest.
 pub const ACKS_TIMEOUT_MAX: Duration = Duration::from_secs(300);
+/// Revocations that may wait for being everywhere with their time taken.
+pub const REVOCATIONS_PENDING: usize = 10_000;
+/// An entry that is said to be older is not counted: somebody's clock, or somebody, is wrong.
+pub const VISIBLE_AGE_MAX: Duration = Duration::from_secs(366 * 86_400);
 /// How often what is known of the members is written down, if it changed.
 pub const MEMBERS_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the compactor looks whether there is something to do.

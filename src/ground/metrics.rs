@@ -45,6 +45,11 @@ pub struct Metric {
 
 const SECONDS: &[f64] =
     &[0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+/// From a moment to a day: how long it takes until something is elsewhere.
+const LAGS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0,
+    3600.0, 21_600.0, 86_400.0,
+];
 const COUNTS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0];
 
 const HANDSHAKE_REASONS: &[&str] = &[
@@ -103,6 +108,28 @@ metrics! {
         "Records stored here, as the storage engine estimates it.";
     STORAGE_BYTES = "brock_storage_bytes", Kind::Gauge, Bytes,
         "Bytes the storage engine uses, by `kind`: sst, memtable, block_cache.";
+    ENGINE_WRITES_STOPPED = "brock_engine_writes_stopped", Kind::Gauge, Count,
+        "1 while the storage engine takes no writes until it has caught up with its own work, otherwise 0.";
+    ENGINE_DELAYED = "brock_engine_delayed_write_bytes_per_second", Kind::Gauge, Count,
+        "The rate that the storage engine slows writes down to because it lags behind; 0 = it does not.";
+    ENGINE_COMPACTIONS = "brock_engine_compactions_running", Kind::Gauge, Count,
+        "Compactions of files that run.";
+    ENGINE_FLUSHES = "brock_engine_flushes_running", Kind::Gauge, Count,
+        "Flushes from memory to files that run.";
+    ENGINE_SNAPSHOTS = "brock_engine_snapshots", Kind::Gauge, Count,
+        "Snapshots that are held: what they see stays on disk.";
+    ENGINE_ERRORS = "brock_engine_background_errors_total", Kind::Counter, Count,
+        "Flushes and compactions that failed.", Start::Zero;
+    ENGINE_WAL = "brock_engine_wal_bytes", Kind::Gauge, Bytes,
+        "Bytes of the write-ahead log: what a start after a crash has to read. None in RAM.";
+    ENGINE_FILES = "brock_engine_level0_files", Kind::Gauge, Count,
+        "Files of level 0 by column `family`. Writes are slowed down from 20 on, and stopped at 36.";
+    ENGINE_MEMTABLES = "brock_engine_immutable_memtables", Kind::Gauge, Count,
+        "Full tables in memory that are not in files yet, by column `family`.";
+    ENGINE_PENDING = "brock_engine_compaction_pending_bytes", Kind::Gauge, Bytes,
+        "Bytes that must be rewritten until the files are in shape, by column `family`.";
+    ENGINE_LIVE = "brock_engine_live_bytes", Kind::Gauge, Bytes,
+        "Bytes of present values, roughly, by column `family`.";
     DISK_FREE = "brock_disk_free_bytes", Kind::Gauge, Bytes,
         "Bytes that this node may still use of the file system where its data lies. Writes are refused below 48 MiB.";
     DISK_TOTAL = "brock_disk_total_bytes", Kind::Gauge, Bytes,
@@ -157,6 +184,16 @@ metrics! {
         "Other nodes whose acknowledgement this node waits for before it compacts.";
     RECEIPTS = "brock_receipts_total", Kind::Counter, Count,
         "Writes that waited for other members, by `outcome`: complete or timed_out.", Start::Each("outcome", &["complete", "timed_out"]);
+    VISIBLE = "brock_replication_visible_seconds", Kind::Histogram(LAGS), Seconds,
+        "From the commit of an operation at its origin until it was visible here, for what came from its origin directly, by peer `address`.";
+    REVOCATION = "brock_revocation_seconds", Kind::Histogram(LAGS), Seconds,
+        "From the commit of an invalidate or delete made here until every member was known to have applied it.";
+    REVOCATIONS_PENDING = "brock_revocations_pending", Kind::Gauge, Count,
+        "Invalidates and deletes made here since the start that some member is not known to have applied.";
+    REVOCATION_OLDEST = "brock_revocation_oldest_pending_seconds", Kind::Gauge, Seconds,
+        "How long the oldest of them has waited; 0 = there is none.";
+    REVOCATIONS_UNTIMED = "brock_revocations_untimed_total", Kind::Counter, Count,
+        "Invalidates and deletes made here whose time was not taken, because too many were waiting.", Start::Zero;
     RESYNCS = "brock_resyncs_total", Kind::Counter, Count,
         "Times that this node was filled from a peer's records, by `outcome`: ok or error.", Start::Each("outcome", &["ok", "error"]);
     DIVERGENCES = "brock_divergences_total", Kind::Counter, Count,

@@ -21,7 +21,7 @@ use crate::{
         members::Members,
         peers::{PeerReport, Peers},
     },
-    store::Store,
+    store::{Engine, Store},
 };
 
 /// gRPC services whose health is reported; the empty name stands for the whole node.
@@ -51,6 +51,14 @@ pub(super) async fn open_trail(config: &Config, store: &Store, tasks: &Tasks) ->
 
 /// Keeps the superblock and the gauges up to date.
 pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers, members: &Members) {
+    let (watched, clock, stop) = (members.clone(), store.clone(), tasks.stopping().clone());
+    tasks.spawn("revocations", |status| async move {
+        status.set_state("waiting");
+        let mut changes = watched.changes();
+        while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
+            watched.settle_revocations(clock.now());
+        }
+    });
     let (store, peers, members) = (store.clone(), peers.clone(), members.clone());
     let stop = tasks.stopping().clone();
     tasks.spawn("upkeep", |status| async move {
@@ -59,6 +67,9 @@ pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers, members: &Membe
         let mut written = store.vector();
         let mut remembered = Vec::new();
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            // A member may have ceased to be one.
+            members.settle_revocations(store.now());
+            members.revocations().record_gauges();
             metrics::gauge!(names::MEMBERS).set(members.count(store.now()) as f64);
             record_gauges(&store, &peers, &status).await;
             remember(&store, &members, &mut remembered, &status).await;
@@ -129,6 +140,10 @@ async fn record_gauges(store: &Store, peers: &Peers, status: &TaskStatus) {
         metrics::gauge!(names::SEED_CLOCK, "node_id" => node_id).set(operations as f64);
     }
     peers.record_gauges(&store.applied());
+    match store.engine().await {
+        Ok(engine) => record_engine(&engine),
+        Err(error) => status.set_error(&error.to_string()),
+    }
     match store.storage_use().await {
         Ok(used) => {
             metrics::gauge!(names::STORAGE_BYTES, "kind" => "sst").set(used.sst_bytes as f64);
@@ -140,6 +155,25 @@ async fn record_gauges(store: &Store, peers: &Peers, status: &TaskStatus) {
             }
         }
         Err(error) => status.set_error(&error.to_string()),
+    }
+}
+
+fn record_engine(engine: &Engine) {
+    metrics::gauge!(names::ENGINE_WRITES_STOPPED).set(f64::from(u8::from(engine.is_stopped)));
+    metrics::gauge!(names::ENGINE_DELAYED).set(engine.delayed_bytes_per_second as f64);
+    metrics::gauge!(names::ENGINE_COMPACTIONS).set(engine.compactions_running as f64);
+    metrics::gauge!(names::ENGINE_FLUSHES).set(engine.flushes_running as f64);
+    metrics::gauge!(names::ENGINE_SNAPSHOTS).set(engine.snapshots as f64);
+    metrics::counter!(names::ENGINE_ERRORS).absolute(engine.background_errors);
+    if let Some(bytes) = engine.wal_bytes {
+        metrics::gauge!(names::ENGINE_WAL).set(bytes as f64);
+    }
+    for family in &engine.families {
+        let set = |name, value: u64| metrics::gauge!(name, "family" => family.name).set(value as f64);
+        set(names::ENGINE_FILES, family.level0_files);
+        set(names::ENGINE_MEMTABLES, family.immutable_memtables);
+        set(names::ENGINE_PENDING, family.compaction_pending_bytes);
+        set(names::ENGINE_LIVE, family.live_bytes);
     }
 }
 

@@ -15,13 +15,14 @@ use tokio::{
     time::Instant,
 };
 
+use super::revocations::Revocations;
 use crate::{
     domain::{
         codec::{self, CodecError},
         record::UnixSeconds,
     },
     ground::{
-        clock::{Stamp, Vector},
+        clock::{Clock, Stamp, Vector},
         id::{Incarnation, NodeId, Origin},
         limits, metrics as names,
         planted::{self, Bug},
@@ -68,6 +69,11 @@ impl Member {
 
     fn has(&self, stamp: Stamp) -> bool {
         [&self.pulled, &self.heads].into_iter().flatten().any(|vector| vector.has(stamp))
+    }
+
+    fn clock(&self, origin: &Origin) -> Clock {
+        let said = [&self.pulled, &self.heads].into_iter().flatten();
+        said.map(|vector| vector.get(origin)).max().unwrap_or_default()
     }
 
     fn to_proto(&self) -> proto::MemberState {
@@ -147,6 +153,7 @@ pub struct Members {
     /// Held while what is known is written down: a later state must not be overtaken by an earlier.
     writing: Arc<AsyncMutex<()>>,
     changed: watch::Sender<u64>,
+    revocations: Revocations,
 }
 
 impl Members {
@@ -194,6 +201,7 @@ impl Members {
             table: Arc::new(Mutex::new(table)),
             writing: Arc::default(),
             changed: watch::Sender::new(0),
+            revocations: Revocations::default(),
         })
     }
 
@@ -314,6 +322,23 @@ impl Members {
 
     fn current(&self, now: UnixSeconds) -> Vec<Member> {
         self.lock().values().filter(|member| self.is_current(member, now)).cloned().collect()
+    }
+
+    /// Changes when what is known of a member does.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    /// The revocations that are waited for.
+    pub fn revocations(&self) -> &Revocations {
+        &self.revocations
+    }
+
+    /// Times the revocations that every member has by now.
+    pub fn settle_revocations(&self, now: UnixSeconds) {
+        let table = self.lock();
+        let current = || table.values().filter(|member| self.is_current(member, now));
+        self.revocations.settle(|origin| current().map(|member| member.clock(origin)).min());
     }
 
     /// Who the members are.

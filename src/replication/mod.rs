@@ -5,6 +5,8 @@
 //! - `ask`: a read that misses here is asked of the peers (Peek).
 //! - `peers`: what is known of each peer, for the status; `pings`: how far away each is.
 //! - `members`: whose acknowledgement is waited for: receipts, the stable vector, retirement.
+//! - `revocations`: which revocations made here are not everywhere yet.
+//! - `visible`: how long operations take from their origin to here.
 //! - `compact`: what every member has goes from the log; tombstones too, where that is asked for.
 //! - `snapshot`, `resync`: a whole store as messages, for a puller that no log can help.
 //! - `remote`, `repair`: another node's records seen from outside, compared and joined.
@@ -21,7 +23,9 @@ pub mod puller;
 pub mod remote;
 pub mod repair;
 pub mod resync;
+pub mod revocations;
 pub mod scrub;
 pub mod serve;
 pub mod snapshot;
 pub mod sweep;
+mod visible;

@@ -17,6 +17,7 @@ use super::{
     remote::{Peer, RemoteError},
     repair::{self, Standing},
     resync::{ResyncError, Resyncs},
+    visible::Ages,
 };
 use crate::{
     domain::{
@@ -186,12 +187,15 @@ impl Puller {
             folds_digest: Bytes::copy_from_slice(&codec::folds_digest(&folds)),
         });
         let _ = requests.send(proto::ReplicateRequest { message: Some(hello) }).await;
+        let said = Instant::now();
         let call = client.replicate(ReceiverStream::new(outgoing));
         let responses = timeout(limits::STREAM_SILENCE_TIMEOUT, call)
             .await
             .map_err(|_| RoundError::Silence)??
             .into_inner();
         let (address, heard) = (self.address.to_string(), Instant::now());
+        // The donor answers once it has read the hello.
+        let round_trip = heard.duration_since(said);
         let mut round = Round {
             puller: self,
             peer: Peer { address: address.clone(), client },
@@ -200,6 +204,7 @@ impl Puller {
             responses,
             announced,
             heard,
+            round_trip,
             // Unless it says otherwise, the peer has folded the same origins.
             theirs: folds,
             life: None,
@@ -218,6 +223,8 @@ struct Round<'a> {
     responses: Streaming<proto::ReplicateResponse>,
     announced: Vector,
     heard: Instant,
+    /// How long the donor took to answer the hello.
+    round_trip: Duration,
     /// For calls besides the stream.
     peer: Peer,
     /// What the peer has applied, as far as it has said.
@@ -409,10 +416,12 @@ impl Round<'_> {
         }
     }
 
-    async fn apply(&mut self, batch: proto::Batch) -> Result<(), RoundError> {
+    async fn apply(&mut self, mut batch: proto::Batch) -> Result<(), RoundError> {
         let store = &self.puller.store;
         let entries = batch.entries.len() as u64;
         let bytes = batch.entries.iter().map(entry_bytes).sum();
+        let Some((donor, _)) = &self.life else { return Err(RoundError::Ended) };
+        let ages = Ages::take(&mut batch, donor, self.heard, self.round_trip / 2);
         // Hashes every payload: a millisecond of work that does not belong on the async runtime.
         let segment = match tokio::task::spawn_blocking(move || Segment::check(batch)).await {
             Ok(segment) => segment?,
@@ -429,7 +438,7 @@ impl Round<'_> {
                 // incarnation's.
                 return Err(error.into());
             }
-            outcome => outcome?,
+            outcome => ages.record(&self.address, outcome?),
         }
         self.puller.peers.received(&self.address, entries, bytes, store.now());
         Ok(())

@@ -73,6 +73,11 @@ impl Lifecycle {
             OperationOutcome::Deleted => return Err(Problem::Deleted),
             OperationOutcome::Unknown => return Err(Problem::Absent),
         };
+        if !already && matches!(operation, Operation::Invalidate { .. } | Operation::Delete) {
+            self.members.revocations().add(stamp);
+            // Somebody may have it already.
+            self.members.settle_revocations(self.store.now());
+        }
         Ok(self.answer(stamp, already, wanted).await)
     }
 

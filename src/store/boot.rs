@@ -33,6 +33,22 @@ pub(super) struct Booted {
     pub _ram: Option<tempfile::TempDir>,
 }
 
+/// Where the database lies in the storage directory.
+const DATABASE: &str = "db";
+
+/// Bytes of its write-ahead log; `None` if that cannot be told.
+pub(super) fn wal_bytes(directory: &Path) -> Option<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory.join(DATABASE)).ok()? {
+        let entry = entry.ok()?;
+        if entry.path().extension().is_some_and(|extension| extension == "log") {
+            // One that has just gone has no bytes.
+            bytes += entry.metadata().map_or(0, |metadata| metadata.len());
+        }
+    }
+    Some(bytes)
+}
+
 /// Opens the storage and leaves it marked as in use.
 ///
 /// Contract: an (origin, clock) is never used twice. Every start begins a new incarnation, durable
@@ -44,7 +60,7 @@ pub(super) fn open(options: &Options) -> Result<Booted, OpenError> {
     if let Some(superblock) = &superblock {
         check_node_id(directory, &superblock.node_id, &options.node_id)?;
     }
-    let database_path = directory.join("db");
+    let database_path = directory.join(DATABASE);
     // RocksDB makes a database where it finds no CURRENT, whatever else is there.
     let database_exists = database_path.join("CURRENT").exists();
     if superblock.is_none() && !database_exists && !options.first_start {
@@ -91,7 +107,7 @@ fn open_ram(options: &Options) -> Result<Booted, OpenError> {
     let directory = tempfile::Builder::new().prefix("brock-ram-").tempdir().map_err(io)?;
     let failed = |reason: String| OpenError::Database { path: directory.path().to_owned(), reason };
     let env = Env::mem_env().map_err(|error| failed(error.to_string()))?;
-    let database = Database::open(&directory.path().join("db"), sizes(options), Some(&env))
+    let database = Database::open(&directory.path().join(DATABASE), sizes(options), Some(&env))
         .map_err(|error| failed(error.to_string()))?;
     let reason = "birth";
     let origin = mint(&database, &options.node_id, &options.incarnations, &Vector::default(), reason)

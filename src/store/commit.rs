@@ -230,8 +230,9 @@ impl<'a> Commit<'a> {
     /// Operations of another origin, from a peer. Idempotent: what is applied is skipped.
     ///
     /// Contract: log entries, record states and the origin's clock become durable together; an
-    /// entry that cannot be applied is set aside and never blocks the ones after it.
-    pub(super) fn apply(&mut self, segment: Segment, now: UnixSeconds) -> Result<(), StoreError> {
+    /// entry that cannot be applied is set aside and never blocks the ones after it. Returns what was
+    /// applied of the origin before.
+    pub(super) fn apply(&mut self, segment: Segment, now: UnixSeconds) -> Result<Clock, StoreError> {
         let applied = self.applied(&segment.origin);
         if segment.after > applied && !planted::is(Bug::AcceptGap) {
             return Err(StoreError::Gap { origin: segment.origin, after: segment.after, applied });
@@ -268,7 +269,7 @@ impl<'a> Commit<'a> {
         if rises && !planted::is(Bug::SkipVectorUpdate) {
             self.raised.vector.raise(segment.origin, segment.covered_through);
         }
-        Ok(())
+        Ok(applied)
     }
 
     pub(super) fn check_quarantine(&self, more: usize) -> Result<(), StoreError> {

@@ -450,18 +450,22 @@ impl Database {
     }
 
     pub(super) fn property(&self, name: &rocksdb::properties::PropName) -> u64 {
-        let of =
-            |family| self.db.property_int_value_cf(self.family(family), name).ok().flatten().unwrap_or(0);
-        [schema::RECORD, schema::REPLICATION_LOG, schema::EXPIRY].into_iter().map(of).sum()
+        let families = [schema::RECORD, schema::REPLICATION_LOG, schema::EXPIRY];
+        families.into_iter().map(|family| self.figure(family, name)).sum()
+    }
+
+    /// A number that the engine tells of one family; 0 if it does not.
+    pub(super) fn figure(&self, family: &'static str, name: &rocksdb::properties::PropName) -> u64 {
+        self.db.property_int_value_cf(self.family(family), name).ok().flatten().unwrap_or(0)
+    }
+
+    /// What the engine tells of one family.
+    pub(super) fn text(&self, family: &'static str, name: &rocksdb::properties::PropName) -> Option<String> {
+        self.db.property_value_cf(self.family(family), name).ok().flatten()
     }
 
     pub(super) fn cache_bytes(&self) -> u64 {
-        let family = self.family(schema::RECORD);
-        self.db
-            .property_int_value_cf(family, rocksdb::properties::BLOCK_CACHE_USAGE)
-            .ok()
-            .flatten()
-            .unwrap_or(0)
+        self.figure(schema::RECORD, rocksdb::properties::BLOCK_CACHE_USAGE)
     }
 }
 

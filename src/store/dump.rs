@@ -275,6 +275,7 @@ impl Database {
             after,
             covered_through: after,
             entries: Vec::new(),
+            ages_ms: Vec::new(),
         };
         let (mut batch, mut bytes) = (begin(after.0), 0);
         let family = self.family(schema::REPLICATION_LOG);

@@ -121,7 +121,7 @@ pub(super) struct Shared {
     pub expiry_margin_seconds: i64,
     pub wall_clock: WallClock,
     pub incarnations: Incarnations,
-    directory: Option<PathBuf>,
+    pub(super) directory: Option<PathBuf>,
     origin: ArcSwap<Origin>,
     /// Why the present incarnation began.
     reason: ArcSwap<&'static str>,
@@ -165,6 +165,10 @@ impl Shared {
     pub(super) fn publish(&self, raised: &Raised, counters: Totals) {
         self.visible_mut().raise(raised, counters);
         self.commits.send_modify(|commits| *commits += 1);
+    }
+
+    pub(super) fn origin(&self) -> Origin {
+        **self.origin.load()
     }
 
     pub(super) fn set_origin(&self, origin: Origin, reason: &'static str) {
@@ -249,8 +253,9 @@ impl Store {
         self.change(|to| Change::Operate(operation, to)).await
     }
 
-    /// Merges a segment of a peer's log. Durable when it returns. Idempotent.
-    pub async fn apply(&self, segment: Segment) -> Result<(), StoreError> {
+    /// Merges a segment of a peer's log. Durable when it returns. Idempotent. Returns up to where the
+    /// origin had been applied before: what lies above is new here.
+    pub async fn apply(&self, segment: Segment) -> Result<Clock, StoreError> {
         self.change(|to| Change::Apply(segment, to)).await
     }
 
@@ -337,7 +342,7 @@ impl Store {
 
     /// This node's origin: its id and its present incarnation.
     pub fn origin(&self) -> Origin {
-        **self.shared.origin.load()
+        self.shared.origin()
     }
 
     /// Whose store it is.

@@ -8,6 +8,7 @@
 //! - `reader` answers reads and serves the log; `inspect` shows what operators and peers compare;
 //!   `housekeeping` is the surface for `maintain`; `tail` is the log for whoever watches it.
 //! - `database` and `batch` are the thin typed layer on RocksDB: reads, and what is written.
+//! - `engine` shows whether RocksDB keeps up.
 //! - `superblock` is the small file that remembers what the database must hold.
 
 mod batch;
@@ -15,6 +16,7 @@ mod boot;
 mod commit;
 mod database;
 mod dump;
+mod engine;
 mod error;
 mod handle;
 mod housekeeping;
@@ -32,6 +34,7 @@ mod writer;
 pub use crate::ground::time::unix_now;
 pub use database::Totals;
 pub use dump::{DumpFrame, Dumped, Since};
+pub use engine::{Engine, Family};
 pub use error::{OpenError, StoreError};
 pub use handle::{DiskSpace, Health, Options, StorageUse, Store};
 pub use housekeeping::Compacted;

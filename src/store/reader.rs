@@ -146,11 +146,23 @@ fn changes(
     }
     let exhausted = scanned.len() < limit && bytes < limits::BATCH_MAX_BYTES;
     let total = scanned.len();
+    // Of an earlier life some entries may have come back from peers: when those were committed is not
+    // known here.
+    let committed_here = with_payloads && origin == shared.origin();
+    let aged = |mut changes: Changes| {
+        if committed_here {
+            let now = shared.wall_clock.now_ms();
+            let entries = scanned.iter().take(changes.batch.entries.len());
+            changes.batch.ages_ms = entries.map(|entry| now.saturating_sub(entry.applied_unix_ms)).collect();
+        }
+        changes
+    };
     let mut batch = proto::Batch {
         origin: Bytes::copy_from_slice(origin.as_bytes()),
         after: after.0,
         covered_through: after.0,
         entries: Vec::with_capacity(total),
+        ages_ms: Vec::new(),
     };
     let mut bytes = 0;
     for chunk in scanned.chunks(PAYLOADS_AT_ONCE) {
@@ -165,7 +177,7 @@ fn changes(
             // IMPORTANT: a quarantined entry may be as large as the message that it came in, so it
             // must not be added on top of anything: the next node would not take the message.
             if bytes > 0 && bytes + entry_bytes > limits::BATCH_MAX_BYTES {
-                return Ok(Changes { batch, bytes });
+                return Ok(aged(Changes { batch, bytes }));
             }
             bytes += entry_bytes;
             batch.covered_through = entry.clock;
@@ -176,7 +188,7 @@ fn changes(
         // Nothing more up to what is visible: the gap at the end, if any, is covered too.
         batch.covered_through = through.0;
     }
-    Ok(Changes { batch, bytes })
+    Ok(aged(Changes { batch, bytes }))
 }
 
 /// Payloads that are read from the database together.

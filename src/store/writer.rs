@@ -57,7 +57,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 pub(super) enum Change {
     Create(Vec<NewRecord>, Reply<Vec<CreateOutcome>>),
     Operate(NewOperation, Reply<OperationOutcome>),
-    Apply(Segment, Reply<()>),
+    Apply(Segment, Reply<Clock>),
     Sweep(UnixSeconds, Reply<usize>),
     Join(Page, Reply<Joined>),
     ImportLog(Segment, Reply<()>),
@@ -475,8 +475,8 @@ fn refuse(change: Change, error: &StoreError) {
         Change::Fold(_, to) | Change::DropQuarantined(_, to) => tell(to, error),
         Change::RetryQuarantined(_, to) => tell(to, error),
         Change::NewIncarnation(_, to) => tell(to, error),
-        Change::Apply(_, to)
-        | Change::ImportLog(_, to)
+        Change::Apply(_, to) => tell(to, error),
+        Change::ImportLog(_, to)
         | Change::Adopt(.., to)
         | Change::Compact(.., to)
         | Change::Remember(.., to)

@@ -40,6 +40,7 @@ mod log_tail;
 mod model;
 mod object_faults;
 mod objects;
+mod observed;
 mod operations;
 mod own_ca;
 mod protocol;

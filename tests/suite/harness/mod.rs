@@ -9,6 +9,7 @@ pub mod fake_peer;
 pub mod files;
 pub mod group;
 pub mod ledger;
+pub mod metrics;
 pub mod node;
 pub mod process;
 pub mod proxy;

@@ -153,10 +153,11 @@ pub fn batch(origin: Origin, after: u64, entries: Vec<proto::Entry>) -> proto::B
         after,
         covered_through: entries.last().map_or(after, |entry| entry.clock),
         entries,
+        ages_ms: Vec::new(),
     }
 }
 
 /// Delivers a batch as a puller does.
 pub async fn deliver(store: &Store, batch: proto::Batch) -> Result<(), StoreError> {
-    store.apply(Segment::check(batch).unwrap()).await
+    store.apply(Segment::check(batch).unwrap()).await.map(drop)
 }

@@ -151,6 +151,7 @@ fn logged_bytes(entry: proto::Entry) -> u64 {
         after: entry.clock - 1,
         covered_through: entry.clock,
         entries: vec![entry],
+        ages_ms: Vec::new(),
     };
     let segment = Segment::check(batch).expect("an entry of a log");
     segment.entries.iter().fold(0, |sum, entry| match entry {

@@ -263,7 +263,7 @@ impl World {
         let outcome = store.apply(segment).await;
         self.note(format!("{puller} applies {origin} through {through}: {outcome:?}"));
         match outcome {
-            Ok(()) => self.tally.add("batches applied", 1),
+            Ok(_) => self.tally.add("batches applied", 1),
             Err(error) => {
                 match error {
                     StoreError::Gap { .. } => self.tally.add("gaps refused", 1),
