@@ -182,6 +182,10 @@ pub const NEGATIVE_CACHE_ENTRIES: u64 = 100_000;
 pub const ERROR_TEXT_MAX_BYTES: usize = 512;
 /// How far the wall clocks of this node and a peer may be apart before expired records are left alone.
 pub const CLOCK_SKEW_MAX_SECONDS: u64 = 300;
+/// By how much a peer's clock must have moved against ours before that is logged again.
+pub const CLOCK_SKEW_NEWS_SECONDS: u64 = 10;
+/// From how many operations on it is logged that this node is behind a peer, and that it has caught up.
+pub const LAG_NEWS_ENTRIES: u64 = 1000;
 /// How long a starting node waits for its peers before it says that it is ready.
 pub const FIRST_CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it looks.

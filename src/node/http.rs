@@ -128,12 +128,14 @@ pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
     tasks.spawn("http", |status| async move {
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         status.set_state("serving");
+        let mut has_failed = false;
         loop {
             let accepted = stopping.run_until_cancelled(accept(&listener, &slots)).await;
             match accepted {
                 None => break,
                 Some(Ok((stream, slot))) => {
                     status.set_error("");
+                    has_failed = false;
                     let (router, stopping, tls) = (router.clone(), stopping.clone(), tls.clone());
                     connections.spawn_short(async move {
                         greet(stream, router, tls, stopping).await;
@@ -142,7 +144,9 @@ pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
                 }
                 Some(Err(error)) => {
                     status.set_error(&error.to_string());
-                    tracing::warn!(%error, "cannot accept on http.address; trying again");
+                    if !std::mem::replace(&mut has_failed, true) {
+                        tracing::warn!(%error, "cannot accept on http.address; trying again");
+                    }
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
             }

@@ -66,6 +66,7 @@ pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers, members: &Membe
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut written = store.vector();
         let mut remembered = Vec::new();
+        let mut has_failed = false;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             // A member may have ceased to be one.
             members.settle_revocations(store.now());
@@ -75,7 +76,7 @@ pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers, members: &Membe
             remember(&store, &members, &mut remembered, &status).await;
             let vector = store.vector();
             if vector != written {
-                checkpoint(&store, &status).await;
+                has_failed = !checkpoint(&store, &status, has_failed).await;
                 written = vector;
             }
             status.set_state("waiting");
@@ -102,16 +103,26 @@ async fn remember(
     }
 }
 
-async fn checkpoint(store: &Store, status: &TaskStatus) {
+/// Returns whether it was done. Says once that it was not, and once that it is again.
+async fn checkpoint(store: &Store, status: &TaskStatus, failed_before: bool) -> bool {
     status.set_state("writing the superblock");
     let store = store.clone();
     match spawn_blocking(move || store.checkpoint()).await {
-        Ok(Ok(())) => status.set_error(""),
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "the superblock was not brought up to date; trying again");
-            status.set_error(&error.to_string());
+        Ok(Ok(())) => {
+            if failed_before {
+                tracing::info!("the superblock is brought up to date again");
+            }
+            status.set_error("");
+            true
         }
-        Err(_) => {}
+        Ok(Err(error)) => {
+            if !failed_before {
+                tracing::warn!(%error, "the superblock was not brought up to date; trying again");
+            }
+            status.set_error(&error.to_string());
+            false
+        }
+        Err(_) => true,
     }
 }
 

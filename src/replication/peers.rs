@@ -45,6 +45,10 @@ pub struct PeerReport {
     pub unmended: u64,
     /// Whether the log has a warning about its present failure.
     pub warned: bool,
+    /// What the log was last told of its clock.
+    told_skew_seconds: i64,
+    /// Whether the log was last told that this node is behind it.
+    told_behind: bool,
     /// How long it took to answer a ping, when last asked; `None` = it has not answered.
     pub round_trip: Option<Duration>,
     /// The round under way.
@@ -71,6 +75,44 @@ pub struct Round {
 }
 
 impl PeerReport {
+    /// Logs what is news of what it says: its clocks when they are first heard, an origin that it did not
+    /// know, a wall clock that moved.
+    fn tell(&mut self, heads: &Vector, skew_seconds: i64) {
+        let (address, node_id) = (&self.address, self.node_id.as_ref().map(tracing::field::display));
+        let moved = skew_seconds.abs_diff(self.told_skew_seconds) >= limits::CLOCK_SKEW_NEWS_SECONDS;
+        match &self.heads {
+            None => {
+                let operations = heads.entries_above(&Vector::default());
+                tracing::info!(
+                    address,
+                    node_id,
+                    origins = heads.len(),
+                    operations,
+                    skew_seconds,
+                    "heard a peer's clocks"
+                );
+            }
+            Some(known) => {
+                let mut fresh = heads.iter().filter(|(origin, _)| !known.lists(origin));
+                if let Some((origin, _)) = fresh.next() {
+                    let more = fresh.count();
+                    tracing::info!(address, node_id, %origin, more, "a peer has heard of new origins");
+                }
+                if moved {
+                    tracing::info!(
+                        address,
+                        node_id,
+                        skew_seconds,
+                        "a peer's wall clock has moved against ours"
+                    );
+                }
+            }
+        }
+        if moved || self.heads.is_none() {
+            self.told_skew_seconds = skew_seconds;
+        }
+    }
+
     fn hear(&mut self, now: UnixSeconds) {
         self.last_success = now;
         self.heard_at = Some(Instant::now());
@@ -129,6 +171,8 @@ impl Peers {
             clock_skew_seconds: 0,
             unmended: 0,
             warned: false,
+            told_skew_seconds: 0,
+            told_behind: false,
             round_trip: None,
             round: None,
             recent_rounds: VecDeque::new(),
@@ -194,6 +238,7 @@ impl Peers {
     /// `fresh`: that is all it has, not only what changed.
     pub fn heard(&self, address: &str, heads: &Vector, fresh: bool, skew_seconds: i64, now: UnixSeconds) {
         self.update(address, |report| {
+            report.tell(heads, skew_seconds);
             match &mut report.heads {
                 Some(known) if !fresh => known.join(heads),
                 known => *known = Some(heads.clone()),
@@ -286,10 +331,17 @@ impl Peers {
 
     /// Sets the gauges of what is only now and then worth a look, against what is applied here.
     pub fn record_gauges(&self, applied: &Vector) {
-        for report in self.lock().values() {
+        for report in self.lock().values_mut() {
             let address = || report.address.clone();
             if let Some(heads) = &report.heads {
                 let lag = heads.entries_above(applied);
+                if !report.told_behind && lag >= limits::LAG_NEWS_ENTRIES {
+                    tracing::info!(address = report.address, operations = lag, "this node is behind a peer");
+                    report.told_behind = true;
+                } else if report.told_behind && lag == 0 {
+                    tracing::info!(address = report.address, "this node has caught up with a peer");
+                    report.told_behind = false;
+                }
                 metrics::gauge!(names::PEER_LAG, "address" => address()).set(lag as f64);
                 let skew = report.clock_skew_seconds as f64;
                 metrics::gauge!(names::PEER_CLOCK_SKEW, "address" => address()).set(skew);

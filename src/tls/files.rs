@@ -28,6 +28,8 @@ pub struct Inventory {
     pub client: Vec<PathBuf>,
     /// `*.crl`, sorted: what the CAs have revoked.
     pub crl: Vec<PathBuf>,
+    /// `ca*.key`, sorted: they do not belong there.
+    pub ca_keys: Vec<PathBuf>,
 }
 
 impl Inventory {
@@ -42,11 +44,8 @@ impl Inventory {
             let path = entry.map_err(failed)?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
             if name.starts_with("ca") && name.ends_with(".key") {
-                tracing::warn!(
-                    path = %path.display(),
-                    "a CA's key lies in the certificates directory: whoever takes this machine can then make \
-                     certificates of every role. Move it to a safe place"
-                );
+                inventory.ca_keys.push(path);
+                continue;
             }
             let list = match name.strip_suffix(".crt") {
                 None if name.ends_with(".crl") => &mut inventory.crl,
@@ -58,9 +57,8 @@ impl Inventory {
             };
             list.push(path);
         }
-        for list in [&mut inventory.ca, &mut inventory.node, &mut inventory.client, &mut inventory.crl] {
-            list.sort();
-        }
+        let Self { ca, node, client, crl, ca_keys, .. } = &mut inventory;
+        [ca, node, client, crl, ca_keys].into_iter().for_each(|list| list.sort());
         Ok(inventory)
     }
 

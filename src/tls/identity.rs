@@ -41,6 +41,18 @@ struct Loaded {
     peer: PeerIdentity,
     expiries: Vec<Expiry>,
     fingerprint: [u8; 32],
+    /// What somebody should know, though it works.
+    warnings: Vec<String>,
+}
+
+impl Loaded {
+    /// Says what is to be said and was not in what was loaded before.
+    fn warn(&self, before: &[String]) {
+        self.warnings
+            .iter()
+            .filter(|warning| !before.contains(warning))
+            .for_each(|text| tracing::warn!("{text}"));
+    }
 }
 
 /// When a certificate of the directory ceases to be valid.
@@ -79,6 +91,7 @@ impl Identity {
     /// Certificates of clients are ignored: a machine may well have both.
     pub fn load(dir: &Path, policy: RolePolicy) -> Result<Self, TlsError> {
         let (loaded, trust) = read_node(dir, policy)?;
+        loaded.warn(&[]);
         let current = Current::new(trust);
         Ok(Self {
             dir: dir.to_owned(),
@@ -103,6 +116,8 @@ impl Identity {
             let (found, expected) = (found.to_string(), expected.to_string());
             return Err(TlsError::OtherNode { dir: self.dir.clone(), found, expected });
         }
+        // Only now: what is refused is read again every few seconds.
+        loaded.warn(&self.loaded.load().warnings);
         self.current.replace(trust);
         self.loaded.store(Arc::new(loaded));
         Ok(Refreshed::Reloaded)
@@ -155,7 +170,7 @@ fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, Trust), TlsError
     let inventory = Inventory::of(dir)?;
     let fingerprint = files::fingerprint(dir)?;
     let mut expiries = Vec::new();
-    let roots = root_store(&inventory, &mut expiries)?;
+    let (roots, warnings) = root_store(&inventory, &mut expiries)?;
     let certificate = match &inventory.node[..] {
         [] => return Err(TlsError::NoNodeCertificate { dir: dir.to_owned() }),
         [one] => one.clone(),
@@ -170,7 +185,7 @@ fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, Trust), TlsError
     let crls = revocation_lists(&inventory)?;
     let material = pair.material(dir, roots, &crls);
     pair.check_trusted(&material, Purpose::Node)?;
-    Ok((Loaded { peer, expiries, fingerprint }, Trust::of(&material)?))
+    Ok((Loaded { peer, expiries, fingerprint, warnings }, Trust::of(&material)?))
 }
 
 fn revocation_lists(inventory: &Inventory) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
@@ -191,7 +206,8 @@ impl ClientIdentity {
     /// also do by hand on the node's machine.
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
         let inventory = Inventory::of(dir)?;
-        let roots = root_store(&inventory, &mut Vec::new())?;
+        let (roots, warnings) = root_store(&inventory, &mut Vec::new())?;
+        warnings.iter().for_each(|text| tracing::warn!("{text}"));
         let policy = RolePolicy::default();
         let pair = Pair::load(choose_client(&inventory)?)?;
         let peer = pair.identity(policy, Purpose::Client)?;
@@ -234,14 +250,27 @@ fn choose_client(inventory: &Inventory) -> Result<PathBuf, TlsError> {
 
 /// The CAs that have not expired. rustls does not look at the dates of a root, so we do. One that
 /// is not valid yet is kept: it was put there ahead of a rotation, and its leaves have dates too.
-fn root_store(inventory: &Inventory, expiries: &mut Vec<Expiry>) -> Result<Arc<RootCertStore>, TlsError> {
+/// With what somebody should know about the CAs.
+fn root_store(
+    inventory: &Inventory,
+    expiries: &mut Vec<Expiry>,
+) -> Result<(Arc<RootCertStore>, Vec<String>), TlsError> {
     let mut store = RootCertStore::empty();
+    let key_lies_there = |path: &PathBuf| {
+        format!(
+            "a CA's key lies in the certificates directory, {}: whoever takes this machine can then make \
+             certificates of every role. Move it to a safe place",
+            path.display()
+        )
+    };
+    let mut warnings: Vec<String> = inventory.ca_keys.iter().map(key_lies_there).collect();
     let mut expired = None;
     for (path, der) in inventory.roots()? {
         let validity = Validity::of(&path, &der)?;
         expiries.push(Expiry::of(&path, validity));
         if validity.has_expired() {
-            tracing::warn!(path = %path.display(), "this CA certificate has expired: it is no longer trusted");
+            warnings
+                .push(format!("the CA certificate {} has expired: it is no longer trusted", path.display()));
             expired = validity.check(&path).err();
             continue;
         }
@@ -249,7 +278,7 @@ fn root_store(inventory: &Inventory, expiries: &mut Vec<Expiry>) -> Result<Arc<R
     }
     match expired {
         Some(error) if store.is_empty() => Err(error),
-        _ => Ok(Arc::new(store)),
+        _ => Ok((Arc::new(store), warnings)),
     }
 }
 

@@ -37,6 +37,7 @@ mod hostile_pullers;
 mod identity;
 mod lifecycle_cli;
 mod log_tail;
+mod logs;
 mod model;
 mod object_faults;
 mod objects;

@@ -261,15 +261,17 @@ fn read(path: &Path, profile: &str) -> Result<(Credentials, Stamp), CredentialsE
     let failed = |source| CredentialsError::Read { path: path.to_owned(), source };
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
-    if metadata.mode() & 0o007 != 0 {
-        tracing::warn!(path = %path.display(), "everybody on this machine may read the credentials file: chmod 600");
-    }
     let mut text = String::new();
     file.take(limits::CREDENTIALS_FILE_MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > limits::CREDENTIALS_FILE_MAX_BYTES {
         return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large to be one")));
     }
-    Ok((section(path, &text, profile)?, Stamp::of(&metadata)))
+    let credentials = section(path, &text, profile)?;
+    // Only of one that is taken over: what is refused is read again at every request.
+    if metadata.mode() & 0o007 != 0 {
+        tracing::warn!(path = %path.display(), "everybody on this machine may read the credentials file: chmod 600");
+    }
+    Ok((credentials, Stamp::of(&metadata)))
 }
 
 fn section(path: &Path, text: &str, profile: &str) -> Result<Credentials, CredentialsError> {

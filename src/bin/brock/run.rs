@@ -77,7 +77,8 @@ async fn serve(config: Config, telemetry: Arc<Telemetry>) -> anyhow::Result<Exit
     };
     match &failure {
         None => tracing::info!("stopping; a second signal stops at once"),
-        Some(reason) => tracing::error!(reason, "the node cannot go on; stopping"),
+        // The reason is what the command ends with.
+        Some(_) => tracing::info!("the node cannot go on; stopping"),
     }
     let is_clean = node.stop().await;
     if let Some(reason) = failure {
@@ -87,7 +88,6 @@ async fn serve(config: Config, telemetry: Arc<Telemetry>) -> anyhow::Result<Exit
         is_clean,
         "node {node_id} did not finish what was under way in time; nothing acknowledged is lost. Raise node.shutdown-timeout if this recurs"
     );
-    tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
 
