@@ -111,7 +111,7 @@ for name, (file, rule) in alerts.items():
 table = read("README.md").split("<!-- flags:begin -->")[1].split("<!-- flags:end -->")[0]
 flags = set(re.findall(r"^\| `--([\w.-]+)", table, re.M))
 variables = set(re.findall(r"`(BROCK_\w+)`", table))
-FLAG = re.compile(r"--((?:node|http|log|compact|tombstone)[.-][a-z.-]*[a-z]|config)(?=[=\s`\"'):,]|$)", re.M)
+FLAG = re.compile(r"--((?:node|http|log|trace|compact|tombstone)[.-][a-z.-]*[a-z]|config)(?=[=\s`\"'):,]|$)", re.M)
 VARIABLE = re.compile(r"\bBROCK_[A-Z_]+\b")
 # Of node-admin and `brock health`: commands.py knows those.
 OTHER_FLAGS = {"node-addresses", "node-id", "http-address"}

@@ -23,6 +23,7 @@ use tokio::{
     time::{Instant, interval, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::{
     catalogue::{Cache, CatalogueError, MANIFEST_SUFFIX},
@@ -39,6 +40,7 @@ use crate::{
         duration::milliseconds,
         limits, metrics as names,
         retry::{Retry, RetryPolicy},
+        spans,
         task::{TaskStatus, bounded},
     },
     store::{Dumped, Store, StoreError},
@@ -364,6 +366,13 @@ impl Backups {
     }
 
     async fn one(&self, at_ms: u64, base: Option<&Last>, turn: &Turn) -> Result<Manifest, BackupError> {
+        let span = spans::backup();
+        let made = self.upload(at_ms, base, turn).instrument(span.clone()).await;
+        spans::end(&span, made.is_ok());
+        made
+    }
+
+    async fn upload(&self, at_ms: u64, base: Option<&Last>, turn: &Turn) -> Result<Manifest, BackupError> {
         let since = base.map(Last::since).transpose()?;
         let (store, plan, held) = (self.store.clone(), Arc::clone(&self.plan), Arc::clone(turn));
         let cancelled = CancellationToken::new();

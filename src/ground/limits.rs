@@ -311,6 +311,19 @@ pub const AUDIT_HEAD_INTERVAL: Duration = Duration::from_secs(2);
 /// Calls without an outcome, and remarks, that a verification lists.
 pub const AUDIT_UNFINISHED_MAX: usize = 10_000;
 
+// ---- traces -------------------------------------------------------------------------------
+
+/// Spans that may wait for being sent to the collector; further ones are dropped.
+pub const TRACE_QUEUE_SPANS: usize = 4096;
+/// Spans in one message to it.
+pub const TRACE_BATCH_SPANS: usize = 512;
+/// How often they are sent.
+pub const TRACE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long one message may take.
+pub const TRACE_EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long the end of the process may wait for the last ones.
+pub const TRACE_FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
+
 // ---- backups -----------------------------------------------------------------------------
 
 /// Bytes of frames in one object of a backup, unless a single frame is larger.

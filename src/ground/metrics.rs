@@ -236,6 +236,8 @@ metrics! {
         "Reads that were refused because the record is invalidated.", Start::Zero;
     PEEKS = "brock_peeks_total", Kind::Counter, Count,
         "Reads that missed locally, by `outcome`: found, absent, cached_absent, unknown, refused.", Start::Each("outcome", &["found", "absent", "cached_absent", "unknown", "refused"]);
+    TRACE_SPANS = "brock_trace_spans_total", Kind::Counter, Count,
+        "Spans that were sent to the collector at trace.otlp-endpoint, by `outcome`: sent or failed. Those that found the queue full are not counted.", Start::Each("outcome", &["sent", "failed"]);
     PROCESS_START = "process_start_time_seconds", Kind::Gauge, Seconds,
         "When the process started, seconds since the Unix epoch. Linux only.";
     PROCESS_CPU = "process_cpu_seconds_total", Kind::Counter, Seconds,

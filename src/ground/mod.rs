@@ -7,5 +7,6 @@ pub mod limits;
 pub mod metrics;
 pub mod planted;
 pub mod retry;
+pub mod spans;
 pub mod task;
 pub mod time;

@@ -75,6 +75,8 @@ pub struct Config {
     pub console_token: Option<Secret>,
     /// `log.level` and `log.format`
     pub log: LogConfig,
+    /// `trace.*`; `None` = traces are not exported
+    pub trace: Option<TraceConfig>,
     /// What was said about each setting, and by whom: to be shown, without secrets.
     pub settings: Vec<ShownSetting>,
 }
@@ -123,6 +125,15 @@ pub struct LogConfig {
     pub level: String,
     /// How lines look.
     pub format: LogFormat,
+}
+
+/// Where traces go.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceConfig {
+    /// `http://HOST:PORT` of a collector.
+    pub endpoint: String,
+    /// The share that is sent, 0 to 1.
+    pub sample_ratio: f64,
 }
 
 /// How log lines look.
@@ -201,6 +212,11 @@ impl Reader<'_> {
         let console_token = self.console_token();
         let level = self.parsed("log.level", values::log_level);
         let format = self.log_format();
+        let endpoint = self.parsed("trace.otlp-endpoint", values::collector);
+        let sample_ratio = self.parsed("trace.sample-ratio", |text| {
+            let bounds = || ValueError::Bounds("0".to_owned(), "1".to_owned());
+            values::factor(text).and_then(|ratio| if ratio <= 1.0 { Ok(ratio) } else { Err(bounds()) })
+        });
         Some(Config {
             node_id: node_id?,
             path: path?,
@@ -224,6 +240,10 @@ impl Reader<'_> {
             http_tls: http_tls?,
             console_token: console_token?,
             log: LogConfig { level: level?, format: format? },
+            trace: match (endpoint?, sample_ratio?) {
+                (Some(endpoint), sample_ratio) => Some(TraceConfig { endpoint, sample_ratio }),
+                (None, _) => None,
+            },
             settings: self.shown.iter().map(ShownSetting::without_secret).collect(),
         })
     }

@@ -70,6 +70,7 @@ fn the_defaults_are_a_valid_configuration_once_the_required_settings_are_given()
         http_tls: false,
         console_token: None,
         settings: shown.clone(),
+        trace: None,
     };
     assert_eq!(config, expected);
     assert_eq!(shown.len(), SETTINGS.len());
@@ -186,6 +187,8 @@ fn limits_are_checked() {
         ("--node.first-start=yes", "write true or false"),
         ("--node.address=20004", "it has no port"),
         ("--log.format=xml", "write one of auto, text, json"),
+        ("--trace.otlp-endpoint=https://otel:4317", "write http://HOST:PORT"),
+        ("--trace.sample-ratio=1.5", "write a value from 0 to 1"),
     ] {
         let text = error(&[flag], &[], None);
         assert!(text.contains(part), "{flag}: {text}");

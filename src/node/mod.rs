@@ -21,6 +21,7 @@ pub mod settings;
 pub mod sources;
 mod start_error;
 pub mod telemetry;
+mod tracing_export;
 mod upkeep;
 pub mod usage;
 pub mod values;

@@ -334,6 +334,20 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Choice(&["auto", "text", "json"]),
         "How log lines look: text, json, or auto (text on a terminal, json elsewhere)",
     ),
+    setting(
+        "trace.otlp-endpoint",
+        "",
+        "URL",
+        Kind::Text,
+        "Where traces are sent by OTLP over gRPC, in plain text: http://HOST:PORT of a collector. When empty, off",
+    ),
+    setting(
+        "trace.sample-ratio",
+        "0.01",
+        "RATIO",
+        Kind::Factor,
+        "Share of the traces that begin here which are sent, 0 to 1. Who calls with a traceparent decides for its own",
+    ),
 ];
 
 impl Setting {
@@ -360,6 +374,7 @@ impl Setting {
                 Some(("audit", _)) => "Audit log",
                 Some(("http", _)) => "HTTP",
                 Some(("log", _)) => "Log",
+                Some(("trace", _)) => "Traces",
                 _ => "Node",
             });
         match self.kind {

@@ -44,6 +44,8 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("http.address", "127.0.0.1:20005"),
     ("log.level", "info"),
     ("log.format", "auto"),
+    ("trace.otlp-endpoint", ""),
+    ("trace.sample-ratio", "0.01"),
 ];
 
 #[test]

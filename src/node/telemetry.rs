@@ -8,15 +8,24 @@ use std::{
 };
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::{EnvFilter, filter::ParseError};
+use tracing_opentelemetry::OpenTelemetryLayer;
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt as _, FilterFn, LevelFilter, ParseError},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use super::{
-    config::{LogConfig, LogFormat},
+    config::{LogConfig, LogFormat, TraceConfig},
     process, seed,
+    tracing_export::Export,
 };
 use crate::ground::{
     id::NodeId,
     metrics::{self as definitions, Kind},
+    spans,
     task::Tasks,
 };
 
@@ -32,6 +41,9 @@ pub enum TelemetryError {
     /// Something else logs already.
     #[error("logging is already set up in this process; set it up once")]
     Logging(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Traces cannot be exported.
+    #[error("traces cannot be sent to trace.otlp-endpoint: {0}")]
+    Trace(String),
     /// Something else measures already.
     #[error("metrics cannot be set up; set them up once per process")]
     Metrics(#[from] BuildError),
@@ -41,6 +53,7 @@ pub enum TelemetryError {
 #[derive(Clone)]
 pub struct Telemetry {
     handle: PrometheusHandle,
+    export: Option<Arc<Export>>,
 }
 
 impl std::fmt::Debug for Telemetry {
@@ -51,11 +64,27 @@ impl std::fmt::Debug for Telemetry {
 
 impl Telemetry {
     /// Sets up everything a node's process needs: logs on stderr, metrics, and a panic that is
-    /// logged and ends the process.
-    pub fn install(log: &LogConfig) -> Result<Self, TelemetryError> {
-        install_logs(log)?;
+    /// logged and ends the process. With traces it must be called on the runtime.
+    pub fn install(
+        node_id: &NodeId,
+        log: &LogConfig,
+        trace: Option<&TraceConfig>,
+    ) -> Result<Self, TelemetryError> {
+        let export = trace.map(|trace| Export::begin(trace, node_id)).transpose();
+        let export = export.map_err(|error| TelemetryError::Trace(error.to_string()))?.map(Arc::new);
+        install_logs(log, export.as_deref())?;
         abort_on_panic();
-        Self::install_metrics()
+        if let Some(TraceConfig { endpoint, sample_ratio }) = trace {
+            tracing::info!(endpoint, sample_ratio, "traces are sent to a collector, not encrypted");
+        }
+        Ok(Self { export, ..Self::install_metrics()? })
+    }
+
+    /// Sends the last spans, for a bounded time. Blocks.
+    pub fn shut_down(&self) {
+        if let Some(export) = &self.export {
+            export.shut_down();
+        }
     }
 
     /// Sets up metrics alone.
@@ -68,7 +97,7 @@ impl Telemetry {
         }
         let handle = builder.install_recorder()?;
         definitions::describe_all();
-        Ok(Self { handle })
+        Ok(Self { handle, export: None })
     }
 
     /// Says whose metrics these are.
@@ -100,19 +129,38 @@ impl Telemetry {
     }
 }
 
-fn install_logs(log: &LogConfig) -> Result<(), TelemetryError> {
+fn install_logs(log: &LogConfig, export: Option<&Export>) -> Result<(), TelemetryError> {
     let on_terminal = io::stderr().is_terminal();
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(&log.level)?)
-        .with_writer(io::stderr)
-        .with_ansi(on_terminal);
     let as_json = match log.format {
         LogFormat::Auto => !on_terminal,
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
-    let installed = if as_json { builder.json().flatten_event(true).try_init() } else { builder.try_init() };
-    installed.map_err(TelemetryError::Logging)
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(on_terminal);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> =
+        if as_json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
+    // Spans are for traces alone: without those nothing wants them, so they cost nothing. The hint says
+    // that this filter minds no level: without one, no level would be ruled out at a glance.
+    let is_no_span = FilterFn::new(|metadata| metadata.target() != spans::TARGET);
+    let is_no_span = is_no_span.with_max_level_hint(LevelFilter::TRACE);
+    let lines = lines.with_filter(EnvFilter::try_new(&log.level)?.and(is_no_span));
+    let subscriber = tracing_subscriber::registry().with(lines);
+    // IMPORTANT: not as an optional layer. One that is not there has no filter, so every line and span of
+    // every library would be asked about again each time: half as much CPU again for a Get.
+    let installed = match export {
+        None => subscriber.try_init(),
+        Some(export) => {
+            // Spans alone: a log line may name a client.
+            let is_span = FilterFn::new(|metadata| metadata.is_span() && metadata.target() == spans::TARGET);
+            let traces = OpenTelemetryLayer::new(export.tracer())
+                .with_location(false)
+                .with_threads(false)
+                .with_target(false)
+                .with_filter(is_span.with_max_level_hint(LevelFilter::INFO));
+            subscriber.with(traces).try_init()
+        }
+    };
+    installed.map_err(|error| TelemetryError::Logging(error.into()))
 }
 
 /// A panic is a bug, and what it leaves half done is unknown: the process ends, and what was

@@ -131,6 +131,11 @@ pub enum ValueError {
         "is not a log filter; write off, error, warn, info, debug or trace, or parts with levels, such as info,brock::replication=debug"
     )]
     LogLevel,
+    /// Not the address of a collector.
+    #[error(
+        "is not the address of a collector; write http://HOST:PORT (gRPC, not encrypted), such as http://127.0.0.1:4317"
+    )]
+    Collector,
     /// Not one of the words.
     #[error("is not known; write one of {}", .0.join(", "))]
     Choice(&'static [&'static str]),
@@ -291,6 +296,20 @@ pub fn log_level(text: &str) -> Result<String, ValueError> {
     Ok(text.to_owned())
 }
 
+/// Checks the address of a collector of traces; empty = none.
+pub fn collector(text: &str) -> Result<Option<String>, ValueError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address = text.strip_prefix("http://").ok_or(ValueError::Collector)?;
+    let address = address.strip_suffix('/').unwrap_or(address);
+    let (host, port) = address.rsplit_once(':').ok_or(ValueError::Collector)?;
+    if !is_host(host) || parse_port(port).is_none_or(|port| port == 0) {
+        return Err(ValueError::Collector);
+    }
+    Ok(Some(format!("http://{address}")))
+}
+
 /// Checks one of a few words.
 pub fn choice<'a>(text: &'a str, options: &'static [&'static str]) -> Result<&'a str, ValueError> {
     if options.contains(&text) { Ok(text) } else { Err(ValueError::Choice(options)) }
@@ -364,6 +383,28 @@ mod tests {
         let many: Vec<String> = (1..=limits::PEERS_MAX + 1).map(|port| format!("a:{port}")).collect();
         assert_eq!(peers(&many.join(",")), Err(ValueError::TooManyPeers(limits::PEERS_MAX + 1)));
         assert_eq!(peers(&many[1..].join(",")).unwrap().len(), limits::PEERS_MAX);
+    }
+
+    #[test]
+    fn a_collector_is_a_host_and_a_port_and_nothing_more() {
+        for (text, read) in [
+            ("http://127.0.0.1:4317", "http://127.0.0.1:4317"),
+            ("http://otel.example.com:4317/", "http://otel.example.com:4317"),
+            ("http://[fd00::2]:4317", "http://[fd00::2]:4317"),
+        ] {
+            assert_eq!(collector(text), Ok(Some(read.to_owned())), "{text}");
+        }
+        assert_eq!(collector(""), Ok(None));
+        for text in [
+            "127.0.0.1:4317",
+            "https://otel.example.com:4317",
+            "http://otel.example.com",
+            "http://otel.example.com:0",
+            "http://otel.example.com:4317/v1/traces",
+            "http://user:secret@otel.example.com:4317",
+        ] {
+            assert_eq!(collector(text), Err(ValueError::Collector), "{text}");
+        }
     }
 
     #[test]

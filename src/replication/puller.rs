@@ -10,6 +10,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
+use tracing::Instrument as _;
 
 use super::{
     members::Members,
@@ -29,6 +30,7 @@ use crate::{
         id::{Incarnation, NodeId},
         limits, metrics as names,
         retry::{Retry, RetryPolicy},
+        spans,
         task::TaskStatus,
     },
     proto::{
@@ -148,10 +150,13 @@ impl Puller {
         loop {
             task.set_state("pulling");
             self.peers.round_begins(&address, self.store.now_ms());
+            let span = spans::round(&address);
             let outcome = tokio::select! {
                 () = self.stop.cancelled() => break,
-                outcome = self.round(&mut retry) => outcome,
+                outcome = self.round(&mut retry).instrument(span.clone()) => outcome,
             };
+            spans::end(&span, outcome.is_ok());
+            drop(span);
             let Err(error) = outcome else {
                 self.peers.round_ends(&address, "");
                 task.set_error("");
@@ -391,7 +396,10 @@ impl Round<'_> {
                             return Ok(());
                         }
                         replicate_response::Message::Batch(batch) => {
-                            self.apply(batch).await?;
+                            let span = spans::batch(&self.address, batch.entries.len() as u64);
+                            let applied = self.apply(batch).instrument(span.clone()).await;
+                            spans::end(&span, applied.is_ok());
+                            applied?;
                             self.announce().await?;
                         }
                     }

@@ -7,11 +7,12 @@ use tokio::{
     time::timeout,
 };
 use tonic::{Code, transport::Channel};
+use tracing::Instrument as _;
 
 use super::snapshot::{JoinError, Joiner};
 use crate::{
     domain::record::UnixSeconds,
-    ground::{id::NodeId, limits, metrics as names},
+    ground::{id::NodeId, limits, metrics as names, spans},
     proto::{self, replication_service_client::ReplicationServiceClient},
     store::Store,
 };
@@ -106,8 +107,10 @@ impl Resyncs {
         };
         self.set_report(Some(waiting));
         let _alone = self.gate.write().await;
-        let filled = self.fill(store, client, donor, (reason, began), &mut turn);
+        let span = spans::resync(donor);
+        let filled = self.fill(store, client, donor, (reason, began), &mut turn).instrument(span.clone());
         let outcome = timeout(limits::RESYNC_TIMEOUT, filled).await.unwrap_or(Err(ResyncError::Late));
+        spans::end(&span, outcome.is_ok());
         let label = if outcome.is_ok() { "ok" } else { "error" };
         metrics::counter!(names::RESYNCS, "outcome" => label).increment(1);
         if outcome.is_ok() {

@@ -13,11 +13,12 @@ use http::{HeaderValue, Request, Response};
 use metrics::Histogram;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
+use tracing::{Instrument as _, Span};
 
 use super::audited::{self, Recorded};
 use crate::{
     audit::trail::Trail,
-    ground::metrics as names,
+    ground::{metrics as names, spans},
     tls::{accept::ConnectionInfo, roles::Role},
 };
 
@@ -154,13 +155,15 @@ where
             return Box::pin(std::future::ready(Ok(denial.into_http())));
         };
         let (trail, info) = (self.trail.clone(), info.cloned());
+        let role = info.as_ref().map_or(Client, |info| info.identity.role);
+        let span = spans::call(method, role, request.headers());
         match recorded {
             Some(recorded) => {
                 // The one that was asked whether it is ready is the one that is called.
                 let next = self.inner.clone();
                 let inner = std::mem::replace(&mut self.inner, next);
                 let call = audited::call(trail, recorded, method, info, inner, request);
-                Box::pin(measured(call, method, succeeded, |_| ()))
+                Box::pin(measured(call, span, method, succeeded, |_| ()))
             }
             None => {
                 // A handler may know more about a caller than the table does.
@@ -169,7 +172,8 @@ where
                         audited::denied(&trail, info.as_ref(), method, code);
                     }
                 };
-                Box::pin(measured(self.inner.call(request), method, succeeded, refused))
+                let call = span.in_scope(|| self.inner.call(request));
+                Box::pin(measured(call, span, method, succeeded, refused))
             }
         }
     }
@@ -178,14 +182,18 @@ where
 /// Measures a call; `refused` hears the code of one that is answered with an error.
 async fn measured<E>(
     call: impl Future<Output = Result<Response<Body>, E>>,
+    span: Span,
     method: &'static str,
     succeeded: Histogram,
     refused: impl FnOnce(Code),
 ) -> Result<Response<Body>, E> {
     let started = Instant::now();
-    let mut response = call.await?;
+    let mut response = call.instrument(span.clone()).await?;
     match response.headers().get(Status::GRPC_STATUS).map(HeaderValue::as_bytes) {
-        None | Some(b"0") => succeeded.record(started.elapsed().as_secs_f64()),
+        None | Some(b"0") => {
+            succeeded.record(started.elapsed().as_secs_f64());
+            spans::called(&span, Code::Ok, false);
+        }
         Some(code) => {
             let mut code = Code::from_bytes(code);
             if code == Code::OutOfRange {
@@ -197,9 +205,19 @@ async fn measured<E>(
             let histogram =
                 metrics::histogram!(names::RPC_DURATION, "method" => method, "code" => format!("{code:?}"));
             histogram.record(started.elapsed().as_secs_f64());
+            spans::called(&span, code, is_fault(code));
         }
     }
     Ok(response)
+}
+
+/// Whether it is the node's fault; NOT_FOUND, ALREADY_EXISTS and the like are answers.
+fn is_fault(code: Code) -> bool {
+    use Code::{Aborted, DataLoss, DeadlineExceeded, Internal, ResourceExhausted, Unavailable, Unknown};
+    matches!(
+        code,
+        Aborted | DataLoss | DeadlineExceeded | Internal | ResourceExhausted | Unavailable | Unknown
+    )
 }
 
 fn denial(exists: bool, method: &str, role: &str) -> Status {

@@ -40,6 +40,7 @@ use crate::{
         limits, metrics as names,
         planted::{self, Bug},
         retry::{Retry, RetryPolicy},
+        spans,
     },
     proto,
 };
@@ -165,6 +166,8 @@ impl Writer {
             }
             return;
         }
+        let span = spans::commit(changes.len());
+        let _within = span.enter();
         let shared = Arc::clone(&self.shared);
         let mut commit = Commit::new(&shared.database, &self.visible, shared.wall_clock.now_ms());
         if let Err(error) = commit.load(key_hashes(&changes)) {
@@ -189,6 +192,7 @@ impl Writer {
                 self.write(&batch)
             }
         };
+        spans::end(&span, result.is_ok());
         match result {
             Ok(()) => {
                 self.clock = clock;

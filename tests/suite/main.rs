@@ -60,4 +60,5 @@ mod startup;
 mod storage;
 mod survival;
 mod tidy;
+mod traces;
 mod verification;

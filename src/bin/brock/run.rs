@@ -49,13 +49,18 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let env: Vec<_> = std::env::vars_os().collect();
     let file = ConfigFile::read_named(matches, &env)?;
     let (config, _) = config::resolve(matches, &env, file.as_ref())?;
-    let telemetry = Arc::new(Telemetry::install(&config.log)?);
-    stop_at_once_on_second_signal().context("cannot listen for signals")?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("cannot start the worker threads; is there a limit on threads or descriptors?")?;
-    let outcome = runtime.block_on(serve(config, telemetry));
+    let telemetry = {
+        let _context = runtime.enter();
+        Arc::new(Telemetry::install(&config.node_id, &config.log, config.trace.as_ref())?)
+    };
+    stop_at_once_on_second_signal().context("cannot listen for signals")?;
+    let outcome = runtime.block_on(serve(config, Arc::clone(&telemetry)));
+    // While the runtime still runs: it carries the last spans to the collector.
+    telemetry.shut_down();
     runtime.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
     outcome
 }

@@ -50,6 +50,7 @@ pub fn config(certs: &Certs, id: &str, port: u16, join: &[u16]) -> Config {
         http_tls: false,
         console_token: None,
         settings: Vec::new(),
+        trace: None,
     }
 }
 

@@ -18,10 +18,11 @@ pub(super) const LAYERS: [(&str, &[&str]); 10] = [
 ];
 
 /// Outside crates that have a place: the crates' common name, and who may use them.
-const CONFINED: [(&str, &[&str]); 4] = [
+const CONFINED: [(&str, &[&str]); 5] = [
     ("rocksdb", &["src/store"]),
     ("backoff", &["src/ground/retry.rs"]),
     ("aws_sdk_s3", &["src/backup/objects"]),
+    ("opentelemetry", &["src/ground/spans.rs", "src/node/tracing_export.rs"]),
     (
         "tonic",
         &["src/proto", "src/tls", "src/replication", "src/service", "src/node", "src/main.rs", "src/bin"],
