@@ -4,7 +4,8 @@ use std::{error::Error, fs, path::PathBuf};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");
-    let files = ["record", "kv", "replication", "admin"].map(|name| format!("brock/v1/{name}.proto"));
+    let files =
+        ["record", "kv", "status", "replication", "admin"].map(|name| format!("brock/v1/{name}.proto"));
     let descriptors = protox::compile(files, ["proto"])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), prost_encode(&descriptors))?;

@@ -149,6 +149,7 @@ unit() {
     # The targets that the unit names, and something to execute.
     cp -R --dereference /usr/lib/systemd/system "$root/usr/lib/systemd/" 2>/dev/null || true
     cp /bin/true "$root/usr/bin/brock"
+    cp /bin/true "$root/usr/bin/kill"
     cp deploy/systemd/brock.service "$root/etc/systemd/system/"
     local said
     said=$(systemd-analyze --root="$root" verify brock.service 2>&1) || { printf '%s\n' "$said"; return 1; }

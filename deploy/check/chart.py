@@ -15,6 +15,7 @@ VERSIONS = ["1.30", "1.37"]
 FOREIGN = {"Certificate", "ServiceMonitor", "PrometheusRule"}
 
 CERT_MANAGER = ["certificates.source=cert-manager", "certificates.certManager.issuerRef.name=ca"]
+CSI = ["certificates.source=csi", "certificates.certManager.issuerRef.name=ca"]
 ACCEPTED = {
     "defaults": [],
     "everything": CERT_MANAGER + [
@@ -23,7 +24,11 @@ ACCEPTED = {
         "node.extraJoin={far.example.com:20004}", "node.settings.node\\.cache-size=256MiB", "storage.className=fast",
         "networkPolicy.monitoring[0].namespaceSelector.matchLabels.name=monitoring", "priorityClassName=high",
         "networkPolicy.clients[0].podSelector.matchLabels.app=web", "nodeSelector.disk=ssd", "imagePullSecrets[0].name=pull",
+        "backup.enabled=true", "backup.bucket=backups", "backup.endpoint=https://s3.example.com:9000", "backup.port=9000",
+        "backup.recipients={age1abc,age1def}", "backup.credentialsSecret=s3",
     ],
+    "certificates from the CSI driver": CSI + ["replicas=12", "certificates.extraHosts={brock.example.com,10.0.0.1}"],
+    "a node sees its own certificate only": ["certificates.isolate=true", "node.firstStart=false"],
     "one node, nothing around it": ["replicas=1", "networkPolicy.enabled=false", "fullnameOverride=alone"],
 }
 # Values, and what the refusal must mention.
@@ -32,8 +37,16 @@ REFUSED = [
     (["replicas=66"], "replicas"),
     (["image.tagg=1"], "tagg"),
     (["node.settings.node\\.id=x"], "node.id"),
+    (["node.settings.node\\.join=a:1"], "node.join"),
+    (["node.settings.node\\.backup\\.secret-access-key=x"], "secret-access-key"),
     (["node.extraJoin={far.example.com}"], "extraJoin"),
+    (["node.extraJoin={dnssrv+_brock._tcp.example.com:1}"], "extraJoin"),
+    (["node.firstStart=maybe"], "firstStart"),
     (["certificates.source=cert-manager"], "issuerRef"),
+    (["certificates.source=csi"], "issuerRef"),
+    (["certificates.maxNodes=0"], "maxNodes"),
+    (["backup.enabled=true"], "bucket"),
+    (["backup.recipients={AGE-SECRET-KEY-1ABC}"], "recipients"),
     (["storage.size=big"], "size"),
     (["fullnameOverride=a-name-that-is-much-too-long"], "fullnameOverride"),
     (["terminationGracePeriodSeconds=5"], "terminationGracePeriodSeconds"),
@@ -70,24 +83,46 @@ def check_accepted(name, values):
 
 
 def check_certificates(name, manifests):
-    """Every node has its Secret, its certificate names its id, and no node joins itself."""
+    """Every node that there may be has its Secret or gets its certificate, which names its id and the host
+    that DNS says it is; all have the same arguments, and a directory whose files may be exchanged."""
     of_kind = lambda kind: [manifest for manifest in manifests if manifest["kind"] == kind]
     stateful = of_kind("StatefulSet")[0]
-    nodes = [f"{stateful['metadata']['name']}-{n}" for n in range(stateful["spec"]["replicas"])]
-    volumes = {volume["name"]: volume for volume in stateful["spec"]["template"]["spec"]["volumes"]}
-    secrets = [source["secret"]["name"] for source in volumes["certs"]["projected"]["sources"]]
-    if secrets != [f"{node}-certs" for node in nodes]:
-        problems.append(f"{name}: the Secrets {secrets} are not those of {nodes}")
-    configs = [m for m in of_kind("ConfigMap") if m["metadata"]["name"] == stateful["metadata"]["name"]][0]["data"]
-    if sorted(configs) != sorted(f"{node}.toml" for node in nodes):
-        problems.append(f"{name}: the configurations {sorted(configs)} are not those of {nodes}")
-    for node in nodes:
-        if f'"{node}.' in configs.get(f"{node}.toml", ""):
-            problems.append(f"{name}: {node} joins itself")
+    spec = stateful["spec"]["template"]["spec"]
+    container, own = spec["containers"][0], stateful["metadata"]["name"]
+    service = stateful["spec"]["serviceName"]
+    [headless] = [m for m in of_kind("Service") if m["metadata"]["name"] == service]
+    listed = f"dnssrv+_{headless['spec']['ports'][0]['name']}._tcp.{service}.brock.svc.cluster.local"
+    arguments = dict(argument.split("=", 1) for argument in container["args"][1:])
+    if arguments["--node.join"].split(",")[0] != listed or headless["spec"]["ports"][0]["port"] != 20004:
+        problems.append(f"{name}: the nodes join {arguments['--node.join']}, not {listed}")
+    if not headless["spec"]["publishNotReadyAddresses"]:
+        problems.append(f"{name}: nodes that are not ready could not find each other")
+    [mount] = [m for m in container["volumeMounts"] if m["name"] == "certs"]
+    isolated = "subPathExpr" in mount
+    if isolated != (name == "a node sees its own certificate only"):
+        problems.append(f"{name}: {mount}")
+    volume = {volume["name"]: volume for volume in spec["volumes"]}["certs"]
+    if "csi" in volume:
+        attributes = {key.split("/")[1]: text for key, text in volume["csi"]["volumeAttributes"].items()}
+        if attributes["uri-sans"] != "spiffe://brock/node/${POD_NAME}":
+            problems.append(f"{name}: {attributes['uri-sans']}")
+        if f"${{POD_NAME}}.{service}.brock.svc.cluster.local" not in attributes["dns-names"].split(","):
+            problems.append(f"{name}: {attributes['dns-names']}")
+        return
+    if arguments["--node.certs-dir"] != "/etc/brock/certs" + ("" if isolated else "/$(POD_NAME)"):
+        problems.append(f"{name}: {arguments['--node.certs-dir']}")
+    sources = [source["secret"] for source in volume["projected"]["sources"]]
+    secrets = [source["name"] for source in sources]
+    if secrets != [f"{own}-{n}-certs" for n in range(max(stateful["spec"]["replicas"], 9))]:
+        problems.append(f"{name}: the Secrets {secrets}")
+    if not all(source["optional"] for source in sources):
+        problems.append(f"{name}: a node would wait for the Secrets of nodes that do not exist")
     for certificate in of_kind("Certificate"):
-        node = certificate["spec"]["commonName"]
-        if certificate["spec"]["uris"] != [f"spiffe://brock/node/{node}"] or certificate["spec"]["secretName"] not in secrets:
+        node, asked = certificate["spec"]["commonName"], certificate["spec"]
+        if asked["uris"] != [f"spiffe://brock/node/{node}"] or asked["secretName"] not in secrets:
             problems.append(f"{name}: the certificate of {node} is not for it")
+        if f"{node}.{service}.brock.svc.cluster.local" not in asked["dnsNames"]:
+            problems.append(f"{name}: the certificate of {node} does not state the name by which it is dialled")
 
 
 for release, name_of in (("a-release-that-has-a-long-name", "28"),):

@@ -140,22 +140,21 @@ def check_configurations():
     compose = yaml.safe_load((DEPLOY / "docker" / "compose.yml").read_text(encoding="utf-8"))
     for name, service in compose["services"].items():
         if name.startswith("node-"):
-            own = {key: value.replace("${BROCK_FIRST_START:-false}", "false") for key, value in service["environment"].items()}
+            # As compose does: what nobody has set is its default.
+            own = {key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for key, value in service["environment"].items()}
+            # Made by make-certs.sh, see below.
+            own["BROCK_CONFIG"] = own["BROCK_CONFIG"].replace("/etc/brock/config", str(WORK / "pki" / "config"))
             brock_takes(f"compose.yml, {name}", [], {**dict(image), **own})
 
     manifests = [m for m in yaml.safe_load_all((DEPLOY / "kubernetes" / "plain" / "brock.yaml").read_text(encoding="utf-8")) if m]
-    configs = next(m["data"] for m in manifests if m["kind"] == "ConfigMap")
     arguments = next(m for m in manifests if m["kind"] == "StatefulSet")["spec"]["template"]["spec"]["containers"][0]["args"]
-    for name, text in configs.items():
-        (WORK / name).write_text(text)
-        own = [argument.replace("/etc/brock/config", str(WORK)).replace("$(POD_NAME)", name.removesuffix(".toml")) for argument in arguments[1:]]
-        brock_takes(f"plain/brock.yaml, {name}", own, {})
+    brock_takes("plain/brock.yaml", [argument.replace("$(POD_NAME)", "brock-0") for argument in arguments[1:]], {})
 
 
 def check_certificates():
     """make-certs.sh makes, twice, what the nodes of compose.yml start with."""
     pki = WORK / "pki"
-    for part in ("safe", "ca", "node-1", "node-2", "node-3", "admin"):
+    for part in ("safe", "ca", "node-1", "node-2", "node-3", "admin", "config"):
         (pki / part).mkdir(parents=True)
     variables = {**os.environ, "PATH": f"{BINARIES}:{os.environ['PATH']}"}
     for _ in range(2):
@@ -200,8 +199,8 @@ try:
     database = prometheus(scraped)
     write(nodes, range(3, 5))
     # These take some seconds: meanwhile Prometheus scrapes what the writes did.
-    check_configurations()
     check_certificates()
+    check_configurations()
     write(nodes, range(5, 7))
     check_queries(database)
 finally:

@@ -262,6 +262,17 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
+/// A running process: random, so that a node knows itself by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instance(pub [u8; 16]);
+
+impl Instance {
+    /// Another one each time.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

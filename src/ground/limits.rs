@@ -166,8 +166,19 @@ pub const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
 pub const ROUND_RETRY_MIN: Duration = Duration::from_millis(100);
 /// Streams that one donor feeds at once.
 pub const FEEDS_MAX: usize = 128;
-/// Addresses in `node.join`.
+/// Peers of a node: entries of `node.join`, and what DNS lists under the names in it.
 pub const PEERS_MAX: usize = 64;
+/// Addresses of one answer of DNS that are looked at: some are this node itself, or a peer once more.
+pub const DISCOVERED_MAX: usize = 2 * PEERS_MAX;
+/// Answers in a row that do not list a peer any more before it is not dialled any more.
+pub const DISCOVERY_MISSES: u32 = 3;
+/// How long DNS may take to answer one question, whatever is tried.
+pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one DNS server may take before the next one is asked, or the same once more.
+pub const DNS_TRY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often an address that turned out to be this node itself, or a second one of a peer, is looked
+/// at again.
+pub const ASIDE_RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Time for all peers together to answer a Peek, dialling included.
 pub const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Local misses that ask the peers at once; further ones answer UNAVAILABLE.
@@ -186,6 +197,10 @@ pub const CLOCK_SKEW_MAX_SECONDS: u64 = 300;
 pub const CLOCK_SKEW_NEWS_SECONDS: u64 = 10;
 /// From how many operations on it is logged that this node is behind a peer, and that it has caught up.
 pub const LAG_NEWS_ENTRIES: u64 = 1000;
+/// How long a node with empty storage asks its peers whether they know it.
+pub const FIRST_START_PATIENCE: Duration = Duration::from_secs(20);
+/// Between two rounds of that.
+pub const FIRST_START_PAUSE: Duration = Duration::from_millis(300);
 /// How long a starting node waits for its peers before it says that it is ready.
 pub const FIRST_CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it looks.
@@ -209,13 +224,19 @@ pub const LAG_NOTABLE_ENTRIES: u64 = 1_000;
 /// Difference between wall clocks that is worth a finding.
 pub const CLOCK_SKEW_NOTABLE_SECONDS: u64 = 5;
 /// Free space below which a disk that is nearly full is worth a finding.
-pub const DISK_WATCH_BYTES: u64 = 16 * 1024 * 1024 * 1024;
+pub const DISK_WATCH_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 /// Free space below which it needs somebody now.
-pub const DISK_ACT_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+pub const DISK_ACT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// A certificate that expires sooner than this needs somebody now.
 pub const CERTIFICATE_ACT_SECONDS: i64 = 7 * 86_400;
 /// A backup older than this is worth a finding.
 pub const BACKUP_STALE_SECONDS: i64 = 26 * 3600;
+/// How often a supervisor is told how the node is, if that changed.
+pub const SUPERVISOR_INTERVAL: Duration = Duration::from_secs(2);
+/// But not more often than this, whatever its watchdog asks for.
+pub const SUPERVISOR_INTERVAL_MIN: Duration = Duration::from_millis(50);
+/// How much longer than now a start may take: told again and again while it makes progress.
+pub const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(30);
 /// How long the HTTP side may take to end.
 pub const HTTP_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -218,6 +218,10 @@ metrics! {
         "Records that changed by joining a peer's differing state.", Start::Zero;
     INCARNATIONS = "brock_incarnations_minted_total", Kind::Counter, Count,
         "New incarnations of this node, by `reason`: birth, start, unclean_stop, heads_lost, rolled_back, failed_write.", Start::Each("reason", INCARNATION_REASONS);
+    DISCOVERED = "brock_discovery_addresses", Kind::Gauge, Count,
+        "Addresses that DNS listed when it last answered, by `name` in node.join; this node's own may be among them.";
+    DISCOVERY_FAILURES = "brock_discovery_failures_total", Kind::Counter, Count,
+        "Times that DNS gave no answer for a `name` in node.join: the peers that were known stay.";
     PEER_UP = "brock_peer_up", Kind::Gauge, Count,
         "1 while this node is pulling from the peer at `address`, otherwise 0.";
     PEER_LAG = "brock_peer_lag_entries", Kind::Gauge, Count,

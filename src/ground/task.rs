@@ -76,6 +76,23 @@ impl Tasks {
         });
     }
 
+    /// Starts a named task that may end long before the node does: its line goes with it.
+    pub fn spawn_passing<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(TaskStatus) -> F,
+    ) {
+        let reports = Arc::clone(&self.reports);
+        self.spawn(name, |status| {
+            let work = work(status.clone());
+            async move {
+                work.await;
+                let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+                reports.retain(|other| !Arc::ptr_eq(&other.0, &status.0));
+            }
+        });
+    }
+
     /// Starts short-lived work (a connection, a call) that has an owner but no line of its own.
     pub fn spawn_short<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
         self.tracker.spawn(work);
@@ -121,6 +138,18 @@ mod tests {
         assert_eq!(report.last_error, "disk on fire");
         assert!(tasks.stop(Duration::from_secs(5)).await);
         assert_eq!(tasks.reports()[0].state, "ended");
+    }
+
+    #[tokio::test]
+    async fn a_passing_task_takes_its_line_with_it() {
+        let tasks = Tasks::default();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        tasks.spawn("stays", |_| async {});
+        tasks.spawn_passing("passes", |_| async move { ended.await.unwrap() });
+        assert_eq!(tasks.reports().len(), 2);
+        end.send(()).unwrap();
+        assert!(tasks.stop(Duration::from_secs(5)).await);
+        assert_eq!(tasks.reports().iter().map(|report| report.name.as_str()).collect::<Vec<_>>(), ["stays"]);
     }
 
     #[tokio::test]

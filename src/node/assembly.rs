@@ -6,11 +6,13 @@ use tokio::sync::watch;
 use tonic::transport::Server;
 
 use super::{
-    Node, StartError, backups, certificates,
+    Node, StartError,
+    background::{self, Shared},
+    backups, certificates,
     config::Config,
     console::{self, Console},
     http::Pages,
-    prepare::Prepared,
+    prepare::{self, Prepared},
     readiness::Readiness,
     sources::ShownSetting,
     telemetry::Telemetry,
@@ -20,42 +22,42 @@ use crate::{
     audit::trail::Trail,
     backup::{manifest, signer},
     ground::{
+        id::Instance,
         limits,
         task::{TaskStatus, Tasks},
     },
     proto::{
         self, admin_service_server::AdminServiceServer, key_value_service_server::KeyValueServiceServer,
+        recognition_service_server::RecognitionServiceServer,
         replication_service_server::ReplicationServiceServer,
     },
     replication::{
         ask::Asker,
         compact::Compactor,
+        directory::Directory,
         members::Members,
         peers::{Peers, Standing},
         pings,
-        puller::Puller,
-        remote::Peer,
         resync::Resyncs,
-        scrub, sweep,
     },
     service::{
         admin::Admin, authorise::Authorise, cluster::Cluster, kv::KeyValue, lifecycle::Lifecycle,
-        records::Records, replication::Replication, status::Reporter, tail::Tails, trace::Traces,
+        recognition::Recognition, records::Records, replication::Replication, status::Reporter, tail::Tails,
+        trace::Traces,
     },
     store::{OpenError, Store},
     tls::{
         accept::{self, Incoming},
         address::Address,
-        identity::Identity,
     },
 };
 
 /// What a node has from its first moment to its last.
-#[derive(Default)]
 pub(super) struct Frame {
     pub(super) tasks: Tasks,
     /// The HTTP side, which outlives the drain so that it can say that the node is draining.
     pub(super) http_tasks: Tasks,
+    pub(super) instance: Instance,
     pub(super) readiness: Arc<Readiness>,
     /// Set once there are a store and peers to compare.
     standing: Arc<OnceLock<Box<dyn Fn() -> Standing + Send + Sync>>>,
@@ -64,6 +66,17 @@ pub(super) struct Frame {
 }
 
 impl Frame {
+    pub(super) fn new() -> Self {
+        Self {
+            tasks: Tasks::default(),
+            http_tasks: Tasks::default(),
+            instance: Instance::random(),
+            readiness: Arc::default(),
+            standing: Arc::default(),
+            console: Arc::default(),
+        }
+    }
+
     /// What the HTTP side shows, from before the storage opens.
     pub(super) fn pages(&self, prepared: &Prepared, telemetry: Option<Arc<Telemetry>>) -> Pages {
         let known = Arc::clone(&self.standing);
@@ -95,16 +108,22 @@ pub(super) async fn assemble(
     frame: &Frame,
     store: &Store,
 ) -> Result<Node, StartError> {
-    let Prepared { identity, join, listener, address, http_address, backup_target, .. } = prepared;
-    let Frame { tasks, http_tasks, readiness, standing, console } = frame;
+    let Prepared { identity, join, resolver, listener, address, http_address, backup_target, .. } = prepared;
+    let Frame { tasks, http_tasks, instance, readiness, standing, console } = frame;
     let peers = Peers::default();
-    join.iter().for_each(|address| peers.add(&address.to_string(), store.now()));
     let compared = (store.clone(), peers.clone());
     let _ = standing.set(Box::new(move || compared.1.standing(&compared.0.applied())));
-    let members = load_members(&config, &store, &join).await?;
-    let asked: Vec<Peer> = join.iter().map(|address| Peer::new(address, &identity.dialler())).collect();
-    let asker = Asker::new(asked.clone());
-    let (pinged, known, stop) = (asked.clone(), peers.clone(), tasks.stopping().clone());
+    let (fixed, listed) = prepare::split(join);
+    let members = load_members(config, store, &fixed, !listed.is_empty()).await?;
+    let directory = Directory::new(
+        &fixed,
+        listed.iter().map(ToString::to_string),
+        identity.dialler().with_resolver(resolver.clone()),
+        (peers.clone(), members.clone()),
+        store.now(),
+    );
+    let asker = Asker::new(directory.clone());
+    let (pinged, known, stop) = (directory.clone(), peers.clone(), tasks.stopping().clone());
     tasks.spawn("pings", |status| pings::run(pinged, known, stop, status));
     let (traces, resyncs) = (Traces::new(store.clone()), Resyncs::default());
     let compactor = Compactor::new(store.clone(), members.clone(), config.compact);
@@ -119,7 +138,7 @@ pub(super) async fn assemble(
         store: store.clone(),
         members: members.clone(),
         asker,
-        peers: asked,
+        directory: directory.clone(),
         compactor: compactor.clone(),
         resyncs: resyncs.clone(),
     });
@@ -129,7 +148,7 @@ pub(super) async fn assemble(
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .build_v1()?;
     let is_ready = {
-        let readiness = Arc::clone(&readiness);
+        let readiness = Arc::clone(readiness);
         Arc::new(move || readiness.is_ready())
     };
     let signer = Arc::new(signer::load(store).await?);
@@ -178,23 +197,31 @@ pub(super) async fn assemble(
         reporter,
         tasks.clone(),
     ));
+    let recognition = RecognitionServiceServer::new(Recognition {
+        node_id: config.node_id.clone(),
+        instance: *instance,
+        memory: Some((store.clone(), members.clone())),
+    });
     let router = server(trail)
         .add_service(health_service)
         .add_service(reflection)
         .add_service(kv.max_decoding_message_size(limits::MESSAGE_MAX_BYTES))
+        .add_service(recognition)
         .add_service(replication.max_decoding_message_size(limits::MESSAGE_MAX_BYTES))
         .add_service(AdminServiceServer::new(admin));
-    let incoming = accept::accept(listener, &identity, &tasks);
-    let server_failed = serve(&tasks, router, incoming);
-    let shared = Shared { store: &store, peers: &peers, members: &members, resyncs: &resyncs };
+    let incoming = accept::accept(listener, &identity, tasks);
+    let server_failed = serve(tasks, router, incoming);
     if let Some(made) = backups {
         backups::spawn(tasks, made, readiness);
     }
-    spawn_background(&config, &join, &identity, shared, compactor, &tasks);
-    upkeep::spawn_first_catch_up(&tasks, &store, &peers, &readiness, &health);
+    let shared = Shared { store, peers: &peers, members: &members, resyncs: &resyncs, directory: &directory };
+    background::spawn(config, shared, compactor, tasks);
+    background::spawn_discovery(config, listed, &resolver, shared, tasks);
+    let look_at_certificates = certificates::spawn(tasks, &identity, &config.node_id);
+    upkeep::spawn_first_catch_up(tasks, store, &peers, readiness, &health);
     tracing::info!(
         node_id = %config.node_id, origin = %store.origin(), %address,
-        http_address = http_address.map(tracing::field::display), peers = join.len(), records = store.records(),
+        http_address = http_address.map(tracing::field::display), peers = fixed.len(), records = store.records(),
         "the node is up"
     );
     Ok(Node {
@@ -202,6 +229,8 @@ pub(super) async fn assemble(
         tasks: tasks.clone(),
         http_tasks: http_tasks.clone(),
         readiness: Arc::clone(readiness),
+        peers,
+        look_at_certificates,
         health,
         address,
         http_address,
@@ -210,7 +239,10 @@ pub(super) async fn assemble(
     })
 }
 
-fn server(trail: Trail) -> Server<tower::layer::util::Stack<Authorise, tower::layer::util::Identity>> {
+/// What every gRPC server of a node has in common.
+pub(super) fn server(
+    trail: Trail,
+) -> Server<tower::layer::util::Stack<Authorise, tower::layer::util::Identity>> {
     Server::builder()
         .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
@@ -241,54 +273,18 @@ fn serve(tasks: &Tasks, router: Router, incoming: Incoming) -> watch::Receiver<O
 }
 
 /// What was remembered of the members, and who is in `node.join`.
-async fn load_members(config: &Config, store: &Store, join: &[Address]) -> Result<Members, StartError> {
+async fn load_members(
+    config: &Config,
+    store: &Store,
+    fixed: &[Address],
+    discovers: bool,
+) -> Result<Members, StartError> {
     let damaged = |source| {
         let path = config.path.clone().unwrap_or_default();
         StartError::Store(OpenError::Database { path, reason: source })
     };
     let remembered = store.members().await.map_err(|error| damaged(error.to_string()))?;
-    let join: Vec<String> = join.iter().map(ToString::to_string).collect();
-    Members::new(config.node_id.clone(), &join, remembered, config.member_retention)
+    let fixed: Vec<String> = fixed.iter().map(ToString::to_string).collect();
+    Members::new(config.node_id.clone(), (&fixed, discovers), remembered, config.member_retention)
         .map_err(|error| damaged(error.to_string()))
-}
-
-/// What background work shares with the services.
-struct Shared<'a> {
-    store: &'a Store,
-    peers: &'a Peers,
-    members: &'a Members,
-    resyncs: &'a Resyncs,
-}
-
-fn spawn_background(
-    config: &Config,
-    join: &[Address],
-    identity: &Identity,
-    shared: Shared<'_>,
-    compactor: Compactor,
-    tasks: &Tasks,
-) {
-    let Shared { store, peers, members, resyncs } = shared;
-    for address in join {
-        let puller = Puller {
-            address: address.clone(),
-            dialler: identity.dialler(),
-            store: store.clone(),
-            peers: peers.clone(),
-            members: members.clone(),
-            resyncs: resyncs.clone(),
-            interval: config.replication_interval,
-            batch_limit: u32::try_from(config.replication_limit).unwrap_or(u32::MAX),
-            stop: tasks.stopping().clone(),
-        };
-        tasks.spawn(&format!("puller {address}"), |status| puller.run(status));
-    }
-    let (swept, known, stop) = (store.clone(), peers.clone(), tasks.stopping().clone());
-    tasks.spawn("sweeper", |status| sweep::run(swept, known, stop, status));
-    let (known, stop) = (peers.clone(), tasks.stopping().clone());
-    tasks.spawn("compactor", |status| compactor.run(known, stop, status));
-    let (scrubbed, stop) = (store.clone(), tasks.stopping().clone());
-    tasks.spawn("scrubber", |status| scrub::run(scrubbed, stop, status));
-    upkeep::spawn(tasks, store, peers, members);
-    certificates::spawn(tasks, identity, &config.node_id);
 }

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 
 use tokio::{
+    sync::{mpsc, oneshot},
     task::spawn_blocking,
     time::{Instant, MissedTickBehavior, interval},
 };
@@ -25,7 +26,14 @@ use crate::{
 
 /// Takes over what is exchanged, ends the connections of whoever is not trusted any more, and says
 /// what will expire.
-pub(super) fn spawn(tasks: &Tasks, identity: &Identity, node_id: &NodeId) {
+///
+/// Whoever sends something is answered when the directory has been looked at for it.
+pub(super) fn spawn(
+    tasks: &Tasks,
+    identity: &Identity,
+    node_id: &NodeId,
+) -> mpsc::Sender<oneshot::Sender<()>> {
+    let (asks, mut asked) = mpsc::channel::<oneshot::Sender<()>>(1);
     let stop = tasks.stopping().clone();
     let mut watch = Watch {
         identity: identity.clone(),
@@ -38,12 +46,22 @@ pub(super) fn spawn(tasks: &Tasks, identity: &Identity, node_id: &NodeId) {
     tasks.spawn("certificates", |status| async move {
         let mut ticks = interval(limits::CERTIFICATES_CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        loop {
+            let answer = tokio::select! {
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => None,
+                Some(answer) = asked.recv() => Some(answer),
+            };
             status.set_state("looking at the certificates");
             watch.look(&status).await;
             status.set_state("waiting");
+            if let Some(answer) = answer {
+                // Nobody waiting any more is fine.
+                let _ = answer.send(());
+            }
         }
     });
+    asks
 }
 
 struct Watch {

@@ -1,6 +1,6 @@
 //! The node's configuration: typed and checked, so that nobody below reads a text twice.
 
-use std::{ffi::OsString, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use age::x25519;
 use clap::ArgMatches;
@@ -36,11 +36,15 @@ pub struct Config {
     /// `node.path`; `None` = in RAM
     pub path: Option<PathBuf>,
     /// `node.first-start`
-    pub first_start: bool,
+    pub first_start: FirstStart,
     /// `node.address`
     pub address: ListenAddress,
-    /// `node.join`: `HOST:PORT` each, checked, without duplicates
+    /// `node.join`: checked, without duplicates
     pub join: Vec<String>,
+    /// `node.discovery-interval`
+    pub discovery_interval: Duration,
+    /// `node.dns-server`; `None` = the machine's
+    pub dns_server: Option<SocketAddr>,
     /// `node.certs-dir`
     pub certs_dir: PathBuf,
     /// `node.replication-interval`
@@ -88,6 +92,17 @@ pub struct AuditConfig {
     pub path: Option<PathBuf>,
     /// `audit.max-size`
     pub max_bytes: u64,
+}
+
+/// Whether a node may start with empty storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstStart {
+    /// It may.
+    Yes,
+    /// It may not: the disk was lost.
+    No,
+    /// If no peer knows it.
+    Auto,
 }
 
 /// How backups are made, and where they go.
@@ -192,9 +207,15 @@ impl Reader<'_> {
         );
         let node_id = node_id.and_then(|text| self.value("node.id", &text, |text| Ok(text.parse()?)));
         let path = self.optional_path("node.path");
-        let first_start = self.parsed("node.first-start", values::boolean);
+        let first_start = self.parsed("node.first-start", |text| match values::boolean_or_auto(text)? {
+            Some(true) => Ok(FirstStart::Yes),
+            Some(false) => Ok(FirstStart::No),
+            None => Ok(FirstStart::Auto),
+        });
         let address = self.parsed("node.address", |text| Ok(text.parse()?));
         let join = self.parsed("node.join", values::peers);
+        let discovery_interval = self.duration("node.discovery-interval", INTERVAL_MIN);
+        let dns_server = self.parsed("node.dns-server", values::dns_server);
         let replication_interval = self.duration("node.replication-interval", INTERVAL_MIN);
         let replication_limit = self.number("node.replication-limit", 1, limits::BATCH_ENTRIES_MAX as u64);
         let conflict_backoff = self.conflict_backoff();
@@ -223,6 +244,8 @@ impl Reader<'_> {
             first_start: first_start?,
             address: address?,
             join: join?,
+            discovery_interval: discovery_interval?,
+            dns_server: dns_server?,
             certs_dir: PathBuf::from(certs_dir?),
             replication_interval: replication_interval?,
             replication_limit: replication_limit?,

@@ -39,9 +39,11 @@ fn the_defaults_are_a_valid_configuration_once_the_required_settings_are_given()
     let expected = Config {
         node_id: "a".parse().unwrap(),
         path: None,
-        first_start: false,
+        first_start: FirstStart::No,
         address: ":20004".parse().unwrap(),
         join: Vec::new(),
+        discovery_interval: Duration::from_secs(10),
+        dns_server: None,
         certs_dir: "certs".into(),
         replication_interval: Duration::from_secs(30),
         replication_limit: 1000,
@@ -122,7 +124,7 @@ max = "1m"
 address = ""
 "#;
     let (config, shown) = resolved(&[], &[], Some(file));
-    assert!(config.first_start);
+    assert_eq!(config.first_start, FirstStart::Yes);
     assert_eq!(config.join, ["b:1", "c:2"]);
     assert_eq!((config.replication_limit, config.payload_limit_bytes), (500, 1024));
     assert_eq!(config.cache_size_bytes, 1 << 30);
@@ -134,11 +136,11 @@ address = ""
 
 #[test]
 fn flags_are_booleans_with_and_without_a_value_and_lists_with_commas_and_repetition() {
-    assert!(resolved(&["--node.first-start"], &[], None).0.first_start);
-    assert!(resolved(&["--node.first-start=true"], &[], None).0.first_start);
-    assert!(
-        !resolved(&["--node.first-start=false"], &[("BROCK_NODE_FIRST_START", "true")], None).0.first_start
-    );
+    let first_start = |flag| resolved(&[flag], &[("BROCK_NODE_FIRST_START", "true")], None).0.first_start;
+    assert_eq!(first_start("--node.first-start"), FirstStart::Yes);
+    assert_eq!(first_start("--node.first-start=true"), FirstStart::Yes);
+    assert_eq!(first_start("--node.first-start=false"), FirstStart::No);
+    assert_eq!(first_start("--node.first-start=auto"), FirstStart::Auto);
     let (config, _) = resolved(&["--node.join", "b:1,c:2", "--node.join", "d:3"], &[], None);
     assert_eq!(config.join, ["b:1", "c:2", "d:3"]);
     assert_eq!(resolved(&["--http.address="], &[], None).0.http_address, None);

@@ -1,8 +1,12 @@
 //! The node: one function boots it, one shuts it down.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use tokio::{sync::watch, task::spawn_blocking};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::spawn_blocking,
+};
+use tokio_util::sync::CancellationToken;
 
 pub use super::start_error::StartError;
 use super::{
@@ -16,6 +20,7 @@ use super::{
 };
 use crate::{
     ground::{limits, task::Tasks},
+    replication::peers::Peers,
     store::{Health, Store},
 };
 
@@ -26,6 +31,8 @@ pub struct Node {
     /// The HTTP side, which outlives the drain so that it can say that the node is draining.
     pub(super) http_tasks: Tasks,
     pub(super) readiness: Arc<Readiness>,
+    pub(super) peers: Peers,
+    pub(super) look_at_certificates: mpsc::Sender<oneshot::Sender<()>>,
     pub(super) health: tonic_health::server::HealthReporter,
     pub(super) address: SocketAddr,
     pub(super) http_address: Option<SocketAddr>,
@@ -38,8 +45,18 @@ impl Node {
     /// though perhaps not yet caught up with its peers. The HTTP side answers from before the storage
     /// opens, which may take long. On failure nothing is left running.
     pub async fn start(config: Config, telemetry: Option<Arc<Telemetry>>) -> Result<Self, StartError> {
+        Self::start_unless(config, telemetry, &CancellationToken::new()).await
+    }
+
+    /// The same, and gives up waiting for peers when `stop` is cancelled.
+    pub async fn start_unless(
+        config: Config,
+        telemetry: Option<Arc<Telemetry>>,
+        stop: &CancellationToken,
+    ) -> Result<Self, StartError> {
         let mut prepared = Prepared::new(&config).await?;
-        let frame = Frame::default();
+        let frame = Frame::new();
+        frame.readiness.show();
         if let Some(listener) = prepared.http_listener.take() {
             http::spawn(&frame.http_tasks, listener, frame.pages(&prepared, telemetry.clone()));
         }
@@ -47,7 +64,7 @@ impl Node {
             telemetry.set_node(&config.node_id);
             telemetry.spawn_upkeep(&frame.tasks);
         }
-        let store = match prepare::open_store(&config).await {
+        let store = match prepare::open_store(&config, &prepared, frame.instance, stop).await {
             Ok(store) => store,
             Err(error) => {
                 frame.stop().await;
@@ -79,6 +96,39 @@ impl Node {
     /// The node's store.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// How it is, in a line for a supervisor.
+    pub fn state(&self) -> String {
+        let reports = self.peers.reports();
+        let up = reports.iter().filter(|peer| peer.up).count();
+        let pulling = match reports.len() {
+            0 => "no peers".to_owned(),
+            peers => format!("pulling from {up} of {peers} peers"),
+        };
+        match (self.readiness.reasons().as_slice(), self.peers.standing(&self.store.applied()).lag_entries) {
+            ([], _) => format!("ready; {pulling}"),
+            ([reason], Some(lag)) => format!("{reason}; {pulling}, lacks {lag} operations"),
+            (reasons, _) => format!("{}; {pulling}", reasons.join("; ")),
+        }
+    }
+
+    /// Whether it goes on doing its work: the store takes part, and gRPC is served. Answers within
+    /// `patience`; false if it does not come to answer.
+    pub async fn is_well(&self, patience: Duration) -> bool {
+        let store = self.store.clone();
+        // Takes the locks that every call takes, on a thread that other work needs too.
+        let looked = tokio::time::timeout(patience, spawn_blocking(move || store.vector())).await;
+        let stopped = matches!(&*self.store.health().borrow(), Health::Stopped(_));
+        matches!(looked, Ok(Ok(_))) && !stopped && self.server_failed.borrow().is_none()
+    }
+
+    /// Takes over certificates that were exchanged, without waiting until they are looked at anyway.
+    pub async fn reload(&self) {
+        let (answer, looked) = oneshot::channel();
+        if self.look_at_certificates.send(answer).await.is_ok() {
+            let _ = looked.await;
+        }
     }
 
     /// Resolves, with the reason, when the node cannot go on: a write failed, or gRPC is not

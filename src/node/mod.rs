@@ -4,10 +4,12 @@
 //! from flags, environment and file, and [`config`] turns the texts into typed, checked values.
 
 mod assembly;
+mod background;
 mod backups;
 mod certificates;
 pub mod config;
 mod console;
+mod first_start;
 mod health;
 pub mod http;
 pub mod lifecycle;
@@ -20,6 +22,7 @@ mod seed;
 pub mod settings;
 pub mod sources;
 mod start_error;
+pub mod supervisor;
 pub mod telemetry;
 mod tracing_export;
 mod upkeep;

@@ -3,20 +3,38 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use tokio::{net::TcpListener, task::spawn_blocking};
+use tokio_util::sync::CancellationToken;
 
-use super::{StartError, backups, config::Config, console::Gate};
+use super::{
+    StartError, backups,
+    config::{Config, FirstStart},
+    console::Gate,
+    first_start,
+};
 use crate::{
     backup::objects::Target,
-    ground::{id::Incarnations, limits, time::WallClock},
-    store::{self, Store},
-    tls::{address::Address, identity::Identity, roles::RolePolicy, web::WebTls},
+    ground::{
+        id::{Incarnations, Instance},
+        limits,
+        time::WallClock,
+    },
+    store::{self, OpenError, Store},
+    tls::{
+        address::Address,
+        identity::Identity,
+        join::{Join, Listed},
+        resolve::Resolver,
+        roles::RolePolicy,
+        web::WebTls,
+    },
 };
 
 /// Everything that can be found wrong with certificates, addresses and settings is found while it is
 /// made: before the storage opens.
 pub(super) struct Prepared {
     pub(super) identity: Identity,
-    pub(super) join: Vec<Address>,
+    pub(super) join: Vec<Join>,
+    pub(super) resolver: Resolver,
     pub(super) listener: TcpListener,
     pub(super) address: SocketAddr,
     pub(super) http_listener: Option<TcpListener>,
@@ -45,6 +63,7 @@ impl Prepared {
             backup_target: backups::target(config)?,
             identity,
             join,
+            resolver: Resolver::new(config.dns_server),
             listener,
             http_listener,
         })
@@ -81,9 +100,8 @@ fn console_gate(config: &Config, http_address: Option<SocketAddr>) -> Gate {
     Gate { on_loopback, token, tls: config.http_tls }
 }
 
-fn parse_join(join: &[String]) -> Result<Vec<Address>, StartError> {
-    let parse =
-        |text: &String| text.parse().map_err(|source| StartError::Join { address: text.clone(), source });
+fn parse_join(join: &[String]) -> Result<Vec<Join>, StartError> {
+    let parse = |text: &String| text.parse().map_err(|source| StartError::Join { source });
     join.iter().map(parse).collect()
 }
 
@@ -103,14 +121,20 @@ fn local_address(listener: &TcpListener) -> Result<SocketAddr, StartError> {
     listener.local_addr().map_err(failed)
 }
 
-pub(super) async fn open_store(config: &Config) -> Result<Store, StartError> {
+/// Opens the storage; if it is empty, and that is not for an operator to say, after asking the peers.
+pub(super) async fn open_store(
+    config: &Config,
+    prepared: &Prepared,
+    instance: Instance,
+    stop: &CancellationToken,
+) -> Result<Store, StartError> {
     if config.path.is_none() {
         tracing::warn!("node.path is empty: ALL DATA IS IN RAM ONLY and is gone when this process ends");
     }
     let options = store::Options {
         node_id: config.node_id.clone(),
         path: config.path.clone(),
-        first_start: config.first_start,
+        first_start: config.first_start == FirstStart::Yes,
         cache_bytes: config.cache_size_bytes,
         memtables_bytes: limits::MEMTABLES_BYTES,
         expiry_margin: config.expiry_margin,
@@ -120,5 +144,27 @@ pub(super) async fn open_store(config: &Config) -> Result<Store, StartError> {
         wall_clock: WallClock::system(),
         incarnations: Incarnations::random(),
     };
+    match (open(options.clone()).await, config.first_start) {
+        (Err(StartError::Store(OpenError::Empty(_))), FirstStart::Auto) => {
+            first_start::check(config, prepared, instance, stop).await?;
+            open(store::Options { first_start: true, ..options }).await
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+async fn open(options: store::Options) -> Result<Store, StartError> {
     Ok(spawn_blocking(move || Store::open(&options)).await.map_err(|_| StartError::Interrupted)??)
+}
+
+/// The peers that `node.join` names, and the names under which DNS lists others.
+pub(super) fn split(join: Vec<Join>) -> (Vec<Address>, Vec<Listed>) {
+    let (mut fixed, mut listed) = (Vec::new(), Vec::new());
+    for entry in join {
+        match entry {
+            Join::Peer(address) => fixed.push(address),
+            Join::Listed(name) => listed.push(name),
+        }
+    }
+    (fixed, listed)
 }

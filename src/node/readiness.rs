@@ -36,6 +36,11 @@ impl Readiness {
 
     fn set(&self, fact: &AtomicBool) {
         fact.store(true, Ordering::Release);
+        self.show();
+    }
+
+    /// Sets the gauge.
+    pub fn show(&self) {
         metrics::gauge!(names::READY).set(if self.is_ready() { 1.0 } else { 0.0 });
     }
 

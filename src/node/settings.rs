@@ -57,10 +57,11 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "node.first-start",
         "false",
-        "BOOL",
-        Kind::Bool,
-        "Allow starting with empty storage. Set it for a node's very first start only: otherwise \
-         empty storage means that a disk was lost or not mounted",
+        "MODE",
+        Kind::BoolOrAuto,
+        "Whether the node may start with empty storage, which otherwise means that a disk was lost or \
+         not mounted: true, for its very first start only; false; or auto = if no peer in node.join \
+         has known this node before",
     ),
     setting(
         "node.address",
@@ -72,9 +73,25 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "node.join",
         "",
-        "HOST:PORT,...",
+        "PEER,...",
         Kind::Peers,
-        "Addresses of the other nodes, separated by commas; may be repeated. At most 64",
+        "The other nodes, separated by commas; may be repeated: HOST:PORT, dns+NAME:PORT (every \
+         address of NAME is one) or dnssrv+_SERVICE._tcp.NAME (every SRV record is one). This node \
+         itself may be among them. At most 64",
+    ),
+    setting(
+        "node.discovery-interval",
+        "10s",
+        "DURATION",
+        Kind::Duration,
+        "How often DNS is asked again for the names with dns+ and dnssrv+ in node.join. At least 100ms",
+    ),
+    setting(
+        "node.dns-server",
+        "",
+        "IP:PORT",
+        Kind::Socket,
+        "DNS server that is asked for the names in node.join. When empty, as the machine is configured",
     ),
     setting(
         "node.certs-dir",
@@ -381,7 +398,9 @@ impl Setting {
             Kind::Peers | Kind::Recipients => arg.action(ArgAction::Append),
             // `--node.first-start` alone means true; a value needs the '=' so that it is never
             // mistaken for another argument.
-            Kind::Bool => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+            Kind::Bool | Kind::BoolOrAuto => {
+                arg.num_args(0..=1).require_equals(true).default_missing_value("true")
+            }
             Kind::Path => arg.value_hint(ValueHint::DirPath),
             _ => arg,
         }

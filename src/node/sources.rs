@@ -213,7 +213,7 @@ fn text_of(kind: Kind, value: &DeValue<'_>) -> Result<String, &'static str> {
             let texts: Option<Vec<&str>> = items.iter().map(|item| as_text(item)).collect();
             texts.map(|texts| texts.join(",")).ok_or("an array of something else than texts")
         }
-        (Kind::Bool, DeValue::Boolean(value)) => Ok(value.to_string()),
+        (Kind::Bool | Kind::BoolOrAuto, DeValue::Boolean(value)) => Ok(value.to_string()),
         (Kind::Count | Kind::Size | Kind::Seconds | Kind::Factor, DeValue::Integer(number)) => {
             Ok(number.to_string().replace('_', ""))
         }
@@ -237,6 +237,7 @@ fn as_text<'a>(item: &'a Spanned<DeValue<'_>>) -> Option<&'a str> {
 fn expected(kind: Kind) -> &'static str {
     match kind {
         Kind::Bool => "true or false",
+        Kind::BoolOrAuto => "true, false or \"auto\"",
         Kind::Count => "a whole number, such as 1000",
         Kind::Size => "a whole number of bytes or a text such as \"64KiB\"",
         Kind::Duration => "a text with a number and a unit, such as \"30s\"",
@@ -244,7 +245,7 @@ fn expected(kind: Kind) -> &'static str {
         Kind::Seconds => "a whole number of seconds, or a text such as \"1h\"",
         Kind::Factor => "a number, such as 0.4",
         Kind::Recipients => "an array of texts, such as [\"age1…\"]",
-        Kind::Text | Kind::Secret | Kind::Retention => "a text in quotation marks",
+        Kind::Text | Kind::Secret | Kind::Retention | Kind::Socket => "a text in quotation marks",
         Kind::Peers => "an array of texts, such as [\"node-2:20004\"]",
         Kind::NodeId | Kind::Path | Kind::Listen | Kind::ListenOrOff | Kind::LogLevel | Kind::Choice(_) => {
             "a text in quotation marks"

@@ -6,7 +6,7 @@ use crate::{
     backup::{objects::ObjectError, signer::SignerError},
     ground::id::NodeId,
     store::OpenError,
-    tls::{TlsError, address::AddressError},
+    tls::{TlsError, join::JoinError},
 };
 
 /// Why a node did not start. Nothing is left running.
@@ -28,17 +28,56 @@ pub enum StartError {
         /// Who wanted to use it.
         configured: NodeId,
     },
-    /// An address in `node.join` is not one.
-    #[error("node.join: {address}: {source}")]
+    /// An entry of `node.join` names no peers.
+    #[error("node.join: {source}")]
     Join {
-        /// The address.
-        address: String,
         /// What is wrong with it.
-        source: AddressError,
+        source: JoinError,
     },
     /// The storage did not open.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The storage is empty, and a peer knows this node.
+    #[error(
+        "the storage at {} is empty, but {peer} at {address} knows {node_id} ({operations} operations of it): this \
+         node has lived before, and its disk was lost or is not mounted. Find out why first. To fill it anew from \
+         its peers, start it once with --node.first-start=true", path.display()
+    )]
+    LivedBefore {
+        /// Where the storage should be.
+        path: PathBuf,
+        /// This node.
+        node_id: NodeId,
+        /// Who knows it.
+        peer: String,
+        /// Where that one is.
+        address: String,
+        /// How many of its operations are there.
+        operations: u64,
+    },
+    /// The storage is empty, and nobody could be asked whether it should be.
+    #[error(
+        "the storage at {} is empty, and no peer in node.join could be asked whether this node has lived before \
+         ({problems}). Start again when a peer runs. If this is the first node of a new cluster, start it once with \
+         --node.first-start=true", path.display()
+    )]
+    NobodyToAsk {
+        /// Where the storage should be.
+        path: PathBuf,
+        /// Why, for each of them.
+        problems: String,
+    },
+    /// Another process has this node's id.
+    #[error(
+        "another node runs under this node's own id, {node_id}, at {address}: give every node its own node.id, \
+         certificate and storage"
+    )]
+    Twin {
+        /// The id.
+        node_id: NodeId,
+        /// Where the other one is.
+        address: String,
+    },
     /// An address cannot be listened on.
     #[error("cannot listen on {setting} ({address}): {source}{hint}", hint = bind_hint(source))]
     Listen {
@@ -66,7 +105,7 @@ pub enum StartError {
     /// gRPC reflection could not be set up.
     #[error("cannot describe the protocol: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The runtime is going away.
+    /// The node was told to stop, or the runtime is going away.
     #[error("the start was interrupted")]
     Interrupted,
 }

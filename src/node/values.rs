@@ -1,6 +1,9 @@
 //! Reading the texts of settings as values.
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
@@ -10,6 +13,7 @@ use crate::ground::{
     id::IdError,
     limits,
 };
+use crate::tls::join::{Join, JoinError};
 
 /// What kind of value a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +24,10 @@ pub enum Kind {
     Path,
     /// `true` or `false`.
     Bool,
+    /// `true`, `false` or `auto`.
+    BoolOrAuto,
+    /// An IP address with a port, or nothing.
+    Socket,
     /// An address to listen on.
     Listen,
     /// An address to listen on; empty = do not.
@@ -58,6 +66,12 @@ pub enum ValueError {
     /// Neither true nor false.
     #[error("is not a boolean; write true or false")]
     Bool,
+    /// Neither true, nor false, nor auto.
+    #[error("is not known; write true, false or auto")]
+    BoolOrAuto,
+    /// Not an IP address with a port.
+    #[error("is not the address of a DNS server; write such as 10.0.0.53:53 or [fd00::53]:53")]
+    DnsServer,
     /// Not a whole number.
     #[error("is not a whole number; write digits only, such as 1000")]
     Count,
@@ -118,6 +132,9 @@ pub enum ValueError {
         "has a peer, '{0}', that is not HOST:PORT; write such as node-2.example.com:20004 or [fd00::2]:20004"
     )]
     Peer(String),
+    /// A name under which DNS is to list peers, and cannot.
+    #[error("has a name that DNS cannot be asked for: {0}")]
+    Discovery(JoinError),
     /// A peer that cannot be dialled, because it stands for all interfaces.
     #[error(
         "has a peer, '{0}', that stands for all interfaces; write the address under which others reach it"
@@ -153,6 +170,20 @@ pub fn boolean(text: &str) -> Result<bool, ValueError> {
         "true" => Ok(true),
         "false" => Ok(false),
         _ => Err(ValueError::Bool),
+    }
+}
+
+/// Reads `true`, `false` or `auto`; `None` = auto.
+pub fn boolean_or_auto(text: &str) -> Result<Option<bool>, ValueError> {
+    if text == "auto" { Ok(None) } else { boolean(text).map(Some).map_err(|_| ValueError::BoolOrAuto) }
+}
+
+/// Reads the address of a DNS server; empty = none.
+pub fn dns_server(text: &str) -> Result<Option<SocketAddr>, ValueError> {
+    match text.parse::<SocketAddr>() {
+        _ if text.is_empty() => Ok(None),
+        Ok(address) if address.port() != 0 && !address.ip().is_unspecified() => Ok(Some(address)),
+        _ => Err(ValueError::DnsServer),
     }
 }
 
@@ -263,6 +294,13 @@ pub fn listen_or_off(text: &str) -> Result<Option<ListenAddress>, ValueError> {
 pub fn peers(text: &str) -> Result<Vec<String>, ValueError> {
     let mut peers: Vec<String> = Vec::new();
     for peer in text.split(',').map(str::trim).filter(|peer| !peer.is_empty()) {
+        if peer.contains('+') {
+            let listed: Join = peer.parse().map_err(ValueError::Discovery)?;
+            if !peers.contains(&listed.to_string()) {
+                peers.push(listed.to_string());
+            }
+            continue;
+        }
         let (host, port) = peer.rsplit_once(':').unwrap_or((peer, ""));
         if !is_host(host) || parse_port(port).is_none_or(|port| port == 0) {
             return Err(ValueError::Peer(peer.to_owned()));
@@ -405,6 +443,22 @@ mod tests {
         ] {
             assert_eq!(collector(text), Err(ValueError::Collector), "{text}");
         }
+    }
+
+    #[test]
+    fn names_that_dns_lists_peers_under_are_read() {
+        let read = peers("dns+brock:1,dnssrv+_brock._tcp.example.com, a:1,dns+brock:1").unwrap();
+        assert_eq!(read, ["dns+brock:1", "dnssrv+_brock._tcp.example.com", "a:1"]);
+        for text in ["dns+brock", "dns+10.0.0.1:1", "dnssrv+example.com:1", "dns+", "srv+a:1", "+"] {
+            assert!(matches!(peers(text), Err(ValueError::Discovery(_))), "{text}");
+        }
+        assert_eq!(dns_server(""), Ok(None));
+        assert_eq!(dns_server("[::1]:53"), Ok(Some("[::1]:53".parse().unwrap())));
+        for text in ["ns1:53", "10.0.0.53", "10.0.0.53:0", "0.0.0.0:53"] {
+            assert_eq!(dns_server(text), Err(ValueError::DnsServer), "{text}");
+        }
+        assert_eq!((boolean_or_auto("auto"), boolean_or_auto("true")), (Ok(None), Ok(Some(true))));
+        assert_eq!(boolean_or_auto("maybe"), Err(ValueError::BoolOrAuto));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tonic::{Code, transport::Channel};
 
-use super::remote::Peer;
+use super::directory::Directory;
 use crate::{
     domain::{
         codec,
@@ -42,16 +42,16 @@ pub enum Answer {
 /// Asks all peers at once. Cheap to clone.
 #[derive(Clone)]
 pub struct Asker {
-    peers: Arc<Vec<Peer>>,
+    directory: Directory,
     absent: Cache<KeyHash, ()>,
     permits: Arc<Semaphore>,
 }
 
 impl Asker {
-    /// Asks these peers.
-    pub fn new(peers: Vec<Peer>) -> Self {
+    /// Asks whoever is a peer when a question comes.
+    pub fn new(directory: Directory) -> Self {
         Self {
-            peers: Arc::new(peers),
+            directory,
             absent: Cache::builder()
                 .max_capacity(limits::NEGATIVE_CACHE_ENTRIES)
                 .time_to_live(limits::NEGATIVE_CACHE_TTL)
@@ -85,7 +85,11 @@ impl Asker {
     }
 
     async fn ask_peers(&self, key_hash: KeyHash, deadline: Instant) -> Result<Answer, Cached> {
-        if self.peers.is_empty() {
+        let peers = self.directory.peers();
+        // Names that DNS has not answered for stand for peers that cannot be asked.
+        let mut unanswered = self.directory.unresolved().len();
+        let asked = peers.len() + unanswered;
+        if asked == 0 {
             return Ok(Answer::Absent);
         }
         if self.absent.contains_key(&key_hash) {
@@ -94,8 +98,7 @@ impl Asker {
         let Ok(_permit) = self.permits.try_acquire() else { return Ok(Answer::Refused) };
         let request = proto::PeekRequest { key_hash: Bytes::copy_from_slice(&key_hash.0) };
         let mut answers: FuturesUnordered<_> =
-            self.peers.iter().map(|peer| peek(peer.client.clone(), request.clone(), deadline)).collect();
-        let mut unanswered = 0;
+            peers.iter().map(|peer| peek(peer.client.clone(), request.clone(), deadline)).collect();
         let mut incomplete = None;
         while let Some(answer) = answers.next().await {
             match answer {
@@ -115,7 +118,7 @@ impl Asker {
                 self.absent.insert(key_hash, ());
                 Ok(Answer::Absent)
             }
-            _ => Ok(Answer::Unknown { peers: self.peers.len(), unanswered }),
+            _ => Ok(Answer::Unknown { peers: asked, unanswered }),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The members: the other nodes whose acknowledgement is waited for.
 //!
-//! A member is in `node.join`, or has pulled from this node within the retention window, and is not
+//! A member is in `node.join` or was met under a name in it, or has pulled from this node within the retention window, and is not
 //! retired. What it announces when it pulls is its acknowledgement: from that come receipts, the
 //! stable vector (what every member has applied), and so what may be compacted.
 
@@ -15,85 +15,23 @@ use tokio::{
     time::Instant,
 };
 
-use super::revocations::Revocations;
+use super::{
+    member::{Member, is_returning},
+    revocations::Revocations,
+};
 use crate::{
     domain::{
         codec::{self, CodecError},
         record::UnixSeconds,
     },
     ground::{
-        clock::{Clock, Stamp, Vector},
+        clock::{Stamp, Vector},
         id::{Incarnation, NodeId, Origin},
         limits, metrics as names,
         planted::{self, Bug},
     },
     proto,
 };
-
-#[derive(Debug, Clone, Default)]
-struct Member {
-    /// `None` until an address of `node.join` has answered.
-    node_id: Option<NodeId>,
-    /// `None` if it is not in `node.join`.
-    address: Option<String>,
-    incarnation: Option<Incarnation>,
-    last_seen: UnixSeconds,
-    /// What its pulls announced. Replaced by each hello: a node may have lost data.
-    pulled: Option<Vector>,
-    /// What it said as a donor that it has applied. Replaced by each round.
-    heads: Option<Vector>,
-    /// Set when it was retired: what this node had applied then.
-    retired: Option<Vector>,
-    /// When it last said hello although it is retired.
-    returned_at: Option<UnixSeconds>,
-    /// Streams by which it follows this node now.
-    feeds: usize,
-}
-
-impl Member {
-    fn name(&self) -> String {
-        let named = self.node_id.as_ref().map(ToString::to_string);
-        named.or_else(|| self.address.clone()).unwrap_or_default()
-    }
-
-    fn applied(&self) -> Option<Vector> {
-        match (&self.pulled, &self.heads) {
-            (Some(pulled), Some(heads)) => {
-                let mut applied = pulled.clone();
-                applied.join(heads);
-                Some(applied)
-            }
-            (pulled, heads) => pulled.clone().or_else(|| heads.clone()),
-        }
-    }
-
-    fn has(&self, stamp: Stamp) -> bool {
-        [&self.pulled, &self.heads].into_iter().flatten().any(|vector| vector.has(stamp))
-    }
-
-    fn clock(&self, origin: &Origin) -> Clock {
-        let said = [&self.pulled, &self.heads].into_iter().flatten();
-        said.map(|vector| vector.get(origin)).max().unwrap_or_default()
-    }
-
-    fn to_proto(&self) -> proto::MemberState {
-        proto::MemberState {
-            node_id: self.node_id.as_ref().map(ToString::to_string).unwrap_or_default(),
-            address: self.address.clone().unwrap_or_default(),
-            last_seen_unix: self.last_seen,
-            applied: self.applied().as_ref().map(codec::vector_to_proto),
-            retired_at: self.retired.as_ref().map(codec::vector_to_proto),
-            retired: self.retired.is_some(),
-        }
-    }
-}
-
-/// A retired node that has said hello lately: it is being filled.
-fn is_returning(member: &Member, now: UnixSeconds) -> bool {
-    let patience = i64::try_from(limits::RETURN_PATIENCE.as_secs()).unwrap_or(i64::MAX);
-    let lately = member.returned_at.is_some_and(|at| now.saturating_sub(at) <= patience);
-    member.retired.is_some() && lately
-}
 
 /// One member, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,10 +95,11 @@ pub struct Members {
 }
 
 impl Members {
-    /// The addresses of `node.join`, and what was remembered.
+    /// The addresses of `node.join`, and what was remembered. `discovers`: DNS lists further members,
+    /// so that one that was met under such an address stays a member until an operator retires it.
     pub fn new(
         own: NodeId,
-        join: &[String],
+        (join, discovers): (&[String], bool),
         remembered: Vec<proto::MemberState>,
         retention: Duration,
     ) -> Result<Self, CodecError> {
@@ -171,9 +110,14 @@ impl Members {
         for state in remembered {
             let vector =
                 |vector: Option<proto::Vector>| vector.as_ref().map(codec::vector_from_proto).transpose();
+            let node_id: Option<NodeId> = state.node_id.parse().ok();
+            let stays = |address: &String| {
+                join.contains(address)
+                    || (discovers && (node_id.is_some() || state.retired) && !address.is_empty())
+            };
             let member = Member {
-                node_id: state.node_id.parse().ok(),
-                address: Some(state.address).filter(|address| join.contains(address)),
+                address: Some(state.address).filter(stays),
+                node_id,
                 last_seen: state.last_seen_unix,
                 // Not worth failing the start for: its next hello says it again.
                 pulled: vector(state.applied).unwrap_or_default(),
@@ -203,6 +147,30 @@ impl Members {
             changed: watch::Sender::new(0),
             revocations: Revocations::default(),
         })
+    }
+
+    /// Somebody is to be met at an address: a member that is waited for, although it has no name yet.
+    pub fn expect(&self, address: &str) {
+        let mut table = self.lock();
+        let is_known = table.values().any(|member| member.address.as_deref() == Some(address));
+        if is_known || table.len() >= limits::MEMBERS_MAX {
+            return;
+        }
+        let member = Member { address: Some(address.to_owned()), is_passing: true, ..Member::default() };
+        table.insert(address.to_owned(), member);
+        drop(table);
+        self.notify();
+    }
+
+    /// Nobody is to be met at an address any more. Whoever has answered there stays a member.
+    pub fn withdraw(&self, address: &str) {
+        let mut table = self.lock();
+        // Retired by its address: it stays so, whoever it turns out to be.
+        if table.get(address).is_some_and(|member| member.node_id.is_none() && member.retired.is_none()) {
+            table.remove(address);
+        }
+        drop(table);
+        self.notify();
     }
 
     /// Held from looking at what must be remembered until that is durable.
@@ -303,6 +271,7 @@ impl Members {
         let member = table.entry(node_id.to_string()).or_default();
         member.node_id = Some(node_id.clone());
         member.address = Some(address.to_owned());
+        member.is_passing = false;
         member.retired = member.retired.take().or(retired);
         member.incarnation = Some(incarnation);
         member.last_seen = now;
@@ -312,6 +281,11 @@ impl Members {
         }
         drop(table);
         self.notify();
+    }
+
+    /// Whether a node is remembered, and then whether it is retired.
+    pub fn remembers(&self, node_id: &NodeId) -> Option<bool> {
+        self.lock().get(node_id.as_str()).map(|member| member.retired.is_some())
     }
 
     fn is_current(&self, member: &Member, now: UnixSeconds) -> bool {
@@ -426,7 +400,8 @@ impl Members {
             .collect();
         let forget =
             gone.iter().filter_map(|name| table.remove(name)).map(|member| member.to_proto()).collect();
-        (table.values().map(Member::to_proto).collect(), forget)
+        let lasts = |member: &&Member| !member.is_passing || member.retired.is_some();
+        (table.values().filter(lasts).map(Member::to_proto).collect(), forget)
     }
 
     /// Waits until enough members hold an operation, or until the deadline.
@@ -453,6 +428,8 @@ impl Members {
                         *name = member.name();
                     }
                 }
+                // Or to be this node itself, or a second address of one.
+                waited_for.retain(|name| table.contains_key(name));
                 waited_for.sort_unstable();
                 waited_for.dedup();
                 let holds = |name: &String| table.get(name).is_some_and(|member| member.has(stamp));

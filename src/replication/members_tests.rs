@@ -17,7 +17,7 @@ fn vector(clocks: &[(&str, u64)]) -> Vector {
 
 fn members(join: &[&str]) -> Members {
     let join: Vec<String> = join.iter().map(ToString::to_string).collect();
-    Members::new(id("me"), &join, Vec::new(), HOUR).unwrap()
+    Members::new(id("me"), (&join, false), Vec::new(), HOUR).unwrap()
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_retired_member_is_not_waited_for_until_it_has_what_it_missed() {
     assert_eq!(members.stable(&own, 1), vector(&[("me", 8)]), "it is being filled: it must not be outrun");
     assert_eq!(members.stable(&own, 602), own, "it has given up");
 
-    let again = Members::new(id("me"), &["b:1".to_owned()], vec![state], HOUR).unwrap();
+    let again = Members::new(id("me"), (&["b:1".to_owned()], false), vec![state], HOUR).unwrap();
     assert_eq!(again.hello(&id("b"), Incarnation(1), &vector(&[("me", 8)]), 1), Admission::Retired);
     assert_eq!(again.hello(&id("b"), Incarnation(1), &vector(&[("me", 9)]), 1), Admission::Member);
     assert_eq!(again.count(1), 1);
@@ -136,6 +136,49 @@ fn a_member_that_was_remembered_under_its_address_too_is_one_member() {
         ..proto::MemberState::default()
     };
     let remembered = vec![state(""), state("b")];
-    let members = Members::new(id("me"), &["b:1".to_owned()], remembered, HOUR).unwrap();
+    let members = Members::new(id("me"), (&["b:1".to_owned()], false), remembered, HOUR).unwrap();
     assert_eq!(members.count(0), 1);
+}
+
+#[test]
+fn nothing_is_stable_while_it_is_not_known_who_is_to_be_met() {
+    let members = members(&[]);
+    let own = vector(&[("me", 9)]);
+    members.expect("dns+brock:1");
+    assert!(members.stable(&own, 0).is_empty());
+    assert_eq!(members.to_remember(0), (vec![], vec![]), "the next start asks anew");
+    members.expect("10.0.0.2:1");
+    members.withdraw("dns+brock:1");
+    assert_eq!(members.names(0), ["10.0.0.2:1"]);
+    members.heard("10.0.0.2:1", (&id("b"), Incarnation(1)), &own, true, 0);
+    assert_eq!(members.stable(&own, 0), own);
+    members.withdraw("10.0.0.2:1");
+    assert_eq!(members.names(1_000_000), ["b"], "who was met stays until an operator says otherwise");
+}
+
+#[test]
+fn who_was_met_under_a_name_in_dns_is_a_member_after_a_restart_too() {
+    let members = members(&[]);
+    members.expect("10.0.0.2:1");
+    members.heard("10.0.0.2:1", (&id("b"), Incarnation(1)), &vector(&[]), true, 0);
+    members.expect("10.0.0.3:1");
+    members.expect("10.0.0.4:1");
+    members.retire("10.0.0.4:1", &vector(&[])).unwrap();
+    let (remembered, _) = members.to_remember(0);
+    let again = |discovers| Members::new(id("me"), (&[], discovers), remembered.clone(), HOUR).unwrap();
+    assert_eq!(again(true).names(1_000_000), ["b"], "and not an address that nobody ever answered at");
+    assert!(again(false).names(1_000_000).is_empty(), "DNS is not asked any more");
+    let again = again(true);
+    again.expect("10.0.0.4:1");
+    assert_eq!(again.names(0), ["b"], "it is still retired");
+}
+
+#[tokio::test]
+async fn an_address_that_turns_out_to_be_nobody_is_not_waited_for() {
+    let members = members(&["me:1"]);
+    let stamp = Stamp { origin: origin("me", 1), clock: Clock(3) };
+    let began = Instant::now();
+    let withdrawn = async { members.withdraw("me:1") };
+    let (receipt, ()) = tokio::join!(members.receipt(stamp, Acks::All, began, began + HOUR, 0), withdrawn);
+    assert_eq!(receipt, Receipt::default());
 }

@@ -19,7 +19,7 @@ use crate::{
 /// One peer, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerReport {
-    /// As it stands in `node.join`.
+    /// As it stands in `node.join`, or as DNS lists it.
     pub address: String,
     /// Once it has answered.
     pub node_id: Option<NodeId>,
@@ -134,10 +134,9 @@ pub struct Standing {
 /// Why a peer is refused although it answers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It says that it is this node.
+    /// It says that it has this node's name, and it is not this process.
     #[error(
-        "the peer has this node's own id, {0}: either node.join lists this node itself, or two nodes run under \
-         one id. Give every node its own node.id and storage"
+        "the peer has this node's own id, {0}: two nodes run under one id. Give every node its own node.id and storage"
     )]
     OwnId(NodeId),
     /// Another address answers as the same node.
@@ -187,6 +186,20 @@ impl Peers {
         self.lock().insert(address.to_owned(), report);
     }
 
+    /// Forgets a peer. What its gauges last said would otherwise be shown for ever.
+    pub fn remove(&self, address: &str) {
+        if self.lock().remove(address).is_some() {
+            for gauge in [names::PEER_UP, names::PEER_LAG, names::PEER_CLOCK_SKEW, names::PEER_LAST_SUCCESS] {
+                metrics::gauge!(gauge, "address" => address.to_owned()).set(f64::NAN);
+            }
+        }
+    }
+
+    /// Whether this node is pulling from it.
+    pub fn is_up(&self, address: &str) -> bool {
+        self.lock().get(address).is_some_and(|report| report.up)
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, PeerReport>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -220,6 +233,7 @@ impl Peers {
             return Err(Refusal::Duplicate { node_id: node_id.clone(), other: twin.address.clone() });
         }
         if let Some(report) = peers.get_mut(address) {
+            metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(1.0);
             report.node_id = Some(node_id.clone());
             report.last_error.clear();
             report.warned = false;
@@ -230,7 +244,6 @@ impl Peers {
                 tracing::info!(address, node_id = %node_id, "pulling from a peer");
             }
         }
-        metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(1.0);
         Ok(())
     }
 
@@ -304,8 +317,8 @@ impl Peers {
     /// A round with the peer failed. Warns once, not at every try; and not yet about a peer that
     /// was never up, while it may still be starting as this node is.
     pub fn failed(&self, address: &str, error: &str, now: UnixSeconds) {
-        metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(0.0);
         self.update(address, |report| {
+            metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(0.0);
             let was_up = std::mem::take(&mut report.up);
             if was_up {
                 report.since = now;
@@ -325,8 +338,10 @@ impl Peers {
 
     /// The pulling from the peer ended in order.
     pub fn ended(&self, address: &str, now: UnixSeconds) {
-        metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(0.0);
-        self.update(address, |report| (report.up, report.since) = (false, now));
+        self.update(address, |report| {
+            metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(0.0);
+            (report.up, report.since) = (false, now);
+        });
     }
 
     /// Sets the gauges of what is only now and then worth a look, against what is applied here.

@@ -6,18 +6,19 @@ use futures::future::join_all;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{peers::Peers, remote::Peer};
+use super::{directory::Directory, peers::Peers, remote::Peer};
 use crate::{
     ground::{limits, task::TaskStatus},
     proto,
 };
 
 /// Measures until `stop`.
-pub async fn run(asked: Vec<Peer>, peers: Peers, stop: CancellationToken, status: TaskStatus) {
+pub async fn run(directory: Directory, peers: Peers, stop: CancellationToken, status: TaskStatus) {
     let mut ticks = interval(limits::PING_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
         status.set_state("pinging");
+        let asked = directory.peers();
         let measured = join_all(asked.iter().map(round_trip));
         let Some(round_trips) = stop.run_until_cancelled(measured).await else { break };
         for (peer, round_trip) in asked.iter().zip(round_trips) {

@@ -9,21 +9,23 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::Streaming;
+use tonic::{Code, Streaming, transport::Channel};
 use tracing::Instrument as _;
 
 use super::{
+    directory::Directory,
     members::Members,
     peers::{Peers, Refusal},
     remote::{Peer, RemoteError},
     repair::{self, Standing},
-    resync::{ResyncError, Resyncs},
+    resync::Resyncs,
+    round_error::RoundError,
     visible::Ages,
 };
 use crate::{
     domain::{
         codec::{self, CodecError},
-        segment::{Segment, SegmentError},
+        segment::Segment,
     },
     ground::{
         clock::Vector,
@@ -38,13 +40,7 @@ use crate::{
         replication_service_client::ReplicationServiceClient,
     },
     store::{Store, StoreError},
-    tls::{
-        address::Address,
-        channel,
-        connect::{DialError, Dialler},
-        roles::PeerIdentity,
-        words,
-    },
+    tls::{address::Address, channel, roles::PeerIdentity},
 };
 
 /// The replication protocol that this version speaks.
@@ -55,8 +51,8 @@ pub const PROTOCOL_VERSION: u32 = 2;
 pub struct Puller {
     /// The peer.
     pub address: Address,
-    /// How to dial it.
-    pub dialler: Dialler,
+    /// How to dial it, and whether it is a peer at all.
+    pub directory: Directory,
     /// Where its operations go.
     pub store: Store,
     /// Where its state is kept.
@@ -71,70 +67,6 @@ pub struct Puller {
     pub batch_limit: u32,
     /// Ends it.
     pub stop: CancellationToken,
-}
-
-/// Why a round failed. The next one is tried after a while.
-#[derive(Debug, thiserror::Error)]
-pub enum RoundError {
-    /// No connection.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    /// The peer answered with an error, or the connection broke.
-    #[error("{0}")]
-    Call(String),
-    /// Nothing was heard for too long.
-    #[error("nothing was heard for {} s", limits::STREAM_SILENCE_TIMEOUT.as_secs())]
-    Silence,
-    /// The peer does not read what it is told.
-    #[error("the peer has not read an acknowledgement for {} s", limits::STREAM_SILENCE_TIMEOUT.as_secs())]
-    Deaf,
-    /// The peer hung up.
-    #[error("the peer ended the stream")]
-    Ended,
-    /// The peer is not one to pull from.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The peer's certificate is another node's.
-    #[error("the peer says it is {claimed}, but its certificate is that of {certified}")]
-    Identity {
-        /// What it says.
-        claimed: String,
-        /// What its certificate says.
-        certified: String,
-    },
-    /// The peer sent something that does not belong there.
-    #[error("the peer broke the protocol: {0}")]
-    Protocol(String),
-    /// What came could not be applied.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The peer's log was not enough, and its records could not be had.
-    #[error(transparent)]
-    Resync(#[from] ResyncError),
-    /// The peer's records differ, and could not be had.
-    #[error("comparing the records failed: {0}")]
-    Repair(#[from] RemoteError),
-}
-
-impl From<CodecError> for RoundError {
-    fn from(error: CodecError) -> Self {
-        Self::Protocol(error.to_string())
-    }
-}
-
-impl From<SegmentError> for RoundError {
-    fn from(error: SegmentError) -> Self {
-        Self::Protocol(error.to_string())
-    }
-}
-
-impl From<tonic::Status> for RoundError {
-    fn from(status: tonic::Status) -> Self {
-        // A certificate that the peer refused shows only here, as a broken connection.
-        Self::Call(
-            words::explain(&status).unwrap_or_else(|| format!("{}: {}", status.code(), status.message())),
-        )
-    }
 }
 
 impl Puller {
@@ -157,6 +89,18 @@ impl Puller {
             };
             spans::end(&span, outcome.is_ok());
             drop(span);
+            if let Err(aside @ (RoundError::Own | RoundError::Alias)) = &outcome {
+                if self.directory.set_aside(&address) {
+                    tracing::info!(address, "not a peer of its own: {aside}");
+                }
+                task.set_state(&aside.to_string());
+                task.set_error("");
+                // A name that stands for several nodes may lead to another one the next time.
+                if self.stop.run_until_cancelled(sleep(limits::ASIDE_RECHECK_INTERVAL)).await.is_none() {
+                    break;
+                }
+                continue;
+            }
             let Err(error) = outcome else {
                 self.peers.round_ends(&address, "");
                 task.set_error("");
@@ -178,7 +122,8 @@ impl Puller {
 
     /// One round: everything the peer has, then whatever commits there, until the interval is over.
     async fn round(&self, retry: &mut Retry) -> Result<(), RoundError> {
-        let (channel, identity) = channel::open_channel(&self.address, self.dialler.clone()).await?;
+        let (channel, identity) =
+            channel::open_channel(&self.address, self.directory.dialler().clone()).await?;
         let mut client =
             ReplicationServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_MAX_BYTES);
         let (announced, folds) = (self.store.vector(), self.store.folds());
@@ -194,10 +139,11 @@ impl Puller {
         let _ = requests.send(proto::ReplicateRequest { message: Some(hello) }).await;
         let said = Instant::now();
         let call = client.replicate(ReceiverStream::new(outgoing));
-        let responses = timeout(limits::STREAM_SILENCE_TIMEOUT, call)
-            .await
-            .map_err(|_| RoundError::Silence)??
-            .into_inner();
+        let responses = match timeout(limits::STREAM_SILENCE_TIMEOUT, call).await {
+            Ok(Ok(responses)) => responses.into_inner(),
+            Ok(Err(status)) => return Err(self.refused(client, &identity, status).await),
+            Err(_) => return Err(RoundError::Silence),
+        };
         let (address, heard) = (self.address.to_string(), Instant::now());
         // The donor answers once it has read the hello.
         let round_trip = heard.duration_since(said);
@@ -218,6 +164,35 @@ impl Puller {
         };
         round.begin(&identity).await?;
         round.follow(Instant::now() + self.interval, retry).await
+    }
+}
+
+impl Puller {
+    /// Why the peer does not feed this node. A refusal may be because it is this node: it is if it says
+    /// so, under the incarnation that was minted at this start and that no other storage has, even if
+    /// it is a copy.
+    async fn refused(
+        &self,
+        mut client: ReplicationServiceClient<Channel>,
+        identity: &PeerIdentity,
+        status: tonic::Status,
+    ) -> RoundError {
+        if status.code() != Code::FailedPrecondition {
+            return status.into();
+        }
+        let Ok(Ok(said)) = timeout(limits::PEER_CALL_TIMEOUT, client.ping(proto::PingRequest {})).await
+        else {
+            return status.into();
+        };
+        let (said, own) = (said.into_inner(), self.store.origin());
+        let is_certified = identity.node_id().is_none_or(|certified| certified == *self.store.node_id());
+        if said.node_id != self.store.node_id().as_str() || !is_certified {
+            return status.into();
+        }
+        match said.incarnation == own.incarnation().0 {
+            true => RoundError::Own,
+            false => Refusal::OwnId(self.store.node_id().clone()).into(),
+        }
     }
 }
 
@@ -273,7 +248,18 @@ impl Round<'_> {
         }
         let now = self.puller.store.now();
         let life = (node_id, Incarnation(heads.incarnation));
-        self.puller.peers.admit(&self.address, self.puller.store.node_id(), (&life.0, life.1), now)?;
+        let own = self.puller.store.node_id();
+        let admit = || self.puller.peers.admit(&self.address, own, (&life.0, life.1), now);
+        match admit() {
+            // A machine with two addresses in DNS is no mistake of anybody's.
+            Err(Refusal::Duplicate { .. }) if self.puller.directory.is_discovered(&self.address) => {
+                return Err(RoundError::Alias);
+            }
+            outcome => outcome?,
+        }
+        if self.puller.directory.restore(&self.address, now) {
+            admit()?;
+        }
         self.life = Some(life);
         self.heads(heads, true).await
     }

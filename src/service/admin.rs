@@ -121,9 +121,9 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::TraceRecordRequest>,
     ) -> Result<Response<proto::TraceRecordResponse>, Status> {
-        let Lifecycle { store, members, peers, .. } = &*self.lifecycle;
-        let views = members.views(store.now());
-        Ok(Response::new(self.traces.everywhere(&request.into_inner().key_hash, peers, &views).await?))
+        let Lifecycle { store, members, directory, .. } = &*self.lifecycle;
+        let (views, peers) = (members.views(store.now()), directory.peers());
+        Ok(Response::new(self.traces.everywhere(&request.into_inner().key_hash, &peers, &views).await?))
     }
 
     async fn members(

@@ -31,6 +31,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/brock.v1.KeyValueService/BatchPut", &[Client, Admin]),
     ("/brock.v1.KeyValueService/BatchGet", &[Client, Admin]),
     ("/brock.v1.KeyValueService/Session", &[Client, Admin]),
+    ("/brock.v1.RecognitionService/Recognise", &[Node]),
     ("/brock.v1.ReplicationService/Ping", &[Node]),
     ("/brock.v1.ReplicationService/Peek", &[Node]),
     ("/brock.v1.ReplicationService/Replicate", &[Node]),

@@ -6,7 +6,7 @@ use futures::future::join_all;
 use tokio::sync::Mutex;
 
 use super::{
-    lifecycle::{Lifecycle, name_of, unreachable},
+    lifecycle::{Lifecycle, UNRESOLVED, name_of, unreachable},
     problem::Problem,
     status::Reporter,
     verdict,
@@ -54,8 +54,8 @@ impl Cluster {
     }
 
     async fn look(&self) -> Result<proto::ClusterResponse, Problem> {
-        let Lifecycle { store, members, peers, .. } = &*self.lifecycle;
-        let views = members.views(store.now());
+        let Lifecycle { store, members, directory, .. } = &*self.lifecycle;
+        let (views, peers) = (members.views(store.now()), directory.peers());
         let reports = join_all(peers.iter().map(report)).await;
         let own = self.reporter.status(true).await?;
         let own_applied = store.applied();
@@ -70,9 +70,10 @@ impl Cluster {
             node.node.retired = views.iter().find(is_it).is_some_and(|view| view.retired);
             seen.push(node);
         }
-        for view in unreachable(&views) {
-            let name = view.node_id.as_ref().map(ToString::to_string).unwrap_or_default();
-            let error = "it is not in this node's node.join, so it cannot be asked from here".to_owned();
+        for name in directory.unresolved() {
+            seen.push(Seen::silent(&name, &name, UNRESOLVED.to_owned()));
+        }
+        for (name, error) in unreachable(&views, &peers) {
             seen.push(Seen::silent(&name, "", error));
         }
         seen[1..].sort_by(|a, b| a.node.node.cmp(&b.node.node));

@@ -16,6 +16,7 @@ use crate::{
     replication::{
         ask::{Answer, Asker},
         compact::Compactor,
+        directory::Directory,
         members::{MemberView, Members},
         remote::{Peer, Remote, RemoteError},
         repair::{self, Standing},
@@ -25,6 +26,9 @@ use crate::{
     store::{NewOperation, OperationOutcome, Store, Summary},
 };
 
+/// Why a name in `node.join` cannot be asked.
+pub const UNRESOLVED: &str = "DNS has not said yet which nodes these are: see `node-admin status`";
+
 /// A node's lifecycle operations.
 pub struct Lifecycle {
     /// This node's store.
@@ -33,8 +37,8 @@ pub struct Lifecycle {
     pub members: Members,
     /// For key hashes that are unknown here.
     pub asker: Asker,
-    /// The nodes in `node.join`.
-    pub peers: Vec<Peer>,
+    /// Who the peers are.
+    pub directory: Directory,
     /// Keeps the log short.
     pub compactor: Compactor,
     /// Not to be disturbed.
@@ -142,7 +146,8 @@ impl Lifecycle {
         };
         let mut outcomes = vec![outcome(self.store.node_id().to_string(), None)];
         let views = self.members.views(self.store.now());
-        let told = self.peers.iter().map(|peer| {
+        let peers = self.directory.peers();
+        let told = peers.iter().map(|peer| {
             let (name, alias) = (name_of(&views, peer), alias_of(&views, member));
             async move {
                 let request = proto::RetireRequest { member: member.to_owned(), alias };
@@ -195,8 +200,8 @@ impl Lifecycle {
 
     async fn look(&self) -> Result<proto::VerifyResponse, Problem> {
         let views = self.members.views(self.store.now());
-        let asked: Vec<_> = self
-            .peers
+        let peers = self.directory.peers();
+        let asked: Vec<_> = peers
             .iter()
             .filter(|peer| !is_retired(&views, peer))
             .map(async |peer| (name_of(&views, peer), peer, peer.summary(false).await))
@@ -222,12 +227,12 @@ impl Lifecycle {
                 }
             });
         }
-        for view in unreachable(&views) {
-            nodes.push(proto::verify_response::Node {
-                node: view.node_id.as_ref().map(ToString::to_string).unwrap_or_default(),
-                error: "it is not in this node's node.join, so it cannot be asked from here".to_owned(),
-                ..Default::default()
-            });
+        for node in self.directory.unresolved() {
+            let error = UNRESOLVED.to_owned();
+            nodes.push(proto::verify_response::Node { node, error, ..Default::default() });
+        }
+        for (node, error) in unreachable(&views, &peers) {
+            nodes.push(proto::verify_response::Node { node, error, ..Default::default() });
         }
         let lags = nodes.iter().any(|node| !node.error.is_empty() || node.lag_entries > 0);
         let differs = nodes.iter().any(|node| node.error.is_empty() && node.differing_total > 0);
@@ -276,7 +281,7 @@ impl Lifecycle {
         let _no_resync = self.resyncs.others().await;
         let views = self.members.views(self.store.now());
         let mut peers = Vec::new();
-        for peer in self.peers.iter().filter(|peer| !is_retired(&views, peer)) {
+        for peer in self.directory.peers().iter().filter(|peer| !is_retired(&views, peer)) {
             let node = name_of(&views, peer);
             peers.push(match repair::repair(&self.store, peer).await {
                 Ok(repaired) => proto::repair_response::Peer {
@@ -339,11 +344,21 @@ fn alias_of(views: &[MemberView], member: &str) -> String {
     by_address.and_then(|view| view.node_id.as_ref()).map(ToString::to_string).unwrap_or_default()
 }
 
-/// Members that pull from here and are not in `node.join`: nobody can ask them from here. As long as
-/// some address has not said who it is, one of them may be that.
-pub fn unreachable(views: &[MemberView]) -> impl Iterator<Item = &MemberView> {
+/// Members that nobody can ask from here, and why: those that pull from here and are not in
+/// `node.join`, as long as no nameless address may be one of them; and those that DNS does not list
+/// any more.
+pub fn unreachable(views: &[MemberView], peers: &[Peer]) -> Vec<(String, String)> {
     let all_are_named = views.iter().all(|view| view.node_id.is_some());
-    views.iter().filter(move |view| all_are_named && view.address.is_none() && !view.retired)
+    let reason = |view: &MemberView| match &view.address {
+        None if all_are_named => Some("it is not in this node's node.join, so it cannot be asked from here"),
+        Some(address) if peers.iter().all(|peer| peer.address != *address) => Some(
+            "DNS does not list it any more, so it cannot be asked from here: retire it if it never returns",
+        ),
+        _ => None,
+    };
+    let named =
+        views.iter().filter(|view| !view.retired).filter_map(|view| Some((view.node_id.as_ref()?, view)));
+    named.filter_map(|(node_id, view)| Some((node_id.to_string(), reason(view)?.to_owned()))).collect()
 }
 
 fn is_retired(views: &[MemberView], peer: &Peer) -> bool {

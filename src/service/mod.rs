@@ -21,6 +21,7 @@ pub mod kv;
 pub mod ledgers;
 pub mod lifecycle;
 pub mod problem;
+pub mod recognition;
 pub mod records;
 pub mod replication;
 pub mod status;

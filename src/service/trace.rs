@@ -69,11 +69,7 @@ impl Traces {
                 Err(error) => node(name, error.to_string(), None),
             });
         }
-        for view in unreachable(views) {
-            let name = view.node_id.as_ref().map(ToString::to_string).unwrap_or_default();
-            let error = "it is not in this node's node.join, so it cannot be asked from here".to_owned();
-            nodes.push(node(name, error, None));
-        }
+        nodes.extend(unreachable(views, peers).into_iter().map(|(name, error)| node(name, error, None)));
         Ok(proto::TraceRecordResponse { nodes })
     }
 }

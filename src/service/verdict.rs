@@ -366,8 +366,8 @@ mod tests {
             (
                 |s| {
                     s.storage = Some(Storage {
-                        disk_free_bytes: 4 << 30,
-                        disk_total_bytes: 100 << 30,
+                        disk_free_bytes: 2 << 30,
+                        disk_total_bytes: 50 << 30,
                         ..Storage::default()
                     })
                 },

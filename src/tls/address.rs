@@ -25,12 +25,14 @@ pub enum AddressError {
 }
 
 /// Where a peer listens. The host is resolved at every dial, and is what the peer's certificate
-/// must name.
+/// must name, unless the address was found under another name.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Address {
     host: Host,
     port: u16,
     uri: http::Uri,
+    /// What DNS was asked for when it answered with this IP address.
+    found_as: Option<String>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -40,6 +42,22 @@ enum Host {
 }
 
 impl Address {
+    /// An IP address that DNS gave for `name`. Its certificate must state that name: it is what an
+    /// operator has configured, and the answer of a DNS server proves nothing.
+    pub(super) fn found(ip: IpAddr, port: u16, name: &str) -> Option<Self> {
+        let host = Host::Ip(ip);
+        let uri = format!("http://{}", Bracketed(&host, port)).parse().ok()?;
+        (port != 0).then(|| Self { host, port, uri, found_as: Some(name.to_owned()) })
+    }
+
+    /// The name to resolve before dialling; `None`: it is an IP address.
+    pub(super) fn name(&self) -> Option<&str> {
+        match &self.host {
+            Host::Name(name) => Some(name),
+            Host::Ip(_) => None,
+        }
+    }
+
     /// The host as the resolver takes it: without brackets.
     pub fn host(&self) -> String {
         match &self.host {
@@ -55,9 +73,11 @@ impl Address {
 
     /// What the peer's certificate must name.
     pub(super) fn server_name(&self) -> Option<ServerName<'static>> {
-        match &self.host {
-            Host::Name(name) => ServerName::try_from(name.clone()).ok(),
-            Host::Ip(ip) => Some(ServerName::from(*ip)),
+        match (&self.found_as, &self.host) {
+            // A certificate states a name without the dot that makes it absolute.
+            (Some(name), _) => ServerName::try_from(name.trim_end_matches('.').to_owned()).ok(),
+            (None, Host::Name(name)) => ServerName::try_from(name.clone()).ok(),
+            (None, Host::Ip(ip)) => Some(ServerName::from(*ip)),
         }
     }
 
@@ -101,12 +121,12 @@ impl FromStr for Address {
             check_host_name(name).map_err(|()| host_error())?;
         }
         let uri = format!("http://{}", Bracketed(&host, port)).parse().map_err(|_| host_error())?;
-        Ok(Self { host, port, uri })
+        Ok(Self { host, port, uri, found_as: None })
     }
 }
 
 /// A name that a certificate can state: what rustls takes for one, and not a misspelt IPv4 address.
-fn check_host_name(name: &str) -> Result<(), ()> {
+pub(super) fn check_host_name(name: &str) -> Result<(), ()> {
     let last_label = name.trim_end_matches('.').rsplit('.').next().unwrap_or(name);
     let looks_like_ipv4 = last_label.bytes().all(|byte| byte.is_ascii_digit());
     match ServerName::try_from(name) {

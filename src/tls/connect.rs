@@ -12,6 +12,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::{
     address::Address,
     io_delegate::delegate_io,
+    resolve::Resolver,
     roles::{PeerIdentity, RoleError, RolePolicy},
     trust::{Current, Cuttable},
     words,
@@ -103,11 +104,17 @@ pub struct Dialler {
     config: Arc<ClientConfig>,
     /// Whom connections are told to, so that they end when the other end is not trusted any more.
     current: Option<Arc<Current>>,
+    resolver: Resolver,
 }
 
 impl Dialler {
     pub(super) fn watched(config: Arc<ClientConfig>, current: Arc<Current>) -> Self {
-        Self { config, current: Some(current) }
+        Self { config, current: Some(current), resolver: Resolver::default() }
+    }
+
+    /// Resolves names so from now on.
+    pub fn with_resolver(self, resolver: Resolver) -> Self {
+        Self { resolver, ..self }
     }
 }
 
@@ -121,7 +128,7 @@ impl Dialler {
 impl From<Arc<ClientConfig>> for Dialler {
     /// For short-lived tools: connections last, whatever is exchanged meanwhile.
     fn from(config: Arc<ClientConfig>) -> Self {
-        Self { config, current: None }
+        Self { config, current: None, resolver: Resolver::default() }
     }
 }
 
@@ -161,12 +168,19 @@ pub async fn dial(address: &Address, dialler: impl Into<Dialler>) -> Result<Dial
 
 async fn dial_all(address: &Address, dialler: &Dialler) -> Result<Dialled, DialError> {
     let unresolved = |source| DialError::Resolve { address: address.clone(), source };
-    let sockets = lookup_host((address.host(), address.port())).await.map_err(unresolved)?;
-    let sockets: Vec<SocketAddr> = sockets.take(limits::DIAL_ADDRESSES_MAX).collect();
+    let sockets: Vec<SocketAddr> = match address.name() {
+        Some(name) if dialler.resolver.is_own() => {
+            let ips = dialler.resolver.addresses(name).await;
+            let ips = ips.map_err(|error| unresolved(io::Error::other(error)))?;
+            ips.into_iter().map(|ip| SocketAddr::new(ip, address.port())).collect()
+        }
+        _ => lookup_host((address.host(), address.port())).await.map_err(unresolved)?.collect(),
+    };
+    let sockets = &sockets[..sockets.len().min(limits::DIAL_ADDRESSES_MAX)];
     // A share for each, so that a first address that swallows packets leaves time for the second.
     let share = limits::DIAL_TIMEOUT / (sockets.len().max(1) as u32);
     let mut told = None;
-    for socket in sockets {
+    for &socket in sockets {
         let error = match timeout(share, dial_one(address, socket, dialler)).await {
             Ok(Ok(dialled)) => return Ok(dialled),
             Ok(Err(error)) => error,

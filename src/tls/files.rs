@@ -147,7 +147,8 @@ fn check_permissions(path: &Path, metadata: &Metadata) -> Result<(), TlsError> {
         rustix::process::getgroups().unwrap_or_default().iter().map(|gid| gid.as_raw()).collect();
     groups.push(rustix::process::getegid().as_raw());
     let mode = metadata.mode() & 0o7777;
-    if is_private(metadata.uid(), metadata.gid(), mode, &groups) {
+    if is_private(metadata.uid(), metadata.gid(), mode, &groups) || (mode & 0o037 == 0 && is_credential(path))
+    {
         return Ok(());
     }
     Err(TlsError::KeyPermissions { path: path.to_owned(), mode })
@@ -157,6 +158,16 @@ fn check_permissions(path: &Path, metadata: &Metadata) -> Result<(), TlsError> {
 /// group (a 0400 key becomes 0440): group-read is fine if root owns it and the group is ours.
 fn is_private(owner: u32, group: u32, mode: u32, our_groups: &[u32]) -> bool {
     mode & 0o077 == 0 || (owner == 0 && mode & 0o037 == 0 && our_groups.contains(&group))
+}
+
+/// Whether systemd has put the file there for this service alone: an access list then grants what
+/// looks like a permission of root's group (0440).
+fn is_credential(path: &Path) -> bool {
+    let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return false };
+    match (fs::canonicalize(directory), fs::canonicalize(path)) {
+        (Ok(directory), Ok(path)) => path.starts_with(directory),
+        _ => false,
+    }
 }
 
 fn open(path: &Path) -> Result<File, TlsError> {

@@ -14,6 +14,8 @@
 //! | [`accept`] | from a bound listener to a stream of identified connections |
 //! | `coalesce` | one write where HTTP/2 makes several |
 //! | [`address`] | `HOST:PORT` of a peer |
+//! | [`join`] | what `node.join` may name: peers, or names under which DNS lists them |
+//! | [`resolve`] | asking DNS |
 //! | [`connect`] | from an address to an identified connection |
 //! | [`channel`] | gRPC channels over such connections |
 //! | [`make`] | making certificates, for `brock cert` and `brock dev` |
@@ -35,9 +37,11 @@ pub mod connect;
 pub mod files;
 pub mod identity;
 mod io_delegate;
+pub mod join;
 pub mod make;
 mod pair;
 mod place;
+pub mod resolve;
 pub mod revoke;
 pub mod roles;
 mod trust;

@@ -147,8 +147,8 @@ impl OnTerminal {
     }
 
     async fn shows(&self, part: &str) {
-        eventually(&format!("{part:?} is shown"), || async { self.text().contains(part).then_some(()) })
-            .await;
+        let is_shown = || async { screen(&self.text()).contains(part).then_some(()) };
+        eventually(&format!("{part:?} is shown"), is_shown).await;
     }
 
     fn press(&mut self, keys: &str) {
@@ -165,6 +165,42 @@ impl OnTerminal {
         let ended = tokio::task::block_in_place(|| self.child.wait().unwrap());
         (ended.code(), self.text())
     }
+}
+
+/// What a terminal shows that got this: blanks are skipped by moving the cursor.
+fn screen(text: &str) -> String {
+    let mut lines = vec![vec![' '; 200]; 60];
+    let (mut row, mut column) = (0, 0);
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\x1b' => {
+                let mut sequence = String::new();
+                for c in rest.by_ref().skip_while(|c| *c == '[') {
+                    sequence.push(c);
+                    if c.is_ascii_alphabetic() {
+                        break;
+                    }
+                }
+                if let Some(place) = sequence.strip_suffix('H') {
+                    let mut numbers = place.split(';').map(|number| number.parse().unwrap_or(1_usize));
+                    row = numbers.next().unwrap_or(1).saturating_sub(1);
+                    column = numbers.next().unwrap_or(1).saturating_sub(1);
+                } else if sequence == "?1049h" || sequence.ends_with('J') {
+                    lines.iter_mut().for_each(|line| line.fill(' '));
+                }
+            }
+            '\n' => row += 1,
+            '\r' => column = 0,
+            c => {
+                if let Some(cell) = lines.get_mut(row).and_then(|line| line.get_mut(column)) {
+                    *cell = c;
+                }
+                column += 1;
+            }
+        }
+    }
+    lines.into_iter().map(|line| line.into_iter().collect::<String>() + "\n").collect()
 }
 
 const TAKEN: &str = "\x1b[?1049h";

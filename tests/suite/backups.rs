@@ -299,7 +299,12 @@ async fn a_restored_node_joins_what_was_deleted_and_revoked_since_and_brings_wha
     let arguments = ["backup", "restore", "--from", &url, "--node.path", &data, "--identity", &identity];
     let output = tokio::task::block_in_place(|| brock(&arguments));
     assert_succeeds(&output);
-    group.start_node_with(1, |config| brock::node::config::Config { first_start: false, ..config }).await;
+    group
+        .start_node_with(1, |config| brock::node::config::Config {
+            first_start: brock::node::config::FirstStart::No,
+            ..config
+        })
+        .await;
     group.converged().await;
     for node in group.running() {
         let code = async |client: &Client, key: &[u8]| client.get_local(key).await.err().map(|s| s.code());

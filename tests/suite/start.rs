@@ -165,7 +165,7 @@ async fn empty_and_foreign_storage_is_not_taken_for_this_nodes() {
 }
 
 /// The whole answer to a request.
-async fn get(port: u16, path: &str) -> Option<String> {
+pub async fn get(port: u16, path: &str) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;

@@ -119,7 +119,7 @@ fn as_toml(shown: &[ShownSetting]) -> Result<String, std::fmt::Error> {
 
 fn toml_value(kind: Kind, value: &str) -> String {
     let is_plain = match kind {
-        Kind::Bool => matches!(value, "true" | "false"),
+        Kind::Bool | Kind::BoolOrAuto => matches!(value, "true" | "false"),
         Kind::Count => value.parse::<i64>().is_ok(),
         _ => false,
     };

@@ -8,10 +8,11 @@ use std::{
 
 use anyhow::Context as _;
 use brock::node::{
-    Node,
+    Node, StartError,
     config::{self, Config},
     settings,
     sources::ConfigFile,
+    supervisor::Supervisor,
     telemetry::Telemetry,
 };
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -19,7 +20,11 @@ use signal_hook::{
     consts::{SIGINT, SIGTERM},
     flag,
 };
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
 
 const STOP_WITH_PARENT: &str = "stop-with-parent";
 /// How long the runtime may take to end what the node's own shutdown has left over.
@@ -30,7 +35,9 @@ pub(crate) fn command() -> Command {
         .about("Run a node")
         .after_help(
             "SIGTERM or SIGINT: the node says that it is not ready, finishes what is under way, and exits with 0.\n\
-             A second one stops it at once, with 1. Nothing acknowledged is lost either way.",
+             A second one stops it at once, with 1. Nothing acknowledged is lost either way.\n\
+             SIGHUP: exchanged certificates are taken over at once.\n\
+             Under systemd (Type=notify or notify-reload) it says when it serves, how it is, and that it is well.",
         )
         .args(settings::args())
         .arg(
@@ -65,26 +72,54 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     outcome
 }
 
+/// What a process is told from outside.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?,
+            hangup: signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?,
+        })
+    }
+
+    async fn stop(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 async fn serve(config: Config, telemetry: Arc<Telemetry>) -> anyhow::Result<ExitCode> {
-    // Before the start, so that a signal during the start is not lost: it then stops the node
-    // right after.
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    // Before the start, so that a signal during the start is not lost.
+    let mut signals = Signals::new()?;
+    let mut supervisor = Supervisor::from_env();
     let node_id = config.node_id.clone();
-    let node =
-        Node::start(config, Some(telemetry)).await.with_context(|| format!("node {node_id} cannot start"))?;
-    let failure = tokio::select! {
-        _ = terminate.recv() => None,
-        _ = interrupt.recv() => None,
-        reason = node.failed() => Some(reason),
-        () = ignore(&mut hangup) => None,
+    let stop = CancellationToken::new();
+    let node = match start(config, telemetry, &stop, &mut signals, &mut supervisor).await {
+        Err(StartError::Interrupted) if stop.is_cancelled() => {
+            tracing::info!("stopped before the storage was open");
+            return Ok(ExitCode::SUCCESS);
+        }
+        started => started.with_context(|| format!("node {node_id} cannot start"))?,
+    };
+    supervisor.serving(&node.state()).await;
+    let failure = match stop.is_cancelled() {
+        true => None,
+        false => attend(&node, &mut signals, &mut supervisor).await,
     };
     match &failure {
         None => tracing::info!("stopping; a second signal stops at once"),
         // The reason is what the command ends with.
         Some(_) => tracing::info!("the node cannot go on; stopping"),
     }
+    supervisor.stopping().await;
     let is_clean = node.stop().await;
     if let Some(reason) = failure {
         anyhow::bail!("node {node_id} could not go on: {reason}");
@@ -96,14 +131,50 @@ async fn serve(config: Config, telemetry: Arc<Telemetry>) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-/// What `systemctl reload` sends. There is nothing to do: certificates are looked at all the time.
-async fn ignore(hangup: &mut Signal) {
-    while hangup.recv().await.is_some() {
-        tracing::info!(
-            "SIGHUP: exchanged certificates are taken over within seconds without it; other settings need a restart"
-        );
+/// Starts the node, and cancels `stop` at a signal: it then stops as soon as that is safe.
+async fn start(
+    config: Config,
+    telemetry: Arc<Telemetry>,
+    stop: &CancellationToken,
+    signals: &mut Signals,
+    supervisor: &mut Supervisor,
+) -> Result<Node, StartError> {
+    let mut starting = std::pin::pin!(Node::start_unless(config, Some(telemetry), stop));
+    let mut ticks = interval(supervisor.interval());
+    loop {
+        tokio::select! {
+            outcome = starting.as_mut() => return outcome,
+            () = signals.stop(), if !stop.is_cancelled() => stop.cancel(),
+            _ = ticks.tick() => supervisor.starting().await,
+        }
     }
-    std::future::pending::<()>().await;
+}
+
+/// Keeps the supervisor informed until a signal says to stop (`None`) or the node cannot go on.
+async fn attend(node: &Node, signals: &mut Signals, supervisor: &mut Supervisor) -> Option<String> {
+    let mut failed = std::pin::pin!(node.failed());
+    let mut ticks = interval(supervisor.interval());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            _ = signals.terminate.recv() => return None,
+            _ = signals.interrupt.recv() => return None,
+            reason = failed.as_mut() => return Some(reason),
+            _ = signals.hangup.recv() => {
+                tracing::info!("SIGHUP: looking at the certificates; other settings need a restart");
+                supervisor.reloading().await;
+                node.reload().await;
+                supervisor.serving(&node.state()).await;
+            }
+            _ = ticks.tick() => {
+                supervisor.status(&node.state()).await;
+                if supervisor.is_hungry() && node.is_well(supervisor.interval()).await {
+                    supervisor.feed().await;
+                }
+            }
+        }
+    }
 }
 
 /// Ends the process at the second signal even if the runtime hangs, and without running the

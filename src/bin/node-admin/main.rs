@@ -94,7 +94,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Peers { matrix } => {
             client::block_on(cluster::peers(&access(CLUSTER_TIMEOUT)?, matrix, format))
         }
-        Command::Top(options) => client::block_on(top::run(&access(CLUSTER_TIMEOUT)?, &options)),
+        Command::Top(options) => client::block_on(top::run(&access(CLUSTER_TIMEOUT)?, &options, format)),
         Command::Verify => client::block_on(verify::run(&access(LONG_CALL_TIMEOUT)?, format)),
         Command::Repair => client::block_on(repair::run(&access(LONG_CALL_TIMEOUT)?, format)),
         Command::Backup { command } => {

@@ -52,6 +52,7 @@ impl Progress {
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("=> "));
         bar.set_message(what.to_owned());
+        bar.tick();
         bar.enable_steady_tick(TICK);
         Self(bar)
     }

@@ -120,9 +120,9 @@ async fn trace(
     let Some(key_hash) = hex.and_then(|hex| HEXLOWER_PERMISSIVE.decode(hex.trim().as_bytes()).ok()) else {
         return problem(StatusCode::BAD_REQUEST, "a key hash is 64 hexadecimal digits: the SHA-256 of a key");
     };
-    let Lifecycle { store, members, peers, .. } = &*console.lifecycle;
-    let views = members.views(store.now());
-    match console.traces.everywhere(&key_hash, peers, &views).await {
+    let Lifecycle { store, members, directory, .. } = &*console.lifecycle;
+    let (views, peers) = (members.views(store.now()), directory.peers());
+    match console.traces.everywhere(&key_hash, &peers, &views).await {
         Ok(traced) => Json(traced.nodes.into_iter().map(trace_json).collect::<Vec<_>>()).into_response(),
         Err(error) => problem(StatusCode::BAD_REQUEST, error.to_string()),
     }

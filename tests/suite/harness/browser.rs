@@ -99,6 +99,11 @@ impl Browser {
 
     pub async fn click(&self, selector: &str) {
         let element = self.element(selector).await;
+        // The page scrolls smoothly, and a click does not wait for that.
+        let scroll = format!(
+            "document.querySelector('{selector}').scrollIntoView({{behavior: 'instant', block: 'center'}})"
+        );
+        self.run(&scroll).await;
         self.command("POST", &format!("/element/{element}/click"), Some(json!({}))).await;
     }
 

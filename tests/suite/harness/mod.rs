@@ -1,10 +1,11 @@
 //! What all integration tests share: certificates, nodes in this process, nodes as processes,
-//! a TCP proxy and an object store that misbehave, peers that lie, and waiting for facts instead of
+//! a TCP proxy and an object store that misbehave, a DNS server, peers that lie, and waiting for facts instead of
 //! sleeping.
 
 pub mod browser;
 pub mod certs;
 pub mod client;
+pub mod dns;
 pub mod fake_peer;
 pub mod files;
 pub mod group;

@@ -6,7 +6,7 @@ use brock::{
     ground::clock::Vector,
     node::{
         Node,
-        config::{AuditConfig, Config, ConflictBackoff, LogConfig, LogFormat},
+        config::{AuditConfig, Config, ConflictBackoff, FirstStart, LogConfig, LogFormat},
     },
     replication::compact::{Mode, Policy},
 };
@@ -19,9 +19,11 @@ pub fn config(certs: &Certs, id: &str, port: u16, join: &[u16]) -> Config {
     Config {
         node_id: id.parse().unwrap(),
         path: None,
-        first_start: true,
+        first_start: FirstStart::Yes,
         address: format!("127.0.0.1:{port}").parse().unwrap(),
         join: join.iter().map(|port| format!("127.0.0.1:{port}")).collect(),
+        discovery_interval: Duration::from_millis(200),
+        dns_server: None,
         certs_dir: certs.node(id),
         replication_interval: Duration::from_secs(30),
         replication_limit: 1000,

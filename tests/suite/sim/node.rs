@@ -196,7 +196,7 @@ impl Node {
         let store = Store::open(&options).unwrap_or_else(|error| panic!("the store does not open: {error}"));
         let remembered = store.members().await.expect("the store reads");
         let members =
-            Members::new(self.id.clone(), join, remembered, RETENTION).expect("what was remembered");
+            Members::new(self.id.clone(), (join, false), remembered, RETENTION).expect("what was remembered");
         let policy = Policy {
             mode: Mode::Never,
             factor: 0.4,

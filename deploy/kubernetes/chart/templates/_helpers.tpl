@@ -28,20 +28,40 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ include "brock.name" . }}-nodes.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end -}}
 
-{{/* One configuration file for each node: a node must not join itself, and the pods share one template. */}}
-{{- define "brock.configs" -}}
-{{- $name := include "brock.name" . -}}
-{{- $domain := include "brock.domain" . -}}
-{{- range $ordinal := until (int .Values.replicas) -}}
-{{- if $ordinal }}{{ "\n" }}{{ end -}}
-{{ $name }}-{{ $ordinal }}.toml: |
-  [node]
-  {{- $join := list }}
-  {{- range $other := until (int $.Values.replicas) }}
-  {{- if ne $other $ordinal }}
-  {{- $join = append $join (printf "%s-%d.%s:20004" $name $other $domain) }}
-  {{- end }}
-  {{- end }}
-  join = {{ concat $join $.Values.node.extraJoin | toJson }}
+{{/* Whom the nodes join: each other, by the records of the headless Service, and those outside. */}}
+{{- define "brock.join" -}}
+{{ prepend .Values.node.extraJoin (printf "dnssrv+_grpc._tcp.%s" (include "brock.domain" .)) | join "," }}
+{{- end -}}
+
+{{/* How many nodes there are Secrets for. */}}
+{{- define "brock.certified" -}}
+{{ max (int .Values.replicas) (int .Values.certificates.maxNodes) }}
+{{- end -}}
+
+{{/* The names that a node's certificate states: its own in the headless Service, by which the others dial
+it, and those of the Service for clients. */}}
+{{- define "brock.dnsNames" -}}
+{{- $name := include "brock.name" .root -}}
+{{- $namespace := .root.Release.Namespace -}}
+- {{ .node }}.{{ include "brock.domain" .root }}
+- {{ .node }}.{{ $name }}-nodes.{{ $namespace }}.svc
+- {{ $name }}.{{ $namespace }}.svc.{{ .root.Values.clusterDomain }}
+- {{ $name }}.{{ $namespace }}.svc
+- {{ $name }}.{{ $namespace }}
+- {{ $name }}
+- localhost
+{{- range .root.Values.certificates.extraHosts }}
+{{- if not (regexMatch "^([0-9.]+|.*:.*)$" .) }}
+- {{ . }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "brock.ipAddresses" -}}
+- 127.0.0.1
+{{- range .Values.certificates.extraHosts }}
+{{- if regexMatch "^([0-9.]+|.*:.*)$" . }}
+- {{ . | quote }}
+{{- end }}
 {{- end }}
 {{- end -}}

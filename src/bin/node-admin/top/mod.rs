@@ -16,7 +16,13 @@ use tokio::{
     time::{MissedTickBehavior, interval_at},
 };
 
-use crate::{cli::Top, client::Access, cluster::look, failure::Failure, output};
+use crate::{
+    cli::{Format, Top},
+    client::Access,
+    cluster::look,
+    failure::Failure,
+    output,
+};
 
 use keys::Keys;
 use screen::{Screen, Step};
@@ -26,7 +32,13 @@ const ONCE_COLUMNS: u16 = 160;
 const ONCE_LINES: u16 = 48;
 
 /// Shows the cluster until somebody or something ends it.
-pub(crate) async fn run(access: &Access, options: &Top) -> Result<(), Failure> {
+pub(crate) async fn run(access: &Access, options: &Top, format: Format) -> Result<(), Failure> {
+    if format != Format::Text {
+        return Err(Failure::Usage(
+            "top is for people and knows text only; as data: `node-admin status --cluster -o json`"
+                .to_owned(),
+        ));
+    }
     let is_terminal = io::stdout().is_terminal() && io::stdin().is_terminal();
     if !options.once && !is_terminal {
         return Err(Failure::Usage(
