@@ -5,6 +5,7 @@ use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 use age::x25519;
 use clap::ArgMatches;
 
+pub use super::values::FirstStart;
 use super::{
     listen::ListenAddress,
     problem::{ConfigError, Problem, Source},
@@ -92,17 +93,6 @@ pub struct AuditConfig {
     pub path: Option<PathBuf>,
     /// `audit.max-size`
     pub max_bytes: u64,
-}
-
-/// Whether a node may start with empty storage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FirstStart {
-    /// It may.
-    Yes,
-    /// It may not: the disk was lost.
-    No,
-    /// If no peer knows it.
-    Auto,
 }
 
 /// How backups are made, and where they go.
@@ -207,11 +197,7 @@ impl Reader<'_> {
         );
         let node_id = node_id.and_then(|text| self.value("node.id", &text, |text| Ok(text.parse()?)));
         let path = self.optional_path("node.path");
-        let first_start = self.parsed("node.first-start", |text| match values::boolean_or_auto(text)? {
-            Some(true) => Ok(FirstStart::Yes),
-            Some(false) => Ok(FirstStart::No),
-            None => Ok(FirstStart::Auto),
-        });
+        let first_start = self.parsed("node.first-start", values::first_start);
         let address = self.parsed("node.address", |text| Ok(text.parse()?));
         let join = self.parsed("node.join", values::peers);
         let discovery_interval = self.duration("node.discovery-interval", INTERVAL_MIN);
@@ -234,10 +220,7 @@ impl Reader<'_> {
         let level = self.parsed("log.level", values::log_level);
         let format = self.log_format();
         let endpoint = self.parsed("trace.otlp-endpoint", values::collector);
-        let sample_ratio = self.parsed("trace.sample-ratio", |text| {
-            let bounds = || ValueError::Bounds("0".to_owned(), "1".to_owned());
-            values::factor(text).and_then(|ratio| if ratio <= 1.0 { Ok(ratio) } else { Err(bounds()) })
-        });
+        let sample_ratio = self.parsed("trace.sample-ratio", values::ratio);
         Some(Config {
             node_id: node_id?,
             path: path?,

@@ -186,7 +186,7 @@ fn limits_are_checked() {
         ("--node.shutdown-timeout=0s", "from 1ns"),
         ("--node.replication-interval=30", "is not a duration; write a duration as a number and a unit"),
         ("--node.replication-limit=-5", "is not a whole number"),
-        ("--node.first-start=yes", "write true or false"),
+        ("--node.first-start=yes", "write true, false or auto"),
         ("--node.address=20004", "it has no port"),
         ("--log.format=xml", "write one of auto, text, json"),
         ("--trace.otlp-endpoint=https://otel:4317", "write http://HOST:PORT"),

@@ -81,6 +81,8 @@ pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers, members: &Membe
             }
             status.set_state("waiting");
         }
+        // Whoever came since the last time must not be forgotten by a restart.
+        remember(&store, &members, &mut remembered, &status).await;
     });
 }
 

@@ -21,7 +21,7 @@ pub fn completion(shell: Shell, mut command: Command) -> Vec<u8> {
 /// The manual page of a command, without those of its subcommands.
 pub fn manual(command: Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
-    page_of(command).render(&mut page)?;
+    page_of(built(command)).render(&mut page)?;
     Ok(page)
 }
 
@@ -29,8 +29,7 @@ pub fn manual(command: Command) -> io::Result<Vec<u8>> {
 /// if it is not there; returns the files.
 pub fn manuals(command: Command, directory: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(directory)?;
-    let mut command = command.disable_help_subcommand(true);
-    command.build();
+    let command = built(command);
     let mut written = Vec::new();
     write_pages(&command, directory, &mut written)?;
     written.sort();
@@ -49,6 +48,13 @@ fn write_pages(command: &Command, directory: &Path, written: &mut Vec<PathBuf>) 
     out.write_all(&rendered)?;
     written.push(file);
     Ok(())
+}
+
+/// `help` has no page of its own: every page is one.
+fn built(command: Command) -> Command {
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    command
 }
 
 fn page_of(command: Command) -> Man {

@@ -173,9 +173,25 @@ pub fn boolean(text: &str) -> Result<bool, ValueError> {
     }
 }
 
-/// Reads `true`, `false` or `auto`; `None` = auto.
-pub fn boolean_or_auto(text: &str) -> Result<Option<bool>, ValueError> {
-    if text == "auto" { Ok(None) } else { boolean(text).map(Some).map_err(|_| ValueError::BoolOrAuto) }
+/// Whether a node may start with empty storage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FirstStart {
+    /// It may.
+    Yes,
+    /// It may not: the disk was lost.
+    No,
+    /// If no peer knows it.
+    Auto,
+}
+
+/// Reads `true`, `false` or `auto`.
+pub fn first_start(text: &str) -> Result<FirstStart, ValueError> {
+    match text {
+        "true" => Ok(FirstStart::Yes),
+        "false" => Ok(FirstStart::No),
+        "auto" => Ok(FirstStart::Auto),
+        _ => Err(ValueError::BoolOrAuto),
+    }
 }
 
 /// Reads the address of a DNS server; empty = none.
@@ -283,6 +299,12 @@ pub fn factor(text: &str) -> Result<f64, ValueError> {
         Ok(factor) if factor.is_finite() && factor >= 0.0 && !text.starts_with('+') => Ok(factor),
         _ => Err(ValueError::Factor),
     }
+}
+
+/// Reads a number from 0 to 1.
+pub fn ratio(text: &str) -> Result<f64, ValueError> {
+    let ratio = factor(text)?;
+    if ratio <= 1.0 { Ok(ratio) } else { Err(ValueError::Bounds("0".to_owned(), "1".to_owned())) }
 }
 
 /// Reads an address to listen on; empty = none.
@@ -457,8 +479,8 @@ mod tests {
         for text in ["ns1:53", "10.0.0.53", "10.0.0.53:0", "0.0.0.0:53"] {
             assert_eq!(dns_server(text), Err(ValueError::DnsServer), "{text}");
         }
-        assert_eq!((boolean_or_auto("auto"), boolean_or_auto("true")), (Ok(None), Ok(Some(true))));
-        assert_eq!(boolean_or_auto("maybe"), Err(ValueError::BoolOrAuto));
+        assert_eq!((first_start("auto"), first_start("true")), (Ok(FirstStart::Auto), Ok(FirstStart::Yes)));
+        assert_eq!(first_start("maybe"), Err(ValueError::BoolOrAuto));
     }
 
     #[test]

@@ -298,6 +298,7 @@ mod tests {
         check(&replication, true, false, false);
         check(&admin, false, false, true);
         check(&health, true, true, true);
+        check(&["/brock.v1.RecognitionService/Recognise".to_owned()], true, false, false);
         check(&reflection, false, true, true);
         assert_eq!(decided, TABLE.len());
         for role in [Node, Client, Admin] {
@@ -321,6 +322,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 37);
+        assert_eq!(calls, 38);
     }
 }

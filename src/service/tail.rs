@@ -88,7 +88,10 @@ async fn tail(store: &Store, last: usize, follow: bool, out: &Out) -> Result<(),
     let mut commits = store.commits();
     let (newest, mut read) = store.tail(last).await?;
     send(out, &newest).await?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         commits.mark_unchanged();
         let (page, covered) = store.tail_above(read.clone(), limits::TAIL_PAGE).await?;
         let is_new = covered != read;
@@ -102,7 +105,6 @@ async fn tail(store: &Store, last: usize, follow: bool, out: &Out) -> Result<(),
             }
         }
     }
-    Ok(())
 }
 
 async fn send(out: &Out, entries: &[Tailed]) -> Result<(), Ended> {

@@ -350,7 +350,7 @@ mod tests {
             (
                 |s| {
                     s.storage =
-                        Some(Storage { disk_free_bytes: 4, disk_total_bytes: 100, ..Storage::default() })
+                        Some(Storage { disk_free_bytes: 4, disk_total_bytes: 100, ..Storage::default() });
                 },
                 Level::Act,
                 "4 % left",
@@ -358,7 +358,7 @@ mod tests {
             (
                 |s| {
                     s.storage =
-                        Some(Storage { disk_free_bytes: 9, disk_total_bytes: 100, ..Storage::default() })
+                        Some(Storage { disk_free_bytes: 9, disk_total_bytes: 100, ..Storage::default() });
                 },
                 Level::Watch,
                 "9 % left",
@@ -369,7 +369,7 @@ mod tests {
                         disk_free_bytes: 2 << 30,
                         disk_total_bytes: 50 << 30,
                         ..Storage::default()
-                    })
+                    });
                 },
                 Level::Watch,
                 "4 % left",
@@ -387,7 +387,7 @@ mod tests {
                         up: true,
                         clock_skew_seconds: -6,
                         ..Peer::default()
-                    })
+                    });
                 },
                 Level::Watch,
                 "6 s apart",
@@ -399,7 +399,7 @@ mod tests {
                         up: true,
                         clock_skew_seconds: 301,
                         ..Peer::default()
-                    })
+                    });
                 },
                 Level::Act,
                 "301 s apart",
@@ -410,7 +410,7 @@ mod tests {
                         file: "node.crt".into(),
                         not_after_unix: NOW + 20 * 86_400,
                         lifetime_seconds: 365 * 86_400,
-                    })
+                    });
                 },
                 Level::Watch,
                 "expires in 20 days",
@@ -421,7 +421,7 @@ mod tests {
                         file: "node.crt".into(),
                         not_after_unix: NOW - 1,
                         lifetime_seconds: 86_400,
-                    })
+                    });
                 },
                 Level::Act,
                 "has expired",
@@ -431,7 +431,7 @@ mod tests {
                     s.backup = Some(BackupStatus {
                         last_success_unix_ms: (NOW - 27 * 3600) * 1000,
                         ..BackupStatus::default()
-                    })
+                    });
                 },
                 Level::Watch,
                 "27 hours old",
@@ -442,7 +442,7 @@ mod tests {
                         last_success_unix_ms: NOW * 1000,
                         verify_error: "hash".into(),
                         ..BackupStatus::default()
-                    })
+                    });
                 },
                 Level::Act,
                 "damaged",

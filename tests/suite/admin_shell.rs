@@ -43,8 +43,9 @@ fn a_completion_script_is_of_its_shell_and_offers_the_commands() {
         let checked = bash(&format!("bash -n {at}"));
         assert!(checked.status.success(), "{}", text(&checked).1);
         // What the shell does when somebody presses Tab.
+        let function = name.replace('-', "__");
         let offer = bash(&format!(
-            "source {at}; COMP_WORDS=({name} {typed}); COMP_CWORD=1; _{name} {name} {typed} {name}; \
+            "source {at}; COMP_WORDS=({name} {typed}); COMP_CWORD=1; _{function} {name} {typed} {name}; \
              printf '%s\\n' \"${{COMPREPLY[@]}}\"",
         ));
         let (offers, told) = text(&offer);
@@ -71,7 +72,10 @@ fn there_is_a_manual_page_for_every_command_and_it_renders() {
             let file = into.join(page);
             let roff = fs::read_to_string(&file).unwrap();
             assert!(roff.contains(".TH ") && roff.contains(".SH NAME"), "{page}:\n{roff}");
-            let rendered = Command::new("groff").args(["-man", "-Tutf8", "-ww"]).arg(&file).output();
+            let rendered = Command::new("groff")
+                .args(["-man", "-Kutf8", "-Tutf8", "-ww", "-P-cbou"])
+                .arg(&file)
+                .output();
             let Ok(rendered) = rendered else {
                 eprintln!("skipped: groff is not installed");
                 continue;

@@ -18,6 +18,7 @@ use crate::{
     admin_cli::Admin,
     harness::{
         certs::Certs,
+        client::record,
         eventually,
         fake_peer::{FakePeer, Script},
         free_port,
@@ -105,7 +106,8 @@ async fn whoever_follows_is_shown_every_kind_from_every_origin_as_it_comes() {
     cluster.converged().await;
     let mut following = Following::start(&cluster.certs, &cluster.nodes[0].address(), "1");
     assert_eq!(following.next()["key_hash"], json!(HEXLOWER.encode(&key)));
-    cluster.nodes[1].client.put(&other, b"grant").await.unwrap();
+    let public = proto::Record { public: true, ..record(b"grant") };
+    cluster.nodes[1].client.put_record(&other, public).await.unwrap();
     assert_eq!(following.next()["key_hash"], json!(HEXLOWER.encode(&other)));
     let admin = &cluster.nodes[1].admin;
     admin.unpublish(&other).await.unwrap();

@@ -303,6 +303,8 @@ async fn a_busy_cluster_shows_every_metric_and_never_a_key() {
     writer.replication.clone().ping(brock::proto::PingRequest {}).await.unwrap_err();
     // Faults too: their counters stand at 0 from the start.
     let mut missing: BTreeSet<&str> = names::ALL.iter().map(|metric| metric.name).collect();
+    // These nodes do not find their peers by DNS: `joining` sees what counts that.
+    missing.retain(|name| !name.starts_with("brock_discovery_"));
     // What was backed up is read again within a quarter of a minute.
     let deadline = Instant::now() + Duration::from_secs(30);
     while !missing.is_empty() {

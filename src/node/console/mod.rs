@@ -74,7 +74,8 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(slot: Slot, gate: Arc<Gat
         let page = ([(header::CONTENT_TYPE, kind), (header::CONTENT_SECURITY_POLICY, POLICY)], text);
         router = router.route(&format!("/console/{name}"), get(page));
     }
-    router.layer(from_fn_with_state(gate, access::check)).with_state(slot)
+    // Not a layer: that would also stand before the paths that are not the console's.
+    router.route_layer(from_fn_with_state(gate, access::check)).with_state(slot)
 }
 
 fn problem(code: StatusCode, text: impl Into<String>) -> Response {

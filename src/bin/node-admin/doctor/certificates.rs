@@ -160,7 +160,7 @@ fn expiries(report: &mut Report, dir: &Path) {
             ..0 => report.fail("expiry", &file, &what, fix),
             // Whoever has short ones made exchanges them often.
             _ if left < limits::CERTIFICATE_WARN_SECONDS.min(lifetime / 4) => {
-                report.warn("expiry", &file, &what, fix)
+                report.warn("expiry", &file, &what, fix);
             }
             _ => report.ok("expiry", &file, &what),
         }

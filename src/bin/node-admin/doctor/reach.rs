@@ -46,8 +46,11 @@ pub(super) async fn examine(report: &mut Report, target: &Target<'_>) {
     }
     let Some(dialler) = target.dialler.clone() else { return };
     let dialled = timeout(target.timeout, open_channel(target.address, dialler)).await;
-    let late = || DialError::Timeout { address: target.address.clone(), after: target.timeout };
-    let channel = match dialled.unwrap_or_else(|_| Err(late())) {
+    let dialled = match dialled {
+        Ok(dialled) => dialled,
+        Err(_) => Err(DialError::Timeout { address: target.address.clone(), after: target.timeout }),
+    };
+    let channel = match dialled {
         Ok((channel, peer)) => {
             report.ok("tls", &subject, &format!("TLS 1.3 with {peer}"));
             channel
