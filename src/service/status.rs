@@ -4,7 +4,6 @@
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use tokio::time::{MissedTickBehavior, interval};
@@ -16,6 +15,7 @@ use crate::{
     domain::codec,
     ground::{
         clock::Vector,
+        duration::milliseconds,
         limits,
         task::{TaskReport, TaskStatus, Tasks},
     },
@@ -224,8 +224,4 @@ fn certificate(expiry: Expiry) -> proto::Certificate {
 
 fn signed(milliseconds: u64) -> i64 {
     i64::try_from(milliseconds).unwrap_or(i64::MAX)
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

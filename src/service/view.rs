@@ -1,5 +1,10 @@
 //! What the operators' tools and the console show of nodes, as JSON has it: one set of names for both.
 
+#![allow(
+    missing_docs,
+    reason = "the fields are those of proto/brock/v1/status.proto and admin.proto, explained there"
+)]
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -17,7 +22,6 @@ pub struct ViewError(String);
 
 /// Every node, and what to make of them.
 #[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs, reason = "the fields are those of proto/brock/v1/admin.proto, explained there")]
 pub struct Cluster {
     pub verdict: Verdict,
     pub nodes: Vec<Node>,
@@ -25,7 +29,6 @@ pub struct Cluster {
 
 /// What to make of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Verdict {
     /// `well`, `watch` or `act`.
     pub level: &'static str,
@@ -35,7 +38,6 @@ pub struct Verdict {
 
 /// One reason for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Finding {
     pub level: &'static str,
     /// Empty: the cluster.
@@ -46,7 +48,6 @@ pub struct Finding {
 
 /// One node, or why it could not be asked.
 #[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Node {
     pub node: String,
     pub address: String,
@@ -60,7 +61,6 @@ pub struct Node {
 
 /// How a node is.
 #[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Status {
     pub node_id: String,
     pub incarnation: String,
@@ -99,7 +99,6 @@ pub struct Status {
 
 /// How a node gets on with another.
 #[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Peer {
     pub address: String,
     pub node_id: String,
@@ -121,7 +120,6 @@ pub struct Peer {
 
 /// One round of pulling.
 #[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Round {
     pub started_unix_ms: i64,
     pub duration_ms: u64,
@@ -133,7 +131,6 @@ pub struct Round {
 
 /// A node is being filled from a peer's records.
 #[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Resync {
     pub node: String,
     pub reason: String,
@@ -145,7 +142,6 @@ pub struct Resync {
 
 /// A piece of background work.
 #[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Task {
     pub name: String,
     pub state: String,
@@ -154,7 +150,6 @@ pub struct Task {
 
 /// How a node's backups are.
 #[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct BackupStatus {
     pub place: String,
     pub last_key: String,
@@ -167,7 +162,6 @@ pub struct BackupStatus {
 
 /// Bytes that the storage engine uses, and what is left.
 #[derive(Debug, Clone, Default, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Storage {
     pub sst_bytes: u64,
     pub memtable_bytes: u64,
@@ -179,7 +173,6 @@ pub struct Storage {
 
 /// What a node has counted.
 #[derive(Debug, Clone, Default, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Traffic {
     pub reads: u64,
     pub writes: u64,
@@ -188,7 +181,6 @@ pub struct Traffic {
 
 /// When a certificate ceases to be valid.
 #[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Certificate {
     pub file: String,
     pub not_after_unix: i64,
@@ -197,7 +189,6 @@ pub struct Certificate {
 
 /// What a node counted at one time.
 #[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Sample {
     pub at_unix_ms: i64,
     pub traffic: Traffic,
@@ -209,7 +200,6 @@ pub struct Sample {
 
 /// A setting that a node runs with.
 #[derive(Debug, Clone, Serialize)]
-#[allow(missing_docs, reason = "as above")]
 pub struct Setting {
     pub key: String,
     pub value: String,
