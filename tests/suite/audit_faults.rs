@@ -225,8 +225,9 @@ async fn no_more_of_it_is_kept_than_the_setting_says() {
     });
     tokio::time::timeout(Duration::from_secs(60), futures::future::join_all(calls)).await.unwrap();
     let log = log_of(directory.path());
-    // How many lines were written together decides how many files there are: until a second one begins.
-    while fs::read_dir(&log).unwrap().count() < 2 {
+    // Calls at the same time may fill files of any size with what is written together. One by one they fill files of
+    // a quarter of the bound, and after as many bytes as are kept, all there is are such.
+    for _ in 0..50 {
         node.admin.invalidate_ahead(&random_key(), &reason).await;
     }
     node.stop().await;
