@@ -66,6 +66,8 @@ pub const CONNECTIONS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 pub const CERTIFICATE_WARN_SECONDS: i64 = 30 * 86_400;
 /// How often that is said.
 pub const CERTIFICATE_WARN_INTERVAL: Duration = Duration::from_secs(86_400);
+/// How long calls may go on after certificates were exchanged, on connections from before.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest name of a client or admin in a certificate.
 pub const CERTIFICATE_NAME_MAX_BYTES: usize = 64;
 /// The most streams (calls under way) on one connection.
@@ -164,6 +166,8 @@ pub const STREAM_SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
 /// The first delay after a failed round; it doubles, with jitter, up to the replication interval.
 pub const ROUND_RETRY_MIN: Duration = Duration::from_millis(100);
+/// From then on it is no error that the donor ends a round: it stops, or has new certificates.
+pub const ROUND_ENDS_EARLY: Duration = Duration::from_secs(1);
 /// Streams that one donor feeds at once.
 pub const FEEDS_MAX: usize = 128;
 /// Peers of a node: entries of `node.join`, and what DNS lists under the names in it.

@@ -2,8 +2,7 @@
 
 use std::sync::{Arc, Mutex, OnceLock, atomic::AtomicU64};
 
-use tokio::sync::watch;
-use tonic::transport::Server;
+use tonic::{service::Routes, transport::Server};
 
 use super::{
     Node, StartError,
@@ -14,6 +13,7 @@ use super::{
     http::Pages,
     prepare::{self, Prepared},
     readiness::Readiness,
+    serving,
     sources::ShownSetting,
     telemetry::Telemetry,
     upkeep,
@@ -21,11 +21,7 @@ use super::{
 use crate::{
     audit::trail::Trail,
     backup::{manifest, signer},
-    ground::{
-        id::Instance,
-        limits,
-        task::{TaskStatus, Tasks},
-    },
+    ground::{id::Instance, limits, task::Tasks},
     proto::{
         self, admin_service_server::AdminServiceServer, key_value_service_server::KeyValueServiceServer,
         recognition_service_server::RecognitionServiceServer,
@@ -46,10 +42,7 @@ use crate::{
         trace::Traces,
     },
     store::{OpenError, Store},
-    tls::{
-        accept::{self, Incoming},
-        address::Address,
-    },
+    tls::{accept, address::Address},
 };
 
 /// What a node has from its first moment to its last.
@@ -189,7 +182,7 @@ pub(super) async fn assemble(
     };
     let (sampled, stop) = (Arc::clone(&reporter), tasks.stopping().clone());
     tasks.spawn("sampler", |status| sampled.run(stop, status));
-    let kv = KeyValueServiceServer::new(KeyValue { records, stop: tasks.stopping().clone() });
+    let kv = KeyValueServiceServer::new(KeyValue { records, tasks: tasks.clone() });
     let replication = ReplicationServiceServer::new(Replication::new(
         store.clone(),
         members.clone(),
@@ -202,15 +195,14 @@ pub(super) async fn assemble(
         instance: *instance,
         memory: Some((store.clone(), members.clone())),
     });
-    let router = server(trail)
-        .add_service(health_service)
+    let routes = Routes::new(health_service)
         .add_service(reflection)
         .add_service(kv.max_decoding_message_size(limits::MESSAGE_MAX_BYTES))
         .add_service(recognition)
         .add_service(replication.max_decoding_message_size(limits::MESSAGE_MAX_BYTES))
         .add_service(AdminServiceServer::new(admin));
     let incoming = accept::accept(listener, &identity, tasks);
-    let server_failed = serve(tasks, router, incoming);
+    let server_failed = serving::spawn(tasks, server(trail), routes, incoming, identity.exchanges());
     if let Some(made) = backups {
         backups::spawn(tasks, made, readiness);
     }
@@ -239,10 +231,11 @@ pub(super) async fn assemble(
     })
 }
 
+/// A server that lets nobody in who may not.
+pub(super) type GrpcServer = Server<tower::layer::util::Stack<Authorise, tower::layer::util::Identity>>;
+
 /// What every gRPC server of a node has in common.
-pub(super) fn server(
-    trail: Trail,
-) -> Server<tower::layer::util::Stack<Authorise, tower::layer::util::Identity>> {
+pub(super) fn server(trail: Trail) -> GrpcServer {
     Server::builder()
         .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))
@@ -250,26 +243,6 @@ pub(super) fn server(
         .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(limits::STREAMS_PER_CONNECTION)
         .layer(Authorise::new(trail))
-}
-
-type Router =
-    tonic::transport::server::Router<tower::layer::util::Stack<Authorise, tower::layer::util::Identity>>;
-
-fn serve(tasks: &Tasks, router: Router, incoming: Incoming) -> watch::Receiver<Option<String>> {
-    let (failed, watcher) = watch::channel(None);
-    let stop = tasks.stopping().clone();
-    tasks.spawn("grpc", |status: TaskStatus| async move {
-        status.set_state("serving");
-        let outcome = router.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned()).await;
-        if let Err(error) = &outcome {
-            status.set_error(&error.to_string());
-        }
-        if !stop.is_cancelled() {
-            let reason = outcome.err().map_or_else(|| "it ended".to_owned(), |error| error.to_string());
-            failed.send_replace(Some(format!("gRPC is not served any more: {reason}")));
-        }
-    });
-    watcher
 }
 
 /// What was remembered of the members, and who is in `node.join`.

@@ -19,6 +19,7 @@ pub mod problem;
 mod process;
 pub mod readiness;
 mod seed;
+mod serving;
 pub mod settings;
 pub mod sources;
 mod start_error;

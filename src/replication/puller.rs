@@ -367,12 +367,18 @@ impl Round<'_> {
     /// round fails at the first batch must not be dialled ten times a second for ever.
     async fn follow(&mut self, until: Instant, retry: &mut Retry) -> Result<(), RoundError> {
         let mut commits = self.puller.store.commits();
-        let mut announce_at = Instant::now();
+        let begun = Instant::now();
+        let mut announce_at = begun;
         let mut dirty = true;
         loop {
             tokio::select! {
                 biased;
                 message = self.receive() => {
+                    if let Err(RoundError::Ended) = &message && begun.elapsed() >= limits::ROUND_ENDS_EARLY {
+                        // In order. What it means, the next dial tells.
+                        retry.reset();
+                        return Ok(());
+                    }
                     match message? {
                         replicate_response::Message::Heads(heads) => self.heads(heads, false).await?,
                         replicate_response::Message::Folds(folds) => self.folds(folds).await?,

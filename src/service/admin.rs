@@ -24,6 +24,7 @@ use crate::{
     domain::operation::Operation,
     ground::{limits, task::Tasks},
     proto::{self, admin_service_server::AdminService},
+    tls::accept::ConnectionInfo,
 };
 
 /// The handlers.
@@ -59,7 +60,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::TailLogRequest>,
     ) -> Result<Response<TailStream>, Status> {
-        Ok(Response::new(self.tails.begin(request.into_inner())?))
+        let draining = ConnectionInfo::draining(&request, &self.tasks);
+        Ok(Response::new(self.tails.begin(request.into_inner(), draining)?))
     }
 
     async fn status(

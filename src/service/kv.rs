@@ -7,16 +7,16 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream::FuturesUnordered};
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{problem::Problem, records::Records};
 use crate::{
-    ground::limits,
+    ground::{limits, task::Tasks},
     proto::{
         self, batch_get_response, batch_put_response, key_value_service_server::KeyValueService,
         session_request, session_response::Response as Answer,
     },
+    tls::accept::ConnectionInfo,
 };
 
 /// The handlers.
@@ -25,7 +25,7 @@ pub struct KeyValue {
     /// What they read and write.
     pub records: Arc<Records>,
     /// Ends open sessions when the node shuts down.
-    pub stop: CancellationToken,
+    pub tasks: Tasks,
 }
 
 #[tonic::async_trait]
@@ -73,7 +73,8 @@ impl KeyValueService for KeyValue {
         &self,
         request: Request<Streaming<proto::SessionRequest>>,
     ) -> Result<Response<Self::SessionStream>, Status> {
-        let requests = request.into_inner().take_until(self.stop.clone().cancelled_owned());
+        let draining = ConnectionInfo::draining(&request, &self.tasks);
+        let requests = request.into_inner().take_until(draining.cancelled_owned());
         let session = Session {
             records: Arc::clone(&self.records),
             requests: Some(Box::pin(requests)),
@@ -91,7 +92,7 @@ impl KeyValueService for KeyValue {
 /// flow control.
 struct Session<R> {
     records: Arc<Records>,
-    /// `None` once the client has sent its last one, or the node stops.
+    /// `None` once the client has sent its last one, or the connection drains.
     requests: Option<Pin<Box<R>>>,
     under_way: FuturesUnordered<Pin<Box<dyn Future<Output = proto::SessionResponse> + Send>>>,
 }

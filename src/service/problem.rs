@@ -92,6 +92,9 @@ pub enum Problem {
     /// Too many follow the log.
     #[error("{max} readers follow this node's log already: end one of them", max = limits::TAILS_MAX)]
     TooManyTails,
+    /// The node cannot go on with the stream.
+    #[error("this node stops, or was given new certificates, so it ended the stream: begin anew")]
+    TailStopped,
     /// Whoever follows the log does not read it.
     #[error(
         "you did not read for {} s, so this node ended the stream: begin anew, and read faster or less",
@@ -136,7 +139,7 @@ impl Problem {
             Self::Absent | Self::Deleted | Self::Member(_) | Self::NotQuarantined => Code::NotFound,
             Self::StillQuarantined(_) | Self::NoBackups | Self::BackupRefused(_) => Code::FailedPrecondition,
             Self::NoAuditLog => Code::FailedPrecondition,
-            Self::BackupFailed(_) => Code::Unavailable,
+            Self::BackupFailed(_) | Self::TailStopped => Code::Unavailable,
             Self::TooManyTraces | Self::TooManyTails | Self::TailNotRead => Code::ResourceExhausted,
             Self::TailOvertaken { .. } => Code::Aborted,
             Self::Remote(RemoteError::Nonsense(_)) => Code::InvalidArgument,

@@ -128,6 +128,7 @@ impl ReplicationService for Replication {
     ) -> Result<Response<Self::ReplicateStream>, Status> {
         let info = request.extensions().get::<ConnectionInfo>();
         let certified = info.and_then(|info| info.identity.node_id());
+        let stop = ConnectionInfo::draining(&request, &self.tasks);
         let mut requests = request.into_inner();
         let first = tokio::time::timeout(limits::STREAM_SILENCE_TIMEOUT, requests.next()).await;
         let first = match first {
@@ -145,7 +146,6 @@ impl ReplicationService for Replication {
         };
         self.store.heed(&vector).await.map_err(Problem::from)?;
         let (out, responses) = mpsc::channel(1);
-        let stop = self.tasks.stopping().clone();
         let puller =
             Puller { store: self.store.clone(), members: self.members.clone(), node_id, hello, vector };
         let stopping = stop.clone();

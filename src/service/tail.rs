@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::Stream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use super::problem::Problem;
@@ -36,8 +37,12 @@ impl Tails {
         Self { store, tasks, readers, patience: limits::TAIL_PATIENCE }
     }
 
-    /// The newest entries, and if it is wanted those that come.
-    pub fn begin(&self, request: proto::TailLogRequest) -> Result<TailStream, Problem> {
+    /// The newest entries, and if it is wanted those that come until `draining` is cancelled.
+    pub fn begin(
+        &self,
+        request: proto::TailLogRequest,
+        draining: CancellationToken,
+    ) -> Result<TailStream, Problem> {
         let proto::TailLogRequest { last, follow } = request;
         if last > limits::TAIL_LAST_MAX {
             let problem = format!("is {last}; at most {}", limits::TAIL_LAST_MAX);
@@ -48,13 +53,17 @@ impl Tails {
         };
         let (sender, entries) = mpsc::channel(limits::TAIL_PAGE + 1);
         let out = Out { sender, patience: self.patience };
-        let (store, stop) = (self.store.clone(), self.tasks.stopping().clone());
+        // What is there already comes soon enough for a connection that drains.
+        let stop = if follow { draining } else { self.tasks.stopping().clone() };
+        let store = self.store.clone();
         self.tasks.spawn_short(async move {
             // The place for the reason of an early end: a reader that does not read must find it.
             let Ok(last_word) = out.sender.clone().reserve_owned().await else { return };
             let ended = stop.run_until_cancelled(tail(&store, last as usize, follow, &out)).await;
-            if let Some(Err(Ended::Problem(problem))) = ended {
-                last_word.send(Err(problem.into()));
+            match ended {
+                None => drop(last_word.send(Err(Problem::TailStopped.into()))),
+                Some(Err(Ended::Problem(problem))) => drop(last_word.send(Err(problem.into()))),
+                Some(Ok(()) | Err(Ended::HungUp)) => {}
             }
             drop(reader);
         });
@@ -164,7 +173,7 @@ mod tests {
         let tails =
             Tails { patience: Duration::from_millis(1), ..Tails::new(store.clone(), Tasks::default()) };
         let request = proto::TailLogRequest { last: limits::TAIL_LAST_MAX, follow: true };
-        let entries = tails.begin(request).unwrap();
+        let entries = tails.begin(request, CancellationToken::new()).unwrap();
         assert_eq!(tails.readers.available_permits(), limits::TAILS_MAX - 1);
         // Nobody reads, and it ends all the same.
         drop(tails.readers.acquire_many(limits::TAILS_MAX as u32).await.unwrap());

@@ -1,5 +1,5 @@
 //! From a bound listener to a stream of identified connections, for tonic's
-//! `serve_with_incoming_shutdown`.
+//! `serve_with_incoming_shutdown`, and from one such server to its successor.
 //!
 //! Outsiders reach this code before they are anybody. So: every handshake runs in its own task
 //! with a deadline, handshakes and connections are capped, nothing that an outsider does is logged
@@ -21,7 +21,7 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -50,6 +50,16 @@ pub struct ConnectionInfo {
     pub remote: SocketAddr,
     /// Who is at the other end.
     pub identity: Arc<PeerIdentity>,
+    /// Cancelled when the connection is to end: streams that would go on for ever end then, in order.
+    pub draining: CancellationToken,
+}
+
+impl ConnectionInfo {
+    /// What ends a stream that would go on for ever: its connection drains, or without one the node stops.
+    pub fn draining<T>(request: &tonic::Request<T>, tasks: &Tasks) -> CancellationToken {
+        let info = request.extensions().get::<Self>();
+        info.map_or_else(|| tasks.stopping().clone(), |info| info.draining.clone())
+    }
 }
 
 /// A connection whose other end is known. Counts against the cap until it is dropped.
@@ -72,13 +82,45 @@ delegate_io!(Accepted);
 
 /// The stream of accepted connections. Ends when the node stops.
 #[derive(Debug)]
-pub struct Incoming(mpsc::Receiver<io::Result<Accepted>>);
+pub struct Incoming {
+    /// `None` once it was handed on.
+    queue: Option<mpsc::Receiver<io::Result<Accepted>>>,
+    draining: CancellationToken,
+    successor: Option<oneshot::Sender<Incoming>>,
+}
+
+impl Incoming {
+    /// The stream for a server that may end before the node does, and what its successor gets: the
+    /// stream again, once that server has dropped it. Nobody who connects in between is lost.
+    ///
+    /// `draining` is what those are told who come by this stream.
+    pub fn lend(mut self, draining: CancellationToken) -> (Self, oneshot::Receiver<Self>) {
+        let (successor, returned) = oneshot::channel();
+        (Self { queue: self.queue.take(), draining, successor: Some(successor) }, returned)
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        if let Some(successor) = self.successor.take() {
+            let draining = CancellationToken::new();
+            // No successor: the connections that wait close with the queue.
+            let _ = successor.send(Self { queue: self.queue.take(), draining, successor: None });
+        }
+    }
+}
 
 impl Stream for Incoming {
     type Item = io::Result<Accepted>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_recv(cx)
+        let incoming = &mut *self;
+        let Some(queue) = &mut incoming.queue else { return Poll::Ready(None) };
+        let mut accepted = queue.poll_recv(cx);
+        if let Poll::Ready(Some(Ok(accepted))) = &mut accepted {
+            accepted.info.draining = incoming.draining.clone();
+        }
+        accepted
     }
 }
 
@@ -134,7 +176,7 @@ pub(super) fn accept_within(
         legacy_seen: Arc::default(),
     };
     tasks.spawn("accept", |status| acceptor.run(listener, status));
-    Incoming(receiver)
+    Incoming { queue: Some(receiver), draining: tasks.stopping().clone(), successor: None }
 }
 
 /// A place among the connections; the gauge follows it.
@@ -247,7 +289,7 @@ impl Acceptor {
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let registered = before.as_ref().map(|(current, before)| current.register(before, chain, None));
         let stream = Cuttable::new(stream, registered);
-        let info = ConnectionInfo { remote, identity: Arc::new(identity) };
+        let info = ConnectionInfo { remote, identity: Arc::new(identity), draining: stop.clone() };
         let accepted = Accepted { stream: Coalesce::new(stream), info, _open: Open::new(connection) };
         tokio::select! {
             () = stop.cancelled() => {}

@@ -12,6 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateRevocationListDer;
+use tokio::sync::watch;
 
 use super::{
     TlsError, config,
@@ -129,6 +130,13 @@ impl Identity {
         self.current.cut_off()
     }
 
+    /// Tells of exchanges from now on, for a server that drains its connections then.
+    pub fn exchanges(&self) -> Exchanges {
+        let mut changes = self.current.exchanges();
+        let judge = Arc::clone(&changes.borrow_and_update());
+        Exchanges { current: Arc::clone(&self.current), changes, judge }
+    }
+
     /// Who this node is by its own certificate. `legacy` deserves a warning at start.
     pub fn peer(&self) -> PeerIdentity {
         self.loaded.load().peer.clone()
@@ -162,6 +170,46 @@ impl Identity {
     /// For [`super::connect::dial`] and [`super::channel`].
     pub fn dialler(&self) -> Dialler {
         Dialler::watched(self.client.clone(), Arc::clone(&self.current))
+    }
+}
+
+/// The exchanges of certificates, one after the other.
+#[derive(Debug)]
+pub struct Exchanges {
+    current: Arc<Current>,
+    changes: watch::Receiver<Arc<Trust>>,
+    judge: Arc<Trust>,
+}
+
+impl Exchanges {
+    /// Waits for the next exchange. Returns those who had connected before it.
+    pub async fn next(&mut self) -> Outdated {
+        if self.changes.changed().await.is_err() {
+            // Whoever could exchange anything is gone.
+            std::future::pending::<()>().await;
+        }
+        let after = Arc::clone(&self.changes.borrow_and_update());
+        let judge = std::mem::replace(&mut self.judge, after);
+        Outdated { current: Arc::clone(&self.current), judge }
+    }
+}
+
+/// Connections that were accepted between two exchanges, under certificates that are not used now.
+#[derive(Debug)]
+pub struct Outdated {
+    current: Arc<Current>,
+    judge: Arc<Trust>,
+}
+
+impl Outdated {
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.current.judged_by(&self.judge)
+    }
+
+    /// Ends those that are open. Returns how many.
+    pub fn cut_off(&self) -> usize {
+        self.current.cut_judged_by(&self.judge)
     }
 }
 

@@ -16,7 +16,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use arc_swap::ArcSwap;
 use rustls::{
     SignatureScheme,
     client::{ResolvesClientCert, WebPkiServerVerifier, danger::ServerCertVerifier as _},
@@ -24,7 +23,10 @@ use rustls::{
     sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::watch,
+};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{
@@ -37,6 +39,13 @@ pub(super) struct Trust {
     own: Arc<CertifiedKey>,
     pub(super) clients: Arc<dyn ClientCertVerifier>,
     pub(super) nodes: Arc<WebPkiServerVerifier>,
+}
+
+/// Holds a key: nothing of it is shown.
+impl fmt::Debug for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trust").finish_non_exhaustive()
+    }
 }
 
 impl Trust {
@@ -66,12 +75,20 @@ struct OpenPeer {
     chain: Vec<CertificateDer<'static>>,
     /// The name it was dialled by; `None` = it has dialled us.
     dialled: Option<ServerName<'static>>,
+    /// What its handshake was judged by.
+    judge: Arc<Trust>,
     cut: CancellationToken,
+}
+
+impl OpenPeer {
+    fn was_judged_by(&self, judge: &Arc<Trust>) -> bool {
+        self.dialled.is_none() && Arc::ptr_eq(&self.judge, judge)
+    }
 }
 
 /// The trust of now, and the connections that were made by it.
 pub(super) struct Current {
-    trust: ArcSwap<Trust>,
+    trust: watch::Sender<Arc<Trust>>,
     open: Mutex<HashMap<u64, OpenPeer>>,
     next: AtomicU64,
 }
@@ -84,12 +101,17 @@ impl fmt::Debug for Current {
 
 impl Current {
     pub(super) fn new(trust: Trust) -> Arc<Self> {
-        let trust = ArcSwap::from_pointee(trust);
+        let trust = watch::Sender::new(Arc::new(trust));
         Arc::new(Self { trust, open: Mutex::default(), next: AtomicU64::default() })
     }
 
     pub(super) fn trust(&self) -> Arc<Trust> {
-        self.trust.load_full()
+        Arc::clone(&self.trust.borrow())
+    }
+
+    /// Tells of every exchange.
+    pub(super) fn exchanges(&self) -> watch::Receiver<Arc<Trust>> {
+        self.trust.subscribe()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, OpenPeer>> {
@@ -98,7 +120,7 @@ impl Current {
 
     /// From now on handshakes are judged by this.
     pub(super) fn replace(&self, trust: Trust) {
-        self.trust.store(Arc::new(trust));
+        self.trust.send_replace(Arc::new(trust));
     }
 
     /// Ends the connections of those who could not connect now. Returns how many.
@@ -108,6 +130,17 @@ impl Current {
         let refused: Vec<&OpenPeer> = open.values().filter(|peer| !trust.admits(peer, now)).collect();
         refused.iter().for_each(|peer| peer.cut.cancel());
         refused.len()
+    }
+
+    /// How many are connected that have dialled us and were judged by `judge`.
+    pub(super) fn judged_by(&self, judge: &Arc<Trust>) -> usize {
+        self.lock().values().filter(|peer| peer.was_judged_by(judge)).count()
+    }
+
+    /// Ends their connections. Returns how many.
+    pub(super) fn cut_judged_by(&self, judge: &Arc<Trust>) -> usize {
+        let open = self.lock();
+        open.values().filter(|peer| peer.was_judged_by(judge)).map(|peer| peer.cut.cancel()).count()
     }
 
     /// Follows a connection until what this returns is dropped.
@@ -124,7 +157,7 @@ impl Current {
     ) -> Registered {
         let cut = CancellationToken::new();
         let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
-        let peer = OpenPeer { chain, dialled, cut: cut.clone() };
+        let peer = OpenPeer { chain, dialled, judge: Arc::clone(before), cut: cut.clone() };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(id, peer);
         if !Arc::ptr_eq(before, &self.trust()) {
@@ -137,13 +170,13 @@ impl Current {
 
 impl ResolvesServerCert for Current {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.trust.load().own))
+        Some(Arc::clone(&self.trust.borrow().own))
     }
 }
 
 impl ResolvesClientCert for Current {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.trust.load().own))
+        Some(Arc::clone(&self.trust.borrow().own))
     }
 
     fn has_certs(&self) -> bool {
@@ -170,7 +203,7 @@ impl fmt::Debug for Registered {
     }
 }
 
-/// A stream that ends with an error once its other end is not trusted any more.
+/// A stream that ends with an error once it is cut.
 #[derive(Debug)]
 pub(super) struct Cuttable<S> {
     stream: S,
@@ -193,7 +226,7 @@ impl<S> Cuttable<S> {
         match registered.cut.as_mut().poll(cx) {
             Poll::Pending => Ok(()),
             Poll::Ready(()) => {
-                let reason = "the certificate of its other end is not trusted any more";
+                let reason = "its certificates are not those that are trusted and used now";
                 Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason))
             }
         }

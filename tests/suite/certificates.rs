@@ -3,7 +3,9 @@
 use std::{fs, path::Path, time::Duration};
 
 use brock::{
+    ground::limits,
     node::config::Config,
+    proto,
     tls::{
         channel::open_channel,
         make::{LeafKind, MakeCa, MakeLeaf, make_ca, make_leaf},
@@ -11,12 +13,14 @@ use brock::{
     },
 };
 use rustls_pki_types::CertificateDer;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::harness::{
     certs::Certs,
-    client::Client,
+    client::{Client, put_request},
     eventually, free_port,
     node::{Cluster, TestNode, config},
     process::run,
@@ -78,12 +82,18 @@ async fn a_revoked_client_is_cut_off_and_refused_while_others_go_on() {
     let thief = Client::connect(&node.address(), &leaked(&certs)).await;
     let key = random_key();
     thief.put(&key, b"grant").await.unwrap();
+    let at_work = thief.clone();
+    let at_work = tokio::spawn(async move { at_work.never_ending_put().await });
 
     revoke_at(&certs, &leaked(&certs).join("client.crt"), &certs.node("node-0"));
     eventually("the open connection ends", || async {
         (thief.get_local(&key).await.err()?.code() == Code::Unavailable).then_some(())
     })
     .await;
+    // Not as late as others end who are only asked to connect again.
+    let ended =
+        tokio::time::timeout(Duration::from_secs(15), at_work).await.expect("a call goes on").unwrap();
+    assert_ne!(ended.code(), Code::Ok);
     // In TLS 1.3 the refusal comes with the first answer, unless the connection is gone before.
     eventually("a new connection is refused, with the reason", || async {
         let dialled = open_channel(&node.address().parse().unwrap(), Certs::config(&leaked(&certs))).await;
@@ -134,7 +144,7 @@ async fn exchanged_certificates_are_used_without_a_restart_and_wrong_ones_are_no
         Some(shown(&node, &certs).await).filter(|now| *now != first)
     })
     .await;
-    assert!(node.client.get_local(&random_key()).await.is_err(), "the old connection still answers");
+    assert_eq!(node.client.get_local(&random_key()).await.unwrap_err().code(), Code::NotFound);
 
     let good = fs::read(directory.join("node.crt")).unwrap();
     fs::write(directory.join("node.crt"), "half of a certifi").unwrap();
@@ -160,6 +170,76 @@ async fn exchanged_certificates_are_used_without_a_restart_and_wrong_ones_are_no
     eventually("all is well again", || async { certificates_error(&node).await.is_empty().then_some(()) })
         .await;
     node.stop().await;
+}
+
+/// What the client says of a call that it could not send any more.
+fn is_unsent(status: &tonic::Status) -> bool {
+    matches!(status.code(), Code::Cancelled | Code::Unavailable)
+}
+
+/// Puts one record after the other until it is told to stop. What was sent is answered: a call that this
+/// client gave up because its connection takes no more was never done, or the key would exist.
+async fn writes_without_a_doubt(client: Client, stop: CancellationToken) -> usize {
+    let mut written = 0;
+    while !stop.is_cancelled() {
+        let key = random_key();
+        match client.put(&key, b"grant").await {
+            Err(status) if is_unsent(&status) => {
+                client.put(&key, b"grant").await.expect("the call before was done after all")
+            }
+            answered => answered.unwrap(),
+        };
+        written += 1;
+    }
+    written
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_connected_when_certificates_are_exchanged_connects_again() {
+    let interval =
+        |_: usize, config: Config| Config { replication_interval: Duration::from_secs(3600), ..config };
+    let cluster = Cluster::start_with(2, interval).await;
+    cluster.converged().await;
+    let (certs, node, peer) = (&cluster.certs, &cluster.nodes[0], &cluster.nodes[1]);
+    let once = Client::connect(&node.address(), &certs.client()).await;
+    let stop = CancellationToken::new();
+    let writers: Vec<_> =
+        (0..8).map(|_| tokio::spawn(writes_without_a_doubt(node.client.clone(), stop.clone()))).collect();
+    let (requests, receiver) = mpsc::channel(1);
+    let session = once.kv.clone().session(ReceiverStream::new(receiver)).await.unwrap();
+    let mut answers = session.into_inner();
+    let ask = |id| proto::SessionRequest {
+        id,
+        request: Some(proto::session_request::Request::Put(put_request(&random_key(), b"grant"))),
+    };
+    requests.send(ask(1)).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().id, 1);
+    let begun = Instant::now();
+    let stubborn = once.clone();
+    let stubborn = tokio::spawn(async move { stubborn.never_ending_put().await });
+
+    make_node(&certs.node("node-0"), &certs.ca_key(), "node-0");
+    // Ended, not broken off.
+    let ended = tokio::time::timeout(Duration::from_secs(20), answers.message()).await;
+    assert_eq!(ended.expect("the session goes on").unwrap(), None);
+    let refused = once.get_local(&random_key()).await.unwrap_err();
+    assert!(is_unsent(&refused), "its only connection takes nothing more: {refused}");
+    // A round of an hour was ended, and is no failure: what is written now arrives.
+    let key = random_key();
+    node.client.put(&key, b"grant").await.unwrap();
+    eventually("the peer has connected again", || async { peer.client.get_local(&key).await.ok() }).await;
+    assert_eq!(peer.admin.status().await.peers[0].last_error, "");
+    assert!(!stubborn.is_finished(), "a call that was under way was not left its time");
+
+    let ended =
+        tokio::time::timeout(Duration::from_secs(60), stubborn).await.expect("a call goes on for ever");
+    assert_ne!(ended.unwrap().code(), Code::Ok);
+    assert!(begun.elapsed() >= limits::DRAIN_TIMEOUT);
+    stop.cancel();
+    for writer in writers {
+        assert!(writer.await.unwrap() > 0);
+    }
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

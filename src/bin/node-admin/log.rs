@@ -39,7 +39,7 @@ pub(crate) async fn tail(access: &Access, options: &Tail, format: Format) -> Res
         let entry = match next {
             Ok(Some(entry)) => Entry::new(entry)?,
             Ok(None) if options.follow => {
-                return Err(Failure::Unreachable("the node ended the stream: it is stopping".to_owned()));
+                return Err(Failure::Unreachable("the node's answer broke off".to_owned()));
             }
             Ok(None) => return Ok(()),
             Err(status) => {

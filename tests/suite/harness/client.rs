@@ -7,9 +7,13 @@ use brock::{
         self, admin_service_client::AdminServiceClient, key_value_service_client::KeyValueServiceClient,
         replication_service_client::ReplicationServiceClient,
     },
-    tls::{channel::open_channel, connect::Dialler},
+    tls::{
+        channel::{lazy_channel, open_channel},
+        connect::Dialler,
+    },
 };
-use tonic::{Code, Status, transport::Channel};
+use futures::stream;
+use tonic::{Code, Request, Status, transport::Channel};
 
 use super::certs::Certs;
 
@@ -48,7 +52,15 @@ impl Client {
     }
 
     pub async fn with_config(address: &str, config: impl Into<Dialler>) -> Self {
-        let (channel, _) = open_channel(&address.parse().unwrap(), config).await.unwrap();
+        Self::on(open_channel(&address.parse().unwrap(), config).await.unwrap().0)
+    }
+
+    /// Connects at the first call, and again whenever the connection is gone.
+    pub fn lasting(address: &str, certs_dir: &Path) -> Self {
+        Self::on(lazy_channel(&address.parse().unwrap(), Certs::config(certs_dir)))
+    }
+
+    fn on(channel: Channel) -> Self {
         let most = 16 * 1024 * 1024;
         Self {
             kv: KeyValueServiceClient::new(channel.clone()).max_decoding_message_size(most),
@@ -56,6 +68,15 @@ impl Client {
             replication: ReplicationServiceClient::new(channel.clone()),
             channel,
         }
+    }
+
+    /// A Put whose request never ends: how the call ends.
+    pub async fn never_ending_put(&self) -> Status {
+        let mut kv = tonic::client::Grpc::new(self.channel.clone());
+        kv.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static("/brock.v1.KeyValueService/Put");
+        let codec = tonic_prost::ProstCodec::<proto::PutRequest, proto::PutResponse>::default();
+        kv.client_streaming(Request::new(stream::pending()), path, codec).await.unwrap_err()
     }
 
     pub async fn put(&self, key_hash: &[u8], grant: &[u8]) -> Result<proto::Stamp, Status> {

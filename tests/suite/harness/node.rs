@@ -73,8 +73,8 @@ impl TestNode {
         let node =
             Node::start(config, None).await.unwrap_or_else(|error| panic!("{id} does not start: {error}"));
         let address = node.address().to_string();
-        let client = Client::connect(&address, &certs.client()).await;
-        let admin = Client::connect(&address, &certs.admin()).await;
+        let client = Client::lasting(&address, &certs.client());
+        let admin = Client::lasting(&address, &certs.admin());
         Self { port: node.address().port(), node, id, client, admin }
     }
 
