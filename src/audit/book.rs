@@ -39,8 +39,8 @@ enum Place {
     Next,
     /// This file, which must first be brought back to these bytes.
     Reopen { path: PathBuf, bytes: u64 },
-    /// This one.
-    Open { file: File, path: PathBuf, bytes: u64 },
+    /// This one. `torn`: behind these bytes there may be a part of lines that could not be written.
+    Open { file: File, path: PathBuf, bytes: u64, torn: bool },
 }
 
 /// The log of one directory.
@@ -110,13 +110,12 @@ impl Book {
     }
 
     fn write(&mut self, text: &[u8], head: Head) -> Result<(), BookError> {
-        let Place::Open { file, path, bytes } = &mut self.place else { return Ok(()) };
-        let written = file.write_all(text).and_then(|()| file.sync_data());
-        if let Err(source) = written {
-            // Some of it may be there: it goes before anything else is written.
-            let path = path.clone();
-            self.place = Place::Reopen { path: path.clone(), bytes: *bytes };
-            return Err(failed("cannot write to", &path)(source));
+        let Place::Open { file, path, bytes, torn } = &mut self.place else {
+            return Err(failed("cannot write to", &self.directory)(io::Error::other("no file is open")));
+        };
+        if let Err(source) = file.write_all(text).and_then(|()| file.sync_data()) {
+            *torn = true;
+            return Err(failed("cannot write to", path)(source));
         }
         *bytes += text.len() as u64;
         self.head = head;
@@ -125,10 +124,10 @@ impl Book {
 
     /// What somebody else did to the file must not take further lines with it.
     fn check_in_place(&mut self) -> Result<(), BookError> {
-        let Place::Open { file, path, bytes } = &self.place else { return Ok(()) };
+        let Place::Open { file, path, bytes, torn } = &self.place else { return Ok(()) };
         let in_place = files::is_in_place(file, path).map_err(failed("cannot look at", path))?;
         let length = file.metadata().map_err(failed("cannot look at", path))?.len();
-        if in_place && length == *bytes {
+        if in_place && (length == *bytes || *torn && length > *bytes) {
             return Ok(());
         }
         let path = path.clone();
@@ -170,10 +169,18 @@ impl Book {
                 }
                 Err(source) => return Err(failed("cannot open", &path)(source)),
             };
-            self.place = Place::Open { file, path, bytes };
+            self.place = Place::Open { file, path, bytes, torn: false };
         }
-        match self.place {
-            Place::Open { .. } => Ok(()),
+        match &mut self.place {
+            Place::Open { file, path, bytes, torn } => {
+                if *torn {
+                    file.set_len(*bytes)
+                        .and_then(|()| file.sync_all())
+                        .map_err(failed("cannot cut", path))?;
+                    *torn = false;
+                }
+                Ok(())
+            }
             _ => self.begin_file(origin),
         }
     }
@@ -202,7 +209,7 @@ impl Book {
         }
         self.number = number;
         self.head = head;
-        self.place = Place::Open { file, path, bytes: text.len() as u64 };
+        self.place = Place::Open { file, path, bytes: text.len() as u64, torn: false };
         self.drop_oldest(origin)
     }
 

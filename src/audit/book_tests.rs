@@ -1,4 +1,8 @@
-use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt};
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    os::unix::fs::PermissionsExt,
+};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
@@ -101,6 +105,37 @@ fn a_line_that_was_never_finished_is_cut_off_wherever_it_broke_off() {
     book.append(&origin(), &drafts(10, 1)).unwrap();
     assert_eq!(check(directory.path(), Some(book.head())).unwrap().files, 1);
     assert_eq!(book.alarms, [""; 0]);
+}
+
+#[test]
+fn what_a_write_that_failed_left_behind_goes_and_what_somebody_else_did_meanwhile_is_noticed() {
+    let half = b"{\"sequence\":";
+    type Meddle = fn(&Path, &[u8]);
+    let nobody: Meddle = |_, _| {};
+    let cut: Meddle = |path, whole| {
+        OpenOptions::new().write(true).open(path).unwrap().set_len(whole.len() as u64 / 2).unwrap();
+    };
+    let replaced: Meddle = |path, whole| {
+        fs::remove_file(path).unwrap();
+        fs::write(path, whole).unwrap();
+    };
+    for (meddle, is_noticed, is_whole) in [(nobody, false, true), (cut, true, false), (replaced, true, true)]
+    {
+        let directory = TempDir::new().unwrap();
+        let mut book = written(directory.path(), 2, 1 << 20);
+        let path = paths(directory.path())[0].clone();
+        let whole = fs::read(&path).unwrap();
+        let Place::Open { torn, file, .. } = &mut book.place else { panic!("no file is open") };
+        *torn = true;
+        file.write_all(half).unwrap();
+        meddle(&path, &whole);
+        book.append(&origin(), &drafts(9, 1)).unwrap();
+        assert_eq!(book.alarms.len(), usize::from(is_noticed), "{:?}", book.alarms);
+        let seen = check(directory.path(), Some(book.head()));
+        // A log that was cut is not whole, and says so; nothing is put in the place of what is gone.
+        assert_eq!(seen.is_ok(), is_whole, "{seen:?}");
+        assert!(paths(directory.path()).iter().all(|path| !fs::read(path).unwrap().contains(&0)));
+    }
 }
 
 #[test]

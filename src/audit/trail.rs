@@ -180,11 +180,19 @@ impl Trail {
 
     /// Writes a line. It is durable when this returns Ok; otherwise what it tells must not happen.
     pub async fn write(&self, draft: Draft) -> Result<(), NotWritten> {
+        self.write_late(|| Some(draft)).await
+    }
+
+    /// The same for a line that is asked for once there is room for it: whoever is given up while waiting
+    /// for that still has it, and can leave it.
+    pub async fn write_late(&self, draft: impl FnOnce() -> Option<Draft>) -> Result<(), NotWritten> {
         let Some(Inner { commands, .. }) = self.0.as_deref() else { return Ok(()) };
         let written = async {
             let (answer, done) = oneshot::channel();
             let ended = || NotWritten::new("it has ended with the node");
-            commands.send(Command { draft, answer: Some(answer) }).await.map_err(|_| ended())?;
+            let room = commands.reserve().await.map_err(|_| ended())?;
+            let Some(draft) = draft() else { return Ok(()) };
+            room.send(Command { draft, answer: Some(answer) });
             done.await.unwrap_or_else(|_| Err(ended()))
         };
         timeout(limits::AUDIT_WRITE_TIMEOUT, written).await.unwrap_or_else(|_| {

@@ -133,6 +133,15 @@ impl Asking<'_> {
             }
         }
         addresses.retain(|address| !self.answers.contains_key(&address.to_string()));
+        // Nobody waits for an address that DNS does not list any more.
+        let due: Vec<String> = self
+            .prepared
+            .join
+            .iter()
+            .map(ToString::to_string)
+            .chain(addresses.iter().map(ToString::to_string))
+            .collect();
+        self.problems.retain(|whom, _| due.contains(whom));
         addresses
     }
 

@@ -149,9 +149,9 @@ impl Node {
         reason
     }
 
-    /// Shuts down in order: unready, no new connections, drain with a deadline, close the store.
-    /// True if the storage was closed cleanly; a client that does not let go is cut off.
-    pub async fn stop(self) -> bool {
+    /// Shuts down in order: unready, no new connections, drain with a deadline, close the store. A client
+    /// that does not let go is cut off.
+    pub async fn stop(self) -> Stopped {
         tracing::info!("shutting down");
         self.readiness.set_draining();
         upkeep::set_serving(&self.health, false).await;
@@ -159,7 +159,8 @@ impl Node {
         if !drained {
             tracing::warn!(
                 seconds = self.shutdown_timeout.as_secs(),
-                "some work did not end in time and is cut off"
+                "some work did not end in time and is cut off; nothing acknowledged is lost. Raise \
+                 node.shutdown-timeout if this recurs"
             );
         }
         let store = self.store;
@@ -174,6 +175,15 @@ impl Node {
         };
         self.http_tasks.stop(limits::HTTP_STOP_TIMEOUT).await;
         tracing::info!(drained, clean = closed, "stopped");
-        closed
+        Stopped { drained, closed }
     }
+}
+
+/// How a node has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// Whether everything that was under way ended in time.
+    pub drained: bool,
+    /// Whether the storage is whole and says so; otherwise the next start treats it as after a crash.
+    pub closed: bool,
 }

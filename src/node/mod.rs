@@ -30,4 +30,4 @@ mod upkeep;
 pub mod usage;
 pub mod values;
 
-pub use lifecycle::{Node, StartError};
+pub use lifecycle::{Node, StartError, Stopped};

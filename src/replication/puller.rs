@@ -163,7 +163,15 @@ impl Puller {
             has_given_up: false,
         };
         round.begin(&identity).await?;
-        round.follow(Instant::now() + self.interval, retry).await
+        let begun = Instant::now();
+        match round.follow(begun + self.interval, retry).await {
+            // In order. What it means, the next dial tells.
+            Err(RoundError::Ended) if begun.elapsed() >= limits::ROUND_ENDS_EARLY => {
+                retry.reset();
+                Ok(())
+            }
+            ended => ended,
+        }
     }
 }
 
@@ -251,8 +259,10 @@ impl Round<'_> {
         let own = self.puller.store.node_id();
         let admit = || self.puller.peers.admit(&self.address, own, (&life.0, life.1), now);
         match admit() {
-            // A machine with two addresses in DNS is no mistake of anybody's.
-            Err(Refusal::Duplicate { .. }) if self.puller.directory.is_discovered(&self.address) => {
+            // A machine with two addresses in DNS, or with one there and one in a list, is no mistake of anybody's.
+            Err(Refusal::Duplicate { other, .. })
+                if [&self.address, &other].iter().any(|one| self.puller.directory.is_discovered(one)) =>
+            {
                 return Err(RoundError::Alias);
             }
             outcome => outcome?,
@@ -367,18 +377,12 @@ impl Round<'_> {
     /// round fails at the first batch must not be dialled ten times a second for ever.
     async fn follow(&mut self, until: Instant, retry: &mut Retry) -> Result<(), RoundError> {
         let mut commits = self.puller.store.commits();
-        let begun = Instant::now();
-        let mut announce_at = begun;
+        let mut announce_at = Instant::now();
         let mut dirty = true;
         loop {
             tokio::select! {
                 biased;
                 message = self.receive() => {
-                    if let Err(RoundError::Ended) = &message && begun.elapsed() >= limits::ROUND_ENDS_EARLY {
-                        // In order. What it means, the next dial tells.
-                        retry.reset();
-                        return Ok(());
-                    }
                     match message? {
                         replicate_response::Message::Heads(heads) => self.heads(heads, false).await?,
                         replicate_response::Message::Folds(folds) => self.folds(folds).await?,

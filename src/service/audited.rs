@@ -145,11 +145,10 @@ where
             let (parts, body) = response.into_parts();
             let (message, body) = first_message(body).await;
             let done = message.map(|message| arguments::answer(method, &message)).unwrap_or_default();
-            if let Some(draft) = ending.take(code, done) {
-                // It is done: to answer otherwise because this line is missing would be a lie. The log is
-                // then known not to be writable, and the next call is refused.
-                let _ = trail.write(draft).await;
-            }
+            ending.settle(code, done);
+            // It is done: to answer otherwise because this line is missing would be a lie. The log is then
+            // known not to be writable, and the next call is refused.
+            let _ = trail.write_late(|| ending.draft.take()).await;
             Ok(Response::from_parts(parts, body))
         }
     }
@@ -184,10 +183,18 @@ impl Ending {
 
     /// The line; then there is none due any more.
     fn take(&mut self, code: Code, done: What) -> Option<Draft> {
-        let mut draft = self.draft.take()?;
-        draft.outcome = Some(format!("{code:?}"));
-        draft.what.extend(done);
-        Some(draft)
+        self.settle(code, done);
+        self.draft.take()
+    }
+
+    /// How it ended. Nothing changes that afterwards.
+    fn settle(&mut self, code: Code, done: What) {
+        if let Some(draft) = &mut self.draft
+            && draft.outcome.is_none()
+        {
+            draft.outcome = Some(format!("{code:?}"));
+            draft.what.extend(done);
+        }
     }
 }
 

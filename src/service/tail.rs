@@ -155,9 +155,24 @@ mod tests {
 
     use super::*;
     use crate::{
-        ground::id::{KeyHash, sha256},
+        ground::{
+            clock::Clock,
+            id::{Incarnation, KeyHash, Origin, sha256},
+        },
         store::{NewRecord, Options},
     };
+
+    #[test]
+    fn a_reader_that_compaction_has_overtaken_is_told_where_it_goes_on() {
+        let origin = Origin::new(&"node-1".parse().unwrap(), Incarnation(7));
+        let floor = Clock(41);
+        let Ended::Problem(problem) = StoreError::BelowFloor { origin, floor }.into() else {
+            panic!("it did not hang up");
+        };
+        let status = Status::from(problem);
+        assert_eq!(status.code(), Code::Aborted);
+        assert!(status.message().contains("41") && status.message().contains("node-1"), "{status}");
+    }
 
     #[tokio::test]
     async fn a_reader_that_does_not_read_is_cut_off_with_a_word_and_nobody_waits_for_it() {

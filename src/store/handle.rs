@@ -471,9 +471,10 @@ impl Store {
         // The queue is bounded and the writer drains it, so this waits for a moment at most.
         let _ = self.commands.blocking_send(Command { change: Change::Stop, _room: None });
         let _ = writer.join();
-        if matches!(&*self.shared.health.borrow(), Health::Stopped(_)) {
+        if let Health::Stopped(reason) = &*self.shared.health.borrow() {
             // What is on disk is not known: the next start must treat this as an unclean stop.
-            return Ok(());
+            let path = self.shared.directory.clone().unwrap_or_default();
+            return Err(OpenError::Database { path, reason: format!("the store had stopped: {reason}") });
         }
         if self.shared.directory.is_none() {
             // In RAM there is nothing to keep, and RocksDB cannot sync a log that is no file.

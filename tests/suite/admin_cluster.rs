@@ -2,9 +2,10 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use serde_json::{Value, json};
@@ -14,7 +15,7 @@ use crate::{
     harness::{
         eventually,
         group::{Group, compacts_on_command},
-        process::NODE_ADMIN,
+        process::{NODE_ADMIN, end_of},
         random_key,
     },
 };
@@ -97,6 +98,45 @@ async fn lag_goes_on_until_nobody_reads_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn lag_goes_on_when_the_node_that_was_asked_is_gone() {
+    let mut group = Group::start(1, 1, compacts_on_command).await;
+    let mut command = Command::new(NODE_ADMIN);
+    command.args(["--certs-dir", group.certs.admin().to_str().unwrap()]);
+    command.args(["--node-addresses", &group.node(0).address(), "lag", "--watch=20ms", "-o", "json"]);
+    let mut watching = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = |stream: Box<dyn Read + Send>| {
+        let (shown, seen) = tokio::sync::mpsc::channel(1);
+        std::thread::spawn(move || {
+            BufReader::new(stream)
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| shown.blocking_send(line))
+        });
+        seen
+    };
+    let mut shown = lines(Box::new(watching.stdout.take().unwrap()));
+    let mut told = lines(Box::new(watching.stderr.take().unwrap()));
+    shown.recv().await.unwrap();
+    let gone = admin(&group, 0);
+    group.stop_node(0).await;
+    // Whoever watches sees what is shown, too.
+    let drain = tokio::spawn(async move { while shown.recv().await.is_some() {} });
+    let mut looks = 0;
+    while looks < 2 {
+        let told = tokio::time::timeout(Duration::from_secs(30), told.recv()).await;
+        let told = told.expect("nothing is said").expect("it ended");
+        looks += usize::from(told.contains("no node answered"));
+    }
+    watching.kill().unwrap();
+    end_of(&mut watching);
+    drain.await.unwrap();
+    // What was never there is not waited for.
+    let never = gone.run(&["lag", "--watch=20ms"], "");
+    assert_eq!(never.status.code(), Some(4));
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn peers_shows_each_peer_and_the_matrix_how_far_they_are_apart() {
     let mut group = Group::start(3, 2, compacts_on_command).await;
     let near = eventually("a ping was answered", || async {
@@ -162,7 +202,7 @@ impl OnTerminal {
 
     /// Its exit code, and all that it showed.
     fn end(mut self) -> (Option<i32>, String) {
-        let ended = tokio::task::block_in_place(|| self.child.wait().unwrap());
+        let ended = tokio::task::block_in_place(|| end_of(&mut self.child));
         (ended.code(), self.text())
     }
 }

@@ -50,9 +50,14 @@ fn a_completion_script_is_of_its_shell_and_offers_the_commands() {
         ));
         let (offers, told) = text(&offer);
         assert!(offers.lines().any(|line| line == offered), "{offered} is not in {offers} {told}");
-        for shell in ["zsh", "fish", "elvish", "powershell"] {
+        for (shell, own) in [
+            ("zsh", format!("#compdef {name}")),
+            ("fish", format!("complete -c {name} ")),
+            ("elvish", format!("edit:completion:arg-completer[{name}]")),
+            ("powershell", "Register-ArgumentCompleter".to_owned()),
+        ] {
             let script = run(program, &["completion", shell], "");
-            assert!(script.status.success() && text(&script).0.contains("completion"), "{shell}");
+            assert!(script.status.success() && text(&script).0.contains(&own), "{shell}");
         }
         assert_eq!(run(program, &["completion", "dos"], "").status.code(), Some(2));
     }
@@ -292,6 +297,10 @@ async fn yaml_holds_what_json_holds() {
     ] {
         let yaml = admin.run(&[command, &["-o", "yaml"]].concat(), "");
         assert!(yaml.status.success());
+        assert!(
+            serde_json::from_slice::<Value>(&yaml.stdout).is_err(),
+            "JSON is YAML, but not what people ask for"
+        );
         let read: Value = serde_norway::from_slice(&yaml.stdout).unwrap();
         assert_eq!(read, admin.json(command, ""), "{command:?}");
     }

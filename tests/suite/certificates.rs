@@ -3,7 +3,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use brock::{
-    ground::limits,
+    ground::{limits, time::unix_now},
     node::config::Config,
     proto,
     tls::{
@@ -45,8 +45,8 @@ fn revoke_at(certs: &Certs, certificate: &Path, node: &Path) {
 }
 
 /// What a node shows to whoever dials it.
-async fn shown(node: &TestNode, certs: &Certs) -> CertificateDer<'static> {
-    let stream = TcpStream::connect(node.address()).await.unwrap();
+pub async fn shown(address: &str, certs: &Certs) -> CertificateDer<'static> {
+    let stream = TcpStream::connect(address).await.unwrap();
     let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
     let config = Certs::config(&certs.admin()).config();
     let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
@@ -62,7 +62,8 @@ async fn start_one(certs: &Certs) -> TestNode {
     TestNode::start(certs, config(certs, "node-0", free_port(), &[])).await
 }
 
-fn make_node(certs_dir: &Path, ca_key: &Path, id: &str) {
+/// A new certificate of a node in place of another.
+pub fn make_node(certs_dir: &Path, ca_key: &Path, id: &str) {
     let hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     make_leaf(&MakeLeaf {
         certs_dir: certs_dir.to_owned(),
@@ -137,11 +138,11 @@ async fn exchanged_certificates_are_used_without_a_restart_and_wrong_ones_are_no
     let certs = Certs::new();
     let node = start_one(&certs).await;
     let directory = certs.node("node-0");
-    let first = shown(&node, &certs).await;
+    let first = shown(&node.address(), &certs).await;
 
     make_node(&directory, &certs.ca_key(), "node-0");
     let second = eventually("the new certificate is shown", || async {
-        Some(shown(&node, &certs).await).filter(|now| *now != first)
+        Some(shown(&node.address(), &certs).await).filter(|now| *now != first)
     })
     .await;
     assert_eq!(node.client.get_local(&random_key()).await.unwrap_err().code(), Code::NotFound);
@@ -152,14 +153,14 @@ async fn exchanged_certificates_are_used_without_a_restart_and_wrong_ones_are_no
         certificates_error(&node).await.contains("node.crt holds no PEM certificate").then_some(())
     })
     .await;
-    assert_eq!(shown(&node, &certs).await, second, "what was there before is still used");
+    assert_eq!(shown(&node.address(), &certs).await, second, "what was there before is still used");
 
     make_node(&directory, &certs.ca_key(), "node-9");
     eventually("another node's is told", || async {
         certificates_error(&node).await.contains("is now the certificate of node node-9").then_some(())
     })
     .await;
-    assert_eq!(shown(&node, &certs).await, second);
+    assert_eq!(shown(&node.address(), &certs).await, second);
 
     fs::write(directory.join("node.crt"), good).unwrap();
     eventually("a certificate without its key is told", || async {
@@ -218,17 +219,27 @@ async fn whoever_is_connected_when_certificates_are_exchanged_connects_again() {
     let stubborn = once.clone();
     let stubborn = tokio::spawn(async move { stubborn.never_ending_put().await });
 
+    eventually("the peer's round is well under way", || async {
+        let since = peer.admin.status().await.peers[0].since_unix;
+        (unix_now() >= since + 1 + limits::ROUND_ENDS_EARLY.as_secs() as i64).then_some(())
+    })
+    .await;
+
     make_node(&certs.node("node-0"), &certs.ca_key(), "node-0");
     // Ended, not broken off.
     let ended = tokio::time::timeout(Duration::from_secs(20), answers.message()).await;
     assert_eq!(ended.expect("the session goes on").unwrap(), None);
-    let refused = once.get_local(&random_key()).await.unwrap_err();
-    assert!(is_unsent(&refused), "its only connection takes nothing more: {refused}");
-    // A round of an hour was ended, and is no failure: what is written now arrives.
-    let key = random_key();
-    node.client.put(&key, b"grant").await.unwrap();
-    eventually("the peer has connected again", || async { peer.client.get_local(&key).await.ok() }).await;
-    assert_eq!(peer.admin.status().await.peers[0].last_error, "");
+    eventually("its only connection takes nothing more", || async {
+        let refused = once.get_local(&random_key()).await.unwrap_err();
+        is_unsent(&refused).then_some(())
+    })
+    .await;
+    let rounds = async || {
+        let peers = peer.admin.status().await.peers;
+        (peers[0].last_error.clone(), peers[0].recent_rounds.clone())
+    };
+    let round = eventually("the peer's round of an hour is over", || async { rounds().await.1.pop() }).await;
+    assert_eq!((round.error, rounds().await.0), (String::new(), String::new()), "it is no failure");
     assert!(!stubborn.is_finished(), "a call that was under way was not left its time");
 
     let ended =
@@ -239,6 +250,9 @@ async fn whoever_is_connected_when_certificates_are_exchanged_connects_again() {
     for writer in writers {
         assert!(writer.await.unwrap() > 0);
     }
+    // All of it is there in the next round.
+    assert_eq!(cluster.converged().await, node.vector());
+    assert!(rounds().await.1.iter().all(|round| round.error.is_empty()), "{:?}", rounds().await);
     cluster.stop().await;
 }
 
@@ -284,7 +298,7 @@ async fn a_ca_is_replaced_step_by_step_and_who_only_has_the_old_one_is_cut_off()
     })
     .await;
     assert_eq!(answers().await, Some(()));
-    assert!(node.node.stop().await);
+    assert!(node.node.stop().await.closed);
 }
 
 #[test]

@@ -123,7 +123,7 @@ async fn wrong_certificates_are_named_with_the_command_that_mends_them() {
     let address = misnamed.address().to_string();
     let said = doctor(&certs.admin(), &address, &[], &[]);
     said.fails("tls", "is not for 127.0.0.1: it names elsewhere.example", "--host 127.0.0.1");
-    assert!(misnamed.stop().await);
+    assert!(misnamed.stop().await.closed);
 
     let node = ram_node(&certs, |config| config).await;
     let address = node.address();
@@ -216,6 +216,13 @@ async fn names_and_places_that_are_wrong_are_named() {
     said.has("note", "port", "nothing listens there", "");
     said.has("note", "hosts", "localhost, 127.0.0.1", "");
     assert!(said.lines.iter().any(|line| line["check"] == "tcp" && line["subject"] == "127.0.0.1:1"));
+    // An address that is named, but blank, is none: the node of the file is asked.
+    let arguments = ["--certs-dir", certs.admin().to_str().unwrap(), "doctor", "--config", &at("good.toml")]
+        .map(str::to_owned);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let blank = run_with(NODE_ADMIN, &arguments, "", &[("NODE_ADMIN_NODE_ADDRESSES", "")]);
+    let shown = String::from_utf8_lossy(&blank.stdout).into_owned();
+    assert!(shown.contains(&address) && !shown.contains("no node is named"), "{shown}");
     fs::write(at("bad.toml"), format!("{text}adress = \"x\"\n")).unwrap();
     let said = doctor(&certs.admin(), &address, &["--config", &at("bad.toml")], &[]);
     said.fails("config", "did you mean 'node.address'", "brock config check --config");
@@ -317,7 +324,14 @@ async fn a_bundle_holds_what_helps_and_nothing_that_is_secret() {
     let holds = |secret: &[u8]| bytes.windows(secret.len()).any(|window| window == secret);
     for secret in ["SECRETS3KEY", "SECRETPOISON", "SECRETLOSER", "SECRETWINNER", "SECRETDELETED"] {
         assert!(!holds(secret.as_bytes()), "{secret}");
-        assert!(!holds(BASE64.encode(secret.as_bytes()).trim_end_matches('=').as_bytes()), "{secret}");
+        assert!(!holds(HEXLOWER.encode(secret.as_bytes()).as_bytes()), "{secret} in hex");
+        assert!(!holds(HEXUPPER.encode(secret.as_bytes()).as_bytes()), "{secret} in hex");
+        // Wherever it begins in what is encoded.
+        for before in 0..3 {
+            let encoded = BASE64.encode(&[&vec![0; before], secret.as_bytes()].concat());
+            let own = (before * 8).div_ceil(6)..(before + secret.len()) * 8 / 6;
+            assert!(!holds(encoded[own].as_bytes()), "{secret} in base64");
+        }
     }
     for key in [&twice, &poisoned, &deleted] {
         for form in [HEXLOWER.encode(key), HEXUPPER.encode(key), BASE64.encode(key)] {

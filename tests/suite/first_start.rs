@@ -45,7 +45,7 @@ async fn the_nodes_of_a_new_cluster_that_all_start_at_once_come_up_by_themselves
         Node::start(config(2), None)
     );
     for node in [a, b, c] {
-        assert!(node.unwrap().stop().await);
+        assert!(node.unwrap().stop().await.closed);
     }
     // From now on there is storage, and nobody is asked.
     let alone = Node::start(config(0), None).await.unwrap();
@@ -56,8 +56,8 @@ async fn the_nodes_of_a_new_cluster_that_all_start_at_once_come_up_by_themselves
         ..crate::harness::node::config(&certs, "late", ports[0], &ports)
     };
     let late = Node::start(auto(late), None).await.unwrap();
-    assert!(late.stop().await);
-    assert!(alone.stop().await);
+    assert!(late.stop().await.closed);
+    assert!(alone.stop().await.closed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +114,7 @@ async fn a_node_without_peers_or_with_itself_alone_is_the_first_of_its_cluster()
     for (name, join) in [("none", vec![]), ("itself", vec![port])] {
         let config = config(&certs, "node-1", port, &join);
         let config = auto(Config { path: Some(directory.path().join(name)), ..config });
-        assert!(Node::start(config, None).await.unwrap().stop().await, "{name}");
+        assert!(Node::start(config, None).await.unwrap().stop().await.closed, "{name}");
     }
 }
 

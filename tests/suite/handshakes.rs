@@ -97,7 +97,7 @@ async fn a_certificate_that_is_not_good_gets_no_answer_and_the_node_serves_on() 
     assert!(refusal.contains("requires a certificate and we showed none"), "{refusal}");
     target.serves().await;
     assert!(target.attempt(Some(&target.good)).await.is_ok());
-    assert!(target.node.stop().await);
+    assert!(target.node.stop().await.closed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,7 +117,7 @@ async fn a_client_of_tls_1_2_is_refused() {
     let (connected, told) = openssl("-tls1_3");
     assert!(connected && told.contains("Protocol version: TLSv1.3"), "{told}");
     target.serves().await;
-    assert!(target.node.stop().await);
+    assert!(target.node.stop().await.closed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,7 +137,7 @@ async fn garbage_and_plain_text_harm_nobody() {
         assert!(answer.len() < 100, "{} bytes were said to a stranger", answer.len());
         target.serves().await;
     }
-    assert!(target.node.stop().await);
+    assert!(target.node.stop().await.closed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,7 +150,7 @@ async fn others_are_served_while_many_connections_say_nothing() {
     target.serves().await;
     // And the node stops without waiting for them.
     let begun = Instant::now();
-    assert!(target.node.stop().await);
+    assert!(target.node.stop().await.closed);
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     drop(silent);
 }
@@ -167,7 +167,7 @@ async fn the_key_exchange_is_hybrid_post_quantum() {
     assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);
     assert_eq!(connection.protocol_version(), Some(rustls::ProtocolVersion::TLSv1_3));
     drop(stream);
-    assert!(target.node.stop().await);
+    assert!(target.node.stop().await.closed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,7 +211,7 @@ async fn a_peer_under_a_name_its_certificate_lacks_is_not_dialled_and_the_status
     assert!(refused.last_error.contains("not signed by a CA that we trust"), "{refused:?}");
     client.put(&random_key(), b"g").await.unwrap();
     for node in [dialler, good, elsewhere, foreign] {
-        assert!(node.stop().await);
+        assert!(node.stop().await.closed);
     }
 }
 

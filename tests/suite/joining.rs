@@ -3,7 +3,11 @@
 use std::time::Duration;
 
 use brock::{
-    node::{Node, config::Config},
+    ground::limits,
+    node::{
+        Node,
+        config::{Config, FirstStart},
+    },
     proto::verify_response::Verdict,
     tls::make::LeafKind,
 };
@@ -172,6 +176,7 @@ async fn a_cluster_whose_addresses_are_in_dns_grows_and_shrinks_without_new_argu
 
     // Not listed, but up: its operations are worth having.
     site.list(&[1, 2]);
+    site.dns.is_asked_again(20).await;
     reaches_all(&three, &["node-1", "node-2"]).await;
     three.stop().await;
     has_peers(&one, &["node-2"]).await;
@@ -191,8 +196,61 @@ async fn a_cluster_whose_addresses_are_in_dns_grows_and_shrinks_without_new_argu
     }
     assert_eq!(one.admin.verify().await.verdict(), Verdict::Converged);
     reaches_all(&one, &["node-2"]).await;
-    let pullers: Vec<_> = one.admin.status().await.tasks.into_iter().map(|task| task.name).collect();
+    // It has pulled from it, and does not any more.
+    let pullers: Vec<_> = two.admin.status().await.tasks.into_iter().map(|task| task.name).collect();
     assert!(!pullers.contains(&format!("puller {}:{}", Site::ip(3), site.port)), "{pullers:?}");
+    one.stop().await;
+    two.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_new_is_asked_of_those_whom_dns_lists_now() {
+    let site = Site::new(|port| format!("dns+{}:{port}", NAMES[0])).await;
+    site.list(&[1, 2]);
+    let (one, two) = (site.start(1).await, site.start(2).await);
+    has_peers(&one, &["node-2"]).await;
+    two.client.put(&random_key(), b"grant").await.unwrap();
+    eventually("node 1 has it", || async { (one.vector().len() == 1).then_some(()) }).await;
+    two.stop().await;
+
+    // A disk was lost, and says nothing; a peer does.
+    let auto = |number| Config { first_start: FirstStart::Auto, ..site.config(number) };
+    let mut lost = auto(2);
+    lost.path = Some(site.directory.path().join("another-disk"));
+    let refused = Node::start(lost, None).await.err().unwrap().to_string();
+    assert!(refused.contains("node-2") && refused.contains("node-1"), "{refused}");
+
+    // Nobody answers at one of the addresses, until DNS does not list it any more.
+    site.list(&[1, 9]);
+    let starting = tokio::spawn(Node::start(auto(3), None));
+    site.dns.is_asked_again(20).await;
+    assert!(!starting.is_finished(), "it did not wait for somebody who may know it");
+    site.list(&[1]);
+    let started = tokio::time::timeout(limits::FIRST_START_PATIENCE * 3 / 4, starting).await;
+    let three = started.expect("it waits for an address that is gone").unwrap().unwrap();
+    assert!(three.stop().await.closed);
+    one.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_in_the_list_and_in_dns_is_one_peer() {
+    let site = Site::new(|port| format!("dns+{}:{port}", NAMES[0])).await;
+    // Under its name, which is another address than the one that DNS has for all of them.
+    site.dns.set_addresses(NAMES[2], &[&Site::ip(2)]);
+    site.list(&[1, 2]);
+    let (one, two) = (site.start(1).await, site.start(2).await);
+    has_peers(&one, &["node-2"]).await;
+    one.stop().await;
+    let mut both = site.config(1);
+    both.join.push(format!("{}:{}", NAMES[2], site.port));
+    let one = TestNode::start(&site.certs, both).await;
+    eventually("it is one peer, whoever was first", || async {
+        let peers = one.admin.status().await.peers;
+        (peers.len() == 1 && peers[0].up && peers[0].node_id == "node-2").then_some(())
+    })
+    .await;
+    reaches_all(&one, &["node-2"]).await;
+    site.list(&[]);
     one.stop().await;
     two.stop().await;
 }
@@ -242,7 +300,7 @@ async fn a_second_address_of_a_peer_in_dns_is_not_a_second_peer() {
     has_peers(&one, &["node-2"]).await;
     assert_eq!(member_names(&one).await, ["node-2"]);
     one.stop().await;
-    assert!(two.stop().await);
+    assert!(two.stop().await.closed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,9 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use brock::{
@@ -38,7 +41,7 @@ fn lines(admin: &Admin, arguments: &[&str]) -> Vec<Value> {
 }
 
 /// A `node-admin log tail --follow` that runs. Killed when dropped.
-struct Following(Child, std::io::Lines<BufReader<std::process::ChildStdout>>);
+struct Following(Child, mpsc::Receiver<String>);
 
 impl Following {
     fn start(certs: &Certs, address: &str, last: &str) -> Self {
@@ -47,11 +50,14 @@ impl Following {
         command.args(["log", "tail", "-f", "-o", "json", "-n", last]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self(child, lines)
+        let (shown, seen) = mpsc::channel();
+        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| shown.send(line)));
+        Self(child, seen)
     }
 
     fn next(&mut self) -> Value {
-        tokio::task::block_in_place(|| serde_json::from_str(&self.1.next().unwrap().unwrap()).unwrap())
+        let line = tokio::task::block_in_place(|| self.1.recv_timeout(Duration::from_secs(60)));
+        serde_json::from_str(&line.expect("nothing comes")).unwrap()
     }
 }
 
@@ -188,6 +194,8 @@ async fn only_so_many_follow_at_once_and_one_that_leaves_makes_room() {
     .await;
     drop(following);
     // Nobody who follows holds up a shutdown.
-    let _last = admin.tail_log(request).await;
+    let mut last = admin.tail_log(request).await.unwrap().into_inner();
     cluster.stop().await;
+    let told = last.message().await.unwrap_err();
+    assert!(told.code() == Code::Unavailable && told.message().contains("begin anew"), "{told}");
 }

@@ -180,7 +180,7 @@ async fn a_certificate_without_uri_is_a_node_or_an_admin_by_its_key_usage() {
     check_role(&legacy.channel(&node_like).await.unwrap(), Role::Node).await;
     let admin_like = legacy.without_uri("old-admin", &[Usage::ClientAuth]);
     check_role(&legacy.channel(&admin_like).await.unwrap(), Role::Admin).await;
-    assert!(legacy.node.stop().await);
+    assert!(legacy.node.stop().await.closed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,7 +196,7 @@ async fn a_certificate_without_uri_is_refused_where_uris_are_required() {
     }
     let modern = legacy.ca.directory("admin", &Leaf::admin("ops"));
     check_role(&legacy.channel(&modern).await.unwrap(), Role::Admin).await;
-    assert!(legacy.node.stop().await);
+    assert!(legacy.node.stop().await.closed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,7 +218,7 @@ async fn a_certificate_with_a_strange_identity_gets_nowhere() {
             assert_ne!(status.code(), Code::NotFound, "it was answered");
         }
     }
-    assert!(legacy.node.stop().await);
+    assert!(legacy.node.stop().await.closed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,16 +8,22 @@ use std::{
     },
     path::{Path, PathBuf},
     sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
 
-use crate::harness::{certs::Certs, eventually, process::Launch};
+use crate::{
+    certificates::{make_node, shown},
+    harness::{certs::Certs, eventually, process::Launch},
+};
 
 /// A supervisor that reads what it is told.
 struct Supervisor {
     socket: PathBuf,
     heard: Arc<Mutex<Vec<String>>>,
+    /// The longest that it heard nothing of the watchdog between two such messages.
+    longest_silence: Arc<Mutex<Duration>>,
 }
 
 impl Supervisor {
@@ -25,13 +31,21 @@ impl Supervisor {
         let socket = directory.join("notify");
         let (receiver, heard) = (UnixDatagram::bind(&socket).unwrap(), Arc::default());
         let into: Arc<Mutex<Vec<String>>> = Arc::clone(&heard);
+        let longest_silence: Arc<Mutex<Duration>> = Arc::default();
+        let longest = Arc::clone(&longest_silence);
         std::thread::spawn(move || {
             let mut message = [0; 4096];
+            let mut last: Option<Instant> = None;
             while let Ok(length) = receiver.recv(&mut message) {
+                if message[..length].starts_with(b"WATCHDOG=1") {
+                    let silence = last.replace(Instant::now()).map_or(Duration::ZERO, |last| last.elapsed());
+                    let mut longest = longest.lock().unwrap();
+                    *longest = silence.max(*longest);
+                }
                 into.lock().unwrap().push(String::from_utf8_lossy(&message[..length]).into_owned());
             }
         });
-        Self { socket, heard }
+        Self { socket, heard, longest_silence }
     }
 
     /// Waits for a message with all these lines (or beginnings of lines), from the `from`th on.
@@ -56,7 +70,7 @@ async fn systemd_hears_when_the_node_serves_how_it_is_that_it_is_well_and_when_i
     let mut launch = Launch::new(&certs, "node-1", &directory.path().join("data"));
     launch.env = vec![
         ("NOTIFY_SOCKET".to_owned(), supervisor.socket.clone()),
-        ("WATCHDOG_USEC".to_owned(), PathBuf::from("400000")),
+        ("WATCHDOG_USEC".to_owned(), PathBuf::from("1800000")),
     ];
     let (process, _client) = launch.start(&certs).await;
     supervisor.hears(0, &["EXTEND_TIMEOUT_USEC=", "STATUS=starting"]).await;
@@ -66,6 +80,8 @@ async fn systemd_hears_when_the_node_serves_how_it_is_that_it_is_well_and_when_i
     for _ in 0..3 {
         well = supervisor.hears(well + 1, &["WATCHDOG=1"]).await;
     }
+    let silence = *supervisor.longest_silence.lock().unwrap();
+    assert!(silence < Duration::from_micros(1_800_000), "systemd would have killed it: {silence:?}");
     process.signal(Signal::HUP);
     let reloading = supervisor.hears(well, &["RELOADING=1", "MONOTONIC_USEC="]).await;
     supervisor.hears(reloading + 1, &["READY=1"]).await;
@@ -84,6 +100,13 @@ async fn a_reload_takes_over_exchanged_certificates_before_it_is_over() {
     launch.env = vec![("NOTIFY_SOCKET".to_owned(), supervisor.socket.clone())];
     let (process, _client) = launch.start(&certs).await;
     let served = supervisor.hears(0, &["READY=1"]).await;
+    let address = format!("127.0.0.1:{}", launch.port);
+    let before = shown(&address, &certs).await;
+    make_node(&launch.certs_dir, &certs.ca_key(), "node-1");
+    process.signal(Signal::HUP);
+    let reloading = supervisor.hears(served, &["RELOADING=1"]).await;
+    let served = supervisor.hears(reloading + 1, &["READY=1"]).await;
+    assert_ne!(shown(&address, &certs).await, before, "the reload was over too early");
     fs::write(launch.certs_dir.join("node.crt"), "not a certificate").unwrap();
     process.signal(Signal::HUP);
     let reloading = supervisor.hears(served, &["RELOADING=1"]).await;
@@ -107,6 +130,9 @@ async fn a_key_that_systemd_lends_as_a_credential_is_accepted_and_elsewhere_it_i
     launch.env = vec![("CREDENTIALS_DIRECTORY".to_owned(), launch.certs_dir.clone())];
     let (process, _client) = launch.start(&certs).await;
     assert!(process.terminate().0.success());
+    // A key that lies elsewhere was not lent.
+    launch.env = vec![("CREDENTIALS_DIRECTORY".to_owned(), directory.path().to_owned())];
+    assert_eq!(launch.spawn().wait().0.code(), Some(1));
     fs::set_permissions(&key, fs::Permissions::from_mode(0o444)).unwrap();
     let (status, _) = launch.spawn().wait();
     assert_eq!(status.code(), Some(1), "for everybody to read is never right");

@@ -104,6 +104,7 @@ async fn serve(config: Config, telemetry: Arc<Telemetry>) -> anyhow::Result<Exit
     let stop = CancellationToken::new();
     let node = match start(config, telemetry, &stop, &mut signals, &mut supervisor).await {
         Err(StartError::Interrupted) if stop.is_cancelled() => {
+            supervisor.stopping().await;
             tracing::info!("stopped before the storage was open");
             return Ok(ExitCode::SUCCESS);
         }
@@ -120,13 +121,13 @@ async fn serve(config: Config, telemetry: Arc<Telemetry>) -> anyhow::Result<Exit
         Some(_) => tracing::info!("the node cannot go on; stopping"),
     }
     supervisor.stopping().await;
-    let is_clean = node.stop().await;
+    let stopped = node.stop().await;
     if let Some(reason) = failure {
         anyhow::bail!("node {node_id} could not go on: {reason}");
     }
     anyhow::ensure!(
-        is_clean,
-        "node {node_id} did not finish what was under way in time; nothing acknowledged is lost. Raise node.shutdown-timeout if this recurs"
+        stopped.closed,
+        "node {node_id} could not close its storage (the reason is in the log); nothing acknowledged is lost, and the next start looks after it as after a crash"
     );
     Ok(ExitCode::SUCCESS)
 }

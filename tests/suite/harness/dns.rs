@@ -15,11 +15,14 @@ use hickory_resolver::proto::{
 };
 use tokio::{net::UdpSocket, task::JoinHandle};
 
+use super::eventually;
+
 #[derive(Default)]
 struct Zone {
     addresses: BTreeMap<String, Vec<IpAddr>>,
     services: BTreeMap<String, Vec<(String, u16)>>,
     fails: bool,
+    questions: usize,
 }
 
 /// Answers until it is dropped.
@@ -39,6 +42,7 @@ impl Dns {
             let mut packet = [0; 4096];
             while let Ok((length, from)) = socket.recv_from(&mut packet).await {
                 let Ok(question) = Message::from_vec(&packet[..length]) else { continue };
+                shown.lock().unwrap().questions += 1;
                 let answer = shown.lock().unwrap().answer(&question).to_vec().unwrap();
                 let _ = socket.send_to(&answer, from).await;
             }
@@ -56,6 +60,13 @@ impl Dns {
     pub fn set_services(&self, name: &str, services: &[(&str, u16)]) {
         let services = services.iter().map(|(target, port)| (format!("{target}."), *port)).collect();
         self.zone.lock().unwrap().services.insert(format!("{name}."), services);
+    }
+
+    /// Waits until so many more questions were answered.
+    pub async fn is_asked_again(&self, times: usize) {
+        let questions = || self.zone.lock().unwrap().questions;
+        let enough = questions() + times;
+        eventually("DNS is asked again", || async { (questions() >= enough).then_some(()) }).await;
     }
 
     /// Whether it answers SERVFAIL to everything.

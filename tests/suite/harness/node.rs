@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use brock::{
     ground::clock::Vector,
     node::{
-        Node,
+        Node, Stopped,
         config::{AuditConfig, Config, ConflictBackoff, FirstStart, LogConfig, LogFormat},
     },
     replication::compact::{Mode, Policy},
@@ -88,7 +88,8 @@ impl TestNode {
 
     pub async fn stop(self) {
         let id = self.id.clone();
-        assert!(self.node.stop().await, "{id} did not stop cleanly");
+        let in_order = Stopped { drained: true, closed: true };
+        assert_eq!(self.node.stop().await, in_order, "{id} did not stop in order");
     }
 }
 

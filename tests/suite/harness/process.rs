@@ -6,6 +6,7 @@ use std::{
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::{Duration, Instant},
 };
 
 use super::{certs::Certs, client::Client, eventually, free_port};
@@ -23,13 +24,30 @@ pub fn run_with(program: &str, arguments: &[&str], input: &str, env: &[(&str, &s
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // What whoever runs the tests has set up for himself is not part of them.
-    for variable in ["BROCK_CONFIG", "NODE_ADMIN_CONTEXT", "XDG_CONFIG_HOME", "HOME", "BROCK_CONTEXT_FILE"] {
+    for variable in
+        ["BROCK_CONFIG", "NODE_ADMIN_CONTEXT", "XDG_CONFIG_HOME", "HOME", "BROCK_CONTEXT_FILE", "NO_COLOR"]
+    {
         command.env_remove(variable);
     }
     command.envs(env.iter().copied());
     let mut child = command.spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).ok();
     child.wait_with_output().unwrap()
+}
+
+/// Waits for the end of a process, and not for ever.
+pub fn end_of(child: &mut Child) -> ExitStatus {
+    let deadline = Instant::now() + Duration::from_secs(120);
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return status;
+        }
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            panic!("the process {} does not end", child.id());
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A `brock run` process. Killed when dropped.
@@ -179,7 +197,7 @@ impl Process {
     }
 
     fn finish(&mut self) -> ExitStatus {
-        let status = self.child.wait().unwrap();
+        let status = end_of(&mut self.child);
         if let Some(reader) = self.reader.take() {
             reader.join().unwrap();
         }

@@ -49,10 +49,11 @@ fn is_wanted(line: &Line, filter: &Filter, mark: Option<&str>) -> bool {
     let Filter { since, until, who, method, denied, key: _ } = filter;
     let about =
         |mark: &str| ["key", "after_key"].iter().any(|name| line.what.get(*name).is_some_and(|v| v == mark));
-    // What was counted tells when it happened last.
-    let last_unix_ms = line.more.map_or(line.at_unix_ms, |more| more.last_unix_ms);
+    // What was counted tells when it happened: the line is written up to a minute later.
+    let (first_unix_ms, last_unix_ms) =
+        line.more.map_or((line.at_unix_ms, line.at_unix_ms), |more| (more.first_unix_ms, more.last_unix_ms));
     since.is_none_or(|since| last_unix_ms >= since)
-        && until.is_none_or(|until| line.at_unix_ms < until)
+        && until.is_none_or(|until| first_unix_ms < until)
         && who.as_ref().is_none_or(|who| line.who.as_ref().is_some_and(|line| is_by(line, who)))
         && method
             .as_ref()
@@ -122,7 +123,7 @@ pub(super) fn kind(kind: Kind) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use brock::audit::entry::{Draft, Head, Origin, What};
+    use brock::audit::entry::{Draft, Head, More, Origin, What};
 
     use super::*;
 
@@ -175,6 +176,19 @@ mod tests {
             (Filter { denied: true, ..all() }, None, false),
         ] {
             assert_eq!(is_wanted(&line(), &filter, mark), wanted, "{filter:?} {mark:?}");
+        }
+        let denied = Line { kind: Kind::Denied, ..line() };
+        assert!(is_wanted(&denied, &Filter { denied: true, ..all() }, None));
+        // Counted from then until then, and written later.
+        let more = More { count: 3, first_unix_ms: at - 90, last_unix_ms: at - 50 };
+        let counted = Line { more: Some(more), ..line() };
+        for (filter, wanted) in [
+            (Filter { since: Some(at - 50), ..all() }, true),
+            (Filter { since: Some(at - 49), ..all() }, false),
+            (Filter { until: Some(at - 89), ..all() }, true),
+            (Filter { until: Some(at - 90), ..all() }, false),
+        ] {
+            assert_eq!(is_wanted(&counted, &filter, None), wanted, "{filter:?}");
         }
     }
 }

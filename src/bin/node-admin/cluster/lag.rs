@@ -28,9 +28,19 @@ pub(crate) async fn run(access: &Access, watch: Option<Duration>, format: Format
     };
     let mut due = tokio::time::interval(interval);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut has_shown = false;
     loop {
         due.tick().await;
-        let lag = Lag::new(&view(access, false).await?);
+        let lag = match view(access, false).await {
+            Ok(view) => Lag::new(&view),
+            // Whoever watches wants to see it end, too; but not to wait for what was never there.
+            Err(failure) if has_shown => {
+                output::message(&failure.to_string());
+                continue;
+            }
+            Err(failure) => return Err(failure),
+        };
+        has_shown = true;
         let text = match format {
             Format::Json => output::json_line(&lag)?,
             Format::Yaml => format!("---\n{}", output::yaml(&lag)?),

@@ -113,11 +113,12 @@ pub(crate) async fn examine(global: Global, options: &Doctor) -> Report {
 /// Whom to ask: who was named, or else the node that is configured here.
 fn addresses(report: &mut Report, global: &Global, config: Option<&Config>) -> Vec<Address> {
     let mut addresses = Vec::new();
-    let given = global.node_addresses.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
-    let own = config.map(|config| config.address.from_this_machine());
-    let own: Vec<&str> =
-        own.iter().map(String::as_str).filter(|_| global.node_addresses.is_empty()).collect();
-    for text in given.chain(own) {
+    let named = global.node_addresses.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+    let mut asked: Vec<String> = named.map(str::to_owned).collect();
+    if asked.is_empty() {
+        asked.extend(config.map(|config| config.address.from_this_machine()));
+    }
+    for text in &asked {
         match text.parse::<Address>() {
             Ok(address) => addresses.push(address),
             Err(error) => report.fail("address", text, &error.to_string(), "write it as HOST:PORT"),
