@@ -1,5 +1,6 @@
 //! What everything else stands on. Imports nothing of this crate but itself.
 
+pub mod advice;
 pub mod clock;
 pub mod duration;
 pub mod id;

@@ -396,11 +396,8 @@ impl Setting {
             });
         match self.kind {
             Kind::Peers | Kind::Recipients => arg.action(ArgAction::Append),
-            // `--node.first-start` alone means true; a value needs the '=' so that it is never
-            // mistaken for another argument.
-            Kind::Bool | Kind::BoolOrAuto => {
-                arg.num_args(0..=1).require_equals(true).default_missing_value("true")
-            }
+            // `--node.first-start` alone means true. Nothing but options follows, so a value is no other argument.
+            Kind::Bool | Kind::BoolOrAuto => arg.num_args(0..=1).default_missing_value("true"),
             Kind::Path => arg.value_hint(ValueHint::DirPath),
             _ => arg,
         }

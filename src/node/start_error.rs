@@ -4,7 +4,7 @@ use std::{io, path::PathBuf};
 
 use crate::{
     backup::{objects::ObjectError, signer::SignerError},
-    ground::id::NodeId,
+    ground::{advice, id::NodeId},
     store::OpenError,
     tls::{TlsError, join::JoinError},
 };
@@ -79,7 +79,7 @@ pub enum StartError {
         address: String,
     },
     /// An address cannot be listened on.
-    #[error("cannot listen on {setting} ({address}): {source}{hint}", hint = bind_hint(source))]
+    #[error("cannot listen on {setting} ({address}): {source}{hint}", hint = advice::on_address(source))]
     Listen {
         /// The setting.
         setting: &'static str,
@@ -108,13 +108,4 @@ pub enum StartError {
     /// The node was told to stop, or the runtime is going away.
     #[error("the start was interrupted")]
     Interrupted,
-}
-
-fn bind_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => ". Another process listens there: is this node already running?",
-        io::ErrorKind::PermissionDenied => ". Ports below 1024 need privileges: choose a higher one",
-        io::ErrorKind::AddrNotAvailable => ". This machine has no such address",
-        _ => "",
-    }
 }

@@ -5,7 +5,8 @@
 //! - `records`: the two things that clients do, shared by calls, batches and sessions.
 //! - `acks`: waiting for other members, and the receipt.
 //! - `lifecycle`: what an operator does to records and to the cluster; `ledgers`: conflicts and
-//!   quarantine; `trace`: where every node has come with one record; `tail`: the log as it grows.
+//!   quarantine; `trace`: where every node has come with one record (`traced`: as tools show it);
+//!   `tail`: the log as it grows.
 //! - `status`: how this node is; `cluster`: how all are; `verdict`: what to make of that; `view`: all
 //!   of it as JSON shows it.
 //! - `problem`: what can be wrong with a request, and its gRPC status.
@@ -27,5 +28,6 @@ pub mod replication;
 pub mod status;
 pub mod tail;
 pub mod trace;
+pub mod traced;
 pub mod verdict;
 pub mod view;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::{
     domain::codec::CodecError,
     ground::{
+        advice,
         clock::Clock,
         id::{NodeId, Origin},
         limits,
@@ -66,7 +67,7 @@ pub enum OpenError {
         reason: String,
     },
     /// A file operation failed.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {source}{}", path.display(), advice::on_file(source))]
     Io {
         /// What was attempted.
         action: &'static str,

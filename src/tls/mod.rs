@@ -141,7 +141,7 @@ pub enum TlsError {
         mode: u32,
     },
     /// A file could not be read.
-    #[error("cannot read {at}: {source}", at = .path.display())]
+    #[error("cannot read {at}: {source}{}", crate::ground::advice::on_file(source), at = .path.display())]
     Read {
         /// The file or directory.
         path: PathBuf,

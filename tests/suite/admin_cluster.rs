@@ -207,6 +207,14 @@ impl OnTerminal {
     }
 }
 
+/// A test that fails leaves nothing behind that holds its output open.
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// What a terminal shows that got this: blanks are skipped by moving the cursor.
 fn screen(text: &str) -> String {
     let mut lines = vec![vec![' '; 200]; 60];

@@ -247,7 +247,7 @@ async fn nothing_secret_is_in_it_and_whoever_has_the_key_finds_its_entries() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_denied_calls_takes_two_lines_and_holds_nobody_up() {
+async fn a_flood_of_denied_calls_takes_two_lines() {
     let audited = Audited::start().await;
     let (client, admin) = (audited.node.client.clone(), audited.node.admin.clone());
     let flood = tokio::spawn(async move {

@@ -194,7 +194,7 @@ async fn on_loopback_the_console_is_open_and_not_to_pages_of_other_sites() {
     let form = exchange(address, &post("text/plain", &body)).await;
     assert!(form.starts_with("HTTP/1.1 415 "), "{form}");
     let traced = exchange(address, &post("application/json", &body)).await;
-    assert!(traced.starts_with("HTTP/1.1 200 ") && traced.contains("\"absent\""), "{traced}");
+    assert!(traced.starts_with("HTTP/1.1 200 ") && traced.contains("\"ABSENT\""), "{traced}");
     for (body, code) in [("{}", "400"), ("{\"key_hash\":\"ab\"}", "400"), (&*"x".repeat(2000), "413")] {
         let refused = exchange(address, &post("application/json", body)).await;
         assert!(refused.starts_with(&format!("HTTP/1.1 {code} ")), "{refused}");

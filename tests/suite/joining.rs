@@ -235,8 +235,6 @@ async fn who_is_new_is_asked_of_those_whom_dns_lists_now() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_in_the_list_and_in_dns_is_one_peer() {
     let site = Site::new(|port| format!("dns+{}:{port}", NAMES[0])).await;
-    // Under its name, which is another address than the one that DNS has for all of them.
-    site.dns.set_addresses(NAMES[2], &[&Site::ip(2)]);
     site.list(&[1, 2]);
     let (one, two) = (site.start(1).await, site.start(2).await);
     has_peers(&one, &["node-2"]).await;
@@ -244,7 +242,16 @@ async fn an_address_in_the_list_and_in_dns_is_one_peer() {
     let mut both = site.config(1);
     both.join.push(format!("{}:{}", NAMES[2], site.port));
     let one = TestNode::start(&site.certs, both).await;
-    eventually("it is one peer, whoever was first", || async {
+    eventually(
+        "the one that DNS lists is pulled from, and the one of the list has no address yet",
+        || async {
+            let peers = one.admin.status().await.peers;
+            (peers.len() == 2 && peers.iter().filter(|peer| peer.up).count() == 1).then_some(())
+        },
+    )
+    .await;
+    site.dns.set_addresses(NAMES[2], &[&Site::ip(2)]);
+    eventually("it is one peer", || async {
         let peers = one.admin.status().await.peers;
         (peers.len() == 1 && peers[0].up && peers[0].node_id == "node-2").then_some(())
     })

@@ -133,6 +133,7 @@ async fn a_key_that_systemd_lends_as_a_credential_is_accepted_and_elsewhere_it_i
     // A key that lies elsewhere was not lent.
     launch.env = vec![("CREDENTIALS_DIRECTORY".to_owned(), directory.path().to_owned())];
     assert_eq!(launch.spawn().wait().0.code(), Some(1));
+    launch.env = vec![("CREDENTIALS_DIRECTORY".to_owned(), launch.certs_dir.clone())];
     fs::set_permissions(&key, fs::Permissions::from_mode(0o444)).unwrap();
     let (status, _) = launch.spawn().wait();
     assert_eq!(status.code(), Some(1), "for everybody to read is never right");

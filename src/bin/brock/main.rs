@@ -91,9 +91,14 @@ fn main() -> ExitCode {
 }
 
 fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error}");
-    for cause in error.chain().skip(1) {
-        eprintln!("  caused by: {cause}");
+    let mut told = error.to_string();
+    eprintln!("error: {told}");
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        // Many an error quotes what it comes from.
+        if !told.contains(&cause) {
+            eprintln!("  caused by: {cause}");
+            told = cause;
+        }
     }
     let is_usage = error.chain().any(|cause| cause.is::<ConfigError>());
     ExitCode::from(if is_usage { EXIT_USAGE } else { 1 })

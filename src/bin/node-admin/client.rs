@@ -25,6 +25,9 @@ use crate::{
     output,
 };
 
+/// How a message begins that lists why each node did not answer.
+pub(crate) const NOBODY: &str = "no node answered";
+
 /// How long one node may take for a short call, connecting included, unless --timeout says otherwise.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for calls for which a node asks all others, each of which may take a while not to answer.
@@ -307,7 +310,7 @@ async fn first_answer<A: Display, T>(
 }
 
 fn nobody_answered(misses: &[(String, Miss)]) -> Failure {
-    let mut text = "no node answered".to_owned();
+    let mut text = NOBODY.to_owned();
     for (address, miss) in misses {
         text.push_str(&format!("\n  {address}: {}", miss.reason));
     }

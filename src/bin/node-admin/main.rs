@@ -65,6 +65,11 @@ fn main() -> ExitCode {
             if !matches!(failure, Failure::Watch | Failure::Act) {
                 output::message(&format!("{} {failure}", paint::error_label()));
             }
+            if matches!(&failure, Failure::Unreachable(text) if text.starts_with(client::NOBODY)) {
+                output::message(
+                    "`node-admin doctor` goes the whole way to a node, and says where it ends and what to do",
+                );
+            }
             failure.exit().into()
         }
     }

@@ -271,14 +271,14 @@ async function trace(event) {
         el(
           "p",
           {},
-          `${operation.kind} `,
-          el("code", {}, operation.stamp),
+          `${operation.operation} `,
+          el("code", {}, `${operation.origin}:${operation.clock}`),
           operation.applied_unix_ms ? ` applied ${words.moment(Math.floor(operation.applied_unix_ms / 1000))}` : "",
           operation.reason ? ` “${operation.reason}”` : "",
           operation.quarantined ? " QUARANTINED" : "",
         ),
       );
-      return [node.node, node.state, node.payload.replace("_", " "), operations.length ? operations : "none"];
+      return [node.node, words.plain(node.state), words.plain(node.payload), operations.length ? operations : "none"];
     });
     const holder = el("table", {});
     table(holder, "Trace", [["Node"], ["State"], ["Payload"], ["Operations", "wrap"]], rows);

@@ -22,12 +22,12 @@ use serde_json::{Value, json};
 pub(super) use access::{Caller, Gate};
 
 use crate::{
-    domain::codec,
     proto,
     service::{
         cluster::Cluster,
         lifecycle::Lifecycle,
         trace::Traces,
+        traced::TracedNode,
         view::{self, Setting},
     },
 };
@@ -124,32 +124,9 @@ async fn trace(
     let Lifecycle { store, members, directory, .. } = &*console.lifecycle;
     let (views, peers) = (members.views(store.now()), directory.peers());
     match console.traces.everywhere(&key_hash, &peers, &views).await {
-        Ok(traced) => Json(traced.nodes.into_iter().map(trace_json).collect::<Vec<_>>()).into_response(),
+        Ok(traced) => {
+            Json(traced.nodes.into_iter().map(TracedNode::from).collect::<Vec<_>>()).into_response()
+        }
         Err(error) => problem(StatusCode::BAD_REQUEST, error.to_string()),
     }
-}
-
-fn trace_json(node: proto::trace_record_response::Node) -> Value {
-    let Some(trace) = node.trace else { return json!({ "node": node.node, "error": node.error }) };
-    let operation = |operation: &proto::record_trace::Operation| {
-        let stamp = operation.stamp.as_ref().and_then(|stamp| codec::stamp_from_proto(stamp).ok());
-        json!({
-            "kind": operation.kind().as_str_name().to_ascii_lowercase(),
-            "stamp": stamp.map(|stamp| format!("{}:{}", stamp.origin, stamp.clock)).unwrap_or_default(),
-            "at_unix": operation.at_unix,
-            "applied_unix_ms": operation.applied_unix_ms,
-            "quarantined": operation.quarantined,
-            "reason": operation.reason,
-        })
-    };
-    json!({
-        "node": node.node,
-        "error": node.error,
-        "state": trace.state().as_str_name().to_ascii_lowercase(),
-        "payload": trace.payload().as_str_name().to_ascii_lowercase(),
-        "expires_at_unix": trace.expires_at_unix,
-        "public": trace.public,
-        "conflicts": trace.conflicts,
-        "operations": trace.operations.iter().map(operation).collect::<Vec<_>>(),
-    })
 }

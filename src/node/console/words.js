@@ -23,6 +23,9 @@ export function span(seconds) {
   return `${Math.round(s / 86400)} d`;
 }
 
+// A name of the protocol: NO_PAYLOAD is "no payload".
+export const plain = (name) => name.toLowerCase().replaceAll("_", " ");
+
 export const ago = (unix, now) => (unix > 0 ? `${span(now - unix)} ago` : "never");
 
 export const until = (unix, now) => (unix >= now ? `in ${span(unix - now)}` : `${span(now - unix)} ago`);

@@ -22,13 +22,16 @@ pub struct Browser {
     driver: Child,
     port: u16,
     session: String,
-    _profile: TempDir,
+    profile: TempDir,
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
         let _ = self.driver.kill();
         let _ = self.driver.wait();
+        // The browser outlives its driver when a test has failed. Nothing else has this directory.
+        let profile = format!("--user-data-dir={}", self.profile.path().display());
+        let _ = Command::new("pkill").args(["-KILL", "-f", "--", &profile]).status();
     }
 }
 
@@ -42,12 +45,12 @@ impl Browser {
             .spawn()
             .expect("chromedriver is missing: `make setup` installs it");
         let profile = tempfile::tempdir().unwrap();
-        let mut browser = Self { driver, port, session: String::new(), _profile: profile };
+        let mut browser = Self { driver, port, session: String::new(), profile };
         eventually("chromedriver listens", || async {
             TcpStream::connect(("127.0.0.1", port)).await.ok().map(drop)
         })
         .await;
-        let profile = format!("--user-data-dir={}", browser._profile.path().display());
+        let profile = format!("--user-data-dir={}", browser.profile.path().display());
         let mut arguments = vec![
             "--headless",
             "--disable-gpu",

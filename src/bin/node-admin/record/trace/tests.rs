@@ -1,3 +1,4 @@
+use brock::proto::{operation::Kind, record_trace};
 use serde_json::json;
 
 use super::*;
