@@ -16,8 +16,10 @@ use crate::{
 /// Serves until the node stops. What this returns says why, if it ends before.
 ///
 /// Contract: whoever is connected when certificates are exchanged is told to connect again (an HTTP/2
-/// GOAWAY), while calls under way are answered; streams that would go on for ever end in order. What is
-/// left after [`limits::DRAIN_TIMEOUT`] is cut. Nobody who connects meanwhile waits or is refused for it.
+/// GOAWAY), while calls under way are answered; sessions, log tails and replication end in order. What is
+/// left of clients and operators after [`limits::DRAIN_TIMEOUT`] is cut; a node may finish (a resync takes
+/// hours). Whoever is connecting meanwhile is taken up by the next server, or must connect again if its
+/// handshake was judged by what was exchanged.
 pub(super) fn spawn(
     tasks: &Tasks,
     server: GrpcServer,
@@ -71,11 +73,11 @@ async fn drain(outdated: Outdated) {
         );
     }
     sleep(limits::DRAIN_TIMEOUT).await;
-    let cut = outdated.cut_off();
+    let cut = outdated.cut_clients_off();
     if cut > 0 {
         tracing::warn!(
             connections = cut,
-            "ended connections from before the certificates were exchanged: their calls took longer than {} s",
+            "ended connections from before the certificates were exchanged: calls went on for longer than {} s",
             limits::DRAIN_TIMEOUT.as_secs()
         );
     }

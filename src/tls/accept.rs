@@ -33,8 +33,8 @@ use super::{
     coalesce::Coalesce,
     identity::Identity,
     io_delegate::delegate_io,
-    roles::{PeerIdentity, RolePolicy},
-    trust::{Current, Cuttable},
+    roles::{PeerIdentity, Role, RolePolicy},
+    trust::{Current, Cuttable, OtherEnd},
     words::{self, HandshakeFailure},
 };
 use crate::ground::{
@@ -116,11 +116,17 @@ impl Stream for Incoming {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let incoming = &mut *self;
         let Some(queue) = &mut incoming.queue else { return Poll::Ready(None) };
-        let mut accepted = queue.poll_recv(cx);
-        if let Poll::Ready(Some(Ok(accepted))) = &mut accepted {
-            accepted.info.draining = incoming.draining.clone();
+        loop {
+            let mut accepted = queue.poll_recv(cx);
+            if let Poll::Ready(Some(Ok(accepted))) = &mut accepted {
+                // Accepted before an exchange, and taken up behind it: nobody would drain it. It may dial again.
+                if accepted.stream.get_ref().is_outdated() {
+                    continue;
+                }
+                accepted.info.draining = incoming.draining.clone();
+            }
+            return accepted;
         }
-        accepted
     }
 }
 
@@ -287,7 +293,8 @@ impl Acceptor {
             );
         }
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let registered = before.as_ref().map(|(current, before)| current.register(before, chain, None));
+        let end = || OtherEnd::Caller { is_node: identity.role == Role::Node };
+        let registered = before.as_ref().map(|(current, before)| current.register(before, chain, end()));
         let stream = Cuttable::new(stream, registered);
         let info = ConnectionInfo { remote, identity: Arc::new(identity), draining: stop.clone() };
         let accepted = Accepted { stream: Coalesce::new(stream), info, _open: Open::new(connection) };

@@ -34,6 +34,10 @@ impl<S: AsyncWrite + Unpin> Coalesce<S> {
         Self { inner, buffer: BytesMut::new(), is_due: false }
     }
 
+    pub(super) fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
     /// Writes all that waits.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.buffer.is_empty() {

@@ -14,7 +14,7 @@ use super::{
     io_delegate::delegate_io,
     resolve::Resolver,
     roles::{PeerIdentity, RoleError, RolePolicy},
-    trust::{Current, Cuttable},
+    trust::{Current, Cuttable, OtherEnd},
     words,
 };
 use crate::ground::limits;
@@ -216,8 +216,9 @@ async fn dial_one(address: &Address, socket: SocketAddr, dialler: &Dialler) -> R
         .and_then(|leaf| PeerIdentity::of_certificate(leaf, RolePolicy::default()))
         .and_then(PeerIdentity::require_node)
         .map_err(not_a_node)?;
-    let registered =
-        before.as_ref().map(|(current, before)| current.register(before, chain, Some(server_name)));
+    let registered = before
+        .as_ref()
+        .map(|(current, before)| current.register(before, chain, OtherEnd::Dialled(server_name)));
     Ok(Dialled { stream: Cuttable::new(stream, registered), identity: Arc::new(identity) })
 }
 

@@ -11,7 +11,11 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 use tokio_stream::StreamExt;
-use tonic::{Request, Status, transport::Server};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request, Status,
+    transport::{Server, server::Connected as _},
+};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{
@@ -221,6 +225,40 @@ async fn a_connection_beyond_the_cap_waits_for_another_to_close() {
     second_dial.await.unwrap();
     assert!(tasks.stop(Duration::from_secs(5)).await);
     while incoming.next().await.is_some() {}
+}
+
+#[tokio::test]
+async fn whoever_waits_while_certificates_are_exchanged_is_not_served_and_the_successor_gets_all_others() {
+    let (ca, tasks) = (TestCa::new(), Tasks::default());
+    let leaf = node_leaf(&ca);
+    let (current, server) = ca.current_server(&leaf, LENIENT);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let bounds = Bounds { current: Some(Arc::clone(&current)), ..Bounds::default() };
+    let incoming = accept_within(bounds, listener, server, LENIENT, &tasks);
+    let config = ca.client(&ca.leaf(&kind_admin("ops"), Dates::now()), LENIENT);
+
+    let draining = CancellationToken::new();
+    let (mut lent, returned) = incoming.lend(draining.clone());
+    let _first_dialled = dial(&address, config.clone()).await.unwrap();
+    let first = lent.next().await.unwrap().unwrap();
+    let _waiting = dial(&address, config.clone()).await.unwrap();
+    current.replace(ca.trust(&leaf));
+    drop(lent);
+    draining.cancel();
+    assert!(first.connect_info().draining.is_cancelled());
+
+    let (mut lent, _returned) = returned.await.unwrap().lend(CancellationToken::new());
+    let _last_dialled = dial(&address, config).await.unwrap();
+    let last = lent.next().await.unwrap().unwrap();
+    assert!(!last.connect_info().draining.is_cancelled());
+    let none = tokio::time::timeout(Duration::from_millis(200), lent.next()).await;
+    assert!(none.is_err(), "one from before the exchange was served behind it, where nobody would drain it");
+    let now = current.trust();
+    assert_eq!((current.callers_before(&now), current.cut_clients_before(&now)), (1, 1), "the first");
+    drop((first, last));
+    assert!(tasks.stop(Duration::from_secs(5)).await);
+    while lent.next().await.is_some() {}
 }
 
 #[tokio::test]

@@ -132,9 +132,7 @@ impl Identity {
 
     /// Tells of exchanges from now on, for a server that drains its connections then.
     pub fn exchanges(&self) -> Exchanges {
-        let mut changes = self.current.exchanges();
-        let judge = Arc::clone(&changes.borrow_and_update());
-        Exchanges { current: Arc::clone(&self.current), changes, judge }
+        Exchanges { current: Arc::clone(&self.current), changes: self.current.exchanges() }
     }
 
     /// Who this node is by its own certificate. `legacy` deserves a warning at start.
@@ -178,7 +176,6 @@ impl Identity {
 pub struct Exchanges {
     current: Arc<Current>,
     changes: watch::Receiver<Arc<Trust>>,
-    judge: Arc<Trust>,
 }
 
 impl Exchanges {
@@ -189,27 +186,27 @@ impl Exchanges {
             std::future::pending::<()>().await;
         }
         let after = Arc::clone(&self.changes.borrow_and_update());
-        let judge = std::mem::replace(&mut self.judge, after);
-        Outdated { current: Arc::clone(&self.current), judge }
+        Outdated { current: Arc::clone(&self.current), after }
     }
 }
 
-/// Connections that were accepted between two exchanges, under certificates that are not used now.
+/// Connections that were accepted before an exchange.
 #[derive(Debug)]
 pub struct Outdated {
     current: Arc<Current>,
-    judge: Arc<Trust>,
+    after: Arc<Trust>,
 }
 
 impl Outdated {
     /// How many are open.
     pub fn count(&self) -> usize {
-        self.current.judged_by(&self.judge)
+        self.current.callers_before(&self.after)
     }
 
-    /// Ends those that are open. Returns how many.
-    pub fn cut_off(&self) -> usize {
-        self.current.cut_judged_by(&self.judge)
+    /// Ends those of clients and operators. Returns how many. A node that is still trusted keeps its own until
+    /// its last call has ended: to be filled anew may take hours, and should not begin again at every exchange.
+    pub fn cut_clients_off(&self) -> usize {
+        self.current.cut_clients_before(&self.after)
     }
 }
 

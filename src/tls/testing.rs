@@ -162,10 +162,23 @@ impl TestCa {
 
     /// For accepting as `leaf`, trusting this CA.
     pub(super) fn server(&self, leaf: &TestLeaf, policy: RolePolicy) -> Arc<ServerConfig> {
-        self.with_material(leaf, |material| {
-            let current = Current::new(Trust::of(material).unwrap());
-            config::server(&current, material.dir, policy).unwrap()
-        })
+        self.current_server(leaf, policy).1
+    }
+
+    /// The same, and what certificates are exchanged in.
+    pub(super) fn current_server(
+        &self,
+        leaf: &TestLeaf,
+        policy: RolePolicy,
+    ) -> (Arc<Current>, Arc<ServerConfig>) {
+        let current = Current::new(self.trust(leaf));
+        let config = config::server(&current, Path::new("test"), policy).unwrap();
+        (current, config)
+    }
+
+    /// Showing `leaf`, trusting this CA.
+    pub(super) fn trust(&self, leaf: &TestLeaf) -> Trust {
+        self.with_material(leaf, |material| Trust::of(material).unwrap())
     }
 
     /// For dialling as `leaf`, trusting this CA.

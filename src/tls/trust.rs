@@ -39,6 +39,8 @@ pub(super) struct Trust {
     own: Arc<CertifiedKey>,
     pub(super) clients: Arc<dyn ClientCertVerifier>,
     pub(super) nodes: Arc<WebPkiServerVerifier>,
+    /// How many there were before.
+    number: u64,
 }
 
 /// Holds a key: nothing of it is shown.
@@ -57,33 +59,40 @@ impl Trust {
             own: Arc::new(own.map_err(refused)?),
             clients: config::client_verifier(material)?,
             nodes: config::node_verifier(material)?,
+            number: 0,
         })
     }
 
     /// Whether somebody who is connected could still connect now.
     fn admits(&self, peer: &OpenPeer, now: UnixTime) -> bool {
         let Some((leaf, intermediates)) = peer.chain.split_first() else { return false };
-        match &peer.dialled {
-            None => self.clients.verify_client_cert(leaf, intermediates, now).is_ok(),
-            Some(name) => self.nodes.verify_server_cert(leaf, intermediates, name, &[], now).is_ok(),
+        match &peer.end {
+            OtherEnd::Caller { .. } => self.clients.verify_client_cert(leaf, intermediates, now).is_ok(),
+            OtherEnd::Dialled(name) => {
+                self.nodes.verify_server_cert(leaf, intermediates, name, &[], now).is_ok()
+            }
         }
     }
+}
+
+/// Who is at the other end of a connection.
+pub(super) enum OtherEnd {
+    /// Somebody who has dialled us.
+    Caller {
+        /// With the certificate of a node.
+        is_node: bool,
+    },
+    /// Whom we have dialled by this name.
+    Dialled(ServerName<'static>),
 }
 
 /// Somebody who is connected.
 struct OpenPeer {
     chain: Vec<CertificateDer<'static>>,
-    /// The name it was dialled by; `None` = it has dialled us.
-    dialled: Option<ServerName<'static>>,
-    /// What its handshake was judged by.
-    judge: Arc<Trust>,
+    end: OtherEnd,
+    /// The number of the trust that its handshake was judged by.
+    judge: u64,
     cut: CancellationToken,
-}
-
-impl OpenPeer {
-    fn was_judged_by(&self, judge: &Arc<Trust>) -> bool {
-        self.dialled.is_none() && Arc::ptr_eq(&self.judge, judge)
-    }
 }
 
 /// The trust of now, and the connections that were made by it.
@@ -120,7 +129,10 @@ impl Current {
 
     /// From now on handshakes are judged by this.
     pub(super) fn replace(&self, trust: Trust) {
-        self.trust.send_replace(Arc::new(trust));
+        self.trust.send_modify(|now| {
+            let number = now.number + 1;
+            *now = Arc::new(Trust { number, ..trust });
+        });
     }
 
     /// Ends the connections of those who could not connect now. Returns how many.
@@ -132,15 +144,17 @@ impl Current {
         refused.len()
     }
 
-    /// How many are connected that have dialled us and were judged by `judge`.
-    pub(super) fn judged_by(&self, judge: &Arc<Trust>) -> usize {
-        self.lock().values().filter(|peer| peer.was_judged_by(judge)).count()
+    /// How many are connected that have dialled us and were judged before `trust`.
+    pub(super) fn callers_before(&self, trust: &Trust) -> usize {
+        let is_caller = |peer: &&OpenPeer| matches!(peer.end, OtherEnd::Caller { .. });
+        self.lock().values().filter(is_caller).filter(|peer| peer.judge < trust.number).count()
     }
 
-    /// Ends their connections. Returns how many.
-    pub(super) fn cut_judged_by(&self, judge: &Arc<Trust>) -> usize {
+    /// Ends the connections of those of them that are no nodes. Returns how many.
+    pub(super) fn cut_clients_before(&self, trust: &Trust) -> usize {
         let open = self.lock();
-        open.values().filter(|peer| peer.was_judged_by(judge)).map(|peer| peer.cut.cancel()).count()
+        let clients = open.values().filter(|peer| matches!(peer.end, OtherEnd::Caller { is_node: false }));
+        clients.filter(|peer| peer.judge < trust.number).map(|peer| peer.cut.cancel()).count()
     }
 
     /// Follows a connection until what this returns is dropped.
@@ -153,18 +167,19 @@ impl Current {
         self: &Arc<Self>,
         before: &Arc<Trust>,
         chain: &[CertificateDer<'_>],
-        dialled: Option<ServerName<'static>>,
+        end: OtherEnd,
     ) -> Registered {
         let cut = CancellationToken::new();
         let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
-        let peer = OpenPeer { chain, dialled, judge: Arc::clone(before), cut: cut.clone() };
+        let judge = before.number;
+        let peer = OpenPeer { chain, end, judge, cut: cut.clone() };
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(id, peer);
-        if !Arc::ptr_eq(before, &self.trust()) {
+        if self.trust().number != judge {
             // It must not come to rest between two generations: it may dial again.
             cut.cancel();
         }
-        Registered { current: Arc::clone(self), id, cut: Box::pin(cut.cancelled_owned()) }
+        Registered { current: Arc::clone(self), id, judge, cut: Box::pin(cut.cancelled_owned()) }
     }
 }
 
@@ -188,6 +203,7 @@ impl ResolvesClientCert for Current {
 pub(super) struct Registered {
     current: Arc<Current>,
     id: u64,
+    judge: u64,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -214,6 +230,12 @@ impl<S> Cuttable<S> {
     /// Never cut without a registration.
     pub(super) fn new(stream: S, registered: Option<Registered>) -> Self {
         Self { stream, registered }
+    }
+
+    /// Whether certificates were exchanged since its handshake.
+    pub(super) fn is_outdated(&self) -> bool {
+        let registered = self.registered.as_ref();
+        registered.is_some_and(|registered| registered.current.trust().number != registered.judge)
     }
 
     #[cfg(test)]
@@ -244,12 +266,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Cuttable<S> {
     }
 }
 
+/// Writing is cut, too: whoever does not read must not keep a connection by that.
 impl<S: AsyncWrite + Unpin> AsyncWrite for Cuttable<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
@@ -262,6 +287,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Cuttable<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check(cx)?;
         Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 

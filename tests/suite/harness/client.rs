@@ -70,13 +70,13 @@ impl Client {
         }
     }
 
-    /// A Put whose request never ends: how the call ends.
-    pub async fn never_ending_put(&self) -> Status {
-        let mut kv = tonic::client::Grpc::new(self.channel.clone());
-        kv.ready().await.unwrap();
-        let path = http::uri::PathAndQuery::from_static("/brock.v1.KeyValueService/Put");
+    /// A call whose request never ends: how the call ends.
+    pub async fn never_ending(&self, path: &'static str) -> Status {
+        let mut client = tonic::client::Grpc::new(self.channel.clone());
+        client.ready().await.unwrap();
+        let path = http::uri::PathAndQuery::from_static(path);
         let codec = tonic_prost::ProstCodec::<proto::PutRequest, proto::PutResponse>::default();
-        kv.client_streaming(Request::new(stream::pending()), path, codec).await.unwrap_err()
+        client.client_streaming(Request::new(stream::pending()), path, codec).await.unwrap_err()
     }
 
     pub async fn put(&self, key_hash: &[u8], grant: &[u8]) -> Result<proto::Stamp, Status> {
@@ -167,6 +167,10 @@ impl Client {
     }
 
     pub async fn status(&self) -> proto::StatusResponse {
-        self.admin.clone().status(proto::StatusRequest::default()).await.unwrap().into_inner()
+        self.try_status().await.unwrap()
+    }
+
+    pub async fn try_status(&self) -> Result<proto::StatusResponse, Status> {
+        Ok(self.admin.clone().status(proto::StatusRequest::default()).await?.into_inner())
     }
 }
