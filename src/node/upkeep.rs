@@ -207,11 +207,14 @@ pub(super) fn spawn_first_catch_up(
         let deadline = Instant::now() + limits::FIRST_CATCH_UP_TIMEOUT;
         let mut ticks = interval(limits::FIRST_CATCH_UP_POLL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let caught_up = peers.reports().iter().all(|peer| is_settled(peer, &store.applied()));
-            if caught_up || Instant::now() >= deadline {
+            let (reports, applied) = (peers.reports(), store.applied());
+            let settled = reports.iter().all(|peer| is_settled(peer, &applied));
+            if settled || Instant::now() >= deadline {
                 readiness.set_caught_up();
                 set_serving(&reporter, true).await;
-                tracing::info!(caught_up, "the node is ready");
+                // A peer that cannot be pulled from is not waited for.
+                let caught_up_with = reports.iter().filter(|peer| has_all_of(peer, &applied)).count();
+                tracing::info!(peers = reports.len(), caught_up_with, "the node is ready");
                 break;
             }
         }
@@ -219,6 +222,9 @@ pub(super) fn spawn_first_catch_up(
 }
 
 fn is_settled(peer: &PeerReport, applied: &Vector) -> bool {
-    let caught_up = peer.heads.as_ref().is_some_and(|heads| heads.entries_above(applied) == 0);
-    !peer.last_error.is_empty() || (peer.up && caught_up)
+    !peer.last_error.is_empty() || has_all_of(peer, applied)
+}
+
+fn has_all_of(peer: &PeerReport, applied: &Vector) -> bool {
+    peer.up && peer.heads.as_ref().is_some_and(|heads| heads.entries_above(applied) == 0)
 }

@@ -1,6 +1,6 @@
 //! Opening: deciding what a storage directory is, and which incarnation this life of it has.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
 
 use rocksdb::{Env, WriteBatch};
 
@@ -69,11 +69,9 @@ pub(super) fn open(options: &Options) -> Result<Booted, OpenError> {
     if superblock.is_some() && !database_exists {
         return Err(OpenError::DatabaseGone(directory.clone()));
     }
-    fs::create_dir_all(directory).map_err(|source| OpenError::Io {
-        action: "cannot create",
-        path: directory.clone(),
-        source,
-    })?;
+    // Payloads and audit log are nobody else's business. A directory that is there keeps what it was given.
+    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    created.map_err(|source| OpenError::Io { action: "cannot create", path: directory.clone(), source })?;
     let database = Database::open(&database_path, sizes(options), None).map_err(|error| {
         let reason = error.to_string();
         if reason.contains("lock") || reason.contains("LOCK") {

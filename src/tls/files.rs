@@ -75,16 +75,18 @@ impl Inventory {
     }
 }
 
-/// SHA-256 of everything in `dir` that a node uses, with the names: another one when anything was
-/// exchanged, however that was done.
+/// SHA-256 of everything in `dir` that a node uses or refuses, with the names: another one when anything
+/// was exchanged, however that was done.
 pub(super) fn fingerprint(dir: &Path) -> Result<[u8; 32], TlsError> {
     let failed = |source: io::Error| TlsError::Read { path: dir.to_owned(), source };
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let is_pair = name.starts_with("node") && (name.ends_with(".crt") || name.ends_with(".key"));
-        if is_pair || (name.starts_with("ca") && name.ends_with(".crt")) || name.ends_with(".crl") {
+        // One that does not belong here is noticed when it comes, not at the next start.
+        let is_certificate = name.ends_with(".crt") && !name.starts_with("client");
+        let is_key = name.starts_with("node") && name.ends_with(".key");
+        if is_certificate || is_key || name.ends_with(".crl") {
             paths.push(path);
         }
         if paths.len() > limits::CERTIFICATE_FILES_MAX {

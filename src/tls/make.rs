@@ -42,7 +42,11 @@ const BACKDATE_SECONDS: i64 = 300;
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
     /// A file of that name is there already.
-    #[error("{at} exists already and was left as it is: to replace it, say so with --overwrite", at = .path.display())]
+    #[error(
+        "{at} exists already and was left as it is. --overwrite replaces it, and a key that is replaced is gone; for a \
+         new CA beside the old one name other files",
+        at = .path.display()
+    )]
     Exists {
         /// The file.
         path: PathBuf,

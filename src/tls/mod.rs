@@ -63,8 +63,8 @@ use roles::RoleError;
 pub enum TlsError {
     /// There is no certificates directory.
     #[error(
-        "there is no certificates directory {at}: make a CA with `brock cert ca --certs-dir {at} --ca-key FILE`, \
-         or point to the directory that holds ca.crt",
+        "there is no certificates directory {at}: name the one that holds ca.crt, or make it (`mkdir -p {at}`) and \
+         copy the cluster's ca.crt there. Only a new cluster needs a new CA: `brock cert ca`",
         at = .dir.display()
     )]
     NoDirectory {
@@ -73,8 +73,8 @@ pub enum TlsError {
     },
     /// No `ca*.crt`.
     #[error(
-        "there is no CA certificate (ca*.crt) in {at}: copy the cluster's ca.crt there, or make a CA with \
-         `brock cert ca --certs-dir {at} --ca-key FILE`",
+        "there is no CA certificate (ca*.crt) in {at}: copy the cluster's ca.crt there. Only a new cluster needs a \
+         new CA: `brock cert ca`",
         at = .dir.display()
     )]
     NoCa {

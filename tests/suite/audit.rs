@@ -219,7 +219,14 @@ async fn nothing_secret_is_in_it_and_whoever_has_the_key_finds_its_entries() {
         about.iter().map(|line| (line["kind"].as_str().unwrap(), line["method"].as_str().unwrap())).collect();
     assert_eq!(
         told,
-        [("read", "ShowRecord"), ("read", "TraceRecord"), ("intent", "Invalidate"), ("intent", "Delete")]
+        [
+            ("read", "ShowRecord"),
+            ("read", "TraceRecord"),
+            ("intent", "Invalidate"),
+            ("outcome", "Invalidate"),
+            ("intent", "Delete"),
+            ("outcome", "Delete")
+        ]
     );
     assert_eq!(about[2]["what"]["reason"], "leaked on a forum");
     // What came of it: the stamp that the log of operations knows.

@@ -162,6 +162,15 @@ async fn exchanged_certificates_are_used_without_a_restart_and_wrong_ones_are_no
     .await;
     assert_eq!(shown(&node.address(), &certs).await, second, "what was there before is still used");
 
+    let misnamed = directory.join("new-ca.crt");
+    fs::write(directory.join("node.crt"), &good).unwrap();
+    fs::write(&misnamed, &good).unwrap();
+    eventually("one that does not belong there is told", || async {
+        certificates_error(&node).await.contains("new-ca.crt does not belong").then_some(())
+    })
+    .await;
+    fs::remove_file(&misnamed).unwrap();
+
     make_node(&directory, &certs.ca_key(), "node-9");
     eventually("another node's is told", || async {
         certificates_error(&node).await.contains("is now the certificate of node node-9").then_some(())

@@ -223,6 +223,13 @@ async fn names_and_places_that_are_wrong_are_named() {
     let blank = run_with(NODE_ADMIN, &arguments, "", &[("NODE_ADMIN_NODE_ADDRESSES", "")]);
     let shown = String::from_utf8_lossy(&blank.stdout).into_owned();
     assert!(shown.contains(&address) && !shown.contains("no node is named"), "{shown}");
+    // On a node's machine there is no operator's certificate, and none is missed.
+    let alone = run_with(NODE_ADMIN, &["doctor", "--config", &at("good.toml"), "-o", "json"], "", &[]);
+    let report: Value = serde_json::from_slice(&alone.stdout).unwrap();
+    let own = |line: &&Value| line["check"] == "certificates";
+    let levels: Vec<_> =
+        report["lines"].as_array().unwrap().iter().filter(own).map(|l| &l["level"]).collect();
+    assert_eq!(levels, ["note", "ok"], "{report:#}");
     fs::write(at("bad.toml"), format!("{text}adress = \"x\"\n")).unwrap();
     let said = doctor(&certs.admin(), &address, &["--config", &at("bad.toml")], &[]);
     said.fails("config", "did you mean 'node.address'", "brock config check --config");

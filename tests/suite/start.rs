@@ -89,7 +89,7 @@ fn without_usable_certificates_a_start_fails_and_says_which_command_makes_them()
         start_fails(&flags, &[first], 1, parts);
         fs::rename(&aside, &path).unwrap();
     };
-    remove("ca.crt", &["there is no CA certificate (ca*.crt)", "brock cert ca --certs-dir"]);
+    remove("ca.crt", &["there is no CA certificate (ca*.crt)", "copy the cluster's ca.crt there"]);
     remove("node.crt", &["there is no node certificate (node*.crt)", "brock cert node --certs-dir"]);
     remove("node.key", &["node.key is missing"]);
     let key = home.path("certs/node.key");

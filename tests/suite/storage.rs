@@ -1,5 +1,7 @@
 //! What the store keeps, how it counts, and how it merges.
 
+use std::os::unix::fs::PermissionsExt;
+
 use brock::{
     domain::{
         operation::Operation,
@@ -39,8 +41,13 @@ fn grant(number: u64) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_hundred_records_survive_a_clean_stop() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(&options(directory.path())).await;
+    let parent = tempfile::tempdir().unwrap();
+    let directory = parent.path().join("deep/data");
+    let store = open(&options(&directory)).await;
+    for made in [&directory, &parent.path().join("deep")] {
+        let mode = std::fs::metadata(made).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700, "payloads are for nobody else");
+    }
     let records: Vec<NewRecord> = (0..100).map(|i| new_record(key(i), &grant(i))).collect();
     store.create(records).await.unwrap();
     for i in 0..100 {
@@ -50,7 +57,7 @@ async fn a_hundred_records_survive_a_clean_stop() {
     let log = contiguous_log(&store, origin).await;
     close(store).await;
 
-    let store = open(&options(directory.path())).await;
+    let store = open(&options(&directory)).await;
     for i in 0..100 {
         assert_holds(&store, key(i), &payload(&grant(i))).await;
     }

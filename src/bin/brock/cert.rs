@@ -121,11 +121,16 @@ pub(crate) fn run(command: &CertCommand) -> anyhow::Result<ExitCode> {
         CertCommand::Ca(args) => run_ca(args)?,
         CertCommand::Node(args) => {
             let kind = LeafKind::Node { node_id: args.node_id.clone(), hosts: args.hosts.clone() };
-            let next = format!(
-                "Copy ca.crt, node.crt and node.key to the node, and start it there:\n  \
-                 brock run --node.id {} --node.certs-dir DIR --node.path DIR --node.first-start …",
-                args.node_id
-            );
+            let next = match args.leaf.place.overwrite {
+                true => "Copy node.crt and node.key to the node: it takes them over within seconds, without a restart. \
+                         Peers must dial it by one of the hosts given, and by no other."
+                    .to_owned(),
+                false => format!(
+                    "Copy ca.crt, node.crt and node.key to the node, and start it there:\n  \
+                     brock run --node.id {} --node.certs-dir DIR --node.path DIR --node.first-start …",
+                    args.node_id
+                ),
+            };
             run_leaf(&args.leaf, kind, &next)?;
         }
         CertCommand::Client(args) => {
@@ -165,11 +170,12 @@ fn run_ca(CaArgs { place, lifetime }: &CaArgs) -> anyhow::Result<()> {
     })?;
     tell(&made);
     eprintln!(
-        "Keep the key secret, backed up, and away from the nodes. Now make a certificate for each node:"
+        "Keep the key secret, backed up, and away from the nodes. Now make a certificate for each node, in a directory \
+         of its own:"
     );
     eprintln!(
-        "  brock cert node --certs-dir {} --ca-key {} --node-id ID --host HOST",
-        place.certs_dir.display(),
+        "  mkdir -p pki/ID && cp {} pki/ID/\n  brock cert node --certs-dir pki/ID --ca-key {} --node-id ID --host HOST",
+        place.certs_dir.join("ca.crt").display(),
         place.ca_key.display()
     );
     Ok(())

@@ -40,7 +40,7 @@ fn text(layout: &Layout, ready: &[(&str, NodePorts)], key: &str) -> Result<Strin
     let mut text = String::new();
     writeln!(text, "\n{} ready, in {}:\n", nodes(ready.len()), layout.root().display())?;
     for (name, ports) in ready {
-        writeln!(text, "  {name}  {}  http://{}/metrics", ports.node, ports.http)?;
+        writeln!(text, "  {name}  {}  http://{}/console/", ports.node, ports.http)?;
     }
     let (Some((_, first)), Some((_, last))) = (ready.first(), ready.last()) else { return Ok(text) };
     let admin = node_admin();
@@ -88,7 +88,7 @@ mod tests {
         );
         let text = text(&layout, &ready, "ab").unwrap();
         for part in [
-            "node-2  127.0.0.1:3  http://127.0.0.1:4/metrics",
+            "node-2  127.0.0.1:3  http://127.0.0.1:4/console/",
             "--certs-dir '/tmp/my cluster/client' --node-addresses 127.0.0.1:1 record put ab",
             "--certs-dir '/tmp/my cluster/client' --node-addresses 127.0.0.1:3 record show ab --local",
             "--certs-dir '/tmp/my cluster/admin' --node-addresses 127.0.0.1:1 status",

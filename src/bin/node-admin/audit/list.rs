@@ -1,6 +1,6 @@
 //! `audit list`: the lines of a log, those that are asked for.
 
-use std::path::PathBuf;
+use std::{collections::HashSet, path::PathBuf};
 
 use brock::{
     audit::{
@@ -27,11 +27,16 @@ pub(super) fn run(places: &[PathBuf], filter: &Filter, format: Format) -> Result
         }
         None => None,
     };
-    let mut broken = None;
+    let (mut broken, mut calls) = (None, HashSet::new());
     for path in verify::collect(places).map_err(|error| failed(&error))? {
         let mut printed = Ok(());
         let read = verify::read(&path, |line| {
-            if printed.is_ok() && is_wanted(line, filter, mark.as_deref()) {
+            // What came of a call is said without its key.
+            let call = line.call.map(|call| (line.incarnation.clone(), call));
+            let ends = line.kind == Kind::Outcome && call.as_ref().is_some_and(|call| calls.remove(call));
+            let mark = mark.as_deref().filter(|_| !ends);
+            if printed.is_ok() && is_wanted(line, filter, mark) {
+                calls.extend(call.filter(|_| line.kind == Kind::Intent));
                 printed = print(line, format);
             }
         });

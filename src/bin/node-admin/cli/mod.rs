@@ -96,7 +96,7 @@ pub(crate) enum Command {
     /// What each node lacks of what any node has, by origin
     Lag {
         /// Again and again, until interrupted
-        #[arg(long, value_name = "INTERVAL", num_args = 0..=1, require_equals = true, default_missing_value = "2s",
+        #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s",
             value_parser = values::positive_duration)]
         watch: Option<Duration>,
     },

@@ -76,16 +76,21 @@ fn hosts(certificate: &x509_parser::certificate::X509Certificate<'_>) -> Vec<Str
     names.value.general_names.iter().filter_map(host).collect()
 }
 
-/// The operator's own.
-pub(super) fn operator(report: &mut Report, dir: Option<&Path>) -> Option<ClientIdentity> {
+/// The operator's own. `is_node`: the machine is a node's.
+pub(super) fn operator(report: &mut Report, dir: Option<&Path>, is_node: bool) -> Option<ClientIdentity> {
     let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) else {
-        report.fail(
-            CHECK,
-            "",
-            "no certificates directory is named",
-            "node-admin doctor --certs-dir DIR, or `node-admin context set NAME --certs-dir DIR`; \
-             `brock cert admin` makes an operator's certificate",
-        );
+        let fix = "node-admin doctor --certs-dir DIR, or `node-admin context set NAME --certs-dir DIR`; \
+                   `brock cert admin` makes an operator's certificate";
+        match is_node {
+            // An operator's key has no place on a node's machine.
+            true => report.note(
+                CHECK,
+                "",
+                "no operator's certificate is named, so no node was asked anything",
+                fix,
+            ),
+            false => report.fail(CHECK, "", "no certificates directory is named", fix),
+        }
         return None;
     };
     let at = directory_of(dir);

@@ -81,7 +81,7 @@ pub(crate) async fn examine(global: Global, options: &Doctor) -> Report {
     };
     let config = options.config.as_deref().and_then(|file| config::examine(&mut report, file));
     let timeout = global.timeout.unwrap_or(CALL_TIMEOUT);
-    let operator = certificates::operator(&mut report, global.certs_dir.as_deref());
+    let operator = certificates::operator(&mut report, global.certs_dir.as_deref(), config.is_some());
     let node = config.as_ref().and_then(|config| certificates::node(&mut report, config));
     let addresses = addresses(&mut report, &global, config.as_ref());
     for address in &addresses {
