@@ -363,7 +363,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = load(&dir.path().join("certs")).unwrap_err();
         assert!(matches!(error, TlsError::NoDirectory { .. }));
-        assert!(error.to_string().contains("brock cert ca --certs-dir"), "{error}");
+        assert!(error.to_string().contains("copy the cluster's ca.crt there"), "{error}");
         let error = load(dir.path()).unwrap_err();
         assert!(matches!(error, TlsError::NoCa { .. }), "{error}");
         let ca = TestCa::new();

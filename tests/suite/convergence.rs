@@ -186,7 +186,8 @@ async fn a_backlog_larger_than_one_batch_drains_in_one_round() {
     let client = &cluster.nodes[0].client;
     let keys: Vec<_> = (0..700).map(|_| random_key()).collect();
     for chunk in keys.chunks(100) {
-        futures::future::join_all(chunk.iter().map(|key| client.put(key, &[7; 4500]))).await;
+        let put = futures::future::join_all(chunk.iter().map(|key| client.put(key, &[7; 4500]))).await;
+        put.into_iter().for_each(|outcome| drop(outcome.unwrap()));
     }
     for limit in [50, 1000] {
         let (i, port) = (cluster.ports.len(), free_port());

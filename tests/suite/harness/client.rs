@@ -8,7 +8,8 @@ use brock::{
         replication_service_client::ReplicationServiceClient,
     },
     tls::{
-        channel::{lazy_channel, open_channel},
+        address::Address,
+        channel::{Connector, endpoint, open_channel},
         connect::Dialler,
     },
 };
@@ -55,9 +56,11 @@ impl Client {
         Self::on(open_channel(&address.parse().unwrap(), config).await.unwrap().0)
     }
 
-    /// Connects at the first call, and again whenever the connection is gone.
-    pub fn lasting(address: &str, certs_dir: &Path) -> Self {
-        Self::on(lazy_channel(&address.parse().unwrap(), Certs::config(certs_dir)))
+    /// Connects now, and again whenever the connection is gone.
+    pub async fn lasting(address: &str, certs_dir: &Path) -> Self {
+        let address: Address = address.parse().unwrap();
+        let connector = Connector::new(address.clone(), Certs::config(certs_dir).into());
+        Self::on(endpoint(&address).connect_with_connector(connector).await.unwrap())
     }
 
     fn on(channel: Channel) -> Self {

@@ -73,8 +73,8 @@ impl TestNode {
         let node =
             Node::start(config, None).await.unwrap_or_else(|error| panic!("{id} does not start: {error}"));
         let address = node.address().to_string();
-        let client = Client::lasting(&address, &certs.client());
-        let admin = Client::lasting(&address, &certs.admin());
+        let client = Client::lasting(&address, &certs.client()).await;
+        let admin = Client::lasting(&address, &certs.admin()).await;
         Self { port: node.address().port(), node, id, client, admin }
     }
 
