@@ -59,7 +59,7 @@ impl Client {
     /// Connects now, and again whenever the connection is gone.
     pub async fn lasting(address: &str, certs_dir: &Path) -> Self {
         let address: Address = address.parse().unwrap();
-        let connector = Connector::new(address.clone(), Certs::config(certs_dir).into());
+        let connector = Connector::new(address.clone(), Certs::config(certs_dir));
         Self::on(endpoint(&address).connect_with_connector(connector).await.unwrap())
     }
 
