@@ -70,7 +70,7 @@ def cluster():
     environment = WORK / "dev" / "cluster.env"
     wait_for("cluster", 60, environment.exists)
     addresses = re.search(r"BROCK_ADDRESSES=(.*)", environment.read_text())[1]
-    targets = wait_for("metrics", 20, lambda: set(re.findall(r"http://([\d.:]+)/metrics", (WORK / "cluster.log").read_text(errors="replace"))))
+    targets = wait_for("metrics", 20, lambda: set(re.findall(r"http://([\d.:]+)/console/", (WORK / "cluster.log").read_text(errors="replace"))))
     return addresses, targets
 
 
