@@ -66,7 +66,7 @@ pub const CONNECTIONS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 pub const CERTIFICATE_WARN_SECONDS: i64 = 30 * 86_400;
 /// How often that is said.
 pub const CERTIFICATE_WARN_INTERVAL: Duration = Duration::from_secs(86_400);
-/// How long calls may go on after certificates were exchanged, on connections from before.
+/// How long calls of clients and operators may go on after certificates were exchanged, on connections from before.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest name of a client or admin in a certificate.
 pub const CERTIFICATE_NAME_MAX_BYTES: usize = 64;
