@@ -103,14 +103,7 @@ impl TracedOperation {
             operation;
         let stamp = stamp.ok_or("a stamp is missing")?;
         let Stamp { origin, clock } = codec::stamp_from_proto(&stamp).map_err(|error| error.to_string())?;
-        let operation = match Kind::try_from(kind) {
-            Ok(Kind::Create) => "create",
-            Ok(Kind::Invalidate) => "invalidate",
-            Ok(Kind::Unpublish) => "unpublish",
-            Ok(Kind::Delete) => "delete",
-            // A quarantined one may be of any kind.
-            Ok(Kind::Unspecified) | Err(_) => "unknown",
-        };
+        let operation = operation_name(kind);
         let (origin, clock) = (origin.to_string(), clock.0);
         Ok(Self { operation, origin, clock, at_unix, applied_unix_ms, quarantined, reason })
     }
@@ -118,5 +111,17 @@ impl TracedOperation {
     /// Its stamp, in two parts.
     pub fn place(&self) -> (&str, u64) {
         (&self.origin, self.clock)
+    }
+}
+
+/// What a kind of operation is called wherever people see it.
+pub fn operation_name(kind: i32) -> &'static str {
+    match Kind::try_from(kind) {
+        Ok(Kind::Create) => "create",
+        Ok(Kind::Invalidate) => "invalidate",
+        Ok(Kind::Unpublish) => "unpublish",
+        Ok(Kind::Delete) => "delete",
+        // A quarantined one may be of any kind.
+        Ok(Kind::Unspecified) | Err(_) => "unknown",
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -15,7 +15,7 @@ use crate::{
     harness::{
         eventually,
         group::{Group, compacts_on_command},
-        process::{NODE_ADMIN, end_of},
+        process::{NODE_ADMIN, end_of, lines_of},
         random_key,
     },
 };
@@ -104,18 +104,8 @@ async fn lag_goes_on_when_the_node_that_was_asked_is_gone() {
     command.args(["--certs-dir", group.certs.admin().to_str().unwrap()]);
     command.args(["--node-addresses", &group.node(0).address(), "lag", "--watch=20ms", "-o", "json"]);
     let mut watching = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let lines = |stream: Box<dyn Read + Send>| {
-        let (shown, seen) = tokio::sync::mpsc::channel(1);
-        std::thread::spawn(move || {
-            BufReader::new(stream)
-                .lines()
-                .map_while(Result::ok)
-                .try_for_each(|line| shown.blocking_send(line))
-        });
-        seen
-    };
-    let mut shown = lines(Box::new(watching.stdout.take().unwrap()));
-    let mut told = lines(Box::new(watching.stderr.take().unwrap()));
+    let mut shown = lines_of(watching.stdout.take().unwrap());
+    let mut told = lines_of(watching.stderr.take().unwrap());
     shown.recv().await.unwrap();
     let gone = admin(&group, 0);
     group.stop_node(0).await;

@@ -1,10 +1,7 @@
 //! `log tail`: what a node's log gains, in the order in which it becomes visible.
 
 use std::{
-    io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
-    sync::mpsc,
-    thread,
     time::Duration,
 };
 
@@ -15,6 +12,7 @@ use brock::{
 };
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
+use tokio::{sync::mpsc, time::timeout};
 use tonic::Code;
 
 use crate::{
@@ -27,7 +25,7 @@ use crate::{
         free_port,
         group::{Group, compacts_on_command},
         node::{Cluster, TestNode, config},
-        process::NODE_ADMIN,
+        process::{NODE_ADMIN, lines_of},
         random_key,
         wire::{at, batch, create, origin},
     },
@@ -49,15 +47,13 @@ impl Following {
         command.args(["--certs-dir", certs.admin().to_str().unwrap(), "--node-addresses", address]);
         command.args(["log", "tail", "-f", "-o", "json", "-n", last]);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let (shown, seen) = mpsc::channel();
-        thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| shown.send(line)));
+        let seen = lines_of(child.stdout.take().unwrap());
         Self(child, seen)
     }
 
-    fn next(&mut self) -> Value {
-        let line = tokio::task::block_in_place(|| self.1.recv_timeout(Duration::from_secs(60)));
-        serde_json::from_str(&line.expect("nothing comes")).unwrap()
+    async fn next(&mut self) -> Value {
+        let line = timeout(Duration::from_secs(60), self.1.recv()).await.expect("nothing comes");
+        serde_json::from_str(&line.expect("it ended")).unwrap()
     }
 }
 
@@ -111,17 +107,17 @@ async fn whoever_follows_is_shown_every_kind_from_every_origin_as_it_comes() {
     cluster.nodes[0].client.put(&key, b"grant").await.unwrap();
     cluster.converged().await;
     let mut following = Following::start(&cluster.certs, &cluster.nodes[0].address(), "1");
-    assert_eq!(following.next()["key_hash"], json!(HEXLOWER.encode(&key)));
+    assert_eq!(following.next().await["key_hash"], json!(HEXLOWER.encode(&key)));
     let public = proto::Record { public: true, ..record(b"grant") };
     cluster.nodes[1].client.put_record(&other, public).await.unwrap();
-    assert_eq!(following.next()["key_hash"], json!(HEXLOWER.encode(&other)));
+    assert_eq!(following.next().await["key_hash"], json!(HEXLOWER.encode(&other)));
     let admin = &cluster.nodes[1].admin;
     admin.unpublish(&other).await.unwrap();
-    assert_eq!(following.next()["operation"], "unpublish");
+    assert_eq!(following.next().await["operation"], "unpublish");
     admin.invalidate(&other, "leaked", None).await.unwrap();
-    assert_eq!(following.next()["operation"], "invalidate");
+    assert_eq!(following.next().await["operation"], "invalidate");
     admin.delete(&other, None).await.unwrap();
-    let last = following.next();
+    let last = following.next().await;
     assert_eq!((&last["operation"], &last["clock"]), (&json!("delete"), &json!(4)));
     // More than one page, from an origin that others wait behind.
     let before = cluster.nodes[0].vector();
@@ -133,7 +129,7 @@ async fn whoever_follows_is_shown_every_kind_from_every_origin_as_it_comes() {
     let mut clock = 4;
     for _ in &requests {
         clock += 1;
-        assert_eq!(following.next()["clock"], json!(clock));
+        assert_eq!(following.next().await["clock"], json!(clock));
     }
     assert_eq!(cluster.converged().await.entries_above(&before), requests.len() as u64);
     cluster.stop().await;

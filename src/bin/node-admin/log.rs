@@ -1,9 +1,6 @@
 //! `log tail`: a node's log as it grows.
 
-use brock::{
-    ground::clock::Stamp,
-    proto::{self, operation::Kind},
-};
+use brock::{ground::clock::Stamp, proto, service::traced::operation_name};
 use data_encoding::HEXLOWER;
 use serde::Serialize;
 use tokio::time::timeout;
@@ -74,17 +71,10 @@ impl Entry {
     fn new(entry: proto::LogEntry) -> Result<Self, Failure> {
         let proto::LogEntry { stamp, kind, key_hash, applied_unix_ms, log_bytes, quarantined } = entry;
         let Stamp { origin, clock } = stamp::from_wire(stamp)?;
-        let operation = match Kind::try_from(kind) {
-            Ok(Kind::Create) => "create",
-            Ok(Kind::Invalidate) => "invalidate",
-            Ok(Kind::Unpublish) => "unpublish",
-            Ok(Kind::Delete) => "delete",
-            Ok(Kind::Unspecified) | Err(_) => "unknown",
-        };
         Ok(Self {
             origin: origin.to_string(),
             clock: clock.0,
-            operation,
+            operation: operation_name(kind),
             key_hash: HEXLOWER.encode(&key_hash),
             applied_unix_ms: (applied_unix_ms != 0).then_some(applied_unix_ms),
             log_bytes,
@@ -112,6 +102,7 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use brock::proto::operation::Kind;
     use bytes::Bytes;
 
     use super::*;

@@ -1,13 +1,15 @@
 //! Nodes and tools as processes.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
     time::{Duration, Instant},
 };
+
+use tokio::sync::mpsc;
 
 use super::{certs::Certs, client::Client, eventually, free_port};
 
@@ -48,6 +50,17 @@ pub fn end_of(child: &mut Child) -> ExitStatus {
         }
         thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The lines that a process writes, as they come.
+pub fn lines_of(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (written, lines) = mpsc::channel(1);
+    thread::spawn(move || {
+        let mut read = BufReader::new(stream).lines().map_while(Result::ok);
+        // Nobody who listens any more is fine.
+        let _ = read.try_for_each(|line| written.blocking_send(line));
+    });
+    lines
 }
 
 /// A `brock run` process. Killed when dropped.
