@@ -86,7 +86,8 @@ async fn the_age_tool_decrypts_what_a_node_has_backed_up() {
         .into_keys()
         .filter(|path| path.extension().is_some_and(|end| end == "age"))
         .collect();
-    assert_eq!(parts.len(), 2);
+    // The two that were asked for, and the one that the node makes when it starts unless it was empty then.
+    assert!(matches!(parts.len(), 2 | 3), "{parts:?}");
     for part in parts {
         assert!(!fs::read(&part).unwrap().windows(CANARY.len()).any(|window| window == CANARY));
         let (identity, part) = (vault.path("identity"), part);

@@ -222,5 +222,10 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Of a test that has failed, what its nodes said is half of the answer.
+        if thread::panicking() {
+            println!("log of {}:", self.id);
+            self.log().iter().for_each(|line| println!("  {line}"));
+        }
     }
 }
