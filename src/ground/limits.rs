@@ -209,6 +209,8 @@ pub const FIRST_START_PAUSE: Duration = Duration::from_millis(300);
 pub const FIRST_CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often it looks.
 pub const FIRST_CATCH_UP_POLL: Duration = Duration::from_millis(50);
+/// How soon after a line about a peer that fails there may be one that it fails for another reason now.
+pub const PEER_REASON_NEWS: Duration = Duration::from_secs(60);
 /// Rounds with a peer that are remembered.
 pub const RECENT_ROUNDS: usize = 20;
 /// How often the peers are pinged.

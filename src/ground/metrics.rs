@@ -100,6 +100,8 @@ metrics! {
         "Accepted connections that never became usable, by `reason`.", Start::Each("reason", HANDSHAKE_REASONS);
     CERTIFICATE_EXPIRY = "brock_certificate_expiry_timestamp_seconds", Kind::Gauge, Seconds,
         "When a certificate of the certificates directory ceases to be valid, seconds since the Unix epoch, by `file`.";
+    CERTIFICATES_REVOKED = "brock_certificates_revoked", Kind::Gauge, Count,
+        "Certificates that this node knows to be revoked, by `ca`: the first half of SHA-256 of the public key of their CA, hex.";
     CERTIFICATE_RELOADS = "brock_certificate_reloads_total", Kind::Counter, Count,
         "Times that exchanged certificates were taken over or refused, by `outcome`: ok or error.", Start::Each("outcome", &["ok", "error"]);
     CONNECTIONS_CUT = "brock_connections_cut_total", Kind::Counter, Count,

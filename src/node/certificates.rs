@@ -20,6 +20,7 @@ use crate::{
     },
     tls::{
         TlsError,
+        authority::Authority,
         identity::{Expiry, Identity, Refreshed},
     },
 };
@@ -42,6 +43,7 @@ pub(super) fn spawn(
         problem: String::new(),
         warned: HashMap::new(),
         shown: Vec::new(),
+        shown_cas: Vec::new(),
     };
     tasks.spawn("certificates", |status| async move {
         let mut ticks = interval(limits::CERTIFICATES_CHECK_INTERVAL);
@@ -71,10 +73,12 @@ struct Watch {
     judged: Instant,
     /// What is wrong with the directory; empty = nothing.
     problem: String,
-    /// When it was last said that a file will expire.
-    warned: HashMap<String, Instant>,
+    /// When it was last said that a file will expire, or that it has.
+    warned: HashMap<(String, bool), Instant>,
     /// The files that have a gauge.
     shown: Vec<String>,
+    /// The CAs that have one.
+    shown_cas: Vec<String>,
 }
 
 impl Watch {
@@ -98,6 +102,7 @@ impl Watch {
             }
         }
         self.tell(refreshed, status);
+        self.show_revoked();
         self.warn();
     }
 
@@ -128,6 +133,17 @@ impl Watch {
         }
     }
 
+    fn show_revoked(&mut self) {
+        let authorities = self.identity.authorities();
+        for gone in self.shown_cas.iter().filter(|ca| authorities.iter().all(|kept| kept.key != **ca)) {
+            metrics::gauge!(names::CERTIFICATES_REVOKED, "ca" => gone.clone()).set(f64::NAN);
+        }
+        self.shown_cas = authorities.iter().map(|authority| authority.key.clone()).collect();
+        for Authority { key, revoked, .. } in authorities {
+            metrics::gauge!(names::CERTIFICATES_REVOKED, "ca" => key).set(revoked as f64);
+        }
+    }
+
     fn warn(&mut self) {
         let expiries = self.identity.expiries();
         for gone in self.shown.iter().filter(|file| expiries.iter().all(|kept| kept.file != **file)) {
@@ -140,16 +156,26 @@ impl Watch {
             let left = not_after_unix_seconds.saturating_sub(unix_now());
             // Whoever has short ones made exchanges them often, and in time.
             let is_late = left < limits::CERTIFICATE_WARN_SECONDS.min(lifetime_seconds / 4);
+            let is_over = left < 0;
+            let told = (file.clone(), is_over);
             let said =
-                self.warned.get(&file).is_some_and(|at| at.elapsed() < limits::CERTIFICATE_WARN_INTERVAL);
-            if is_late && !said {
-                tracing::warn!(
+                self.warned.get(&told).is_some_and(|at| at.elapsed() < limits::CERTIFICATE_WARN_INTERVAL);
+            if !is_late || said {
+                continue;
+            }
+            match is_over {
+                true => tracing::error!(
+                    file,
+                    hours_ago = left.unsigned_abs() / 3600,
+                    "a certificate has expired and nobody accepts it any more: put a new one in its place"
+                ),
+                false => tracing::warn!(
                     file,
                     hours = left / 3600,
                     "a certificate will expire: put a new one in its place"
-                );
-                self.warned.insert(file, Instant::now());
+                ),
             }
+            self.warned.insert(told, Instant::now());
         }
     }
 }

@@ -43,8 +43,8 @@ pub struct PeerReport {
     pub clock_skew_seconds: i64,
     /// Key hashes that differ there although the same is applied, and that could not be mended here.
     pub unmended: u64,
-    /// Whether the log has a warning about its present failure.
-    pub warned: bool,
+    /// What the log was last warned of since it failed, and when.
+    warned: Option<(UnixSeconds, String)>,
     /// What the log was last told of its clock.
     told_skew_seconds: i64,
     /// Whether the log was last told that this node is behind it.
@@ -74,7 +74,39 @@ pub struct Round {
     pub error: String,
 }
 
+/// What of a failure is worth a line in the log.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    Nothing,
+    NotYet,
+    Fails,
+    FailsOtherwise,
+}
+
 impl PeerReport {
+    /// A failure is told once, not at every try; and not yet of a peer that was never up, while it may still
+    /// be starting as this node is. A reason that was not there at first is told once it has lasted: how a
+    /// connection ended does not say why there is no new one.
+    fn news(&mut self, error: &str, now: UnixSeconds) -> News {
+        let down_for = now.saturating_sub(self.since).unsigned_abs();
+        if self.node_id.is_none() && down_for < limits::FIRST_CATCH_UP_TIMEOUT.as_secs() {
+            return if self.last_error.is_empty() { News::NotYet } else { News::Nothing };
+        }
+        let error = bounded(error);
+        let news = match &self.warned {
+            None => News::Fails,
+            Some((at, told)) => {
+                let is_due = now.saturating_sub(*at).unsigned_abs() >= limits::PEER_REASON_NEWS.as_secs();
+                if !is_due || *told == error || self.last_error != error {
+                    return News::Nothing;
+                }
+                News::FailsOtherwise
+            }
+        };
+        self.warned = Some((now, error));
+        news
+    }
+
     /// Logs what is news of what it says: its clocks when they are first heard, an origin that it did not
     /// know, a wall clock that moved.
     fn tell(&mut self, heads: &Vector, skew_seconds: i64) {
@@ -169,7 +201,7 @@ impl Peers {
             heard_at: None,
             clock_skew_seconds: 0,
             unmended: 0,
-            warned: false,
+            warned: None,
             told_skew_seconds: 0,
             told_behind: false,
             round_trip: None,
@@ -236,7 +268,7 @@ impl Peers {
             metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(1.0);
             report.node_id = Some(node_id.clone());
             report.last_error.clear();
-            report.warned = false;
+            report.warned = None;
             report.rounds += 1;
             report.hear(now);
             if !report.up {
@@ -314,8 +346,7 @@ impl Peers {
         before != Some(differing)
     }
 
-    /// A round with the peer failed. Warns once, not at every try; and not yet about a peer that
-    /// was never up, while it may still be starting as this node is.
+    /// A round with the peer failed.
     pub fn failed(&self, address: &str, error: &str, now: UnixSeconds) {
         self.update(address, |report| {
             metrics::gauge!(names::PEER_UP, "address" => address.to_owned()).set(0.0);
@@ -323,14 +354,17 @@ impl Peers {
             if was_up {
                 report.since = now;
             }
-            let down_for = now.saturating_sub(report.since).unsigned_abs();
-            let may_be_starting =
-                report.node_id.is_none() && down_for < limits::FIRST_CATCH_UP_TIMEOUT.as_secs();
-            if may_be_starting && report.last_error.is_empty() {
-                tracing::info!(address, error, "a peer does not answer yet; trying again");
-            } else if !may_be_starting && !report.warned {
-                tracing::warn!(address, error, "cannot pull from a peer; trying again");
-                report.warned = true;
+            match report.news(error, now) {
+                News::Nothing => {}
+                News::NotYet => tracing::info!(address, error, "a peer does not answer yet; trying again"),
+                News::Fails => tracing::warn!(address, error, "cannot pull from a peer; trying again"),
+                News::FailsOtherwise => {
+                    tracing::warn!(
+                        address,
+                        error,
+                        "still cannot pull from a peer, for another reason than before"
+                    );
+                }
             }
             report.last_error = bounded(error);
         });
@@ -425,5 +459,29 @@ mod tests {
         let standing = peers.standing(&up_to(2));
         assert_eq!(standing.lag_entries, Some(7));
         assert!(standing.gap.unwrap() < Duration::from_secs(60), "{standing:?}");
+    }
+    #[test]
+    fn a_failure_is_told_once_and_another_reason_once_it_has_lasted() {
+        let peers = Peers::default();
+        peers.add("a:1", 0);
+        let news = |error: &str, now| {
+            let mut peers = peers.lock();
+            let report = peers.get_mut("a:1").unwrap();
+            let news = report.news(error, now);
+            report.last_error = error.to_owned();
+            news
+        };
+        assert_eq!(news("refused", 1), News::NotYet);
+        assert_eq!(news("refused", 2), News::Nothing);
+        assert_eq!(news("refused", 31), News::Fails, "it should have started by now");
+        assert_eq!(news("refused", 500), News::Nothing);
+        assert_eq!(news("expired", 501), News::Nothing, "it may pass");
+        assert_eq!(news("expired", 502), News::FailsOtherwise);
+        assert_eq!(news("refused", 503), News::Nothing);
+        assert_eq!(news("refused", 504), News::Nothing, "too soon after the last line");
+        assert_eq!(news("refused", 600), News::FailsOtherwise);
+        let (me, other) = ("me".parse().unwrap(), "other".parse().unwrap());
+        peers.admit("a:1", &me, (&other, Incarnation(1)), 601).unwrap();
+        assert_eq!(news("ended", 602), News::Fails, "it was up meanwhile");
     }
 }

@@ -25,7 +25,10 @@ use crate::{
         resync::{ResyncReport, Resyncs},
     },
     store::{Health, StorageUse},
-    tls::identity::{Expiry, Identity},
+    tls::{
+        authority::Authority,
+        identity::{Expiry, Identity},
+    },
 };
 
 /// Knows how a node is.
@@ -92,6 +95,7 @@ impl Reporter {
             storage: Some(encode_storage(storage)),
             traffic: Some(traffic),
             certificates: expiries.into_iter().map(certificate).collect(),
+            authorities: self.identity.authorities().into_iter().map(authority).collect(),
             history: if history { self.samples().iter().cloned().collect() } else { Vec::new() },
         })
     }
@@ -220,6 +224,11 @@ fn certificate(expiry: Expiry) -> proto::Certificate {
         not_after_unix: expiry.not_after_unix_seconds,
         lifetime_seconds: expiry.lifetime_seconds,
     }
+}
+
+fn authority(authority: Authority) -> proto::Authority {
+    let Authority { key, name, revoked } = authority;
+    proto::Authority { key, name, revoked }
 }
 
 fn signed(milliseconds: u64) -> i64 {

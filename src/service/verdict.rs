@@ -25,6 +25,7 @@ pub fn of(nodes: &[Node], now: UnixSeconds) -> Verdict {
                 about.storage(status);
                 about.replication(node, status, nodes);
                 about.certificates(status, now);
+                about.revocations(status, nodes);
                 about.backups(status, now);
                 about.rest(status);
             }
@@ -214,6 +215,27 @@ impl About<'_> {
             match left < limits::CERTIFICATE_ACT_SECONDS.min(quarter / 2) {
                 true => self.act(what, todo),
                 false => self.watch(what, todo),
+            }
+        }
+    }
+
+    /// Whoever is revoked still gets in at a node that was not given the newest list.
+    fn revocations(&mut self, status: &StatusResponse, nodes: &[Node]) {
+        for known in &status.authorities {
+            let others =
+                nodes.iter().filter_map(|node| node.status.as_ref()).flat_map(|status| &status.authorities);
+            let most = others.filter(|other| other.key == known.key).map(|other| other.revoked).max();
+            if most.is_some_and(|most| known.revoked < most) {
+                let what = format!(
+                    "it knows of {} revoked certificates of {}, and another node of {}: whoever else is revoked gets in \
+                     here",
+                    known.revoked,
+                    known.name,
+                    most.unwrap_or_default()
+                );
+                let todo =
+                    "Copy the newest ca.crl into its certificates directory; it is used within seconds";
+                self.act(what, todo);
             }
         }
     }

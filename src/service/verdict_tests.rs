@@ -211,3 +211,26 @@ fn the_worst_comes_first_and_the_rest_is_counted() {
     assert!(verdict.sentence.ends_with("refused, and one thing more."), "{}", verdict.sentence);
     assert!(verdict.findings[1].what.contains("0, 1"), "{verdict:?}");
 }
+
+#[test]
+fn whoever_was_not_given_the_newest_list_of_revoked_certificates_is_named() {
+    let knows = |key: &str, revoked| proto::Authority {
+        key: key.to_owned(),
+        name: "CN=Brock CA".to_owned(),
+        revoked,
+    };
+    let trusts =
+        |name, authorities: &[proto::Authority]| with(name, |s| s.authorities = authorities.to_vec());
+    let verdict = of(&[trusts("a", &[knows("1", 2)]), trusts("b", &[knows("1", 1)]), dead("c")], NOW);
+    let found: Vec<_> = verdict.findings.iter().map(|finding| finding.node.as_str()).collect();
+    assert_eq!(found, ["b", "c"], "{verdict:?}");
+    assert!(
+        verdict.findings[0].what.contains("1 revoked certificates of CN=Brock CA, and another node of 2")
+    );
+    assert_eq!(verdict.findings[0].level(), Level::Act);
+    // While a CA is exchanged for another, not all trust both; and an older version says nothing.
+    let older = with("c", |_| {});
+    let verdict =
+        of(&[trusts("a", &[knows("1", 2), knows("2", 0)]), trusts("b", &[knows("2", 0)]), older], NOW);
+    assert_eq!(verdict.findings, []);
+}

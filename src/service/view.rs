@@ -89,6 +89,8 @@ pub struct Status {
     pub traffic: Traffic,
     /// The first to expire first.
     pub certificates: Vec<Certificate>,
+    /// Whom it trusts.
+    pub authorities: Vec<Authority>,
     pub clocks: BTreeMap<String, u64>,
     pub peers: Vec<Peer>,
     pub tasks: Vec<Task>,
@@ -185,6 +187,16 @@ pub struct Certificate {
     pub file: String,
     pub not_after_unix: i64,
     pub lifetime_seconds: i64,
+}
+
+/// A CA whose certificates a node accepts.
+#[derive(Debug, Clone, Serialize)]
+pub struct Authority {
+    /// The first half of SHA-256 of its public key, hex.
+    pub key: String,
+    pub name: String,
+    /// How many of its certificates the node knows to be revoked.
+    pub revoked: u64,
 }
 
 /// What a node counted at one time.
@@ -290,6 +302,7 @@ impl TryFrom<proto::StatusResponse> for Status {
             traffic,
             certificates,
             history,
+            authorities,
         } = response;
         Ok(Self {
             node_id,
@@ -314,6 +327,7 @@ impl TryFrom<proto::StatusResponse> for Status {
             storage: storage.map(Storage::from).unwrap_or_default(),
             traffic: traffic.map(Traffic::from).unwrap_or_default(),
             certificates: certificates.into_iter().map(Certificate::from).collect(),
+            authorities: authorities.into_iter().map(Authority::from).collect(),
             clocks: by_origin(clocks)?,
             peers: peers.into_iter().map(Peer::from).collect(),
             tasks: tasks.into_iter().map(Task::from).collect(),
@@ -351,6 +365,7 @@ same_fields! {
     Storage { sst_bytes, memtable_bytes, block_cache_bytes, disk_free_bytes, disk_total_bytes }
     Traffic { reads, writes, entries_received }
     Certificate { file, not_after_unix, lifetime_seconds }
+    Authority { key, name, revoked }
 }
 
 impl From<proto::Peer> for Peer {

@@ -11,11 +11,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use rustls_pki_types::CertificateRevocationListDer;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use tokio::sync::watch;
 
 use super::{
-    TlsError, config,
+    TlsError,
+    authority::{Authority, authorities},
+    config,
     connect::Dialler,
     files::{self, Inventory},
     pair::{Pair, Purpose, Validity},
@@ -41,6 +43,7 @@ pub struct Identity {
 struct Loaded {
     peer: PeerIdentity,
     expiries: Vec<Expiry>,
+    authorities: Vec<Authority>,
     fingerprint: [u8; 32],
     /// What somebody should know, though it works.
     warnings: Vec<String>,
@@ -145,6 +148,11 @@ impl Identity {
         self.loaded.load().expiries.clone()
     }
 
+    /// The CAs that are trusted, with what each has revoked.
+    pub fn authorities(&self) -> Vec<Authority> {
+        self.loaded.load().authorities.clone()
+    }
+
     /// Where it was loaded from.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
@@ -214,8 +222,7 @@ fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, Trust), TlsError
     // Before the files themselves: what is exchanged meanwhile is noticed the next time.
     let inventory = Inventory::of(dir)?;
     let fingerprint = files::fingerprint(dir)?;
-    let mut expiries = Vec::new();
-    let (roots, warnings) = root_store(&inventory, &mut expiries)?;
+    let Roots { store, trusted, mut expiries, warnings } = roots(&inventory)?;
     let certificate = match &inventory.node[..] {
         [] => return Err(TlsError::NoNodeCertificate { dir: dir.to_owned() }),
         [one] => one.clone(),
@@ -228,9 +235,10 @@ fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, Trust), TlsError
     let peer = pair.identity(policy, Purpose::Node)?;
     expiries.push(Expiry::of(&certificate, pair.validity()?));
     let crls = revocation_lists(&inventory)?;
-    let material = pair.material(dir, roots, &crls);
+    let authorities = authorities(trusted.iter(), &crls);
+    let material = pair.material(dir, store, &crls);
     pair.check_trusted(&material, Purpose::Node)?;
-    Ok((Loaded { peer, expiries, fingerprint, warnings }, Trust::of(&material)?))
+    Ok((Loaded { peer, expiries, authorities, fingerprint, warnings }, Trust::of(&material)?))
 }
 
 fn revocation_lists(inventory: &Inventory) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
@@ -251,13 +259,13 @@ impl ClientIdentity {
     /// also do by hand on the node's machine.
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
         let inventory = Inventory::of(dir)?;
-        let (roots, warnings) = root_store(&inventory, &mut Vec::new())?;
+        let Roots { store, warnings, .. } = roots(&inventory)?;
         warnings.iter().for_each(|text| tracing::warn!("{text}"));
         let policy = RolePolicy::default();
         let pair = Pair::load(choose_client(&inventory)?)?;
         let peer = pair.identity(policy, Purpose::Client)?;
         let crls = revocation_lists(&inventory)?;
-        let material = pair.material(dir, roots, &crls);
+        let material = pair.material(dir, store, &crls);
         pair.check_trusted(&material, Purpose::Client)?;
         let current = Current::new(Trust::of(&material)?);
         Ok(Self { peer: Arc::new(peer), client: config::client(&current, dir, policy)? })
@@ -293,14 +301,20 @@ fn choose_client(inventory: &Inventory) -> Result<PathBuf, TlsError> {
     }
 }
 
+struct Roots {
+    store: Arc<RootCertStore>,
+    /// What is in it.
+    trusted: Vec<CertificateDer<'static>>,
+    /// Of all, also of those that are not trusted any more.
+    expiries: Vec<Expiry>,
+    /// What somebody should know about the CAs.
+    warnings: Vec<String>,
+}
+
 /// The CAs that have not expired. rustls does not look at the dates of a root, so we do. One that
 /// is not valid yet is kept: it was put there ahead of a rotation, and its leaves have dates too.
-/// With what somebody should know about the CAs.
-fn root_store(
-    inventory: &Inventory,
-    expiries: &mut Vec<Expiry>,
-) -> Result<(Arc<RootCertStore>, Vec<String>), TlsError> {
-    let mut store = RootCertStore::empty();
+fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
+    let (mut store, mut trusted, mut expiries) = (RootCertStore::empty(), Vec::new(), Vec::new());
     let key_lies_there = |path: &PathBuf| {
         format!(
             "a CA's key lies in the certificates directory, {}: whoever takes this machine can then make \
@@ -319,11 +333,12 @@ fn root_store(
             expired = validity.check(&path).err();
             continue;
         }
+        trusted.push(der.clone());
         store.add(der).map_err(|error| TlsError::NotTrusted { path, reason: error.to_string() })?;
     }
     match expired {
         Some(error) if store.is_empty() => Err(error),
-        _ => Ok((Arc::new(store), warnings)),
+        _ => Ok(Roots { store: Arc::new(store), trusted, expiries, warnings }),
     }
 }
 

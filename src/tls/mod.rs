@@ -20,6 +20,7 @@
 //! | [`channel`] | gRPC channels over such connections |
 //! | [`make`] | making certificates, for `brock cert` and `brock dev` |
 //! | [`revoke`] | revoking certificates, for `brock cert` |
+//! | [`authority`] | the CAs that are trusted, and how much each has revoked |
 //! | `place` | putting those files in place |
 //!
 //! Invariants: no connection without a certificate of a trusted CA at both ends; no TLS below 1.3;
@@ -30,6 +31,7 @@ use std::{io, path::PathBuf};
 
 pub mod accept;
 pub mod address;
+pub mod authority;
 pub mod channel;
 mod coalesce;
 mod config;

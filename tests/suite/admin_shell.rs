@@ -180,6 +180,8 @@ async fn a_context_counts_less_than_the_environment_and_that_less_than_a_flag() 
     assert_eq!(node(&[], &[]), "node-1");
     assert_eq!(home.json(&["context", "current"], &[])["current"], "two");
     assert_eq!(home.json(&["context", "show", "one"], &[])["node_addresses"][0], json!(first));
+    assert_eq!(home.json(&["context", "show", "--context", "one"], &[])["name"], "one");
+    assert_eq!(home.json(&["context", "show"], &[])["name"], "two");
     let list = home.json(&["context", "list"], &[]);
     assert_eq!((&list["current"], list["contexts"].as_array().unwrap().len()), (&json!("two"), 2));
     // What is not given stays.

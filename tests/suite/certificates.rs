@@ -138,6 +138,34 @@ async fn a_revoked_node_is_cut_off_by_its_peers_in_both_directions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_not_given_the_newest_list_of_revoked_certificates_is_named() {
+    let cluster = Cluster::start(2).await;
+    cluster.converged().await;
+    let (certs, newest) = (&cluster.certs, cluster.certs.path("ca").join("ca.crl"));
+    let named = async || {
+        // What is exchanged ends the connection that asks, too.
+        let view = eventually("the cluster is seen", || async {
+            let mut admin = cluster.nodes[0].admin.admin.clone();
+            Some(admin.cluster(proto::ClusterRequest::default()).await.ok()?.into_inner())
+        })
+        .await;
+        let findings = view.verdict.unwrap().findings.into_iter();
+        findings
+            .filter(|finding| finding.what.contains("revoked"))
+            .map(|finding| (finding.node, finding.what))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(named().await, []);
+    revoke_at(certs, &leaked(certs).join("client.crt"), &certs.node("node-0"));
+    let found = eventually("it is named", || async { named().await.pop() }).await;
+    assert_eq!(found.0, "node-1");
+    assert!(found.1.starts_with("it knows of 0 revoked certificates of CN=Brock CA "), "{}", found.1);
+    fs::copy(newest, certs.node("node-1").join("ca.crl")).unwrap();
+    eventually("it knows the same", || async { named().await.is_empty().then_some(()) }).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn exchanged_certificates_are_used_without_a_restart_and_wrong_ones_are_not() {
     let certs = Certs::new();
     let node = start_one(&certs).await;

@@ -273,6 +273,8 @@ async fn over_tls_an_admins_certificate_opens_the_console_and_nobody_elses() {
     assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
     let untold = health(&[]);
     assert_eq!(untold.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&untold.stderr).into_owned();
+    assert!(text.contains("speaks TLS") && text.contains("--ca"), "{text}");
     let plain = exchange(([127, 0, 0, 1], port).into(), "GET /livez HTTP/1.1\r\n\r\n").await;
     assert!(!plain.starts_with("HTTP/1.1 200"), "{plain}");
     node.stop().await;

@@ -260,6 +260,11 @@ async fn a_node_whose_clock_jumps_ten_years_destroys_nothing_and_is_named() {
     .await;
     assert_eq!(named.node_id, "node-1");
     assert_eq!(code_of(fleet.client(0), &key).await, Code::Ok, "nobody else believes it");
+    let (process, _) = fleet.running[1].as_ref().unwrap();
+    eventually("its log says that its certificates have expired", || async {
+        process.log().iter().any(|line| line.contains("a certificate has expired")).then_some(())
+    })
+    .await;
     fs::write(&clock, "+0").unwrap();
     eventually("set right again, it still has the record", || fleet.client(1).has_local(&key)).await;
     fleet.stop().await;

@@ -57,8 +57,13 @@ pub(crate) fn run(args: &HealthArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Some("503") => bail!("{}", body.trim_end()),
+        // The first byte of an alert: it speaks TLS, and so it says in TLS that this was none.
+        _ if head.starts_with('\u{15}') => bail!(
+            "what listens at {place} speaks TLS: if that is the node's http.address with http.tls, give --ca; if it is \
+             its node.address, ask at http.address"
+        ),
         _ => bail!(
-            "what listens at {scheme}://{place} does not answer as a node: {}. Is --http.tls set there? Then give --ca",
+            "what listens at {scheme}://{place} does not answer as a node: {:?}",
             head.lines().next().unwrap_or("")
         ),
     }

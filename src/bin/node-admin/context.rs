@@ -82,7 +82,8 @@ pub(crate) fn run(global: &Global, command: ContextCommand) -> Result<(), Failur
         }
         ContextCommand::Show { name } => {
             let current = kept.current.clone();
-            let name = name.or(current.clone()).ok_or_else(|| Failure::NotFound(none_in_use(&place)))?;
+            let named = name.or_else(|| global.context.clone().filter(|name| !name.is_empty()));
+            let name = named.or(current.clone()).ok_or_else(|| Failure::NotFound(none_in_use(&place)))?;
             let context = kept.contexts.remove(&name).ok_or_else(|| kept.unknown(&name, &place))?;
             output::data(format, &Shown::new(name, &context, current.as_deref()), Shown::text)
         }

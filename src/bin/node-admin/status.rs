@@ -3,7 +3,7 @@
 use brock::{
     ground::limits,
     proto,
-    service::view::{BackupStatus, Certificate, Peer, Resync, Status, Storage},
+    service::view::{Authority, BackupStatus, Certificate, Peer, Resync, Status, Storage},
 };
 
 use crate::{
@@ -67,6 +67,7 @@ fn text(status: &Status) -> String {
         ("operations", status.traffic.writes.to_string()),
         ("storage", storage_text(&status.storage)),
         ("certificate", certificate_text(status.certificates.first())),
+        ("revoked", revoked_text(&status.authorities)),
         ("quarantined", status.quarantined.to_string()),
         ("conflicts", status.conflicts.to_string()),
     ]);
@@ -92,6 +93,16 @@ fn text(status: &Status) -> String {
         .map(|task| [&task.name, &task.state, &task.last_error].map(|cell| output::printable(cell)).to_vec());
     section(&mut text, "tasks", &headed(&["NAME", "STATE", "LAST ERROR"], tasks));
     text
+}
+
+fn revoked_text(authorities: &[Authority]) -> String {
+    let of = |Authority { key, name, revoked }: &Authority| {
+        format!("{revoked} of {} ({})", output::printable(name), output::printable(key))
+    };
+    match authorities {
+        [] => "not known".to_owned(),
+        authorities => authorities.iter().map(of).collect::<Vec<_>>().join(", "),
+    }
 }
 
 fn resync_text(resync: &Resync) -> String {
@@ -217,6 +228,11 @@ mod tests {
                 not_after_unix: 1_777_636_800,
                 lifetime_seconds: 86_400,
             }],
+            authorities: vec![proto::Authority {
+                key: "0a".to_owned(),
+                name: "CN=Brock CA".to_owned(),
+                revoked: 2,
+            }],
             ..proto::StatusResponse::default()
         }
     }
@@ -245,6 +261,7 @@ mod tests {
                         "disk_free_bytes": 5000, "disk_total_bytes": 9000},
             "traffic": {"reads": 41, "writes": 42, "entries_received": 8},
             "certificates": [{"file": "node.crt", "not_after_unix": 1_777_636_800, "lifetime_seconds": 86_400}],
+            "authorities": [{"key": "0a", "name": "CN=Brock CA", "revoked": 2}],
             "clocks": {"node-a/01020304": 7, "node-b/01020304": 5},
             "peers": peers,
             "tasks": [{"name": "sweeper", "state": "idle", "last_error": ""}],
@@ -263,6 +280,7 @@ mod tests {
             "operations        42",
             "storage           100 bytes in files, 20 in memory; 5000 of 9000 bytes of the disk are free",
             "certificate       node.crt expires 2026-05-01T12:00:00Z (1777636800)",
+            "revoked           2 of CN=Brock CA (0a)",
             "warning: the clock of node-b (b:20004) is 301 s behind this node's",
             "alarms: none",
             "  node-b/01020304  5",

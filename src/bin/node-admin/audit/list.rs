@@ -27,7 +27,7 @@ pub(super) fn run(places: &[PathBuf], filter: &Filter, format: Format) -> Result
         }
         None => None,
     };
-    let (mut broken, mut calls) = (None, HashSet::new());
+    let (mut broken, mut calls, mut is_empty) = (None, HashSet::new(), true);
     for path in verify::collect(places).map_err(|error| failed(&error))? {
         let mut printed = Ok(());
         let read = verify::read(&path, |line| {
@@ -38,6 +38,7 @@ pub(super) fn run(places: &[PathBuf], filter: &Filter, format: Format) -> Result
             if printed.is_ok() && is_wanted(line, filter, mark) {
                 calls.extend(call.filter(|_| line.kind == Kind::Intent));
                 printed = print(line, format);
+                is_empty = false;
             }
         });
         printed?;
@@ -45,6 +46,9 @@ pub(super) fn run(places: &[PathBuf], filter: &Filter, format: Format) -> Result
             output::message(&format!("error: {error}. The rest of this file is not shown"));
             broken = Some(failed(&error));
         }
+    }
+    if is_empty && broken.is_none() {
+        output::message("note: nothing in these logs is what was asked for");
     }
     let remark = "not everything could be shown: `audit verify` says what is wrong";
     broken.map_or(Ok(()), |failure| Err(failure.with_remark(remark)))

@@ -9,6 +9,8 @@ use brock::{
     ground::limits,
     node::config::Config,
     tls::{
+        TlsError,
+        authority::Authority,
         files::{self, Inventory},
         identity::{ClientIdentity, Identity},
         roles::{PeerIdentity, Role, RolePolicy},
@@ -104,14 +106,26 @@ pub(super) fn operator(report: &mut Report, dir: Option<&Path>, is_node: bool) -
                     CHECK,
                     &at,
                     &format!("{who}: the role {role} may not do what an operator does"),
-                    &format!("brock cert admin --certs-dir {at} --ca-key FILE --name NAME --overwrite"),
+                    "name another directory, an operator's, by --certs-dir; `brock cert admin` makes one",
                 ),
             }
             expiries(report, dir);
             Some(identity)
         }
         Err(error) => {
-            let fix = format!("brock cert admin --certs-dir {at} --ca-key FILE --name NAME");
+            let fix = match error {
+                TlsError::NoClientCertificate { .. } => {
+                    format!("brock cert admin --certs-dir {at} --ca-key FILE --name NAME")
+                }
+                TlsError::NotValidNow { .. } => {
+                    format!("brock cert admin --certs-dir {at} --ca-key FILE --name NAME --overwrite")
+                }
+                _ => {
+                    "--certs-dir names the directory with ca.crt, client.crt and client.key of an operator; \
+                      `brock cert admin` makes one"
+                        .to_owned()
+                }
+            };
             report.fail(CHECK, &at, &error.to_string(), &fix);
             None
         }
@@ -146,6 +160,13 @@ pub(super) fn node(report: &mut Report, config: &Config) -> Option<Identity> {
     let names: Vec<String> =
         names.filter(|part| part.file.starts_with("node")).flat_map(|part| part.hosts).collect();
     report.note("hosts", &at, &format!("peers and clients must dial this node as {}", names.join(", ")), "");
+    for Authority { name, revoked, .. } in identity.authorities() {
+        report.ok(
+            "revoked",
+            &at,
+            &format!("{revoked} certificates of {name}, as far as this directory says"),
+        );
+    }
     expiries(report, dir);
     Some(identity)
 }
