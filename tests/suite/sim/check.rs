@@ -99,13 +99,20 @@ impl World {
                 if may_be_forgotten && state.creation.is_none() {
                     continue;
                 }
-                assert_eq!(comparable(state, now), comparable(reference, now), "{place}");
+                // A delete that was lost with the only disk that had it took the payload along, there and where the
+                // create came from there. Whether an expiring record has its payload is not compared between
+                // nodes, so that is not mended: who is asked for it asks the others.
+                let excused = least != most;
+                let comparable = |state: &RecordState| match excused && state.expires_at.is_some() {
+                    true => state.without_payload(),
+                    false => comparable(state, now),
+                };
+                assert_eq!(comparable(state), comparable(reference), "{place}");
                 let bare = state.without_payload();
                 assert!(least.clone().join(bare.clone()) == bare, "{place} lacks something of {least:?}");
                 assert!(most.clone().join(bare) == most, "{place} is more than {most:?}");
-                // A delete that was lost with the only disk that had it took the payload along.
-                let excused = least != most || state.is_expired(now);
-                let whole = state.creation.is_none() || state.has_payload() || excused;
+                let whole =
+                    state.creation.is_none() || state.has_payload() || excused || state.is_expired(now);
                 assert!(whole, "{place} has lost its payload");
             }
         }
