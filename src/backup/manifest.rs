@@ -49,7 +49,10 @@ pub enum ManifestError {
         expected: String,
     },
     /// It lies where it does not belong.
-    #[error("{0} is a manifest that belongs elsewhere: it was moved or renamed")]
+    #[error(
+        "{0} is a manifest that belongs elsewhere: it was moved or renamed, or the place that was named lacks the \
+         prefix of the backups (node.backup.prefix)"
+    )]
     Place(String),
     /// The backups do not follow on each other.
     #[error("the backups do not follow on each other: {0}")]

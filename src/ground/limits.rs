@@ -139,7 +139,7 @@ pub const MEMTABLES_BYTES: usize = 64 * 1024 * 1024;
 pub const WAL_MAX_BYTES: u64 = 128 * 1024 * 1024;
 /// RocksDB: files held open.
 pub const DATABASE_FILES_OPEN: i32 = 512;
-/// The most alarms that a status shows.
+/// The most alarms that are kept.
 pub const ALARMS_MAX: usize = 32;
 
 // ---- replication -------------------------------------------------------------------------
@@ -213,8 +213,8 @@ pub const FIRST_CATCH_UP_POLL: Duration = Duration::from_millis(50);
 pub const PEER_REASON_NEWS: Duration = Duration::from_secs(60);
 /// Rounds with a peer that are remembered.
 pub const RECENT_ROUNDS: usize = 20;
-/// How often the peers are pinged.
-pub const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the peers are pinged: how soon one that was down for long is noticed when it returns.
+pub const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long one may take to answer, connecting included.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often a node notes what it has counted.

@@ -137,7 +137,7 @@ metrics! {
     DISK_TOTAL = "brock_disk_total_bytes", Kind::Gauge, Bytes,
         "Size of the file system where the node's data lies.";
     ALARMS = "brock_alarms", Kind::Gauge, Count,
-        "Alarms that the status shows: what an operator was told since the start.";
+        "Alarms that the status shows: what an operator was told since the start and has not cleared.";
     CLOCK = "brock_clock", Kind::Gauge, Count,
         "The highest clock applied, by `origin`.";
     COMMIT_OPERATIONS = "brock_commit_operations", Kind::Histogram(COUNTS), Count,

@@ -1,6 +1,7 @@
 //! What everything else stands on. Imports nothing of this crate but itself.
 
 pub mod advice;
+pub mod alarms;
 pub mod clock;
 pub mod duration;
 pub mod id;

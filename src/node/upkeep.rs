@@ -137,7 +137,7 @@ async fn record_gauges(store: &Store, peers: &Peers, status: &TaskStatus) {
     metrics::gauge!(names::REMOVALS).set(totals.removals as f64);
     metrics::gauge!(names::QUARANTINE_NOW).set(totals.quarantined as f64);
     metrics::gauge!(names::CONFLICTS_NOW).set(totals.conflicts as f64);
-    metrics::gauge!(names::ALARMS).set(store.alarms().len() as f64);
+    metrics::gauge!(names::ALARMS).set(store.alarms().list().len() as f64);
     for (origin, clock) in store.floors().iter() {
         metrics::gauge!(names::FLOOR, "origin" => origin.to_string()).set(clock.0 as f64);
     }

@@ -11,7 +11,7 @@ use super::{
     lifecycle::Lifecycle,
     problem::Problem,
     records::Records,
-    status::Reporter,
+    status::{self, Reporter},
     tail::{TailStream, Tails},
     trace::Traces,
 };
@@ -234,6 +234,17 @@ impl AdminService for Admin {
             backups: manifests.drain(omitted..).map(backup).collect(),
             doubtful: doubtful.into_iter().take(limits::BACKUPS_LISTED).collect(),
             omitted: omitted as u64,
+        }))
+    }
+
+    async fn clear_alarms(
+        &self,
+        _: Request<proto::ClearAlarmsRequest>,
+    ) -> Result<Response<proto::ClearAlarmsResponse>, Status> {
+        let store = &self.records.store;
+        Ok(Response::new(proto::ClearAlarmsResponse {
+            node_id: store.node_id().to_string(),
+            alarms: store.alarms().clear().into_iter().map(status::alarm).collect(),
         }))
     }
 

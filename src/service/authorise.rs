@@ -62,6 +62,7 @@ pub const TABLE: &[(&str, &[Role])] = &[
     ("/brock.v1.AdminService/DropQuarantined", &[Admin]),
     ("/brock.v1.AdminService/BackupNow", &[Admin]),
     ("/brock.v1.AdminService/ListBackups", &[Admin]),
+    ("/brock.v1.AdminService/ClearAlarms", &[Admin]),
     ("/brock.v1.AdminService/TailLog", &[Admin]),
     ("/brock.v1.AdminService/AuditHead", &[Admin]),
     ("/grpc.health.v1.Health/Check", &[Node, Client, Admin]),
@@ -279,6 +280,7 @@ mod tests {
             "DropQuarantined",
             "BackupNow",
             "ListBackups",
+            "ClearAlarms",
             "TailLog",
             "AuditHead",
         ];
@@ -322,6 +324,6 @@ mod tests {
                 }
             }
         }
-        assert_eq!(calls, 38);
+        assert_eq!(calls, 39);
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     backup::job::Backups,
     domain::codec,
     ground::{
+        alarms::Alarm,
         clock::Vector,
         duration::milliseconds,
         limits,
@@ -80,7 +81,7 @@ impl Reporter {
             conflicts: totals.conflicts,
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
-            alarms: store.alarms(),
+            alarms: store.alarms().list().into_iter().map(alarm).collect(),
             ready: (self.readiness)(),
             tombstones: totals.tombstones,
             log_entries: totals.log_entries,
@@ -224,6 +225,11 @@ fn certificate(expiry: Expiry) -> proto::Certificate {
         not_after_unix: expiry.not_after_unix_seconds,
         lifetime_seconds: expiry.lifetime_seconds,
     }
+}
+
+pub(super) fn alarm(alarm: Alarm) -> proto::Alarm {
+    let Alarm { at_unix, text } = alarm;
+    proto::Alarm { at_unix, text }
 }
 
 fn authority(authority: Authority) -> proto::Authority {

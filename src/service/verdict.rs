@@ -264,12 +264,12 @@ impl About<'_> {
     fn rest(&mut self, status: &StatusResponse) {
         if let Some(alarm) = status.alarms.last() {
             let what = match status.alarms.len() {
-                1 => format!("it has an alarm: {alarm}"),
-                n => format!("it has {n} alarms, the newest: {alarm}"),
+                1 => format!("it has an alarm: {}", alarm.text),
+                n => format!("it has {n} alarms, the newest: {}", alarm.text),
             };
             self.watch(
                 what,
-                "`node-admin status` lists them; a restart forgets them once they are dealt with",
+                "`node-admin alarms list` at this node shows them; once they are dealt with: `node-admin alarms clear`",
             );
         }
         if status.quarantined > 0 {

@@ -159,7 +159,11 @@ fn what_is_wrong_with_a_node_is_found_and_says_what_to_do() {
             Level::Act,
             "damaged",
         ),
-        (|s| s.alarms = vec!["old".into(), "new".into()], Level::Watch, "2 alarms, the newest: new"),
+        (
+            |s| s.alarms = ["old", "new"].map(|text| proto::Alarm { at_unix: 1, text: text.into() }).into(),
+            Level::Watch,
+            "2 alarms, the newest: new",
+        ),
         (|s| s.quarantined = 3, Level::Watch, "3 replicated entries"),
         (|s| s.conflicts = 2, Level::Watch, "2 payloads lost"),
         (

@@ -79,7 +79,7 @@ pub struct Status {
     pub conflicts: u64,
     /// Empty: writes are accepted.
     pub writes_refused: String,
-    pub alarms: Vec<String>,
+    pub alarms: Vec<Alarm>,
     /// `null`: none is under way.
     pub resync: Option<Resync>,
     pub backup_public_key: String,
@@ -187,6 +187,13 @@ pub struct Certificate {
     pub file: String,
     pub not_after_unix: i64,
     pub lifetime_seconds: i64,
+}
+
+/// What an operator should know about and look into.
+#[derive(Debug, Clone, Serialize)]
+pub struct Alarm {
+    pub at_unix: i64,
+    pub text: String,
 }
 
 /// A CA whose certificates a node accepts.
@@ -320,7 +327,7 @@ impl TryFrom<proto::StatusResponse> for Status {
             quarantined,
             conflicts,
             writes_refused,
-            alarms,
+            alarms: alarms.into_iter().map(Alarm::from).collect(),
             resync: resync.map(Resync::from),
             backup_public_key,
             backup: backup.map(BackupStatus::from),
@@ -366,6 +373,7 @@ same_fields! {
     Traffic { reads, writes, entries_received }
     Certificate { file, not_after_unix, lifetime_seconds }
     Authority { key, name, revoked }
+    Alarm { at_unix, text }
 }
 
 impl From<proto::Peer> for Peer {

@@ -1,7 +1,6 @@
 //! The surface of the store: open, write, watch, close. Reads are in `reader`.
 
 use std::{
-    collections::VecDeque,
     path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -26,6 +25,7 @@ use super::{
 use crate::{
     domain::{record::UnixSeconds, segment::Segment},
     ground::{
+        alarms::Alarms,
         clock::{Clock, Vector},
         id::{Incarnations, NodeId, Origin},
         limits,
@@ -131,7 +131,7 @@ pub(super) struct Shared {
     visible: RwLock<Visible>,
     /// Counts commits, so that followers wake.
     commits: watch::Sender<u64>,
-    alarms: Mutex<VecDeque<String>>,
+    alarms: Alarms,
     /// See [`Store::keep_for_backup`].
     pub(super) kept_for_backup: Mutex<Option<Vector>>,
     _ram: Option<tempfile::TempDir>,
@@ -219,7 +219,7 @@ impl Store {
             reason: ArcSwap::from_pointee(booted.reason),
             heeded: AtomicBool::new(false),
             commits,
-            alarms: Mutex::new(VecDeque::new()),
+            alarms: Alarms::default(),
             kept_for_backup: Mutex::default(),
             _ram: booted._ram,
         });
@@ -432,17 +432,12 @@ impl Store {
 
     /// Tells the operator something, in the log and in the status.
     pub fn alarm(&self, alarm: String) {
-        tracing::error!("{alarm}");
-        let mut alarms = self.shared.alarms.lock().unwrap_or_else(PoisonError::into_inner);
-        if alarms.len() == limits::ALARMS_MAX {
-            alarms.pop_front();
-        }
-        alarms.push_back(alarm);
+        self.shared.alarms.raise(self.now(), alarm);
     }
 
-    /// What the operator was told since the start, oldest first.
-    pub fn alarms(&self) -> Vec<String> {
-        self.shared.alarms.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    /// What the operator was told since the start and has not cleared.
+    pub fn alarms(&self) -> &Alarms {
+        &self.shared.alarms
     }
 
     /// Brings the superblock up to date while running. Blocks.

@@ -55,7 +55,11 @@ async fn assert_open(node: &TestNode, log: &Path, key: &[u8]) {
     .await;
     node.admin.invalidate(key, "leaked", None).await.unwrap();
     let alarms = node.admin.status().await.alarms;
-    assert_eq!(alarms.iter().filter(|alarm| alarm.contains("cannot be written")).count(), 1, "{alarms:?}");
+    assert_eq!(
+        alarms.iter().filter(|alarm| alarm.text.contains("cannot be written")).count(),
+        1,
+        "{alarms:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +165,7 @@ async fn a_call_that_a_crash_broke_off_is_in_it_without_an_outcome() {
     fs::write(&file, bytes).unwrap();
 
     let (process, client) = launch.start(&certs).await;
-    assert_eq!(client.status().await.alarms.iter().filter(|alarm| alarm.contains("audit")).count(), 0);
+    assert_eq!(client.status().await.alarms.iter().filter(|alarm| alarm.text.contains("audit")).count(), 0);
     drop(client);
     let (status, _) = tokio::task::spawn_blocking(move || process.terminate()).await.unwrap();
     assert!(status.success());
@@ -211,7 +215,7 @@ async fn a_node_notices_at_its_start_that_its_log_was_cut_or_replaced() {
     for start_again in [true, false] {
         let node = start(&certs, directory.path()).await;
         let alarms = node.admin.status().await.alarms;
-        let told = alarms.iter().any(|alarm| alarm.contains("lines were removed"));
+        let told = alarms.iter().any(|alarm| alarm.text.contains("lines were removed"));
         assert_eq!(told, start_again, "said once, and in the log for good: {alarms:?}");
         node.stop().await;
     }
@@ -235,7 +239,7 @@ async fn a_node_notices_at_its_start_that_its_log_was_cut_or_replaced() {
     verify(&log);
     let node = start(&certs, directory.path()).await;
     let alarms = node.admin.status().await.alarms;
-    assert!(alarms.iter().any(|alarm| alarm.contains("the log was replaced")), "{alarms:?}");
+    assert!(alarms.iter().any(|alarm| alarm.text.contains("the log was replaced")), "{alarms:?}");
     node.stop().await;
 }
 

@@ -287,7 +287,10 @@ async fn a_node_notices_what_is_damaged_where_it_is_kept_and_begins_anew() {
             let report = backups.report();
             assert!(report.verify_error.contains(damage.as_str()), "{damage}: {}", report.verify_error);
             assert_eq!(report.last_verified_unix_ms, 0);
-            assert!(bench.store.alarms().iter().any(|alarm| alarm.contains(damage.as_str())), "{damage}");
+            assert!(
+                bench.store.alarms().list().iter().any(|alarm| alarm.text.contains(damage.as_str())),
+                "{damage}"
+            );
             fs::write(&path, &good).unwrap();
         }
     }

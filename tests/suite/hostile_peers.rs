@@ -133,7 +133,7 @@ async fn a_peer_that_has_more_of_my_own_operations_gives_them_back_to_a_new_inca
         assert!(after != before && after.is_of(me.node.store().node_id()), "{after}");
         assert_eq!(me.vector(), at(before, 5));
         let alarms = me.admin.status().await.alarms;
-        assert!(alarms.len() == 1 && alarms[0].contains("rolled back"), "{alarms:?}");
+        assert!(alarms.len() == 1 && alarms[0].text.contains("rolled back"), "{alarms:?}");
         let stamp = me.client.put(&random_key(), b"new").await.unwrap();
         assert_eq!((stamp.origin.as_ref(), stamp.clock), (after.as_bytes().as_slice(), 1));
         eventually("the peer is told", || async {
@@ -268,7 +268,7 @@ async fn a_peer_whose_clock_is_far_off_holds_the_sweeper() {
     eventually("the sweeper is held", || async { sweeper().await.state.starts_with("held").then_some(()) })
         .await;
     let alarms = me.admin.status().await.alarms;
-    assert!(alarms.iter().any(|alarm| alarm.contains("expired records are left alone")), "{alarms:?}");
+    assert!(alarms.iter().any(|alarm| alarm.text.contains("expired records are left alone")), "{alarms:?}");
     eventually("it has expired", || async { me.client.has_local(&key).await.is_none().then_some(()) }).await;
     let expired = Instant::now();
     while expired.elapsed() < limits::SWEEP_INTERVAL + Duration::from_secs(1) {

@@ -113,6 +113,44 @@ async fn members_are_listed_and_retired_and_the_log_is_compacted_from_the_comman
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn alarms_are_listed_until_somebody_clears_them() {
+    let group = Group::start(1, 1, compacts_on_command).await;
+    let here = admin(&group, 0);
+    assert_eq!(here.json(&["alarms", "list"], ""), json!({ "node_id": "node-0", "alarms": [] }));
+    let store = group.node(0).node.store();
+    store.alarm("the disk is odd".to_owned());
+    let listed = here.json(&["alarms", "list"], "");
+    assert_eq!(listed["alarms"][0]["text"], "the disk is odd");
+    assert!((listed["alarms"][0]["at_unix"].as_i64().unwrap() - brock::store::unix_now()).abs() < 60);
+    let todo = || json_with(8, &here, &["status", "--cluster"])["verdict"]["findings"][0]["todo"].clone();
+    assert!(todo().as_str().unwrap().contains("node-admin alarms clear"), "{}", todo());
+    assert_eq!(here.json(&["alarms", "clear"], ""), listed, "it says what it has cleared");
+    assert_eq!(here.json(&["alarms", "clear"], "")["alarms"], json!([]));
+    assert_eq!(store.alarms().list(), []);
+    let text = here.run(&["alarms", "list"], "").stdout;
+    assert_eq!(String::from_utf8(text).unwrap(), "alarms at node-0: none\n");
+    let well = eventually("all is well", || async {
+        let output = here.run(&["status", "--cluster"], "");
+        output.status.success().then_some(String::from_utf8(output.stdout).unwrap())
+    })
+    .await;
+    assert!(well.contains("The only node is well."), "{well}");
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_retires_a_node_that_runs_is_told_what_comes_of_that() {
+    let group = Group::start(2, 2, compacts_on_command).await;
+    let here = admin(&group, 0);
+    here.json(&["record", "put", &hex_key()], GRANT);
+    group.acknowledged().await;
+    let output = here.run(&["member", "retire", "node-1", "--yes"], "");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("note: node-1 runs and is connected: stop it"), "{told}");
+    group.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_ledgers_are_listed_and_a_quarantined_entry_is_shown_retried_and_dropped() {
     let certs = Certs::new();
     let (origin, key) = (store::origin("peer", 1), random_key());

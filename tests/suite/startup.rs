@@ -63,12 +63,12 @@ async fn assert_opens_anew(path: &Path, origin: Origin, written: u64) -> u64 {
     assert_ne!(store.origin(), origin, "no clock is used twice");
     let kept = contiguous_log(&store, origin).await.len() as u64;
     assert_eq!(store.records(), kept);
-    let alarms = store.alarms();
+    let alarms = store.alarms().list();
     if kept < written {
         let lost = format!("lost {} operations", written - kept);
-        assert!(alarms.iter().any(|alarm| alarm.contains(&lost)), "{lost}: {alarms:?}");
+        assert!(alarms.iter().any(|alarm| alarm.text.contains(&lost)), "{lost}: {alarms:?}");
     } else {
-        assert_eq!(alarms, [""; 0]);
+        assert_eq!(alarms, []);
     }
     let stamp = created(&store, new_record(key(9999), b"after")).await;
     assert_eq!((stamp.origin, stamp.clock), (store.origin(), Clock(1)));
@@ -224,7 +224,7 @@ async fn a_store_of_format_1_is_brought_up_to_date_when_it_is_opened() {
     fs::write(path.join("superblock.json"), older).unwrap();
 
     let store = open(&options(path)).await;
-    assert_eq!(store.alarms(), [""; 0]);
+    assert_eq!(store.alarms().list(), []);
     assert_eq!((store.summary().digest, store.totals()), (summary.digest, totals));
     assert_eq!(contiguous_log(&store, origin).await.len(), 30);
     let traced = store.trace(key(3)).await.unwrap();
@@ -286,7 +286,7 @@ async fn every_start_begins_a_new_incarnation_and_says_why() {
     assert!(![origin, second].contains(&store.origin()));
     assert_eq!((store.clock(&origin), store.clock(&second)), (Clock(2), Clock(1)));
     assert_eq!(store.incarnation_reason(), "unclean_stop");
-    assert_eq!(store.alarms(), [""; 0], "a crash that lost nothing is no alarm");
+    assert_eq!(store.alarms().list(), [], "a crash that lost nothing is no alarm");
     close(store).await;
     let store = open(&options(path)).await;
     assert_eq!(store.incarnation_reason(), "start");
@@ -331,7 +331,7 @@ async fn a_database_older_than_its_superblock_opens_with_an_alarm_under_a_new_in
     copy(&older, &path.join("db"));
     assert_eq!(assert_opens_anew(&path, origin, 12).await, 5);
     // Told once: what is lost is lost, and the superblock knows what is there now.
-    assert_eq!(open(&options(&path)).await.alarms(), [""; 0]);
+    assert_eq!(open(&options(&path)).await.alarms().list(), []);
 }
 
 #[tokio::test]
@@ -358,7 +358,12 @@ async fn assert_opens_or_is_gone(path: &Path, origin: Origin, written: u64) -> u
         Err(error) => panic!("{error}"),
         Ok(store) => {
             let kept = store.clock(&origin).0;
-            assert_eq!(kept < written, !store.alarms().is_empty(), "{kept} kept: {:?}", store.alarms());
+            assert_eq!(
+                kept < written,
+                !store.alarms().list().is_empty(),
+                "{kept} kept: {:?}",
+                store.alarms().list()
+            );
             assert_ne!(store.origin(), origin);
             assert_eq!(contiguous_log(&store, origin).await.len() as u64, kept);
             assert_eq!(store.records(), kept);
@@ -389,7 +394,10 @@ async fn a_bit_flipped_in_the_write_ahead_log_is_never_passed_over_in_silence() 
             }
             // A length that now points beyond the end is not told from a log that was cut off.
             Ok(store) => {
-                assert!(!store.alarms().is_empty(), "data lost in silence: bit at {position} of {length}");
+                assert!(
+                    !store.alarms().list().is_empty(),
+                    "data lost in silence: bit at {position} of {length}"
+                );
                 assert!(store.clock(&origin) < Clock(12));
                 assert_ne!(store.origin(), origin);
                 alarmed += 1;

@@ -435,7 +435,7 @@ async fn a_segment_of_the_stores_own_future_is_refused_and_rolls_it_to_a_new_inc
     assert_eq!(store.clock(&own), Clock(1));
     store.rolled_back(Clock(2)).await.unwrap();
     assert_ne!(store.origin(), own);
-    assert!(store.alarms()[0].contains("rolled back"), "{:?}", store.alarms());
+    assert!(store.alarms().list()[0].text.contains("rolled back"), "{:?}", store.alarms().list());
     deliver(&store, future).await.unwrap();
     assert_holds(&store, key(2), &grant).await;
     let stamp = created(&store, new_record(key(3), b"g")).await;

@@ -249,7 +249,7 @@ async fn a_node_whose_clock_jumps_ten_years_destroys_nothing_and_is_named() {
     fs::write(&clock, "+10y").unwrap();
     eventually("it says that it leaves expired records alone", || async {
         let alarms = fleet.client(1).status().await.alarms;
-        alarms.iter().any(|alarm| alarm.contains("expired records are left alone")).then_some(())
+        alarms.iter().any(|alarm| alarm.text.contains("expired records are left alone")).then_some(())
     })
     .await;
     assert_eq!(code_of(fleet.client(1), &key).await, Code::NotFound, "to its mind it has expired");
@@ -303,7 +303,7 @@ async fn a_directory_rolled_back_to_an_old_copy_is_noticed_and_loses_and_skips_n
         assert_eq!(code_of(fleet.client(i), &revoked).await, Code::FailedPrecondition, "node-{i}");
     }
     let alarms = fleet.client(1).status().await.alarms;
-    assert!(alarms.iter().any(|alarm| alarm.contains("rolled back")), "{alarms:?}");
+    assert!(alarms.iter().any(|alarm| alarm.text.contains("rolled back")), "{alarms:?}");
     fleet.stop().await;
 }
 

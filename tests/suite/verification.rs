@@ -70,8 +70,8 @@ async fn a_record_lost_behind_the_stores_back_is_noticed_and_comes_back_from_the
         (alarms.len() >= 2).then_some(alarms)
     })
     .await;
-    assert!(told.iter().any(|alarm| alarm.contains("are not those that were written")), "{told:?}");
-    assert!(told.iter().any(|alarm| alarm.contains("held other records")), "{told:?}");
+    assert!(told.iter().any(|alarm| alarm.text.contains("are not those that were written")), "{told:?}");
+    assert!(told.iter().any(|alarm| alarm.text.contains("held other records")), "{told:?}");
     eventually("the tombstone is back, and all is equal", || async {
         let status = group.node(1).admin.status().await;
         let verified = group.node(0).admin.verify().await;
@@ -105,7 +105,7 @@ async fn a_difference_that_nobody_mends_is_named_by_verify() {
     assert_eq!(hurt.differing, [keys[0].clone()]);
     eventually("the operator is told", || async {
         let alarms = group.node(0).admin.status().await.alarms;
-        alarms.iter().any(|alarm| alarm.contains("held other records")).then_some(())
+        alarms.iter().any(|alarm| alarm.text.contains("held other records")).then_some(())
     })
     .await;
     tokio::time::sleep(3 * limits::HEARTBEAT_INTERVAL).await;

@@ -4,6 +4,7 @@
 //! answer it was (`failure`). Everything but `audit list` and `audit verify`, which read files, goes
 //! through the node's gRPC interface.
 
+mod alarms;
 mod audit;
 mod backup;
 mod bench;
@@ -105,6 +106,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Backup { command } => {
             client::block_on(backup::run(&access(BACKUP_TIMEOUT)?, command, format))
         }
+        Command::Alarms { command } => client::block_on(alarms::run(&access(CALL_TIMEOUT)?, command, format)),
         Command::Audit { command } => audit::run(&global, command),
         Command::Compact => client::block_on(compact::run(&access(LONG_CALL_TIMEOUT)?, format)),
         Command::Members => client::block_on(members::list(&access(CALL_TIMEOUT)?, format)),

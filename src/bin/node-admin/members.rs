@@ -42,11 +42,21 @@ pub(crate) async fn retire(access: &Access, member: String, format: Format) -> R
     let request = proto::RetireMemberRequest { member: member.clone() };
     let answered = access
         .first_answer(async |channel| {
-            Ok(client::admin(channel).retire_member(request.clone()).await?.into_inner())
+            let mut admin = client::admin(channel);
+            let members = admin.members(proto::MembersRequest {}).await?.into_inner().members;
+            let runs = members.iter().any(|known| known.node_id == request.member && known.connected);
+            Ok((runs, admin.retire_member(request.clone()).await?.into_inner()))
         })
         .await;
-    let retired = Retired::new(member, answered.repeatable()?);
+    let (runs, response) = answered.repeatable()?;
+    let retired = Retired::new(member, response);
     output::data(format, &retired, Retired::text)?;
+    if runs {
+        output::message(&format!(
+            "note: {} runs and is connected: stop it, or it is a member again when it next pulls",
+            output::printable(&retired.member)
+        ));
+    }
     retired.outcome()
 }
 

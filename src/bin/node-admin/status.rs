@@ -77,7 +77,11 @@ fn text(status: &Status) -> String {
     section(
         &mut text,
         "alarms",
-        &status.alarms.iter().map(|alarm| vec![paint::bad(&output::printable(alarm))]).collect::<Vec<_>>(),
+        &status
+            .alarms
+            .iter()
+            .map(|alarm| vec![output::moment(alarm.at_unix), paint::bad(&output::printable(&alarm.text))])
+            .collect::<Vec<_>>(),
     );
     let clocks = status.clocks.iter().map(|(origin, clock)| vec![origin.clone(), clock.to_string()]);
     section(&mut text, "clocks", &headed(&["ORIGIN", "CLOCK"], clocks));

@@ -253,7 +253,7 @@ function showUpkeep(nodes) {
       marked(s.conflicts),
       marked(s.quarantined),
       words.count(s.removals_pending),
-      s.alarms.length ? s.alarms.map((alarm) => el("p", { class: "watch-text" }, alarm)) : "none",
+      s.alarms.length ? s.alarms.map((alarm) => el("p", { class: "watch-text", title: words.moment(alarm.at_unix) }, alarm.text)) : "none",
     ];
   });
   table($("upkeep-table"), "Upkeep", columns, rows);

@@ -138,6 +138,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: BackupCommand,
     },
+    /// What a node wants somebody to look into
+    Alarms {
+        #[command(subcommand)]
+        command: AlarmsCommand,
+    },
     /// What operators have done at a node, and who was denied what
     Audit {
         #[command(subcommand)]
@@ -212,6 +217,16 @@ pub(crate) enum ContextCommand {
         #[arg(value_name = "NAME")]
         name: String,
     },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum AlarmsCommand {
+    /// Show the alarms that there have been since the start of the node, or since they were cleared
+    List,
+    /// Forget them, once they are dealt with, and show which they were
+    ///
+    /// What has stayed as it was is found again, at the latest when the node starts the next time.
+    Clear,
 }
 
 #[derive(Debug, Clone, Default, Args)]
