@@ -1,4 +1,5 @@
-//! How far away each peer is: pinged now and then, for whoever looks at the cluster.
+//! How far away each peer is, and whether it answers at all: pinged all the time, for whoever looks at the
+//! cluster, and for pullers that wait for one to return.
 
 use std::time::Duration;
 

@@ -78,9 +78,11 @@ impl Puller {
             max_delay: self.interval,
             max_elapsed: None,
         };
-        let mut retry = Retry::new(policy);
+        let (mut retry, mut returns) = (Retry::new(policy), self.peers.returns());
         loop {
             task.set_state("pulling");
+            // Who returns during a dial that fails is not missed.
+            returns.mark_unchanged();
             self.peers.round_begins(&address, self.store.now_ms());
             let span = spans::round(&address);
             let outcome = tokio::select! {
@@ -115,6 +117,7 @@ impl Puller {
             tokio::select! {
                 () = self.stop.cancelled() => break,
                 () = sleep(delay) => {}
+                _ = returns.changed() => {}
             }
         }
         self.peers.ended(&address, self.store.now());

@@ -5,6 +5,7 @@ use std::{
     collections::HashSet,
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use brock::proto::{self, verify_response::Verdict};
@@ -304,6 +305,30 @@ async fn a_directory_rolled_back_to_an_old_copy_is_noticed_and_loses_and_skips_n
     }
     let alarms = fleet.client(1).status().await.alarms;
     assert!(alarms.iter().any(|alarm| alarm.text.contains("rolled back")), "{alarms:?}");
+    fleet.stop().await;
+}
+
+/// Whoever cannot pull from a peer tries again more and more rarely; what the peer writes once it is back must
+/// not wait for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_was_away_for_long_is_pulled_from_as_soon_as_it_answers() {
+    let fleet = Fleet::start(2, &["--node.replication-interval=1h"]).await;
+    fleet.verified(0).await;
+    fleet.cut_off(1, Mode::Cut);
+    let pause = eventually("it is tried more and more rarely", || async {
+        let rounds = fleet.client(0).status().await.peers.remove(0).recent_rounds;
+        let [.., before, last] = rounds.as_slice() else { return None };
+        let ended_ms = before.started_unix_ms.saturating_add_unsigned(before.duration_ms);
+        let pause = Duration::from_millis(u64::try_from(last.started_unix_ms - ended_ms).unwrap_or(0));
+        (!last.error.is_empty() && pause >= Duration::from_secs(7)).then_some(pause)
+    })
+    .await;
+    let (healed, key) = (Instant::now(), random_key());
+    fleet.cut_off(1, Mode::Pass);
+    fleet.client(1).put(&key, b"grant").await.unwrap();
+    eventually("what it writes arrives", || fleet.client(0).has_local(&key)).await;
+    // Pauses double, give or take half: the next one would have been at least that long.
+    assert!(healed.elapsed() < pause * 2 / 3, "{:?} after a pause of {pause:?}", healed.elapsed());
     fleet.stop().await;
 }
 
