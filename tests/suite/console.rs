@@ -79,6 +79,7 @@ async fn a_browser_shows_a_healthy_a_lagging_and_a_dead_node_as_what_they_are() 
     })
     .await;
     group.stop_node(2).await;
+    group.node(1).node.store().alarm("the disk <i>is</i> odd".to_owned());
 
     let browser = Browser::start().await;
     browser.open(&console(group.node(0))).await;
@@ -100,6 +101,9 @@ async fn a_browser_shows_a_healthy_a_lagging_and_a_dead_node_as_what_they_are() 
     let near = "const cells = [...document.querySelectorAll('#trips tbody tr')][0].children; \
                 return [...cells].some(td => td.textContent.endsWith(' ms'))";
     browser.until("the round trip to the lagging node is measured", near).await;
+    let alarm =
+        "return document.querySelector('#upkeep-table').textContent.includes('the disk <i>is</i> odd')";
+    browser.until("what the lagging node was surprised by is shown", alarm).await;
     let charts = "return document.querySelectorAll('#charts path.reads').length > 0";
     browser.until("the rates are drawn", charts).await;
 
