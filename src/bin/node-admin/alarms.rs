@@ -11,6 +11,7 @@ use crate::{
     client::{self, Access},
     failure::Failure,
     output::{self, headed},
+    status,
 };
 
 /// What `alarms` prints: those that there are, or those that were cleared.
@@ -31,13 +32,7 @@ pub(crate) async fn run(access: &Access, command: AlarmsCommand, format: Format)
 }
 
 async fn list(access: &Access) -> Result<Alarms, Failure> {
-    let answered = access
-        .first_answer(async |channel| {
-            Ok(client::admin(channel).status(proto::StatusRequest::default()).await?.into_inner())
-        })
-        .await;
-    answered.tell_misses();
-    let Status { node_id, alarms, .. } = Status::try_from(answered.outcome?).map_err(Failure::nonsense)?;
+    let Status { node_id, alarms, .. } = status::fetch(access).await?;
     Ok(Alarms { node_id, alarms })
 }
 

@@ -16,14 +16,18 @@ use crate::{
 
 /// Prints the status of the first node that answers.
 pub(crate) async fn show(access: &Access, format: Format) -> Result<(), Failure> {
+    output::data(format, &fetch(access).await?, text)
+}
+
+/// The status of the first node that answers.
+pub(crate) async fn fetch(access: &Access) -> Result<Status, Failure> {
     let answered = access
         .first_answer(async |channel| {
             Ok(client::admin(channel).status(proto::StatusRequest::default()).await?.into_inner())
         })
         .await;
     answered.tell_misses();
-    let status = Status::try_from(answered.outcome?).map_err(Failure::nonsense)?;
-    output::data(format, &status, text)
+    Status::try_from(answered.outcome?).map_err(Failure::nonsense)
 }
 
 fn backup_text(backup: &BackupStatus) -> String {

@@ -2,19 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use brock::{
-    proto,
-    service::view::{Cluster, Peer, Status},
-};
+use brock::service::view::{Cluster, Peer};
 use serde::Serialize;
 
 use super::{UNKNOWN, milliseconds, number, view};
 use crate::{
     cli::Format,
-    client::{self, Access},
+    client::Access,
     failure::Failure,
     output::{self, headed, section},
-    paint,
+    paint, status,
 };
 
 /// Prints the peers of the first node that answers, or the round trips between all nodes.
@@ -23,13 +20,7 @@ pub(crate) async fn run(access: &Access, is_matrix: bool, format: Format) -> Res
         let cluster = view(access, false).await?;
         return output::data(format, &RoundTrips::new(&cluster), |trips| output::table(&trips.table()));
     }
-    let answered = access
-        .first_answer(async |channel| {
-            Ok(client::admin(channel).status(proto::StatusRequest::default()).await?.into_inner())
-        })
-        .await;
-    answered.tell_misses();
-    let status = Status::try_from(answered.outcome?).map_err(Failure::nonsense)?;
+    let status = status::fetch(access).await?;
     output::data(format, &Peers { node: status.node_id, peers: status.peers }, Peers::text)
 }
 
@@ -131,7 +122,7 @@ pub(crate) fn matrix(cluster: &Cluster) -> Vec<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use brock::proto::cluster_response::Node;
+    use brock::proto::{self, cluster_response::Node};
 
     use super::*;
 
