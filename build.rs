@@ -1,19 +1,5 @@
-//! Generates the `brock.v1` types and services from `proto/`, without needing `protoc`.
+//! Nothing to generate here: `src/core/build.rs` makes the messages.
 
-use std::{error::Error, fs, path::PathBuf};
-
-fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed=proto");
-    let files =
-        ["record", "kv", "status", "replication", "admin"].map(|name| format!("brock/v1/{name}.proto"));
-    let descriptors = protox::compile(files, ["proto"])?;
-    let out = PathBuf::from(std::env::var("OUT_DIR")?);
-    fs::write(out.join("descriptors.bin"), prost_encode(&descriptors))?;
-    tonic_prost_build::configure().bytes(".brock.v1").compile_fds(descriptors)?;
-    Ok(())
-}
-
-fn prost_encode(descriptors: &protox::prost_reflect::prost_types::FileDescriptorSet) -> Vec<u8> {
-    use protox::prost_reflect::prost::Message;
-    descriptors.encode_to_vec()
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
 }

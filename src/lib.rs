@@ -1,29 +1,42 @@
 //! Brock: a masterless, clustered, eventually consistent key-value node for small,
 //! security-sensitive records.
 //!
-//! The layers, lowest first. Imports point downwards only; `tests/` checks it.
+//! The crates and layers, lowest first. Imports point downwards only; `tests/suite/tidy` checks it.
 //!
-//! | layer | knows | never knows |
-//! |---|---|---|
-//! | [`ground`] | identifiers, clocks, limits, retry, tasks, metric names | anything above |
-//! | [`proto`] | the generated `brock.v1` types | anything but the generated code |
-//! | [`domain`] | what a record is, how states merge, how they are encoded | I/O, async, RocksDB, tonic |
-//! | [`store`] | RocksDB: the writer, the readers, expiry | the network |
-//! | [`audit`] | the chain of lines, its files, and whether they are whole | who may call what |
-//! | [`tls`] | certificates, roles, accepting and dialling | records |
-//! | [`replication`] | pulling from peers, feeding them, asking them | how a client is answered |
-//! | [`service`] | gRPC handlers: decode, one domain call, encode | how the node is configured |
-//! | [`node`] | configuration, boot and shutdown | |
+//! | crate or layer | holds |
+//! |---|---|
+//! | [`brock_core`] | identifiers, the record and its merge, encodings, limits, the generated messages: no I/O |
+//! | [`brock_net`] | addresses, DNS, dialling, TLS, certificates: everything below a gRPC call |
+//! | [`brock_client`] | what a client of a cluster needs, and the JSON that tools show |
+//! | [`runtime`] | background tasks, retries, spans, alarms, planted bugs |
+//! | [`store`] | RocksDB: the writer, the readers, expiry |
+//! | [`transfer`] | a whole store as a stream of messages |
+//! | [`audit`] | the audit log: its lines, its files, its verification |
+//! | [`membership`] | who the peers and members are, and what they have acknowledged |
+//! | [`replication`] | pulling from peers, serving pullers, asking peers, repairing differences |
+//! | [`maintenance`] | compaction, collection, sweeping, scrubbing |
+//! | [`backup`] | making, verifying and restoring backups; object stores |
+//! | [`config`] | settings, their sources and their validation |
+//! | [`telemetry`] | logs, traces, process metrics |
+//! | [`app`] | what clients and operators can do, whatever protocol they use |
+//! | [`api`] | gRPC and HTTP: decode, one call of `app`, encode |
+//! | [`node`] | boot, reload and shutdown |
 //!
-//! `ARCHITECTURE.md` has the words, the invariants and the path of a Put and of a pull.
+//! `ARCHITECTURE.md` defines the words and the invariants, and follows a Put and a pull through the
+//! layers.
 
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod app;
 pub mod audit;
 pub mod backup;
-pub mod domain;
-pub mod ground;
+pub mod config;
+pub mod maintenance;
+pub mod membership;
 pub mod node;
-pub mod proto;
 pub mod replication;
-pub mod service;
+pub mod runtime;
 pub mod store;
-pub mod tls;
+pub mod telemetry;
+pub mod transfer;

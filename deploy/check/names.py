@@ -1,4 +1,4 @@
-"""Checks that what deploy/ names exists: metrics and their labels in src/ground/metrics.rs, settings in
+"""Checks that what deploy/ names exists: metrics and their labels in src/core/base/metrics.rs, settings in
 README.md, runbooks in docs/, and for every alert a test in which it fires and one in which it does not."""
 
 import json
@@ -32,12 +32,12 @@ def read(path):
 
 METRIC = re.compile(r'[A-Z_]+ = "(\w+)", Kind::(\w+)(?:\(\w+\))?, \w+,\s*"((?:[^"\\]|\\.)*)"[,;]')
 metrics = {}
-for name, kind, help_text in METRIC.findall(read("src/ground/metrics.rs")):
+for name, kind, help_text in METRIC.findall(read("src/core/base/metrics.rs")):
     labels = set(re.findall(r"`(\w+)`", help_text))
     for series in [name + suffix for suffix in ("_bucket", "_sum", "_count")] if kind == "Histogram" else [name]:
         metrics[series] = labels | ({"le"} if series.endswith("_bucket") else set())
 if len(metrics) < 20:
-    sys.exit("src/ground/metrics.rs was not understood: " + ", ".join(sorted(metrics)))
+    sys.exit("src/core/base/metrics.rs was not understood: " + ", ".join(sorted(metrics)))
 
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 NAME = re.compile(r"(?<![\w:$])(?:brock|process|kubelet|node|certmanager)_\w+|(?<![\w:$])brock:[\w:]+|\bup(?=\{)")

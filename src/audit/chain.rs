@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::entry::{FORMAT, Head, Kind, Line, Malformed};
-use crate::ground::limits;
+use brock_core::base::limits;
 
 /// Why a line is not what should stand there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

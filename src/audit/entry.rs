@@ -9,7 +9,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-use crate::ground::limits;
+use brock_core::base::limits;
 
 /// The format of the files; in the first line of each.
 pub const FORMAT: u32 = 1;

@@ -1,16 +1,16 @@
-//! The audit log: who did what at this node, append-only and hash-chained.
+//! The audit log: what each operator did at this node, append-only and hash-chained.
 //!
-//! - `entry`: what a line says, and its exact bytes; each line names the hash of the one before it.
-//! - `files`: the directory and its numbered files; `chain`: reading a file line by line.
-//! - `book`: appending, durably; rotation, what is left out, what a crash left behind.
-//! - `trail`: the handle that everybody writes through, and the thread behind it; `repeats`: how the
-//!   same thing over and over takes one line a minute.
-//! - `verify`: whether files are what a node wrote.
+//! - [`entry`]: the fields of a line, and its exact bytes; each line holds the hash of its predecessor.
+//! - [`files`]: the directory and its numbered files; `chain`: reading a file line by line.
+//! - `writer`: durable appends, rotation, retention, recovery after a crash.
+//! - [`log`]: the handle that callers write through, and the thread behind it; `dedup`: at most one line a
+//!   minute for a repeated event.
+//! - [`verify`]: whether files are what a node wrote.
 
-mod book;
 mod chain;
+mod dedup;
 pub mod entry;
 pub mod files;
-mod repeats;
-pub mod trail;
+pub mod log;
 pub mod verify;
+mod writer;

@@ -14,7 +14,7 @@ use super::{
     entry::{Hash, Head, Kind, Line},
     files,
 };
-use crate::ground::limits;
+use brock_core::base::limits;
 
 /// What good files hold.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use super::{
     objects::{ObjectError, Target},
     retention::Retention,
 };
-use crate::ground::{duration::milliseconds, id::NodeId, limits};
+use brock_core::base::{duration::milliseconds, id::NodeId, limits};
 
 /// How the keys of manifests end.
 pub const MANIFEST_SUFFIX: &str = ".manifest.json";

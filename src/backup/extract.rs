@@ -10,15 +10,15 @@ use super::{
     parts::{PartError, PartReader},
     restore::{Progress, Restore, RestoreError, io_error},
 };
-use crate::{
+use crate::transfer::snapshot::JoinError;
+use brock_core::{
+    base::{id::KeyHash, limits, vector::Stamp},
     domain::{
         codec,
         record::RecordState,
         segment::{Segment, SegmentEntry},
     },
-    ground::{clock::Stamp, id::KeyHash, limits},
     proto::{self, backup_frame::Frame, snapshot_response::Message},
-    replication::snapshot::JoinError,
 };
 
 /// Records by their key hash.

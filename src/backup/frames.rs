@@ -9,10 +9,10 @@ use super::{
     job::BackupError,
     parts::{PartWriter, StagedPart},
 };
-use crate::{
+use crate::store::{DumpFrame, Dumped, Since, Store};
+use brock_core::{
     domain::codec,
     proto::{self, backup_frame::Frame, snapshot_response::Message as Snapshot},
-    store::{DumpFrame, Dumped, Since, Store},
 };
 
 /// Writes everything, or everything since, into parts in a directory that is emptied first. Blocks;

@@ -36,15 +36,14 @@ use super::{
     retention::Retention,
 };
 use crate::{
-    ground::{
-        duration::milliseconds,
-        limits, metrics as names,
+    runtime::{
         retry::{Retry, RetryPolicy},
         spans,
-        task::{TaskStatus, bounded},
     },
     store::{Dumped, Store, StoreError},
 };
+use brock_core::base::{duration::milliseconds, limits, metrics as names};
+use brock_net::task::{TaskStatus, bounded};
 
 /// How backups are made.
 #[derive(Clone)]

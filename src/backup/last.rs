@@ -3,10 +3,10 @@
 use data_encoding::HEXLOWER;
 use prost::Message;
 
-use crate::{
+use crate::store::{Dumped, Since, Store, StoreError};
+use brock_core::{
     domain::codec::{self, CodecError},
     proto,
-    store::{Dumped, Since, Store, StoreError},
 };
 
 const NOTE: &[u8] = b"backup_last";

@@ -7,12 +7,12 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    domain::codec::{self, CodecError},
-    ground::{
-        clock::{Clock, Vector},
+use brock_core::{
+    base::{
         id::{IdError, Incarnation, NodeId, Origin, sha256},
+        vector::{Clock, Vector},
     },
+    domain::codec::{self, CodecError},
     proto,
 };
 

@@ -15,7 +15,7 @@ use age::{Decryptor, Encryptor, Identity, Recipient, stream::StreamWriter, x2551
 use prost::Message;
 
 use super::hashing::Hashing;
-use crate::{ground::limits, proto};
+use brock_core::{base::limits, proto};
 
 /// What every part begins with, inside its encryption: name and format version.
 const MAGIC: &[u8; 8] = b"BROCKBK\x01";

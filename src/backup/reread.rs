@@ -14,11 +14,8 @@ use super::{
     last::Last,
     manifest::{self, Kind, Part},
 };
-use crate::ground::{
-    duration::milliseconds,
-    limits, metrics as names,
-    task::{TaskStatus, bounded},
-};
+use brock_core::base::{duration::milliseconds, limits, metrics as names};
+use brock_net::task::{TaskStatus, bounded};
 
 /// When each object was last read again, in milliseconds; of a manifest: with all that it needs.
 pub(super) type Read = BTreeMap<String, u64>;

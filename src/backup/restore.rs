@@ -21,17 +21,17 @@ use super::{
     parts::{PartError, PartReader},
 };
 use crate::{
+    replication::repair::{self, Standing},
+    store::{OpenError, Options, Store, StoreError},
+    transfer::snapshot::{JoinError, Joiner},
+};
+use brock_core::{
+    base::limits,
     domain::{
         codec::CodecError,
         segment::{Segment, SegmentError},
     },
-    ground::limits,
     proto::backup_frame::Frame,
-    replication::{
-        repair::{self, Standing},
-        snapshot::{JoinError, Joiner},
-    },
-    store::{OpenError, Options, Store, StoreError},
 };
 
 /// The name of the new storage while it is put together.

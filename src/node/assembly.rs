@@ -7,43 +7,49 @@ use tonic::{service::Routes, transport::Server};
 use super::{
     Node, StartError,
     background::{self, Shared},
-    backups, certificates,
-    config::Config,
-    console::{self, Console},
-    http::Pages,
+    backups,
     prepare::{self, Prepared},
-    readiness::Readiness,
-    serving,
-    sources::ShownSetting,
-    telemetry::Telemetry,
-    upkeep,
+    reload, serving, upkeep,
 };
 use crate::{
-    audit::trail::Trail,
+    api::{
+        grpc::{
+            admin::Admin, authorise::Authorise, kv::KeyValue, recognition::Recognition,
+            replication::Replication,
+        },
+        http::{
+            console::{self, Console},
+            readiness::Readiness,
+            server::Pages,
+        },
+    },
+    app::{
+        cluster::Cluster, operations::Lifecycle, records::Records, status::Reporter, tail::Tails,
+        trace::Traces,
+    },
+    audit::log::Trail,
     backup::{manifest, signer},
-    ground::{id::Instance, limits, task::Tasks},
+    config::{sources::ShownSetting, validate::Config},
+    maintenance::compact::Compactor,
+    membership::{
+        directory::Directory,
+        members::Members,
+        peers::{Peers, Standing},
+        pings,
+    },
+    replication::{peek::Asker, resync::Resyncs},
+    store::{OpenError, Store},
+    telemetry::logs::Telemetry,
+};
+use brock_core::{
+    base::{id::Instance, limits},
     proto::{
         self, admin_service_server::AdminServiceServer, key_value_service_server::KeyValueServiceServer,
         recognition_service_server::RecognitionServiceServer,
         replication_service_server::ReplicationServiceServer,
     },
-    replication::{
-        ask::Asker,
-        compact::Compactor,
-        directory::Directory,
-        members::Members,
-        peers::{Peers, Standing},
-        pings,
-        resync::Resyncs,
-    },
-    service::{
-        admin::Admin, authorise::Authorise, cluster::Cluster, kv::KeyValue, lifecycle::Lifecycle,
-        recognition::Recognition, records::Records, replication::Replication, status::Reporter, tail::Tails,
-        trace::Traces,
-    },
-    store::{OpenError, Store},
-    tls::{accept, address::Address},
 };
+use brock_net::{address::Address, task::Tasks, tls::accept};
 
 /// What a node has from its first moment to its last.
 pub(super) struct Frame {
@@ -209,7 +215,7 @@ pub(super) async fn assemble(
     let shared = Shared { store, peers: &peers, members: &members, resyncs: &resyncs, directory: &directory };
     background::spawn(config, shared, compactor, tasks);
     background::spawn_discovery(config, listed, &resolver, shared, tasks);
-    let look_at_certificates = certificates::spawn(tasks, &identity, &config.node_id);
+    let look_at_certificates = reload::spawn(tasks, &identity, &config.node_id);
     upkeep::spawn_first_catch_up(tasks, store, &peers, readiness, &health);
     tracing::info!(
         node_id = %config.node_id, origin = %store.origin(), %address,

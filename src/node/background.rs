@@ -1,15 +1,17 @@
 //! The background work of a node that serves.
 
-use super::{config::Config, upkeep};
+use super::upkeep;
 use crate::{
-    ground::task::Tasks,
+    config::validate::Config,
+    maintenance::{compact::Compactor, scrub, sweep},
+    membership::{directory::Directory, discovery::Discovery, members::Members, peers::Peers},
     replication::{
-        compact::Compactor, directory::Directory, discovery::Discovery, members::Members, peers::Peers,
-        puller::Puller, pullers, resync::Resyncs, scrub, sweep,
+        pull::{puller::Puller, pullers},
+        resync::Resyncs,
     },
     store::Store,
-    tls::{join::Listed, resolve::Resolver},
 };
+use brock_net::{dns::Resolver, join::Listed, task::Tasks};
 
 /// What background work shares with the services.
 #[derive(Clone, Copy)]

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 
-use super::{StartError, config::Config, readiness::Readiness};
+use super::StartError;
 use crate::{
+    api::http::readiness::Readiness,
     backup::{
         job::{Backups, Plan},
         objects::Target,
         signer::SignerError,
     },
-    ground::task::Tasks,
+    config::validate::Config,
     store::Store,
 };
+use brock_net::task::Tasks;
 
 /// Where backups go, if any are made. What is wrong with the settings is found before the store opens.
 pub(super) fn target(config: &Config) -> Result<Option<Target>, StartError> {

@@ -16,18 +16,21 @@ use tonic::{Status, service::Routes};
 
 use super::{
     StartError, assembly,
-    config::Config,
     prepare::{self, Prepared},
 };
-use crate::{
-    audit::trail::Trail,
-    ground::{id::Instance, limits, task::Tasks},
+use crate::{api::grpc::recognition::Recognition, audit::log::Trail, config::validate::Config};
+use brock_core::{
+    base::{id::Instance, limits},
     proto::{
         self, recognition_service_client::RecognitionServiceClient,
         recognition_service_server::RecognitionServiceServer,
     },
-    service::recognition::Recognition,
-    tls::{accept, address::Address, channel, connect::Dialler},
+};
+use brock_net::{
+    address::Address,
+    dial::Dialler,
+    task::Tasks,
+    tls::{accept, channel},
 };
 
 /// What one address has answered.
@@ -196,7 +199,7 @@ impl Asking<'_> {
     /// for longer than this node may not be listed yet, unless such a one has answered.
     fn is_settled(&self) -> bool {
         let is_listed =
-            self.prepared.join.iter().any(|join| matches!(join, crate::tls::join::Join::Listed(_)));
+            self.prepared.join.iter().any(|join| matches!(join, brock_net::join::Join::Listed(_)));
         self.problems.is_empty() && (!is_listed || self.strangers().any(|has_storage| has_storage))
     }
 

@@ -11,18 +11,18 @@ use tokio_util::sync::CancellationToken;
 pub use super::start_error::StartError;
 use super::{
     assembly::{self, Frame},
-    config::Config,
-    http,
     prepare::{self, Prepared},
-    readiness::Readiness,
-    telemetry::Telemetry,
     upkeep,
 };
 use crate::{
-    ground::{limits, task::Tasks},
-    replication::peers::Peers,
+    api::http::{readiness::Readiness, server},
+    config::validate::Config,
+    membership::peers::Peers,
     store::{Health, Store},
+    telemetry::logs::Telemetry,
 };
+use brock_core::base::limits;
+use brock_net::task::Tasks;
 
 /// A running node.
 pub struct Node {
@@ -58,7 +58,7 @@ impl Node {
         let frame = Frame::new();
         frame.readiness.show();
         if let Some(listener) = prepared.http_listener.take() {
-            http::spawn(&frame.http_tasks, listener, frame.pages(&prepared, telemetry.clone()));
+            server::spawn(&frame.http_tasks, listener, frame.pages(&prepared, telemetry.clone()));
         }
         if let Some(telemetry) = &telemetry {
             telemetry.set_node(&config.node_id);

@@ -5,28 +5,23 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    StartError, backups,
-    config::{Config, FirstStart},
-    console::Gate,
-    first_start,
-};
+use super::{StartError, backups, first_start};
 use crate::{
+    api::http::console::Gate,
     backup::objects::Target,
-    ground::{
-        id::{Incarnations, Instance},
-        limits,
-        time::WallClock,
-    },
+    config::validate::{Config, FirstStart},
     store::{self, OpenError, Store},
-    tls::{
-        address::Address,
-        identity::Identity,
-        join::{Join, Listed},
-        resolve::Resolver,
-        roles::RolePolicy,
-        web::WebTls,
-    },
+};
+use brock_core::base::{
+    id::{Incarnations, Instance},
+    limits,
+    time::WallClock,
+};
+use brock_net::{
+    address::Address,
+    dns::Resolver,
+    join::{Join, Listed},
+    tls::{credentials::Identity, roles::RolePolicy, web::WebTls},
 };
 
 /// Everything that can be found wrong with certificates, addresses and settings is found while it is

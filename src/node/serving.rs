@@ -5,11 +5,12 @@ use tokio::{sync::watch, time::sleep};
 use tonic::service::Routes;
 
 use super::assembly::GrpcServer;
-use crate::{
-    ground::{limits, task::Tasks},
+use brock_core::base::limits;
+use brock_net::{
+    task::Tasks,
     tls::{
         accept::Incoming,
-        identity::{Exchanges, Outdated},
+        credentials::{Exchanges, Outdated},
     },
 };
 

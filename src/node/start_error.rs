@@ -4,10 +4,10 @@ use std::{io, path::PathBuf};
 
 use crate::{
     backup::{objects::ObjectError, signer::SignerError},
-    ground::{advice, id::NodeId},
     store::OpenError,
-    tls::{TlsError, join::JoinError},
 };
+use brock_core::base::{advice, id::NodeId};
+use brock_net::{join::JoinError, tls::TlsError};
 
 /// Why a node did not start. Nothing is left running.
 #[derive(Debug, thiserror::Error)]

@@ -8,21 +8,21 @@ use tokio::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use super::{config::Config, readiness::Readiness};
 use crate::{
-    audit::trail::{self, Trail},
-    ground::{
-        clock::Vector,
-        limits, metrics as names,
-        task::{TaskStatus, Tasks},
-    },
-    proto,
-    replication::{
+    api::http::readiness::Readiness,
+    audit::log::{self, Trail},
+    config::validate::Config,
+    membership::{
         members::Members,
         peers::{PeerReport, Peers},
     },
     store::{Engine, Store},
 };
+use brock_core::{
+    base::{limits, metrics as names, vector::Vector},
+    proto,
+};
+use brock_net::task::{TaskStatus, Tasks};
 
 /// gRPC services whose health is reported; the empty name stands for the whole node.
 const SERVICES: [&str; 4] =
@@ -45,7 +45,7 @@ pub(super) async fn open_trail(config: &Config, store: &Store, tasks: &Tasks) ->
         );
         return Trail::none();
     };
-    let options = trail::Options { directory, max_bytes: config.audit.max_bytes };
+    let options = log::Options { directory, max_bytes: config.audit.max_bytes };
     Trail::open(options, store, tasks).await
 }
 

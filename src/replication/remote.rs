@@ -4,36 +4,16 @@ use std::future::Future;
 
 use bytes::Bytes;
 use prost::Message;
-use tokio::time::timeout;
-use tonic::{Code, transport::Channel};
 
 use crate::{
-    domain::codec::{self, CodecError},
-    ground::{id::KeyHash, limits},
-    proto::{self, replication_service_client::ReplicationServiceClient},
-    store::{Store, StoreError, Summary, keyed_state},
-    tls::{address::Address, channel, connect::Dialler, words},
+    membership::peer::{Peer, RemoteError},
+    store::{Store, Summary, keyed_state},
 };
-
-/// Why another node's records could not be looked at.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RemoteError {
-    /// It could not be asked.
-    #[error("{0}")]
-    Call(String),
-    /// It has not what was asked for.
-    #[error("{0}")]
-    Absent(String),
-    /// It did not answer in time.
-    #[error("no answer within {} s", limits::PEER_CALL_TIMEOUT.as_secs())]
-    Late,
-    /// Its answer makes no sense.
-    #[error("its answer makes no sense: {0}")]
-    Nonsense(#[from] CodecError),
-    /// It is this process's own store, which could not be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
+use brock_core::{
+    base::{id::KeyHash, limits},
+    domain::codec::{self, CodecError},
+    proto,
+};
 
 /// Another node's records, seen from outside.
 pub trait Remote: Sync {
@@ -129,36 +109,6 @@ pub fn digest_to_proto(summary: &Summary) -> proto::Digest {
     }
 }
 
-/// A peer, called over the network.
-#[derive(Clone)]
-pub struct Peer {
-    /// As it stands in `node.join`.
-    pub address: String,
-    /// Dials when it is first used, and again whenever the connection is lost.
-    pub client: ReplicationServiceClient<Channel>,
-}
-
-impl Peer {
-    /// Connects when it is first called, each time by resolving the address anew.
-    pub fn new(address: &Address, dialler: &Dialler) -> Self {
-        let channel = channel::lazy_channel(address, dialler.clone());
-        let client =
-            ReplicationServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_MAX_BYTES);
-        Self { address: address.to_string(), client }
-    }
-
-    /// One bounded call.
-    pub async fn call<T, F>(
-        &self,
-        call: impl FnOnce(ReplicationServiceClient<Channel>) -> F,
-    ) -> Result<T, RemoteError>
-    where
-        F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-    {
-        answer(timeout(limits::PEER_CALL_TIMEOUT, call(self.client.clone())).await)
-    }
-}
-
 impl Remote for Peer {
     async fn summary(&self, buckets: bool) -> Result<proto::SummaryResponse, RemoteError> {
         self.call(|mut client| async move { client.summary(proto::SummaryRequest { buckets }).await }).await
@@ -176,20 +126,5 @@ impl Remote for Peer {
         request: proto::FetchStatesRequest,
     ) -> Result<proto::FetchStatesResponse, RemoteError> {
         self.call(|mut client| async move { client.fetch_states(request).await }).await
-    }
-}
-
-fn answer<T>(
-    answered: Result<Result<tonic::Response<T>, tonic::Status>, tokio::time::error::Elapsed>,
-) -> Result<T, RemoteError> {
-    match answered {
-        Err(_) => Err(RemoteError::Late),
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) if status.code() == Code::NotFound => {
-            Err(RemoteError::Absent(status.message().to_owned()))
-        }
-        Ok(Err(status)) => Err(RemoteError::Call(
-            words::explain(&status).unwrap_or_else(|| format!("{}: {}", status.code(), status.message())),
-        )),
     }
 }

@@ -8,21 +8,20 @@ use std::{cmp::Ordering, collections::BTreeMap};
 
 use bytes::Bytes;
 
-use super::remote::{Remote, RemoteError};
+use super::remote::Remote;
 use crate::{
+    membership::peer::RemoteError,
+    runtime::planted::{self, Bug},
+    store::{BucketItem, Page, Store, Summary, item_from_proto},
+};
+use brock_core::{
+    base::{id::KeyHash, limits, vector::Vector},
     domain::{
         codec::{self, CodecError},
         digest::{BUCKETS, SetDigest},
         record::RecordState,
     },
-    ground::{
-        clock::Vector,
-        id::KeyHash,
-        limits,
-        planted::{self, Bug},
-    },
     proto,
-    store::{BucketItem, Page, Store, Summary, item_from_proto},
 };
 
 /// Where two nodes differ.

@@ -9,12 +9,15 @@ use tokio::{
 use tonic::{Code, transport::Channel};
 use tracing::Instrument as _;
 
-use super::snapshot::{JoinError, Joiner};
 use crate::{
-    domain::record::UnixSeconds,
-    ground::{id::NodeId, limits, metrics as names, spans},
-    proto::{self, replication_service_client::ReplicationServiceClient},
+    runtime::spans,
     store::Store,
+    transfer::snapshot::{JoinError, Joiner},
+};
+use brock_core::{
+    base::{id::NodeId, limits, metrics as names},
+    domain::record::UnixSeconds,
+    proto::{self, replication_service_client::ReplicationServiceClient},
 };
 
 /// A resync, as an operator sees it.

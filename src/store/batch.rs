@@ -7,15 +7,15 @@ use super::{
     database::{COLLECTED, Database, Logged, TOTALS, Totals},
     schema,
 };
-use crate::{
+use brock_core::{
+    base::{
+        id::{KeyHash, Origin},
+        vector::{Clock, Stamp, Vector},
+    },
     domain::{
         codec::{self, LogKey},
         digest::Bucket,
         record::{RecordState, UnixSeconds},
-    },
-    ground::{
-        clock::{Clock, Stamp, Vector},
-        id::{KeyHash, Origin},
     },
     proto,
 };

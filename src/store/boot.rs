@@ -11,10 +11,10 @@ use super::{
     schema::Sizes,
     superblock::{self, FORMAT_VERSION, OLDEST_FORMAT_VERSION, Superblock},
 };
-use crate::ground::{
-    clock::Vector,
+use crate::runtime::planted::{self, Bug};
+use brock_core::base::{
     id::{Incarnation, Incarnations, NodeId, Origin},
-    planted::{self, Bug},
+    vector::Vector,
 };
 
 const NODE_ID: &[u8] = b"node_id";
@@ -219,7 +219,7 @@ pub(super) fn mint(
         WriteFailure::NoSpace => StoreError::DiskFull { free: 0 },
         WriteFailure::Passing(reason) | WriteFailure::Fatal(reason) => StoreError::Stopped(reason),
     })?;
-    metrics::counter!(crate::ground::metrics::INCARNATIONS, "reason" => reason).increment(1);
+    metrics::counter!(brock_core::base::metrics::INCARNATIONS, "reason" => reason).increment(1);
     tracing::info!(incarnation = %origin.incarnation(), reason, "this node has a new incarnation");
     Ok(origin)
 }

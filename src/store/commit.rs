@@ -12,19 +12,19 @@ use super::{
     schema,
     visible::{Raised, Visible},
 };
-use crate::{
+use crate::runtime::planted::{self, Bug};
+use brock_core::{
+    base::{
+        id::{KeyHash, Origin, sha256},
+        limits, metrics as names,
+        vector::{Clock, Stamp},
+    },
     domain::{
         codec::{LogKey, QUARANTINED_STATE},
         digest::{Bucket, SetDigest},
         operation::Operation,
         record::{RecordState, UnixSeconds},
         segment::{Segment, SegmentEntry},
-    },
-    ground::{
-        clock::{Clock, Stamp},
-        id::{KeyHash, Origin, sha256},
-        limits, metrics as names,
-        planted::{self, Bug},
     },
     proto,
 };

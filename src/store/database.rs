@@ -13,16 +13,16 @@ use rocksdb::{
 };
 
 use super::{error::StoreError, schema};
-use crate::{
+use brock_core::{
+    base::{
+        id::{KeyHash, Origin},
+        limits,
+        vector::{Clock, Stamp, Vector},
+    },
     domain::{
         codec::{self, CodecError, LogKey},
         digest::{Bucket, Counts, SetDigest},
         record::{RecordState, UnixSeconds},
-    },
-    ground::{
-        clock::{Clock, Stamp, Vector},
-        id::{KeyHash, Origin},
-        limits,
     },
     proto,
 };

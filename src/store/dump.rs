@@ -14,17 +14,17 @@ use super::{
     inspect::keyed_state,
     schema,
 };
-use crate::{
+use brock_core::{
+    base::{
+        id::{KeyHash, Origin},
+        limits,
+        vector::{Clock, Stamp, Vector},
+    },
     domain::{
         codec::{self, CodecError, LogKey, QUARANTINED_STATE},
         digest::SetDigest,
         operation::Operation,
         record::RecordState,
-    },
-    ground::{
-        clock::{Clock, Stamp, Vector},
-        id::{KeyHash, Origin},
-        limits,
     },
     proto,
 };

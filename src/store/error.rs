@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    domain::codec::CodecError,
-    ground::{
+use brock_core::{
+    base::{
         advice,
-        clock::Clock,
         id::{NodeId, Origin},
         limits,
+        vector::Clock,
     },
+    domain::codec::CodecError,
 };
 
 /// Why a storage directory was not opened. Nothing was changed.

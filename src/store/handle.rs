@@ -22,16 +22,15 @@ use super::{
     visible::{Raised, Visible},
     writer::{self, Change, Command, Reply, Writer},
 };
-use crate::{
-    domain::{record::UnixSeconds, segment::Segment},
-    ground::{
-        alarms::Alarms,
-        clock::{Clock, Vector},
+use crate::runtime::{alarms::Alarms, retry::RetryPolicy};
+use brock_core::{
+    base::{
         id::{Incarnations, NodeId, Origin},
         limits,
-        retry::RetryPolicy,
         time::WallClock,
+        vector::{Clock, Vector},
     },
+    domain::{record::UnixSeconds, segment::Segment},
 };
 
 /// What a store needs to know.

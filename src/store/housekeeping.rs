@@ -7,13 +7,13 @@ use super::{
     schema,
     writer::Change,
 };
-use crate::{
-    domain::{operation::EntryError, segment::Segment},
-    ground::{
-        clock::{Clock, Stamp, Vector},
+use brock_core::{
+    base::{
         id::{KeyHash, Origin},
         limits,
+        vector::{Clock, Stamp, Vector},
     },
+    domain::{operation::EntryError, segment::Segment},
     proto,
 };
 

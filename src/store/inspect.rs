@@ -6,17 +6,17 @@ use super::{
     handle::{Shared, Store},
     schema,
 };
-use crate::{
+use brock_core::{
+    base::{
+        id::KeyHash,
+        limits,
+        vector::{Stamp, Vector},
+    },
     domain::{
         codec::{self, QUARANTINED_STATE},
         digest::{SetDigest, of_record},
         operation::Operation,
         record::{Creation, RecordState},
-    },
-    ground::{
-        clock::{Stamp, Vector},
-        id::KeyHash,
-        limits,
     },
     proto,
 };

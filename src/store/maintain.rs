@@ -6,18 +6,18 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::{commit::Commit, database::Logged, error::StoreError, schema};
-use crate::{
+use crate::runtime::planted::{self, Bug};
+use brock_core::{
+    base::{
+        id::{KeyHash, Origin},
+        vector::{Clock, Stamp, Vector},
+    },
     domain::{
         codec::{LogKey, QUARANTINED_STATE},
         digest::Bucket,
         operation::{EntryError, check_entry},
         record::{RecordState, UnixSeconds},
         segment::{Segment, SegmentEntry},
-    },
-    ground::{
-        clock::{Clock, Stamp, Vector},
-        id::{KeyHash, Origin},
-        planted::{self, Bug},
     },
     proto,
 };

@@ -6,7 +6,7 @@ use super::{
     database::{Database, Totals, WriteFailure},
     error::StoreError,
 };
-use crate::domain::digest::SetDigest;
+use brock_core::domain::digest::SetDigest;
 
 impl Database {
     /// From format 1, which had no digests, no floors and fewer totals. One scan of everything, then

@@ -31,7 +31,7 @@ mod tail;
 mod visible;
 mod writer;
 
-pub use crate::ground::time::unix_now;
+pub use brock_core::base::time::unix_now;
 pub use database::Totals;
 pub use dump::{DumpFrame, Dumped, Since};
 pub use engine::{Engine, Family};

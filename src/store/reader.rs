@@ -11,17 +11,17 @@ use super::{
     error::StoreError,
     handle::{Shared, StorageUse, Store},
 };
-use crate::{
+use crate::runtime::planted::{self, Bug};
+use brock_core::{
+    base::{
+        id::{KeyHash, Origin},
+        limits,
+        vector::{Clock, Stamp},
+    },
     domain::{
         codec::{LogKey, QUARANTINED_STATE},
         operation::Operation,
         record::RecordState,
-    },
-    ground::{
-        clock::{Clock, Stamp},
-        id::{KeyHash, Origin},
-        limits,
-        planted::{self, Bug},
     },
     proto,
 };

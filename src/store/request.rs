@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::{
+use brock_core::{
+    base::{id::KeyHash, vector::Stamp},
     domain::{operation::Operation, record::UnixSeconds},
-    ground::{clock::Stamp, id::KeyHash},
 };
 
 /// A record to be created.

@@ -7,7 +7,7 @@ use rocksdb::{
     DataBlockIndexType, Env, LogLevel, Options,
 };
 
-use crate::ground::limits;
+use brock_core::base::limits;
 
 /// Node id, incarnation, format version, counters.
 pub(super) const META: &str = "meta";

@@ -14,9 +14,9 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::error::OpenError;
-use crate::ground::{
-    clock::{Clock, Vector},
+use brock_core::base::{
     id::{Incarnation, NodeId, Origin},
+    vector::{Clock, Vector},
 };
 
 /// The format that this version writes.
@@ -74,7 +74,7 @@ pub(super) fn read(directory: &Path) -> Result<Option<Superblock>, OpenError> {
         Some((Origin::try_from(bytes.as_slice()).ok()?, Clock(*clock)))
     };
     Ok(Some(Superblock {
-        node_id: file.node_id.parse().map_err(|e: crate::ground::id::IdError| damaged(e.to_string()))?,
+        node_id: file.node_id.parse().map_err(|e: brock_core::base::id::IdError| damaged(e.to_string()))?,
         incarnation: Incarnation(file.incarnation),
         clean: file.clean,
         heads: file

@@ -11,15 +11,15 @@ use super::{
     error::StoreError,
     handle::{Shared, Store},
 };
-use crate::{
+use brock_core::{
+    base::{
+        id::{KeyHash, Origin},
+        limits,
+        vector::{Clock, Stamp, Vector},
+    },
     domain::{
         codec::{LogKey, QUARANTINED_STATE},
         operation::Operation,
-    },
-    ground::{
-        clock::{Clock, Stamp, Vector},
-        id::{KeyHash, Origin},
-        limits,
     },
 };
 

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::database::{Database, Totals};
-use super::error::StoreError;
-use crate::{
-    domain::digest::{Bucket, SetDigest},
-    ground::{
-        clock::{Clock, Vector},
+use super::{
+    database::{Database, Totals},
+    error::StoreError,
+};
+use brock_core::{
+    base::{
         id::Origin,
+        vector::{Clock, Vector},
     },
+    domain::digest::{Bucket, SetDigest},
 };
 
 /// The state of the store besides its records and log, kept in memory as it is on disk. The parts

@@ -27,20 +27,22 @@ use super::{
     request::{CreateOutcome, NewOperation, NewRecord, OperationOutcome},
     visible::Visible,
 };
-use crate::{
+use crate::runtime::{
+    planted::{self, Bug},
+    retry::{Retry, RetryPolicy},
+    spans,
+};
+use brock_core::{
+    base::{
+        id::{KeyHash, Origin},
+        limits, metrics as names,
+        vector::{Clock, Stamp, Vector},
+    },
     domain::{
         digest::Bucket,
         operation::EntryError,
         record::{RecordState, UnixSeconds},
         segment::{Segment, SegmentEntry},
-    },
-    ground::{
-        clock::{Clock, Stamp, Vector},
-        id::{KeyHash, Origin},
-        limits, metrics as names,
-        planted::{self, Bug},
-        retry::{Retry, RetryPolicy},
-        spans,
     },
     proto,
 };

@@ -2,17 +2,6 @@
 
 use std::{path::Path, process::Output};
 
-use brock::{
-    ground::{
-        clock::{Clock, Vector},
-        id::{Incarnation, Origin, sha256},
-    },
-    proto::{self, operation::Kind},
-};
-use data_encoding::{BASE32_NOPAD, BASE64, HEXLOWER};
-use prost::Message;
-use serde_json::{Value, json};
-
 use crate::harness::{
     certs::Certs,
     eventually,
@@ -22,6 +11,16 @@ use crate::harness::{
     process::{NODE_ADMIN, run},
     random_key,
 };
+use brock_core::{
+    base::{
+        id::{Incarnation, Origin, sha256},
+        vector::{Clock, Vector},
+    },
+    proto::{self, operation::Kind},
+};
+use data_encoding::{BASE32_NOPAD, BASE64, HEXLOWER};
+use prost::Message;
+use serde_json::{Value, json};
 
 /// `node-admin` for some nodes, as whoever holds these certificates.
 pub struct Admin {
@@ -69,7 +68,7 @@ async fn a_record_put_on_one_node_is_shown_by_another_with_every_field() {
     let cluster = Cluster::start(2).await;
     let admin = |i: usize| Admin::new(&cluster.certs.admin(), &[cluster.nodes[i].address()]);
     let key = hex_key();
-    let expires = brock::store::unix_now() + 3600;
+    let expires = brock_core::base::time::unix_now() + 3600;
     let record = json!({
         "public": true, "satellite_address": "sat.example:7777", "macaroon_head": "00ff10",
         "public_project_id": "0123456789abcdef", "expires_at_unix": expires,

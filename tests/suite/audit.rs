@@ -6,13 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use brock::{node::config::Config, proto, service::authorise::TABLE};
-use data_encoding::HEXLOWER;
-use prost::Message;
-use serde_json::Value;
-use tempfile::TempDir;
-use tonic::Code;
-
 use crate::{
     admin_cli::{Admin, hex_key},
     harness::{
@@ -25,6 +18,13 @@ use crate::{
     },
     roles,
 };
+use brock::{api::grpc::authorise::TABLE, config::validate::Config};
+use brock_core::proto;
+use data_encoding::HEXLOWER;
+use prost::Message;
+use serde_json::Value;
+use tempfile::TempDir;
+use tonic::Code;
 
 /// A node on a disk, with its audit log there.
 pub struct Audited {

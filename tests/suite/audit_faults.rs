@@ -3,9 +3,6 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use brock::proto;
-use tonic::Code;
-
 use crate::{
     audit::{Audited, audit, kinds, lines, log_of, of, on_disk, start, verify},
     disk_full::SmallDisk,
@@ -18,6 +15,8 @@ use crate::{
         random_key,
     },
 };
+use brock_core::proto;
+use tonic::Code;
 
 /// Every operator's call is refused, says why, and has done nothing; clients notice nothing.
 async fn assert_closed(node: &TestNode, key: &[u8]) {

@@ -2,12 +2,6 @@
 
 use std::{fs, path::PathBuf, process::Output};
 
-use age::{secrecy::ExposeSecret, x25519};
-use brock::proto::{BackupNowRequest, BackupStatus, verify_response::Verdict};
-use serde_json::Value;
-use tempfile::TempDir;
-use tonic::Code;
-
 use crate::{
     admin_cli::Admin,
     cli::{assert_fails, assert_succeeds, brock_with, stderr},
@@ -22,6 +16,11 @@ use crate::{
         s3::{ACCESS_KEY, BUCKET, Fault, Op, S3Server, SECRET},
     },
 };
+use age::{secrecy::ExposeSecret, x25519};
+use brock_core::proto::{BackupNowRequest, BackupStatus, verify_response::Verdict};
+use serde_json::Value;
+use tempfile::TempDir;
+use tonic::Code;
 
 const SECRET_ENV: &str = "BROCK_NODE_BACKUP_SECRET_ACCESS_KEY";
 const CANARY: &[u8] = b"canary-in-a-coal-mine";

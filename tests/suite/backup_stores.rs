@@ -12,6 +12,10 @@ use std::{
     time::Duration,
 };
 
+use crate::harness::{
+    files::flip_bit,
+    store::{NOW, close, created, key, new_record, open, options, ram},
+};
 use age::x25519;
 use brock::{
     backup::{
@@ -23,16 +27,10 @@ use brock::{
         retention::Retention,
         signer,
     },
-    domain::operation::Operation,
-    ground::time::WallClock,
     store::{DumpFrame, NewOperation, Options, Page, Store},
 };
+use brock_core::{base::time::WallClock, domain::operation::Operation};
 use tempfile::TempDir;
-
-use crate::harness::{
-    files::flip_bit,
-    store::{NOW, close, created, key, new_record, open, options, ram},
-};
 
 const HOUR_MS: u64 = 3_600_000;
 

@@ -7,9 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use age::{secrecy::ExposeSecret, x25519};
-use brock::proto::{self, BackupNowRequest};
-
 use crate::{
     cli::{assert_succeeds, brock},
     harness::{
@@ -21,6 +18,8 @@ use crate::{
         random_key,
     },
 };
+use age::{secrecy::ExposeSecret, x25519};
+use brock_core::proto::{self, BackupNowRequest};
 
 const RECORDS: usize = 20_000;
 const CANARY: &[u8] = b"canary-in-a-coal-mine";

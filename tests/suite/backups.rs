@@ -8,6 +8,16 @@ use std::{
     sync::Arc,
 };
 
+use crate::{
+    cli::{assert_fails, assert_succeeds, brock},
+    harness::{
+        client::Client,
+        eventually,
+        group::{Group, compacts_on_command},
+        random_key,
+        store::{close, created, key, new_record, open, options},
+    },
+};
 use age::{secrecy::ExposeSecret, x25519};
 use brock::{
     backup::{
@@ -20,22 +30,11 @@ use brock::{
         retention::Retention,
         signer,
     },
-    domain::operation::Operation,
     store::{NewOperation, Store},
 };
+use brock_core::domain::operation::Operation;
 use tempfile::TempDir;
 use tonic::Code;
-
-use crate::{
-    cli::{assert_fails, assert_succeeds, brock},
-    harness::{
-        client::Client,
-        eventually,
-        group::{Group, compacts_on_command},
-        random_key,
-        store::{close, created, key, new_record, open, options},
-    },
-};
 
 /// A place for backups in a directory, and a store to be backed up.
 struct Bench {
@@ -193,7 +192,7 @@ async fn a_backup_made_under_load_is_of_one_moment() {
 fn parts_are_for_nobody_else_while_they_are_written() {
     let home = tempfile::tempdir().unwrap();
     let mut writer = PartWriter::new(home.path(), Vec::new());
-    writer.write(&brock::proto::BackupFrame::default()).unwrap();
+    writer.write(&brock_core::proto::BackupFrame::default()).unwrap();
     let parts = writer.finish().unwrap();
     assert_eq!(fs::metadata(&parts[0].path).unwrap().permissions().mode() & 0o7777, 0o600);
 }
@@ -300,8 +299,8 @@ async fn a_restored_node_joins_what_was_deleted_and_revoked_since_and_brings_wha
     let output = tokio::task::block_in_place(|| brock(&arguments));
     assert_succeeds(&output);
     group
-        .start_node_with(1, |config| brock::node::config::Config {
-            first_start: brock::node::config::FirstStart::No,
+        .start_node_with(1, |config| brock::config::validate::Config {
+            first_start: brock::config::validate::FirstStart::No,
             ..config
         })
         .await;
@@ -320,7 +319,7 @@ async fn a_restored_node_joins_what_was_deleted_and_revoked_since_and_brings_wha
     }
     eventually("all hold the same", || async {
         let verdict = group.node(0).admin.verify().await.verdict();
-        (verdict == brock::proto::verify_response::Verdict::Converged).then_some(())
+        (verdict == brock_core::proto::verify_response::Verdict::Converged).then_some(())
     })
     .await;
     // A second restore into the same place is refused.

@@ -2,22 +2,6 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use brock::{
-    ground::{limits, time::unix_now},
-    node::config::Config,
-    proto,
-    tls::{
-        channel::open_channel,
-        make::{LeafKind, MakeCa, MakeLeaf, make_ca, make_leaf},
-        revoke::{Revoke, revoke},
-    },
-};
-use rustls_pki_types::CertificateDer;
-use tokio::{net::TcpStream, sync::mpsc, time::Instant};
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tonic::Code;
-
 use crate::harness::{
     certs::Certs,
     client::{Client, put_request},
@@ -26,6 +10,23 @@ use crate::harness::{
     process::run,
     random_key,
 };
+use brock::config::validate::Config;
+use brock_core::{
+    base::{limits, time::unix_now},
+    proto,
+};
+use brock_net::{
+    pki::{
+        issue::{LeafKind, MakeCa, MakeLeaf, make_ca, make_leaf},
+        revoke::{Revoke, revoke},
+    },
+    tls::channel::open_channel,
+};
+use rustls_pki_types::CertificateDer;
+use tokio::{net::TcpStream, sync::mpsc, time::Instant};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Code;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -102,10 +103,11 @@ async fn a_revoked_client_is_cut_off_and_refused_while_others_go_on() {
         let refusal = match dialled {
             Err(error) => error.to_string(),
             Ok((channel, _)) => {
-                let mut kv = brock::proto::key_value_service_client::KeyValueServiceClient::new(channel);
-                let request = brock::proto::GetRequest { key_hash: key.clone().into(), ..Default::default() };
+                let mut kv = brock_core::proto::key_value_service_client::KeyValueServiceClient::new(channel);
+                let request =
+                    brock_core::proto::GetRequest { key_hash: key.clone().into(), ..Default::default() };
                 let error = kv.get(request).await.expect_err("it must not get in");
-                brock::tls::words::explain(&error).unwrap_or_default()
+                brock_net::tls::errors::explain(&error).unwrap_or_default()
             }
         };
         refusal.contains("revoked").then_some(())
@@ -336,8 +338,8 @@ async fn a_ca_is_replaced_step_by_step_and_who_only_has_the_old_one_is_cut_off()
     let answers = async || {
         let address = node.address().parse().unwrap();
         let (channel, _) = open_channel(&address, Certs::config(&next)).await.ok()?;
-        let mut admin = brock::proto::admin_service_client::AdminServiceClient::new(channel);
-        admin.status(brock::proto::StatusRequest::default()).await.ok().map(|_| ())
+        let mut admin = brock_core::proto::admin_service_client::AdminServiceClient::new(channel);
+        admin.status(brock_core::proto::StatusRequest::default()).await.ok().map(|_| ())
     };
     assert_eq!(answers().await, None, "its CA is not known yet");
     fs::copy(next.join("ca.crt"), directory.join("ca-next.crt")).unwrap();

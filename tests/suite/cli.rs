@@ -7,9 +7,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use brock::node::settings::{self, SETTINGS};
-
 use crate::harness::process::BROCK;
+use brock::config::settings::{self, SETTINGS};
 
 /// Runs brock without any setting of the surroundings.
 pub fn brock_with(arguments: &[&str], env: &[(&str, &str)]) -> Output {

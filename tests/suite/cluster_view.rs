@@ -2,17 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use brock::{
-    node::config::Config,
-    proto::{self, cluster_response::Node, verdict::Level},
-};
-
 use crate::harness::{
     client::Client,
     eventually,
     group::{Group, compacts_on_command},
     random_key,
 };
+use brock::config::validate::Config;
+use brock_core::proto::{self, cluster_response::Node, verdict::Level};
 
 async fn view(admin: &Client, history: bool) -> proto::ClusterResponse {
     admin.admin.clone().cluster(proto::ClusterRequest { history }).await.unwrap().into_inner()

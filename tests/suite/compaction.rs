@@ -2,19 +2,18 @@
 
 use std::{fs, path::Path};
 
-use brock::{
-    node::config::Config,
-    proto::{self, record_trace::Payload},
-    replication::compact::{Mode, Policy},
-};
-use tonic::Code;
-
 use crate::harness::{
     client::{Client, all_within},
     eventually,
     group::{Group, compacts_on_command},
     random_key,
 };
+use brock::{
+    config::validate::Config,
+    maintenance::compact::{Mode, Policy},
+};
+use brock_core::proto::{self, record_trace::Payload};
+use tonic::Code;
 
 async fn put(client: &Client, count: usize) -> Vec<Vec<u8>> {
     let keys: Vec<Vec<u8>> = (0..count).map(|_| random_key()).collect();
@@ -341,7 +340,8 @@ async fn the_compactor_runs_by_itself_when_its_mode_says_so() {
 #[tokio::test]
 async fn a_tombstone_costs_next_to_nothing_on_disk() {
     use crate::harness::store;
-    use brock::{domain::operation::Operation, store::NewOperation};
+    use brock::store::NewOperation;
+    use brock_core::domain::operation::Operation;
     const COUNT: u64 = 20_000;
     let directory = tempfile::tempdir().unwrap();
     let opened = store::open(&store::options(directory.path())).await;

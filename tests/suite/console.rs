@@ -2,13 +2,6 @@
 
 use std::path::PathBuf;
 
-use brock::node::{config::Config, problem::Source, sources::ShownSetting};
-use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
-};
-
 use crate::harness::{
     browser::Browser,
     certs::Certs,
@@ -17,6 +10,12 @@ use crate::harness::{
     node::{TestNode, config},
     process::run,
     random_key,
+};
+use brock::config::{error::Source, sources::ShownSetting, validate::Config};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
 };
 
 const TAB: &str = "\u{e004}";

@@ -2,10 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use brock::domain::codec::encode_state;
-use rand::{Rng, SeedableRng, rngs::StdRng};
-use tonic::Code;
-
 use crate::harness::{
     client::record,
     eventually, free_port,
@@ -14,6 +10,9 @@ use crate::harness::{
     random_key,
     wire::{key_hash, whole_log},
 };
+use brock_core::domain::codec::encode_state;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use tonic::Code;
 
 /// Fails unless all nodes have the same records, byte by byte, and the same logs, entry by entry.
 pub async fn assert_same(nodes: impl IntoIterator<Item = &TestNode>, keys: &[Vec<u8>]) {
@@ -49,7 +48,7 @@ async fn write_at_random(cluster: &Cluster, random: &mut StdRng, writes: usize) 
         let mut new = record(&grant);
         new.public = random.random();
         if random.random() {
-            new.expires_at_unix = brock::store::unix_now() + random.random_range(1_000..1_000_000);
+            new.expires_at_unix = brock_core::base::time::unix_now() + random.random_range(1_000..1_000_000);
         }
         keys.push(key.clone());
         let client = cluster.nodes[random.random_range(0..cluster.nodes.len())].client.clone();
@@ -62,7 +61,7 @@ async fn write_at_random(cluster: &Cluster, random: &mut StdRng, writes: usize) 
     keys
 }
 
-type Put = tokio::task::JoinHandle<Result<brock::proto::Stamp, tonic::Status>>;
+type Put = tokio::task::JoinHandle<Result<brock_core::proto::Stamp, tonic::Status>>;
 
 async fn finish(pending: &mut Vec<Put>) {
     for put in pending.drain(..) {
@@ -172,7 +171,8 @@ async fn small_batches_change_neither_the_outcome_nor_the_order() {
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let limits = [1, 7, 1000];
-    let limited = |i: usize, config| brock::node::config::Config { replication_limit: limits[i], ..config };
+    let limited =
+        |i: usize, config| brock::config::validate::Config { replication_limit: limits[i], ..config };
     let cluster = Cluster::start_with(3, limited).await;
     let keys = write_at_random(&cluster, &mut random, 150).await;
     cluster.converged().await;
@@ -194,8 +194,8 @@ async fn a_backlog_larger_than_one_batch_drains_in_one_round() {
     for limit in [50, 1000] {
         let (i, port) = (cluster.ports.len(), free_port());
         cluster.ports.push(port);
-        let late = brock::node::config::Config { replication_limit: limit, ..cluster.config(i) };
-        let late = brock::node::config::Config { join: vec![cluster.nodes[0].address()], ..late };
+        let late = brock::config::validate::Config { replication_limit: limit, ..cluster.config(i) };
+        let late = brock::config::validate::Config { join: vec![cluster.nodes[0].address()], ..late };
         let late = TestNode::start(&cluster.certs, compacts_on_command(late)).await;
         cluster.nodes.push(late);
         cluster.converged().await;

@@ -2,11 +2,6 @@
 
 use std::{env, time::Duration};
 
-use brock::proto::verify_response::Verdict;
-use rand::{Rng, SeedableRng, rngs::StdRng};
-use rustix::process::Signal;
-use tokio::time::Instant;
-
 use crate::harness::{
     certs::Certs,
     client::Client,
@@ -15,6 +10,10 @@ use crate::harness::{
     process::{Launch, Process},
     store::{contiguous_log, key, node_id, open, options},
 };
+use brock_core::proto::verify_response::Verdict;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rustix::process::Signal;
+use tokio::time::Instant;
 
 /// How often the node is killed, unless `BROCK_CRASH_CYCLES` says otherwise.
 const CYCLES: u32 = 8;

@@ -8,11 +8,6 @@ use std::{
     process::Command,
 };
 
-use brock::ground::limits;
-use rustix::fs::statvfs;
-use tempfile::TempDir;
-use tonic::Code;
-
 use crate::harness::{
     certs::Certs,
     client::Client,
@@ -22,6 +17,10 @@ use crate::harness::{
     random_key,
     store::{contiguous_log, key, open, options},
 };
+use brock_core::base::limits;
+use rustix::fs::statvfs;
+use tempfile::TempDir;
+use tonic::Code;
 
 const MIB: u64 = 1024 * 1024;
 

@@ -7,14 +7,6 @@ use std::{
     process::Command,
 };
 
-use brock::{
-    ground::id::sha256,
-    node::{Node, config::Config},
-    tls::make::LeafKind,
-};
-use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
-use serde_json::Value;
-
 use crate::{
     admin_cli::Admin,
     harness::{
@@ -29,6 +21,11 @@ use crate::{
         wire::{at, batch, create, origin},
     },
 };
+use brock::{config::validate::Config, node::Node};
+use brock_core::base::id::sha256;
+use brock_net::pki::issue::LeafKind;
+use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
+use serde_json::Value;
 
 /// What it says: level, check, subject, what, fix of each line; and its exit code.
 struct Said {

@@ -2,17 +2,16 @@
 
 use std::{path::Path, time::Duration};
 
-use brock::node::{
-    Node, StartError,
-    config::{Config, FirstStart},
-};
-
 use crate::harness::{
     certs::Certs,
     eventually, free_port,
     node::{Cluster, TestNode, config},
     process::Launch,
     random_key,
+};
+use brock::{
+    config::validate::{Config, FirstStart},
+    node::{Node, StartError},
 };
 
 fn auto(config: Config) -> Config {
@@ -75,7 +74,7 @@ async fn a_node_that_a_peer_knows_does_not_start_on_a_lost_disk_until_an_operato
     }
     assert!(!cluster.path(1).exists(), "a refusal changes nothing");
     // Retired: an empty disk is what everybody expects.
-    let request = brock::proto::RetireMemberRequest { member: "node-1".to_owned() };
+    let request = brock_core::proto::RetireMemberRequest { member: "node-1".to_owned() };
     cluster.nodes[0].admin.admin.clone().retire_member(request).await.unwrap();
     let node = TestNode::start(&cluster.certs, auto(cluster.config(1))).await;
     eventually("it is filled", || async { (node.node.store().records() == 1).then_some(()) }).await;

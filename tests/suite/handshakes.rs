@@ -7,20 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brock::{
-    node::{Node, config::Config},
-    tls::connect,
+use crate::{
+    harness::{certs::Certs, client::Client, eventually, free_port, node::config, random_key},
+    own_ca::{Leaf, OwnCa},
 };
+use brock::{config::validate::Config, node::Node};
+use brock_net::dial;
 use rcgen::ExtendedKeyUsagePurpose as Usage;
 use rustls::version::TLS13;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-};
-
-use crate::{
-    harness::{certs::Certs, client::Client, eventually, free_port, node::config, random_key},
-    own_ca::{Leaf, OwnCa},
 };
 
 /// A running node and a client that it must always serve.
@@ -57,7 +54,7 @@ impl Target {
         };
         let answer: std::io::Result<u8> = answer.await;
         answer.map(|_| ()).map_err(|error| {
-            brock::tls::words::explain(&error).unwrap_or_else(|| format!("no reason was given: {error}"))
+            brock_net::tls::errors::explain(&error).unwrap_or_else(|| format!("no reason was given: {error}"))
         })
     }
 
@@ -197,7 +194,7 @@ async fn a_peer_under_a_name_its_certificate_lacks_is_not_dialled_and_the_status
         Client::connect(&dialler.address().to_string(), &ca.directory("ops", &Leaf::admin("ops"))).await;
     let status = eventually("node-a has tried everybody", || async {
         let status = client.status().await;
-        let told = |peer: &brock::proto::Peer| peer.up || !peer.last_error.is_empty();
+        let told = |peer: &brock_core::proto::Peer| peer.up || !peer.last_error.is_empty();
         status.peers.iter().all(told).then_some(status)
     })
     .await;
@@ -249,7 +246,7 @@ async fn somebody_who_is_no_node_cannot_pose_as_one() {
         let _ = acceptor.accept(stream).await;
     });
     let node = OwnCa::client_config(&ca.directory("node-1", &Leaf::node("node-1")));
-    let error = connect::dial(&address.parse().unwrap(), node).await.unwrap_err().to_string();
+    let error = dial::dial(&address.parse().unwrap(), node).await.unwrap_err().to_string();
     assert!(error.contains(&address) && error.contains("a node certificate is needed"), "{error}");
     task.await.unwrap();
 }

@@ -1,13 +1,5 @@
 //! Logs with things in them that no origin should have written.
 
-use brock::{
-    domain::{codec::encode_state, operation::Operation},
-    ground::limits,
-    proto,
-};
-use bytes::Bytes;
-use tonic::Code;
-
 use crate::harness::{
     certs::Certs,
     eventually,
@@ -18,6 +10,13 @@ use crate::harness::{
     random_key,
     wire::{at, batch, create, create_at, invalidate, key_hash, log_of, origin, stub},
 };
+use brock_core::{
+    base::limits,
+    domain::{codec::encode_state, operation::Operation},
+    proto,
+};
+use bytes::Bytes;
+use tonic::Code;
 
 /// A peer with one batch of its own after another.
 async fn peer(certs: &Certs, id: &str, batches: Vec<proto::Batch>) -> FakePeer {

@@ -2,16 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use brock::{
-    ground::{
-        clock::{Clock, Vector},
-        limits,
-    },
-    node::config::Config,
-    proto,
-};
-use tokio::net::TcpListener;
-
 use crate::{
     convergence::assert_same,
     harness::{
@@ -26,6 +16,15 @@ use crate::{
         wire::{at, batch, create, origin},
     },
 };
+use brock::config::validate::Config;
+use brock_core::{
+    base::{
+        limits,
+        vector::{Clock, Vector},
+    },
+    proto,
+};
+use tokio::net::TcpListener;
 
 async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
     TestNode::start(certs, config(certs, id, free_port(), join)).await
@@ -252,14 +251,14 @@ async fn a_slow_link_and_one_that_was_cut_converge_by_themselves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_whose_clock_is_far_off_holds_the_sweeper() {
     let certs = Certs::new();
-    let off = Script { now_unix: brock::store::unix_now() - 3600, ..Script::new("off") };
+    let off = Script { now_unix: brock_core::base::time::unix_now() - 3600, ..Script::new("off") };
     let off = FakePeer::start(&certs, "off", off).await;
     let proxy = Proxy::start(off.port).await;
     let quick = config(&certs, "me", free_port(), &[proxy.port]);
     let me = TestNode::start(&certs, Config { expiry_margin: Duration::ZERO, ..quick }).await;
     let key = random_key();
     let mut brief = record(b"brief");
-    brief.expires_at_unix = brock::store::unix_now() + 8;
+    brief.expires_at_unix = brock_core::base::time::unix_now() + 8;
     me.client.put_record(&key, brief).await.unwrap();
     let sweeper = || async {
         let tasks = me.admin.status().await.tasks;

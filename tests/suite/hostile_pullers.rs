@@ -1,18 +1,5 @@
 //! Pullers that break the protocol of a Replicate stream.
 
-use brock::{
-    domain::codec,
-    ground::{
-        clock::{Clock, Vector},
-        limits,
-    },
-    proto::{self, replicate_request, replicate_response},
-    replication::puller::PROTOCOL_VERSION,
-};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Status, Streaming};
-
 use crate::harness::{
     PATIENCE,
     certs::Certs,
@@ -22,6 +9,18 @@ use crate::harness::{
     random_key,
     wire::{at, origin},
 };
+use brock::replication::pull::puller::PROTOCOL_VERSION;
+use brock_core::{
+    base::{
+        limits,
+        vector::{Clock, Vector},
+    },
+    domain::codec,
+    proto::{self, replicate_request, replicate_response},
+};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
 
 /// A node and a puller called `p` that a test speaks for.
 struct Pair {

@@ -1,8 +1,5 @@
 //! Incarnations: what becomes of a node whose disk or whose end was lost. As processes.
 
-use brock::proto::StatusResponse;
-use tempfile::TempDir;
-
 use crate::harness::{
     certs::Certs,
     client::Client,
@@ -10,6 +7,8 @@ use crate::harness::{
     process::{Launch, Process},
     random_key,
 };
+use brock_core::proto::StatusResponse;
+use tempfile::TempDir;
 
 /// Three processes that join each other.
 struct Trio {

@@ -2,18 +2,6 @@
 
 use std::time::Duration;
 
-use brock::{
-    ground::limits,
-    node::{
-        Node,
-        config::{Config, FirstStart},
-    },
-    proto::verify_response::Verdict,
-    tls::make::LeafKind,
-};
-use tempfile::TempDir;
-use tonic::Code;
-
 use crate::harness::{
     certs::Certs,
     client::{all_within, put_request},
@@ -22,6 +10,14 @@ use crate::harness::{
     node::{Cluster, TestNode, config},
     random_key,
 };
+use brock::{
+    config::validate::{Config, FirstStart},
+    node::Node,
+};
+use brock_core::{base::limits, proto::verify_response::Verdict};
+use brock_net::pki::issue::LeafKind;
+use tempfile::TempDir;
+use tonic::Code;
 
 /// Names under which nodes are certified besides their addresses.
 const NAMES: [&str; 3] = ["cluster.test", "node-1.cluster.test", "node-2.cluster.test"];
@@ -135,7 +131,7 @@ async fn all_nodes_may_have_the_same_list_and_none_is_a_peer_of_its_own() {
     cluster.converged().await;
     // Nothing waits for an answer that never comes.
     eventually("the log is compacted away", || async {
-        let request = brock::proto::CompactRequest {};
+        let request = brock_core::proto::CompactRequest {};
         let compacted = cluster.nodes[0].admin.admin.clone().compact(request).await.unwrap().into_inner();
         (compacted.entries_kept == 0).then_some(())
     })
@@ -191,7 +187,7 @@ async fn a_cluster_whose_addresses_are_in_dns_grows_and_shrinks_without_new_argu
     has_peers(&one, &["node-2"]).await;
     assert_eq!(member_names(&one).await, ["node-2", "node-3"], "a restart forgets no member");
     for node in [&one, &two] {
-        let request = brock::proto::RetireMemberRequest { member: "node-3".to_owned() };
+        let request = brock_core::proto::RetireMemberRequest { member: "node-3".to_owned() };
         node.admin.admin.clone().retire_member(request).await.unwrap();
     }
     assert_eq!(one.admin.verify().await.verdict(), Verdict::Converged);
@@ -327,7 +323,7 @@ async fn while_dns_does_not_answer_what_was_known_stays_and_nothing_unknown_is_t
     assert_eq!(missing.code(), Code::Unavailable, "somebody may have it: {missing}");
     assert_eq!(one.admin.verify().await.verdict(), Verdict::NotYet);
     one.client.put(&random_key(), b"grant").await.unwrap();
-    let request = brock::proto::CompactRequest {};
+    let request = brock_core::proto::CompactRequest {};
     let compacted = one.admin.admin.clone().compact(request).await.unwrap().into_inner();
     assert_eq!(compacted.entries_removed, 0, "nothing is stable while it is not known who the members are");
 

@@ -1,9 +1,5 @@
 //! `node-admin` for the life cycle: the JSON and the exit codes that scripts rely on.
 
-use brock::domain::operation::Operation;
-use data_encoding::HEXLOWER;
-use serde_json::{Value, json};
-
 use crate::{
     admin_cli::{Admin, hex_key},
     harness::{
@@ -15,6 +11,9 @@ use crate::{
         random_key, store,
     },
 };
+use brock_core::domain::operation::Operation;
+use data_encoding::HEXLOWER;
+use serde_json::{Value, json};
 
 const GRANT: &str = r#"{"encrypted_access_grant":"Z3JhbnQ="}"#;
 
@@ -121,7 +120,9 @@ async fn alarms_are_listed_until_somebody_clears_them() {
     store.alarm("the disk is odd".to_owned());
     let listed = here.json(&["alarms", "list"], "");
     assert_eq!(listed["alarms"][0]["text"], "the disk is odd");
-    assert!((listed["alarms"][0]["at_unix"].as_i64().unwrap() - brock::store::unix_now()).abs() < 60);
+    assert!(
+        (listed["alarms"][0]["at_unix"].as_i64().unwrap() - brock_core::base::time::unix_now()).abs() < 60
+    );
     let todo = || json_with(8, &here, &["status", "--cluster"])["verdict"]["findings"][0]["todo"].clone();
     assert!(todo().as_str().unwrap().contains("node-admin alarms clear"), "{}", todo());
     assert_eq!(here.json(&["alarms", "clear"], ""), listed, "it says what it has cleared");
@@ -155,12 +156,12 @@ async fn the_ledgers_are_listed_and_a_quarantined_entry_is_shown_retried_and_dro
     let certs = Certs::new();
     let (origin, key) = (store::origin("peer", 1), random_key());
     let payload = store::payload(b"late");
-    let hash = brock::ground::id::KeyHash::try_from(key.as_slice()).unwrap();
+    let hash = brock_core::base::id::KeyHash::try_from(key.as_slice()).unwrap();
     let create = Operation::Create {
         created_at: 9_000,
         expires_at: None,
         public: true,
-        digest: brock::ground::id::sha256(&payload),
+        digest: brock_core::base::id::sha256(&payload),
     };
     let entries = vec![store::poison(1, store::key(7)), store::entry(2, hash, &create, Some(&payload))];
     let script = Script { batches: vec![store::batch(origin, 0, entries)], ..Script::new("peer") };
@@ -175,7 +176,7 @@ async fn the_ledgers_are_listed_and_a_quarantined_entry_is_shown_retried_and_dro
         created_at: 1_000,
         expires_at: None,
         public: true,
-        digest: brock::ground::id::sha256(&early),
+        digest: brock_core::base::id::sha256(&early),
     };
     let elsewhere = store::origin("elsewhere", 1);
     let batch = store::batch(elsewhere, 0, vec![store::entry(1, hash, &earlier, Some(&early))]);

@@ -5,16 +5,6 @@ use std::{
     time::Duration,
 };
 
-use brock::{
-    ground::{clock::Vector, limits},
-    proto,
-    store::StoreError,
-};
-use data_encoding::HEXLOWER;
-use serde_json::{Value, json};
-use tokio::{sync::mpsc, time::timeout};
-use tonic::Code;
-
 use crate::{
     admin_cli::Admin,
     harness::{
@@ -30,6 +20,15 @@ use crate::{
         wire::{at, batch, create, origin},
     },
 };
+use brock::store::StoreError;
+use brock_core::{
+    base::{limits, vector::Vector},
+    proto,
+};
+use data_encoding::HEXLOWER;
+use serde_json::{Value, json};
+use tokio::{sync::mpsc, time::timeout};
+use tonic::Code;
 
 fn lines(admin: &Admin, arguments: &[&str]) -> Vec<Value> {
     let output = admin.run(&[&["log", "tail", "-o", "json"], arguments].concat(), "");

@@ -1,6 +1,7 @@
 //! The one integration test binary: every test binary links RocksDB, so there is one.
 //! Each module holds claims about one subject; a test's name is its claim.
 
+#![forbid(unsafe_code)]
 #![allow(
     missing_docs,
     unreachable_pub,

@@ -2,15 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use brock::backup::objects::{
-    CredentialSettings, Location, Metadata, ObjectError, Patience, Secret, Settings, Source, Target,
-};
-use futures::StreamExt;
-
 use crate::{
     harness::s3::{ACCESS_KEY, BUCKET, Fault, Op, S3Server, SECRET},
     objects::{MIB, bytes, get, keys, noise, some_metadata},
 };
+use brock::backup::objects::{
+    CredentialSettings, Location, Metadata, ObjectError, Patience, Secret, Settings, Source, Target,
+};
+use futures::StreamExt;
 
 /// Little enough that a test which waits for a time-out soon has it.
 fn impatient() -> Patience {

@@ -4,16 +4,15 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::harness::s3::{
+    ACCESS_KEY, BUCKET, Fault, OTHER_ACCESS_KEY, OTHER_SECRET, Op, Quirks, S3Server, SECRET,
+};
 use brock::backup::objects::{
     CredentialSettings, Download, FileTarget, Listed, Metadata, ObjectError, Patience, Secret, Settings,
     Source, Target,
 };
 use bytes::Bytes;
 use futures::TryStreamExt;
-
-use crate::harness::s3::{
-    ACCESS_KEY, BUCKET, Fault, OTHER_ACCESS_KEY, OTHER_SECRET, Op, Quirks, S3Server, SECRET,
-};
 
 pub const MIB: usize = 1024 * 1024;
 

@@ -9,13 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brock::{
-    domain::operation::Operation,
-    ground::{clock::Clock, id::Origin, time::WallClock},
-    proto,
-    store::Options,
-};
-
 use crate::harness::{
     certs::Certs,
     eventually,
@@ -25,6 +18,12 @@ use crate::harness::{
     random_key,
     store::{close, created, deliver, key, new_record, open, origin, ram},
     wire,
+};
+use brock::store::Options;
+use brock_core::{
+    base::{id::Origin, time::WallClock, vector::Clock},
+    domain::operation::Operation,
+    proto,
 };
 
 const HOUR_MS: u64 = 3_600_000;

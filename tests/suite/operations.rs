@@ -1,22 +1,23 @@
 //! Invalidate, unpublish, delete: what they do to a record on every node, and the receipts for them.
 
-use brock::{
+use crate::{
+    harness::{
+        certs::Certs,
+        client::{all_within, nodes_within, put_request, record},
+        eventually,
+        fake_peer::{FakePeer, Script},
+        free_port,
+        group::Group,
+        node::{Cluster, TestNode, config},
+        random_key,
+    },
+    reads::{held, stamp},
+};
+use brock_core::{
     domain::record::RecordState,
     proto::{self, record::State},
 };
 use tonic::Code;
-
-use crate::harness::{
-    certs::Certs,
-    client::{all_within, nodes_within, put_request, record},
-    eventually,
-    fake_peer::{FakePeer, Script},
-    free_port,
-    group::Group,
-    node::{Cluster, TestNode, config},
-    random_key,
-};
-use crate::reads::{held, stamp};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_key_is_refused_on_every_node_that_the_receipt_names() {
@@ -137,7 +138,7 @@ async fn an_operation_that_makes_no_sense_is_refused_and_changes_nothing() {
 async fn a_key_that_only_a_peer_knows_can_be_revoked_here() {
     let certs = Certs::new();
     let keys: Vec<Vec<u8>> = (0..3).map(|_| random_key()).collect();
-    let state = |state| brock::domain::codec::state_to_proto(&state);
+    let state = |state| brock_core::domain::codec::state_to_proto(&state);
     let mut script = Script::new("peer");
     script.holds.insert(keys[0].clone(), state(held(b"grant")));
     script

@@ -2,10 +2,12 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, path::PathBuf, sync::Arc};
 
-use brock::tls::{
-    connect::Dialler,
-    identity::{ClientIdentity, Identity},
-    roles::RolePolicy,
+use brock_net::{
+    dial::Dialler,
+    tls::{
+        credentials::{ClientIdentity, Identity},
+        roles::RolePolicy,
+    },
 };
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose as Usage, IsCa,

@@ -2,21 +2,6 @@
 
 use std::collections::HashSet;
 
-use brock::{
-    ground::limits,
-    node::config::Config,
-    proto::{self, batch_get_response, batch_put_response},
-    store::unix_now,
-};
-use prost::Message;
-use rand::Rng;
-use tonic::{Code, Status};
-use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
-use tonic_reflection::pb::v1::{
-    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
-    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
-};
-
 use crate::{
     harness::{
         certs::Certs,
@@ -26,6 +11,19 @@ use crate::{
         random_key,
     },
     raw,
+};
+use brock::config::validate::Config;
+use brock_core::{
+    base::{limits, time::unix_now},
+    proto::{self, batch_get_response, batch_put_response},
+};
+use prost::Message;
+use rand::Rng;
+use tonic::{Code, Status};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
 
 async fn node_with(change: impl FnOnce(Config) -> Config) -> (Certs, TestNode) {
@@ -241,7 +239,7 @@ async fn batches_hold_none_to_a_thousand_items_and_not_one_more() {
     let puts = |n: usize| keys[..n].iter().map(|key| put_request(key, key)).collect();
     assert_refused(batch_put(&node.client, puts(1001)).await, Code::InvalidArgument, "items: 1001 of them");
     assert_refused(batch_get(&node.client, &keys).await, Code::InvalidArgument, "items: 1001 of them");
-    assert_eq!(node.vector(), brock::ground::clock::Vector::default(), "a refused batch wrote something");
+    assert_eq!(node.vector(), brock_core::base::vector::Vector::default(), "a refused batch wrote something");
     assert_eq!(batch_put(&node.client, puts(1000)).await.unwrap(), vec![Code::Ok; 1000]);
     let answer = batch_get(&node.client, &keys[..1000]).await.unwrap();
     for (key, item) in keys.iter().zip(answer.items) {
@@ -318,10 +316,10 @@ async fn garbage_instead_of_a_message_is_answered_and_harms_nobody() {
     let peer = raw::channel_of_node(&node.address(), &certs, "node-9").await;
     let mut rng = rand::rng();
     // Health's List is allowed to everybody, and the health service does not have it yet.
-    let calls = brock::service::authorise::TABLE.iter().filter(|(path, _)| !path.ends_with("/List"));
+    let calls = brock::api::grpc::authorise::TABLE.iter().filter(|(path, _)| !path.ends_with("/List"));
     for (path, roles) in calls {
         let channel =
-            if roles.contains(&brock::tls::roles::Role::Admin) { &node.admin.channel } else { &peer };
+            if roles.contains(&brock_net::tls::roles::Role::Admin) { &node.admin.channel } else { &peer };
         for size in [1, 7, 1000] {
             // Wire type 7 does not exist, so this is never a message.
             let garbage: Vec<u8> =

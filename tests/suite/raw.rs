@@ -1,6 +1,7 @@
 //! Calls with whatever bytes a test likes: any path, any message.
 
-use brock::tls::channel::open_channel;
+use crate::harness::PATIENCE;
+use brock_net::tls::channel::open_channel;
 use bytes::{Buf, BufMut, Bytes};
 use futures::{Stream, StreamExt, stream};
 use http::uri::PathAndQuery;
@@ -10,8 +11,6 @@ use tonic::{
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     transport::Channel,
 };
-
-use crate::harness::PATIENCE;
 
 /// Passes messages on as they are.
 #[derive(Clone, Copy, Default)]

@@ -2,20 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use brock::{
-    domain::{
-        codec::state_to_proto,
-        record::{Creation, Invalidation, RecordState},
-    },
-    ground::{
-        clock::{Clock, Stamp},
-        limits,
-    },
-    proto::{self, batch_get_response::item::Outcome},
-};
-use tokio::net::TcpListener;
-use tonic::{Code, Status};
-
 use crate::harness::{
     certs::Certs,
     client::Client,
@@ -27,6 +13,19 @@ use crate::harness::{
     random_key,
     wire::{at, batch, invalidate, origin, payload},
 };
+use brock_core::{
+    base::{
+        limits,
+        vector::{Clock, Stamp},
+    },
+    domain::{
+        codec::state_to_proto,
+        record::{Creation, Invalidation, RecordState},
+    },
+    proto::{self, batch_get_response::item::Outcome},
+};
+use tokio::net::TcpListener;
+use tonic::{Code, Status};
 
 async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
     TestNode::start(certs, config(certs, id, free_port(), join)).await

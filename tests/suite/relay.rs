@@ -1,7 +1,5 @@
 //! Operations that come by way of another node.
 
-use brock::node::config::Config;
-
 use crate::{
     convergence::assert_same,
     harness::{
@@ -12,6 +10,7 @@ use crate::{
         wire::log_of,
     },
 };
+use brock::config::validate::Config;
 
 /// A node in RAM that pulls from these.
 async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
@@ -43,7 +42,7 @@ async fn operations_travel_along_a_chain_under_the_stamps_of_their_origin() {
     assert_eq!(log.1.iter().map(|entry| entry.clock).collect::<Vec<_>>(), (1..=31).collect::<Vec<_>>());
     assert_eq!(log_of(c.node.store(), origin).await, log);
     for key in &keys {
-        let request = brock::proto::GetRequest { key_hash: key.clone().into(), local: true };
+        let request = brock_core::proto::GetRequest { key_hash: key.clone().into(), local: true };
         let here = a.client.kv.clone().get(request.clone()).await.unwrap().into_inner();
         let there = c.client.kv.clone().get(request).await.unwrap().into_inner();
         assert_eq!(here, there);

@@ -1,18 +1,17 @@
 //! What comes a second time, or after something was given up, changes nothing that it must not.
 
-use brock::{
-    domain::{operation::Operation, record::RecordState, segment::Segment},
-    ground::clock::{Clock, Vector},
-    store::{Adoption, NewOperation, Page, Stretch},
-};
-
 use crate::harness::store::{
     batch, close, created, creation, deliver, entry, key, log_of, new_record, open, options, origin, payload,
     poison, ram,
 };
+use brock::store::{Adoption, NewOperation, Page, Stretch};
+use brock_core::{
+    base::vector::{Clock, Vector},
+    domain::{operation::Operation, record::RecordState, segment::Segment},
+};
 
 /// A log of creates, from `first` on.
-fn creates(first: u64, last: u64) -> Vec<brock::proto::Entry> {
+fn creates(first: u64, last: u64) -> Vec<brock_core::proto::Entry> {
     let payload = payload(b"g");
     (first..=last).map(|clock| entry(clock, key(clock), &creation(1, &payload), Some(&payload))).collect()
 }
@@ -38,7 +37,7 @@ async fn a_quarantined_entry_that_was_dropped_is_still_relayed_as_its_origin_wro
     let peer = origin("peer", 1);
     let poisoned = poison(1, key(1));
     deliver(&store, batch(peer, 0, vec![poisoned.clone()])).await.unwrap();
-    let stamp = brock::ground::clock::Stamp { origin: peer, clock: Clock(1) };
+    let stamp = brock_core::base::vector::Stamp { origin: peer, clock: Clock(1) };
     assert!(store.drop_quarantined(stamp).await.unwrap());
     assert!(!store.drop_quarantined(stamp).await.unwrap(), "once");
     assert_eq!(store.quarantined(), 0);
@@ -66,7 +65,7 @@ async fn a_page_does_not_undo_an_operation_that_is_written_with_it() {
     let stamp = created(&store, new_record(key(1), b"g")).await;
     let forgotten: Vector = [(stamp.origin, stamp.clock)].into_iter().collect();
     let stretch =
-        Stretch { after: None, through: brock::ground::id::KeyHash([0xff; 32]), collected: forgotten };
+        Stretch { after: None, through: brock_core::base::id::KeyHash([0xff; 32]), collected: forgotten };
     // One group: queued together while the writer is busy, or one after the other; both must do.
     let delete = store.operate(NewOperation { key_hash: key(1), operation: Operation::Delete, ahead: false });
     let page = store.join(Page { states: Vec::new(), complete: Some(stretch) });
@@ -89,8 +88,10 @@ async fn a_log_that_was_imported_twice_and_then_pulled_is_there_once() {
     assert_eq!(store.get(key(1)).await.unwrap(), None);
     deliver(&store, batch(peer, 0, creates(1, 3))).await.unwrap();
     let states = (1..=6).map(|clock| {
-        let state = creation(1, &payload(b"g"))
-            .state(brock::ground::clock::Stamp { origin: peer, clock: Clock(clock) }, Some(payload(b"g")));
+        let state = creation(1, &payload(b"g")).state(
+            brock_core::base::vector::Stamp { origin: peer, clock: Clock(clock) },
+            Some(payload(b"g")),
+        );
         (key(clock), state)
     });
     store.join(Page { states: states.collect(), complete: None }).await.unwrap();

@@ -2,12 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use brock::{
-    node::{Node, StartError, config::Config},
-    store::OpenError,
-};
-use tokio::runtime::Runtime;
-
 use crate::{
     convergence::assert_same,
     harness::{
@@ -17,6 +11,12 @@ use crate::{
         random_key,
     },
 };
+use brock::{
+    config::validate::Config,
+    node::{Node, StartError},
+    store::OpenError,
+};
+use tokio::runtime::Runtime;
 
 /// A node with a runtime of its own, so that it can be dropped at any moment without being told.
 struct Solo {

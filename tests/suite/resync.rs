@@ -1,17 +1,5 @@
 //! Filling a node from another's records: broken off and resumed, and from donors that lie.
 
-use brock::{
-    domain::codec,
-    ground::{
-        clock::{Clock, Vector},
-        id::KeyHash,
-    },
-    proto::{self, snapshot_response::Message},
-    replication::snapshot::Joiner,
-    store::Store,
-};
-use bytes::Bytes;
-
 use crate::harness::{
     client::put_request,
     eventually,
@@ -21,6 +9,16 @@ use crate::harness::{
     random_key,
     store::{NOW, batch, creation, deliver, entry, node_id, origin, payload, ram},
 };
+use brock::{store::Store, transfer::snapshot::Joiner};
+use brock_core::{
+    base::{
+        id::KeyHash,
+        vector::{Clock, Vector},
+    },
+    domain::codec,
+    proto::{self, snapshot_response::Message},
+};
+use bytes::Bytes;
 
 const RECORDS: usize = 20_000;
 
@@ -41,7 +39,7 @@ async fn a_resync_that_breaks_off_goes_on_where_it_was() {
     proxy.set(Mode::Delay(std::time::Duration::from_millis(10)));
     let config = config(&group.certs, "late", 0, &[proxy.port]);
     let config =
-        brock::node::config::Config { replication_interval: std::time::Duration::from_secs(1), ..config };
+        brock::config::validate::Config { replication_interval: std::time::Duration::from_secs(1), ..config };
     let late = TestNode::start(&group.certs, config).await;
     let progress = async || late.admin.status().await.resync.map(|resync| resync.records_joined);
     let reached =
@@ -72,7 +70,8 @@ async fn a_resync_that_breaks_off_goes_on_where_it_was() {
 /// A log with several operations on each record, none of them compacted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_node_starts_with_the_records_when_that_is_cheaper_than_the_log() {
-    use brock::{domain::operation::Operation, ground::limits, store::NewOperation};
+    use brock::store::NewOperation;
+    use brock_core::{base::limits, domain::operation::Operation};
 
     use crate::harness::store::{key, new_record};
     let records = limits::RESYNC_CHEAPER_ENTRIES / 3;

@@ -2,19 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use brock::{
-    ground::id::{Incarnation, Origin},
-    node::config::Config,
-    proto::{self, replicate_request},
-    replication::puller::PROTOCOL_VERSION,
-    service::authorise::{TABLE, is_allowed},
-    tls::{channel::open_channel, roles::Role},
-};
-use prost::Message;
-use rcgen::ExtendedKeyUsagePurpose as Usage;
-use tonic::{Code, Status, transport::Channel};
-use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_request::MessageRequest};
-
 use crate::{
     harness::{
         certs::Certs,
@@ -25,6 +12,20 @@ use crate::{
     own_ca::{Leaf, OwnCa},
     raw,
 };
+use brock::{
+    api::grpc::authorise::{TABLE, is_allowed},
+    config::validate::Config,
+    replication::pull::puller::PROTOCOL_VERSION,
+};
+use brock_core::{
+    base::id::{Incarnation, Origin},
+    proto::{self, replicate_request},
+};
+use brock_net::tls::{channel::open_channel, roles::Role};
+use prost::Message;
+use rcgen::ExtendedKeyUsagePurpose as Usage;
+use tonic::{Code, Status, transport::Channel};
+use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_request::MessageRequest};
 
 async fn node_with(change: impl FnOnce(Config) -> Config) -> (Certs, TestNode) {
     let certs = Certs::new();
@@ -141,7 +142,7 @@ async fn a_denied_put_writes_nothing() {
         let path = TABLE.iter().find(|(listed, _)| listed.ends_with(&format!("/{path}"))).unwrap().0;
         assert_eq!(call(&channel, path).await.unwrap_err().code(), Code::PermissionDenied);
     }
-    assert_eq!(node.vector(), brock::ground::clock::Vector::default());
+    assert_eq!(node.vector(), brock_core::base::vector::Vector::default());
     node.stop().await;
 }
 

@@ -9,15 +9,6 @@ use std::{
     time::Duration,
 };
 
-use brock::{
-    ground::limits,
-    proto::{self, session_request::Request as Ask, session_response::Response as Answer},
-};
-use futures::{StreamExt, stream};
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
-use tonic::Code;
-
 use crate::{
     harness::{
         certs::Certs,
@@ -27,6 +18,14 @@ use crate::{
     },
     raw,
 };
+use brock_core::{
+    base::limits,
+    proto::{self, session_request::Request as Ask, session_response::Response as Answer},
+};
+use futures::{StreamExt, stream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Code;
 
 async fn node() -> (Certs, TestNode) {
     let certs = Certs::new();
@@ -164,7 +163,7 @@ async fn a_session_is_refused_to_a_node() {
     let requests = stream::iter([ask(1, Ask::Put(put_request(&random_key(), b"g")))]);
     let status = kv.session(requests).await.unwrap_err();
     assert_eq!(status.code(), Code::PermissionDenied);
-    assert_eq!(node.vector(), brock::ground::clock::Vector::default());
+    assert_eq!(node.vector(), brock_core::base::vector::Vector::default());
     node.stop().await;
 }
 

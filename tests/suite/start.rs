@@ -9,12 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brock::ground::metrics as names;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
-
 use crate::{
     cli::{Home, assert_fails, assert_succeeds, brock, brock_with},
     harness::{
@@ -25,6 +19,11 @@ use crate::{
         random_key,
         store::{close, node_id, open, options},
     },
+};
+use brock_core::base::metrics as names;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
 };
 
 /// A home with a certificate for n1 and the flags to start it.
@@ -267,8 +266,8 @@ async fn a_busy_cluster_shows_every_metric_and_never_a_key() {
     let mut keys = Vec::new();
     for i in 0..20 {
         let key = random_key();
-        let expires_at_unix = if i % 2 == 0 { 0 } else { brock::store::unix_now() + 3600 };
-        let record = brock::proto::Record { expires_at_unix, ..crate::harness::client::record(b"g") };
+        let expires_at_unix = if i % 2 == 0 { 0 } else { brock_core::base::time::unix_now() + 3600 };
+        let record = brock_core::proto::Record { expires_at_unix, ..crate::harness::client::record(b"g") };
         writer.put_record(&key, record).await.unwrap();
         keys.push(key);
     }
@@ -278,12 +277,12 @@ async fn a_busy_cluster_shows_every_metric_and_never_a_key() {
     // Revoked with a receipt, and compacted once both know.
     writer.invalidate(&keys[1], "leaked", all_within(20_000)).await.unwrap();
     eventually("something is compacted", || async {
-        let compact = brock::proto::CompactRequest {};
+        let compact = brock_core::proto::CompactRequest {};
         let outcome = writer.admin.clone().compact(compact).await.unwrap().into_inner();
         (outcome.entries_removed > 0).then_some(())
     })
     .await;
-    let compact = brock::proto::CompactRequest {};
+    let compact = brock_core::proto::CompactRequest {};
     reader.admin.clone().compact(compact).await.unwrap();
     // Both keep up: by their own word, and by that of a health check.
     for process in [&first, &second] {
@@ -300,7 +299,7 @@ async fn a_busy_cluster_shows_every_metric_and_never_a_key() {
     reader.get(&random_key()).await.unwrap_err();
     reader.put(&keys[0], b"other").await.unwrap_err();
     writer.put(&keys[0], b"other").await.unwrap_err();
-    writer.replication.clone().ping(brock::proto::PingRequest {}).await.unwrap_err();
+    writer.replication.clone().ping(brock_core::proto::PingRequest {}).await.unwrap_err();
     // Faults too: their counters stand at 0 from the start.
     let mut missing: BTreeSet<&str> = names::ALL.iter().map(|metric| metric.name).collect();
     // These nodes do not find their peers by DNS: `joining` sees what counts that.
@@ -380,7 +379,7 @@ async fn a_draining_node_is_alive_and_says_that_it_is_not_ready() {
     assert!(get(port_http, "/livez").await.unwrap().starts_with("HTTP/1.1 200 "));
     let address = format!("127.0.0.1:{port}").parse().unwrap();
     eventually("it takes no new connections", || async {
-        brock::tls::channel::open_channel(&address, Certs::config(&certs.admin())).await.err()
+        brock_net::tls::channel::open_channel(&address, Certs::config(&certs.admin())).await.err()
     })
     .await;
     call.abort();

@@ -2,20 +2,17 @@
 
 use std::{fs, path::Path};
 
-use brock::{
-    ground::{clock::Clock, id::Origin},
-    store::{OpenError, Options, Store},
-};
-
-/// Bytes between the bits that are turned over one after another.
-const FLIP_STEP: usize = 61;
-
 use crate::harness::{
     certs::Certs,
     files::{copy, flip_bit, size, tree, truncate, write_ahead_log},
     process::Launch,
     store::{NOW, close, contiguous_log, created, key, new_record, node_id, open, options, ram},
 };
+use brock::store::{OpenError, Options, Store};
+use brock_core::base::{id::Origin, vector::Clock};
+
+/// Bytes between the bits that are turned over one after another.
+const FLIP_STEP: usize = 61;
 
 /// A storage directory with `records` records that was closed in order, and its origin.
 async fn closed_store(path: &Path, records: u64) -> Origin {

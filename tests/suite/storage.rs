@@ -2,27 +2,26 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use brock::{
+use crate::harness::store::{
+    NOW, batch, close, contiguous_log, create, created, creation, deliver, entry, key, log_of, new_record,
+    open, options, origin, payload, poison, ram,
+};
+use brock::store::{CreateOutcome, NewRecord, Store, StoreError};
+use brock_core::{
+    base::{
+        id::{KeyHash, Origin},
+        limits,
+        vector::{Clock, Stamp, Vector},
+    },
     domain::{
         operation::Operation,
         record::{RecordState, Visibility},
         segment::Segment,
     },
-    ground::{
-        clock::{Clock, Stamp, Vector},
-        id::{KeyHash, Origin},
-        limits,
-    },
     proto,
-    store::{CreateOutcome, NewRecord, Store, StoreError},
 };
 use bytes::Bytes;
 use futures::future::join_all;
-
-use crate::harness::store::{
-    NOW, batch, close, contiguous_log, create, created, creation, deliver, entry, key, log_of, new_record,
-    open, options, origin, payload, poison, ram,
-};
 
 async fn state(store: &Store, key_hash: KeyHash) -> RecordState {
     store.get(key_hash).await.unwrap().unwrap()
@@ -464,7 +463,7 @@ async fn a_key_hash_that_expired_long_ago_merges_to_the_same_state_in_any_order(
         created_at: NOW - 9000,
         expires_at: Some(NOW - 8000),
         public: true,
-        digest: brock::ground::id::sha256(&grant),
+        digest: brock_core::base::id::sha256(&grant),
     };
     let of_x = || batch(x, 0, vec![entry(1, key(1), &expired, None)]);
     let of_y = || batch(y, 0, vec![entry(1, key(1), &creation(NOW, &grant), Some(&grant))]);

@@ -8,11 +8,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brock::proto::{self, verify_response::Verdict};
-use rand::Rng;
-use tempfile::TempDir;
-use tonic::Code;
-
 use crate::harness::{
     certs::Certs,
     client::{Client, all_within, nodes_within},
@@ -23,6 +18,10 @@ use crate::harness::{
     proxy::{Mode, Proxy},
     random_key,
 };
+use brock_core::proto::{self, verify_response::Verdict};
+use rand::Rng;
+use tempfile::TempDir;
+use tonic::Code;
 
 /// Processes that join each other, each link through a proxy of its own.
 struct Fleet {
@@ -221,7 +220,7 @@ async fn a_node_whose_clock_jumps_ten_years_destroys_nothing_and_is_named() {
     let Some(library) = faketime() else { return };
     // Long rounds: to a clock ten years ahead every certificate has expired, so the next handshake fails.
     let mut fleet = Fleet::start(2, &["--node.expiry-margin=0s", "--node.replication-interval=10m"]).await;
-    let expires_at_unix = brock::store::unix_now() + 3600;
+    let expires_at_unix = brock_core::base::time::unix_now() + 3600;
     let key = random_key();
     let record = proto::Record { expires_at_unix, ..crate::harness::client::record(b"grant") };
     fleet.client(0).put_record(&key, record).await.unwrap();

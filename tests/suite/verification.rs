@@ -2,19 +2,18 @@
 
 use std::path::Path;
 
-use brock::{
-    ground::limits,
-    node::config::Config,
-    proto::{self, verify_response::Verdict},
-};
-use tonic::Code;
-
 use crate::harness::{
     client::all_within,
     eventually,
     group::{Group, compacts_on_command},
     random_key,
 };
+use brock::config::validate::Config;
+use brock_core::{
+    base::limits,
+    proto::{self, verify_response::Verdict},
+};
+use tonic::Code;
 
 /// Takes a record out of a closed store, as a bit that rots would.
 fn lose_record(directory: &Path, key: &[u8]) {

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::ground::limits;
+use brock_core::base::limits;
 
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use super::{
     file,
     patience::{count, within},
 };
-use crate::ground::limits;
+use brock_core::base::limits;
 
 /// An object that is being read.
 ///

@@ -3,7 +3,7 @@
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 use super::{CredentialsError, LocationError};
-use crate::ground::limits;
+use brock_core::base::limits;
 
 /// What was attempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

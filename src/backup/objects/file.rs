@@ -28,7 +28,7 @@ use tokio::sync::Semaphore;
 use super::{
     Act, Download, Head, Listed, Metadata, ObjectError, Patience, Source, download::FileDownload, key,
 };
-use crate::ground::limits;
+use brock_core::base::limits;
 
 /// What no key has in it, and every file has that is not an object.
 const MARK: char = '~';

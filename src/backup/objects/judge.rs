@@ -5,7 +5,7 @@ use std::{error::Error, io};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::{Act, Credentials, ObjectError, error::Tried};
-use crate::ground::task;
+use brock_net::task;
 
 /// What a request was about.
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 //! Which keys and which metadata every store, and every file system, can hold.
 
 use super::{Metadata, ObjectError};
-use crate::ground::limits;
+use brock_core::base::limits;
 
 /// What keys are made of, for messages.
 const KEY_RULE: &str = "letters, digits, '.', '_', '-', ':', '=' and single slashes between";

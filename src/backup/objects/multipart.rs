@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
 use super::{Act, Metadata, ObjectError, S3Target, Source, file, patience::within, s3::as_headers};
-use crate::ground::{limits, time};
+use brock_core::base::{limits, time};
 
 /// The metadata that tells one put of a key from another. Never shown.
 pub(super) const TOKEN: &str = "brock-put";

@@ -5,12 +5,10 @@ use std::{future::Future, time::Duration};
 use tokio::time::Instant;
 
 use super::{Act, ObjectError, error::Tried};
-use crate::ground::{
-    limits, metrics as names,
-    retry::{Retry, RetryPolicy},
-};
+use crate::runtime::retry::{Retry, RetryPolicy};
+use brock_core::base::{limits, metrics as names};
 
-/// How long things may take. The default is what `ground/limits.rs` says; tests are less patient.
+/// How long things may take. The default is what `limits.rs` says; tests are less patient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     /// The first delay after a passing fault.

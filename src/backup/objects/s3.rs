@@ -36,7 +36,8 @@ use super::{
     key, multipart,
     patience::within,
 };
-use crate::ground::{limits, task};
+use brock_core::base::limits;
+use brock_net::task;
 
 /// Where AWS answers when nothing else is said.
 const REGION_DEFAULT: &str = "us-east-1";

@@ -7,8 +7,7 @@ use aws_sdk_s3::{
     error::BoxError,
 };
 
-use super::S3Target;
-use crate::backup::objects::{ObjectError, Settings};
+use super::{ObjectError, S3Target, Settings};
 
 impl S3Target {
     /// A target whose requests all go to one address, whatever their host.

@@ -2,16 +2,16 @@
 
 use std::{fmt, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
-use brock::{
-    ground::{
-        duration::{self, DurationError},
-        id::NodeId,
-    },
-    tls::make::{
+use brock_core::base::{
+    duration::{self, DurationError},
+    id::NodeId,
+};
+use brock_net::pki::{
+    issue::{
         CA_LIFETIME_DEFAULT, LEAF_LIFETIME_DEFAULT, LeafKind, Made, MakeCa, MakeLeaf, TRUST_DOMAIN_DEFAULT,
         make_ca, make_leaf,
     },
-    tls::revoke::{Revoke, revoke},
+    revoke::{Revoke, revoke},
 };
 use clap::{Args, Subcommand};
 use time::OffsetDateTime;

@@ -2,16 +2,15 @@
 
 use std::{fmt::Write as _, process::ExitCode};
 
-use brock::node::{
-    config,
-    problem::{ConfigError, Problem},
+use crate::out;
+use brock::config::{
+    error::{ConfigError, Problem},
     settings::{self, SETTINGS},
     sources::{self, ConfigFile, ShownSetting},
+    validate,
     values::Kind,
 };
 use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser};
-
-use crate::out;
 
 const OUTPUT: &str = "output";
 
@@ -46,7 +45,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Some(("check", matches)) => {
             let env: Vec<_> = std::env::vars_os().collect();
             let file = ConfigFile::read_named(matches, &env)?;
-            config::resolve(matches, &env, file.as_ref())?;
+            validate::resolve(matches, &env, file.as_ref())?;
             "configuration is valid\n".to_owned()
         }
         Some(("show", matches)) => return show(matches),
@@ -68,7 +67,7 @@ fn show(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         _ => as_text(&shown),
     };
     out::print(text.as_bytes())?;
-    let of_values = config::validate(&shown).err().unwrap_or_default();
+    let of_values = validate::validate(&shown).err().unwrap_or_default();
     problems.extend(of_values.into_iter().filter(|problem| !matches!(problem, Problem::Missing { .. })));
     if problems.is_empty() { Ok(ExitCode::SUCCESS) } else { Err(ConfigError::Invalid(problems).into()) }
 }

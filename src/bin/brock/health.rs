@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use brock::{ground::duration, node::listen::ListenAddress, tls::web::WebClient};
+use brock::node::listen::ListenAddress;
+use brock_core::base::duration;
+use brock_net::tls::web::WebClient;
 
 /// The node's answers are some lines long; whatever else listens there must not fill the memory.
 const ANSWER_MAX_BYTES: usize = 64 * 1024;

@@ -2,6 +2,8 @@
 //!
 //! Its modules stand beside it, apart from the library's tree in `src/`.
 
+#![forbid(unsafe_code)]
+
 mod backup;
 mod cert;
 mod config;
@@ -14,7 +16,7 @@ mod shell;
 
 use std::process::ExitCode;
 
-use brock::node::problem::ConfigError;
+use brock::config::error::ConfigError;
 use clap::{Args as _, Command, FromArgMatches as _, Subcommand as _};
 
 /// What a wrong configuration ends with, as a wrong command line does: starting again does not help.

@@ -2,10 +2,9 @@
 
 use std::process::ExitCode;
 
-use brock::ground::metrics;
-use clap::Command;
-
 use crate::out;
+use brock_core::base::metrics;
+use clap::Command;
 
 pub(crate) fn command() -> Command {
     Command::new("metrics")

@@ -7,13 +7,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use brock::node::{
-    Node, StartError,
-    config::{self, Config},
-    settings,
-    sources::ConfigFile,
-    supervisor::Supervisor,
-    telemetry::Telemetry,
+use brock::{
+    config::{
+        settings,
+        sources::ConfigFile,
+        validate::{self, Config},
+    },
+    node::{Node, StartError, systemd::Supervisor},
+    telemetry::logs::Telemetry,
 };
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use signal_hook::{
@@ -55,7 +56,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     }
     let env: Vec<_> = std::env::vars_os().collect();
     let file = ConfigFile::read_named(matches, &env)?;
-    let (config, _) = config::resolve(matches, &env, file.as_ref())?;
+    let (config, _) = validate::resolve(matches, &env, file.as_ref())?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -2,12 +2,11 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use crate::out;
 use anyhow::Context;
-use brock::node::usage;
+use brock::config::manpages;
 use clap::{Arg, ArgMatches, Command, builder::EnumValueParser, value_parser};
 use clap_complete::Shell;
-
-use crate::out;
 
 const SHELL: &str = "shell";
 const DIR: &str = "dir";
@@ -27,16 +26,16 @@ pub(crate) fn commands() -> [Command; 2] {
 
 pub(crate) fn completion(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let shell = matches.get_one::<Shell>(SHELL).copied().context("which shell?")?;
-    out::print(&usage::completion(shell, crate::command()))?;
+    out::print(&manpages::completion(shell, crate::command()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn man(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     match matches.get_one::<PathBuf>(DIR) {
-        None => out::print(&usage::manual(crate::command())?)?,
+        None => out::print(&manpages::manual(crate::command())?)?,
         Some(directory) => {
             let at = directory.display();
-            let written = usage::manuals(crate::command(), directory)
+            let written = manpages::manuals(crate::command(), directory)
                 .with_context(|| format!("cannot write manual pages into {at}"))?;
             eprintln!("wrote {} manual pages into {at}", written.len());
         }

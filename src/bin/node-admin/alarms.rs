@@ -1,11 +1,5 @@
 //! `alarms`: what a node wants somebody to look into.
 
-use brock::{
-    proto,
-    service::view::{Alarm, Status},
-};
-use serde::Serialize;
-
 use crate::{
     cli::{AlarmsCommand, Format},
     client::{self, Access},
@@ -13,6 +7,9 @@ use crate::{
     output::{self, headed},
     status,
 };
+use brock_client::view::{Alarm, Status};
+use brock_core::proto;
+use serde::Serialize;
 
 /// What `alarms` prints: those that there are, or those that were cleared.
 #[derive(Debug, Serialize)]

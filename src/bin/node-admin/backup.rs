@@ -1,8 +1,5 @@
 //! `backup now|list|show`: a node's backups.
 
-use brock::proto;
-use serde::Serialize;
-
 use crate::{
     cli::{BackupCommand, Format},
     client::{self, Access},
@@ -10,6 +7,8 @@ use crate::{
     output,
     progress::Progress,
 };
+use brock_core::proto;
+use serde::Serialize;
 
 /// Runs one of them at the first node that answers.
 pub(crate) async fn run(access: &Access, command: BackupCommand, format: Format) -> Result<(), Failure> {

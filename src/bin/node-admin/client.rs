@@ -2,28 +2,29 @@
 
 use std::{collections::VecDeque, error::Error, fmt::Display, sync::Arc, time::Duration};
 
-use brock::{
-    ground::limits,
-    proto::{
-        self, admin_service_client::AdminServiceClient, key_value_service_client::KeyValueServiceClient,
-    },
-    tls::{
-        address::Address,
-        channel::{lazy_channel, open_channel},
-        connect::{DialError, Dialler},
-        identity::ClientIdentity,
-        words,
-    },
-};
-use bytes::Bytes;
-use tokio::time::{Instant, timeout, timeout_at};
-use tonic::{Code, Status, transport::Channel};
-
 use crate::{
     cli::Global,
     failure::{Exit, Failure, describe, exit_of},
     output,
 };
+use brock_core::{
+    base::limits,
+    proto::{
+        self, admin_service_client::AdminServiceClient, key_value_service_client::KeyValueServiceClient,
+    },
+};
+use brock_net::{
+    address::Address,
+    dial::{DialError, Dialler},
+    tls::{
+        channel::{lazy_channel, open_channel},
+        credentials::ClientIdentity,
+        errors,
+    },
+};
+use bytes::Bytes;
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic::{Code, Status, transport::Channel};
 
 /// How a message begins that lists why each node did not answer.
 pub(crate) const NOBODY: &str = "no node answered";
@@ -328,7 +329,7 @@ pub(crate) fn reason_of(status: &Status) -> String {
 
 /// The error for people: what TLS has to say about it, or all there is.
 fn in_words(error: &(dyn Error + 'static)) -> String {
-    output::printable(&words::explain(error).unwrap_or_else(|| chain_of(error)))
+    output::printable(&errors::explain(error).unwrap_or_else(|| chain_of(error)))
 }
 
 /// Whether this is the error of a dial.

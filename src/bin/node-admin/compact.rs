@@ -1,8 +1,5 @@
 //! `compact`: compacting a node's log now.
 
-use brock::proto;
-use serde::Serialize;
-
 use crate::{
     cli::Format,
     client::{self, Access},
@@ -10,6 +7,8 @@ use crate::{
     output,
     progress::Progress,
 };
+use brock_core::proto;
+use serde::Serialize;
 
 /// Has the first node that answers compact its log.
 pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {

@@ -1,20 +1,19 @@
 //! `conflicts list`: keys that were created more than once, with different payloads.
 
-use brock::{
-    ground::clock::Stamp,
-    proto::{self, list_conflicts_response as wire},
-};
-use bytes::Bytes;
-use data_encoding::HEXLOWER;
-use serde::Serialize;
-use tonic::{Status, transport::Channel};
-
 use crate::{
     cli::Format,
     client::{self, Access},
     failure::Failure,
     output, stamp,
 };
+use brock_core::{
+    base::vector::Stamp,
+    proto::{self, list_conflicts_response as wire},
+};
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+use tonic::{Status, transport::Channel};
 
 /// Conflicts in one answer.
 const PAGE: u32 = 1000;

@@ -1,16 +1,16 @@
 //! `log tail`: a node's log as it grows.
 
-use brock::{ground::clock::Stamp, proto, service::traced::operation_name};
-use data_encoding::HEXLOWER;
-use serde::Serialize;
-use tokio::time::timeout;
-
 use crate::{
     cli::{Format, Tail},
     client::{self, Access, reason_of},
     failure::Failure,
     output, paint, stamp,
 };
+use brock_client::view::trace::operation_name;
+use brock_core::{base::vector::Stamp, proto};
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+use tokio::time::timeout;
 
 /// Prints entries of the first node that answers, one by one as they come.
 pub(crate) async fn tail(access: &Access, options: &Tail, format: Format) -> Result<(), Failure> {
@@ -102,7 +102,7 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use brock::proto::operation::Kind;
+    use brock_core::proto::operation::Kind;
     use bytes::Bytes;
 
     use super::*;

@@ -4,6 +4,8 @@
 //! answer it was (`failure`). Everything but `audit list` and `audit verify`, which read files, goes
 //! through the node's gRPC interface.
 
+#![forbid(unsafe_code)]
+
 mod alarms;
 mod audit;
 mod backup;

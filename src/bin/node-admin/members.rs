@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use brock::proto::{self, retire_member_response};
-use serde::Serialize;
-
 use crate::{
     cli::Format,
     client::{self, Access},
@@ -12,6 +9,8 @@ use crate::{
     output::{self, headed, known, section},
     paint, stamp,
 };
+use brock_core::proto::{self, retire_member_response};
+use serde::Serialize;
 
 /// What is said before a member is retired.
 pub(crate) const RETIRE_WARNING: &str = "Retiring a member: no node waits for it any more before it forgets what is old. \

@@ -1,13 +1,5 @@
 //! `quarantine`: operations that a node could not apply.
 
-use brock::{
-    ground::{clock::Stamp, limits},
-    proto,
-};
-use data_encoding::HEXLOWER;
-use serde::Serialize;
-use tonic::{Status, transport::Channel};
-
 use crate::{
     cli::{Format, QuarantineCommand},
     client::{self, Access, CallError},
@@ -16,6 +8,13 @@ use crate::{
     output::{self, headed, section},
     stamp,
 };
+use brock_core::{
+    base::{limits, vector::Stamp},
+    proto,
+};
+use data_encoding::HEXLOWER;
+use serde::Serialize;
+use tonic::{Status, transport::Channel};
 
 /// Entries in one answer.
 const PAGE: u32 = 1000;

@@ -1,8 +1,5 @@
 //! `repair`: joining what differs now.
 
-use brock::proto::{self, repair_response};
-use serde::Serialize;
-
 use crate::{
     cli::Format,
     client::{self, Access},
@@ -10,6 +7,8 @@ use crate::{
     output::{self, headed, known, section},
     progress::Progress,
 };
+use brock_core::proto::{self, repair_response};
+use serde::Serialize;
 
 /// Has the first node that answers join its peers' records.
 pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {

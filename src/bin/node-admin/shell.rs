@@ -2,25 +2,24 @@
 
 use std::path::Path;
 
-use brock::node::usage;
+use crate::{cli::Cli, failure::Failure, output};
+use brock::config::manpages;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::{cli::Cli, failure::Failure, output};
-
 /// Prints a completion script.
 pub(crate) fn completion(shell: Shell) -> Result<(), Failure> {
-    output::print(&String::from_utf8_lossy(&usage::completion(shell, Cli::command())))
+    output::print(&String::from_utf8_lossy(&manpages::completion(shell, Cli::command())))
 }
 
 /// Prints the manual page, or writes all of them into `directory`.
 pub(crate) fn man(directory: Option<&Path>) -> Result<(), Failure> {
     let Some(directory) = directory else {
-        let page = usage::manual(Cli::command())
+        let page = manpages::manual(Cli::command())
             .map_err(|error| Failure::Error(format!("cannot make the manual page: {error}")))?;
         return output::print(&String::from_utf8_lossy(&page));
     };
-    let written = usage::manuals(Cli::command(), directory).map_err(|error| {
+    let written = manpages::manuals(Cli::command(), directory).map_err(|error| {
         Failure::Error(format!("cannot write manual pages into {}: {error}", directory.display()))
     })?;
     output::message(&format!("wrote {} manual pages into {}", written.len(), directory.display()));

@@ -2,16 +2,15 @@
 
 use std::{collections::BTreeMap, fmt::Display};
 
-use brock::{
-    ground::{
-        clock::{Clock, Stamp},
+use crate::failure::Failure;
+use brock_core::{
+    base::{
         id::{Incarnation, NodeId, Origin},
+        vector::{Clock, Stamp},
     },
     proto,
 };
 use bytes::Bytes;
-
-use crate::failure::Failure;
 
 /// Why a text is not a stamp.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,11 +1,5 @@
 //! `status`: how a node is.
 
-use brock::{
-    ground::limits,
-    proto,
-    service::view::{Authority, BackupStatus, Certificate, Peer, Resync, Status, Storage},
-};
-
 use crate::{
     cli::Format,
     client::{self, Access},
@@ -13,6 +7,8 @@ use crate::{
     output::{self, headed, section},
     paint,
 };
+use brock_client::view::{Authority, BackupStatus, Certificate, Peer, Resync, Status, Storage};
+use brock_core::{base::limits, proto};
 
 /// Prints the status of the first node that answers.
 pub(crate) async fn show(access: &Access, format: Format) -> Result<(), Failure> {

@@ -1,9 +1,5 @@
 //! `verify`: whether all nodes hold the same records.
 
-use brock::proto::{self, verify_response};
-use data_encoding::HEXLOWER;
-use serde::Serialize;
-
 use crate::{
     cli::Format,
     client::{self, Access},
@@ -12,6 +8,9 @@ use crate::{
     paint,
     progress::Progress,
 };
+use brock_core::proto::{self, verify_response};
+use data_encoding::HEXLOWER;
+use serde::Serialize;
 
 /// Has the first node that answers compare itself with its peers.
 pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {

@@ -2,11 +2,13 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use brock::tls::{
-    connect::Dialler,
-    identity::{ClientIdentity, Identity},
-    make::{LeafKind, MakeCa, MakeLeaf, make_ca, make_leaf},
-    roles::RolePolicy,
+use brock_net::{
+    dial::Dialler,
+    pki::issue::{LeafKind, MakeCa, MakeLeaf, make_ca, make_leaf},
+    tls::{
+        credentials::{ClientIdentity, Identity},
+        roles::RolePolicy,
+    },
 };
 use tempfile::TempDir;
 

@@ -2,21 +2,18 @@
 
 use std::path::Path;
 
-use brock::{
-    proto::{
-        self, admin_service_client::AdminServiceClient, key_value_service_client::KeyValueServiceClient,
-        replication_service_client::ReplicationServiceClient,
-    },
-    tls::{
-        address::Address,
-        channel::{Connector, endpoint, open_channel},
-        connect::Dialler,
-    },
+use super::certs::Certs;
+use brock_core::proto::{
+    self, admin_service_client::AdminServiceClient, key_value_service_client::KeyValueServiceClient,
+    replication_service_client::ReplicationServiceClient,
+};
+use brock_net::{
+    address::Address,
+    dial::Dialler,
+    tls::channel::{Connector, endpoint, open_channel},
 };
 use futures::stream;
 use tonic::{Code, Request, Status, transport::Channel};
-
-use super::certs::Certs;
 
 /// Connections to one node under one identity.
 #[derive(Clone)]

@@ -7,21 +7,20 @@ use std::{
     time::Duration,
 };
 
-use brock::{
+use super::certs::Certs;
+use brock_core::{
+    base::{limits, vector::Vector},
     domain::codec,
-    ground::{clock::Vector, limits, task::Tasks},
     proto::{
         self, replicate_request, replicate_response,
         replication_service_server::{ReplicationService, ReplicationServiceServer},
     },
-    tls::accept,
 };
+use brock_net::{task::Tasks, tls::accept};
 use futures::{Stream, StreamExt};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming, transport::Server};
-
-use super::certs::Certs;
 
 /// What a fake peer says on every Replicate stream, after its heads.
 #[derive(Clone)]
@@ -54,7 +53,7 @@ impl Script {
             holds: HashMap::new(),
             peek_delay: Duration::ZERO,
             peek: Err(Status::not_found("no record has this key hash")),
-            now_unix: brock::store::unix_now(),
+            now_unix: brock_core::base::time::unix_now(),
             silent: false,
             deaf: false,
         }

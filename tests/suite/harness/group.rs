@@ -2,19 +2,17 @@
 
 use std::path::PathBuf;
 
-use brock::{
-    ground::clock::Vector,
-    node::config::Config,
-    proto,
-    replication::compact::{Mode, Policy},
-};
-use tempfile::TempDir;
-
 use super::{
     certs::Certs,
     eventually, free_port,
     node::{TestNode, config},
 };
+use brock::{
+    config::validate::Config,
+    maintenance::compact::{Mode, Policy},
+};
+use brock_core::{base::vector::Vector, proto};
+use tempfile::TempDir;
 
 pub struct Group {
     pub certs: Certs,

@@ -8,15 +8,14 @@ use std::{
     },
 };
 
-use brock::proto::{self, batch_get_response, batch_put_response};
-use futures::future::join_all;
-use tokio::task::JoinHandle;
-use tonic::Status;
-
 use super::{
     client::{Client, put_request},
     store::key,
 };
+use brock_core::proto::{self, batch_get_response, batch_put_response};
+use futures::future::join_all;
+use tokio::task::JoinHandle;
+use tonic::Status;
 
 /// A place in the log: origin and clock.
 type Place = (Vec<u8>, u64);

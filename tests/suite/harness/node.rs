@@ -2,17 +2,14 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use brock::{
-    ground::clock::Vector,
-    node::{
-        Node, Stopped,
-        config::{AuditConfig, Config, ConflictBackoff, FirstStart, LogConfig, LogFormat},
-    },
-    replication::compact::{Mode, Policy},
-};
-use tempfile::TempDir;
-
 use super::{certs::Certs, client::Client, eventually, free_port};
+use brock::{
+    config::validate::{AuditConfig, Config, ConflictBackoff, FirstStart, LogConfig, LogFormat},
+    maintenance::compact::{Mode, Policy},
+    node::{Node, Stopped},
+};
+use brock_core::base::vector::Vector;
+use tempfile::TempDir;
 
 /// How to start one node. Change what a test is about.
 pub fn config(certs: &Certs, id: &str, port: u16, join: &[u16]) -> Config {

@@ -5,20 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brock::{
-    domain::{operation::Operation, record::UnixSeconds, segment::Segment},
-    ground::{
-        clock::{Clock, Stamp},
+use super::PATIENCE;
+use brock::store::{CreateOutcome, NewRecord, OpenError, Options, Store, StoreError};
+use brock_core::{
+    base::{
         id::{Incarnation, KeyHash, NodeId, Origin, sha256},
         time::WallClock,
+        vector::{Clock, Stamp},
     },
+    domain::{operation::Operation, record::UnixSeconds, segment::Segment},
     proto,
-    store::{CreateOutcome, NewRecord, OpenError, Options, Store, StoreError},
 };
 use bytes::Bytes;
 use prost::Message;
-
-use super::PATIENCE;
 
 /// The time in every store made by [`options`] and [`ram`].
 pub const NOW: UnixSeconds = 1_700_000_000;

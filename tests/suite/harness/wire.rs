@@ -1,13 +1,13 @@
 //! Batches and entries as a peer would send them, good and bad.
 
-use brock::{
-    domain::{operation::Operation, record::UnixSeconds},
-    ground::{
-        clock::{Clock, Vector},
+use brock::store::Store;
+use brock_core::{
+    base::{
         id::{Incarnation, KeyHash, Origin, sha256},
+        vector::{Clock, Vector},
     },
+    domain::{operation::Operation, record::UnixSeconds},
     proto,
-    store::Store,
 };
 use bytes::Bytes;
 use prost::Message;

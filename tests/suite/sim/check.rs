@@ -2,22 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use brock::{
+use super::{clients::comparable, node::states, world::World};
+use brock::store::Store;
+use brock_core::{
+    base::{
+        id::{KeyHash, Origin},
+        vector::{Clock, Stamp, Vector},
+    },
     domain::{
         codec::{LOG_VALUE_HEAD_BYTES, LogKey},
         digest::SetDigest,
         record::{PayloadDigest, RecordState, Visibility},
         segment::{Segment, SegmentEntry},
     },
-    ground::{
-        clock::{Clock, Stamp, Vector},
-        id::{KeyHash, Origin},
-    },
     proto,
-    store::Store,
 };
-
-use super::{clients::comparable, node::states, world::World};
 
 /// A record with several payloads: the winner's digest, and the losers'.
 type Ledger = Vec<(KeyHash, PayloadDigest, Vec<PayloadDigest>)>;
@@ -200,7 +199,7 @@ async fn check_totals(store: &Store, states: &BTreeMap<KeyHash, RecordState>) {
 async fn ledger(store: &Store, states: &BTreeMap<KeyHash, RecordState>) -> Ledger {
     let (conflicts, _) = store.conflict_page(None, 10_000).await.expect("the store reads");
     let digests =
-        |losers: &[brock::domain::record::Creation]| losers.iter().map(|loser| loser.digest).collect();
+        |losers: &[brock_core::domain::record::Creation]| losers.iter().map(|loser| loser.digest).collect();
     let ledger: Ledger = conflicts
         .iter()
         .map(|conflict| (conflict.key_hash, conflict.winner.digest, digests(&conflict.losers)))

@@ -1,23 +1,22 @@
 //! What clients do, and a ghost whose log turns up although it has no store here.
 
-use brock::{
-    domain::{operation::Operation, record::RecordState},
-    ground::{
-        clock::Stamp,
-        id::{KeyHash, sha256},
-    },
-    proto,
-    store::{CreateOutcome, NewOperation, NewRecord, OperationOutcome},
-};
-use bytes::Bytes;
-use rand::{Rng, rngs::StdRng};
-
 use super::{
     network::{Flight, Message},
     profile::Profile,
     world::World,
 };
 use crate::harness::store::{NOW, batch, creation, entry, key, payload, poison};
+use brock::store::{CreateOutcome, NewOperation, NewRecord, OperationOutcome};
+use brock_core::{
+    base::{
+        id::{KeyHash, sha256},
+        vector::Stamp,
+    },
+    domain::{operation::Operation, record::RecordState},
+    proto,
+};
+use bytes::Bytes;
+use rand::{Rng, rngs::StdRng};
 
 /// Three of these fill a page of a snapshot.
 const LARGE_BYTES: usize = 400 * 1024;

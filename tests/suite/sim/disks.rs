@@ -1,9 +1,8 @@
 //! Processes that end and begin, and disks that are lost or replaced by old copies.
 
-use brock::ground::clock::Vector;
-use rand::Rng;
-
 use super::{watch::Told, world::World};
+use brock_core::base::vector::Vector;
+use rand::Rng;
 
 impl World {
     pub async fn start(&mut self, node: usize) {

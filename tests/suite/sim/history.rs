@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brock::{
+use brock_core::{
+    base::{
+        id::{KeyHash, Origin, sha256},
+        vector::{Clock, Stamp, Vector},
+    },
     domain::{
         operation::Operation,
         record::{PayloadDigest, RecordState},
-    },
-    ground::{
-        clock::{Clock, Stamp, Vector},
-        id::{KeyHash, Origin, sha256},
     },
     proto,
 };

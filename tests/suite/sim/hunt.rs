@@ -11,13 +11,12 @@ use std::{
     thread,
 };
 
-use brock::ground::planted::{Bug, VARIABLE};
-
 use super::{
     ALONE, THREADS, number,
     profile::{self, Focus},
     simulate_all,
 };
+use brock::runtime::planted::{Bug, VARIABLE};
 
 /// The seeds of a hunt: always the same, so that one that finds nothing does so for everybody.
 const SEEDS: u64 = 250;

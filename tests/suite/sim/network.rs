@@ -3,27 +3,28 @@
 
 use std::time::Duration;
 
-use brock::{
-    domain::{codec, segment::Segment},
-    ground::{
-        clock::{Clock, Vector},
-        id::Incarnation,
-    },
-    proto::{self, out_of_sync::Reason},
-    replication::{
-        feed::{Feed, Next},
-        members::Admission,
-        serve,
-    },
-    store::StoreError,
-};
-use rand::Rng;
-use tokio::time::Instant;
-
 use super::{
     node::{Feeding, Stream},
     world::World,
 };
+use brock::{
+    membership::members::Admission,
+    replication::donor::{
+        feed::{Feed, Next},
+        session,
+    },
+    store::StoreError,
+};
+use brock_core::{
+    base::{
+        id::Incarnation,
+        vector::{Clock, Vector},
+    },
+    domain::{codec, segment::Segment},
+    proto::{self, out_of_sync::Reason},
+};
+use rand::Rng;
+use tokio::time::Instant;
 
 /// On its way from a node (`None` = the ghost) to another.
 #[derive(Debug, Clone)]
@@ -144,7 +145,7 @@ impl World {
         self.told[donor][puller].says_hello(speaker.life);
         let admission = members.hello(&name, speaker.incarnation, &applied, store.now());
         self.check_admission(donor, puller, &applied, admission);
-        if let Some(refusal) = serve::out_of_sync(&store, &applied, admission) {
+        if let Some(refusal) = session::out_of_sync(&store, &applied, admission) {
             self.refuse(donor, puller, refusal.reason());
             return;
         }

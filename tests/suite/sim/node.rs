@@ -13,19 +13,19 @@ use std::{
 };
 
 use brock::{
-    domain::{digest::SetDigest, record::RecordState},
-    ground::{
-        clock::Vector,
+    maintenance::compact::{Compactor, Mode, Policy},
+    membership::members::Members,
+    replication::donor::feed::Feed,
+    store::{Options, Store, Totals},
+    transfer::snapshot::{Joiner, SnapshotFeed},
+};
+use brock_core::{
+    base::{
         id::{Incarnations, KeyHash, NodeId},
         time::WallClock,
+        vector::Vector,
     },
-    replication::{
-        compact::{Compactor, Mode, Policy},
-        feed::Feed,
-        members::Members,
-        snapshot::{Joiner, SnapshotFeed},
-    },
-    store::{Options, Store, Totals},
+    domain::{digest::SetDigest, record::RecordState},
 };
 
 /// Longer than any run, so that only an operator ends a membership.

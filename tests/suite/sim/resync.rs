@@ -1,14 +1,13 @@
 //! Resyncs, message by message: they break off, go on where they were, change donors and begin anew,
 //! as in `replication/resync.rs`.
 
-use brock::{
-    proto::{out_of_sync::Reason, snapshot_response::Message},
-    replication::snapshot::{JoinError, Joiner, SnapshotError, SnapshotFeed},
-    store::StoreError,
-};
-use rand::Rng;
-
 use super::{node::Resync, world::World};
+use brock::{
+    store::StoreError,
+    transfer::snapshot::{JoinError, Joiner, SnapshotError, SnapshotFeed},
+};
+use brock_core::proto::{out_of_sync::Reason, snapshot_response::Message};
+use rand::Rng;
 
 impl World {
     /// A donor has said that its log is not enough.

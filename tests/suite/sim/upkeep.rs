@@ -1,16 +1,15 @@
 //! What nodes and operators do on the side: compaction, sweeping, repair, retirement, clocks.
 
+use super::world::World;
 use brock::{
-    ground::{clock::Clock, limits},
+    membership::members::MemberView,
     replication::{
-        members::MemberView,
         remote::{Remote, digest_to_proto},
         repair::{self, Standing},
     },
 };
+use brock_core::base::{limits, vector::Clock};
 use rand::Rng;
-
-use super::world::World;
 
 const YEAR_SECONDS: i64 = 365 * 86_400;
 
@@ -180,7 +179,7 @@ impl World {
 }
 
 /// `Store` implements both; this picks what peers see of it.
-pub async fn applied_from_outside(store: &impl Remote) -> brock::ground::clock::Vector {
+pub async fn applied_from_outside(store: &impl Remote) -> brock_core::base::vector::Vector {
     let summary = store.summary(false).await.expect("the store answers");
     repair::applied(&summary).expect("the store's own vector")
 }

@@ -2,12 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use brock::{
-    domain::record::RecordState,
-    ground::{clock::Vector, id::KeyHash},
-};
-
 use super::{node::states, world::World};
+use brock_core::{
+    base::{id::KeyHash, vector::Vector},
+    domain::record::RecordState,
+};
 
 /// For how many steps a store is believed that nothing has changed.
 const TRUSTED_STEPS: u64 = 4;

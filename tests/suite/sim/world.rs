@@ -9,16 +9,6 @@ use std::{
     },
 };
 
-use brock::{
-    ground::{
-        id::{Incarnations, KeyHash, Origin},
-        limits,
-    },
-    proto,
-    store::Store,
-};
-use rand::{Rng, SeedableRng, rngs::StdRng};
-
 use super::{
     clients::ghost_log,
     history::History,
@@ -29,6 +19,15 @@ use super::{
     watch::Told,
 };
 use crate::harness::store::{NOW, origin};
+use brock::store::Store;
+use brock_core::{
+    base::{
+        id::{Incarnations, KeyHash, Origin},
+        limits,
+    },
+    proto,
+};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
 /// Everything that a seed decides and what came of it.
 pub struct World {

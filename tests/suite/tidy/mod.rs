@@ -36,13 +36,46 @@ fn layers_import_only_downwards() {
 }
 
 #[test]
+fn folders_do_not_import_each_other() {
+    check(&["src"], rules::circles);
+}
+
+#[test]
 fn every_module_of_the_library_is_a_layer() {
-    let library = fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let modules: BTreeSet<_> = library
-        .lines()
-        .filter_map(|line| line.strip_prefix("pub mod ").or(line.strip_prefix("mod "))?.strip_suffix(';'))
+    let modules = |file: &str| rules::modules_of(&fs::read_to_string(root().join(file)).unwrap());
+    let layers = |prefix: &str| -> BTreeSet<String> {
+        let names = rules::LAYERS.iter().filter_map(|(layer, _)| layer.strip_prefix(prefix));
+        names.filter(|name| !name.contains("::") && !name.starts_with("brock_")).map(str::to_owned).collect()
+    };
+    assert_eq!(modules("src/lib.rs"), layers(""));
+    assert_eq!(modules("src/core/lib.rs"), layers("brock_core::"));
+}
+
+#[test]
+fn every_module_is_in_the_lists_of_its_crate_and_of_the_architecture() {
+    check(&["src"], rules::unlisted_modules);
+    let architecture = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let files: Vec<_> = files_under(&root().join("src")).into_iter().map(|(file, _)| file).collect();
+    assert_eq!(
+        rules::folders_of(&architecture),
+        rules::folders(&files),
+        "left: the block under `## Layers` in ARCHITECTURE.md; right: src"
+    );
+}
+
+#[test]
+fn every_crate_forbids_unsafe_code() {
+    check(&["src", "tests/suite/main.rs"], rules::crates_that_allow_unsafe_code);
+}
+
+#[test]
+fn texts_name_the_actor() {
+    let files: Vec<_> = ["src", "docs", "deploy", "README.md"]
+        .iter()
+        .flat_map(|place| files_under(&root().join(place)))
         .collect();
-    assert_eq!(modules, rules::LAYERS.iter().map(|(layer, _)| *layer).collect());
+    let found: Vec<_> = files.iter().flat_map(|(file, text)| rules::vague_words(file, text)).collect();
+    assert!(found.len() <= rules::VAGUE_WORDS_MAX, "{} vague words:\n{}", found.len(), found.join("\n"));
 }
 
 #[test]

@@ -1,39 +1,100 @@
 //! The rules that the source is held to. Each takes files as (path from the repository's root,
 //! text) and returns the violations, so that the rules can be tested on samples.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::source::{self, Path, Token};
 
-/// A layer and the layers below it that it may import.
-pub(super) const LAYERS: [(&str, &[&str]); 10] = [
-    ("ground", &[]),
-    ("proto", &[]),
-    ("domain", &["ground", "proto"]),
-    ("store", &["ground", "proto", "domain"]),
-    ("audit", &["ground", "store"]),
-    ("tls", &["ground"]),
-    ("replication", &["ground", "proto", "domain", "store", "tls"]),
-    ("backup", &["ground", "proto", "domain", "store", "replication"]),
-    ("service", &["ground", "proto", "domain", "store", "audit", "tls", "replication", "backup"]),
-    ("node", &["ground", "proto", "domain", "store", "audit", "tls", "replication", "backup", "service"]),
+/// The crates besides the root package: the name in paths, and where the source lives.
+const MEMBERS: [(&str, &str); 3] =
+    [("brock_core", "src/core"), ("brock_net", "src/net"), ("brock_client", "src/client")];
+
+const CORE: [&str; 3] = ["brock_core::base", "brock_core::proto", "brock_core::domain"];
+
+/// A layer and the layers below it that it may import. A layer of `brock` may also import all of
+/// `brock_core`; inside a member, the crate is one layer unless it is listed here.
+pub(super) const LAYERS: [(&str, &[&str]); 18] = [
+    ("brock_core::base", &[]),
+    ("brock_core::proto", &[]),
+    ("brock_core::domain", &["brock_core::base", "brock_core::proto"]),
+    ("brock_net", &["brock_core::base"]),
+    ("brock_client", &["brock_core::base", "brock_core::proto", "brock_core::domain", "brock_net"]),
+    ("runtime", &["brock_net"]),
+    ("store", &["runtime"]),
+    ("transfer", &["runtime", "store"]),
+    ("audit", &["runtime", "store"]),
+    ("membership", &["brock_net", "runtime", "store"]),
+    ("replication", &["brock_net", "runtime", "store", "transfer", "membership"]),
+    ("maintenance", &["runtime", "store", "membership"]),
+    ("backup", &["runtime", "store", "transfer"]),
+    ("config", &["brock_net", "backup", "maintenance"]),
+    ("telemetry", &["runtime"]),
+    (
+        "app",
+        &["brock_net", "runtime", "store", "audit", "membership", "replication", "maintenance", "backup"],
+    ),
+    (
+        "api",
+        &[
+            "brock_net",
+            "brock_client",
+            "runtime",
+            "store",
+            "audit",
+            "membership",
+            "replication",
+            "telemetry",
+            "backup",
+            "app",
+        ],
+    ),
+    (
+        "node",
+        &[
+            "brock_net",
+            "runtime",
+            "store",
+            "audit",
+            "membership",
+            "replication",
+            "maintenance",
+            "backup",
+            "config",
+            "telemetry",
+            "app",
+            "api",
+        ],
+    ),
 ];
 
 /// Outside crates that have a place: the crates' common name, and who may use them.
 const CONFINED: [(&str, &[&str]); 5] = [
     ("rocksdb", &["src/store"]),
-    ("backoff", &["src/ground/retry.rs"]),
+    ("backoff", &["src/runtime/retry.rs"]),
     ("aws_sdk_s3", &["src/backup/objects"]),
-    ("opentelemetry", &["src/ground/spans.rs", "src/node/tracing_export.rs"]),
+    ("opentelemetry", &["src/runtime/spans.rs", "src/telemetry/traces.rs"]),
     (
         "tonic",
-        &["src/proto", "src/tls", "src/replication", "src/service", "src/node", "src/main.rs", "src/bin"],
+        &[
+            "src/core/proto.rs",
+            "src/core/build.rs",
+            "src/net",
+            "src/client",
+            "src/membership",
+            "src/replication",
+            "src/app",
+            "src/api",
+            "src/node",
+            "src/bin",
+        ],
     ),
 ];
 
-/// The layer that knows no I/O, and what would give it some.
-const PURE: (&str, [&str; 3]) = ("domain", ["tokio", "tonic", "rocksdb"]);
+/// The crate that knows no I/O, and what would give it some.
+const PURE: (&str, [&str; 3]) = ("src/core", ["tokio", "tonic", "rocksdb"]);
 
 /// The one file that may start tasks.
-const SPAWNER: &str = "src/ground/task.rs";
+const SPAWNER: &str = "src/net/task.rs";
 
 const LINES_MAX: usize = 500;
 
@@ -43,15 +104,54 @@ pub(super) type File<'a> = (&'a str, &'a str);
 /// Imports that do not point downwards.
 pub(super) fn upward_imports(files: &[File<'_>]) -> Vec<String> {
     each_path(files, |file, path| {
-        let layer = layer_of(file)?;
-        let [root, target, ..] = path.segments.as_slice() else { return None };
-        if root != "crate" || target == layer {
+        let layer = layer_of(&module_path_of(file))?;
+        let target = layer_of(&absolute(file, &path.segments))?;
+        if layer == target || (CORE.contains(&target) && !layer.starts_with("brock_")) {
             return None;
         }
         let (_, below) = LAYERS.iter().find(|(name, _)| *name == layer)?;
-        (!below.contains(&target.as_str()))
-            .then(|| format!("{layer} must not import {}", path.segments.join("::")))
+        (!below.contains(&target)).then(|| format!("{layer} must not import {}", path.segments.join("::")))
     })
+}
+
+/// Folders that import each other, directly or through others.
+pub(super) fn circles(files: &[File<'_>]) -> Vec<String> {
+    let files: Vec<_> =
+        files.iter().copied().filter(|(file, _)| is_source(file) && !is_binary(file)).collect();
+    let folders: BTreeSet<_> = files.iter().map(|(file, _)| folder_of(file)).collect();
+    let mut edges = Edges::new();
+    each_product_path(&files, |file, path| {
+        let (from, target) = (folder_of(file), absolute(file, &path.segments));
+        let to = (1..=target.len()).rev().map(|end| &target[..end]).find(|to| folders.contains(*to))?;
+        let shared = from.iter().zip(to).take_while(|(a, b)| a == b).count();
+        // Crates cannot form circles, and a folder and one inside it are one room.
+        if (1..from.len().min(to.len())).contains(&shared) {
+            let targets = edges.entry(from[..=shared].to_vec());
+            targets.or_default().entry(to[..=shared].to_vec()).or_insert(format!("{file}:{}", path.line));
+        }
+        None
+    });
+    let found = edges.iter().flat_map(|(from, targets)| targets.iter().map(move |(to, at)| (from, to, at)));
+    found
+        .filter(|(from, to, _)| from < to && reaches(&edges, to, from))
+        .map(|(from, to, at)| format!("{at}: {} and {} import each other", from.join("::"), to.join("::")))
+        .collect()
+}
+
+/// Which folder imports which, and where.
+type Edges = BTreeMap<Vec<String>, BTreeMap<Vec<String>, String>>;
+
+fn reaches(edges: &Edges, from: &[String], to: &[String]) -> bool {
+    let (mut seen, mut open) = (BTreeSet::new(), vec![from.to_vec()]);
+    while let Some(at) = open.pop() {
+        if at == to {
+            return true;
+        }
+        if seen.insert(at.clone()) {
+            open.extend(edges.get(&at).into_iter().flat_map(BTreeMap::keys).cloned());
+        }
+    }
+    false
 }
 
 /// Outside crates used where they have no place.
@@ -60,7 +160,10 @@ pub(super) fn misplaced_crates(files: &[File<'_>]) -> Vec<String> {
         let outside = path.segments.first().filter(|_| path.imported || path.segments.len() > 1)?;
         let confined =
             CONFINED.iter().find(|(name, places)| is_family(outside, name) && !is_in(file, places));
-        let impure = layer_of(file) == Some(PURE.0) && PURE.1.iter().any(|name| is_family(outside, name));
+        let impure = confined.is_none()
+            && is_in(file, &[PURE.0])
+            && !is_in(file, CONFINED[4].1)
+            && PURE.1.iter().any(|name| is_family(outside, name));
         (confined.is_some() || impure).then(|| format!("{} has no place here", path.segments.join("::")))
     });
     // RocksDB is not even mentioned.
@@ -98,15 +201,118 @@ pub(super) fn unbounded_channels(files: &[File<'_>]) -> Vec<String> {
     })
 }
 
+/// The modules that a crate's root or a `mod.rs` declares, tests left out.
+pub(super) fn modules_of(text: &str) -> BTreeSet<String> {
+    let tokens = source::without_tests(&source::tokens(text));
+    let declares = |window: &[source::Located]| match window {
+        [(Token::Identifier(word), _), (Token::Identifier(name), _), (Token::Punctuation(';'), _)]
+            if word == "mod" =>
+        {
+            Some(name.clone())
+        }
+        _ => None,
+    };
+    tokens.windows(3).filter_map(declares).collect()
+}
+
+/// Modules that the documentation at the head of their parent does not mention.
+pub(super) fn unlisted_modules(files: &[File<'_>]) -> Vec<String> {
+    let parents = files.iter().filter(|(file, _)| {
+        (file.ends_with("/lib.rs") || file.ends_with("/mod.rs")) && is_source(file) && !is_binary(file)
+    });
+    let unlisted = |(file, text): &File<'_>| {
+        let head: String = text.lines().take_while(|line| line.starts_with("//!")).collect();
+        let missing = modules_of(text).into_iter().filter(|name| !head.contains(&format!("`{name}`")));
+        missing.map(|name| format!("{file}:1: the list of modules lacks `{name}`")).collect::<Vec<_>>()
+    };
+    parents.flat_map(unlisted).collect()
+}
+
+/// Each folder of the library crates, and the modules that it holds as files.
+pub(super) fn folders(files: &[String]) -> BTreeMap<String, BTreeSet<String>> {
+    let mut folders = BTreeMap::<String, BTreeSet<String>>::new();
+    for file in files.iter().filter(|file| is_source(file) && !is_binary(file) && !is_test_file(file)) {
+        let Some((folder, name)) = file.rsplit_once('/') else { continue };
+        let modules = folders.entry(format!("{folder}/")).or_default();
+        if name != "mod.rs" && name != "lib.rs" {
+            modules.insert(name.trim_end_matches(".rs").to_owned());
+        }
+    }
+    folders.retain(|_, modules| !modules.is_empty());
+    folders
+}
+
+/// The same as `architecture` has it in the block under its heading `Layers`: a folder and its modules
+/// on a line, further modules indented below.
+pub(super) fn folders_of(architecture: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut folders = BTreeMap::<String, BTreeSet<String>>::new();
+    let section = architecture.lines().skip_while(|line| *line != "## Layers").skip(1);
+    let block = section.skip_while(|line| *line != "```").skip(1).take_while(|line| *line != "```");
+    let mut folder = String::new();
+    for line in block {
+        let mut words = line.split_whitespace();
+        if !line.starts_with(' ') {
+            words.next().unwrap_or_default().clone_into(&mut folder);
+        }
+        folders.entry(folder.clone()).or_default().extend(words.map(ToOwned::to_owned));
+    }
+    folders
+}
+
+/// Roots of crates without `#![forbid(unsafe_code)]`.
+pub(super) fn crates_that_allow_unsafe_code(files: &[File<'_>]) -> Vec<String> {
+    let is_root = |file: &str| {
+        file.ends_with("/main.rs")
+            || file == "src/lib.rs"
+            || MEMBERS.iter().any(|(_, place)| file == format!("{place}/lib.rs"))
+    };
+    let roots =
+        files.iter().filter(|(file, text)| is_root(file) && !text.contains("#![forbid(unsafe_code)]"));
+    roots.map(|(file, _)| format!("{file}:1: lacks #![forbid(unsafe_code)]")).collect()
+}
+
+/// Words that hide who does what. Name the actor instead.
+const VAGUE_WORDS: [&str; 6] = ["nobody", "somebody", "whoever", "everybody", "whom", "anew"];
+
+/// How many may be left.
+pub(super) const VAGUE_WORDS_MAX: usize = 20;
+
+/// The vague words in a text, each with its place.
+pub(super) fn vague_words(file: &str, text: &str) -> Vec<String> {
+    let in_line = |(number, line): (usize, &str)| {
+        let lower = line.to_lowercase();
+        let words: Vec<_> = lower.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+        let vague = words.into_iter().filter_map(|word| VAGUE_WORDS.iter().find(|vague| **vague == word));
+        vague.map(|word| format!("{file}:{}: {word}", number + 1)).collect::<Vec<_>>()
+    };
+    text.lines().enumerate().flat_map(in_line).collect()
+}
+
 /// Files too long to be read at once. Nobody reads a dashboard's JSON, or what the chart renders.
 pub(super) fn long_files(files: &[File<'_>]) -> Vec<String> {
-    let is_read =
-        |file: &&File<'_>| !file.0.ends_with(".json") && !file.0.starts_with("deploy/kubernetes/plain/");
-    let counted = files.iter().filter(is_read).map(|(file, text)| (file, text.lines().count()));
+    let is_read = |file: &&File<'_>| {
+        !file.0.ends_with(".json") && !file.0.starts_with("deploy/kubernetes/plain/") && !is_test_file(file.0)
+    };
+    let counted = files.iter().filter(is_read).map(|(file, text)| (file, product_lines(file, text)));
     counted
         .filter(|(_, lines)| *lines > LINES_MAX)
         .map(|(file, lines)| format!("{file}: {lines} lines, at most {LINES_MAX}: split it"))
         .collect()
+}
+
+/// The lines of a file without its tests.
+fn product_lines(file: &str, text: &str) -> usize {
+    let all = text.lines().count();
+    if !is_source(file) {
+        return all;
+    }
+    let tokens = source::tokens(text);
+    let lines = |tokens: &[source::Located]| tokens.iter().map(|(_, line)| *line).collect::<BTreeSet<_>>();
+    let kept = lines(&source::without_tests(&tokens));
+    // A test's own lines, comments and blank lines between its tokens included.
+    let tests: Vec<_> = lines(&tokens).difference(&kept).copied().collect();
+    let spans = tests.windows(2).filter(|pair| kept.range(pair[0]..pair[1]).next().is_none());
+    all - tests.len() - spans.map(|pair| pair[1] - pair[0] - 1).sum::<usize>()
 }
 
 /// The entries that `readme` names first in the rows of the table under its heading `Layout`.
@@ -116,12 +322,12 @@ pub(super) fn layout_of(readme: &str) -> Vec<String> {
     rows.filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned())).collect()
 }
 
-fn each_path(files: &[File<'_>], check: impl Fn(&str, &Path) -> Option<String>) -> Vec<String> {
+fn each_path(files: &[File<'_>], check: impl FnMut(&str, &Path) -> Option<String>) -> Vec<String> {
     check_paths(files, |tokens| tokens, check)
 }
 
 /// Leaves out what is compiled for tests only.
-fn each_product_path(files: &[File<'_>], check: impl Fn(&str, &Path) -> Option<String>) -> Vec<String> {
+fn each_product_path(files: &[File<'_>], check: impl FnMut(&str, &Path) -> Option<String>) -> Vec<String> {
     let product: Vec<_> = files.iter().filter(|(file, _)| !is_test_file(file)).copied().collect();
     check_paths(&product, |tokens| source::without_tests(&tokens), check)
 }
@@ -129,7 +335,7 @@ fn each_product_path(files: &[File<'_>], check: impl Fn(&str, &Path) -> Option<S
 fn check_paths(
     files: &[File<'_>],
     select: impl Fn(Vec<source::Located>) -> Vec<source::Located>,
-    check: impl Fn(&str, &Path) -> Option<String>,
+    mut check: impl FnMut(&str, &Path) -> Option<String>,
 ) -> Vec<String> {
     let mut violations = Vec::new();
     for (file, text) in files.iter().filter(|(file, _)| is_source(file)) {
@@ -145,7 +351,7 @@ fn is_source(file: &str) -> bool {
 }
 
 fn is_test_file(file: &str) -> bool {
-    file.ends_with("/tests.rs") || file.contains("/tests/")
+    file.starts_with("tests/") || file.ends_with("/tests.rs") || file.contains("/tests/")
 }
 
 /// Whether `file` is one of `places` or below it; `src/store` is both a directory and `src/store.rs`.
@@ -160,16 +366,52 @@ fn is_family(crate_name: &str, family: &str) -> bool {
     crate_name.strip_prefix(family).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
 }
 
-/// The layer of a file of the library; none for its root and the binaries.
-fn layer_of(file: &str) -> Option<&str> {
-    let name = file.strip_prefix("src/")?.split('/').next()?;
-    let name = name.strip_suffix(".rs").unwrap_or(name);
+/// The layer that a path from the root of all crates lies in.
+fn layer_of(path: &[String]) -> Option<&'static str> {
+    let [first, rest @ ..] = path else { return None };
+    let name = if first == "brock" {
+        rest.first()?.clone()
+    } else {
+        let inner = format!("{first}::{}", rest.first().map_or("", String::as_str));
+        if LAYERS.iter().any(|(layer, _)| *layer == inner) { inner } else { first.clone() }
+    };
     LAYERS.iter().map(|(layer, _)| *layer).find(|layer| *layer == name)
 }
 
-/// The module that a file is, below `crate`.
+/// A path as seen from `file`, with the name of its crate in front.
+fn absolute(file: &str, segments: &[String]) -> Vec<String> {
+    match segments.split_first() {
+        Some((first, rest)) if first == "crate" => [&[crate_of(file).to_owned()], rest].concat(),
+        _ => segments.to_vec(),
+    }
+}
+
+fn crate_of(file: &str) -> &'static str {
+    MEMBERS.iter().find(|(_, place)| is_in(file, &[place])).map_or("brock", |(name, _)| name)
+}
+
+fn is_binary(file: &str) -> bool {
+    file.starts_with("src/bin/") || file.ends_with("build.rs")
+}
+
+/// The module that a file is, with its crate.
+fn module_path_of(file: &str) -> Vec<String> {
+    [crate_of(file)].into_iter().chain(module_of(file)).map(ToOwned::to_owned).collect()
+}
+
+/// The folder of a file, as a path of modules from the crate.
+fn folder_of(file: &str) -> Vec<String> {
+    let mut module = module_path_of(file);
+    if !file.ends_with("/mod.rs") && module.len() > 1 {
+        module.pop();
+    }
+    module
+}
+
+/// The module that a file is, below its crate.
 fn module_of(file: &str) -> Vec<&str> {
-    let path = file.strip_prefix("src/").and_then(|path| path.strip_suffix(".rs")).unwrap_or_default();
-    let path = path.strip_suffix("/mod").unwrap_or(path);
-    if path == "lib" || path == "main" { Vec::new() } else { path.split('/').collect() }
+    let root = MEMBERS.iter().map(|(_, place)| *place).find(|place| is_in(file, &[place])).unwrap_or("src");
+    let path = file.strip_prefix(root).and_then(|path| path.strip_suffix(".rs")).unwrap_or_default();
+    let path = path.trim_start_matches('/').trim_end_matches("/mod");
+    if path == "lib" || path == "main" || path.is_empty() { Vec::new() } else { path.split('/').collect() }
 }

@@ -15,19 +15,19 @@ fn upward_imports_are_found_in_every_form() {
     check(
         rules::upward_imports,
         &[
-            ("src/store/mod.rs", "use crate::service::kv;", true),
-            ("src/store/mod.rs", "use crate::{domain::record, service};", true),
-            ("src/store/mod.rs", "use {std::fs, crate::{domain::{self}, node as n}};", true),
-            ("src/store/mod.rs", "use super::tls;", true),
-            ("src/store/writer.rs", "use super::super::tls::roles;", true),
+            ("src/store/mod.rs", "use crate::api::kv;", true),
+            ("src/store/mod.rs", "use crate::{runtime::task, app};", true),
+            ("src/store/mod.rs", "use {std::fs, crate::{runtime::{self}, node as n}};", true),
+            ("src/store/mod.rs", "use super::audit;", true),
+            ("src/store/writer.rs", "use super::super::audit::log;", true),
             ("src/store/writer.rs", "fn f() { crate::node::boot() }", true),
             ("src/store/writer.rs", "fn f(x: &'static str) { let c = '\"'; crate::node::boot() }", true),
             ("src/store/writer.rs", "#[cfg(test)] mod tests { use super::super::super::node; }", true),
             ("src/store/writer.rs", "mod inner { fn f() {} }\nuse super::super::node;", true),
-            ("src/ground/id.rs", "use brock::domain::record;", true),
-            ("src/proto.rs", "use crate::ground::id;", true),
-            ("src/tls/mod.rs", "use crate::proto::Record;", true),
-            ("src/domain/mod.rs", "pub use self::super::store::Store;", true),
+            ("src/core/base/id.rs", "use crate::domain::record;", true),
+            ("src/core/proto.rs", "use crate::base::id;", true),
+            ("src/net/tls/mod.rs", "use brock_core::proto::Record;", true),
+            ("src/core/domain/mod.rs", "pub use brock::store::Store;", true),
         ],
     );
 }
@@ -37,7 +37,11 @@ fn downward_imports_pass_and_comments_and_strings_are_no_imports() {
     check(
         rules::upward_imports,
         &[
-            ("src/store/mod.rs", "use crate::{domain::record, ground::{id, clock}, store::schema};", false),
+            (
+                "src/store/mod.rs",
+                "use brock_core::{domain::record, base::id}; use crate::{runtime::task, store::schema};",
+                false,
+            ),
             ("src/store/mod.rs", "// use crate::node;\n/* crate::node::x /* nested */ crate::node */", false),
             ("src/store/mod.rs", "//! See [`crate::node::Node`].\nfn f() {}", false),
             (
@@ -46,15 +50,15 @@ fn downward_imports_pass_and_comments_and_strings_are_no_imports() {
                 false,
             ),
             ("src/store/mod.rs", "const A: &[u8] = b\"crate::node::b\"; const Q: char = '\"'; // \"", false),
-            ("src/ground/id.rs", "mod tests { use super::super::clock; use super::*; }", false),
-            ("src/ground/id.rs", "use super::clock; use std::node::x;", false),
+            ("src/core/base/id.rs", "mod tests { use super::super::vector; use super::*; }", false),
+            ("src/core/base/id.rs", "use super::vector; use std::node::x;", false),
             (
                 "src/node/mod.rs",
-                "use crate::{service, replication, tls, store, domain, proto, ground};",
+                "use crate::{api, app, replication, store, runtime}; use brock_net::tls; use brock_core::proto;",
                 false,
             ),
             ("src/lib.rs", "pub mod node; pub use crate::node::Node;", false),
-            ("src/bin/node-admin/main.rs", "use brock::node::config; use crate::output;", false),
+            ("src/bin/node-admin/main.rs", "use brock::config::validate; use crate::output;", false),
         ],
     );
 }
@@ -70,17 +74,17 @@ fn outside_crates_are_found_out_of_place_only() {
             ("src/replication/puller.rs", "use backoff as b;", true),
             ("src/store/mod.rs", "use tonic::Status;", true),
             ("src/store/mod.rs", "use tonic_health::server;", true),
-            ("src/domain/record.rs", "#[cfg(test)] mod tests { #[tokio::test] async fn t() {} }", true),
-            ("src/domain/record.rs", "use tokio_util::sync::CancellationToken;", true),
+            ("src/core/domain/record.rs", "#[cfg(test)] mod tests { #[tokio::test] async fn t() {} }", true),
+            ("src/core/domain/record.rs", "use tokio_util::sync::CancellationToken;", true),
             ("src/backup/mod.rs", "use aws_sdk_s3::Client;", true),
             ("src/backup/objects/s3.rs", "use aws_sdk_s3::Client;", false),
             ("src/store/mod.rs", "use rocksdb::{DB, Options};", false),
-            ("src/ground/retry.rs", "use backoff::ExponentialBackoff;", false),
-            ("src/proto.rs", "tonic::include_proto!(\"brock.v1\");", false),
-            ("src/service/kv.rs", "use tonic::{Request, Status};", false),
+            ("src/runtime/retry.rs", "use backoff::ExponentialBackoff;", false),
+            ("src/core/proto.rs", "tonic::include_proto!(\"brock.v1\");", false),
+            ("src/api/grpc/kv.rs", "use tonic::{Request, Status};", false),
             ("src/bin/node-admin/main.rs", "use tonic::transport::Channel;", false),
             ("src/replication/puller.rs", "let delay = backoff.next_delay(); // backoff::x, rocksdb", false),
-            ("src/ground/metrics.rs", "const HELP: &str = \"what rocksdb::DB says\";", false),
+            ("src/core/base/metrics.rs", "const HELP: &str = \"what rocksdb::DB says\";", false),
             ("src/store/mod.rs", "use tokio::sync::oneshot;", false),
         ],
     );
@@ -105,7 +109,7 @@ fn bare_spawns_are_found_outside_tests() {
             ("src/node/mod.rs", "#[cfg(test)]\nmod tests { fn f() { tokio::spawn(async {}); } }", false),
             ("src/node/mod.rs", "#[cfg(test)]\n#[allow(x)]\nfn f() { tokio::spawn(async {}); }", false),
             ("src/node/tests.rs", "fn f() { tokio::spawn(async {}); }", false),
-            ("src/ground/task.rs", "fn f() { tokio::spawn(async {}); }", false),
+            ("src/net/task.rs", "fn f() { tokio::spawn(async {}); }", false),
         ],
     );
 }
@@ -134,14 +138,49 @@ fn unbounded_channels_are_found() {
 }
 
 #[test]
+fn circles_between_folders_are_found_and_nothing_else_is() {
+    let circle = [
+        ("src/store/mod.rs", "use crate::runtime::retry;"),
+        ("src/runtime/retry.rs", "fn f() { crate::store::open() }"),
+    ];
+    assert_eq!(
+        rules::circles(&circle),
+        ["src/runtime/retry.rs:1: brock::runtime and brock::store import each other"]
+    );
+    let three = [
+        ("src/net/tls/accept.rs", "use crate::pki::issue;"),
+        ("src/net/pki/issue.rs", "use super::super::dial::direct;"),
+        ("src/net/dial/direct.rs", "use crate::tls::roles;"),
+    ];
+    assert_eq!(rules::circles(&three).len(), 3, "{:?}", rules::circles(&three));
+    let none = [
+        ("src/store/mod.rs", "use crate::runtime::retry; use self::read::records;"),
+        ("src/store/read/records.rs", "use super::super::writer; use brock_core::base::id;"),
+        ("src/runtime/retry.rs", "#[cfg(test)] mod tests { use crate::store::open; }"),
+        ("src/core/base/id.rs", "use super::vector;"),
+    ];
+    assert_eq!(rules::circles(&none), Vec::<String>::new());
+}
+
+#[test]
 fn a_long_file_is_found() {
     let (short, long) = ("x\n".repeat(500), "x\n".repeat(501));
-    check(rules::long_files, &[("src/a.rs", &short, false), ("deploy/a.sh", &long, true)]);
+    check(
+        rules::long_files,
+        &[
+            ("src/a.rs", &short, false),
+            ("src/a.rs", &long, true),
+            ("deploy/a.sh", &long, true),
+            ("tests/suite/a.rs", &long, false),
+        ],
+    );
+    let tests = format!("fn f() {{}}\n#[cfg(test)]\nmod tests {{\n{}}}\n", "fn g() {}\n\n".repeat(300));
+    check(rules::long_files, &[("src/a.rs", &tests, false)]);
 }
 
 #[test]
 fn violations_name_the_file_and_the_line() {
-    let text = "/*\n*/ const A: &str = \"\n\";\nuse crate::{\n    ground::id,\n    node::boot,\n};\n";
+    let text = "/*\n*/ const A: &str = \"\n\";\nuse crate::{\n    runtime::task,\n    node::boot,\n};\n";
     let violations = rules::upward_imports(&[("src/store/mod.rs", text)]);
     assert_eq!(violations, ["src/store/mod.rs:6: store must not import crate::node::boot"]);
 }

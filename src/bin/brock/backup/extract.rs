@@ -2,13 +2,13 @@
 
 use std::str::FromStr;
 
+use crate::out;
 use anyhow::bail;
-use brock::{backup::extract::Extracted, domain::record::RecordState, ground::id::KeyHash, proto};
+use brock::backup::extract::Extracted;
+use brock_core::{base::id::KeyHash, domain::record::RecordState, proto};
 use data_encoding::{BASE64, HEXLOWER};
 use prost::Message;
 use serde::Serialize;
-
-use crate::out;
 
 /// Which records are meant.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl FromStr for Pattern {
             }
             Some(_) => Err("before the '*' there are hex digits of a key hash, or nothing".to_owned()),
             None => {
-                text.parse().map(Self::One).map_err(|error: brock::ground::id::IdError| error.to_string())
+                text.parse().map(Self::One).map_err(|error: brock_core::base::id::IdError| error.to_string())
             }
         }
     }

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use crate::out;
 use age::x25519;
 use anyhow::{Context, bail};
 use brock::{
@@ -21,14 +22,12 @@ use brock::{
         objects::{CredentialSettings, Location, Secret, Settings, Target},
         restore::{Progress, Restore},
     },
-    ground::id::NodeId,
-    node::values,
+    config::values,
 };
+use brock_core::base::id::NodeId;
 use clap::{Args, Subcommand};
 use futures::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
-
-use crate::out;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BackupCommand {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use brock::tls::make::{LeafKind, MakeCa, MakeLeaf, TRUST_DOMAIN_DEFAULT, make_ca, make_leaf};
+use brock_net::pki::issue::{LeafKind, MakeCa, MakeLeaf, TRUST_DOMAIN_DEFAULT, make_ca, make_leaf};
 
 /// Ten years: a kept directory should not stop working one morning. The authority must outlive
 /// what it signs later, for nodes that are added.

@@ -2,20 +2,17 @@
 
 use std::{collections::HashSet, path::PathBuf};
 
-use brock::{
-    audit::{
-        entry::{Kind, Line, Who, key_mark},
-        verify,
-    },
-    ground::id::KeyHash,
-};
-
 use crate::{
     audit::failed,
     cli::{Filter, Format},
     failure::Failure,
     output,
 };
+use brock::audit::{
+    entry::{Kind, Line, Who, key_mark},
+    verify,
+};
+use brock_core::base::id::KeyHash;
 
 /// Prints line by line: a log may be larger than the memory.
 pub(super) fn run(places: &[PathBuf], filter: &Filter, format: Format) -> Result<(), Failure> {

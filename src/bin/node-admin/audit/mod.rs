@@ -3,15 +3,15 @@
 mod list;
 mod verify;
 
-use brock::{audit::verify::VerifyError, proto};
-use serde::Serialize;
-
 use crate::{
     cli::{AuditCommand, Global},
     client::{self, Access, CALL_TIMEOUT},
     failure::Failure,
     output,
 };
+use brock::audit::verify::VerifyError;
+use brock_core::proto;
+use serde::Serialize;
 
 /// Does what `audit` was asked for.
 pub(crate) fn run(global: &Global, command: AuditCommand) -> Result<(), Failure> {

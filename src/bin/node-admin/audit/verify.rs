@@ -2,18 +2,17 @@
 
 use std::path::PathBuf;
 
-use brock::audit::{
-    entry::Head,
-    verify::{self, Begins, Report},
-};
-use serde::Serialize;
-
 use crate::{
     audit::{failed, list::kind},
     cli::Format,
     failure::Failure,
     output,
 };
+use brock::audit::{
+    entry::Head,
+    verify::{self, Begins, Report},
+};
+use serde::Serialize;
 
 pub(super) fn run(places: &[PathBuf], noted: Option<&Head>, format: Format) -> Result<(), Failure> {
     let paths = verify::collect(places).map_err(|error| failed(&error))?;

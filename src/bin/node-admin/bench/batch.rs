@@ -2,15 +2,6 @@
 
 use std::{error::Error, time::Instant};
 
-use brock::{
-    ground::limits,
-    proto::{
-        self, batch_get_response::item::Outcome as GetOutcome,
-        batch_put_response::item::Outcome as PutOutcome, key_value_service_client::KeyValueServiceClient,
-    },
-};
-use tonic::{Code, Status, transport::Channel};
-
 use super::{
     drive::BROKEN_CONNECTION_PAUSE,
     pace::Pace,
@@ -18,6 +9,14 @@ use super::{
     work::Work,
 };
 use crate::client;
+use brock_core::{
+    base::limits,
+    proto::{
+        self, batch_get_response::item::Outcome as GetOutcome,
+        batch_put_response::item::Outcome as PutOutcome, key_value_service_client::KeyValueServiceClient,
+    },
+};
+use tonic::{Code, Status, transport::Channel};
 
 pub(super) async fn run(
     channel: Channel,

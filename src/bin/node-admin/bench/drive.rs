@@ -9,12 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brock::tls::address::Address;
-use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
-use tokio::{sync::Barrier, task::JoinSet, time::timeout_at};
-use tonic::transport::Channel;
-
 use super::{
     batch,
     pace::Pace,
@@ -23,6 +17,11 @@ use super::{
     work::{Payloads, Work},
 };
 use crate::{cli::Load, client::Access, failure::Failure};
+use brock_net::address::Address;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::{sync::Barrier, task::JoinSet, time::timeout_at};
+use tonic::transport::Channel;
 
 /// How long a client rests after its connection broke: it would only count refusals.
 pub(super) const BROKEN_CONNECTION_PAUSE: Duration = Duration::from_millis(100);

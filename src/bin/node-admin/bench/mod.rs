@@ -19,10 +19,6 @@ mod visible;
 mod watch;
 mod work;
 
-use brock::{ground::limits, proto};
-use bytes::Bytes;
-use tonic::Code;
-
 use crate::{
     cli::{BenchCommand, Format, Load},
     client::{self, Access},
@@ -30,6 +26,9 @@ use crate::{
     output,
     progress::Progress,
 };
+use brock_core::{base::limits, proto};
+use bytes::Bytes;
+use tonic::Code;
 
 use drive::{Plan, Shape};
 use work::Payloads;

@@ -2,14 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use brock::proto;
-use bytes::Bytes;
-use hdrhistogram::Histogram;
-use rand::{SeedableRng, rngs::SmallRng};
-use serde::Serialize;
-use tokio::time::timeout;
-use tonic::{Status, transport::Channel};
-
 use super::{
     drive::BROKEN_CONNECTION_PAUSE,
     first_node,
@@ -26,6 +18,13 @@ use crate::{
     output::{self, section},
     progress::Progress,
 };
+use brock_core::proto;
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use rand::{SeedableRng, rngs::SmallRng};
+use serde::Serialize;
+use tokio::time::timeout;
+use tonic::{Status, transport::Channel};
 
 /// Puts records, waits until all readers hold them, then revokes one after the other.
 pub(super) async fn run(access: &Access, options: &Revoke, format: Format) -> Result<(), Failure> {

@@ -2,17 +2,6 @@
 
 use std::time::Duration;
 
-use brock::{
-    ground::limits,
-    proto::{self, batch_put_response::item::Outcome},
-    tls::address::Address,
-};
-use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, stream};
-use rand::{SeedableRng, rngs::SmallRng};
-use tokio::time::timeout;
-use tonic::{Code, Status, transport::Channel};
-
 use super::work::{Payloads, keys_in, random_keys};
 use crate::{
     client::{self, Access},
@@ -20,6 +9,16 @@ use crate::{
     output,
     progress::Progress,
 };
+use brock_core::{
+    base::limits,
+    proto::{self, batch_put_response::item::Outcome},
+};
+use brock_net::address::Address;
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use rand::{SeedableRng, rngs::SmallRng};
+use tokio::time::timeout;
+use tonic::{Code, Status, transport::Channel};
 
 /// Batches under way at once: enough to keep the writer busy.
 const BATCHES_IN_FLIGHT: usize = 4;

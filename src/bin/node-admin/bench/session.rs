@@ -8,11 +8,6 @@ use std::{
     time::Instant,
 };
 
-use brock::proto::{self, session_request::Request, session_response::Response};
-use futures::Stream;
-use tokio::time::{sleep_until, timeout_at};
-use tonic::{Code, Status, Streaming, transport::Channel};
-
 use super::{
     drive::BROKEN_CONNECTION_PAUSE,
     pace::{Pace, Turn},
@@ -20,6 +15,10 @@ use super::{
     work::{Expected, Work},
 };
 use crate::client;
+use brock_core::proto::{self, session_request::Request, session_response::Response};
+use futures::Stream;
+use tokio::time::{sleep_until, timeout_at};
+use tonic::{Code, Status, Streaming, transport::Channel};
 
 pub(super) async fn run(
     channel: Channel,

@@ -7,20 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brock::proto::{
-    self,
-    key_value_service_server::{KeyValueService, KeyValueServiceServer},
-    session_request::Request as Asked,
-    session_response::Response as Told,
-};
-use bytes::Bytes;
-use futures::{Stream, StreamExt};
-use tokio::net::TcpListener;
-use tonic::{
-    Request, Response, Status, Streaming,
-    transport::{Channel, Endpoint, Server, server::TcpIncoming},
-};
-
 use super::{
     drive::{Plan, run_clients},
     revoke, seed, shape_of,
@@ -32,6 +18,19 @@ use crate::{
     cli::{Load, Revoke, Visible},
     failure::Failure,
     progress::Progress,
+};
+use brock_core::proto::{
+    self,
+    key_value_service_server::{KeyValueService, KeyValueServiceServer},
+    session_request::Request as Asked,
+    session_response::Response as Told,
+};
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use tokio::net::TcpListener;
+use tonic::{
+    Request, Response, Status, Streaming,
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 
 /// What the node does wrong.

@@ -9,11 +9,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use brock::{
-    ground::limits,
-    proto::{self, batch_get_response::item::Outcome as GetOutcome},
-    tls::address::Address,
+use super::{drive::BROKEN_CONNECTION_PAUSE, report, tally, work::Payloads};
+use crate::{
+    client::{self, Access},
+    failure::Failure,
+    output,
 };
+use brock_core::{
+    base::limits,
+    proto::{self, batch_get_response::item::Outcome as GetOutcome},
+};
+use brock_net::address::Address;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use serde::Serialize;
@@ -23,13 +29,6 @@ use tokio::{
     time::timeout,
 };
 use tonic::{Code, Status, transport::Channel};
-
-use super::{drive::BROKEN_CONNECTION_PAUSE, report, tally, work::Payloads};
-use crate::{
-    client::{self, Access},
-    failure::Failure,
-    output,
-};
 
 /// Acknowledged operations that may wait for a reader; further ones slow the writers down.
 const WAITING_MAX: usize = 1_000_000;

@@ -1,6 +1,6 @@
 //! What is written and read: keys, payloads, and whether an answer is the right one.
 
-use brock::proto;
+use brock_core::proto;
 use bytes::{Bytes, BytesMut};
 use rand::{Rng, RngCore, SeedableRng, rngs::SmallRng};
 

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::values;
 use brock::audit::entry::Head;
 use clap::{Args, Subcommand};
-
-use super::values;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {

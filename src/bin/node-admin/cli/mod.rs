@@ -7,7 +7,7 @@ mod values;
 
 use std::{path::PathBuf, time::Duration};
 
-use brock::ground::limits;
+use brock_core::base::limits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 

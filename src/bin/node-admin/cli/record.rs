@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use brock::ground::clock::Stamp;
-use clap::{Args, Subcommand};
-
 use super::values::{self, Wait};
 use crate::stamp;
+use brock_core::base::vector::Stamp;
+use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RecordCommand {

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use brock::{
-    audit::entry::Head,
-    ground::{duration, id::NodeId, limits},
-    tls::address::Address,
-};
+use brock::audit::entry::Head;
+use brock_core::base::{duration, id::NodeId, limits};
+use brock_net::address::Address;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// How many other members must hold an operation before a command ends.

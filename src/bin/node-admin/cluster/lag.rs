@@ -6,9 +6,6 @@ use std::{
     time::Duration,
 };
 
-use brock::service::view::Cluster;
-use serde::Serialize;
-
 use super::{UNKNOWN, number, view};
 use crate::{
     cli::Format,
@@ -17,6 +14,8 @@ use crate::{
     output::{self, headed},
     paint,
 };
+use brock_client::view::Cluster;
+use serde::Serialize;
 
 /// To the upper left corner, and nothing left of what was shown.
 const CLEAR: &str = "\x1b[H\x1b[2J";

@@ -6,13 +6,13 @@ mod lag;
 mod peers;
 mod status;
 
-use brock::{proto, service::view::Cluster};
-
 use crate::{
     client::{self, Access},
     failure::Failure,
     output, paint,
 };
+use brock_client::view::Cluster;
+use brock_core::proto;
 
 pub(crate) use lag::{matrix as lag_matrix, run as lag};
 pub(crate) use peers::{matrix as round_trips, run as peers};

@@ -2,9 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use brock::service::view::{Cluster, Peer};
-use serde::Serialize;
-
 use super::{UNKNOWN, milliseconds, number, view};
 use crate::{
     cli::Format,
@@ -13,6 +10,8 @@ use crate::{
     output::{self, headed, section},
     paint, status,
 };
+use brock_client::view::{Cluster, Peer};
+use serde::Serialize;
 
 /// Prints the peers of the first node that answers, or the round trips between all nodes.
 pub(crate) async fn run(access: &Access, is_matrix: bool, format: Format) -> Result<(), Failure> {
@@ -84,14 +83,14 @@ struct RoundTrips {
 impl RoundTrips {
     fn new(cluster: &Cluster) -> Self {
         let nodes: Vec<_> = cluster.nodes.iter().filter(|node| !node.retired).collect();
-        let between = |from: &brock::service::view::Node, to: &brock::service::view::Node| {
+        let between = |from: &brock_client::view::Node, to: &brock_client::view::Node| {
             let peers = from.status.iter().flat_map(|status| &status.peers);
             let is_it = |peer: &&Peer| {
                 peer.node_id == to.node || (peer.node_id.is_empty() && peer.address == to.address)
             };
             peers.filter(is_it).find_map(|peer| peer.round_trip_micros)
         };
-        let row = |from: &&brock::service::view::Node| {
+        let row = |from: &&brock_client::view::Node| {
             let others = nodes.iter().filter(|to| to.node != from.node);
             (from.node.clone(), others.map(|to| (to.node.clone(), between(from, to))).collect())
         };
@@ -122,7 +121,7 @@ pub(crate) fn matrix(cluster: &Cluster) -> Vec<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use brock::proto::{self, cluster_response::Node};
+    use brock_core::proto::{self, cluster_response::Node};
 
     use super::*;
 

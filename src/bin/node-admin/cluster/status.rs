@@ -1,7 +1,5 @@
 //! `status --cluster`: the verdict, and every node.
 
-use brock::service::view::{Cluster, Node, Status, Verdict};
-
 use super::{UNKNOWN, bytes, lag_matrix, level, number, roughly, view};
 use crate::{
     cli::Format,
@@ -10,6 +8,7 @@ use crate::{
     output::{self, headed, section},
     paint,
 };
+use brock_client::view::{Cluster, Node, Status, Verdict};
 
 /// Prints how the cluster is; the exit code is the verdict.
 pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {
@@ -117,7 +116,7 @@ fn painted(state: &str) -> String {
 mod tests {
     use std::collections::HashMap;
 
-    use brock::proto::{self, cluster_response as wire, verdict::Level};
+    use brock_core::proto::{self, cluster_response as wire, verdict::Level};
 
     use super::*;
     use crate::failure::Exit;

@@ -8,15 +8,6 @@ mod tar;
 
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
-use brock::{proto, service::view::Setting};
-use serde::Serialize;
-use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
-};
-
 use crate::{
     cli::{Bundle, Doctor, Global},
     client::{self, Access},
@@ -26,6 +17,15 @@ use crate::{
     members, output,
     progress::Progress,
     quarantine, verify,
+};
+use brock_client::view::Setting;
+use brock_core::proto;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
 };
 
 use redact::Redactor;
@@ -173,7 +173,7 @@ impl Collected {
 
     fn finish(self) -> Result<Vec<u8>, Failure> {
         let manifest = Manifest {
-            made_unix: brock::store::unix_now(),
+            made_unix: brock_core::base::time::unix_now(),
             node_admin: env!("CARGO_PKG_VERSION"),
             redaction: "key hashes and digests are replaced by [1], [2], …: the same one has the same number \
                         throughout this file, and cannot be found from it",
@@ -185,5 +185,5 @@ impl Collected {
 }
 
 fn manifest_time() -> u64 {
-    brock::store::unix_now().unsigned_abs()
+    brock_core::base::time::unix_now().unsigned_abs()
 }

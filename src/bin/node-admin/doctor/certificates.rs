@@ -5,22 +5,19 @@ use std::{
     path::Path,
 };
 
-use brock::{
-    ground::limits,
-    node::config::Config,
-    tls::{
-        TlsError,
-        authority::Authority,
-        files::{self, Inventory},
-        identity::{ClientIdentity, Identity},
-        roles::{PeerIdentity, Role, RolePolicy},
-    },
+use super::{Report, directory_of, now_unix};
+use crate::{cluster::roughly, output};
+use brock::config::validate::Config;
+use brock_core::base::limits;
+use brock_net::tls::{
+    TlsError,
+    authority::Authority,
+    credentials::{ClientIdentity, Identity},
+    files::{self, Inventory},
+    roles::{PeerIdentity, Role, RolePolicy},
 };
 use serde::Serialize;
 use x509_parser::{extensions::GeneralName, parse_x509_certificate};
-
-use super::{Report, directory_of, now_unix};
-use crate::{cluster::roughly, output};
 
 const CHECK: &str = "certificates";
 

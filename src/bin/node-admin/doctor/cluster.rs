@@ -1,9 +1,8 @@
 //! The cluster as a whole: what its nodes say of each other.
 
-use brock::service::view::{Cluster, Node};
-
 use super::{Level, Report, access};
 use crate::{cli::Global, cluster::look, output};
+use brock_client::view::{Cluster, Node};
 
 /// Asks the first node that answers, which asks all others.
 pub(super) async fn examine(report: &mut Report, global: &Global) {

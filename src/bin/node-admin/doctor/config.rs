@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
-use brock::node::{
-    config::{self, Config},
-    problem::ConfigError,
+use super::Report;
+use brock::config::{
+    error::ConfigError,
     settings,
     sources::ConfigFile,
+    validate::{self, Config},
 };
 use clap::Command;
-
-use super::Report;
 
 /// Reads it as the node would, the environment included.
 pub(super) fn examine(report: &mut Report, file: &Path) -> Option<Config> {
@@ -22,7 +21,7 @@ pub(super) fn examine(report: &mut Report, file: &Path) -> Option<Config> {
         let file = ConfigFile { path: file.to_owned(), text };
         let nothing = Command::new("doctor").no_binary_name(true).args(settings::args());
         let nothing = nothing.get_matches_from(std::iter::empty::<&str>());
-        Ok(config::resolve(&nothing, &env, Some(&file))?.0)
+        Ok(validate::resolve(&nothing, &env, Some(&file))?.0)
     };
     match read() {
         Ok(config) => {

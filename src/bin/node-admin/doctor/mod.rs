@@ -11,9 +11,6 @@ mod reach;
 
 use std::path::Path;
 
-use brock::{node::config::Config, tls::address::Address};
-use serde::Serialize;
-
 use crate::{
     cli::{Doctor, Global},
     client::{self, CALL_TIMEOUT},
@@ -22,6 +19,9 @@ use crate::{
     output, paint,
     progress::Progress,
 };
+use brock::config::validate::Config;
+use brock_net::address::Address;
+use serde::Serialize;
 
 use reach::{Role, Target};
 
@@ -85,7 +85,7 @@ pub(crate) async fn examine(global: Global, options: &Doctor) -> Report {
     let node = config.as_ref().and_then(|config| certificates::node(&mut report, config));
     let addresses = addresses(&mut report, &global, config.as_ref());
     for address in &addresses {
-        let dialler = operator.as_ref().map(brock::tls::identity::ClientIdentity::dialler);
+        let dialler = operator.as_ref().map(brock_net::tls::credentials::ClientIdentity::dialler);
         reach::examine(&mut report, &Target { address, dialler, role: Role::Operator, timeout }).await;
     }
     if let (Some(config), Some(node)) = (&config, &node) {
@@ -200,7 +200,7 @@ fn directory_of(path: &Path) -> String {
 
 /// The seconds since 1970.
 fn now_unix() -> i64 {
-    brock::store::unix_now()
+    brock_core::base::time::unix_now()
 }
 
 /// Reads again who may be asked, for those checks that ask the cluster as a whole.

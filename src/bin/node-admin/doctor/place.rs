@@ -7,11 +7,11 @@ use std::{
     path::Path,
 };
 
-use brock::{ground::limits, node::config::Config};
-use rustix::fs::{Access, access, statvfs};
-
 use super::Report;
 use crate::cluster::bytes;
+use brock::config::validate::Config;
+use brock_core::base::limits;
+use rustix::fs::{Access, access, statvfs};
 
 /// The directory of the data: that it is there, whose it is, and how much room it has.
 pub(super) fn path(report: &mut Report, path: &Path) {

@@ -2,23 +2,22 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
-use brock::{
-    ground::limits,
+use super::{Report, now_unix};
+use crate::client::{self, reason_of};
+use brock_core::{
+    base::limits,
     proto::{self, replication_service_client::ReplicationServiceClient},
-    tls::{
-        address::Address,
-        channel::open_channel,
-        connect::{DialError, Dialler},
-    },
+};
+use brock_net::{
+    address::Address,
+    dial::{DialError, Dialler},
+    tls::channel::open_channel,
 };
 use tokio::{
     net::{TcpStream, lookup_host},
     time::{Instant, timeout},
 };
 use tonic::{Code, Status, transport::Channel};
-
-use super::{Report, now_unix};
-use crate::client::{self, reason_of};
 
 /// As whom the node is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use brock::{ground::duration, proto};
-use serde::Serialize;
-
 use crate::{
     cli::{Global, Wait},
     client,
     failure::Failure,
     output,
 };
+use brock_core::{base::duration, proto};
+use serde::Serialize;
 
 /// How long to wait for others when --timeout is not given.
 const WAIT_DEFAULT: Duration = Duration::from_secs(10);

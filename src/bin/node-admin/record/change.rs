@@ -1,17 +1,5 @@
 //! `record invalidate`, `record unpublish` and `record delete`.
 
-use brock::{
-    ground::{
-        clock::Stamp,
-        id::{KeyHash, Origin},
-        limits,
-    },
-    proto,
-};
-use bytes::Bytes;
-use serde::Serialize;
-use tonic::{Status, transport::Channel};
-
 use super::acks::{self, Receipt};
 use crate::{
     cli::Format,
@@ -19,6 +7,17 @@ use crate::{
     failure::Failure,
     output, stamp,
 };
+use brock_core::{
+    base::{
+        id::{KeyHash, Origin},
+        limits,
+        vector::Stamp,
+    },
+    proto,
+};
+use bytes::Bytes;
+use serde::Serialize;
+use tonic::{Status, transport::Channel};
 
 /// What is done to a record.
 #[derive(Debug, Clone, PartialEq, Eq)]

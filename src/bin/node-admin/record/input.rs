@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use brock::proto;
+use brock_core::proto;
 use bytes::Bytes;
 use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use serde::{

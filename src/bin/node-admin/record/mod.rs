@@ -11,21 +11,20 @@ use std::{
     path::Path,
 };
 
-use brock::{
-    ground::{clock::Stamp, id::KeyHash, limits},
-    proto,
-};
-use bytes::Bytes;
-use data_encoding::{BASE64, HEXLOWER};
-use serde::Serialize;
-use tonic::Code;
-
 use crate::{
     cli::{self, Format, Global, RecordCommand},
     client::{self, Access, Answered},
     failure::Failure,
     output, stamp,
 };
+use brock_core::{
+    base::{id::KeyHash, limits, vector::Stamp},
+    proto,
+};
+use bytes::Bytes;
+use data_encoding::{BASE64, HEXLOWER};
+use serde::Serialize;
+use tonic::Code;
 
 use acks::Receipt;
 use change::Change;

@@ -9,19 +9,18 @@ use std::{
     pin::Pin,
 };
 
-use brock::service::view::Cluster;
-use ratatui::DefaultTerminal;
-use tokio::{
-    signal::unix::{Signal, SignalKind, signal},
-    time::{MissedTickBehavior, interval_at},
-};
-
 use crate::{
     cli::{Format, Top},
     client::Access,
     cluster::look,
     failure::Failure,
     output,
+};
+use brock_client::view::Cluster;
+use ratatui::DefaultTerminal;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    time::{MissedTickBehavior, interval_at},
 };
 
 use keys::Keys;

@@ -1,12 +1,11 @@
 //! What is shown: the last view of the cluster, and where the eye is.
 
-use brock::service::view::{Cluster, Node, Sample, Status};
-
 use super::keys::Key;
 use crate::{
     cluster::{self, UNKNOWN, bytes, lag_matrix, milliseconds, number, roughly, round_trips, state_of},
     output, paint,
 };
+use brock_client::view::{Cluster, Node, Sample, Status};
 
 /// Over how long rates are taken.
 const RATE_MS: i64 = 60_000;
@@ -225,7 +224,7 @@ fn findings(cluster: &Cluster) -> Vec<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use brock::service::view::Traffic;
+    use brock_client::view::Traffic;
 
     use super::*;
 
@@ -244,12 +243,12 @@ mod tests {
 
     #[test]
     fn keys_turn_pages_move_the_line_and_leave() {
-        let verdict = brock::proto::Verdict::default();
-        let nodes = (0..3).map(|i| brock::proto::cluster_response::Node {
+        let verdict = brock_core::proto::Verdict::default();
+        let nodes = (0..3).map(|i| brock_core::proto::cluster_response::Node {
             node: format!("node-{i}"),
             ..Default::default()
         });
-        let view = brock::proto::ClusterResponse { nodes: nodes.collect(), verdict: Some(verdict) };
+        let view = brock_core::proto::ClusterResponse { nodes: nodes.collect(), verdict: Some(verdict) };
         let mut screen = Screen::new(Cluster::try_from(view).unwrap(), Vec::new());
         for _ in 0..5 {
             assert_eq!(screen.press(Key::Down), Step::Stay);

@@ -2,20 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use brock::{
-    ground::id::KeyHash,
-    proto,
-    service::traced::{TracedNode, TracedOperation},
-};
-use bytes::Bytes;
-use serde::Serialize;
-
 use crate::{
     cli::Format,
     client::{self, Access},
     failure::Failure,
     output, stamp,
 };
+use brock_client::view::trace::{TracedNode, TracedOperation};
+use brock_core::{base::id::KeyHash, proto};
+use bytes::Bytes;
+use serde::Serialize;
 
 /// Asks the first node that answers; it asks all the others.
 pub(crate) async fn run(access: &Access, key: KeyHash, format: Format) -> Result<(), Failure> {

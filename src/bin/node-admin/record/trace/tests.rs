@@ -1,8 +1,8 @@
-use brock::proto::{operation::Kind, record_trace};
+use crate::failure::Exit;
+use brock_core::proto::{operation::Kind, record_trace};
 use serde_json::json;
 
 use super::*;
-use crate::failure::Exit;
 
 const CREATE: &str = "node-1/00000001:5";
 const REVOKE: &str = "node-2/00000002:9";

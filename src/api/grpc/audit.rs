@@ -1,0 +1,399 @@
+//! Operators' calls are in the audit log before they are carried out, and how they ended afterwards; what
+//! cannot be recorded is not done. Works for every call of the service, streams included: only what may be
+//! shown of its request must be named (`arguments`).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    future::poll_fn,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use hyper::body::{Body as HttpBody, Frame};
+use prost::Message;
+use tonic::{Code, Status, body::Body};
+use tower::Service;
+
+use super::arguments;
+use crate::audit::{
+    entry::{Draft, Kind, What, Who},
+    log::Trail,
+};
+use brock_core::{base::limits, proto};
+use brock_net::tls::accept::ConnectionInfo;
+
+const SERVICE: &str = "AdminService";
+/// Before the message: whether it is compressed, and its length.
+const PREFIX_BYTES: usize = 5;
+
+/// How a call is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recorded {
+    /// One line, with the outcome, before the answer goes out.
+    Once,
+    /// A line before and one after.
+    Around,
+    /// The same, and it is over when the stream of answers is.
+    Stream,
+}
+
+/// The calls that are recorded, by their path.
+pub(crate) fn recorded() -> HashMap<String, Recorded> {
+    let set = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap_or_default();
+    let mut found = HashMap::new();
+    for file in &set.file {
+        for service in file.service.iter().filter(|service| service.name() == SERVICE) {
+            for method in &service.method {
+                let recorded = match method.server_streaming() || method.client_streaming() {
+                    true => Recorded::Stream,
+                    false if arguments::READS.contains(&method.name()) => Recorded::Once,
+                    false => Recorded::Around,
+                };
+                found.insert(format!("/{}.{SERVICE}/{}", file.package(), method.name()), recorded);
+            }
+        }
+    }
+    found
+}
+
+/// Who makes a call, as the log shows it.
+pub(crate) fn who(info: &ConnectionInfo) -> Who {
+    let identity = &info.identity;
+    Who {
+        role: identity.role.to_string(),
+        name: identity.name.clone(),
+        domain: identity.trust_domain.clone(),
+        serial: identity.serial.clone(),
+        certificate: identity.fingerprint.clone(),
+        from: info.remote.to_string(),
+    }
+}
+
+/// A call that was denied.
+pub(crate) fn denied(trail: &Trail, info: Option<&ConnectionInfo>, method: &str, code: Code) {
+    if trail.is_kept() {
+        trail.denied(Draft {
+            who: info.map(who),
+            method: Some(method.to_owned()),
+            outcome: Some(format!("{code:?}")),
+            ..Draft::note(Kind::Denied, What::new())
+        });
+    }
+}
+
+/// Makes a call, and records it.
+pub(crate) async fn call<S>(
+    trail: Trail,
+    recorded: Recorded,
+    method: &'static str,
+    info: Option<ConnectionInfo>,
+    mut inner: S,
+    request: Request<Body>,
+) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+{
+    if !trail.is_kept() {
+        return inner.call(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    let (message, body) = first_message(body).await;
+    let request = Request::from_parts(parts, body);
+    let what = match &message {
+        Some(message) => arguments::request(method, message),
+        None => arguments::remark("too large, compressed, or none"),
+    };
+    let draft = Draft {
+        who: info.as_ref().map(who),
+        method: Some(method.to_owned()),
+        ..Draft::note(Kind::Read, what)
+    };
+    match recorded {
+        Recorded::Once => {
+            let mut ending = Ending::new(trail.clone(), draft);
+            let response = inner.call(request).await?;
+            let Some(draft) = ending.take(code_of(response.headers()), What::new()) else {
+                return Ok(response);
+            };
+            Ok(match trail.read(draft).await {
+                Ok(()) => response,
+                Err(error) => Status::unavailable(error.to_string()).into_http(),
+            })
+        }
+        Recorded::Around | Recorded::Stream => {
+            let intent = Draft { kind: Kind::Intent, call: trail.next_call(), ..draft };
+            let outcome = Draft { kind: Kind::Outcome, what: not_begun(), ..intent.clone() };
+            let mut ending = Ending::new(trail.clone(), outcome);
+            if let Err(error) = trail.write(intent).await {
+                let left = ending.take(Code::Unavailable, not_begun());
+                if let Some(left) = left.filter(|_| error.perhaps_later) {
+                    trail.leave(left);
+                }
+                return Ok(Status::unavailable(error.to_string()).into_http());
+            }
+            ending.begin();
+            let response = inner.call(request).await?;
+            let code = code_of(response.headers());
+            if recorded == Recorded::Stream && code == Code::Ok {
+                return Ok(response.map(|body| Body::new(Watched { body, ending })));
+            }
+            let (parts, body) = response.into_parts();
+            let (message, body) = first_message(body).await;
+            let done = message.map(|message| arguments::answer(method, &message)).unwrap_or_default();
+            ending.settle(code, done);
+            // It is done: to answer otherwise because this line is missing would be a lie. The log is then
+            // known not to be writable, and the next call is refused.
+            let _ = trail.write_late(|| ending.draft.take()).await;
+            Ok(Response::from_parts(parts, body))
+        }
+    }
+}
+
+fn not_begun() -> What {
+    std::iter::once(("begun".to_owned(), false.into())).collect()
+}
+
+/// How a response that has begun ends, as far as its headers say: without a status there it goes well.
+fn code_of(headers: &HeaderMap) -> Code {
+    headers.get(Status::GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(HeaderValue::as_bytes(code)))
+}
+
+/// The line that is due when a call is over, also when it is given up: whoever made it may vanish.
+struct Ending {
+    trail: Trail,
+    draft: Option<Draft>,
+}
+
+impl Ending {
+    fn new(trail: Trail, draft: Draft) -> Self {
+        Self { trail, draft: Some(draft) }
+    }
+
+    /// From here on it may have been carried out.
+    fn begin(&mut self) {
+        if let Some(draft) = &mut self.draft {
+            draft.what = What::new();
+        }
+    }
+
+    /// The line; then there is none due any more.
+    fn take(&mut self, code: Code, done: What) -> Option<Draft> {
+        self.settle(code, done);
+        self.draft.take()
+    }
+
+    /// How it ended. Nothing changes that afterwards.
+    fn settle(&mut self, code: Code, done: What) {
+        if let Some(draft) = &mut self.draft
+            && draft.outcome.is_none()
+        {
+            draft.outcome = Some(format!("{code:?}"));
+            draft.what.extend(done);
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if let Some(draft) = self.take(Code::Cancelled, What::new()) {
+            self.trail.leave(draft);
+        }
+    }
+}
+
+/// A stream of answers: the call is over when it ends.
+struct Watched {
+    body: Body,
+    ending: Ending,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        let code = match &polled {
+            Poll::Pending => None,
+            Poll::Ready(None) => Some(Code::Ok),
+            Poll::Ready(Some(Err(status))) => Some(status.code()),
+            Poll::Ready(Some(Ok(frame))) => frame.trailers_ref().map(code_of),
+        };
+        if let Some(code) = code
+            && let Some(draft) = self.ending.take(code, What::new())
+        {
+            self.ending.trail.leave(draft);
+        }
+        polled
+    }
+}
+
+/// Reads the first message of a body, if it is no larger than is looked at, and gives the body back whole.
+async fn first_message(mut body: Body) -> (Option<Bytes>, Body) {
+    let mut front = VecDeque::new();
+    let mut bytes = BytesMut::new();
+    let message = loop {
+        if let Some(length) = length_of(&bytes) {
+            if length > limits::AUDIT_REQUEST_MAX_BYTES || bytes[0] != 0 {
+                break None;
+            }
+            if bytes.len() >= PREFIX_BYTES + length {
+                bytes.advance(PREFIX_BYTES);
+                break Some(bytes.split_to(length).freeze());
+            }
+        }
+        match poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            None => break None,
+            Some(frame) => {
+                let failed = frame.is_err();
+                if let Ok(Some(data)) = frame.as_ref().map(Frame::data_ref) {
+                    bytes.extend_from_slice(data);
+                }
+                front.push_back(frame);
+                if failed {
+                    break None;
+                }
+            }
+        }
+    };
+    (message, Body::new(Replayed { front, rest: body }))
+}
+
+fn length_of(bytes: &[u8]) -> Option<usize> {
+    let prefix = bytes.get(1..PREFIX_BYTES)?.try_into().ok()?;
+    usize::try_from(u32::from_be_bytes(prefix)).ok()
+}
+
+/// A body of which something was read already.
+struct Replayed {
+    front: VecDeque<Result<Frame<Bytes>, Status>>,
+    rest: Body,
+}
+
+impl HttpBody for Replayed {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        match self.front.pop_front() {
+            Some(frame) => Poll::Ready(Some(frame)),
+            None => Pin::new(&mut self.rest).poll_frame(context),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        audit::log::Options,
+        store::{self, Store},
+    };
+    use brock_net::task::Tasks;
+
+    async fn bytes_of(mut body: Body) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+            bytes.extend(frame.unwrap().into_data().unwrap());
+        }
+        bytes
+    }
+
+    fn body(frames: &[&[u8]]) -> Body {
+        let front = frames.iter().map(|frame| Ok(Frame::data(Bytes::copy_from_slice(frame)))).collect();
+        Body::new(Replayed { front, rest: Body::empty() })
+    }
+
+    #[tokio::test]
+    async fn the_first_message_is_read_however_it_comes_and_the_body_stays_whole() {
+        let whole = b"\0\0\0\0\x03abc\0\0\0\0\x01d";
+        for cut in 0..whole.len() {
+            let (left, right) = whole.split_at(cut);
+            let (message, rest) = first_message(body(&[left, right])).await;
+            assert_eq!(message.as_deref(), Some(&b"abc"[..]), "{cut}");
+            assert_eq!(bytes_of(rest).await, whole, "{cut}");
+        }
+        for (bytes, expected) in [
+            (&b""[..], None),
+            (b"\0\0\0\0\0", Some(&b""[..])),
+            (b"\x01\0\0\0\x01a", None),
+            (b"\0\xff\xff\xff\xffa", None),
+            (b"\0\0\0\0\x05ab", None),
+        ] {
+            let (message, rest) = first_message(body(&[bytes])).await;
+            assert_eq!(message.as_deref(), expected, "{bytes:?}");
+            assert_eq!(bytes_of(rest).await, bytes);
+        }
+    }
+
+    /// A stream of answers that ends with this code.
+    fn stream(code: &'static str) -> Response<Body> {
+        let mut trailers = HeaderMap::new();
+        trailers.insert(Status::GRPC_STATUS, HeaderValue::from_static(code));
+        let front = [Frame::data(Bytes::from_static(b"a")), Frame::trailers(trailers)].map(Ok);
+        Response::new(Body::new(Replayed { front: front.into(), rest: Body::empty() }))
+    }
+
+    #[tokio::test]
+    async fn a_call_with_a_stream_of_answers_is_over_when_the_stream_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&store::Options::ram("node-1".parse().unwrap())).unwrap();
+        let tasks = Tasks::default();
+        let options = Options { directory: directory.path().to_owned(), max_bytes: 1 << 20 };
+        let trail = Trail::open(options, &store, &tasks).await;
+        let mut endings = Vec::new();
+        for (code, read) in [("0", 2), ("13", 2), ("0", 1)] {
+            let inner = tower::service_fn(async move |_: Request<Body>| Ok::<_, Status>(stream(code)));
+            let request = Request::new(body(&[b"\0\0\0\0\0"]));
+            let response = call(trail.clone(), Recorded::Stream, "Tail", None, inner, request).await.unwrap();
+            let mut answers = response.into_body();
+            for _ in 0..read {
+                poll_fn(|context| Pin::new(&mut answers).poll_frame(context)).await.unwrap().unwrap();
+            }
+            endings.push(answers);
+        }
+        // The third one is not over until whoever reads it lets go.
+        trail.write(Draft::note(Kind::Read, What::new())).await.unwrap();
+        drop(endings);
+        drop(trail);
+        assert!(tasks.stop(std::time::Duration::from_secs(10)).await);
+        let file = directory.path().join("audit-00000001.jsonl");
+        let mut told = Vec::new();
+        crate::audit::verify::read(&file, |line| told.push((line.kind, line.call, line.outcome.clone())))
+            .unwrap();
+        let outcome = |call, code: &str| (Kind::Outcome, Some(call), Some(code.to_owned()));
+        let intent = |call| (Kind::Intent, Some(call), None);
+        assert_eq!(
+            told[2..],
+            [
+                intent(1),
+                outcome(1, "Ok"),
+                intent(2),
+                outcome(2, "Internal"),
+                intent(3),
+                (Kind::Read, None, None),
+                outcome(3, "Cancelled"),
+                (Kind::Stop, None, None)
+            ]
+        );
+        tokio::task::spawn_blocking(move || store.close()).await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn every_call_of_the_admin_service_is_recorded_and_no_other() {
+        let recorded = recorded();
+        for (path, _) in crate::api::grpc::authorise::TABLE {
+            assert_eq!(recorded.contains_key(*path), path.contains("AdminService"), "{path}");
+        }
+        assert_eq!(recorded["/brock.v1.AdminService/Status"], Recorded::Once);
+        assert_eq!(recorded["/brock.v1.AdminService/Delete"], Recorded::Around);
+    }
+}

@@ -1,0 +1,119 @@
+//! `/healthz`: whether a node keeps up, by the measure of whoever asks.
+
+use std::time::Duration;
+
+use crate::{config::values, membership::peers::Standing};
+use brock_core::base::duration;
+
+/// What the caller still calls healthy. What it does not name is not looked at.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Thresholds {
+    /// Operations that any one peer has and this node lacks.
+    max_lag_entries: Option<u64>,
+    /// Time since anything was heard from any peer.
+    max_gap: Option<Duration>,
+}
+
+impl Thresholds {
+    /// Reads the query. An unknown or repeated parameter is refused: with a typing error in it, a check
+    /// would look at nothing and always succeed.
+    pub(crate) fn parse(query: &[(String, String)]) -> Result<Self, String> {
+        let mut read = Self::default();
+        for (name, value) in query {
+            let is_repeated = match name.as_str() {
+                "max_lag" => {
+                    let entries =
+                        values::count(value).map_err(|error| format!("max_lag={value}: {error}"))?;
+                    read.max_lag_entries.replace(entries).is_some()
+                }
+                "max_gap" => {
+                    let gap = values::duration(value).map_err(|error| format!("max_gap={value}: {error}"))?;
+                    read.max_gap.replace(gap).is_some()
+                }
+                _ => return Err(format!("unknown parameter {name}; there are max_lag and max_gap")),
+            };
+            if is_repeated {
+                return Err(format!("{name} is there twice"));
+            }
+        }
+        Ok(read)
+    }
+
+    /// What lies beyond them; empty = nothing. What is not known yet counts as beyond. A node without
+    /// peers has nothing to keep up with.
+    pub(crate) fn exceeded(&self, standing: &Standing) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if standing.peers == 0 {
+            return reasons;
+        }
+        if let Some(max) = self.max_lag_entries {
+            match standing.lag_entries {
+                None => reasons.push("no peer has said yet what it has".to_owned()),
+                Some(lag) if lag > max => {
+                    reasons
+                        .push(format!("this node lacks {lag} operations that a peer has, more than {max}"));
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(max) = self.max_gap {
+            match standing.gap {
+                None => reasons.push("nothing was heard from any peer yet".to_owned()),
+                Some(gap) if gap > max => reasons.push(format!(
+                    "nothing was heard from any peer for {}, longer than {}",
+                    duration::format(Duration::from_secs(gap.as_secs())),
+                    duration::format(max)
+                )),
+                Some(_) => {}
+            }
+        }
+        reasons
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(query: &[(&str, &str)]) -> Result<Thresholds, String> {
+        let query: Vec<_> = query.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        Thresholds::parse(&query)
+    }
+
+    #[test]
+    fn what_is_no_threshold_is_refused() {
+        assert_eq!(parse(&[]), Ok(Thresholds::default()));
+        for (query, part) in [
+            (&[("max_lag", "-1")][..], "max_lag=-1"),
+            (&[("max_lag", "")], "max_lag="),
+            (&[("max_gap", "30")], "max_gap=30"),
+            (&[("max-gap", "30s")], "unknown parameter max-gap"),
+            (&[("max_lag", "1"), ("max_lag", "2")], "max_lag is there twice"),
+        ] {
+            let problem = parse(query).unwrap_err();
+            assert!(problem.contains(part), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_node_is_healthy_up_to_the_thresholds_and_not_while_it_does_not_know() {
+        let thresholds = parse(&[("max_lag", "10"), ("max_gap", "5s")]).unwrap();
+        let reasons = |peers, lag_entries, gap_seconds: Option<u64>| {
+            let gap = gap_seconds.map(Duration::from_secs);
+            thresholds.exceeded(&Standing { peers, lag_entries, gap })
+        };
+        assert!(reasons(2, Some(10), Some(5)).is_empty());
+        assert!(reasons(0, None, None).is_empty(), "there is nobody to keep up with");
+        assert_eq!(
+            reasons(2, Some(11), Some(65)),
+            [
+                "this node lacks 11 operations that a peer has, more than 10",
+                "nothing was heard from any peer for 1m5s, longer than 5s"
+            ]
+        );
+        assert_eq!(reasons(2, None, None).len(), 2);
+        assert!(
+            Thresholds::default().exceeded(&Standing { peers: 2, lag_entries: None, gap: None }).is_empty()
+        );
+    }
+}

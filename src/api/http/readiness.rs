@@ -1,0 +1,84 @@
+//! Whether a node may be sent traffic. The boot and shutdown code sets it, `/readyz` shows it.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use brock_core::base::metrics as names;
+
+/// What must be so before a node is ready, and what must not. Each fact is set once.
+#[derive(Debug, Default)]
+pub struct Readiness {
+    store_open: AtomicBool,
+    caught_up: AtomicBool,
+    draining: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl Readiness {
+    /// The store is open and recovered.
+    pub fn set_store_open(&self) {
+        self.set(&self.store_open);
+    }
+
+    /// The first catch-up with the peers is done, or has been waited for long enough.
+    pub fn set_caught_up(&self) {
+        self.set(&self.caught_up);
+    }
+
+    /// The node is shutting down: no new traffic, please.
+    pub fn set_draining(&self) {
+        self.set(&self.draining);
+    }
+
+    /// The node cannot go on.
+    pub fn set_failed(&self) {
+        self.set(&self.failed);
+    }
+
+    fn set(&self, fact: &AtomicBool) {
+        fact.store(true, Ordering::Release);
+        self.show();
+    }
+
+    /// Sets the gauge.
+    pub fn show(&self) {
+        metrics::gauge!(names::READY).set(if self.is_ready() { 1.0 } else { 0.0 });
+    }
+
+    /// Why the node is not ready; empty = it is.
+    pub fn reasons(&self) -> Vec<&'static str> {
+        let is = |fact: &AtomicBool| fact.load(Ordering::Acquire);
+        [
+            (is(&self.failed), "the node has failed and cannot go on; see its log"),
+            (is(&self.draining), "the node is shutting down"),
+            (!is(&self.store_open), "the store is not open yet"),
+            (!is(&self.caught_up), "the first catch-up with the peers is not done yet"),
+        ]
+        .into_iter()
+        .filter_map(|(holds, reason)| holds.then_some(reason))
+        .collect()
+    }
+
+    /// Whether there is no reason not to be.
+    pub fn is_ready(&self) -> bool {
+        self.reasons().is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_ready_between_its_first_catch_up_and_its_shutdown() {
+        let readiness = Readiness::default();
+        assert_eq!(readiness.reasons().len(), 2);
+        readiness.set_store_open();
+        assert!(!readiness.is_ready());
+        readiness.set_caught_up();
+        assert!(readiness.is_ready());
+        readiness.set_draining();
+        assert_eq!(readiness.reasons(), ["the node is shutting down"]);
+        readiness.set_failed();
+        assert!(!readiness.is_ready());
+    }
+}

@@ -1,0 +1,335 @@
+//! The HTTP side: metrics for Prometheus, liveness and readiness for whoever supervises the node, the
+//! console for people.
+//!
+//! Plain HTTP unless `http.tls` is set, and on loopback by default. All but the console is for whoever
+//! reaches it: it shows numbers and states, never records.
+
+use std::{io, sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Router,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{StatusCode, header},
+    response::IntoResponse,
+    routing::get,
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+    task::spawn_blocking,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    console::{self, Caller, Gate},
+    probes::Thresholds,
+    readiness::Readiness,
+};
+use crate::{membership::peers::Standing, telemetry::logs::Telemetry};
+use brock_net::{task::Tasks, tls::web::WebTls};
+
+/// The type of Prometheus' text format.
+const METRICS_TYPE: &str = "text/plain; version=0.0.4";
+/// How long a request's head may take to arrive; also how long an idle connection is kept.
+const HEADER_TIMEOUT: Duration =
+    if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
+/// How long a connection may last, whatever it does: nothing here takes longer.
+const CONNECTION_MAX_AGE: Duration = Duration::from_secs(300);
+/// Connections at once; further ones wait in the listen queue.
+const CONNECTIONS_MAX: usize = 64;
+/// How long to wait when the system cannot accept, for want of descriptors for example.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+const INDEX: &str = "Brock node\n\n\
+    /console/ how the cluster is, for people\n\
+    /metrics  metrics in Prometheus' text format\n\
+    /livez    200 while the process runs\n\
+    /readyz   200 when the node may be sent traffic, otherwise 503 and why\n\
+    /healthz?max_lag=ENTRIES&max_gap=DURATION\n              \
+    200 when it is ready and keeps up with its peers so far, otherwise 503 and why\n";
+
+/// What the pages show.
+#[derive(Clone)]
+pub struct Pages {
+    /// Behind `/readyz`.
+    pub readiness: Arc<Readiness>,
+    /// Behind `/healthz`: how the node stands against its peers now.
+    pub standing: Arc<dyn Fn() -> Standing + Send + Sync>,
+    /// Behind `/metrics`; without it that page answers 404.
+    pub telemetry: Option<Arc<Telemetry>>,
+    /// Behind `/console/`.
+    pub(crate) console: console::Slot,
+    /// Who may see it.
+    pub(crate) gate: Arc<Gate>,
+    /// `None`: plain HTTP.
+    pub(crate) tls: Option<WebTls>,
+}
+
+/// The pages and their paths.
+pub fn router(pages: Pages) -> Router {
+    let console = console::router(Arc::clone(&pages.console), Arc::clone(&pages.gate));
+    Router::new()
+        .merge(console)
+        .route("/", get(INDEX))
+        .route("/livez", get("ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/healthz", get(healthz))
+        .route("/metrics", get(metrics))
+        .with_state(pages)
+}
+
+async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
+    match pages.readiness.reasons().as_slice() {
+        [] => (StatusCode::OK, "ok\n".to_owned()),
+        reasons => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", reasons.join("; "))),
+    }
+}
+
+async fn healthz(
+    State(pages): State<Pages>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+) -> impl IntoResponse {
+    let query = query.map_err(|rejection| rejection.body_text());
+    let thresholds = match query.and_then(|Query(query)| Thresholds::parse(&query)) {
+        Ok(thresholds) => thresholds,
+        Err(problem) => return (StatusCode::BAD_REQUEST, format!("{problem}\n")),
+    };
+    let mut reasons: Vec<String> = pages.readiness.reasons().into_iter().map(str::to_owned).collect();
+    reasons.extend(thresholds.exceeded(&(pages.standing)()));
+    if reasons.is_empty() {
+        return (StatusCode::OK, "ok\n".to_owned());
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("not healthy: {}\n", reasons.join("; ")))
+}
+
+async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
+    match pages.telemetry {
+        // It reads /proc, which blocks.
+        Some(telemetry) => match spawn_blocking(move || telemetry.render()).await {
+            Ok(page) => ([(header::CONTENT_TYPE, METRICS_TYPE)], page).into_response(),
+            Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
+        },
+        None => (StatusCode::NOT_FOUND, "this process has no metrics\n").into_response(),
+    }
+}
+
+/// Starts answering on `listener`, until `tasks` stops.
+///
+/// `/readyz` should answer "shutting down" while the node drains: stop `tasks` after the drain.
+pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
+    let (connections, stopping, tls) = (tasks.clone(), tasks.stopping().clone(), pages.tls.clone());
+    let router = router(pages);
+    tasks.spawn("http", |status| async move {
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        status.set_state("serving");
+        let mut has_failed = false;
+        loop {
+            let accepted = stopping.run_until_cancelled(accept(&listener, &slots)).await;
+            match accepted {
+                None => break,
+                Some(Ok((stream, slot))) => {
+                    status.set_error("");
+                    has_failed = false;
+                    let (router, stopping, tls) = (router.clone(), stopping.clone(), tls.clone());
+                    connections.spawn_short(async move {
+                        greet(stream, router, tls, stopping).await;
+                        drop(slot);
+                    });
+                }
+                Some(Err(error)) => {
+                    status.set_error(&error.to_string());
+                    if !std::mem::replace(&mut has_failed, true) {
+                        tracing::warn!(%error, "cannot accept on http.address; trying again");
+                    }
+                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+                }
+            }
+        }
+    });
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, slot))
+}
+
+/// Serves a connection, after its handshake if there is one.
+async fn greet(stream: TcpStream, router: Router, tls: Option<WebTls>, stopping: CancellationToken) {
+    let Some(tls) = tls else {
+        return serve(stream, router.layer(Extension(Caller::default())), stopping).await;
+    };
+    match stopping.run_until_cancelled(tls.accept(stream)).await {
+        None => {}
+        Some(Ok((stream, role))) => {
+            serve(stream, router.layer(Extension(Caller { role })), stopping).await;
+        }
+        Some(Err(error)) => tracing::debug!(%error, "an http connection did not get through its handshake"),
+    }
+}
+
+async fn serve(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    stopping: CancellationToken,
+) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = std::pin::pin!(connection);
+    let expired = tokio::time::sleep(CONNECTION_MAX_AGE);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+        () = expired => return,
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "an http connection ended early");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    struct Site {
+        tasks: Tasks,
+        readiness: Arc<Readiness>,
+        address: std::net::SocketAddr,
+    }
+
+    async fn site(telemetry: Option<Arc<Telemetry>>) -> Site {
+        let (tasks, readiness) = (Tasks::default(), Arc::new(Readiness::default()));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let standing =
+            Arc::new(|| Standing { peers: 1, lag_entries: Some(7), gap: Some(Duration::from_secs(3)) });
+        let gate = Arc::new(Gate { on_loopback: true, token: None, tls: false });
+        let pages = Pages {
+            readiness: Arc::clone(&readiness),
+            standing,
+            telemetry,
+            console: console::Slot::default(),
+            gate,
+            tls: None,
+        };
+        spawn(&tasks, listener, pages);
+        Site { tasks, readiness, address }
+    }
+
+    impl Site {
+        async fn get(&self, path: &str) -> String {
+            let mut stream = TcpStream::connect(self.address).await.unwrap();
+            let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_is_alive_at_once_and_ready_when_it_says_so() {
+        let site = site(None).await;
+        assert!(site.get("/livez").await.starts_with("HTTP/1.1 200 "));
+        let answer = site.get("/readyz").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 503 ") && answer.contains("the store is not open yet"),
+            "{answer}"
+        );
+        site.readiness.set_store_open();
+        site.readiness.set_caught_up();
+        assert!(site.get("/readyz").await.starts_with("HTTP/1.1 200 "));
+        site.readiness.set_draining();
+        let answer = site.get("/readyz").await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("shutting down"), "{answer}");
+        assert!(site.get("/livez").await.starts_with("HTTP/1.1 200 "));
+        assert!(site.get("/").await.contains("/metrics"));
+        assert!(site.get("/metrics").await.starts_with("HTTP/1.1 404 "));
+        assert!(site.get("/etc/passwd").await.starts_with("HTTP/1.1 404 "));
+    }
+
+    #[tokio::test]
+    async fn a_node_is_healthy_within_the_thresholds_of_whoever_asks() {
+        let site = site(None).await;
+        let is = async |path: &str, code: &str, part: &str| {
+            let answer = site.get(path).await;
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {code} ")) && answer.contains(part),
+                "{path}: {answer}"
+            );
+        };
+        is("/healthz?max_lag=7", "503", "not healthy: the store is not open yet").await;
+        site.readiness.set_store_open();
+        site.readiness.set_caught_up();
+        is("/healthz", "200", "ok").await;
+        is("/healthz?max_lag=7&max_gap=3s", "200", "ok").await;
+        is("/healthz?max_lag=6&max_gap=1m", "503", "not healthy: this node lacks 7 operations").await;
+        is("/healthz?max_lag=6&max_gap=2s", "503", "more than 6; nothing was heard").await;
+        is("/healthz?max_lag=seven", "400", "max_lag=seven").await;
+        is("/healthz?lag=7", "400", "unknown parameter lag").await;
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_with_buckets_help_and_the_version() {
+        let telemetry = Arc::new(Telemetry::install_metrics().unwrap());
+        ::metrics::histogram!(brock_core::base::metrics::COMMIT_DURATION).record(0.003);
+        telemetry.set_node(&"n1".parse().unwrap());
+        let site = site(Some(Arc::clone(&telemetry))).await;
+        telemetry.spawn_upkeep(&site.tasks);
+        let answer = site.get("/metrics").await;
+        for part in [
+            "HTTP/1.1 200 ",
+            "content-type: text/plain; version=0.0.4",
+            "brock_build_info{version=\"",
+            "node_id=\"n1\"} 1",
+            "\nbrock_conflicts_total ",
+            "\nbrock_resyncs_total{outcome=\"error\"} ",
+            "# TYPE process_cpu_seconds_total counter\nprocess_cpu_seconds_total ",
+            "# TYPE brock_commit_duration_seconds histogram",
+            "# HELP brock_commit_duration_seconds How long",
+            "brock_commit_duration_seconds_bucket{le=\"0.005\"} 1",
+        ] {
+            assert!(answer.contains(part), "{part} is not in\n{answer}");
+        }
+        assert!(site.tasks.stop(Duration::from_secs(5)).await);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_does_not_hold_up_the_shutdown() {
+        let site = site(None).await;
+        let mut idle = TcpStream::connect(site.address).await.unwrap();
+        idle.write_all(b"GET /livez HTTP/1.1\r\nHost: node\r\n\r\n").await.unwrap();
+        let mut head = [0; 12];
+        idle.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200");
+        assert!(site.tasks.stop(Duration::from_secs(5)).await);
+        assert!(TcpStream::connect(site.address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_never_asks_is_closed() {
+        let site = site(None).await;
+        let mut silent = TcpStream::connect(site.address).await.unwrap();
+        silent.write_all(b"GET /li").await.unwrap();
+        let mut answer = Vec::new();
+        silent.read_to_end(&mut answer).await.unwrap();
+        assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    }
+}

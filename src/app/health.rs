@@ -1,0 +1,563 @@
+//! What to make of how the nodes are: one sentence, and what to do next.
+//!
+//! A judgement of what was seen, nothing more: it changes nothing and is kept nowhere.
+
+use std::collections::BTreeSet;
+
+use brock_core::{
+    base::{duration, limits},
+    domain::record::UnixSeconds,
+    proto::{
+        self, Peer, StatusResponse, Verdict,
+        cluster_response::Node,
+        verdict::{Finding, Level},
+    },
+};
+
+/// The verdict on these nodes, the one that was asked first.
+pub fn of(nodes: &[Node], now: UnixSeconds) -> Verdict {
+    let mut findings = Vec::new();
+    for node in nodes.iter().filter(|node| !node.retired) {
+        match &node.status {
+            None => findings.push(silent(node, nodes)),
+            Some(status) => {
+                let mut about = About { node: &node.node, findings: &mut findings };
+                about.storage(status);
+                about.replication(node, status, nodes);
+                about.certificates(status, now);
+                about.revocations(status, nodes);
+                about.backups(status, now);
+                about.rest(status);
+            }
+        }
+    }
+    findings.extend(mixed_versions(nodes));
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    let level = findings.iter().map(Finding::level).max().unwrap_or(Level::Well);
+    Verdict { level: level.into(), sentence: sentence(nodes, level, &findings), findings }
+}
+
+/// How many operations it lacks that others have.
+fn lag(node: &Node) -> u64 {
+    node.lags.iter().flat_map(|lags| lags.entries.values()).sum()
+}
+
+fn sentence(nodes: &[Node], level: Level, findings: &[Finding]) -> String {
+    let counted = nodes.iter().filter(|node| !node.retired);
+    let (all, answering) = (counted.clone().count(), counted.filter(|node| node.status.is_some()).count());
+    let answer = match (answering, all) {
+        (1, 1) => "The only node answers".to_owned(),
+        (answering, all) if answering == all => format!("All {all} nodes answer"),
+        (answering, all) => format!("{answering} of {all} nodes answer"),
+    };
+    let Some(worst) = findings.first() else {
+        return match all {
+            1 => "The only node is well.".to_owned(),
+            _ => match nodes.iter().map(lag).max().unwrap_or_default() {
+                0 => format!("All {all} nodes are well, and each has what the others have."),
+                lag => {
+                    format!("All {all} nodes are well; none lacks more than {lag} of the others' operations.")
+                }
+            },
+        };
+    };
+    let about = if worst.node.is_empty() { String::new() } else { format!("{}: ", worst.node) };
+    let more = match findings.len() - 1 {
+        0 => String::new(),
+        1 => ", and one thing more".to_owned(),
+        n => format!(", and {n} things more"),
+    };
+    let calls = match level {
+        Level::Act => "this needs somebody now",
+        Level::Watch | Level::Well => "look into this",
+    };
+    format!("{answer}; {calls}: {about}{}{more}.", worst.what)
+}
+
+fn finding(level: Level, node: &str, what: impl Into<String>, todo: impl Into<String>) -> Finding {
+    Finding { level: level.into(), node: node.to_owned(), what: what.into(), todo: todo.into() }
+}
+
+fn silent(node: &Node, nodes: &[Node]) -> Finding {
+    if node.address.is_empty() {
+        let todo = format!(
+            "Add its address to node.join of {}, or, if it never returns, `node-admin member retire {}`",
+            nodes.first().map_or("this node", |own| own.node.as_str()),
+            node.node
+        );
+        return finding(Level::Watch, &node.node, "it could not be asked from here", todo);
+    }
+    let what = format!("it does not answer at {}: {}", node.address, node.error);
+    let todo = format!(
+        "Look whether it runs (`brock health` there, its log), and whether {} can be reached; `node-admin doctor \
+         --node.address {}` says where it ends. If it never returns: `node-admin member retire {}`",
+        node.address, node.address, node.node
+    );
+    finding(Level::Act, &node.node, what, todo)
+}
+
+fn mixed_versions(nodes: &[Node]) -> Option<Finding> {
+    let statuses = nodes.iter().filter_map(|node| node.status.as_ref());
+    let versions: BTreeSet<&str> = statuses.map(|status| status.version.as_str()).collect();
+    let listed: Vec<&str> = versions.iter().copied().collect();
+    (versions.len() > 1).then(|| {
+        let what = format!("the nodes run different versions: {}", listed.join(", "));
+        finding(Level::Watch, "", what, "Finish the upgrade: docs/operations.md, Upgrades")
+    })
+}
+
+struct About<'a> {
+    node: &'a str,
+    findings: &'a mut Vec<Finding>,
+}
+
+impl About<'_> {
+    fn act(&mut self, what: impl Into<String>, todo: impl Into<String>) {
+        self.findings.push(finding(Level::Act, self.node, what, todo));
+    }
+
+    fn watch(&mut self, what: impl Into<String>, todo: impl Into<String>) {
+        self.findings.push(finding(Level::Watch, self.node, what, todo));
+    }
+
+    fn storage(&mut self, status: &StatusResponse) {
+        if !status.writes_refused.is_empty() {
+            self.act(
+                format!("it refuses writes: {}", status.writes_refused),
+                "Free space on the disk of node.path, or enlarge it; writes go on by themselves. If the store has \
+                 stopped: restart the node and read its log",
+            );
+        }
+        let disk = status.storage.unwrap_or_default();
+        if disk.disk_total_bytes > 0 {
+            let percent = 100.0 * disk.disk_free_bytes as f64 / disk.disk_total_bytes as f64;
+            let what = format!("its disk has {percent:.0} % left");
+            let todo = "Enlarge the disk of node.path, or free space on it";
+            // A share of a large disk that is shared with others says nothing.
+            match (percent, disk.disk_free_bytes) {
+                (..5.0, ..limits::DISK_ACT_BYTES) => self.act(what, todo),
+                (..10.0, ..limits::DISK_WATCH_BYTES) => self.watch(what, todo),
+                _ => {}
+            }
+        }
+    }
+
+    fn replication(&mut self, node: &Node, status: &StatusResponse, nodes: &[Node]) {
+        if !status.ready {
+            self.watch(
+                "it is not ready yet",
+                "Wait for its first catch-up; `/readyz` on its HTTP side says what for",
+            );
+        }
+        if let Some(resync) = &status.resync {
+            self.watch(
+                format!(
+                    "it is being filled from {}: {} of about {} records",
+                    resync.node, resync.records_joined, resync.records_expected
+                ),
+                "Wait for it to end",
+            );
+        }
+        let lag = lag(node);
+        if lag > limits::LAG_NOTABLE_ENTRIES {
+            self.watch(
+                format!("it lacks {lag} operations that other nodes have"),
+                "If it does not catch up: `node-admin peers` at this node says what keeps it",
+            );
+        }
+        for peer in &status.peers {
+            self.peer(peer, nodes);
+        }
+    }
+
+    fn peer(&mut self, peer: &Peer, nodes: &[Node]) {
+        let name = if peer.node_id.is_empty() { &peer.address } else { &peer.node_id };
+        let is_it = |node: &&Node| node.node == *name || node.address == peer.address;
+        let other = nodes.iter().find(is_it);
+        if other.is_some_and(|node| node.retired) {
+            return;
+        }
+        // Who answers nobody has a finding of its own.
+        if !peer.up && !peer.last_error.is_empty() && other.is_none_or(|node| node.status.is_some()) {
+            self.act(
+                format!("it cannot pull from {name} ({}): {}", peer.address, peer.last_error),
+                format!(
+                    "Mend the way from {} to {}: `node-admin doctor`, run there, says where it ends",
+                    self.node, peer.address
+                ),
+            );
+        }
+        let apart = peer.clock_skew_seconds.unsigned_abs();
+        if peer.up && apart > limits::CLOCK_SKEW_NOTABLE_SECONDS {
+            let what = format!("its wall clock and that of {name} are {apart} s apart");
+            let todo = "Synchronise the clocks (chrony, systemd-timesyncd)";
+            match apart > limits::CLOCK_SKEW_MAX_SECONDS {
+                true => self.act(format!("{what}: nothing that expires is removed"), todo),
+                false => self.watch(what, todo),
+            }
+        }
+    }
+
+    fn certificates(&mut self, status: &StatusResponse, now: UnixSeconds) {
+        for certificate in &status.certificates {
+            let left = certificate.not_after_unix.saturating_sub(now);
+            // Whoever has short ones made exchanges them often, and in time.
+            let quarter = certificate.lifetime_seconds / 4;
+            if left >= limits::CERTIFICATE_WARN_SECONDS.min(quarter) {
+                continue;
+            }
+            let what = match u64::try_from(left) {
+                Err(_) | Ok(0) => format!("{} has expired", certificate.file),
+                Ok(left) => format!("{} expires in {}", certificate.file, roughly(left)),
+            };
+            let todo =
+                "Put a new one in its place (`brock cert`); it is used within seconds, without a restart";
+            match left < limits::CERTIFICATE_ACT_SECONDS.min(quarter / 2) {
+                true => self.act(what, todo),
+                false => self.watch(what, todo),
+            }
+        }
+    }
+
+    /// Whoever is revoked still gets in at a node that was not given the newest list.
+    fn revocations(&mut self, status: &StatusResponse, nodes: &[Node]) {
+        for known in &status.authorities {
+            let others =
+                nodes.iter().filter_map(|node| node.status.as_ref()).flat_map(|status| &status.authorities);
+            let most = others.filter(|other| other.key == known.key).map(|other| other.revoked).max();
+            if most.is_some_and(|most| known.revoked < most) {
+                let what = format!(
+                    "it knows of {} revoked certificates of {}, and another node of {}: whoever else is revoked gets in \
+                     here",
+                    known.revoked,
+                    known.name,
+                    most.unwrap_or_default()
+                );
+                let todo =
+                    "Copy the newest ca.crl into its certificates directory; it is used within seconds";
+                self.act(what, todo);
+            }
+        }
+    }
+
+    fn backups(&mut self, status: &StatusResponse, now: UnixSeconds) {
+        let Some(backup) = &status.backup else { return };
+        let todo = "`node-admin backup list` and the node's log say more; docs/troubleshooting.md, Backups";
+        if !backup.verify_error.is_empty() {
+            self.act(format!("its newest backup is damaged: {}", backup.verify_error), todo);
+        }
+        if !backup.last_error.is_empty() {
+            self.watch(format!("its last backup failed: {}", backup.last_error), todo);
+        }
+        let age = now.saturating_sub(backup.last_success_unix_ms / 1000);
+        let up_for = now.saturating_sub(status.started_unix);
+        match backup.last_success_unix_ms {
+            0 if up_for > limits::BACKUP_STALE_SECONDS => self.act("it has never made a backup", todo),
+            0 => {}
+            _ if age > limits::BACKUP_STALE_SECONDS => {
+                self.watch(format!("its newest backup is {} old", roughly(age.unsigned_abs())), todo);
+            }
+            _ => {}
+        }
+    }
+
+    fn rest(&mut self, status: &StatusResponse) {
+        if let Some(alarm) = status.alarms.last() {
+            let what = match status.alarms.len() {
+                1 => format!("it has an alarm: {}", alarm.text),
+                n => format!("it has {n} alarms, the newest: {}", alarm.text),
+            };
+            self.watch(
+                what,
+                "`node-admin alarms list` at this node shows them; once they are dealt with: `node-admin alarms clear`",
+            );
+        }
+        if status.quarantined > 0 {
+            self.watch(
+                format!("{} replicated entries could not be applied", status.quarantined),
+                "`node-admin quarantine list` says why; retry them once the cause is gone",
+            );
+        }
+        if status.conflicts > 0 {
+            self.watch(
+                format!("{} payloads lost against another one of the same key hash", status.conflicts),
+                "`node-admin conflicts list`: whoever made them should use another key",
+            );
+        }
+        let is_told = |task: &&proto::Task| {
+            let elsewhere = ["puller ", "certificates", "backups"];
+            !task.last_error.is_empty() && elsewhere.iter().all(|name| !task.name.starts_with(name))
+        };
+        for task in status.tasks.iter().filter(is_told) {
+            self.watch(
+                format!("its {} has an error: {}", task.name, task.last_error),
+                "Its log says more; docs/troubleshooting.md",
+            );
+        }
+        let certificates = status.tasks.iter().find(|task| task.name == "certificates");
+        if let Some(task) = certificates.filter(|task| !task.last_error.is_empty()) {
+            self.act(
+                format!("the exchanged certificates are not used: {}", task.last_error),
+                "Mend the directory; it is looked at every two seconds",
+            );
+        }
+    }
+}
+
+/// In its largest unit: nobody wants the seconds of three weeks.
+fn roughly(seconds: u64) -> String {
+    let units = [(86_400, "days"), (3600, "hours"), (60, "minutes")];
+    match units.iter().find(|(unit, _)| seconds >= 2 * unit) {
+        Some((unit, name)) => format!("{} {name}", seconds / unit),
+        None => duration::format(std::time::Duration::from_secs(seconds)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn node(name: &str) -> Node {
+        let status = StatusResponse {
+            node_id: name.to_owned(),
+            version: "1".to_owned(),
+            ready: true,
+            started_unix: NOW - 60,
+            ..StatusResponse::default()
+        };
+        Node { node: name.to_owned(), address: format!("{name}:1"), status: Some(status), ..Node::default() }
+    }
+
+    fn with(name: &str, change: impl FnOnce(&mut StatusResponse)) -> Node {
+        let mut node = node(name);
+        change(node.status.as_mut().unwrap());
+        node
+    }
+
+    fn dead(name: &str) -> Node {
+        Node { status: None, error: "refused".to_owned(), ..node(name) }
+    }
+
+    #[test]
+    fn a_cluster_is_well_when_there_is_nothing_to_say() {
+        let verdict = of(&[node("a"), node("b")], NOW);
+        assert_eq!((verdict.level(), verdict.findings.len()), (Level::Well, 0));
+        assert_eq!(verdict.sentence, "All 2 nodes are well, and each has what the others have.");
+        assert_eq!(of(&[node("a")], NOW).sentence, "The only node is well.");
+    }
+
+    #[test]
+    fn a_node_that_does_not_answer_is_named_once_and_a_retired_one_not_at_all() {
+        let pulls = |status: &mut StatusResponse| {
+            status.peers.push(Peer {
+                address: "c:1".to_owned(),
+                node_id: "c".to_owned(),
+                last_error: "refused".to_owned(),
+                ..Peer::default()
+            });
+        };
+        let verdict = of(&[with("a", pulls), node("b"), dead("c")], NOW);
+        assert_eq!(verdict.level(), Level::Act);
+        assert_eq!(verdict.findings.len(), 1, "{verdict:?}");
+        assert_eq!(
+            verdict.sentence,
+            "2 of 3 nodes answer; this needs somebody now: c: it does not answer at c:1: refused."
+        );
+        let retired = Node { retired: true, ..dead("c") };
+        assert_eq!(of(&[with("a", pulls), retired], NOW).level(), Level::Well);
+        // A way that is broken between two that are both well is a finding of the one that goes it.
+        let verdict = of(&[with("a", pulls), node("c")], NOW);
+        assert_eq!((verdict.findings[0].node.as_str(), verdict.findings.len()), ("a", 1), "{verdict:?}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_node_is_found_and_says_what_to_do() {
+        use proto::{BackupStatus, Certificate, Storage, Task};
+        type Change = fn(&mut StatusResponse);
+        let cases: [(Change, Level, &str); 16] = [
+            (|s| s.writes_refused = "disk full".into(), Level::Act, "disk full"),
+            (
+                |s| {
+                    s.storage =
+                        Some(Storage { disk_free_bytes: 4, disk_total_bytes: 100, ..Storage::default() });
+                },
+                Level::Act,
+                "4 % left",
+            ),
+            (
+                |s| {
+                    s.storage =
+                        Some(Storage { disk_free_bytes: 9, disk_total_bytes: 100, ..Storage::default() });
+                },
+                Level::Watch,
+                "9 % left",
+            ),
+            (
+                |s| {
+                    s.storage = Some(Storage {
+                        disk_free_bytes: 2 << 30,
+                        disk_total_bytes: 50 << 30,
+                        ..Storage::default()
+                    });
+                },
+                Level::Watch,
+                "4 % left",
+            ),
+            (|s| s.ready = false, Level::Watch, "not ready"),
+            (
+                |s| s.resync = Some(proto::Resync { node: "b".into(), ..proto::Resync::default() }),
+                Level::Watch,
+                "filled from b",
+            ),
+            (
+                |s| {
+                    s.peers.push(Peer {
+                        address: "b:1".into(),
+                        up: true,
+                        clock_skew_seconds: -6,
+                        ..Peer::default()
+                    });
+                },
+                Level::Watch,
+                "6 s apart",
+            ),
+            (
+                |s| {
+                    s.peers.push(Peer {
+                        address: "b:1".into(),
+                        up: true,
+                        clock_skew_seconds: 301,
+                        ..Peer::default()
+                    });
+                },
+                Level::Act,
+                "301 s apart",
+            ),
+            (
+                |s| {
+                    s.certificates.push(Certificate {
+                        file: "node.crt".into(),
+                        not_after_unix: NOW + 20 * 86_400,
+                        lifetime_seconds: 365 * 86_400,
+                    });
+                },
+                Level::Watch,
+                "expires in 20 days",
+            ),
+            (
+                |s| {
+                    s.certificates.push(Certificate {
+                        file: "node.crt".into(),
+                        not_after_unix: NOW - 1,
+                        lifetime_seconds: 86_400,
+                    });
+                },
+                Level::Act,
+                "has expired",
+            ),
+            (
+                |s| {
+                    s.backup = Some(BackupStatus {
+                        last_success_unix_ms: (NOW - 27 * 3600) * 1000,
+                        ..BackupStatus::default()
+                    });
+                },
+                Level::Watch,
+                "27 hours old",
+            ),
+            (
+                |s| {
+                    s.backup = Some(BackupStatus {
+                        last_success_unix_ms: NOW * 1000,
+                        verify_error: "hash".into(),
+                        ..BackupStatus::default()
+                    });
+                },
+                Level::Act,
+                "damaged",
+            ),
+            (
+                |s| {
+                    s.alarms =
+                        ["old", "new"].map(|text| proto::Alarm { at_unix: 1, text: text.into() }).into()
+                },
+                Level::Watch,
+                "2 alarms, the newest: new",
+            ),
+            (|s| s.quarantined = 3, Level::Watch, "3 replicated entries"),
+            (|s| s.conflicts = 2, Level::Watch, "2 payloads lost"),
+            (
+                |s| s.tasks.push(Task { name: "sweeper".into(), last_error: "io".into(), ..Task::default() }),
+                Level::Watch,
+                "its sweeper has an error: io",
+            ),
+        ];
+        for (change, level, part) in cases {
+            let verdict = of(&[node("a"), with("b", change)], NOW);
+            let [finding] = verdict.findings.as_slice() else { panic!("{part}: {verdict:?}") };
+            assert_eq!((finding.level(), verdict.level()), (level, level), "{part}");
+            assert!(finding.what.contains(part) && !finding.todo.is_empty(), "{part}: {finding:?}");
+            assert!(verdict.sentence.contains(part), "{}", verdict.sentence);
+        }
+    }
+
+    #[test]
+    fn what_is_usual_is_no_finding() {
+        use proto::{BackupStatus, Certificate, Task};
+        let mut usual = with("b", |s| {
+            s.certificates.push(Certificate {
+                file: "short.crt".into(),
+                not_after_unix: NOW + 20_000,
+                lifetime_seconds: 40_000,
+            });
+            s.backup =
+                Some(BackupStatus { last_success_unix_ms: (NOW - 3600) * 1000, ..BackupStatus::default() });
+            s.tasks.push(Task { name: "puller c:1".into(), last_error: "refused".into(), ..Task::default() });
+        });
+        let entries = [("a".to_owned(), limits::LAG_NOTABLE_ENTRIES)].into();
+        usual.lags = Some(proto::cluster_response::Lags { entries });
+        let verdict = of(&[node("a"), usual.clone()], NOW);
+        assert_eq!(verdict.findings, []);
+        assert_eq!(
+            verdict.sentence,
+            "All 2 nodes are well; none lacks more than 1000 of the others' operations."
+        );
+        let entries = [("a".to_owned(), limits::LAG_NOTABLE_ENTRIES + 1)].into();
+        usual.lags = Some(proto::cluster_response::Lags { entries });
+        assert!(of(&[node("a"), usual], NOW).sentence.contains("it lacks 1001 operations"));
+    }
+
+    #[test]
+    fn the_worst_comes_first_and_the_rest_is_counted() {
+        let old = with("b", |s| s.version = "0".to_owned());
+        let verdict = of(&[node("a"), old, dead("c")], NOW);
+        assert_eq!(verdict.findings[0].node, "c");
+        assert!(verdict.sentence.ends_with("refused, and one thing more."), "{}", verdict.sentence);
+        assert!(verdict.findings[1].what.contains("0, 1"), "{verdict:?}");
+    }
+
+    #[test]
+    fn whoever_was_not_given_the_newest_list_of_revoked_certificates_is_named() {
+        let knows = |key: &str, revoked| proto::Authority {
+            key: key.to_owned(),
+            name: "CN=Brock CA".to_owned(),
+            revoked,
+        };
+        let trusts =
+            |name, authorities: &[proto::Authority]| with(name, |s| s.authorities = authorities.to_vec());
+        let verdict = of(&[trusts("a", &[knows("1", 2)]), trusts("b", &[knows("1", 1)]), dead("c")], NOW);
+        let found: Vec<_> = verdict.findings.iter().map(|finding| finding.node.as_str()).collect();
+        assert_eq!(found, ["b", "c"], "{verdict:?}");
+        assert!(
+            verdict.findings[0].what.contains("1 revoked certificates of CN=Brock CA, and another node of 2")
+        );
+        assert_eq!(verdict.findings[0].level(), Level::Act);
+        // While a CA is exchanged for another, not all trust both; and an older version says nothing.
+        let older = with("c", |_| {});
+        let verdict =
+            of(&[trusts("a", &[knows("1", 2), knows("2", 0)]), trusts("b", &[knows("2", 0)]), older], NOW);
+        assert_eq!(verdict.findings, []);
+    }
+}

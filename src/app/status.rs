@@ -1,0 +1,240 @@
+//! How this node is: for its operators, for its peers that are asked about the whole cluster, and for
+//! the console.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::{error::Problem, records::Records};
+use crate::{
+    backup::job::Backups,
+    membership::peers::{PeerReport, Peers, Round},
+    replication::resync::{ResyncReport, Resyncs},
+    runtime::alarms::Alarm,
+    store::{Health, StorageUse},
+};
+use brock_core::{
+    base::{duration::milliseconds, limits, vector::Vector},
+    domain::codec,
+    proto,
+};
+use brock_net::{
+    task::{TaskReport, TaskStatus, Tasks},
+    tls::{
+        authority::Authority,
+        credentials::{Expiry, Identity},
+    },
+};
+
+/// Knows how a node is.
+pub struct Reporter {
+    /// Its records.
+    pub records: Arc<Records>,
+    /// A resync under way.
+    pub resyncs: Resyncs,
+    /// Its backups, if it makes any.
+    pub backups: Option<Backups>,
+    /// The key that signs them, hex.
+    pub backup_public_key: String,
+    /// What is known of the peers.
+    pub peers: Peers,
+    /// The node's background work.
+    pub tasks: Tasks,
+    /// Whether the node is ready.
+    pub readiness: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Its certificates.
+    pub identity: Identity,
+    /// When it started, in seconds since 1970.
+    pub started: i64,
+    /// What it counted in the last minutes.
+    pub history: Mutex<VecDeque<proto::Sample>>,
+}
+
+impl Reporter {
+    /// How the node is now; with `history`, the samples of the last minutes too.
+    pub async fn status(&self, history: bool) -> Result<proto::StatusResponse, Problem> {
+        let store = &self.records.store;
+        let (applied, totals) = (store.applied(), store.totals());
+        let reports = self.peers.reports();
+        let traffic = self.traffic(&applied, &reports);
+        let storage = store.storage_use().await?;
+        let mut expiries = self.identity.expiries();
+        expiries.sort_by_key(|expiry| expiry.not_after_unix_seconds);
+        let writes_refused = match &*store.health().borrow() {
+            Health::Well => String::new(),
+            Health::WritesRefused(reason) | Health::Stopped(reason) => reason.clone(),
+        };
+        Ok(proto::StatusResponse {
+            node_id: store.node_id().to_string(),
+            incarnation: store.origin().incarnation().0,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            records: totals.records,
+            clocks: codec::vector_to_proto(&store.vector()).clocks,
+            peers: reports.into_iter().map(|report| peer(report, &applied)).collect(),
+            quarantined: totals.quarantined,
+            conflicts: totals.conflicts,
+            writes_refused,
+            tasks: self.tasks.reports().into_iter().map(task).collect(),
+            alarms: store.alarms().list().into_iter().map(alarm).collect(),
+            ready: (self.readiness)(),
+            tombstones: totals.tombstones,
+            log_entries: totals.log_entries,
+            log_bytes: totals.log_bytes,
+            removals_pending: totals.removals,
+            resync: self.resyncs.report().map(resync),
+            incarnation_reason: store.incarnation_reason().to_owned(),
+            backup_public_key: self.backup_public_key.clone(),
+            backup: self.backups.as_ref().map(backup),
+            started_unix: self.started,
+            now_unix_ms: signed(store.now_ms()),
+            storage: Some(encode_storage(storage)),
+            traffic: Some(traffic),
+            certificates: expiries.into_iter().map(certificate).collect(),
+            authorities: self.identity.authorities().into_iter().map(authority).collect(),
+            history: if history { self.samples().iter().cloned().collect() } else { Vec::new() },
+        })
+    }
+
+    /// The status, and what it is that the node has applied: for a peer.
+    pub async fn report(&self, history: bool) -> Result<proto::ReportResponse, Problem> {
+        let status = self.status(history).await?;
+        let applied = codec::vector_to_proto(&self.records.store.applied());
+        Ok(proto::ReportResponse { status: Some(status), applied: Some(applied) })
+    }
+
+    /// Notes what is counted, again and again, until `stop`.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken, status: TaskStatus) {
+        let mut ticks = interval(limits::SAMPLE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        status.set_state("sampling");
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            match self.sample().await {
+                Ok(()) => status.set_error(""),
+                Err(problem) => status.set_error(&problem.to_string()),
+            }
+        }
+    }
+
+    async fn sample(&self) -> Result<(), Problem> {
+        let store = &self.records.store;
+        let totals = store.totals();
+        let sample = proto::Sample {
+            at_unix_ms: signed(store.now_ms()),
+            traffic: Some(self.traffic(&store.applied(), &self.peers.reports())),
+            records: totals.records,
+            log_entries: totals.log_entries,
+            log_bytes: totals.log_bytes,
+            sst_bytes: store.storage_use().await?.sst_bytes,
+        };
+        let mut samples = self.samples();
+        if samples.len() == limits::SAMPLES {
+            samples.pop_front();
+        }
+        samples.push_back(sample);
+        Ok(())
+    }
+
+    fn samples(&self) -> std::sync::MutexGuard<'_, VecDeque<proto::Sample>> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn traffic(&self, applied: &Vector, peers: &[PeerReport]) -> proto::Traffic {
+        let own = applied.iter().filter(|(origin, _)| origin.is_of(self.records.store.node_id()));
+        proto::Traffic {
+            reads: self.records.reads(),
+            writes: own.map(|(_, clock)| clock.0).sum(),
+            entries_received: peers.iter().map(|peer| peer.entries_received).sum(),
+        }
+    }
+}
+
+fn peer(report: PeerReport, applied: &Vector) -> proto::Peer {
+    proto::Peer {
+        address: report.address,
+        node_id: report.node_id.map(|node_id| node_id.to_string()).unwrap_or_default(),
+        up: report.up,
+        since_unix: report.since,
+        last_error: report.last_error,
+        lag_entries: report.heads.map(|heads| heads.entries_above(applied)),
+        rounds: report.rounds,
+        entries_received: report.entries_received,
+        last_success_unix: report.last_success,
+        clock_skew_seconds: report.clock_skew_seconds,
+        round_trip_micros: report.round_trip.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
+        recent_rounds: report.recent_rounds.into_iter().map(round).collect(),
+    }
+}
+
+fn round(round: Round) -> proto::Round {
+    proto::Round {
+        started_unix_ms: signed(round.started_unix_ms),
+        duration_ms: milliseconds(round.duration),
+        entries: round.entries,
+        bytes: round.bytes,
+        error: round.error,
+    }
+}
+
+fn resync(report: ResyncReport) -> proto::Resync {
+    proto::Resync {
+        node: report.node_id.to_string(),
+        reason: report.reason,
+        records_joined: report.records,
+        log_entries_copied: report.log_entries,
+        records_expected: report.expected,
+        since_unix: report.since,
+    }
+}
+
+fn task(report: TaskReport) -> proto::Task {
+    proto::Task { name: report.name, state: report.state, last_error: report.last_error }
+}
+
+fn backup(backups: &Backups) -> proto::BackupStatus {
+    let report = backups.report();
+    proto::BackupStatus {
+        place: backups.target().place(),
+        last_key: report.last_key,
+        last_success_unix_ms: signed(report.last_success_unix_ms),
+        last_error: report.last_error,
+        failures: report.failures,
+        last_verified_unix_ms: signed(report.last_verified_unix_ms),
+        verify_error: report.verify_error,
+    }
+}
+
+fn encode_storage(used: StorageUse) -> proto::Storage {
+    proto::Storage {
+        sst_bytes: used.sst_bytes,
+        memtable_bytes: used.memtable_bytes,
+        block_cache_bytes: used.block_cache_bytes,
+        disk_free_bytes: used.disk.as_ref().map(|disk| disk.free_bytes).unwrap_or_default(),
+        disk_total_bytes: used.disk.as_ref().map(|disk| disk.total_bytes).unwrap_or_default(),
+    }
+}
+
+fn certificate(expiry: Expiry) -> proto::Certificate {
+    proto::Certificate {
+        file: expiry.file,
+        not_after_unix: expiry.not_after_unix_seconds,
+        lifetime_seconds: expiry.lifetime_seconds,
+    }
+}
+
+pub(crate) fn alarm(alarm: Alarm) -> proto::Alarm {
+    let Alarm { at_unix, text } = alarm;
+    proto::Alarm { at_unix, text }
+}
+
+fn authority(authority: Authority) -> proto::Authority {
+    let Authority { key, name, revoked } = authority;
+    proto::Authority { key, name, revoked }
+}
+
+fn signed(milliseconds: u64) -> i64 {
+    i64::try_from(milliseconds).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,160 @@
+//! The trace of one record: where every node has come with it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::join_all;
+use tokio::sync::Semaphore;
+
+use super::{
+    error::Problem,
+    operations::{name_of, unreachable},
+    records,
+};
+use crate::{
+    membership::{members::MemberView, peer::Peer},
+    store::{LoggedOperation, Store, Traced},
+};
+use brock_core::{
+    base::{limits, vector::Stamp},
+    domain::{
+        codec,
+        operation::Operation,
+        record::{RecordState, UnixSeconds, Visibility},
+    },
+    proto::{
+        self,
+        operation::Kind,
+        record_trace::{Payload, State},
+    },
+};
+
+/// Traces records. Cheap to clone.
+#[derive(Clone)]
+pub struct Traces {
+    store: Store,
+    permits: Arc<Semaphore>,
+}
+
+impl Traces {
+    /// In this store.
+    pub fn new(store: Store) -> Self {
+        Self { store, permits: Arc::new(Semaphore::new(limits::TRACES_MAX)) }
+    }
+
+    /// What this node knows.
+    pub async fn here(&self, key_hash_bytes: &[u8]) -> Result<proto::RecordTrace, Problem> {
+        let key_hash = records::key_hash(key_hash_bytes)?;
+        let Ok(_permit) = self.permits.try_acquire() else { return Err(Problem::TooManyTraces) };
+        let traced = self.store.trace(key_hash).await?;
+        Ok(encode(traced, self.store.now()))
+    }
+
+    /// What every node knows, this one first.
+    pub async fn everywhere(
+        &self,
+        key_hash_bytes: &[u8],
+        peers: &[Peer],
+        views: &[MemberView],
+    ) -> Result<proto::TraceRecordResponse, Problem> {
+        let here = self.here(key_hash_bytes).await?;
+        let node = |node, error, trace| proto::trace_record_response::Node { node, error, trace };
+        let mut nodes = vec![node(self.store.node_id().to_string(), String::new(), Some(here))];
+        let asked = peers.iter().map(|peer| {
+            let request = proto::TraceRequest { key_hash: Bytes::copy_from_slice(key_hash_bytes) };
+            async move { peer.call(|mut client| async move { client.trace(request).await }).await }
+        });
+        for (peer, answer) in peers.iter().zip(join_all(asked).await) {
+            let name = name_of(views, peer);
+            nodes.push(match answer {
+                Ok(answer) => node(name, String::new(), answer.trace),
+                Err(error) => node(name, error.to_string(), None),
+            });
+        }
+        nodes.extend(unreachable(views, peers).into_iter().map(|(name, error)| node(name, error, None)));
+        Ok(proto::TraceRecordResponse { nodes })
+    }
+}
+
+fn encode(traced: Traced, now: UnixSeconds) -> proto::RecordTrace {
+    let Traced { state, operations, removal_pending, applied } = traced;
+    let known = state.unwrap_or_default();
+    let mut encoded: Vec<proto::record_trace::Operation> = operations.iter().map(encode_operation).collect();
+    // What is in effect is known even when its log entry is compacted away.
+    let in_effect = [
+        known.creation.as_ref().map(|creation| (Kind::Create, creation.stamp, creation.created_at, "")),
+        known.invalidation.as_ref().and_then(|invalidation| {
+            Some((Kind::Invalidate, invalidation.stamp?, invalidation.at, invalidation.reason.as_str()))
+        }),
+        known.unpublication.map(|stamp| (Kind::Unpublish, stamp, 0, "")),
+        known.deletion.map(|stamp| (Kind::Delete, stamp, 0, "")),
+    ];
+    for (kind, stamp, at_unix, reason) in in_effect.into_iter().flatten() {
+        if operations.iter().all(|operation| operation.stamp != stamp) {
+            encoded.push(proto::record_trace::Operation {
+                kind: kind.into(),
+                stamp: Some(codec::stamp_to_proto(stamp)),
+                at_unix,
+                applied_unix_ms: 0,
+                quarantined: false,
+                reason: reason.to_owned(),
+            });
+        }
+    }
+    let place = |operation: &proto::record_trace::Operation| {
+        operation.stamp.as_ref().map(|stamp| (stamp.origin.clone(), stamp.clock))
+    };
+    encoded.sort_by_key(place);
+    proto::RecordTrace {
+        state: state_of(&known, now).into(),
+        payload: payload_of(&known, removal_pending).into(),
+        expires_at_unix: known.expires_at.unwrap_or_default(),
+        public: known.creation.is_some() && !known.unpublished,
+        operations: encoded,
+        conflicts: u32::try_from(known.losers.len()).unwrap_or(u32::MAX),
+        applied: Some(codec::vector_to_proto(&applied)),
+    }
+}
+
+fn encode_operation(logged: &LoggedOperation) -> proto::record_trace::Operation {
+    let LoggedOperation { stamp, applied_unix_ms, operation } = logged;
+    let stamp: Stamp = *stamp;
+    let (kind, at_unix, reason) = match operation {
+        None => (Kind::Unspecified, 0, String::new()),
+        Some(Operation::Create { created_at, .. }) => (Kind::Create, *created_at, String::new()),
+        Some(Operation::Invalidate { at, reason }) => (Kind::Invalidate, *at, reason.clone()),
+        Some(Operation::Unpublish) => (Kind::Unpublish, 0, String::new()),
+        Some(Operation::Delete) => (Kind::Delete, 0, String::new()),
+    };
+    proto::record_trace::Operation {
+        kind: kind.into(),
+        stamp: Some(codec::stamp_to_proto(stamp)),
+        at_unix,
+        applied_unix_ms: i64::try_from(*applied_unix_ms).unwrap_or(i64::MAX),
+        quarantined: operation.is_none(),
+        reason,
+    }
+}
+
+fn state_of(state: &RecordState, now: UnixSeconds) -> State {
+    if *state == RecordState::default() {
+        return State::Absent;
+    }
+    match state.visibility(now) {
+        Visibility::Valid => State::Valid,
+        Visibility::Invalidated => State::Invalidated,
+        Visibility::Gone if state.deletion.is_some() => State::Deleted,
+        Visibility::Gone => State::Expired,
+        Visibility::Incomplete if state.creation.is_some() => State::Incomplete,
+        Visibility::Incomplete => State::Ahead,
+    }
+}
+
+fn payload_of(state: &RecordState, removal_pending: bool) -> Payload {
+    match (state.has_payload(), removal_pending) {
+        (true, _) => Payload::Present,
+        (false, true) => Payload::RemovalPending,
+        (false, false) if state.deletion.is_some() || state.expires_at.is_some() => Payload::Removed,
+        (false, false) => Payload::None,
+    }
+}

@@ -1,0 +1,427 @@
+//! What the operators' tools and the console show of nodes, as JSON has it: one set of names for both.
+
+#![allow(
+    missing_docs,
+    reason = "the fields are those of proto/brock/v1/status.proto and admin.proto, explained there"
+)]
+
+pub mod trace;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use brock_core::{
+    base::id::Incarnation,
+    domain::codec,
+    proto::{self, verdict::Level},
+};
+
+/// An answer that makes no sense.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ViewError(String);
+
+/// Every node, and what to make of them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cluster {
+    pub verdict: Verdict,
+    pub nodes: Vec<Node>,
+}
+
+/// What to make of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// `well`, `watch` or `act`.
+    pub level: &'static str,
+    pub sentence: String,
+    pub findings: Vec<Finding>,
+}
+
+/// One reason for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub level: &'static str,
+    /// Empty: the cluster.
+    pub node: String,
+    pub what: String,
+    pub todo: String,
+}
+
+/// One node, or why it could not be asked.
+#[derive(Debug, Clone, Serialize)]
+pub struct Node {
+    pub node: String,
+    pub address: String,
+    pub error: String,
+    pub retired: bool,
+    /// By node id of the origin; `null`: not known.
+    pub lags: Option<BTreeMap<String, u64>>,
+    /// `null`: not known.
+    pub status: Option<Status>,
+}
+
+/// How a node is.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    pub node_id: String,
+    pub incarnation: String,
+    pub incarnation_reason: String,
+    pub version: String,
+    pub started_unix: i64,
+    pub now_unix_ms: i64,
+    pub ready: bool,
+    pub records: u64,
+    pub tombstones: u64,
+    pub log_entries: u64,
+    pub log_bytes: u64,
+    /// Deleted payloads that are still somewhere in the node's files.
+    pub removals_pending: u64,
+    pub quarantined: u64,
+    pub conflicts: u64,
+    /// Empty: writes are accepted.
+    pub writes_refused: String,
+    pub alarms: Vec<Alarm>,
+    /// `null`: none is under way.
+    pub resync: Option<Resync>,
+    pub backup_public_key: String,
+    /// `null`: not enabled.
+    pub backup: Option<BackupStatus>,
+    pub storage: Storage,
+    pub traffic: Traffic,
+    /// The first to expire first.
+    pub certificates: Vec<Certificate>,
+    /// Whom it trusts.
+    pub authorities: Vec<Authority>,
+    pub clocks: BTreeMap<String, u64>,
+    pub peers: Vec<Peer>,
+    pub tasks: Vec<Task>,
+    /// Oldest first; left out unless asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<Sample>,
+}
+
+/// How a node gets on with another.
+#[derive(Debug, Clone, Serialize)]
+pub struct Peer {
+    pub address: String,
+    pub node_id: String,
+    pub up: bool,
+    pub since_unix: i64,
+    pub last_error: String,
+    /// `null`: not known.
+    pub lag_entries: Option<u64>,
+    pub rounds: u64,
+    pub entries_received: u64,
+    pub last_success_unix: i64,
+    /// Its wall clock minus the node's.
+    pub clock_skew_seconds: i64,
+    /// `null`: not known.
+    pub round_trip_micros: Option<u64>,
+    /// Oldest first.
+    pub recent_rounds: Vec<Round>,
+}
+
+/// One round of pulling.
+#[derive(Debug, Clone, Serialize)]
+pub struct Round {
+    pub started_unix_ms: i64,
+    pub duration_ms: u64,
+    pub entries: u64,
+    pub bytes: u64,
+    /// Empty: it went well.
+    pub error: String,
+}
+
+/// A node is being filled from a peer's records.
+#[derive(Debug, Clone, Serialize)]
+pub struct Resync {
+    pub node: String,
+    pub reason: String,
+    pub records_joined: u64,
+    pub log_entries_copied: u64,
+    pub records_expected: u64,
+    pub since_unix: i64,
+}
+
+/// A piece of background work.
+#[derive(Debug, Clone, Serialize)]
+pub struct Task {
+    pub name: String,
+    pub state: String,
+    pub last_error: String,
+}
+
+/// How a node's backups are.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackupStatus {
+    pub place: String,
+    pub last_key: String,
+    pub last_success_unix_ms: i64,
+    pub last_error: String,
+    pub failures: u64,
+    pub last_verified_unix_ms: i64,
+    pub verify_error: String,
+}
+
+/// Bytes that the storage engine uses, and what is left.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Storage {
+    pub sst_bytes: u64,
+    pub memtable_bytes: u64,
+    pub block_cache_bytes: u64,
+    /// 0 with all data in RAM.
+    pub disk_free_bytes: u64,
+    pub disk_total_bytes: u64,
+}
+
+/// What a node has counted.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Traffic {
+    pub reads: u64,
+    pub writes: u64,
+    pub entries_received: u64,
+}
+
+/// When a certificate ceases to be valid.
+#[derive(Debug, Clone, Serialize)]
+pub struct Certificate {
+    pub file: String,
+    pub not_after_unix: i64,
+    pub lifetime_seconds: i64,
+}
+
+/// What an operator should know about and look into.
+#[derive(Debug, Clone, Serialize)]
+pub struct Alarm {
+    pub at_unix: i64,
+    pub text: String,
+}
+
+/// A CA whose certificates a node accepts.
+#[derive(Debug, Clone, Serialize)]
+pub struct Authority {
+    /// The first half of SHA-256 of its public key, hex.
+    pub key: String,
+    pub name: String,
+    /// How many of its certificates the node knows to be revoked.
+    pub revoked: u64,
+}
+
+/// What a node counted at one time.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sample {
+    pub at_unix_ms: i64,
+    pub traffic: Traffic,
+    pub records: u64,
+    pub log_entries: u64,
+    pub log_bytes: u64,
+    pub sst_bytes: u64,
+}
+
+/// A setting that a node runs with.
+#[derive(Debug, Clone, Serialize)]
+pub struct Setting {
+    pub key: String,
+    pub value: String,
+    pub source: String,
+}
+
+/// The word for a level.
+pub fn level(level: Level) -> &'static str {
+    match level {
+        Level::Well => "well",
+        Level::Watch => "watch",
+        Level::Act => "act",
+    }
+}
+
+impl TryFrom<proto::ClusterResponse> for Cluster {
+    type Error = ViewError;
+
+    fn try_from(response: proto::ClusterResponse) -> Result<Self, ViewError> {
+        let proto::ClusterResponse { nodes, verdict } = response;
+        let verdict = verdict.ok_or_else(|| ViewError("the verdict is missing".to_owned()))?;
+        let nodes = nodes.into_iter().map(Node::try_from).collect::<Result<_, _>>()?;
+        Ok(Self { verdict: verdict.into(), nodes })
+    }
+}
+
+impl From<proto::Verdict> for Verdict {
+    fn from(verdict: proto::Verdict) -> Self {
+        let level = level(verdict.level());
+        let proto::Verdict { level: _, sentence, findings } = verdict;
+        Self { level, sentence, findings: findings.into_iter().map(Finding::from).collect() }
+    }
+}
+
+impl From<proto::verdict::Finding> for Finding {
+    fn from(finding: proto::verdict::Finding) -> Self {
+        let level = level(finding.level());
+        let proto::verdict::Finding { level: _, node, what, todo } = finding;
+        Self { level, node, what, todo }
+    }
+}
+
+impl TryFrom<proto::cluster_response::Node> for Node {
+    type Error = ViewError;
+
+    fn try_from(node: proto::cluster_response::Node) -> Result<Self, ViewError> {
+        let proto::cluster_response::Node { node, address, error, status, lags, retired } = node;
+        Ok(Self {
+            node,
+            address,
+            error,
+            retired,
+            lags: lags.map(|lags| lags.entries.into_iter().collect()),
+            status: status.map(Status::try_from).transpose()?,
+        })
+    }
+}
+
+impl TryFrom<proto::StatusResponse> for Status {
+    type Error = ViewError;
+
+    fn try_from(response: proto::StatusResponse) -> Result<Self, ViewError> {
+        // Destructured, so that a new field cannot be forgotten here.
+        let proto::StatusResponse {
+            node_id,
+            incarnation,
+            incarnation_reason,
+            version,
+            records,
+            clocks,
+            peers,
+            quarantined,
+            conflicts,
+            writes_refused,
+            tasks,
+            alarms,
+            ready,
+            tombstones,
+            log_entries,
+            log_bytes,
+            removals_pending,
+            resync,
+            backup_public_key,
+            backup,
+            started_unix,
+            now_unix_ms,
+            storage,
+            traffic,
+            certificates,
+            history,
+            authorities,
+        } = response;
+        Ok(Self {
+            node_id,
+            incarnation: Incarnation(incarnation).to_string(),
+            incarnation_reason,
+            version,
+            started_unix,
+            now_unix_ms,
+            ready,
+            records,
+            tombstones,
+            log_entries,
+            log_bytes,
+            removals_pending,
+            quarantined,
+            conflicts,
+            writes_refused,
+            alarms: alarms.into_iter().map(Alarm::from).collect(),
+            resync: resync.map(Resync::from),
+            backup_public_key,
+            backup: backup.map(BackupStatus::from),
+            storage: storage.map(Storage::from).unwrap_or_default(),
+            traffic: traffic.map(Traffic::from).unwrap_or_default(),
+            certificates: certificates.into_iter().map(Certificate::from).collect(),
+            authorities: authorities.into_iter().map(Authority::from).collect(),
+            clocks: by_origin(clocks)?,
+            peers: peers.into_iter().map(Peer::from).collect(),
+            tasks: tasks.into_iter().map(Task::from).collect(),
+            history: history.into_iter().map(Sample::from).collect(),
+        })
+    }
+}
+
+fn by_origin(clocks: Vec<proto::Stamp>) -> Result<BTreeMap<String, u64>, ViewError> {
+    let read = clocks.iter().map(|stamp| {
+        let stamp = codec::stamp_from_proto(stamp).map_err(|error| ViewError(error.to_string()))?;
+        Ok((stamp.origin.to_string(), stamp.clock.0))
+    });
+    read.collect()
+}
+
+macro_rules! same_fields {
+    ($($name:ident { $($field:ident),* $(,)? })*) => {
+        $(impl From<proto::$name> for $name {
+            fn from(message: proto::$name) -> Self {
+                let proto::$name { $($field),* } = message;
+                Self { $($field),* }
+            }
+        })*
+    };
+}
+
+same_fields! {
+    Round { started_unix_ms, duration_ms, entries, bytes, error }
+    Resync { node, reason, records_joined, log_entries_copied, records_expected, since_unix }
+    Task { name, state, last_error }
+    BackupStatus {
+        place, last_key, last_success_unix_ms, last_error, failures, last_verified_unix_ms, verify_error,
+    }
+    Storage { sst_bytes, memtable_bytes, block_cache_bytes, disk_free_bytes, disk_total_bytes }
+    Traffic { reads, writes, entries_received }
+    Certificate { file, not_after_unix, lifetime_seconds }
+    Authority { key, name, revoked }
+    Alarm { at_unix, text }
+}
+
+impl From<proto::Peer> for Peer {
+    fn from(peer: proto::Peer) -> Self {
+        let proto::Peer {
+            address,
+            node_id,
+            up,
+            since_unix,
+            last_error,
+            lag_entries,
+            rounds,
+            entries_received,
+            last_success_unix,
+            clock_skew_seconds,
+            round_trip_micros,
+            recent_rounds,
+        } = peer;
+        Self {
+            address,
+            node_id,
+            up,
+            since_unix,
+            last_error,
+            lag_entries,
+            rounds,
+            entries_received,
+            last_success_unix,
+            clock_skew_seconds,
+            round_trip_micros,
+            recent_rounds: recent_rounds.into_iter().map(Round::from).collect(),
+        }
+    }
+}
+
+impl From<proto::Sample> for Sample {
+    fn from(sample: proto::Sample) -> Self {
+        let proto::Sample { at_unix_ms, traffic, records, log_entries, log_bytes, sst_bytes } = sample;
+        let traffic = traffic.map(Traffic::from).unwrap_or_default();
+        Self { at_unix_ms, traffic, records, log_entries, log_bytes, sst_bytes }
+    }
+}
+
+impl From<proto::show_configuration_response::Setting> for Setting {
+    fn from(setting: proto::show_configuration_response::Setting) -> Self {
+        let proto::show_configuration_response::Setting { key, value, source } = setting;
+        Self { key, value, source }
+    }
+}

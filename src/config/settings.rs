@@ -1,0 +1,586 @@
+//! The table of all settings. Flags, environment variables, keys of the TOML file, `config show`
+//! and the reference in the README all come from it: a setting is added here and read in
+//! `config.rs`, nowhere else.
+
+use std::fmt::Write as _;
+
+use clap::{Arg, ArgAction, ValueHint};
+
+use super::values::Kind;
+
+/// The flag that names the configuration file. Not a setting: a file cannot name itself.
+pub const CONFIG_FLAG: &str = "config";
+/// The environment variable that names the configuration file.
+pub const CONFIG_ENV: &str = "BROCK_CONFIG";
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// Its dotted name: the flag without `--`, and the path in the TOML file.
+    pub key: &'static str,
+    /// Its value when nothing else is said, written as a user would.
+    pub default: &'static str,
+    /// What stands for its value in the help.
+    pub placeholder: &'static str,
+    /// What kind of value it takes.
+    pub kind: Kind,
+    /// What it does, with its unit and bounds.
+    pub help: &'static str,
+}
+
+const fn setting(
+    key: &'static str,
+    default: &'static str,
+    placeholder: &'static str,
+    kind: Kind,
+    help: &'static str,
+) -> Setting {
+    Setting { key, default, placeholder, kind, help }
+}
+
+/// All settings, in the order in which they are shown.
+pub const SETTINGS: &[Setting] = &[
+    setting(
+        "node.id",
+        "",
+        "ID",
+        Kind::NodeId,
+        "Unique name of this node in the cluster: 1 to 28 letters, digits, '.', '_' or '-'. Required",
+    ),
+    setting(
+        "node.path",
+        "",
+        "DIR",
+        Kind::Path,
+        "Directory for the data. When empty, data is kept in RAM only and is gone after a restart",
+    ),
+    setting(
+        "node.first-start",
+        "false",
+        "MODE",
+        Kind::BoolOrAuto,
+        "Whether the node may start with empty storage, which otherwise means that a disk was lost or \
+         not mounted: true, for its very first start only; false; or auto = if no peer in node.join \
+         has known this node before",
+    ),
+    setting(
+        "node.address",
+        ":20004",
+        "HOST:PORT",
+        Kind::Listen,
+        "Address for clients, peers and operators. Without a host, all interfaces",
+    ),
+    setting(
+        "node.join",
+        "",
+        "PEER,...",
+        Kind::Peers,
+        "The other nodes, separated by commas; may be repeated: HOST:PORT, dns+NAME:PORT (every \
+         address of NAME is one) or dnssrv+_SERVICE._tcp.NAME (every SRV record is one). This node \
+         itself may be among them. At most 64",
+    ),
+    setting(
+        "node.discovery-interval",
+        "10s",
+        "DURATION",
+        Kind::Duration,
+        "How often DNS is asked again for the names with dns+ and dnssrv+ in node.join. At least 100ms",
+    ),
+    setting(
+        "node.dns-server",
+        "",
+        "IP:PORT",
+        Kind::Socket,
+        "DNS server that is asked for the names in node.join. When empty, as the machine is configured",
+    ),
+    setting(
+        "node.certs-dir",
+        "",
+        "DIR",
+        Kind::Path,
+        "Directory with ca.crt, node.crt and node.key for mutual TLS. Required",
+    ),
+    setting(
+        "node.replication-interval",
+        "30s",
+        "DURATION",
+        Kind::Duration,
+        "How often a replication round starts anew; between rounds, operations arrive as they \
+         commit. At least 100ms",
+    ),
+    setting(
+        "node.replication-limit",
+        "1000",
+        "COUNT",
+        Kind::Count,
+        "Most entries in one replication batch, 1 to 10000",
+    ),
+    setting(
+        "node.conflict-backoff.delay",
+        "0s",
+        "DURATION",
+        Kind::Duration,
+        "Delay before the first retry of a storage write; 0s starts at the minimum. Typically not set",
+    ),
+    setting(
+        "node.conflict-backoff.max",
+        "5m",
+        "DURATION",
+        Kind::Duration,
+        "Longest total time to retry a storage write",
+    ),
+    setting(
+        "node.conflict-backoff.min",
+        "100ms",
+        "DURATION",
+        Kind::Duration,
+        "Shortest delay between retries of a storage write",
+    ),
+    setting(
+        "node.payload-limit",
+        "64KiB",
+        "SIZE",
+        Kind::Size,
+        "Largest payload of a record: bytes, or KiB, MiB. At most 1MiB",
+    ),
+    setting(
+        "node.cache-size",
+        "64MiB",
+        "SIZE",
+        Kind::Size,
+        "Memory for the storage engine's block cache: bytes, or KiB, MiB, GiB. At least 1MiB",
+    ),
+    setting(
+        "node.require-uri-roles",
+        "false",
+        "BOOL",
+        Kind::Bool,
+        "Refuse certificates that do not state their role as a SPIFFE URI",
+    ),
+    setting(
+        "node.expiry-margin",
+        "1h",
+        "DURATION",
+        Kind::Duration,
+        "How long an expired record stays on disk. It reads as absent from the moment it expires",
+    ),
+    setting(
+        "node.member-retention",
+        "168h",
+        "DURATION",
+        Kind::Duration,
+        "How long a node that pulls from here, and is not in node.join, counts as a member after it was \
+         last seen. Members are waited for before the log is compacted",
+    ),
+    setting(
+        "node.shutdown-timeout",
+        "10s",
+        "DURATION",
+        Kind::Duration,
+        "How long calls under way may take to finish when the node stops",
+    ),
+    setting(
+        "node.backup.enabled",
+        "false",
+        "BOOL",
+        Kind::Bool,
+        "Back up by itself, at the start when the last one is too old, then at the interval",
+    ),
+    setting(
+        "node.backup.endpoint",
+        "",
+        "URL",
+        Kind::Text,
+        "Address of an S3-compatible store, such as https://minio.example.com:9000. When empty, AWS",
+    ),
+    setting(
+        "node.backup.bucket",
+        "",
+        "BUCKET",
+        Kind::Text,
+        "Bucket for backups, or file:///DIRECTORY to keep them in a directory",
+    ),
+    setting("node.backup.prefix", "", "PREFIX", Kind::Text, "What all keys in the bucket begin with"),
+    setting(
+        "node.backup.interval",
+        "1h",
+        "DURATION",
+        Kind::Duration,
+        "How often a full backup is made. At least 1m",
+    ),
+    setting(
+        "node.backup.sync-interval",
+        "10s",
+        "DURATION",
+        Kind::Duration,
+        "How often what was done since is shipped; 0s = only at the interval",
+    ),
+    setting(
+        "node.backup.recipient",
+        "",
+        "AGE1...",
+        Kind::Recipients,
+        "Public key that backups are encrypted to; may be repeated. `brock backup keygen` makes one. \
+         When empty, backups are not encrypted",
+    ),
+    setting(
+        "node.backup.retention",
+        "24h,168h,744h",
+        "H,D,W",
+        Kind::Retention,
+        "For how long backups are kept: all of them, then one a day, then one a week",
+    ),
+    setting("node.backup.region", "us-east-1", "REGION", Kind::Text, "Region of the bucket"),
+    setting(
+        "node.backup.path-style",
+        "auto",
+        "MODE",
+        Kind::Choice(&["auto", "true", "false"]),
+        "Whether the bucket is part of the path rather than of the host name; auto = with an endpoint",
+    ),
+    setting("node.backup.access-key-id", "", "ID", Kind::Text, "Access key id for the store"),
+    setting(
+        "node.backup.secret-access-key",
+        "",
+        "@FILE",
+        Kind::Secret,
+        "Secret access key for the store: @FILE, or in the environment; never on the command line",
+    ),
+    setting(
+        "node.backup.session-token",
+        "",
+        "@FILE",
+        Kind::Secret,
+        "Session token for the store, if its credentials expire: @FILE, or in the environment",
+    ),
+    setting(
+        "node.backup.credentials-file",
+        "",
+        "FILE",
+        Kind::Path,
+        "AWS shared credentials file; read again when it changes. Without one, AWS_* are used",
+    ),
+    setting(
+        "compact-mode",
+        "factor-or-timer",
+        "MODE",
+        Kind::Choice(&["never", "modified", "timer", "factor", "size", "factor-or-timer", "size-or-timer"]),
+        "When the replication log is compacted. Only what every member has applied is ever removed",
+    ),
+    setting(
+        "compact-threshold-factor",
+        "0.4",
+        "FACTOR",
+        Kind::Factor,
+        "Growth of the log, as a share of what the last compaction left, that starts one; for the \
+         modes with factor",
+    ),
+    setting(
+        "compact-threshold-size",
+        "104857600",
+        "SIZE",
+        Kind::Size,
+        "Growth of the log that starts a compaction: bytes, or KiB, MiB, GiB; for the modes with size",
+    ),
+    setting(
+        "compact-timer",
+        "3600",
+        "SECONDS",
+        Kind::Seconds,
+        "Time between two compactions: seconds, or a duration such as 30m; for the modes with timer",
+    ),
+    setting(
+        "tombstone-grace",
+        "never",
+        "DURATION",
+        Kind::DurationOrNever,
+        "How long the trace of a deleted record is kept at least, before it goes once every member has \
+         the delete. never = it is kept for ever, which is safe whatever comes back. Use the same on \
+         all nodes, let every node join every other, and never create a deleted key again",
+    ),
+    setting(
+        "audit.path",
+        "",
+        "DIR",
+        Kind::Path,
+        "Directory for the audit log, of this node alone. When empty, audit in node.path; a node with \
+         neither keeps none",
+    ),
+    setting(
+        "audit.max-size",
+        "1GiB",
+        "SIZE",
+        Kind::Size,
+        "Most bytes of the audit log that are kept, its oldest files go: bytes, or KiB, MiB, GiB. At \
+         least 1MiB",
+    ),
+    setting(
+        "http.address",
+        "127.0.0.1:20005",
+        "HOST:PORT",
+        Kind::ListenOrOff,
+        "Address for /console/, /metrics, /livez, /readyz and /healthz. When empty, off",
+    ),
+    setting(
+        "http.tls",
+        "false",
+        "BOOL",
+        Kind::Bool,
+        "Serve the HTTP side over TLS, with this node's certificate. A client certificate of the role admin \
+         then opens the console",
+    ),
+    setting(
+        "http.console-token",
+        "",
+        "TOKEN",
+        Kind::Secret,
+        "Opens the console, as a password. Where http.address is not on loopback, the console is closed \
+         without it; a secret: @FILE, or the environment",
+    ),
+    setting(
+        "log.level",
+        "info",
+        "FILTER",
+        Kind::LogLevel,
+        "What is logged: error, warn, info, debug or trace, also by part: info,crate::replication=debug",
+    ),
+    setting(
+        "log.format",
+        "auto",
+        "FORMAT",
+        Kind::Choice(&["auto", "text", "json"]),
+        "How log lines look: text, json, or auto (text on a terminal, json elsewhere)",
+    ),
+    setting(
+        "trace.otlp-endpoint",
+        "",
+        "URL",
+        Kind::Text,
+        "Where traces are sent by OTLP over gRPC, in plain text: http://HOST:PORT of a collector. When empty, off",
+    ),
+    setting(
+        "trace.sample-ratio",
+        "0.01",
+        "RATIO",
+        Kind::Factor,
+        "Share of the traces that begin here which are sent, 0 to 1. Who calls with a traceparent decides for its own",
+    ),
+];
+
+impl Setting {
+    /// The environment variable: `BROCK_NODE_CONFLICT_BACKOFF_MAX`.
+    pub fn env(&self) -> String {
+        format!("BROCK_{}", self.key.to_uppercase().replace(['.', '-'], "_"))
+    }
+
+    /// The table of the TOML file that holds it, and its name there.
+    pub fn table_and_name(&self) -> (&'static str, &'static str) {
+        self.key.rsplit_once('.').unwrap_or(("", self.key))
+    }
+
+    fn arg(&self) -> Arg {
+        let default = if self.default.is_empty() { "empty" } else { self.default };
+        let arg = Arg::new(self.key)
+            .long(self.key)
+            .value_name(self.placeholder)
+            .allow_negative_numbers(true)
+            .help(format!("{} [env: {}] [default: {default}]", self.help, self.env()))
+            .help_heading(match self.key.split_once('.') {
+                Some(_) if self.key.starts_with("node.backup.") => "Backups",
+                None => "Log and tombstones",
+                Some(("audit", _)) => "Audit log",
+                Some(("http", _)) => "HTTP",
+                Some(("log", _)) => "Log",
+                Some(("trace", _)) => "Traces",
+                _ => "Node",
+            });
+        match self.kind {
+            Kind::Peers | Kind::Recipients => arg.action(ArgAction::Append),
+            // `--node.first-start` alone means true. Nothing but options follows, so a value is no other argument.
+            Kind::Bool | Kind::BoolOrAuto => arg.num_args(0..=1).default_missing_value("true"),
+            Kind::Path => arg.value_hint(ValueHint::DirPath),
+            _ => arg,
+        }
+    }
+}
+
+/// The setting of that dotted name.
+pub fn find(key: &str) -> Option<&'static Setting> {
+    SETTINGS.iter().find(|setting| setting.key == key)
+}
+
+/// The flags of all settings, and `--config`.
+pub fn args() -> Vec<Arg> {
+    let config = Arg::new(CONFIG_FLAG)
+        .long(CONFIG_FLAG)
+        .value_name("FILE")
+        .value_hint(ValueHint::FilePath)
+        .help(format!("TOML file with settings; flags and environment win over it [env: {CONFIG_ENV}]"));
+    std::iter::once(config).chain(SETTINGS.iter().map(Setting::arg)).collect()
+}
+
+/// The known key that looks most like `key`, which is not known.
+pub fn nearest(key: &str) -> &'static str {
+    let key = key.replace('_', "-").to_lowercase();
+    let distance_to = |known: &str| {
+        let name = known.rsplit('.').next().unwrap_or(known);
+        // Half right counts: `id` means `node.id`, `nodes.id` too.
+        distance(&key, known).min(1 + distance(&key, name))
+    };
+    SETTINGS.iter().map(|setting| setting.key).min_by_key(|known| distance_to(known)).unwrap_or_default()
+}
+
+/// How many characters must be inserted, removed or replaced to make `left` into `right`.
+pub(crate) fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (i, left_char) in left.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right_char) in right.iter().enumerate() {
+            let replaced = diagonal + usize::from(left_char != *right_char);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+/// The Markdown reference of all settings that stands in the README.
+pub fn reference_markdown() -> String {
+    let mut text = String::from(
+        "| Flag | Environment | Default | What it does |\n\
+         |:-----|:------------|:--------|:-------------|\n",
+    );
+    for setting in SETTINGS {
+        let default = match setting.default {
+            "" => String::new(),
+            default => format!("`{default}`"),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "| `--{} {}` | `{}` | {default} | {} |",
+            setting.key,
+            setting.placeholder,
+            setting.env(),
+            setting.help
+        );
+    }
+    let _ = writeln!(text, "| `--{CONFIG_FLAG} FILE` | `{CONFIG_ENV}` | | TOML file with these settings |");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use brock_core::base::limits;
+
+    /// The flag tables of the design that Brock follows, and Brock's own settings.
+    const DEFAULTS: &[(&str, &str)] = &[
+        ("node.id", ""),
+        ("node.path", ""),
+        ("node.first-start", "false"),
+        ("node.address", ":20004"),
+        ("node.join", ""),
+        ("node.discovery-interval", "10s"),
+        ("node.dns-server", ""),
+        ("node.certs-dir", ""),
+        ("node.replication-interval", "30s"),
+        ("node.replication-limit", "1000"),
+        ("node.conflict-backoff.delay", "0s"),
+        ("node.conflict-backoff.max", "5m"),
+        ("node.conflict-backoff.min", "100ms"),
+        ("node.payload-limit", "64KiB"),
+        ("node.cache-size", "64MiB"),
+        ("node.require-uri-roles", "false"),
+        ("node.expiry-margin", "1h"),
+        ("node.member-retention", "168h"),
+        ("node.shutdown-timeout", "10s"),
+        ("node.backup.enabled", "false"),
+        ("node.backup.endpoint", ""),
+        ("node.backup.bucket", ""),
+        ("node.backup.prefix", ""),
+        ("node.backup.interval", "1h"),
+        ("node.backup.sync-interval", "10s"),
+        ("node.backup.recipient", ""),
+        ("node.backup.retention", "24h,168h,744h"),
+        ("node.backup.region", "us-east-1"),
+        ("node.backup.path-style", "auto"),
+        ("node.backup.access-key-id", ""),
+        ("node.backup.secret-access-key", ""),
+        ("node.backup.session-token", ""),
+        ("node.backup.credentials-file", ""),
+        ("compact-mode", "factor-or-timer"),
+        ("compact-threshold-factor", "0.4"),
+        ("compact-threshold-size", "104857600"),
+        ("compact-timer", "3600"),
+        ("tombstone-grace", "never"),
+        ("audit.path", ""),
+        ("audit.max-size", "1GiB"),
+        ("http.address", "127.0.0.1:20005"),
+        ("http.tls", "false"),
+        ("http.console-token", ""),
+        ("log.level", "info"),
+        ("log.format", "auto"),
+        ("trace.otlp-endpoint", ""),
+        ("trace.sample-ratio", "0.01"),
+    ];
+
+    #[test]
+    fn every_setting_has_the_default_it_was_specified_with() {
+        let actual: Vec<_> = SETTINGS.iter().map(|setting| (setting.key, setting.default)).collect();
+        assert_eq!(actual, DEFAULTS);
+        let payload = crate::config::values::size_bytes("64KiB").unwrap();
+        assert_eq!(payload, limits::PAYLOAD_DEFAULT_BYTES as u64);
+    }
+
+    #[test]
+    fn environment_names_are_unique_and_have_no_dots() {
+        let names: HashSet<String> = SETTINGS.iter().map(Setting::env).collect();
+        assert_eq!(names.len(), SETTINGS.len());
+        assert!(names.contains("BROCK_NODE_CONFLICT_BACKOFF_MAX"));
+        assert!(!names.contains(CONFIG_ENV));
+        for name in names {
+            assert!(name.chars().all(|c| c.is_ascii_uppercase() || c == '_'), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_help_states_the_bounds_that_are_enforced() {
+        let help = |key| find(key).unwrap().help;
+        assert!(help("node.replication-limit").contains(&limits::BATCH_ENTRIES_MAX.to_string()));
+        assert!(help("node.join").contains(&limits::PEERS_MAX.to_string()));
+        assert_eq!(limits::PAYLOAD_MAX_BYTES, 1024 * 1024);
+    }
+
+    #[test]
+    fn the_reference_lists_every_setting_in_a_well_formed_table() {
+        let reference = reference_markdown();
+        for setting in SETTINGS {
+            let flag = format!("| `--{} ", setting.key);
+            let line = reference.lines().find(|line| line.starts_with(&flag)).unwrap();
+            assert!(line.contains(&setting.env()) && line.contains(setting.help), "{line}");
+        }
+        assert!(reference.lines().all(|line| line.matches('|').count() == 5), "{reference}");
+        assert!(SETTINGS.iter().all(|setting| !setting.help.contains('|') && !setting.help.contains("  ")));
+    }
+
+    #[test]
+    fn a_misspelt_key_suggests_the_one_that_was_meant() {
+        for (wrong, meant) in [
+            ("node.idd", "node.id"),
+            ("node.certs_dir", "node.certs-dir"),
+            ("nodes.path", "node.path"),
+            ("id", "node.id"),
+            ("replication-interval", "node.replication-interval"),
+            ("node.conflict_backoff.maximum", "node.conflict-backoff.max"),
+            ("log.lvl", "log.level"),
+            ("http.addr", "http.address"),
+        ] {
+            assert_eq!(nearest(wrong), meant, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! Gathering what was said about each setting: flag over environment over file over default.
+
+use std::{collections::HashMap, ffi::OsString, path::PathBuf};
+
+use clap::{ArgMatches, parser::ValueSource};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
+
+use super::{
+    error::{ConfigError, Problem, Source},
+    settings::{self, CONFIG_ENV, CONFIG_FLAG, SETTINGS, Setting},
+    values::Kind,
+};
+use brock_core::proto;
+
+/// A configuration file's text.
+#[derive(Debug, Clone)]
+pub struct ConfigFile {
+    /// Where it was read from.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: String,
+}
+
+impl ConfigFile {
+    /// Reads the file that `--config` or `BROCK_CONFIG` names, if one does.
+    pub fn read_named(
+        matches: &ArgMatches,
+        env: &[(OsString, OsString)],
+    ) -> Result<Option<Self>, ConfigError> {
+        let from_env =
+            || env.iter().find(|(name, _)| name == CONFIG_ENV).map(|(_, path)| PathBuf::from(path));
+        let from_flag = matches.get_one::<String>(CONFIG_FLAG).map(PathBuf::from);
+        let Some(path) = from_flag.or_else(from_env).filter(|path| !path.as_os_str().is_empty()) else {
+            return Ok(None);
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(Self { path, text })),
+            Err(source) => Err(ConfigError::ReadFile { path, source }),
+        }
+    }
+}
+
+/// A setting's value as text, and who said it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownSetting {
+    /// The setting.
+    pub key: &'static str,
+    /// Its value, as written by whoever said it.
+    pub value: String,
+    /// Who said it.
+    pub source: Source,
+}
+
+impl ShownSetting {
+    /// The same, as it may be shown.
+    pub fn without_secret(&self) -> Self {
+        Self { key: self.key, value: self.redacted().to_owned(), source: self.source.clone() }
+    }
+
+    /// For operators.
+    pub fn to_proto(&self) -> proto::show_configuration_response::Setting {
+        let shown = self.without_secret();
+        let (key, source) = (shown.key.to_owned(), shown.source.to_string());
+        proto::show_configuration_response::Setting { key, value: shown.value, source }
+    }
+
+    /// The value, for people: a secret is not shown, the name of the file that holds it is.
+    pub fn redacted(&self) -> &str {
+        if super::values::is_private_key(&self.value) {
+            return "***";
+        }
+        let is_secret = super::settings::find(self.key).is_some_and(|setting| setting.kind == Kind::Secret);
+        if is_secret && !self.value.is_empty() && !self.value.starts_with('@') { "***" } else { &self.value }
+    }
+}
+
+/// Every setting with its value, and what is wrong with how things were said. Whether a value
+/// makes sense is not decided here.
+pub fn gather(
+    matches: &ArgMatches,
+    env: &[(OsString, OsString)],
+    file: Option<&ConfigFile>,
+) -> (Vec<ShownSetting>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let mut from_file = file.map(|file| read_file(file, &mut problems)).unwrap_or_default();
+    let mut from_env = read_env(env, &mut problems);
+    let shown = SETTINGS.iter().map(|setting| {
+        let (value, source) = from_flag(matches, setting)
+            .map(|value| (value, Source::Flag))
+            .or_else(|| from_env.remove(setting.key))
+            .or_else(|| from_file.remove(setting.key))
+            .unwrap_or_else(|| (setting.default.to_owned(), Source::Default));
+        ShownSetting { key: setting.key, value, source }
+    });
+    (shown.collect(), problems)
+}
+
+type Said = HashMap<&'static str, (String, Source)>;
+
+fn from_flag(matches: &ArgMatches, setting: &Setting) -> Option<String> {
+    // The value of a flag without one (`--node.first-start`) counts as said on the command line.
+    if matches.value_source(setting.key) != Some(ValueSource::CommandLine) {
+        return None;
+    }
+    let values: Vec<&str> = matches.get_many::<String>(setting.key)?.map(String::as_str).collect();
+    Some(values.join(","))
+}
+
+fn read_env(env: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Said {
+    let known: HashMap<String, &Setting> = SETTINGS.iter().map(|setting| (setting.env(), setting)).collect();
+    let mut said = Said::new();
+    for (name, value) in env {
+        let Some(name) = name.to_str() else { continue };
+        match (known.get(name), value.to_str()) {
+            (Some(setting), Some(value)) => {
+                said.insert(setting.key, (value.to_owned(), Source::Environment(name.to_owned())));
+            }
+            (Some(_), None) => problems.push(Problem::VariableNotText { name: name.to_owned() }),
+            (None, _) => problems.extend(misspelt_variable(name)),
+        }
+    }
+    said
+}
+
+/// Refuses a variable that was probably meant as a setting. Kubernetes sets variables of its own
+/// for a Service called `brock-node`, so a similar name alone is not enough: it must be close.
+fn misspelt_variable(name: &str) -> Option<Problem> {
+    if !name.starts_with("BROCK_") || name == CONFIG_ENV {
+        return None;
+    }
+    let (distance, nearest) = SETTINGS
+        .iter()
+        .map(|setting| (settings::distance(name, &setting.env()), setting.env()))
+        .min_by_key(|(distance, _)| *distance)?;
+    (distance <= 2).then(|| Problem::UnknownVariable { name: name.to_owned(), nearest })
+}
+
+fn read_file(file: &ConfigFile, problems: &mut Vec<Problem>) -> Said {
+    let mut said = Said::new();
+    match DeTable::parse(&file.text) {
+        Ok(root) => Reader { file, said: &mut said, problems }.table("", root.get_ref()),
+        Err(error) => {
+            let line = line_at(&file.text, error.span().map_or(0, |span| span.start));
+            let detail = error.message().lines().collect::<Vec<_>>().join("; ");
+            problems.push(Problem::Syntax { path: file.path.clone(), line, detail });
+        }
+    }
+    said
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+struct Reader<'a> {
+    file: &'a ConfigFile,
+    said: &'a mut Said,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn table(&mut self, prefix: &str, table: &DeTable<'_>) {
+        for (name, value) in table {
+            let key = match prefix {
+                "" => name.get_ref().to_string(),
+                _ => format!("{prefix}.{}", name.get_ref()),
+            };
+            let place = self.place(name.span().start);
+            match (settings::find(&key), value.get_ref()) {
+                (Some(setting), value) => self.setting(setting, value, place),
+                (None, DeValue::Table(inner)) if is_table_of_settings(&key) || !inner.is_empty() => {
+                    self.table(&key, inner);
+                }
+                (None, _) => {
+                    let nearest = settings::nearest(&key);
+                    self.problems.push(Problem::UnknownKey { key, place, nearest });
+                }
+            }
+        }
+    }
+
+    fn setting(&mut self, setting: &Setting, value: &DeValue<'_>, place: Source) {
+        match text_of(setting.kind, value) {
+            Ok(text) => {
+                self.said.insert(setting.key, (text, place));
+            }
+            Err(found) => {
+                let expected = expected(setting.kind);
+                self.problems.push(Problem::WrongType { key: setting.key, place, found, expected });
+            }
+        }
+    }
+
+    fn place(&self, offset: usize) -> Source {
+        Source::File { path: self.file.path.clone(), line: line_at(&self.file.text, offset) }
+    }
+}
+
+fn is_table_of_settings(key: &str) -> bool {
+    let prefix = format!("{key}.");
+    SETTINGS.iter().any(|setting| setting.key.starts_with(&prefix))
+}
+
+/// A value's text, or what it is instead of one.
+fn text_of(kind: Kind, value: &DeValue<'_>) -> Result<String, &'static str> {
+    match (kind, value) {
+        (_, DeValue::String(text)) => Ok(text.to_string()),
+        (Kind::Peers | Kind::Recipients, DeValue::Array(items)) => {
+            let texts: Option<Vec<&str>> = items.iter().map(|item| as_text(item)).collect();
+            texts.map(|texts| texts.join(",")).ok_or("an array of something else than texts")
+        }
+        (Kind::Bool | Kind::BoolOrAuto, DeValue::Boolean(value)) => Ok(value.to_string()),
+        (Kind::Count | Kind::Size | Kind::Seconds | Kind::Factor, DeValue::Integer(number)) => {
+            Ok(number.to_string().replace('_', ""))
+        }
+        (Kind::Factor, DeValue::Float(number)) => Ok(number.to_string().replace('_', "")),
+        (_, DeValue::Integer(_)) => Err("a number"),
+        (_, DeValue::Float(_)) => Err("a fraction"),
+        (_, DeValue::Boolean(_)) => Err("a boolean"),
+        (_, DeValue::Datetime(_)) => Err("a date"),
+        (_, DeValue::Array(_)) => Err("an array"),
+        (_, DeValue::Table(_)) => Err("a table"),
+    }
+}
+
+fn as_text<'a>(item: &'a Spanned<DeValue<'_>>) -> Option<&'a str> {
+    match item.get_ref() {
+        DeValue::String(text) => Some(text),
+        _ => None,
+    }
+}
+
+fn expected(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Bool => "true or false",
+        Kind::BoolOrAuto => "true, false or \"auto\"",
+        Kind::Count => "a whole number, such as 1000",
+        Kind::Size => "a whole number of bytes or a text such as \"64KiB\"",
+        Kind::Duration => "a text with a number and a unit, such as \"30s\"",
+        Kind::DurationOrNever => "a text such as \"720h\", or \"never\"",
+        Kind::Seconds => "a whole number of seconds, or a text such as \"1h\"",
+        Kind::Factor => "a number, such as 0.4",
+        Kind::Recipients => "an array of texts, such as [\"age1…\"]",
+        Kind::Text | Kind::Secret | Kind::Retention | Kind::Socket => "a text in quotation marks",
+        Kind::Peers => "an array of texts, such as [\"node-2:20004\"]",
+        Kind::NodeId | Kind::Path | Kind::Listen | Kind::ListenOrOff | Kind::LogLevel | Kind::Choice(_) => {
+            "a text in quotation marks"
+        }
+    }
+}

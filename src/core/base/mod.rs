@@ -1,0 +1,16 @@
+//! The vocabulary that everything else is written in.
+//!
+//! - [`id`]: node id, incarnation, origin, key hash.
+//! - [`vector`]: clock, stamp (also called a dot) and version vector.
+//! - [`duration`]: durations as operators write them; [`time`]: the wall clock.
+//! - [`limits`]: every bound that is not a setting.
+//! - [`metrics`]: the name, unit and help text of every metric.
+//! - [`advice`]: what an operator can do about an error of the operating system.
+
+pub mod advice;
+pub mod duration;
+pub mod id;
+pub mod limits;
+pub mod metrics;
+pub mod time;
+pub mod vector;

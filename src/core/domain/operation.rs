@@ -1,0 +1,259 @@
+//! Operations: the only things that are logged and replicated.
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::record::{Creation, Invalidation, PayloadDigest, RecordState, UnixSeconds};
+use crate::{
+    base::{
+        id::{KeyHash, sha256},
+        limits,
+        vector::{Clock, Stamp},
+    },
+    proto,
+};
+
+/// One change to a key hash, without the payload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// The record came to be.
+    Create {
+        /// When, as the origin saw it.
+        created_at: UnixSeconds,
+        /// When it expires; `None` = never.
+        expires_at: Option<UnixSeconds>,
+        /// Whether it may be used without authentication.
+        public: bool,
+        /// SHA-256 of its payload.
+        digest: PayloadDigest,
+    },
+    /// The record must not be used any more.
+    Invalidate {
+        /// When, as its origin saw it.
+        at: UnixSeconds,
+        /// Why.
+        reason: String,
+    },
+    /// The record is not public any more.
+    Unpublish,
+    /// The record is gone for ever.
+    Delete,
+}
+
+/// An operation as it stands in the log: its place, and the exact bytes that its origin wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its number at its origin.
+    pub clock: Clock,
+    /// What it changes.
+    pub key_hash: KeyHash,
+    /// The encoded operation, verbatim.
+    pub encoded: Bytes,
+    /// The operation.
+    pub operation: Operation,
+}
+
+/// Why an entry cannot be applied. It is then quarantined. Never quotes what the entry carries.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// The key hash has the wrong length.
+    #[error("the key hash is {0} bytes instead of 32")]
+    KeyHash(usize),
+    /// The operation is larger than any known kind.
+    #[error("the operation is {0} bytes, more than the {max} that are kept", max = limits::OPERATION_MAX_BYTES)]
+    OperationSize(usize),
+    /// The operation is not protobuf.
+    #[error("the operation does not decode")]
+    Undecodable,
+    /// The operation is of a kind that this version does not know.
+    #[error("operation kind {0} is not known to this version")]
+    UnknownKind(i32),
+    /// A field has a value that no origin writes.
+    #[error("the operation's {0} is not valid")]
+    Field(&'static str),
+    /// The payload is larger than any node accepts.
+    #[error("the payload is {0} bytes, more than the {max} that any node accepts", max = limits::PAYLOAD_MAX_BYTES)]
+    PayloadSize(usize),
+    /// The payload is not the one that the operation names.
+    #[error("the payload does not match the operation's digest")]
+    PayloadDigest,
+    /// The payload is not protobuf, or there is one where none belongs.
+    #[error("the payload does not belong to the operation")]
+    Payload,
+}
+
+impl Operation {
+    /// The bytes that are logged.
+    pub fn encode(&self) -> Bytes {
+        use proto::operation::Kind;
+        let operation = match self {
+            Self::Create { created_at, expires_at, public, digest } => proto::Operation {
+                kind: Kind::Create.into(),
+                at_unix: *created_at,
+                expires_at_unix: expires_at.unwrap_or_default(),
+                public: *public,
+                payload_digest: Bytes::copy_from_slice(digest),
+                ..Default::default()
+            },
+            Self::Invalidate { at, reason } => proto::Operation {
+                kind: Kind::Invalidate.into(),
+                at_unix: *at,
+                reason: reason.clone(),
+                ..Default::default()
+            },
+            Self::Unpublish => proto::Operation { kind: Kind::Unpublish.into(), ..Default::default() },
+            Self::Delete => proto::Operation { kind: Kind::Delete.into(), ..Default::default() },
+        };
+        operation.encode_to_vec().into()
+    }
+
+    /// Reads logged bytes, and refuses what no origin writes.
+    pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+        use proto::operation::Kind;
+        if bytes.len() > limits::OPERATION_MAX_BYTES {
+            return Err(EntryError::OperationSize(bytes.len()));
+        }
+        let operation = proto::Operation::decode(bytes).map_err(|_| EntryError::Undecodable)?;
+        match operation.kind() {
+            Kind::Create => Ok(Self::Create {
+                created_at: operation.at_unix,
+                expires_at: match operation.expires_at_unix {
+                    0 => None,
+                    at if at > 0 => Some(at),
+                    _ => return Err(EntryError::Field("expires_at_unix")),
+                },
+                public: operation.public,
+                digest: operation
+                    .payload_digest
+                    .as_ref()
+                    .try_into()
+                    .map_err(|_| EntryError::Field("payload_digest"))?,
+            }),
+            Kind::Invalidate
+                if operation.reason.is_empty() || operation.reason.len() > limits::REASON_MAX_BYTES =>
+            {
+                Err(EntryError::Field("reason"))
+            }
+            Kind::Invalidate => Ok(Self::Invalidate { at: operation.at_unix, reason: operation.reason }),
+            Kind::Unpublish => Ok(Self::Unpublish),
+            Kind::Delete => Ok(Self::Delete),
+            Kind::Unspecified => Err(EntryError::UnknownKind(operation.kind)),
+        }
+    }
+
+    /// The state that this operation alone makes.
+    pub fn state(&self, stamp: Stamp, payload: Option<Bytes>) -> RecordState {
+        let nothing = RecordState::default();
+        match self {
+            Self::Create { created_at, expires_at, public, digest } => RecordState {
+                creation: Some(Creation { created_at: *created_at, digest: *digest, stamp, payload }),
+                expires_at: *expires_at,
+                unpublished: !public,
+                ..nothing
+            },
+            Self::Invalidate { at, reason } => {
+                let invalidation = Invalidation { at: *at, reason: reason.clone(), stamp: Some(stamp) };
+                RecordState { invalidation: Some(invalidation), ..nothing }
+            }
+            Self::Unpublish => RecordState { unpublished: true, unpublication: Some(stamp), ..nothing },
+            Self::Delete => RecordState { deletion: Some(stamp), ..nothing },
+        }
+    }
+
+    /// The record state that the log key shows, as the seed's schema has it.
+    pub fn resulting_state(&self) -> proto::record::State {
+        match self {
+            Self::Create { .. } | Self::Unpublish => proto::record::State::Created,
+            Self::Invalidate { .. } => proto::record::State::Invalidated,
+            Self::Delete => proto::record::State::Deleted,
+        }
+    }
+}
+
+/// Checks an entry from a peer: everything in it may be hostile.
+pub fn check_entry(entry: &proto::Entry) -> Result<(Entry, Option<Bytes>), EntryError> {
+    let key_hash =
+        KeyHash::try_from(entry.key_hash.as_ref()).map_err(|_| EntryError::KeyHash(entry.key_hash.len()))?;
+    let operation = Operation::decode(&entry.operation)?;
+    if let Some(payload) = &entry.payload {
+        check_payload(&operation, payload)?;
+    }
+    let checked = Entry { clock: Clock(entry.clock), key_hash, encoded: entry.operation.clone(), operation };
+    Ok((checked, entry.payload.clone()))
+}
+
+fn check_payload(operation: &Operation, payload: &[u8]) -> Result<(), EntryError> {
+    let Operation::Create { digest, .. } = operation else {
+        return Err(EntryError::Payload);
+    };
+    if payload.len() > limits::PAYLOAD_MAX_BYTES {
+        return Err(EntryError::PayloadSize(payload.len()));
+    }
+    if sha256(payload) != *digest {
+        return Err(EntryError::PayloadDigest);
+    }
+    proto::Payload::decode(payload).map_err(|_| EntryError::Payload)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof, proptest};
+
+    use super::*;
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        let create = (any::<i64>(), proptest::option::of(1..i64::MAX), any::<bool>(), any::<[u8; 32]>())
+            .prop_map(|(created_at, expires_at, public, digest)| Operation::Create {
+                created_at,
+                expires_at,
+                public,
+                digest,
+            });
+        let invalidate =
+            (any::<i64>(), ".{1,20}").prop_map(|(at, reason)| Operation::Invalidate { at, reason });
+        prop_oneof![create, invalidate, Just(Operation::Unpublish), Just(Operation::Delete)]
+    }
+
+    proptest! {
+        #[test]
+        fn operations_round_trip(operation in operation()) {
+            prop_assert_eq!(Operation::decode(&operation.encode()), Ok(operation));
+        }
+
+        #[test]
+        fn decoding_never_panics(bytes in any::<Vec<u8>>()) {
+            let _ = Operation::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn entries_that_no_origin_writes_are_refused() {
+        let payload = Bytes::from(proto::Payload::default().encode_to_vec());
+        let create =
+            Operation::Create { created_at: 1, expires_at: None, public: true, digest: sha256(&payload) };
+        let good = proto::Entry {
+            clock: 1,
+            key_hash: vec![7; 32].into(),
+            operation: create.encode(),
+            payload: Some(payload),
+        };
+        assert!(check_entry(&good).is_ok());
+        let check = |change: &dyn Fn(&mut proto::Entry)| {
+            let mut entry = good.clone();
+            change(&mut entry);
+            check_entry(&entry).unwrap_err()
+        };
+        assert_eq!(check(&|e| e.key_hash = vec![7; 31].into()), EntryError::KeyHash(31));
+        assert_eq!(check(&|e| e.operation = vec![0xff; 9].into()), EntryError::Undecodable);
+        assert_eq!(check(&|e| e.operation = vec![0; 5000].into()), EntryError::OperationSize(5000));
+        assert_eq!(check(&|e| e.operation = Bytes::new()), EntryError::UnknownKind(0));
+        assert_eq!(check(&|e| e.operation = vec![8, 9].into()), EntryError::UnknownKind(9));
+        assert_eq!(check(&|e| e.payload = Some(vec![1].into())), EntryError::PayloadDigest);
+        assert_eq!(check(&|e| e.operation = Operation::Delete.encode()), EntryError::Payload);
+        let large = vec![0; limits::PAYLOAD_MAX_BYTES + 1];
+        assert_eq!(check(&|e| e.payload = Some(large.clone().into())), EntryError::PayloadSize(large.len()));
+        let endless = Operation::Invalidate { at: 1, reason: "x".repeat(1025) };
+        assert_eq!(Operation::decode(&endless.encode()), Err(EntryError::Field("reason")));
+    }
+}

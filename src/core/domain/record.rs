@@ -1,0 +1,412 @@
+//! The record as a join semilattice: its state is the fold of all operations on a key hash, in
+//! any order, with any repetition.
+
+use bytes::Bytes;
+
+use crate::base::{
+    id::sha256,
+    limits,
+    vector::{Stamp, Vector},
+};
+
+/// Seconds since the Unix epoch.
+pub type UnixSeconds = i64;
+
+/// SHA-256 of an encoded payload.
+pub type PayloadDigest = [u8; 32];
+
+/// Where one key hash stands. The default is "nothing is known": the neutral element of [`join`].
+///
+/// [`join`]: RecordState::join
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecordState {
+    /// The winning create.
+    pub creation: Option<Creation>,
+    /// Creates with other payloads that lost: the best of each payload, best first, at most
+    /// [`limits::LOSERS_MAX`], without the payloads.
+    pub losers: Vec<Creation>,
+    /// From this second on the record is absent; `None` = never. The minimum of all creates.
+    pub expires_at: Option<UnixSeconds>,
+    /// Whether anybody unpublished it or created it unpublished.
+    pub unpublished: bool,
+    /// The unpublish operation with the least stamp.
+    pub unpublication: Option<Stamp>,
+    /// The earliest invalidation.
+    pub invalidation: Option<Invalidation>,
+    /// The earliest delete. It absorbs everything else.
+    pub deletion: Option<Stamp>,
+    /// Of a deleted record: whether a create was seen too. Until then one may still turn up, and the
+    /// tombstone must wait for it.
+    pub was_created: bool,
+}
+
+/// A create: the payload is write-once, so of several creates one wins, by
+/// (created at, digest, stamp).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Creation {
+    /// When it was created, as its origin saw it.
+    pub created_at: UnixSeconds,
+    /// The digest of its payload.
+    pub digest: PayloadDigest,
+    /// Which operation it was.
+    pub stamp: Stamp,
+    /// The encoded payload. `None`: known of, but not here (yet, or any more).
+    pub payload: Option<Bytes>,
+}
+
+/// An invalidation: of several the earliest stands, ties broken by reason, then by stamp.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Invalidation {
+    /// When, as its origin saw it.
+    pub at: UnixSeconds,
+    /// Why. Shown to clients.
+    pub reason: String,
+    /// Which operation it was; `None` where format version 1 did not keep it.
+    pub stamp: Option<Stamp>,
+}
+
+/// What a reader sees of a state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Visibility {
+    /// The record is there.
+    Valid,
+    /// The record is there and must not be used.
+    Invalidated,
+    /// Deleted or expired: absent, and no peer can know better.
+    Gone,
+    /// Not all of it is here: a peer may have it.
+    Incomplete,
+}
+
+impl Creation {
+    /// Digest and payload together.
+    pub fn new(created_at: UnixSeconds, stamp: Stamp, payload: Bytes) -> Self {
+        Self { created_at, digest: sha256(&payload), stamp, payload: Some(payload) }
+    }
+
+    fn rank(&self) -> (UnixSeconds, &PayloadDigest, Stamp) {
+        (self.created_at, &self.digest, self.stamp)
+    }
+
+    fn without_payload(mut self) -> Self {
+        self.payload = None;
+        self
+    }
+}
+
+impl std::fmt::Debug for Creation {
+    /// Never shows the payload.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Creation")
+            .field("created_at", &self.created_at)
+            .field("digest", &data_encoding::HEXLOWER.encode(&self.digest[..4]))
+            .field("stamp", &self.stamp)
+            .field("payload_bytes", &self.payload.as_ref().map(Bytes::len))
+            .finish()
+    }
+}
+
+impl RecordState {
+    /// The least state that is at least both: commutative, associative and idempotent, as long
+    /// as a creation comes with its payload somewhere. The one function by which states merge,
+    /// whatever path they took.
+    #[must_use]
+    pub fn join(self, other: Self) -> Self {
+        if self.deletion.is_some() || other.deletion.is_some() {
+            let was_created = |state: &Self| state.was_created || state.is_created();
+            return Self {
+                was_created: was_created(&self) || was_created(&other),
+                deletion: least(self.deletion, other.deletion, Stamp::min),
+                ..Self::default()
+            };
+        }
+        let (creation, losers) = rank_creations(self.creation, self.losers, other.creation, other.losers);
+        Self {
+            creation,
+            losers,
+            expires_at: least(self.expires_at, other.expires_at, UnixSeconds::min),
+            unpublished: self.unpublished || other.unpublished,
+            unpublication: least(self.unpublication, other.unpublication, Stamp::min),
+            invalidation: least(self.invalidation, other.invalidation, Invalidation::min),
+            deletion: None,
+            was_created: false,
+        }
+    }
+
+    /// What is left once everything is taken away that somebody has deleted and forgotten: who has
+    /// forgotten what lies at or below `forgotten` and does not have it any more (`kept` is what they
+    /// have of this key hash) had deleted it. Creates count by their payload, because of two with the
+    /// same one only the better is remembered.
+    #[must_use]
+    pub fn without_forgotten(self, forgotten: &Vector, kept: Option<&Self>) -> Self {
+        if forgotten.is_empty() || self.deletion.is_some() {
+            return self;
+        }
+        let keeps = |digest: &PayloadDigest| {
+            kept.is_some_and(|kept| {
+                kept.creation.iter().chain(&kept.losers).any(|creation| creation.digest == *digest)
+            })
+        };
+        let is_left = |creation: &Creation| !forgotten.has(creation.stamp) || keeps(&creation.digest);
+        let created: Vec<Creation> = self.creation.into_iter().chain(self.losers).collect();
+        let count = created.len();
+        let mut left: Vec<Creation> = created.into_iter().filter(is_left).collect();
+        // What was done to a create that nobody has forgotten is not forgotten either.
+        let is_untouched = count > 0 && left.len() == count;
+        let losers: Vec<Creation> =
+            left.split_off(left.len().min(1)).into_iter().map(Creation::without_payload).collect();
+        let creation = left.pop();
+        let is_forgotten =
+            |stamp: Option<Stamp>| !is_untouched && stamp.is_some_and(|stamp| forgotten.has(stamp));
+        let invalidation = self.invalidation.filter(|invalidation| {
+            kept.is_some_and(|kept| kept.invalidation.is_some()) || !is_forgotten(invalidation.stamp)
+        });
+        let unpublication = self.unpublication.filter(|stamp| {
+            kept.is_some_and(|kept| kept.unpublication.is_some()) || !is_forgotten(Some(*stamp))
+        });
+        let is_created = creation.is_some();
+        Self {
+            creation,
+            losers,
+            // These came with the creates.
+            expires_at: self.expires_at.filter(|_| is_created),
+            unpublished: (self.unpublished && is_created) || unpublication.is_some(),
+            unpublication,
+            invalidation,
+            deletion: None,
+            was_created: false,
+        }
+    }
+
+    /// What a reader sees at `now`.
+    pub fn visibility(&self, now: UnixSeconds) -> Visibility {
+        if self.deletion.is_some() || self.is_expired(now) {
+            return Visibility::Gone;
+        }
+        match &self.creation {
+            Some(Creation { payload: Some(_), .. }) if self.invalidation.is_some() => Visibility::Invalidated,
+            Some(Creation { payload: Some(_), .. }) => Visibility::Valid,
+            _ => Visibility::Incomplete,
+        }
+    }
+
+    /// The same without the payload: what is kept of an expired record once it is swept, so that
+    /// whatever turns up later joins to the same outcome on every node, and what is compared
+    /// between nodes.
+    #[must_use]
+    pub fn without_payload(&self) -> Self {
+        Self { creation: self.creation.clone().map(Creation::without_payload), ..self.clone() }
+    }
+
+    /// Whether the payload is here.
+    pub fn has_payload(&self) -> bool {
+        self.creation.as_ref().is_some_and(|creation| creation.payload.is_some())
+    }
+
+    /// When there will be a payload to remove; `None` = never.
+    pub fn due_at(&self) -> Option<UnixSeconds> {
+        self.expires_at.filter(|_| self.has_payload())
+    }
+
+    /// Whether it counts as a record that is there: created, not deleted, not swept.
+    pub fn is_record(&self) -> bool {
+        self.creation.is_some() && (self.expires_at.is_none() || self.has_payload())
+    }
+
+    /// Whether anybody created it, as far as is known.
+    pub fn is_created(&self) -> bool {
+        // An expiry without a creation is what format version 1 left of an expired record.
+        self.creation.is_some() || self.expires_at.is_some()
+    }
+
+    /// Whether the record is expired at `now`: an expiry of now is in the past.
+    pub fn is_expired(&self, now: UnixSeconds) -> bool {
+        self.expires_at.is_some_and(|at| at <= now)
+    }
+}
+
+/// The best create of each payload, best first: the winner keeps its payload, and as many losers
+/// are kept as are allowed. Cutting the worst off commutes with joining: whoever is cut has that
+/// many better ones, and joining only makes those better.
+fn rank_creations(
+    a: Option<Creation>,
+    a_losers: Vec<Creation>,
+    b: Option<Creation>,
+    b_losers: Vec<Creation>,
+) -> (Option<Creation>, Vec<Creation>) {
+    let mut all: Vec<Creation> = a.into_iter().chain(b).chain(a_losers).chain(b_losers).collect();
+    all.sort_by(|a, b| a.rank().cmp(&b.rank()));
+    let mut ranked: Vec<Creation> = Vec::with_capacity(all.len());
+    for creation in all {
+        match ranked.iter_mut().find(|better| better.digest == creation.digest) {
+            Some(better) => better.payload = better.payload.take().or(creation.payload),
+            None => ranked.push(creation),
+        }
+    }
+    ranked.truncate(1 + limits::LOSERS_MAX);
+    let losers = ranked.split_off(ranked.len().min(1)).into_iter().map(Creation::without_payload).collect();
+    (ranked.pop(), losers)
+}
+
+fn least<T>(a: Option<T>, b: Option<T>, join: impl FnOnce(T, T) -> T) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(join(a, b)),
+        (a, b) => a.or(b),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{Just, Strategy, prop_assert, prop_assert_eq, prop_oneof, proptest};
+
+    use super::*;
+    use crate::base::{
+        id::{Incarnation, Origin},
+        vector::Clock,
+    };
+
+    fn stamp() -> impl Strategy<Value = Stamp> {
+        (0..3u32, 1..4u64).prop_map(|(incarnation, clock)| Stamp {
+            origin: Origin::new(&"a".parse().unwrap(), Incarnation(incarnation)),
+            clock: Clock(clock),
+        })
+    }
+
+    fn state() -> impl Strategy<Value = RecordState> {
+        let creation = (0..3i64, stamp(), 0..12u8)
+            .prop_map(|(at, stamp, payload)| Creation::new(at, stamp, Bytes::from(vec![payload])));
+        let invalidation = (0..3i64, "[ab]", stamp()).prop_map(|(at, reason, stamp)| Invalidation {
+            at,
+            reason,
+            stamp: Some(stamp),
+        });
+        (
+            proptest::option::of(creation),
+            proptest::option::of(1..4i64),
+            proptest::option::of(stamp()),
+            proptest::option::of(invalidation),
+            prop_oneof![4 => Just(None), 1 => stamp().prop_map(Some)],
+        )
+            .prop_map(|(creation, expires_at, unpublication, invalidation, deletion)| {
+                let unpublished = unpublication.is_some();
+                let losers = Vec::new();
+                let state = RecordState {
+                    creation,
+                    losers,
+                    expires_at,
+                    unpublished,
+                    unpublication,
+                    invalidation,
+                    deletion: None,
+                    was_created: false,
+                };
+                // Through `join`, so that a deleted state has the one form that occurs.
+                state.join(RecordState { deletion, ..RecordState::default() })
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn join_is_commutative(a in state(), b in state()) {
+            prop_assert_eq!(a.clone().join(b.clone()), b.join(a));
+        }
+
+        #[test]
+        fn join_is_associative(a in state(), b in state(), c in state()) {
+            prop_assert_eq!(a.clone().join(b.clone()).join(c.clone()), a.join(b.join(c)));
+        }
+
+        #[test]
+        fn join_is_idempotent_and_nothing_is_neutral(a in state(), b in state()) {
+            prop_assert_eq!(a.clone().join(a.clone()), a.clone());
+            prop_assert_eq!(a.clone().join(RecordState::default()), a.clone());
+            let joined = a.clone().join(b.clone());
+            prop_assert_eq!(joined.clone().join(a), joined.clone());
+            prop_assert_eq!(joined.clone().join(b), joined);
+        }
+
+        #[test]
+        fn join_never_goes_back(a in state(), b in state()) {
+            let joined = a.clone().join(b);
+            prop_assert!(a.deletion.is_none() || joined.deletion.is_some());
+            prop_assert!(a.invalidation.is_none() || joined.invalidation.is_some() || joined.deletion.is_some());
+            prop_assert!(!a.is_expired(2) || joined.is_expired(2) || joined.deletion.is_some());
+            prop_assert!(!a.unpublished || joined.unpublished || joined.deletion.is_some());
+        }
+
+        #[test]
+        fn a_missing_payload_changes_nothing_else(a in state(), b in state()) {
+            let strip = |mut state: RecordState| {
+                if let Some(creation) = &mut state.creation {
+                    creation.payload = None;
+                }
+                state
+            };
+            prop_assert_eq!(strip(a.clone().join(b.clone())), strip(a.clone()).join(strip(b.clone())));
+            prop_assert_eq!(strip(a.clone()).join(a.clone()), a);
+        }
+    }
+
+    #[test]
+    fn what_another_has_deleted_and_forgotten_is_taken_away_create_by_create() {
+        let at =
+            |clock| Stamp { origin: Origin::new(&"a".parse().unwrap(), Incarnation(1)), clock: Clock(clock) };
+        let created = |clock, payload: &'static [u8]| RecordState {
+            creation: Some(Creation::new(1, at(clock), Bytes::from_static(payload))),
+            expires_at: Some(9),
+            unpublished: true,
+            ..RecordState::default()
+        };
+        let forgotten: Vector = [(at(1).origin, Clock(5))].into_iter().collect();
+        assert_eq!(created(5, b"p").without_forgotten(&forgotten, None), RecordState::default());
+        assert_eq!(created(6, b"p").without_forgotten(&forgotten, None), created(6, b"p"));
+        assert_eq!(created(5, b"p").without_forgotten(&Vector::default(), None), created(5, b"p"));
+        let kept = created(3, b"p");
+        assert_eq!(created(5, b"p").without_forgotten(&forgotten, Some(&kept)), created(5, b"p"));
+        let other = created(3, b"another");
+        assert_eq!(created(5, b"p").without_forgotten(&forgotten, Some(&other)), RecordState::default());
+        let revoked = |clock| RecordState {
+            invalidation: Some(Invalidation { at: 2, reason: "r".into(), stamp: Some(at(clock)) }),
+            ..RecordState::default()
+        };
+        let both = created(5, b"p").join(revoked(7));
+        let known = created(6, b"p").join(revoked(5));
+        assert_eq!(known.clone().without_forgotten(&forgotten, None), known, "its create is not forgotten");
+        assert_eq!(revoked(5).without_forgotten(&forgotten, None), RecordState::default());
+        assert_eq!(both.clone().without_forgotten(&forgotten, Some(&revoked(7))), revoked(7));
+        assert_eq!(both.without_forgotten(&forgotten, None), revoked(7));
+        let two = created(4, b"p").join(created(7, b"later"));
+        let left = two.without_forgotten(&forgotten, None);
+        assert_eq!(left.creation.unwrap().stamp, at(7));
+        assert!(left.losers.is_empty());
+    }
+
+    #[test]
+    fn a_tombstone_knows_whether_a_create_was_seen_whichever_came_first() {
+        let stamp = Stamp { origin: Origin::new(&"a".parse().unwrap(), Incarnation(1)), clock: Clock(1) };
+        let deleted = RecordState { deletion: Some(stamp), ..RecordState::default() };
+        let creation = Some(Creation::new(5, stamp, Bytes::from_static(b"p")));
+        let created = RecordState { creation, ..RecordState::default() };
+        assert!(!deleted.clone().join(deleted.clone()).was_created);
+        assert!(deleted.clone().join(created.clone()).was_created);
+        assert!(created.join(deleted.clone()).join(deleted).was_created);
+    }
+
+    #[test]
+    fn visibility_follows_the_state() {
+        let stamp = Stamp { origin: Origin::new(&"a".parse().unwrap(), Incarnation(1)), clock: Clock(1) };
+        let creation = Some(Creation::new(5, stamp, Bytes::from_static(b"p")));
+        let valid = RecordState { creation, expires_at: Some(10), ..RecordState::default() };
+        assert_eq!(valid.visibility(9), Visibility::Valid);
+        assert_eq!(valid.visibility(10), Visibility::Gone);
+        let invalidation = Some(Invalidation { at: 6, reason: "leaked".into(), stamp: Some(stamp) });
+        assert_eq!(RecordState { invalidation, ..valid.clone() }.visibility(9), Visibility::Invalidated);
+        let mut stub = valid.clone();
+        stub.creation.as_mut().unwrap().payload = None;
+        assert_eq!(stub.visibility(9), Visibility::Incomplete);
+        assert_eq!(RecordState::default().visibility(9), Visibility::Incomplete);
+        let deleted = valid.join(RecordState { deletion: Some(stamp), ..RecordState::default() });
+        assert_eq!(deleted.visibility(9), Visibility::Gone);
+        assert_eq!(deleted.creation, None);
+    }
+}

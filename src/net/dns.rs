@@ -1,0 +1,124 @@
+//! Asking DNS: which addresses a name has, and which services are listed under one.
+
+use std::net::{IpAddr, SocketAddr};
+
+use hickory_resolver::{
+    TokioResolver,
+    config::{ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig, ResolverOpts},
+    net::{NetError, runtime::TokioRuntimeProvider},
+    proto::rr::RData,
+};
+use tokio::{task::spawn_blocking, time::timeout};
+
+use brock_core::base::limits;
+
+/// Why DNS gave no answer. That a name does not exist is an answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// The machine's own configuration cannot be used.
+    #[error(
+        "cannot use this machine's DNS configuration (/etc/resolv.conf): {0}. Mend it, or name a server with \
+         node.dns-server"
+    )]
+    Configuration(String),
+    /// A server answered with an error, or not at all.
+    #[error("cannot resolve {name}{by}: {reason}")]
+    Failed {
+        /// What was asked for.
+        name: String,
+        /// ` by SERVER`, if it is not the machine's.
+        by: String,
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// Asks the machine's DNS servers, or one that was named. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Resolver {
+    server: Option<SocketAddr>,
+}
+
+impl Resolver {
+    /// `None`: as the machine is configured.
+    pub fn new(server: Option<SocketAddr>) -> Self {
+        Self { server }
+    }
+
+    /// Whether it asks a server of its own instead of the machine's.
+    pub(crate) fn is_own(&self) -> bool {
+        self.server.is_some()
+    }
+
+    /// Every address of a name, IPv4 first; empty = it has none.
+    pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
+        let asker = self.asker().await?;
+        match timeout(limits::DNS_TIMEOUT, asker.lookup_ip(name)).await {
+            Ok(Ok(answer)) => Ok(answer.iter().collect()),
+            Ok(Err(error)) => self.none(name, error),
+            Err(_) => Err(self.late(name)),
+        }
+    }
+
+    /// Target and port of every SRV record of a name; empty = it has none.
+    pub(crate) async fn services(&self, name: &str) -> Result<Vec<(String, u16)>, ResolveError> {
+        let asker = self.asker().await?;
+        let answer = match timeout(limits::DNS_TIMEOUT, asker.srv_lookup(name)).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => return self.none(name, error),
+            Err(_) => return Err(self.late(name)),
+        };
+        let service = |data: &RData| match data {
+            // A target of "." says that the service is decidedly not available.
+            RData::SRV(srv) if !srv.target.is_root() => Some((srv.target.to_ascii(), srv.port)),
+            _ => None,
+        };
+        Ok(answer.answers().iter().filter_map(|record| service(&record.data)).collect())
+    }
+
+    /// Made anew for every question: nothing is cached, because what is asked for changes, and an
+    /// exchanged /etc/resolv.conf is heeded.
+    async fn asker(&self) -> Result<TokioResolver, ResolveError> {
+        let configuration = |error: &dyn std::fmt::Display| ResolveError::Configuration(error.to_string());
+        let mut builder = match self.server {
+            Some(server) => {
+                let connection = |mut connection: ConnectionConfig| {
+                    connection.port = server.port();
+                    connection
+                };
+                let connections =
+                    vec![connection(ConnectionConfig::udp()), connection(ConnectionConfig::tcp())];
+                let servers = vec![NameServerConfig::new(server.ip(), true, connections)];
+                let config = ResolverConfig::from_name_servers(servers);
+                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+            }
+            // Reads files.
+            None => spawn_blocking(TokioResolver::builder_tokio)
+                .await
+                .map_err(|error| configuration(&error))?
+                .map_err(|error| configuration(&error))?,
+        };
+        let options: &mut ResolverOpts = builder.options_mut();
+        options.cache_size = 0;
+        options.ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+        options.timeout = limits::DNS_TRY_TIMEOUT;
+        options.try_tcp_on_error = true;
+        builder.build().map_err(|error| configuration(&error))
+    }
+
+    fn none<T>(&self, name: &str, error: NetError) -> Result<Vec<T>, ResolveError> {
+        if error.is_nx_domain() || error.is_no_records_found() {
+            return Ok(Vec::new());
+        }
+        Err(self.failed(name, error.to_string()))
+    }
+
+    fn late(&self, name: &str) -> ResolveError {
+        self.failed(name, format!("no answer within {} s", limits::DNS_TIMEOUT.as_secs()))
+    }
+
+    fn failed(&self, name: &str, reason: String) -> ResolveError {
+        let by = self.server.map(|server| format!(" by {server}")).unwrap_or_default();
+        ResolveError::Failed { name: name.to_owned(), by, reason }
+    }
+}

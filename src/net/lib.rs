@@ -1,0 +1,17 @@
+//! Everything between an address and an identified connection.
+//!
+//! - [`address`]: `HOST:PORT`; [`join`]: what `node.join` may name; [`dns`]: asking DNS.
+//! - [`dial`]: from an address to an identified connection.
+//! - [`tls`]: certificates, roles, accepting connections, gRPC channels.
+//! - [`pki`]: issuing, revoking and installing certificates.
+//! - [`task`]: background tasks with a name, a state and an owner; accepting connections is one.
+
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod dial;
+pub mod dns;
+pub mod join;
+pub mod pki;
+pub mod task;
+pub mod tls;

@@ -1,0 +1,400 @@
+//! Making certificates with rcgen, for `brock cert` and `brock dev`: ECDSA P-256, one CA, leaves
+//! that state their role in a URI.
+//!
+//! Nothing is overwritten unasked, and a key never exists with more permissions than 0400.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls::{InconsistentKeys, sign::CertifiedKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use time::OffsetDateTime;
+
+use super::install;
+use crate::tls::{
+    TlsError, config,
+    files::{self, Inventory},
+    keypair::{self, Validity},
+    roles,
+};
+use brock_core::base::{duration, id::NodeId};
+
+/// How long a CA lives unless told otherwise: ten years.
+pub const CA_LIFETIME_DEFAULT: Duration = Duration::from_secs(3650 * DAY_SECONDS);
+/// How long a leaf lives unless told otherwise: a year.
+pub const LEAF_LIFETIME_DEFAULT: Duration = Duration::from_secs(365 * DAY_SECONDS);
+/// The domain in the URIs of leaves unless told otherwise.
+pub const TRUST_DOMAIN_DEFAULT: &str = "brock";
+
+const DAY_SECONDS: u64 = 24 * 3600;
+/// The longest lifetime; beyond it dates no longer fit what X.509 readers expect.
+const LIFETIME_MAX: Duration = Duration::from_secs(100 * 366 * DAY_SECONDS);
+/// How far before now validity begins, for machines whose clocks are behind.
+const BACKDATE_SECONDS: i64 = 300;
+
+/// Why no certificate was made.
+#[derive(Debug, thiserror::Error)]
+pub enum MakeError {
+    /// A file of that name is there already.
+    #[error(
+        "{at} exists already and was left as it is. --overwrite replaces it, and a key that is replaced is gone; for a \
+         new CA beside the old one name other files",
+        at = .path.display()
+    )]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The CA's key would lie among what is copied to nodes.
+    #[error(
+        "the CA key {key} would lie inside the certificates directory {dir}: that directory is copied to nodes, and \
+         whoever has the CA key can make certificates of every role. Keep it elsewhere",
+        key = .ca_key.display(), dir = .certs_dir.display()
+    )]
+    CaKeyInside {
+        /// Where the key was to go.
+        ca_key: PathBuf,
+        /// The certificates directory.
+        certs_dir: PathBuf,
+    },
+    /// The CA's key is not there.
+    #[error(
+        "there is no CA key {at}: point --ca-key to where `brock cert ca` has put it, or make a CA first",
+        at = .path.display()
+    )]
+    NoCaKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The CA's key belongs to none of the CA certificates.
+    #[error(
+        "{key} is not the key of any CA certificate (ca*.crt) in {dir}: use the key and the certificate that were \
+         made together",
+        key = .ca_key.display(), dir = .certs_dir.display()
+    )]
+    WrongCaKey {
+        /// The CA's key.
+        ca_key: PathBuf,
+        /// The certificates directory.
+        certs_dir: PathBuf,
+    },
+    /// A certificate that is to be revoked was made by somebody else.
+    #[error("{at} was not made by the CA whose key was given: only that CA can revoke it", at = .path.display())]
+    OfAnotherCa {
+        /// The certificate.
+        path: PathBuf,
+    },
+    /// A leaf would outlive its CA.
+    #[error(
+        "a lifetime of {wanted} goes beyond the CA's end at {ca_not_after}: choose at most {longest} (--lifetime), or \
+         make a new CA"
+    )]
+    OutlivesCa {
+        /// What was asked for.
+        wanted: String,
+        /// When the CA ends, RFC 3339.
+        ca_not_after: String,
+        /// The longest possible.
+        longest: String,
+    },
+    /// A lifetime of nothing or of more than a century.
+    #[error("a certificate cannot live for {0}: choose a lifetime of at least 1m and at most 100 years")]
+    Lifetime(String),
+    /// A node certificate without hosts.
+    #[error(
+        "a node certificate needs at least one --host: the names and IP addresses under which peers and clients dial \
+         the node, without port"
+    )]
+    NoHosts,
+    /// A host that no certificate can state.
+    #[error("{0:?} is not a host: give a DNS name or an IP address, without port and brackets")]
+    Host(String),
+    /// A client's or admin's name, or a trust domain, that is not valid.
+    #[error("{value:?} cannot be used in a certificate: {reason}")]
+    Name {
+        /// What was given.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The existing CA could not be read.
+    #[error(transparent)]
+    Load(#[from] TlsError),
+    /// A file could not be written.
+    #[error("cannot write {at}: {source}", at = .path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// rcgen failed: should not happen once everything above has been checked.
+    #[error("the certificate could not be made: {0}")]
+    Certificate(#[from] rcgen::Error),
+}
+
+/// A CA to be made: `ca.crt` in the certificates directory, its key elsewhere.
+#[derive(Debug, Clone)]
+pub struct MakeCa {
+    /// Where `ca.crt` goes; made if it is not there.
+    pub certs_dir: PathBuf,
+    /// Where the key goes; its directory is made (0700) if it is not there.
+    pub ca_key: PathBuf,
+    /// How long the CA lives.
+    pub lifetime: Duration,
+    /// Replace an existing CA.
+    pub overwrite: bool,
+}
+
+/// Whose leaf certificate is to be made.
+#[derive(Debug, Clone)]
+pub enum LeafKind {
+    /// `node.crt` and `node.key`.
+    Node {
+        /// The only node id its holder may act as.
+        node_id: NodeId,
+        /// The DNS names and IP addresses it is dialled by; at least one.
+        hosts: Vec<String>,
+    },
+    /// `client.crt` and `client.key` of someone who reads and writes records.
+    Client {
+        /// For logs.
+        name: String,
+    },
+    /// `client.crt` and `client.key` of an operator.
+    Admin {
+        /// For logs and the audit.
+        name: String,
+    },
+}
+
+/// A leaf certificate to be made, signed by the CA of the certificates directory.
+#[derive(Debug, Clone)]
+pub struct MakeLeaf {
+    /// Where `ca.crt` is and the pair goes.
+    pub certs_dir: PathBuf,
+    /// The CA's key.
+    pub ca_key: PathBuf,
+    /// Whose it is.
+    pub kind: LeafKind,
+    /// The domain of its URI, see [`TRUST_DOMAIN_DEFAULT`].
+    pub trust_domain: String,
+    /// How long it lives; not beyond its CA.
+    pub lifetime: Duration,
+    /// Replace an existing pair.
+    pub overwrite: bool,
+}
+
+/// What was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// The certificate's file.
+    pub certificate: PathBuf,
+    /// Its key's file.
+    pub key: PathBuf,
+    /// When the certificate ceases to be valid.
+    pub not_after_unix_seconds: i64,
+}
+
+/// Makes a CA that may sign leaves only (path length 0).
+pub fn make_ca(request: &MakeCa) -> Result<Made, MakeError> {
+    let MakeCa { certs_dir, ca_key, lifetime, overwrite } = request;
+    install::outside(ca_key, certs_dir)?;
+    let certificate = certs_dir.join("ca.crt");
+    install::free(&[&certificate, ca_key], *overwrite)?;
+    let key = KeyPair::generate()?;
+    let serial = random_serial();
+    let mut params = params(*lifetime, &serial)?;
+    let short_serial: String = serial[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+    params.distinguished_name = common_name(&format!("Brock CA {short_serial}"));
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    let not_after_unix_seconds = params.not_after.unix_timestamp();
+    let signed = params.self_signed(&key)?;
+    install::directory(certs_dir, 0o755)?;
+    if let Some(parent) = ca_key.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        install::directory(parent, 0o700)?;
+    }
+    install::file(ca_key, &key.serialize_pem(), 0o400, *overwrite)?;
+    install::file(&certificate, &signed.pem(), 0o644, *overwrite)?;
+    Ok(Made { certificate, key: ca_key.clone(), not_after_unix_seconds })
+}
+
+/// Makes the certificate and key of a node, a client or an admin.
+pub fn make_leaf(request: &MakeLeaf) -> Result<Made, MakeError> {
+    let MakeLeaf { certs_dir, ca_key, kind, trust_domain, lifetime, overwrite } = request;
+    let subject = Subject::of(kind, trust_domain)?;
+    let (certificate, key) =
+        (certs_dir.join(format!("{}.crt", subject.stem)), certs_dir.join(format!("{}.key", subject.stem)));
+    install::free(&[&certificate, &key], *overwrite)?;
+    let mut params = params(*lifetime, &random_serial())?;
+    let ca = Ca::load(certs_dir, ca_key)?;
+    ca.check_outlives(*lifetime, params.not_after.unix_timestamp())?;
+    params.distinguished_name = common_name(&subject.common_name);
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.use_authority_key_identifier_extension = true;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = subject.usages;
+    params.subject_alt_names = subject.names;
+    let leaf_key = KeyPair::generate()?;
+    let not_after_unix_seconds = params.not_after.unix_timestamp();
+    let signed = params.signed_by(&leaf_key, &ca.issuer)?;
+    install::file(&key, &leaf_key.serialize_pem(), 0o400, *overwrite)?;
+    install::file(&certificate, &signed.pem(), 0o644, *overwrite)?;
+    Ok(Made { certificate, key, not_after_unix_seconds })
+}
+
+/// What a leaf says about its holder.
+struct Subject {
+    stem: &'static str,
+    common_name: String,
+    usages: Vec<ExtendedKeyUsagePurpose>,
+    names: Vec<SanType>,
+}
+
+impl Subject {
+    fn of(kind: &LeafKind, trust_domain: &str) -> Result<Self, MakeError> {
+        let invalid = |value: &str, reason| MakeError::Name { value: value.to_owned(), reason };
+        roles::check_trust_domain(trust_domain).map_err(|reason| invalid(trust_domain, reason))?;
+        let uri = |role: roles::Role, name: &str| -> Result<SanType, MakeError> {
+            Ok(SanType::URI(format!("spiffe://{trust_domain}/{role}/{name}").try_into()?))
+        };
+        let dialling = |role: roles::Role, name: &str| {
+            roles::check_name(name).map_err(|reason| invalid(name, reason))?;
+            Ok(Self {
+                stem: "client",
+                common_name: format!("{role} {name}"),
+                usages: vec![ExtendedKeyUsagePurpose::ClientAuth],
+                names: vec![uri(role, name)?],
+            })
+        };
+        match kind {
+            LeafKind::Client { name } => dialling(roles::Role::Client, name),
+            LeafKind::Admin { name } => dialling(roles::Role::Admin, name),
+            LeafKind::Node { node_id, hosts } => {
+                let mut names = host_names(hosts)?;
+                names.push(uri(roles::Role::Node, node_id.as_str())?);
+                Ok(Self {
+                    stem: "node",
+                    common_name: format!("node {node_id}"),
+                    usages: vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth],
+                    names,
+                })
+            }
+        }
+    }
+}
+
+fn host_names(hosts: &[String]) -> Result<Vec<SanType>, MakeError> {
+    let mut names = Vec::new();
+    for host in hosts {
+        let name = match host.parse() {
+            Ok(ip) => SanType::IpAddress(ip),
+            Err(_) => {
+                // What cannot be dialled by need not be stated.
+                let address: Result<crate::address::Address, _> = format!("{host}:1").parse();
+                if address.is_err() || host.starts_with('[') {
+                    return Err(MakeError::Host(host.clone()));
+                }
+                SanType::DnsName(host.as_str().try_into()?)
+            }
+        };
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() { Err(MakeError::NoHosts) } else { Ok(names) }
+}
+
+/// A CA whose key is at hand.
+pub(crate) struct Ca {
+    pub(crate) issuer: Issuer<'static, KeyPair>,
+    pub(crate) validity: Validity,
+    /// Its name, DER.
+    pub(crate) subject: Vec<u8>,
+}
+
+impl Ca {
+    /// The one of the directory's CA certificates that `ca_key` belongs to.
+    pub(crate) fn load(certs_dir: &Path, ca_key: &Path) -> Result<Self, MakeError> {
+        let roots = Inventory::of(certs_dir)?.roots()?;
+        if matches!(ca_key.try_exists(), Ok(false)) {
+            return Err(MakeError::NoCaKey { path: ca_key.to_owned() });
+        }
+        let key = files::private_key(ca_key)?;
+        for (path, der) in roots {
+            if !belongs(&key, &der, ca_key)? {
+                continue;
+            }
+            let validity = Validity::of(&path, &der)?;
+            validity.check(&path)?;
+            let issuer = Issuer::from_ca_cert_der(&der, KeyPair::try_from(&key)?)?;
+            let parsed = roles::parse(&der).map_err(|source| TlsError::Role { path, source })?;
+            return Ok(Self { issuer, validity, subject: parsed.subject().as_raw().to_vec() });
+        }
+        Err(MakeError::WrongCaKey { ca_key: ca_key.to_owned(), certs_dir: certs_dir.to_owned() })
+    }
+
+    fn check_outlives(&self, wanted: Duration, leaf_not_after: i64) -> Result<(), MakeError> {
+        let ca_not_after = self.validity.not_after_unix_seconds;
+        if leaf_not_after <= ca_not_after {
+            return Ok(());
+        }
+        let left = u64::try_from(ca_not_after - keypair::now_unix_seconds()).unwrap_or(0);
+        // A little less, and a round number, so that it is still true by the time it is typed.
+        let left = left.saturating_sub(600);
+        let unit = if left >= 3600 { 3600 } else { 60 };
+        let longest = Duration::from_secs(left / unit * unit);
+        Err(MakeError::OutlivesCa {
+            wanted: duration::format(wanted),
+            ca_not_after: keypair::date(ca_not_after),
+            longest: duration::format(longest),
+        })
+    }
+}
+
+fn belongs(
+    key: &PrivateKeyDer<'static>,
+    ca: &CertificateDer<'static>,
+    path: &Path,
+) -> Result<bool, MakeError> {
+    match CertifiedKey::from_der(vec![ca.clone()], key.clone_key(), &config::provider()) {
+        Ok(_) => Ok(true),
+        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Ok(false),
+        Err(error) => Err(TlsError::NotAKey { path: path.to_owned(), reason: error.to_string() }.into()),
+    }
+}
+
+fn params(lifetime: Duration, serial: &[u8; 16]) -> Result<CertificateParams, MakeError> {
+    if lifetime < Duration::from_secs(60) || lifetime > LIFETIME_MAX {
+        return Err(MakeError::Lifetime(duration::format(lifetime)));
+    }
+    let now = keypair::now_unix_seconds();
+    let until = now.saturating_add_unsigned(lifetime.as_secs());
+    let too_long = |_| MakeError::Lifetime(duration::format(lifetime));
+    let mut params = CertificateParams::default();
+    params.not_before = OffsetDateTime::from_unix_timestamp(now - BACKDATE_SECONDS).map_err(too_long)?;
+    params.not_after = OffsetDateTime::from_unix_timestamp(until).map_err(too_long)?;
+    params.serial_number = Some(SerialNumber::from_slice(serial));
+    Ok(params)
+}
+
+/// 126 random bits: positive, and of the same length every time.
+fn random_serial() -> [u8; 16] {
+    let mut serial: [u8; 16] = rand::random();
+    serial[0] = serial[0] & 0x7f | 0x40;
+    serial
+}
+
+fn common_name(name: &str) -> DistinguishedName {
+    let mut names = DistinguishedName::new();
+    names.push(DnType::CommonName, name);
+    names
+}

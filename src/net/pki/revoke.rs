@@ -1,0 +1,113 @@
+//! Revoking certificates: the list that nodes refuse and cut off by, for `brock cert revoke`.
+
+use std::path::{Path, PathBuf};
+
+use data_encoding::BASE64;
+use rcgen::{
+    CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber,
+};
+use time::OffsetDateTime;
+use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
+
+use super::{
+    install,
+    issue::{Ca, MakeError},
+};
+use crate::tls::{TlsError, files, roles};
+
+/// The file in the certificates directory.
+const NAME: &str = "ca.crl";
+const LINE: usize = 64;
+
+/// Certificates to be revoked by the CA of the certificates directory.
+#[derive(Debug, Clone)]
+pub struct Revoke {
+    /// Where `ca.crt` is and `ca.crl` goes.
+    pub certs_dir: PathBuf,
+    /// The CA's key.
+    pub ca_key: PathBuf,
+    /// The certificates; of each file the first.
+    pub certificates: Vec<PathBuf>,
+}
+
+/// What was revoked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revoked {
+    /// The list's file.
+    pub list: PathBuf,
+    /// How many certificates this CA has revoked by now.
+    pub total: usize,
+}
+
+/// Adds certificates to the list of what their CA has revoked. Idempotent; what other CAs have revoked
+/// stays in the file as it is.
+pub fn revoke(request: &Revoke) -> Result<Revoked, MakeError> {
+    let Revoke { certs_dir, ca_key, certificates } = request;
+    let ca = Ca::load(certs_dir, ca_key)?;
+    let list = certs_dir.join(NAME);
+    let (mut revoked, mut number, mut others) = (Vec::new(), 0, Vec::new());
+    if list.exists() {
+        for der in files::revocation_lists(&list)? {
+            let unreadable = |_| TlsError::NotARevocationList { path: list.clone() };
+            let (_, known) = CertificateRevocationList::from_der(&der).map_err(unreadable)?;
+            if known.issuer().as_raw() != ca.subject {
+                others.push(der.to_vec());
+                continue;
+            }
+            number =
+                known.crl_number().and_then(|number| number.to_u64_digits().first().copied()).unwrap_or(0);
+            for entry in known.iter_revoked_certificates() {
+                revoked.push((entry.raw_serial().to_vec(), entry.revocation_date.to_datetime()));
+            }
+        }
+    }
+    let now = OffsetDateTime::now_utc();
+    for path in certificates {
+        let serial = serial_of(path, &ca)?;
+        if revoked.iter().all(|(known, _)| *known != serial) {
+            revoked.push((serial, now));
+        }
+    }
+    let total = revoked.len();
+    let until = OffsetDateTime::from_unix_timestamp(ca.validity.not_after_unix_seconds).unwrap_or(now);
+    let params = CertificateRevocationListParams {
+        this_update: now,
+        // A list is valid until there is another one: nodes that were not given it must not be refused.
+        next_update: until,
+        crl_number: SerialNumber::from(number.saturating_add(1)),
+        issuing_distribution_point: None,
+        revoked_certs: revoked.into_iter().map(|(serial, at)| entry(&serial, at)).collect(),
+        key_identifier_method: KeyIdMethod::Sha256,
+    };
+    let mut text = params.signed_by(&ca.issuer)?.pem()?;
+    others.iter().for_each(|der| text.push_str(&pem(der)));
+    install::file(&list, &text, 0o644, true)?;
+    Ok(Revoked { list, total })
+}
+
+fn entry(serial: &[u8], at: OffsetDateTime) -> RevokedCertParams {
+    RevokedCertParams {
+        serial_number: SerialNumber::from_slice(serial),
+        revocation_time: at,
+        reason_code: Some(RevocationReason::Unspecified),
+        invalidity_date: None,
+    }
+}
+
+/// The serial number of a certificate that this CA has signed.
+fn serial_of(path: &Path, ca: &Ca) -> Result<Vec<u8>, MakeError> {
+    let chain = files::certificates(path)?;
+    // `files::certificates` returns at least one.
+    let leaf = roles::parse(&chain[0]).map_err(|source| TlsError::Role { path: path.to_owned(), source })?;
+    if leaf.issuer().as_raw() != ca.subject {
+        return Err(MakeError::OfAnotherCa { path: path.to_owned() });
+    }
+    Ok(leaf.raw_serial().to_vec())
+}
+
+fn pem(der: &[u8]) -> String {
+    let text = BASE64.encode(der);
+    let lines: Vec<&str> =
+        (0..text.len()).step_by(LINE).map(|at| &text[at..text.len().min(at + LINE)]).collect();
+    format!("-----BEGIN X509 CRL-----\n{}\n-----END X509 CRL-----\n", lines.join("\n"))
+}

@@ -1,0 +1,167 @@
+//! Background work with a name, a state, a last error and an owner.
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use brock_core::base::limits;
+
+/// What an operator sees of a piece of background work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TaskReport {
+    /// Its name, unique on the node.
+    pub name: String,
+    /// What it is doing, in a word or two.
+    pub state: String,
+    /// Its last error; empty = none since the last success.
+    pub last_error: String,
+}
+
+/// A task's own handle on its report.
+#[derive(Debug, Clone)]
+pub struct TaskStatus(Arc<Mutex<TaskReport>>);
+
+impl TaskStatus {
+    /// Says what the task is doing.
+    pub fn set_state(&self, state: &str) {
+        let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if report.state != state {
+            state.clone_into(&mut report.state);
+        }
+    }
+
+    /// Remembers the last error, cut to a bounded length; empty = all is well.
+    pub fn set_error(&self, error: &str) {
+        let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        report.last_error = bounded(error);
+    }
+}
+
+/// Cuts an error text to what a status keeps.
+pub fn bounded(text: &str) -> String {
+    let mut end = text.len().min(limits::ERROR_TEXT_MAX_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+/// The owner of a node's background work.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    reports: Arc<Mutex<Vec<TaskStatus>>>,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Starts a named task. It should end soon after [`Tasks::stopping`] is cancelled.
+    pub fn spawn<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(TaskStatus) -> F,
+    ) {
+        let report =
+            TaskReport { name: name.to_owned(), state: "starting".to_owned(), last_error: String::new() };
+        let status = TaskStatus(Arc::new(Mutex::new(report)));
+        self.reports.lock().unwrap_or_else(PoisonError::into_inner).push(status.clone());
+        let work = work(status.clone());
+        self.tracker.spawn(async move {
+            work.await;
+            status.set_state("ended");
+        });
+    }
+
+    /// Starts a named task that may end long before the node does: its line goes with it.
+    pub fn spawn_passing<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(TaskStatus) -> F,
+    ) {
+        let reports = Arc::clone(&self.reports);
+        self.spawn(name, |status| {
+            let work = work(status.clone());
+            async move {
+                work.await;
+                let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+                reports.retain(|other| !Arc::ptr_eq(&other.0, &status.0));
+            }
+        });
+    }
+
+    /// Starts short-lived work (a connection, a call) that has an owner but no line of its own.
+    pub fn spawn_short<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
+        self.tracker.spawn(work);
+    }
+
+    /// Cancelled when the node shuts down.
+    pub fn stopping(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Every named task, in the order they were started.
+    pub fn reports(&self) -> Vec<TaskReport> {
+        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.iter().map(|status| status.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
+    }
+
+    /// Tells all tasks to end and waits for them. False if some had not when the deadline passed.
+    pub async fn stop(&self, deadline: Duration) -> bool {
+        self.stop.cancel();
+        self.tracker.close();
+        tokio::time::timeout(deadline, self.tracker.wait()).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn tasks_report_and_stop_together() {
+        let tasks = Tasks::default();
+        let stop = tasks.stopping().clone();
+        let (started, ready) = tokio::sync::oneshot::channel();
+        tasks.spawn("sweeper", |status| async move {
+            status.set_state("sweeping");
+            status.set_error("disk on fire");
+            started.send(()).unwrap();
+            stop.cancelled().await;
+        });
+        ready.await.unwrap();
+        let [report] = tasks.reports().try_into().unwrap();
+        assert_eq!((report.name.as_str(), report.state.as_str()), ("sweeper", "sweeping"));
+        assert_eq!(report.last_error, "disk on fire");
+        assert!(tasks.stop(Duration::from_secs(5)).await);
+        assert_eq!(tasks.reports()[0].state, "ended");
+    }
+
+    #[tokio::test]
+    async fn a_passing_task_takes_its_line_with_it() {
+        let tasks = Tasks::default();
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        tasks.spawn("stays", |_| async {});
+        tasks.spawn_passing("passes", |_| async move { ended.await.unwrap() });
+        assert_eq!(tasks.reports().len(), 2);
+        end.send(()).unwrap();
+        assert!(tasks.stop(Duration::from_secs(5)).await);
+        assert_eq!(tasks.reports().iter().map(|report| report.name.as_str()).collect::<Vec<_>>(), ["stays"]);
+    }
+
+    #[tokio::test]
+    async fn a_task_that_does_not_end_is_reported_by_stop() {
+        let tasks = Tasks::default();
+        tasks.spawn_short(std::future::pending());
+        assert!(!tasks.stop(Duration::from_millis(1)).await);
+    }
+
+    #[test]
+    fn an_error_text_is_cut_at_a_character() {
+        assert_eq!(bounded(&"é".repeat(1000)).len(), limits::ERROR_TEXT_MAX_BYTES);
+        assert_eq!(bounded("short"), "short");
+    }
+}

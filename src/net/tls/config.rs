@@ -1,0 +1,121 @@
+//! The rustls configurations: TLS 1.3 only, mutual, aws-lc-rs with the hybrid post-quantum group
+//! first, HTTP/2 only, nothing resumable, no early data.
+
+use std::{path::Path, sync::Arc};
+
+use rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    client::{ResolvesClientCert, Resumption, VerifierBuilderError, WebPkiServerVerifier},
+    crypto::{CryptoProvider, aws_lc_rs},
+    server::{ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+
+use super::{
+    TlsError,
+    registry::Current,
+    roles::RolePolicy,
+    verify::{ClientRoleVerifier, NodeVerifier},
+};
+
+/// The only application protocol that is spoken.
+const ALPN_HTTP2: &[u8] = b"h2";
+/// What browsers and scrapers speak on the HTTP side.
+const ALPN_HTTP1: &[u8] = b"http/1.1";
+
+/// A certificate chain (leaf first), its key and whom it trusts.
+pub(crate) struct Material<'a> {
+    /// Where it came from, for messages.
+    pub(crate) dir: &'a Path,
+    /// Leaf first.
+    pub(crate) chain: &'a [CertificateDer<'static>],
+    /// The leaf's key.
+    pub(crate) key: &'a PrivateKeyDer<'static>,
+    /// The CAs.
+    pub(crate) roots: Arc<RootCertStore>,
+    /// What they have revoked.
+    pub(crate) crls: &'a [CertificateRevocationListDer<'static>],
+}
+
+/// aws-lc-rs; its key exchange groups begin with X25519MLKEM768 (`prefer-post-quantum`).
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+/// For accepting: a client without a certificate that states a role is refused in the handshake.
+pub(crate) fn server(
+    current: &Arc<Current>,
+    dir: &Path,
+    policy: RolePolicy,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let verifier = ClientRoleVerifier::new(Arc::clone(current), policy);
+    accepting(current, dir, verifier, ALPN_HTTP2)
+}
+
+/// For the HTTP side: a client may show a certificate, and need not.
+pub(crate) fn web(
+    current: &Arc<Current>,
+    dir: &Path,
+    policy: RolePolicy,
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let verifier = ClientRoleVerifier::new(Arc::clone(current), policy).optional();
+    accepting(current, dir, verifier, ALPN_HTTP1)
+}
+
+fn accepting(
+    current: &Arc<Current>,
+    dir: &Path,
+    verifier: ClientRoleVerifier,
+    protocol: &[u8],
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let refused = |source| TlsError::Config { dir: dir.to_owned(), source };
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(refused)?
+        .with_client_cert_verifier(Arc::new(verifier))
+        .with_cert_resolver(Arc::clone(current) as Arc<dyn ResolvesServerCert>);
+    config.alpn_protocols = vec![protocol.to_vec()];
+    // IMPORTANT: a ticket would let a peer whose certificate was revoked resume.
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    Ok(Arc::new(config))
+}
+
+/// For dialling: whoever answers must be a node, and its certificate must name the dialled host.
+pub(crate) fn client(
+    current: &Arc<Current>,
+    dir: &Path,
+    policy: RolePolicy,
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let refused = |source| TlsError::Config { dir: dir.to_owned(), source };
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(refused)?
+        // "Dangerous" is any verifier but the stock one; this one asks the stock one first.
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(NodeVerifier::new(Arc::clone(current), policy)))
+        .with_client_cert_resolver(Arc::clone(current) as Arc<dyn ResolvesClientCert>);
+    config.alpn_protocols = vec![ALPN_HTTP2.to_vec()];
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    Ok(Arc::new(config))
+}
+
+/// The chain check of client certificates. A CA without a list of what it has revoked has revoked
+/// nothing; a list is believed however old it is, since an old one is better than none.
+pub(crate) fn client_verifier(material: &Material<'_>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let builder = WebPkiClientVerifier::builder_with_provider(material.roots.clone(), provider());
+    let builder = builder.with_crls(material.crls.to_vec()).allow_unknown_revocation_status();
+    builder.build().map_err(|error| unusable(material, &error))
+}
+
+/// The chain check of the certificates of nodes that are dialled.
+pub(crate) fn node_verifier(material: &Material<'_>) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+    let builder = WebPkiServerVerifier::builder_with_provider(material.roots.clone(), provider());
+    let builder = builder.with_crls(material.crls.to_vec()).allow_unknown_revocation_status();
+    builder.build().map_err(|error| unusable(material, &error))
+}
+
+fn unusable(material: &Material<'_>, error: &VerifierBuilderError) -> TlsError {
+    TlsError::Config { dir: material.dir.to_owned(), source: rustls::Error::General(error.to_string()) }
+}

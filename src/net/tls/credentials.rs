@@ -1,0 +1,451 @@
+//! What a node and an admin tool load from the certificates directory.
+//!
+//! Everything that can be known to fail later is refused here, with the file and what to do: a key
+//! of another pair, an expired certificate, one that our own CA did not sign, one that no peer
+//! could verify a host name against.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwap;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use tokio::sync::watch;
+
+use super::{
+    LOG_TARGET, TlsError,
+    authority::{Authority, authorities},
+    config,
+    files::{self, Inventory},
+    keypair::{Pair, Purpose, Validity},
+    registry::{Current, Trust},
+    roles::{PeerIdentity, RolePolicy},
+};
+use crate::dial::Dialler;
+use brock_core::base::id::NodeId;
+
+/// A node's own certificate and whom it trusts, ready for accepting and dialling. Cheap to clone; all
+/// clones follow a [`Identity::refresh`].
+#[derive(Debug, Clone)]
+pub struct Identity {
+    dir: PathBuf,
+    policy: RolePolicy,
+    loaded: Arc<ArcSwap<Loaded>>,
+    current: Arc<Current>,
+    server: Arc<ServerConfig>,
+    client: Arc<ClientConfig>,
+}
+
+/// What was found in the directory.
+#[derive(Debug)]
+struct Loaded {
+    peer: PeerIdentity,
+    expiries: Vec<Expiry>,
+    authorities: Vec<Authority>,
+    fingerprint: [u8; 32],
+    /// What somebody should know, though it works.
+    warnings: Vec<String>,
+}
+
+impl Loaded {
+    /// Says what is to be said and was not in what was loaded before.
+    fn warn(&self, before: &[String]) {
+        self.warnings
+            .iter()
+            .filter(|warning| !before.contains(warning))
+            .for_each(|text| tracing::warn!(target: LOG_TARGET, "{text}"));
+    }
+}
+
+/// When a certificate of the directory ceases to be valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// Its file's name.
+    pub file: String,
+    /// The last moment, in seconds since 1970.
+    pub not_after_unix_seconds: i64,
+    /// How long it is valid in all.
+    pub lifetime_seconds: i64,
+}
+
+impl Expiry {
+    fn of(path: &Path, validity: Validity) -> Self {
+        let not_after_unix_seconds = validity.not_after_unix_seconds;
+        Self {
+            file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            not_after_unix_seconds,
+            lifetime_seconds: not_after_unix_seconds.saturating_sub(validity.not_before_unix_seconds),
+        }
+    }
+}
+
+/// What came of looking into the directory again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refreshed {
+    /// Nothing was exchanged.
+    Unchanged,
+    /// What is there now is used from now on.
+    Reloaded,
+}
+
+impl Identity {
+    /// Loads the one `node*.crt` of `dir` with its key, every `ca*.crt`, and every `*.crl`.
+    /// Certificates of clients are ignored: a machine may well have both.
+    pub fn load(dir: &Path, policy: RolePolicy) -> Result<Self, TlsError> {
+        let (loaded, trust) = read_node(dir, policy)?;
+        loaded.warn(&[]);
+        let current = Current::new(trust);
+        Ok(Self {
+            dir: dir.to_owned(),
+            policy,
+            loaded: Arc::new(ArcSwap::from_pointee(loaded)),
+            server: config::server(&current, dir, policy)?,
+            client: config::client(&current, dir, policy)?,
+            current,
+        })
+    }
+
+    /// Looks into the directory again and takes over what is there, if it was exchanged.
+    ///
+    /// Contract: all or nothing. It is checked as at a start, and must still be `expected`'s; an error
+    /// leaves everything as it was. Blocks.
+    pub fn refresh(&self, expected: &NodeId) -> Result<Refreshed, TlsError> {
+        if files::fingerprint(&self.dir)? == self.loaded.load().fingerprint {
+            return Ok(Refreshed::Unchanged);
+        }
+        let (loaded, trust) = read_node(&self.dir, self.policy)?;
+        if let Some(found) = loaded.peer.node_id().filter(|found| found != expected) {
+            let (found, expected) = (found.to_string(), expected.to_string());
+            return Err(TlsError::OtherNode { dir: self.dir.clone(), found, expected });
+        }
+        // Only now: what is refused is read again every few seconds.
+        loaded.warn(&self.loaded.load().warnings);
+        self.current.replace(trust);
+        self.loaded.store(Arc::new(loaded));
+        Ok(Refreshed::Reloaded)
+    }
+
+    /// Ends the connections of all whose certificates are not trusted any more: revoked, expired, or of
+    /// a CA that is gone. Returns how many.
+    pub fn cut_off(&self) -> usize {
+        self.current.cut_off()
+    }
+
+    /// Tells of exchanges from now on, for a server that drains its connections then.
+    pub fn exchanges(&self) -> Exchanges {
+        Exchanges { current: Arc::clone(&self.current), changes: self.current.exchanges() }
+    }
+
+    /// Who this node is by its own certificate. `legacy` deserves a warning at start.
+    pub fn peer(&self) -> PeerIdentity {
+        self.loaded.load().peer.clone()
+    }
+
+    /// Of the node's certificate and of its CAs.
+    pub fn expiries(&self) -> Vec<Expiry> {
+        self.loaded.load().expiries.clone()
+    }
+
+    /// The CAs that are trusted, with what each has revoked.
+    pub fn authorities(&self) -> Vec<Authority> {
+        self.loaded.load().authorities.clone()
+    }
+
+    /// Where it was loaded from.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// How others are judged.
+    pub(crate) fn policy(&self) -> RolePolicy {
+        self.policy
+    }
+
+    /// Whom the connections are told to.
+    pub(crate) fn current(&self) -> &Arc<Current> {
+        &self.current
+    }
+
+    /// For accepting; see [`super::accept::accept`].
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        self.server.clone()
+    }
+
+    /// For [`crate::dial::dial`] and [`super::channel`].
+    pub fn dialler(&self) -> Dialler {
+        Dialler::watched(self.client.clone(), Arc::clone(&self.current))
+    }
+}
+
+/// The exchanges of certificates, one after the other.
+#[derive(Debug)]
+pub struct Exchanges {
+    current: Arc<Current>,
+    changes: watch::Receiver<Arc<Trust>>,
+}
+
+impl Exchanges {
+    /// Waits for the next exchange. Returns those who had connected before it.
+    pub async fn next(&mut self) -> Outdated {
+        if self.changes.changed().await.is_err() {
+            // Whoever could exchange anything is gone.
+            std::future::pending::<()>().await;
+        }
+        let after = Arc::clone(&self.changes.borrow_and_update());
+        Outdated { current: Arc::clone(&self.current), after }
+    }
+}
+
+/// Connections that were accepted before an exchange.
+#[derive(Debug)]
+pub struct Outdated {
+    current: Arc<Current>,
+    after: Arc<Trust>,
+}
+
+impl Outdated {
+    /// How many are open.
+    pub fn count(&self) -> usize {
+        self.current.callers_before(&self.after)
+    }
+
+    /// Ends those of clients and operators. Returns how many. A node that is still trusted keeps its own until
+    /// its last call has ended: to be filled anew may take hours, and should not begin again at every exchange.
+    pub fn cut_clients_off(&self) -> usize {
+        self.current.cut_clients_before(&self.after)
+    }
+}
+
+fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, Trust), TlsError> {
+    // Before the files themselves: what is exchanged meanwhile is noticed the next time.
+    let inventory = Inventory::of(dir)?;
+    let fingerprint = files::fingerprint(dir)?;
+    let Roots { store, trusted, mut expiries, warnings } = roots(&inventory)?;
+    let certificate = match &inventory.node[..] {
+        [] => return Err(TlsError::NoNodeCertificate { dir: dir.to_owned() }),
+        [one] => one.clone(),
+        several => {
+            let names = files::names(several);
+            return Err(TlsError::Several { dir: dir.to_owned(), kind: "node", names });
+        }
+    };
+    let pair = Pair::load(certificate.clone())?;
+    let peer = pair.identity(policy, Purpose::Node)?;
+    expiries.push(Expiry::of(&certificate, pair.validity()?));
+    let crls = revocation_lists(&inventory)?;
+    let authorities = authorities(trusted.iter(), &crls);
+    let material = pair.material(dir, store, &crls);
+    pair.check_trusted(&material, Purpose::Node)?;
+    Ok((Loaded { peer, expiries, authorities, fingerprint, warnings }, Trust::of(&material)?))
+}
+
+fn revocation_lists(inventory: &Inventory) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let lists: Result<Vec<_>, _> = inventory.crl.iter().map(|path| files::revocation_lists(path)).collect();
+    Ok(lists?.concat())
+}
+
+/// What `node-admin` dials nodes with.
+#[derive(Debug, Clone)]
+pub struct ClientIdentity {
+    peer: Arc<PeerIdentity>,
+    client: Arc<ClientConfig>,
+}
+
+impl ClientIdentity {
+    /// Loads `client.crt` (or the only `client*.crt`) of `dir` with its key, every `ca*.crt`, and every
+    /// `*.crl`. Without any client certificate a node's own pair is taken: what a node may do, it may
+    /// also do by hand on the node's machine.
+    pub fn load(dir: &Path) -> Result<Self, TlsError> {
+        let inventory = Inventory::of(dir)?;
+        let Roots { store, warnings, .. } = roots(&inventory)?;
+        warnings.iter().for_each(|text| tracing::warn!(target: LOG_TARGET, "{text}"));
+        let policy = RolePolicy::default();
+        let pair = Pair::load(choose_client(&inventory)?)?;
+        let peer = pair.identity(policy, Purpose::Client)?;
+        let crls = revocation_lists(&inventory)?;
+        let material = pair.material(dir, store, &crls);
+        pair.check_trusted(&material, Purpose::Client)?;
+        let current = Current::new(Trust::of(&material)?);
+        Ok(Self { peer: Arc::new(peer), client: config::client(&current, dir, policy)? })
+    }
+
+    /// Who the tool is by its certificate.
+    pub fn peer(&self) -> &PeerIdentity {
+        &self.peer
+    }
+
+    /// For [`crate::dial::dial`] and [`super::channel`].
+    pub fn dialler(&self) -> Dialler {
+        self.client.clone().into()
+    }
+}
+
+fn choose_client(inventory: &Inventory) -> Result<PathBuf, TlsError> {
+    let plain = |path: &&PathBuf| path.file_name().is_some_and(|name| name == "client.crt");
+    if let Some(path) = inventory.client.iter().find(plain) {
+        return Ok(path.clone());
+    }
+    match (&inventory.client[..], &inventory.node[..]) {
+        ([one], _) | ([], [one]) => Ok(one.clone()),
+        ([], []) => Err(TlsError::NoClientCertificate { dir: inventory.dir.clone() }),
+        ([], several) => {
+            Err(TlsError::Several { dir: inventory.dir.clone(), kind: "node", names: files::names(several) })
+        }
+        (several, _) => Err(TlsError::Several {
+            dir: inventory.dir.clone(),
+            kind: "client",
+            names: files::names(several),
+        }),
+    }
+}
+
+struct Roots {
+    store: Arc<RootCertStore>,
+    /// What is in it.
+    trusted: Vec<CertificateDer<'static>>,
+    /// Of all, also of those that are not trusted any more.
+    expiries: Vec<Expiry>,
+    /// What somebody should know about the CAs.
+    warnings: Vec<String>,
+}
+
+/// The CAs that have not expired. rustls does not look at the dates of a root, so we do. One that
+/// is not valid yet is kept: it was put there ahead of a rotation, and its leaves have dates too.
+fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
+    let (mut store, mut trusted, mut expiries) = (RootCertStore::empty(), Vec::new(), Vec::new());
+    let key_lies_there = |path: &PathBuf| {
+        format!(
+            "a CA's key lies in the certificates directory, {}: whoever takes this machine can then make \
+             certificates of every role. Move it to a safe place",
+            path.display()
+        )
+    };
+    let mut warnings: Vec<String> = inventory.ca_keys.iter().map(key_lies_there).collect();
+    let mut expired = None;
+    for (path, der) in inventory.roots()? {
+        let validity = Validity::of(&path, &der)?;
+        expiries.push(Expiry::of(&path, validity));
+        if validity.has_expired() {
+            warnings
+                .push(format!("the CA certificate {} has expired: it is no longer trusted", path.display()));
+            expired = validity.check(&path).err();
+            continue;
+        }
+        trusted.push(der.clone());
+        store.add(der).map_err(|error| TlsError::NotTrusted { path, reason: error.to_string() })?;
+    }
+    match expired {
+        Some(error) if store.is_empty() => Err(error),
+        _ => Ok(Roots { store: Arc::new(store), trusted, expiries, warnings }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt, time::Duration};
+
+    use super::*;
+    use crate::tls::{
+        roles::Role,
+        testing::{Dates, TestCa, kind_admin, kind_node},
+    };
+
+    fn load(dir: &Path) -> Result<Identity, TlsError> {
+        Identity::load(dir, RolePolicy::default())
+    }
+
+    #[test]
+    fn a_node_loads_its_pair_and_every_ca_and_ignores_client_certificates() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ca, other) = (TestCa::new(), TestCa::new());
+        ca.write_ca(dir.path(), "ca.crt");
+        other.write_ca(dir.path(), "ca-next.crt");
+        ca.write_leaf(dir.path(), "node.eu1-1", &kind_node("eu1-1", &["localhost"]), Dates::now());
+        ca.write_leaf(dir.path(), "client", &kind_admin("ops"), Dates::now());
+        let identity = load(dir.path()).unwrap();
+        assert_eq!(identity.peer().to_string(), "node eu1-1");
+        assert_eq!(identity.peer().node_id(), Some("eu1-1".parse().unwrap()));
+        let admin = ClientIdentity::load(dir.path()).unwrap();
+        assert_eq!((admin.peer().role, admin.peer().to_string()), (Role::Admin, "admin ops".to_owned()));
+        fs::remove_file(dir.path().join("client.crt")).unwrap();
+        assert_eq!(ClientIdentity::load(dir.path()).unwrap().peer().role, Role::Node);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_the_command_that_makes_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = load(&dir.path().join("certs")).unwrap_err();
+        assert!(matches!(error, TlsError::NoDirectory { .. }));
+        assert!(error.to_string().contains("copy the cluster's ca.crt there"), "{error}");
+        let error = load(dir.path()).unwrap_err();
+        assert!(matches!(error, TlsError::NoCa { .. }), "{error}");
+        let ca = TestCa::new();
+        ca.write_ca(dir.path(), "ca.crt");
+        let error = load(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("brock cert node --certs-dir"), "{error}");
+        let error = ClientIdentity::load(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("brock cert admin --certs-dir"), "{error}");
+        for name in ["node.a", "node.b"] {
+            ca.write_leaf(dir.path(), name, &kind_node("a", &["localhost"]), Dates::now());
+        }
+        let error = load(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("node.a.crt, node.b.crt"), "{error}");
+        fs::write(dir.path().join("server.crt"), "").unwrap();
+        assert!(matches!(load(dir.path()), Err(TlsError::UnexpectedFile { .. })));
+    }
+
+    #[test]
+    fn a_pair_that_could_not_work_is_refused_at_load() {
+        let ca = TestCa::new();
+        let node = kind_node("a", &["localhost"]);
+        let refused = |break_it: &dyn Fn(&Path)| {
+            let dir = tempfile::tempdir().unwrap();
+            ca.write_ca(dir.path(), "ca.crt");
+            ca.write_leaf(dir.path(), "node", &node, Dates::now());
+            load(dir.path()).unwrap();
+            break_it(dir.path());
+            let error = load(dir.path()).unwrap_err();
+            (format!("{error:?}").split([' ', '{']).next().unwrap().to_owned(), error.to_string())
+        };
+        let chmod = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+        let day = Duration::from_secs(86_400);
+        for (expected, word, break_it) in [
+            ("KeyPermissions", "chmod 400", &(|dir: &Path| chmod(&dir.join("node.key"))) as &dyn Fn(&Path)),
+            ("NoKey", "node.key", &|dir: &Path| fs::remove_file(dir.join("node.key")).unwrap()),
+            ("NotACertificate", "node.crt", &|dir: &Path| fs::write(dir.join("node.crt"), "x").unwrap()),
+            ("KeyMismatch", "different pairs", &|dir: &Path| {
+                ca.write_leaf(dir, "client", &kind_admin("ops"), Dates::now());
+                fs::rename(dir.join("client.key"), dir.join("node.key")).unwrap();
+            }),
+            ("NotValidNow", "expired", &|dir: &Path| {
+                ca.write_leaf(dir, "node", &node, Dates::past(day));
+            }),
+            ("NotValidNow", "clock", &|dir: &Path| {
+                ca.write_leaf(dir, "node", &node, Dates::future(day));
+            }),
+            ("NoSubjectAlternativeName", "--host", &|dir: &Path| {
+                ca.write_leaf(dir, "node", &kind_node("a", &[]), Dates::now());
+            }),
+            ("Role", "admin ops", &|dir: &Path| {
+                ca.write_leaf(dir, "node", &kind_admin("ops").with_host("localhost"), Dates::now());
+            }),
+            ("NotTrusted", "CA", &|dir: &Path| TestCa::new().write_ca(dir, "ca.crt")),
+        ] {
+            let (variant, text) = refused(break_it);
+            assert_eq!(variant, expected, "{text}");
+            assert!(text.contains(word), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_expired_ca_is_not_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = TestCa::with_dates(Dates::past(Duration::from_secs(60)));
+        ca.write_ca(dir.path(), "ca.crt");
+        ca.write_leaf(dir.path(), "node", &kind_node("a", &["localhost"]), Dates::now());
+        let error = load(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("ca.crt is valid from"), "{error}");
+    }
+}

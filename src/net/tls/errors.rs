@@ -1,0 +1,228 @@
+//! TLS failures: in words for people, and as labels of `brock_handshake_failures_total`.
+
+use std::{error::Error as StdError, io};
+
+use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
+use rustls_pki_types::UnixTime;
+
+use super::{keypair, roles::RoleError};
+
+/// What a failed handshake came down to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandshakeFailure {
+    /// The other end took too long.
+    Timeout,
+    /// It showed no certificate.
+    NoCertificate,
+    /// Its certificate is not from a CA that we trust, or is not meant for this use.
+    Untrusted,
+    /// Its certificate has expired or is not valid yet.
+    Expired,
+    /// It does not speak TLS 1.3.
+    ProtocolVersion,
+    /// Its certificate has been revoked.
+    Revoked,
+    /// Its certificate states no role.
+    Role,
+    /// The connection broke.
+    Io,
+    /// Everything else, such as a port scanner.
+    Other,
+}
+
+impl HandshakeFailure {
+    /// The metric's label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timeout => "timeout",
+            Self::NoCertificate => "no_certificate",
+            Self::Untrusted => "untrusted",
+            Self::Expired => "expired",
+            Self::ProtocolVersion => "protocol_version",
+            Self::Revoked => "revoked",
+            Self::Role => "role",
+            Self::Io => "io",
+            Self::Other => "other",
+        }
+    }
+
+    /// Classifies the error of an accepting handshake.
+    pub fn of(error: &io::Error) -> Self {
+        let Some(error) = rustls_error(error) else { return Self::Io };
+        match error {
+            Error::NoCertificatesPresented => Self::NoCertificate,
+            Error::PeerIncompatible(
+                PeerIncompatible::Tls12NotOfferedOrEnabled
+                | PeerIncompatible::Tls12NotOffered
+                | PeerIncompatible::ServerDoesNotSupportTls12Or13
+                | PeerIncompatible::SupportedVersionsExtensionRequired
+                | PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig,
+            ) => Self::ProtocolVersion,
+            Error::InvalidCertificate(certificate) => match certificate {
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => Self::Expired,
+                CertificateError::Revoked => Self::Revoked,
+                _ if role_error(error).is_some() => Self::Role,
+                _ => Self::Untrusted,
+            },
+            _ => Self::Other,
+        }
+    }
+}
+
+/// The TLS error inside an error of I/O, HTTP/2 or gRPC, in words; `None` if TLS is not the cause.
+///
+/// In TLS 1.3 a client has finished its handshake before the server has looked at its certificate:
+/// a refusal arrives with the first read, wrapped by whoever was reading. Callers that hold such
+/// an error ask here what it means.
+pub fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
+    if let Some(error) = rustls_error(error) {
+        return Some(describe(error));
+    }
+    // HTTP/2 keeps only the text of an I/O error.
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some((_, name)) = error.to_string().split_once(ALERT_TEXT) {
+            return Some(describe_alert_name(name.split([' ', '"', ')', ',']).next().unwrap_or(name)));
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// How rustls's text of a received alert begins.
+const ALERT_TEXT: &str = "received fatal alert: ";
+
+/// The rustls error in a chain of causes. An `io::Error` names as its source the source of what it
+/// wraps, so what it wraps must be looked at on its own.
+pub(crate) fn rustls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref::<Error>() {
+            return Some(found);
+        }
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if let Some(found) = wrapped.and_then(|wrapped| rustls_error(wrapped)) {
+            return Some(found);
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// The role error that our own verifier put into a rustls error.
+pub(crate) fn role_error(error: &Error) -> Option<&RoleError> {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(other)) => other.0.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// A handshake error in words. "The other end" is whoever was dialled or accepted.
+pub(crate) fn describe(error: &Error) -> String {
+    if let Some(error) = role_error(error) {
+        return error.to_string();
+    }
+    match error {
+        Error::InvalidCertificate(certificate) => describe_certificate(certificate),
+        Error::NoCertificatesPresented => "the other end showed no certificate".to_owned(),
+        Error::AlertReceived(alert) => describe_alert(*alert),
+        Error::NoApplicationProtocol => "the other end does not speak HTTP/2 (ALPN h2)".to_owned(),
+        Error::InvalidMessage(_) => "the other end does not speak TLS: is the port right?".to_owned(),
+        Error::PeerIncompatible(_) => format!("the other end does not speak TLS 1.3 as required: {error}"),
+        _ => error.to_string(),
+    }
+}
+
+/// What is wrong with our own certificate, found before anyone else could.
+pub(crate) fn own_certificate(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+            "none of them has signed it. It comes from another CA, or the wrong ca.crt was copied".to_owned()
+        }
+        Error::InvalidCertificate(CertificateError::Revoked) => {
+            "it has been revoked: make a new one with `brock cert`".to_owned()
+        }
+        _ => describe(error),
+    }
+}
+
+fn describe_certificate(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "the other end's certificate is not signed by a CA that we trust: both ends need the same ca.crt"
+                .to_owned()
+        }
+        CertificateError::ExpiredContext { not_after, .. } => format!(
+            "the other end's certificate expired on {}: it needs a new one, or a clock is wrong",
+            unix_date(*not_after)
+        ),
+        CertificateError::Expired => {
+            "the other end's certificate has expired: it needs a new one, or a clock is wrong".to_owned()
+        }
+        CertificateError::NotValidYetContext { not_before, .. } => format!(
+            "the other end's certificate is not valid before {}: a clock is wrong",
+            unix_date(*not_before)
+        ),
+        CertificateError::NotValidForNameContext { expected, presented } => format!(
+            "the other end's certificate is not for {}: it names {}. Dial it by one of those, or make it a \
+             certificate with `--host {0}`",
+            expected.to_str(),
+            presented_names(presented)
+        ),
+        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => format!(
+            "the other end's certificate may not be used this way: a node's needs the extended key usages \
+             serverAuth and clientAuth, a client's needs clientAuth ({error})"
+        ),
+        CertificateError::Revoked => "the other end's certificate has been revoked".to_owned(),
+        _ => format!("the other end's certificate is invalid: {error}"),
+    }
+}
+
+/// rustls lists names as `DnsName("a")`, `IpAddress(1.2.3.4)`.
+fn presented_names(presented: &[String]) -> String {
+    let bare = |name: &String| {
+        let inner = name.split_once('(').map_or(name.as_str(), |(_, inner)| inner.trim_end_matches(')'));
+        inner.trim_matches('"').to_owned()
+    };
+    let is_host = |name: &&String| name.starts_with("DnsName") || name.starts_with("IpAddress");
+    let names: Vec<String> = presented.iter().filter(is_host).map(bare).collect();
+    if names.is_empty() { "no host at all".to_owned() } else { names.join(", ") }
+}
+
+fn describe_alert(alert: AlertDescription) -> String {
+    describe_alert_name(&format!("{alert:?}"))
+}
+
+/// By the name of the alert in rustls: the typed value does not survive HTTP/2.
+fn describe_alert_name(name: &str) -> String {
+    match name {
+        "UnknownCA" | "DecryptError" => {
+            "the other end refused our certificate: it does not trust the CA that signed it. Both ends need \
+             the same ca.crt"
+        }
+        "CertificateExpired" => {
+            "the other end refused our certificate: it has expired or is not valid yet by that machine's clock"
+        }
+        "CertificateRevoked" => "the other end refused our certificate: it has been revoked",
+        "CertificateRequired" => "the other end requires a certificate and we showed none",
+        "CertificateUnknown" | "AccessDenied" => {
+            "the other end refused our certificate: it states no role that is accepted there. The log there has \
+             the reason"
+        }
+        "UnsupportedCertificate" => {
+            "the other end refused our certificate: its extended key usage does not allow this (clientAuth is needed)"
+        }
+        "BadCertificate" => "the other end refused our certificate as malformed",
+        "ProtocolVersion" => "the other end does not speak TLS 1.3",
+        "NoApplicationProtocol" => "the other end does not speak HTTP/2 (ALPN h2)",
+        _ => return format!("the other end ended the TLS connection with the alert {name}"),
+    }
+    .to_owned()
+}
+
+fn unix_date(time: UnixTime) -> String {
+    keypair::date(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
+}

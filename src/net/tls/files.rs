@@ -1,0 +1,215 @@
+//! Reading the certificates directory.
+//!
+//! The names tell what a file is for: `ca*.crt` are the roots, `node*.crt` and `client*.crt` come
+//! with a key of the same stem, `*.crl` say what the CAs have revoked. Keys that others may read are refused.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
+
+use super::TlsError;
+use brock_core::base::{id::sha256, limits};
+
+/// The certificates of a directory, by what their names say.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    /// The directory.
+    pub dir: PathBuf,
+    /// `ca*.crt`, sorted.
+    pub ca: Vec<PathBuf>,
+    /// `node*.crt`, sorted.
+    pub node: Vec<PathBuf>,
+    /// `client*.crt`, sorted.
+    pub client: Vec<PathBuf>,
+    /// `*.crl`, sorted: what the CAs have revoked.
+    pub crl: Vec<PathBuf>,
+    /// `ca*.key`, sorted: they do not belong there.
+    pub ca_keys: Vec<PathBuf>,
+}
+
+impl Inventory {
+    /// Lists `dir`. A `.crt` of any other name is an error: it would silently not be used.
+    pub fn of(dir: &Path) -> Result<Self, TlsError> {
+        let failed = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => TlsError::NoDirectory { dir: dir.to_owned() },
+            _ => TlsError::Read { path: dir.to_owned(), source },
+        };
+        let mut inventory = Self { dir: dir.to_owned(), ..Self::default() };
+        for entry in fs::read_dir(dir).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if name.starts_with("ca") && name.ends_with(".key") {
+                inventory.ca_keys.push(path);
+                continue;
+            }
+            let list = match name.strip_suffix(".crt") {
+                None if name.ends_with(".crl") => &mut inventory.crl,
+                None => continue,
+                Some(stem) if stem.starts_with("ca") => &mut inventory.ca,
+                Some(stem) if stem.starts_with("node") => &mut inventory.node,
+                Some(stem) if stem.starts_with("client") => &mut inventory.client,
+                Some(_) => return Err(TlsError::UnexpectedFile { path }),
+            };
+            list.push(path);
+        }
+        let Self { ca, node, client, crl, ca_keys, .. } = &mut inventory;
+        [ca, node, client, crl, ca_keys].into_iter().for_each(|list| list.sort());
+        Ok(inventory)
+    }
+
+    /// Every certificate of every `ca*.crt`, with the file it is from; at least one.
+    pub fn roots(&self) -> Result<Vec<(PathBuf, CertificateDer<'static>)>, TlsError> {
+        let mut roots = Vec::new();
+        for path in &self.ca {
+            roots.extend(certificates(path)?.into_iter().map(|der| (path.clone(), der)));
+        }
+        if roots.is_empty() {
+            return Err(TlsError::NoCa { dir: self.dir.clone() });
+        }
+        Ok(roots)
+    }
+}
+
+/// SHA-256 of everything in `dir` that a node uses or refuses, with the names: another one when anything
+/// was exchanged, however that was done.
+pub(crate) fn fingerprint(dir: &Path) -> Result<[u8; 32], TlsError> {
+    let failed = |source: io::Error| TlsError::Read { path: dir.to_owned(), source };
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // One that does not belong here is noticed when it comes, not at the next start.
+        let is_certificate = name.ends_with(".crt") && !name.starts_with("client");
+        let is_key = name.starts_with("node") && name.ends_with(".key");
+        if is_certificate || is_key || name.ends_with(".crl") {
+            paths.push(path);
+        }
+        if paths.len() > limits::CERTIFICATE_FILES_MAX {
+            return Err(TlsError::TooManyFiles { dir: dir.to_owned(), limit: limits::CERTIFICATE_FILES_MAX });
+        }
+    }
+    paths.sort();
+    let mut hashes = Vec::new();
+    for path in &paths {
+        hashes.extend(sha256(path.as_os_str().as_encoded_bytes()));
+        hashes.extend(sha256(&read(path, &mut open(path)?)?));
+    }
+    Ok(sha256(&hashes))
+}
+
+/// Reads the lists of revoked certificates of a PEM file; at least one.
+pub(crate) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let bytes = read(path, &mut open(path)?)?;
+    let parsed: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+    match parsed {
+        Ok(lists) if !lists.is_empty() => Ok(lists),
+        Ok(_) | Err(_) => Err(TlsError::NotARevocationList { path: path.to_owned() }),
+    }
+}
+
+/// The file names of `paths`, for a message that lists them.
+pub(crate) fn names(paths: &[PathBuf]) -> Vec<String> {
+    paths.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned()).collect()
+}
+
+/// Reads the certificates of a PEM file, leaf first; at least one. Text around them is skipped.
+pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bytes = read(path, &mut open(path)?)?;
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    match parsed {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        Ok(_) | Err(_) => Err(TlsError::NotACertificate { path: path.to_owned() }),
+    }
+}
+
+/// Reads a private key, after checking who may read it. PKCS#8, PKCS#1 and SEC1.
+pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let mut file = open(path)?;
+    // The permissions of the open file: those of the path could change in between.
+    let metadata = file.metadata().map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
+    check_permissions(path, &metadata)?;
+    let bytes = read(path, &mut file)?;
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| TlsError::NotAKey {
+        path: path.to_owned(),
+        reason: match error {
+            rustls_pki_types::pem::Error::NoItemsFound => "no unencrypted key in it".to_owned(),
+            _ => "its PEM is damaged".to_owned(),
+        },
+    })
+}
+
+fn check_permissions(path: &Path, metadata: &Metadata) -> Result<(), TlsError> {
+    // Without the groups, no group is ours: then only an owner's key is accepted.
+    let mut groups: Vec<u32> =
+        rustix::process::getgroups().unwrap_or_default().iter().map(|gid| gid.as_raw()).collect();
+    groups.push(rustix::process::getegid().as_raw());
+    let mode = metadata.mode() & 0o7777;
+    if is_private(metadata.uid(), metadata.gid(), mode, &groups) || (mode & 0o037 == 0 && is_credential(path))
+    {
+        return Ok(());
+    }
+    Err(TlsError::KeyPermissions { path: path.to_owned(), mode })
+}
+
+/// Whether a key file is closed to others. Kubernetes mounts a secret as root's with the pod's
+/// group (a 0400 key becomes 0440): group-read is fine if root owns it and the group is ours.
+fn is_private(owner: u32, group: u32, mode: u32, our_groups: &[u32]) -> bool {
+    mode & 0o077 == 0 || (owner == 0 && mode & 0o037 == 0 && our_groups.contains(&group))
+}
+
+/// Whether systemd has put the file there for this service alone: an access list then grants what
+/// looks like a permission of root's group (0440).
+fn is_credential(path: &Path) -> bool {
+    let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return false };
+    match (fs::canonicalize(directory), fs::canonicalize(path)) {
+        (Ok(directory), Ok(path)) => path.starts_with(directory),
+        _ => false,
+    }
+}
+
+fn open(path: &Path) -> Result<File, TlsError> {
+    File::open(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}
+
+fn read(path: &Path, file: &mut File) -> Result<Vec<u8>, TlsError> {
+    let limit = limits::CERTIFICATE_FILE_MAX_BYTES;
+    let mut bytes = Vec::new();
+    file.take(limit + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
+    if bytes.len() as u64 > limit {
+        return Err(TlsError::TooLarge { path: path.to_owned(), limit });
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_others_may_read_is_refused_unless_root_lends_it_to_our_group() {
+        let (us, root, our_group, other_group) = (1000, 0, 50, 60);
+        for (owner, group, mode, private) in [
+            (us, our_group, 0o400, true),
+            (us, our_group, 0o600, true),
+            (us, our_group, 0o700, true),
+            (us, our_group, 0o440, false),
+            (us, our_group, 0o604, false),
+            (root, our_group, 0o440, true),
+            (root, our_group, 0o640, true),
+            (root, our_group, 0o660, false),
+            (root, our_group, 0o450, false),
+            (root, our_group, 0o444, false),
+            (root, other_group, 0o440, false),
+            (root, other_group, 0o400, true),
+        ] {
+            assert_eq!(is_private(owner, group, mode, &[our_group]), private, "{owner} {group} {mode:o}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! One certificate with its key, and everything that can be wrong with them before first use.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use rustls::{
+    InconsistentKeys, RootCertStore, client::verify_server_cert_signed_by_trust_anchor,
+    server::ParsedCertificate, sign::CertifiedKey,
+};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{
+    TlsError,
+    config::{self, Material},
+    errors, files,
+    roles::{self, PeerIdentity, RolePolicy},
+};
+
+/// What a pair will be used for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Accepting and dialling, as a node.
+    Node,
+    /// Dialling only.
+    Client,
+}
+
+/// A certificate chain and the key of its leaf, known to belong together and to be valid now.
+pub(crate) struct Pair {
+    path: PathBuf,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Pair {
+    /// Reads `certificate` and the `.key` of the same stem next to it.
+    pub(crate) fn load(certificate: PathBuf) -> Result<Self, TlsError> {
+        let chain = files::certificates(&certificate)?;
+        let key_path = certificate.with_extension("key");
+        if matches!(key_path.try_exists(), Ok(false)) {
+            return Err(TlsError::NoKey { key: key_path, certificate });
+        }
+        let key = files::private_key(&key_path)?;
+        match CertifiedKey::from_der(chain.clone(), key.clone_key(), &config::provider()) {
+            Ok(_) => {}
+            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                return Err(TlsError::KeyMismatch { key: key_path, certificate });
+            }
+            Err(error) => return Err(TlsError::NotAKey { path: key_path, reason: error.to_string() }),
+        }
+        let pair = Self { path: certificate, chain, key };
+        Validity::of(&pair.path, pair.leaf())?.check(&pair.path)?;
+        Ok(pair)
+    }
+
+    /// Who the leaf says its holder is; an error if that does not suit the purpose.
+    pub(crate) fn identity(&self, policy: RolePolicy, purpose: Purpose) -> Result<PeerIdentity, TlsError> {
+        let role_error = |source| TlsError::Role { path: self.path.clone(), source };
+        let identity = PeerIdentity::of_certificate(self.leaf(), policy).map_err(role_error)?;
+        match purpose {
+            Purpose::Client => Ok(identity),
+            Purpose::Node => {
+                let identity = identity.require_node().map_err(role_error)?;
+                if !roles::names_a_host(&roles::parse(self.leaf()).map_err(role_error)?) {
+                    return Err(TlsError::NoSubjectAlternativeName { path: self.path.clone() });
+                }
+                Ok(identity)
+            }
+        }
+    }
+
+    /// What the rustls configurations are made of.
+    pub(crate) fn material<'a>(
+        &'a self,
+        dir: &'a Path,
+        roots: Arc<RootCertStore>,
+        crls: &'a [CertificateRevocationListDer<'static>],
+    ) -> Material<'a> {
+        Material { dir, chain: &self.chain, key: &self.key, roots, crls }
+    }
+
+    /// Whether a peer with the same CAs would accept the certificate, in every direction that the
+    /// purpose has.
+    pub(crate) fn check_trusted(&self, material: &Material<'_>, purpose: Purpose) -> Result<(), TlsError> {
+        let not_trusted =
+            |error| TlsError::NotTrusted { path: self.path.clone(), reason: errors::own_certificate(&error) };
+        let now = UnixTime::now();
+        let intermediates = self.chain.get(1..).unwrap_or_default();
+        config::client_verifier(material)?
+            .verify_client_cert(self.leaf(), intermediates, now)
+            .map_err(not_trusted)?;
+        match purpose {
+            Purpose::Client => Ok(()),
+            Purpose::Node => {
+                let algorithms = config::provider().signature_verification_algorithms;
+                ParsedCertificate::try_from(self.leaf())
+                    .and_then(|leaf| {
+                        let (roots, algorithms) = (&material.roots, algorithms.all);
+                        verify_server_cert_signed_by_trust_anchor(
+                            &leaf,
+                            roots,
+                            intermediates,
+                            now,
+                            algorithms,
+                        )
+                    })
+                    .map_err(not_trusted)
+            }
+        }
+    }
+
+    /// When the leaf is valid.
+    pub(crate) fn validity(&self) -> Result<Validity, TlsError> {
+        Validity::of(&self.path, self.leaf())
+    }
+
+    fn leaf(&self) -> &CertificateDer<'static> {
+        // `files::certificates` returns at least one.
+        &self.chain[0]
+    }
+}
+
+/// When a certificate is valid.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Validity {
+    pub(crate) not_before_unix_seconds: i64,
+    pub(crate) not_after_unix_seconds: i64,
+}
+
+impl Validity {
+    /// Reads the dates of a certificate.
+    pub(crate) fn of(path: &Path, der: &[u8]) -> Result<Self, TlsError> {
+        let certificate =
+            roles::parse(der).map_err(|source| TlsError::Role { path: path.to_owned(), source })?;
+        let validity = certificate.validity();
+        Ok(Self {
+            not_before_unix_seconds: validity.not_before.timestamp(),
+            not_after_unix_seconds: validity.not_after.timestamp(),
+        })
+    }
+
+    /// Whether its time is over.
+    pub(crate) fn has_expired(&self) -> bool {
+        now_unix_seconds() > self.not_after_unix_seconds
+    }
+
+    /// Refuses a certificate that is not valid now.
+    pub(crate) fn check(&self, path: &Path) -> Result<(), TlsError> {
+        let now = now_unix_seconds();
+        let hint = if now > self.not_after_unix_seconds {
+            "it has expired, make a new one with `brock cert`"
+        } else if now < self.not_before_unix_seconds {
+            "it is not valid yet, check this machine's clock"
+        } else {
+            return Ok(());
+        };
+        Err(TlsError::NotValidNow {
+            path: path.to_owned(),
+            not_before: date(self.not_before_unix_seconds),
+            not_after: date(self.not_after_unix_seconds),
+            now: date(now),
+            hint,
+        })
+    }
+}
+
+/// The wall clock. A clock before 1970 counts as 1970: every certificate is then not valid yet.
+pub(crate) fn now_unix_seconds() -> i64 {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    i64::try_from(seconds).unwrap_or(i64::MAX)
+}
+
+/// RFC 3339, in UTC.
+pub(crate) fn date(unix_seconds: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(unix_seconds)
+        .ok()
+        .and_then(|date| date.format(&Rfc3339).ok())
+        .unwrap_or_else(|| format!("{unix_seconds} s after 1970"))
+}

@@ -1,0 +1,201 @@
+//! Certificates for tests: also those that [`crate::pki::issue`] would never make.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose as Usage, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType,
+};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use time::OffsetDateTime;
+
+use super::{
+    config::{self, Material},
+    registry::{Current, Trust},
+    roles::RolePolicy,
+};
+
+/// From when until when.
+#[derive(Clone, Copy)]
+pub(crate) struct Dates(OffsetDateTime, OffsetDateTime);
+
+impl Dates {
+    pub(crate) fn now() -> Self {
+        let now = OffsetDateTime::now_utc();
+        Self(now - Duration::from_secs(3600), now + Duration::from_secs(3600))
+    }
+
+    /// Over since `age`.
+    pub(crate) fn past(age: Duration) -> Self {
+        let end = OffsetDateTime::now_utc() - age;
+        Self(end - Duration::from_secs(3600), end)
+    }
+
+    /// Beginning in `delay`.
+    pub(crate) fn future(delay: Duration) -> Self {
+        let begin = OffsetDateTime::now_utc() + delay;
+        Self(begin, begin + Duration::from_secs(3600))
+    }
+}
+
+/// What a test certificate says.
+#[derive(Clone)]
+pub(crate) struct TestKind {
+    pub(crate) uris: Vec<String>,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) usages: Vec<Usage>,
+}
+
+impl TestKind {
+    pub(crate) fn with_host(mut self, host: &str) -> Self {
+        self.hosts.push(host.to_owned());
+        self
+    }
+
+    pub(crate) fn with_uri(mut self, uri: &str) -> Self {
+        self.uris.push(uri.to_owned());
+        self
+    }
+
+    pub(crate) fn with_usages(mut self, usages: &[Usage]) -> Self {
+        self.usages = usages.to_vec();
+        self
+    }
+
+    pub(crate) fn without_uri(mut self) -> Self {
+        self.uris.clear();
+        self
+    }
+}
+
+pub(crate) fn kind_node(id: &str, hosts: &[&str]) -> TestKind {
+    TestKind {
+        uris: vec![format!("spiffe://brock/node/{id}")],
+        hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+        usages: vec![Usage::ServerAuth, Usage::ClientAuth],
+    }
+}
+
+pub(crate) fn kind_admin(name: &str) -> TestKind {
+    let uris = vec![format!("spiffe://brock/admin/{name}")];
+    TestKind { uris, hosts: Vec::new(), usages: vec![Usage::ClientAuth] }
+}
+
+/// A leaf and its key.
+pub(crate) struct TestLeaf {
+    pub(crate) der: CertificateDer<'static>,
+    pem: String,
+    key: KeyPair,
+}
+
+impl TestLeaf {
+    fn key_der(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(self.key.serialize_der().into())
+    }
+}
+
+pub(crate) struct TestCa {
+    issuer: Issuer<'static, KeyPair>,
+    der: CertificateDer<'static>,
+    pem: String,
+}
+
+impl TestCa {
+    /// All of these have the same name, as CAs of one recipe do.
+    pub(crate) fn new() -> Self {
+        Self::with_dates(Dates::now())
+    }
+
+    pub(crate) fn with_dates(dates: Dates) -> Self {
+        Self::make("Test CA", dates)
+    }
+
+    pub(crate) fn named(name: &str) -> Self {
+        Self::make(name, Dates::now())
+    }
+
+    fn make(name: &str, dates: Dates) -> Self {
+        let mut params = CertificateParams::default();
+        (params.not_before, params.not_after) = (dates.0, dates.1);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let (der, pem) = (certificate.der().clone(), certificate.pem());
+        Self { issuer: Issuer::new(params, key), der, pem }
+    }
+
+    pub(crate) fn leaf(&self, kind: &TestKind, dates: Dates) -> TestLeaf {
+        let mut params = CertificateParams::new(kind.hosts.clone()).unwrap();
+        (params.not_before, params.not_after) = (dates.0, dates.1);
+        for uri in &kind.uris {
+            params.subject_alt_names.push(SanType::URI(uri.as_str().try_into().unwrap()));
+        }
+        params.extended_key_usages = kind.usages.clone();
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        TestLeaf { der: certificate.der().clone(), pem: certificate.pem(), key }
+    }
+
+    pub(crate) fn write_ca(&self, dir: &Path, name: &str) {
+        fs::write(dir.join(name), &self.pem).unwrap();
+    }
+
+    /// Writes `stem.crt` and `stem.key`, over what is there.
+    pub(crate) fn write_leaf(&self, dir: &Path, stem: &str, kind: &TestKind, dates: Dates) {
+        let leaf = self.leaf(kind, dates);
+        let key = dir.join(format!("{stem}.key"));
+        fs::write(dir.join(format!("{stem}.crt")), &leaf.pem).unwrap();
+        let _ = fs::remove_file(&key);
+        fs::write(&key, leaf.key.serialize_pem()).unwrap();
+        fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).unwrap();
+    }
+
+    pub(crate) fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.der.clone()).unwrap();
+        Arc::new(roots)
+    }
+
+    /// For accepting as `leaf`, trusting this CA.
+    pub(crate) fn server(&self, leaf: &TestLeaf, policy: RolePolicy) -> Arc<ServerConfig> {
+        self.current_server(leaf, policy).1
+    }
+
+    /// The same, and what certificates are exchanged in.
+    pub(crate) fn current_server(
+        &self,
+        leaf: &TestLeaf,
+        policy: RolePolicy,
+    ) -> (Arc<Current>, Arc<ServerConfig>) {
+        let current = Current::new(self.trust(leaf));
+        let config = config::server(&current, Path::new("test"), policy).unwrap();
+        (current, config)
+    }
+
+    /// Showing `leaf`, trusting this CA.
+    pub(crate) fn trust(&self, leaf: &TestLeaf) -> Trust {
+        self.with_material(leaf, |material| Trust::of(material).unwrap())
+    }
+
+    /// For dialling as `leaf`, trusting this CA.
+    pub(crate) fn client(&self, leaf: &TestLeaf, policy: RolePolicy) -> Arc<ClientConfig> {
+        self.with_material(leaf, |material| {
+            let current = Current::new(Trust::of(material).unwrap());
+            config::client(&current, material.dir, policy).unwrap()
+        })
+    }
+
+    fn with_material<T>(&self, leaf: &TestLeaf, make: impl Fn(&Material<'_>) -> T) -> T {
+        make(&Material {
+            dir: Path::new("test"),
+            chain: std::slice::from_ref(&leaf.der),
+            key: &leaf.key_der(),
+            roots: self.roots(),
+            crls: &[],
+        })
+    }
+}

@@ -1,0 +1,208 @@
+//! The donor's end of a Replicate stream: what to send next to one puller.
+//!
+//! The donor sends its own origins at once. Those of other nodes it relays only when nobody else
+//! seems to supply them: a puller announces what it has applied from elsewhere, and an origin
+//! that keeps rising without our help is left to whoever helps it. So an operation normally
+//! crosses each link of a full mesh once, and still reaches a node whose only way is a relay.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use brock_core::base::{
+    id::{NodeId, Origin},
+    limits,
+    vector::{Clock, Vector},
+};
+
+/// Where one puller stands, and what it is to get next. Knows no I/O.
+#[derive(Debug)]
+pub struct Feed {
+    own: NodeId,
+    patience: Duration,
+    /// Sent, or known to be there already.
+    sent: Vector,
+    /// The part of `sent` that we sent ourselves.
+    sent_here: HashMap<Origin, Clock>,
+    /// Acknowledged by the puller.
+    applied: Vector,
+    in_flight: VecDeque<(Origin, Clock)>,
+    /// Since when the puller has lacked something of a foreign origin without getting any of it.
+    missing_since: HashMap<Origin, Instant>,
+    /// Foreign origins whose last rise at the puller was our doing: nobody else supplies them.
+    supplied_here: HashSet<Origin>,
+    last: Option<Origin>,
+}
+
+/// What a feed does next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Send what follows this clock of this origin.
+    Send(Origin, Clock),
+    /// Nothing for now; look again at this time, or when something changes.
+    Wait(Option<Instant>),
+}
+
+impl Feed {
+    /// A puller with this vector has just said hello to node `own`.
+    pub fn new(own: NodeId, vector: Vector, patience: Duration) -> Self {
+        Self {
+            own,
+            patience,
+            sent: vector.clone(),
+            sent_here: HashMap::new(),
+            applied: vector,
+            in_flight: VecDeque::new(),
+            missing_since: HashMap::new(),
+            supplied_here: HashSet::new(),
+            last: None,
+        }
+    }
+
+    /// The puller has made this durable.
+    pub fn acknowledge(&mut self, applied: &Vector) {
+        for (origin, clock) in applied.iter() {
+            self.applied.raise(origin, clock);
+            if clock > self.sent_here.get(&origin).copied().unwrap_or_default()
+                && self.sent.raise(origin, clock)
+            {
+                self.missing_since.remove(&origin);
+                self.supplied_here.remove(&origin);
+            }
+        }
+        let applied = &self.applied;
+        self.in_flight.retain(|(origin, through)| applied.get(origin) < *through);
+    }
+
+    /// A batch of `origin` up to `through` was sent.
+    pub fn sent(&mut self, origin: Origin, through: Clock) {
+        self.sent.raise(origin, through);
+        self.sent_here.insert(origin, through);
+        self.supplied_here.insert(origin);
+        self.in_flight.push_back((origin, through));
+        self.last = Some(origin);
+    }
+
+    /// What the puller has, or will have once all that is under way arrives.
+    pub fn vector(&self) -> &Vector {
+        &self.sent
+    }
+
+    /// What to do, given what the store has above [`Feed::vector`]. Origins take turns.
+    pub fn next(&mut self, above: &Vector, now: Instant) -> Next {
+        self.missing_since.retain(|origin, _| above.get(origin) > Clock::default());
+        if self.in_flight.len() >= limits::BATCHES_IN_FLIGHT {
+            return Next::Wait(None);
+        }
+        let mut earliest: Option<Instant> = None;
+        let mut first = None;
+        for (origin, _) in above.iter() {
+            let at = self.send_at(origin, now);
+            if at > now {
+                earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
+            } else if self.last.is_none_or(|last| origin > last) {
+                return Next::Send(origin, self.sent.get(&origin));
+            } else {
+                first = first.or(Some(origin));
+            }
+        }
+        first.map_or(Next::Wait(earliest), |origin| Next::Send(origin, self.sent.get(&origin)))
+    }
+
+    /// Patience counts from when the puller began to lack something, not from when another donor
+    /// last supplied it: after a quiet moment every relay would otherwise race the origin itself.
+    fn send_at(&mut self, origin: Origin, now: Instant) -> Instant {
+        if origin.is_of(&self.own) || self.supplied_here.contains(&origin) {
+            return now;
+        }
+        *self.missing_since.entry(origin).or_insert(now) + self.patience
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use brock_core::base::id::Incarnation;
+
+    fn origin(id: &str) -> Origin {
+        Origin::new(&id.parse().unwrap(), Incarnation(1))
+    }
+
+    fn vector(clocks: &[(&str, u64)]) -> Vector {
+        clocks.iter().map(|(id, clock)| (origin(id), Clock(*clock))).collect()
+    }
+
+    const PATIENCE: Duration = Duration::from_millis(100);
+
+    fn feed() -> Feed {
+        Feed::new("me".parse().unwrap(), Vector::default(), PATIENCE)
+    }
+
+    #[test]
+    fn own_operations_go_at_once_and_relayed_ones_after_a_moment() {
+        let now = Instant::now();
+        let mut feed = feed();
+        assert_eq!(feed.next(&vector(&[("me", 5)]), now), Next::Send(origin("me"), Clock(0)));
+        assert_eq!(feed.next(&vector(&[("other", 5)]), now), Next::Wait(Some(now + PATIENCE)));
+        assert_eq!(
+            feed.next(&vector(&[("other", 5)]), now + PATIENCE),
+            Next::Send(origin("other"), Clock(0))
+        );
+        assert_eq!(feed.next(&Vector::default(), now), Next::Wait(None));
+    }
+
+    #[test]
+    fn an_origin_that_rises_without_our_help_is_left_alone() {
+        let (began, now) = (Instant::now(), Instant::now() + PATIENCE);
+        let mut feed = feed();
+        assert_eq!(feed.next(&vector(&[("other", 3)]), began), Next::Wait(Some(began + PATIENCE)));
+        feed.acknowledge(&vector(&[("other", 3)]));
+        assert_eq!(feed.next(&vector(&[("other", 5)]), now), Next::Wait(Some(now + PATIENCE)));
+        assert_eq!(
+            feed.next(&vector(&[("other", 5)]), now + PATIENCE),
+            Next::Send(origin("other"), Clock(3))
+        );
+        feed.sent(origin("other"), Clock(5));
+        feed.acknowledge(&vector(&[("other", 5)]));
+        // That was our doing: no waiting for the next one.
+        assert_eq!(
+            feed.next(&vector(&[("other", 9)]), now + PATIENCE),
+            Next::Send(origin("other"), Clock(5))
+        );
+    }
+
+    #[test]
+    fn after_a_quiet_hour_an_origin_is_still_left_to_whoever_supplies_it() {
+        let now = Instant::now();
+        let mut feed = feed();
+        feed.acknowledge(&vector(&[("other", 3)]));
+        assert_eq!(feed.next(&Vector::default(), now), Next::Wait(None));
+        let later = now + Duration::from_secs(3600);
+        assert_eq!(feed.next(&vector(&[("other", 4)]), later), Next::Wait(Some(later + PATIENCE)));
+        feed.acknowledge(&vector(&[("other", 4)]));
+        assert_eq!(feed.next(&Vector::default(), later), Next::Wait(None));
+        let again = later + PATIENCE;
+        assert_eq!(feed.next(&vector(&[("other", 5)]), again), Next::Wait(Some(again + PATIENCE)));
+    }
+
+    #[test]
+    fn origins_take_turns_and_batches_in_flight_are_bounded() {
+        let (began, now) = (Instant::now(), Instant::now() + PATIENCE);
+        let mut feed = feed();
+        let above = vector(&[("a", 100), ("b", 100), ("me", 100)]);
+        assert_eq!(feed.next(&above, began), Next::Send(origin("me"), Clock(0)));
+        let mut order = Vec::new();
+        for _ in 0..limits::BATCHES_IN_FLIGHT {
+            let Next::Send(origin, after) = feed.next(&above, now) else { panic!("nothing to send") };
+            feed.sent(origin, Clock(after.0 + 10));
+            order.push(origin.node_id().to_string());
+        }
+        assert_eq!(order, ["a", "b", "me", "a"]);
+        assert_eq!(feed.next(&above, now), Next::Wait(None));
+        feed.acknowledge(&vector(&[("a", 10)]));
+        assert_eq!(feed.next(&above, now), Next::Send(origin("b"), Clock(10)));
+    }
+}

@@ -1,0 +1,47 @@
+//! One puller for each address of the directory, as long as it is there.
+
+use std::collections::HashMap;
+
+use tokio_util::sync::CancellationToken;
+
+use super::puller::Puller;
+use crate::membership::directory::Directory;
+use brock_net::{
+    address::Address,
+    task::{TaskStatus, Tasks},
+};
+
+/// Starts and ends pullers as the directory changes, until `tasks` stops.
+pub async fn run(
+    directory: Directory,
+    tasks: Tasks,
+    make: impl Fn(&Address, CancellationToken) -> Puller,
+    status: TaskStatus,
+) {
+    let mut dialled = directory.watch();
+    let mut running: HashMap<Address, CancellationToken> = HashMap::new();
+    loop {
+        let wanted = dialled.borrow_and_update().clone();
+        running.retain(|address, stop| {
+            let stays = wanted.contains(address);
+            if !stays {
+                stop.cancel();
+            }
+            stays
+        });
+        for address in wanted.iter() {
+            running.entry(address.clone()).or_insert_with(|| {
+                let stop = tasks.stopping().child_token();
+                let puller = make(address, stop.clone());
+                tasks.spawn_passing(&format!("puller {address}"), |status| puller.run(status));
+                stop
+            });
+        }
+        status.set_state(&format!("pulling from {} addresses", running.len()));
+        match tasks.stopping().run_until_cancelled(dialled.changed()).await {
+            Some(Ok(())) => {}
+            // Nobody is left who could change it.
+            Some(Err(_)) | None => return,
+        }
+    }
+}

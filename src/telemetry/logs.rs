@@ -1,0 +1,209 @@
+//! Logs and metrics of the process.
+
+use std::{
+    backtrace::{Backtrace, BacktraceStatus},
+    io::{self, IsTerminal as _},
+    sync::Arc,
+    time::Duration,
+};
+
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_opentelemetry::OpenTelemetryLayer;
+use tracing_subscriber::{
+    EnvFilter, Layer, Registry,
+    filter::{FilterExt as _, FilterFn, LevelFilter, ParseError},
+    fmt,
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
+
+use super::{badgerauth, process, traces::Export};
+use crate::{
+    config::validate::{LogConfig, LogFormat, TraceConfig},
+    runtime::spans,
+};
+use brock_core::base::{id::NodeId, metrics as definitions, metrics::Kind};
+use brock_net::task::Tasks;
+
+/// How often histograms are folded, so that they do not grow between two scrapes.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Why logs or metrics cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter is not one.
+    #[error("log.level is not a log filter; write one such as info,crate::replication=debug")]
+    Filter(#[from] ParseError),
+    /// Something else logs already.
+    #[error("logging is already set up in this process; set it up once")]
+    Logging(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// Traces cannot be exported.
+    #[error("traces cannot be sent to trace.otlp-endpoint: {0}")]
+    Trace(String),
+    /// Something else measures already.
+    #[error("metrics cannot be set up; set them up once per process")]
+    Metrics(#[from] BuildError),
+}
+
+/// The process's metrics. There is one per process; several nodes in one process share it.
+#[derive(Clone)]
+pub struct Telemetry {
+    handle: PrometheusHandle,
+    export: Option<Arc<Export>>,
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Telemetry").finish_non_exhaustive()
+    }
+}
+
+impl Telemetry {
+    /// Sets up everything a node's process needs: logs on stderr, metrics, and a panic that is
+    /// logged and ends the process. With traces it must be called on the runtime.
+    pub fn install(
+        node_id: &NodeId,
+        log: &LogConfig,
+        trace: Option<&TraceConfig>,
+    ) -> Result<Self, TelemetryError> {
+        let export = trace.map(|trace| Export::begin(trace, node_id)).transpose();
+        let export = export.map_err(|error| TelemetryError::Trace(error.to_string()))?.map(Arc::new);
+        install_logs(log, export.as_deref())?;
+        abort_on_panic();
+        if let Some(TraceConfig { endpoint, sample_ratio }) = trace {
+            tracing::info!(endpoint, sample_ratio, "traces are sent to a collector, not encrypted");
+        }
+        Ok(Self { export, ..Self::install_metrics()? })
+    }
+
+    /// Sends the last spans, for a bounded time. Blocks.
+    pub fn shut_down(&self) {
+        if let Some(export) = &self.export {
+            export.shut_down();
+        }
+    }
+
+    /// Sets up metrics alone.
+    pub fn install_metrics() -> Result<Self, TelemetryError> {
+        let mut builder = PrometheusBuilder::new();
+        for metric in definitions::ALL {
+            if let Kind::Histogram(buckets) = metric.kind {
+                builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)?;
+            }
+        }
+        let handle = builder.install_recorder()?;
+        definitions::describe_all();
+        Ok(Self { handle, export: None })
+    }
+
+    /// Says whose metrics these are.
+    pub fn set_node(&self, node_id: &NodeId) {
+        let (version, node_id) = (env!("CARGO_PKG_VERSION"), node_id.to_string());
+        metrics::gauge!(definitions::BUILD_INFO, "version" => version, "node_id" => node_id).set(1.0);
+    }
+
+    /// All metrics in Prometheus' text format, the figures of the process as they are now.
+    pub fn render(&self) -> String {
+        let mut page = self.handle.render();
+        if let Some(figures) = process::read() {
+            figures.write(&mut page);
+        }
+        badgerauth::write(&mut page);
+        page
+    }
+
+    /// Starts the task that keeps histograms small.
+    pub fn spawn_upkeep(self: &Arc<Self>, tasks: &Tasks) {
+        let (telemetry, stopping) = (Arc::clone(self), tasks.stopping().clone());
+        tasks.spawn("metrics upkeep", |status| async move {
+            status.set_state("waiting");
+            let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+            while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
+                telemetry.handle.run_upkeep();
+            }
+        });
+    }
+}
+
+fn install_logs(log: &LogConfig, export: Option<&Export>) -> Result<(), TelemetryError> {
+    let on_terminal = io::stderr().is_terminal();
+    let as_json = match log.format {
+        LogFormat::Auto => !on_terminal,
+        LogFormat::Text => false,
+        LogFormat::Json => true,
+    };
+    let lines = fmt::layer().with_writer(io::stderr).with_ansi(on_terminal);
+    let lines: Box<dyn Layer<Registry> + Send + Sync> =
+        if as_json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
+    // Spans are for traces alone: without those nothing wants them, so they cost nothing. The hint says
+    // that this filter minds no level: without one, no level would be ruled out at a glance.
+    let is_no_span = FilterFn::new(|metadata| metadata.target() != spans::TARGET);
+    let is_no_span = is_no_span.with_max_level_hint(LevelFilter::TRACE);
+    let lines = lines.with_filter(EnvFilter::try_new(with_modules(&log.level))?.and(is_no_span));
+    let subscriber = tracing_subscriber::registry().with(lines);
+    // IMPORTANT: not as an optional layer. One that is not there has no filter, so every line and span of
+    // every library would be asked about again each time: half as much CPU again for a Get.
+    let installed = match export {
+        None => subscriber.try_init(),
+        Some(export) => {
+            // Spans alone: a log line may name a client.
+            let is_span = FilterFn::new(|metadata| metadata.is_span() && metadata.target() == spans::TARGET);
+            let traces = OpenTelemetryLayer::new(export.tracer())
+                .with_location(false)
+                .with_threads(false)
+                .with_target(false)
+                .with_filter(is_span.with_max_level_hint(LevelFilter::INFO));
+            subscriber.with(traces).try_init()
+        }
+    };
+    installed.map_err(|error| TelemetryError::Logging(error.into()))
+}
+
+/// The parts of the node that a filter may name, and the modules that each stands for.
+const PARTS: [(&str, &[&str]); 3] = [
+    (
+        "brock::replication",
+        &["brock::replication", "brock::membership", "brock::maintenance", "brock::transfer"],
+    ),
+    ("brock::service", &["brock::app", "brock::api::grpc"]),
+    ("brock::node", &["brock::node", "brock::config", "brock::telemetry", "brock::api::http"]),
+];
+
+/// A filter whose directives name modules where the operator named a part: `brock::service=debug`.
+fn with_modules(filter: &str) -> String {
+    let directives = filter.split(',').map(|directive| {
+        let (target, level) = directive.split_once('=').unwrap_or((directive, ""));
+        let part = PARTS.iter().find(|(part, _)| target.trim() == *part).filter(|_| !level.is_empty());
+        let modules = part.map(|(_, modules)| modules.iter().map(|module| format!("{module}={level}")));
+        modules.map_or_else(|| directive.to_owned(), |modules| modules.collect::<Vec<_>>().join(","))
+    });
+    directives.collect::<Vec<_>>().join(",")
+}
+
+/// A panic is a bug, and what it leaves half done is unknown: the process ends, and what was
+/// acknowledged is on disk.
+fn abort_on_panic() {
+    std::panic::set_hook(Box::new(|info| {
+        let payload = info.payload_as_str().unwrap_or("no message");
+        let location = info.location().map(ToString::to_string).unwrap_or_default();
+        let backtrace = Backtrace::capture();
+        let backtrace = match backtrace.status() {
+            BacktraceStatus::Captured => backtrace.to_string(),
+            _ => "set RUST_BACKTRACE=1 to see it".to_owned(),
+        };
+        tracing::error!(location, backtrace, "panic, aborting: {payload}");
+        std::process::abort();
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_in_a_filter_stands_for_its_modules() {
+        assert_eq!(with_modules("info"), "info");
+        assert_eq!(with_modules("info,brock::store=debug"), "info,brock::store=debug");
+        assert_eq!(with_modules("warn,brock::service=trace"), "warn,brock::app=trace,brock::api::grpc=trace");
+    }
+}

@@ -1,0 +1,3 @@
+//! A whole store as a stream of messages, for replication and for backups.
+
+pub mod snapshot;
