@@ -9,26 +9,28 @@ use super::source::{self, Path, Token};
 const MEMBERS: [(&str, &str); 3] =
     [("brock_core", "src/core"), ("brock_net", "src/net"), ("brock_client", "src/client")];
 
-const CORE: [&str; 3] = ["brock_core::base", "brock_core::proto", "brock_core::domain"];
+/// What every layer of `brock` stands on.
+const CORE: [&str; 4] = ["brock_core::base", "brock_core::proto", "brock_core::domain", "brock_net::task"];
 
-/// A layer and the layers below it that it may import. A layer of `brock` may also import all of
-/// `brock_core`; inside a member, the crate is one layer unless it is listed here.
-pub(super) const LAYERS: [(&str, &[&str]); 18] = [
+/// A layer and the layers below it that it may import. A layer of `brock` may also import
+/// [`CORE`]; inside a member, the crate is one layer unless it is listed here.
+pub(super) const LAYERS: [(&str, &[&str]); 19] = [
     ("brock_core::base", &[]),
     ("brock_core::proto", &[]),
     ("brock_core::domain", &["brock_core::base", "brock_core::proto"]),
-    ("brock_net", &["brock_core::base"]),
+    ("brock_net::task", &["brock_core::base"]),
+    ("brock_net", &["brock_core::base", "brock_net::task"]),
     ("brock_client", &["brock_core::base", "brock_core::proto", "brock_core::domain", "brock_net"]),
-    ("runtime", &["brock_net"]),
+    ("runtime", &[]),
     ("store", &["runtime"]),
     ("transfer", &["runtime", "store"]),
     ("audit", &["runtime", "store"]),
     ("membership", &["brock_net", "runtime", "store"]),
     ("replication", &["brock_net", "runtime", "store", "transfer", "membership"]),
     ("maintenance", &["runtime", "store", "membership"]),
-    ("backup", &["runtime", "store", "transfer"]),
+    ("backup", &["runtime", "store", "transfer", "replication"]),
     ("config", &["brock_net", "backup", "maintenance"]),
-    ("telemetry", &["runtime"]),
+    ("telemetry", &["runtime", "config"]),
     (
         "app",
         &["brock_net", "runtime", "store", "audit", "membership", "replication", "maintenance", "backup"],
@@ -40,9 +42,11 @@ pub(super) const LAYERS: [(&str, &[&str]); 18] = [
             "brock_client",
             "runtime",
             "store",
+            "transfer",
             "audit",
             "membership",
             "replication",
+            "config",
             "telemetry",
             "backup",
             "app",

@@ -296,8 +296,7 @@ fn is_bare_call(mut tokens: &[Located]) -> bool {
     false
 }
 
-/// Replaces a leading `self` or chain of `super` by the path from the crate's root, and the
-/// crate's own name by `crate`.
+/// Replaces a leading `self` or chain of `super` by the path from the crate's root.
 fn resolve(segments: &[String], module: &[String]) -> Vec<String> {
     let supers = segments.iter().take_while(|segment| *segment == "super").count();
     let from_root = |up: usize, rest: &[String]| {
@@ -310,7 +309,6 @@ fn resolve(segments: &[String], module: &[String]) -> Vec<String> {
             from_root(supers, &segments[1 + supers..])
         }
         Some("super") => from_root(supers, &segments[supers..]),
-        Some("brock") => [&["crate".to_owned()], &segments[1..]].concat(),
         _ => segments.to_vec(),
     }
 }
