@@ -342,7 +342,7 @@ pub const SETTINGS: &[Setting] = &[
         "info",
         "FILTER",
         Kind::LogLevel,
-        "What is logged: error, warn, info, debug or trace, also by part: info,crate::replication=debug",
+        "What is logged: error, warn, info, debug or trace, also by part: info,brock::replication=debug",
     ),
     setting(
         "log.format",

@@ -145,7 +145,7 @@ pub enum ValueError {
     TooManyPeers(usize),
     /// Not a filter.
     #[error(
-        "is not a log filter; write off, error, warn, info, debug or trace, or parts with levels, such as info,crate::replication=debug"
+        "is not a log filter; write off, error, warn, info, debug or trace, or parts with levels, such as info,brock::replication=debug"
     )]
     LogLevel,
     /// Not the address of a collector.
@@ -485,7 +485,7 @@ mod tests {
 
     #[test]
     fn a_misspelt_log_level_is_refused_rather_than_logging_nothing() {
-        for text in ["info", "OFF", "warn,crate::replication=debug", "brock[span]=trace"] {
+        for text in ["info", "OFF", "warn,brock::replication=debug", "brock[span]=trace"] {
             assert!(log_level(text).is_ok(), "{text}");
         }
         for text in ["", "inof", "loud", "info,brock=loud", "info,", "brock=debug,verbose"] {

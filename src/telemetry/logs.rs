@@ -32,7 +32,7 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter is not one.
-    #[error("log.level is not a log filter; write one such as info,crate::replication=debug")]
+    #[error("log.level is not a log filter; write one such as info,brock::replication=debug")]
     Filter(#[from] ParseError),
     /// Something else logs already.
     #[error("logging is already set up in this process; set it up once")]
