@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    admin_cli::{Admin, hex_key},
+    api::roles,
+    cli::admin::{Admin, hex_key},
     harness::{
         certs::Certs,
         client::Client,
@@ -16,7 +17,6 @@ use crate::{
         process::{NODE_ADMIN, run},
         random_key,
     },
-    roles,
 };
 use brock::{api::grpc::authorise::TABLE, config::validate::Config};
 use brock_core::proto;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    admin_cli::Admin,
+    cli::admin::Admin,
     harness::{
         certs::Certs,
         client::record,

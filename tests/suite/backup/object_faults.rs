@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::{
+    backup::objects::{MIB, bytes, get, keys, noise, some_metadata},
     harness::s3::{ACCESS_KEY, BUCKET, Fault, Op, S3Server, SECRET},
-    objects::{MIB, bytes, get, keys, noise, some_metadata},
 };
 use brock::backup::objects::{
     CredentialSettings, Location, Metadata, ObjectError, Patience, Secret, Settings, Source, Target,

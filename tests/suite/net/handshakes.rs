@@ -8,8 +8,8 @@ use std::{
 };
 
 use crate::{
+    harness::own_ca::{Leaf, OwnCa},
     harness::{certs::Certs, client::Client, eventually, free_port, node::config, random_key},
-    own_ca::{Leaf, OwnCa},
 };
 use brock::{config::validate::Config, node::Node};
 use brock_net::dial;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    cli::{Home, assert_fails, assert_succeeds, brock, brock_with},
+    cli::brock::{Home, assert_fails, assert_succeeds, brock, brock_with},
     harness::{
         certs::Certs,
         client::{Client, all_within},
@@ -363,10 +363,12 @@ async fn a_draining_node_is_alive_and_says_that_it_is_not_ready() {
     }
     assert!(get(process.http_port, "/other").await.unwrap().starts_with("HTTP/1.1 404 "));
     // A replication stream that says no hello is a call under way that does not finish.
-    let node = crate::raw::channel_of_node(&format!("127.0.0.1:{}", process.port), &certs, "n9").await;
+    let node =
+        crate::harness::raw::channel_of_node(&format!("127.0.0.1:{}", process.port), &certs, "n9").await;
     let call = tokio::spawn(async move {
         let silence = futures::stream::pending();
-        let _ = crate::raw::call_with(&node, "/brock.v1.ReplicationService/Replicate", silence).await;
+        let _ =
+            crate::harness::raw::call_with(&node, "/brock.v1.ReplicationService/Replicate", silence).await;
     });
     client.status().await;
     process.signal(rustix::process::Signal::TERM);

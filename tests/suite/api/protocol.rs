@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use crate::{
+    harness::raw,
     harness::{
         certs::Certs,
         client::{Client, put_request, record},
@@ -10,7 +11,6 @@ use crate::{
         node::{TestNode, config},
         random_key,
     },
-    raw,
 };
 use brock::config::validate::Config;
 use brock_core::{

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    admin_cli::{Admin, hex_key},
+    cli::admin::{Admin, hex_key},
     harness::{
         node::Cluster,
         process::{BROCK, NODE_ADMIN, run, run_with},

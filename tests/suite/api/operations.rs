@@ -11,7 +11,7 @@ use crate::{
         node::{Cluster, TestNode, config},
         random_key,
     },
-    reads::{held, stamp},
+    replication::reads::{held, stamp},
 };
 use brock_core::{
     domain::record::RecordState,

@@ -1,7 +1,7 @@
 //! `node-admin` for the life cycle: the JSON and the exit codes that scripts rely on.
 
 use crate::{
-    admin_cli::{Admin, hex_key},
+    cli::admin::{Admin, hex_key},
     harness::{
         certs::Certs,
         eventually,

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    admin_cli::Admin,
+    cli::admin::Admin,
     harness::{
         eventually,
         group::{Group, compacts_on_command},

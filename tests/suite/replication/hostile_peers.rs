@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant};
 
 use crate::{
-    convergence::assert_same,
     harness::{
         certs::Certs,
         client::record,
@@ -15,6 +14,7 @@ use crate::{
         random_key,
         wire::{at, batch, create, origin},
     },
+    replication::convergence::assert_same,
 };
 use brock::config::validate::Config;
 use brock_core::{

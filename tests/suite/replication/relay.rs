@@ -1,7 +1,6 @@
 //! Operations that come by way of another node.
 
 use crate::{
-    convergence::assert_same,
     harness::{
         certs::Certs,
         eventually, free_port,
@@ -9,6 +8,7 @@ use crate::{
         random_key,
         wire::log_of,
     },
+    replication::convergence::assert_same,
 };
 use brock::config::validate::Config;
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    cli::{assert_succeeds, brock},
+    cli::brock::{assert_succeeds, brock},
     harness::{
         certs::Certs,
         client::put_request,

@@ -4,8 +4,7 @@
 use std::{fs, path::Path, time::Duration};
 
 use crate::{
-    audit::{Audited, audit, kinds, lines, log_of, of, on_disk, start, verify},
-    disk_full::SmallDisk,
+    audit::lines::{Audited, audit, kinds, lines, log_of, of, on_disk, start, verify},
     harness::{
         certs::Certs,
         client::{Client, all_within},
@@ -14,6 +13,7 @@ use crate::{
         process::Launch,
         random_key,
     },
+    store::disk_full::SmallDisk,
 };
 use brock_core::proto;
 use tonic::Code;

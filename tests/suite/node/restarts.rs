@@ -3,13 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    convergence::assert_same,
     harness::{
         client::Client,
         eventually,
         node::{Cluster, TestNode},
         random_key,
     },
+    replication::convergence::assert_same,
 };
 use brock::{
     config::validate::Config,

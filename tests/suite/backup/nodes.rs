@@ -3,8 +3,8 @@
 use std::{fs, path::PathBuf, process::Output};
 
 use crate::{
-    admin_cli::Admin,
-    cli::{assert_fails, assert_succeeds, brock_with, stderr},
+    cli::admin::Admin,
+    cli::brock::{assert_fails, assert_succeeds, brock_with, stderr},
     harness::{
         certs::Certs,
         client::Client,

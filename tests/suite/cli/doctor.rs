@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    admin_cli::Admin,
+    cli::admin::Admin,
     harness::{
         certs::Certs,
         eventually,
@@ -165,7 +165,7 @@ async fn wrong_certificates_are_named_with_the_command_that_mends_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_off_and_what_has_expired_by_it_are_named() {
-    let Some(library) = crate::survival::faketime() else { return };
+    let Some(library) = crate::node::survival::faketime() else { return };
     let certs = Certs::new();
     let node = ram_node(&certs, |config| config).await;
     let at = |offset| [("LD_PRELOAD", library), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];

@@ -10,13 +10,13 @@ use std::{
 };
 
 use crate::{
+    harness::raw,
     harness::{
         certs::Certs,
         client::put_request,
         node::{TestNode, config},
         random_key,
     },
-    raw,
 };
 use brock_core::{
     base::limits,

@@ -14,8 +14,8 @@ use std::{
 use rustix::process::Signal;
 
 use crate::{
-    certificates::{make_node, shown},
     harness::{certs::Certs, eventually, process::Launch},
+    net::certificates::{make_node, shown},
 };
 
 /// A supervisor that reads what it is told.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    cli::{assert_fails, assert_succeeds, brock},
+    cli::brock::{assert_fails, assert_succeeds, brock},
     harness::{
         client::Client,
         eventually,

@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use crate::{
+    harness::own_ca::{Leaf, OwnCa},
+    harness::raw,
     harness::{
         certs::Certs,
         client::{Client, record},
         node::{TestNode, config},
         random_key,
     },
-    own_ca::{Leaf, OwnCa},
-    raw,
 };
 use brock::{
     api::grpc::authorise::{TABLE, is_allowed},

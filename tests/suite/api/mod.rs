@@ -1,0 +1,17 @@
+//! The calls of clients and operators.
+//!
+//! - `cluster_view`: the whole cluster as one node sees it.
+//! - `console`: the console in a browser, and who is refused.
+//! - `log_tail`: `log tail`: entries in the order in which they become visible.
+//! - `operations`: invalidate, unpublish, delete, and their receipts.
+//! - `protocol`: what the key-value service answers, to the letter.
+//! - `roles`: every call with every role.
+//! - `session`: pipelined Puts and Gets.
+
+pub mod cluster_view;
+pub mod console;
+pub mod log_tail;
+pub mod operations;
+pub mod protocol;
+pub mod roles;
+pub mod session;

@@ -1,0 +1,7 @@
+//! The audit log.
+//!
+//! - `faults`: a full disk, a crash, a hostile caller, a changed file.
+//! - `lines`: what is in it, and what `node-admin audit` reports.
+
+pub mod faults;
+pub mod lines;

@@ -1,0 +1,9 @@
+//! How a node finds its peers and learns about itself.
+//!
+//! - `first_start`: `node.first-start auto`: new nodes and lost disks.
+//! - `identity`: incarnations after a lost disk or a lost end.
+//! - `joining`: `node.join`: lists, and names in DNS.
+
+pub mod first_start;
+pub mod identity;
+pub mod joining;

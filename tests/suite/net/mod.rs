@@ -1,0 +1,9 @@
+//! Certificates and connections.
+//!
+//! - `certificates`: rotation and revocation while nodes run.
+//! - `handshakes`: connections that are refused, and what the refused side is told.
+//! - `recipe`: the openssl recipe in `certs-example/`.
+
+pub mod certificates;
+pub mod handshakes;
+pub mod recipe;

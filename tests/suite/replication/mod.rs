@@ -1,0 +1,19 @@
+//! Pulling, serving, asking and repairing.
+//!
+//! - `convergence`: written here, read there.
+//! - `hostile_entries`: log entries that no origin should have written.
+//! - `hostile_peers`: peers that lie, hang or are slow.
+//! - `hostile_pullers`: pullers that break the protocol.
+//! - `reads`: reads that ask the peers.
+//! - `relay`: operations that arrive through another node.
+//! - `resync`: filling a node from a peer's records.
+//! - `verification`: comparing nodes, and repairing differences.
+
+pub mod convergence;
+pub mod hostile_entries;
+pub mod hostile_peers;
+pub mod hostile_pullers;
+pub mod reads;
+pub mod relay;
+pub mod resync;
+pub mod verification;

@@ -1,0 +1,11 @@
+//! What a storage directory keeps, through full disks and repetition.
+//!
+//! - `disk_full`: a full disk, and room again.
+//! - `opening`: what a storage directory may hold when a node starts, and which incarnation follows.
+//! - `repetition`: calls and messages that arrive twice.
+//! - `storage`: what the store keeps, counts and merges.
+
+pub mod disk_full;
+pub mod opening;
+pub mod repetition;
+pub mod storage;

@@ -1,0 +1,9 @@
+//! Logs, metrics and traces.
+//!
+//! - `logs`: what the log says, how often, and how it is chosen.
+//! - `metrics`: what a node measures of itself and of the cluster.
+//! - `traces`: traces that are sent to a collector.
+
+pub mod logs;
+pub mod metrics;
+pub mod traces;
