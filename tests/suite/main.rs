@@ -29,6 +29,7 @@ mod crash;
 mod dev;
 mod disk_full;
 mod doctor;
+mod documents;
 mod first_start;
 mod handshakes;
 mod harness;
