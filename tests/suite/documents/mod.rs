@@ -2,8 +2,10 @@
 
 mod api;
 mod command_line;
+mod commands;
 mod links;
 mod references;
+mod script;
 
 use std::{
     fs,
