@@ -1,12 +1,12 @@
 #!/bin/sh
-# Makes a CA, a node certificate and a client (administrator) certificate with openssl.
+# Makes a CA, a node certificate and an operator's certificate with openssl.
 #
 #   make-certs.sh [DIR] [HOST...]
 #
-# DIR (default: the current directory) gets two directories: `certs`, for --node.certs-dir, and
-# `safe-directory`, with the CA's key, which no node needs. HOST are the names and IP addresses of
-# the node (default: localhost 127.0.0.1). A CA that is there already is used again; a key that is
-# there already is never replaced. Needs no network.
+# The script creates two directories in DIR (default: the current directory): `certs`, for
+# --node.certs-dir, and `safe-directory`, with the CA's key, which no node needs. HOST are the names and
+# IP addresses of the node (default: localhost 127.0.0.1). It uses an existing CA again, never replaces a
+# key, and needs no network.
 set -eu
 
 recipe=$(cd "$(dirname "$0")" && pwd)

@@ -1,10 +1,10 @@
 # shellcheck shell=bash disable=SC2154
-# The backup part of bench.sh, which has what is used here and not defined.
+# The backup part of bench.sh, which defines the functions and variables used here.
 
-# The bytes of all parts of one kind that lie in the vault.
+# The bytes of all parts of one kind in the vault.
 vault_bytes() { find "$work/vault" -name "*-$1-*.age" -printf '%s\n' | awk '{ sum += $1 } END { print sum + 0 }'; }
 
-# timed COMMAND…: prints seconds and the peak of its memory in MiB.
+# timed COMMAND…: prints the seconds and the peak memory in MiB.
 timed() {
     python3 - "$@" <<'PYTHON'
 import resource, subprocess, sys, time
@@ -25,7 +25,7 @@ backups() {
     stop_process a
     start_node a '' --node.backup.enabled=true --node.backup.bucket="file://$work/vault" \
         --node.backup.recipient="$recipient" --node.backup.sync-interval=0s --node.backup.interval=24h || return
-    # The first one is made at the start: this waits for it, and finds nothing to do.
+    # The node makes its first backup at the start: this waits for it, and finds nothing to do.
     ask a backup now >/dev/null || return
     before=$(vault_bytes full)
     begun=$(now)

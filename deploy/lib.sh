@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2034 # its variables are for those who source it
+# shellcheck shell=bash disable=SC2034 # scripts that source it use its variables
 # Shared by demo.sh and bench.sh; sourced, not run.
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -12,8 +12,8 @@ fail() {
     exit 1
 }
 
-# Starts a command with its output in the file $1, out of reach of this terminal's Ctrl-C: whoever
-# started it stops it. Its process id is in $started.
+# Starts a command with its output in the file $1. Ctrl-C in this terminal does not reach it: the caller has
+# to stop it. Its process id is in $started.
 start() {
     local log=$1
     shift
@@ -21,7 +21,7 @@ start() {
     started=$!
 }
 
-# Asks a process that start started to end, and waits up to $2 seconds before it is killed.
+# Ends a process that `start` started: SIGTERM first, SIGKILL after $2 seconds (20).
 stop() {
     local pid=$1 tenths=$((${2:-20} * 10))
     kill -TERM "$pid" 2>/dev/null || true

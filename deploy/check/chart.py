@@ -11,7 +11,7 @@ import yaml
 HELM = sys.argv[1]
 CHART = pathlib.Path(__file__).parent.parent / "kubernetes" / "chart"
 VERSIONS = ["1.30", "1.37"]
-# Kinds of other projects: no schema comes with kubernetes-validate.
+# Kinds of other projects; kubernetes-validate has no schema for them.
 FOREIGN = {"Certificate", "ServiceMonitor", "PrometheusRule"}
 
 CERT_MANAGER = ["certificates.source=cert-manager", "certificates.certManager.issuerRef.name=ca"]
@@ -31,7 +31,7 @@ ACCEPTED = {
     "a node sees its own certificate only": ["certificates.isolate=true", "node.firstStart=false"],
     "one node, nothing around it": ["replicas=1", "networkPolicy.enabled=false", "fullnameOverride=alone"],
 }
-# Values, and what the refusal must mention.
+# Values, and a word that the refusal must mention.
 REFUSED = [
     (["replicas=0"], "replicas"),
     (["replicas=66"], "replicas"),
@@ -83,8 +83,8 @@ def check_accepted(name, values):
 
 
 def check_certificates(name, manifests):
-    """Every node that there may be has its Secret or gets its certificate, which names its id and the host
-    that DNS says it is; all have the same arguments, and a directory whose files may be exchanged."""
+    """Every possible node has a Secret or gets a certificate with its id and its DNS name. All nodes have the
+    same arguments, and a directory whose files can be updated."""
     of_kind = lambda kind: [manifest for manifest in manifests if manifest["kind"] == kind]
     stateful = of_kind("StatefulSet")[0]
     spec = stateful["spec"]["template"]["spec"]

@@ -20,7 +20,7 @@ import yaml
 BINARIES, PROMETHEUS, WORK = (pathlib.Path(argument) for argument in sys.argv[1:4])
 ROOT = pathlib.Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
-# What a cluster that nothing happens to does not export yet: a counter appears with its first event.
+# Metrics that an idle cluster does not export yet: a counter appears with its first event.
 RARE = re.compile(
     r"brock_(conflicts|quarantined|replication_rounds|divergences|scrub_mended_buckets|repaired_records|resyncs|receipts|rpc_denied|"
     r"handshake_failures|write_retries|duplicate_keys|operations|expired|log_compacted_entries|tombstones_collected|"
@@ -65,7 +65,7 @@ def ask(port, expression):
 
 
 def cluster():
-    """Starts one; gives its addresses and those of its metrics."""
+    """Starts a cluster; returns its addresses and those of its metrics."""
     start("cluster.log", str(BINARIES / "brock"), "dev", "--nodes", "3", "--dir", str(WORK / "dev"), "--base-port", "0")
     environment = WORK / "dev" / "cluster.env"
     wait_for("cluster", 60, environment.exists)
@@ -121,7 +121,7 @@ def check_queries(port):
                 if error := ask(port, rule["expr"])[1]:
                     problems.append(f"{file}, {rule.get('alert') or rule['record']}: {error}")
     firing, _ = ask(port, 'ALERTS{alertstate="firing"}')
-    problems.extend(f"fires although all is well: {series['metric']}" for series in firing)
+    problems.extend(f"fires although nothing is wrong: {series['metric']}" for series in firing)
 
 
 def brock_takes(where, arguments, environment):
@@ -140,7 +140,7 @@ def check_configurations():
     compose = yaml.safe_load((DEPLOY / "docker" / "compose.yml").read_text(encoding="utf-8"))
     for name, service in compose["services"].items():
         if name.startswith("node-"):
-            # As compose does: what nobody has set is its default.
+            # As compose does: a variable that is not set has its default.
             own = {key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for key, value in service["environment"].items()}
             # Made by make-certs.sh, see below.
             own["BROCK_CONFIG"] = own["BROCK_CONFIG"].replace("/etc/brock/config", str(WORK / "pki" / "config"))
@@ -152,7 +152,7 @@ def check_configurations():
 
 
 def check_certificates():
-    """make-certs.sh makes, twice, what the nodes of compose.yml start with."""
+    """make-certs.sh, run twice, makes certificates with which the nodes of compose.yml start."""
     pki = WORK / "pki"
     for part in ("safe", "ca", "node-1", "node-2", "node-3", "admin", "config"):
         (pki / part).mkdir(parents=True)
@@ -165,7 +165,7 @@ def check_certificates():
     port, http = free_port(), f":{free_port()}"
     node = [BINARIES / "brock", "run", "--node.id=node-1", f"--node.certs-dir={pki}/node-1", f"--node.address=127.0.0.1:{port}", f"--http.address={http}"]
     processes.append(subprocess.Popen(node, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL))
-    # What compose.yml asks for a node's health.
+    # The health check of compose.yml.
     test = yaml.safe_load((DEPLOY / "docker" / "compose.yml").read_text(encoding="utf-8"))["services"]["node-1"]["healthcheck"]["test"]
     replaced = {"/usr/local/bin/brock": str(BINARIES / "brock")}
     health = [replaced.get(word, word) for word in test[1:]]

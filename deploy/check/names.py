@@ -1,5 +1,6 @@
-"""Checks that what deploy/ names exists: metrics and their labels in src/core/base/metrics.rs, settings in
-README.md, runbooks in docs/, and for every alert a test in which it fires and one in which it does not."""
+"""Checks that names in deploy/ exist: metrics and their labels in the library, settings in
+docs/reference/configuration.md, runbooks in docs/, and for every alert a test in which it fires and one in
+which it does not."""
 
 import json
 import pathlib
@@ -11,7 +12,7 @@ import yaml
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
-# What Prometheus adds, and what rules-platform.yml takes from other exporters.
+# Labels that Prometheus adds, and metrics of other exporters in rules-platform.yml.
 COMMON_LABELS = {"job", "instance"}
 OUTSIDE = {"up", "ALERTS"}
 PLATFORM = OUTSIDE | {
@@ -31,13 +32,14 @@ def read(path):
 # ---- metrics -----------------------------------------------------------------------------
 
 METRIC = re.compile(r'[A-Z_]+ = "(\w+)", Kind::(\w+)(?:\(\w+\))?, \w+,\s*"((?:[^"\\]|\\.)*)"[,;]')
+[source] = [text for path in (ROOT / "src").rglob("metrics.rs") if METRIC.search(text := path.read_text(encoding="utf-8"))]
 metrics = {}
-for name, kind, help_text in METRIC.findall(read("src/core/base/metrics.rs")):
+for name, kind, help_text in METRIC.findall(source):
     labels = set(re.findall(r"`(\w+)`", help_text))
     for series in [name + suffix for suffix in ("_bucket", "_sum", "_count")] if kind == "Histogram" else [name]:
         metrics[series] = labels | ({"le"} if series.endswith("_bucket") else set())
 if len(metrics) < 20:
-    sys.exit("src/core/base/metrics.rs was not understood: " + ", ".join(sorted(metrics)))
+    sys.exit("the table of metrics was not understood: " + ", ".join(sorted(metrics)))
 
 STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 NAME = re.compile(r"(?<![\w:$])(?:brock|process|kubelet|node|certmanager)_\w+|(?<![\w:$])brock:[\w:]+|\bup(?=\{)")
@@ -45,7 +47,7 @@ SELECTOR = re.compile(r"((?:brock_|process_|up\b)\w*)\{([^}]*)\}")
 
 
 def check_expression(where, expression, known, recorded):
-    # Values of labels are no names.
+    # The values of labels are not names.
     bare = STRING.sub('""', expression)
     for name in NAME.findall(bare):
         if name not in known and name not in recorded:
@@ -108,25 +110,26 @@ for name, (file, rule) in alerts.items():
 
 # ---- settings ----------------------------------------------------------------------------
 
-table = read("README.md").split("<!-- flags:begin -->")[1].split("<!-- flags:end -->")[0]
+REFERENCE = "docs/reference/configuration.md"
+table = read(REFERENCE).split("<!-- flags:begin -->")[1].split("<!-- flags:end -->")[0]
 flags = set(re.findall(r"^\| `--([\w.-]+)", table, re.M))
 variables = set(re.findall(r"`(BROCK_\w+)`", table))
 FLAG = re.compile(r"--((?:node|http|log|trace|compact|tombstone)[.-][a-z.-]*[a-z]|config)(?=[=\s`\"'):,]|$)", re.M)
 VARIABLE = re.compile(r"\bBROCK_[A-Z_]+\b")
-# Of node-admin and `brock health`: commands.py knows those.
+# Flags of node-admin and `brock health`; commands.py checks them.
 OTHER_FLAGS = {"node-addresses", "node-id", "http-address"}
 seen_flags = set()
 places = [path for place in ("docker", "kubernetes", "systemd", "prometheus") for path in (DEPLOY / place).rglob("*")]
-places += [ROOT / "docs" / "operations.md", ROOT / "docs" / "troubleshooting.md"]
+places += [ROOT / "README.md", ROOT / "docs" / "tutorial.md"] + list((ROOT / "docs" / "guides").glob("*.md"))
 for path in sorted(path for path in places if path.is_file()):
     text, shown = path.read_text(encoding="utf-8"), path.relative_to(ROOT)
     for flag in FLAG.findall(text):
         seen_flags.add(flag)
         if flag not in flags | OTHER_FLAGS:
-            problems.append(f"{shown}: README.md has no flag --{flag}")
+            problems.append(f"{shown}: {REFERENCE} has no flag --{flag}")
     for variable in VARIABLE.findall(text):
         if variable not in variables | NOT_SETTINGS and not variable.endswith("_"):
-            problems.append(f"{shown}: README.md has no variable {variable}")
+            problems.append(f"{shown}: {REFERENCE} has no variable {variable}")
 if len(seen_flags) < 10:
     problems.append(f"only these flags were found, so this check is broken: {sorted(seen_flags)}")
 
@@ -138,7 +141,7 @@ def check_toml(where, text):
 
     for key in keys(tomllib.loads(text)):
         if key not in flags:
-            problems.append(f"{where}: README.md has no setting {key}")
+            problems.append(f"{where}: {REFERENCE} has no setting {key}")
 
 
 check_toml("deploy/systemd/brock.toml", read("deploy/systemd/brock.toml"))

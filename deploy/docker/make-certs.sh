@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes the certificates of the cluster in compose.yml with `brock cert`, and a key that its backups are
-# encrypted to, once: what is there stays.
-# Runs in the image's target `tools`; the argument is for trying it elsewhere.
+# Makes the certificates of the cluster in compose.yml with `brock cert`, and the key for its encrypted
+# backups. Existing files are kept. Runs in the image's target `tools`; the argument names another
+# directory.
 set -eu
 pki=${1:-/pki}
 
@@ -9,7 +9,7 @@ if [ ! -e "$pki/safe/ca.key" ]; then
     brock cert ca --certs-dir "$pki/ca" --ca-key "$pki/safe/ca.key"
 fi
 
-# leaf DIRECTORY FILE WHAT…: certificate and key of one holder, in a directory of its own.
+# leaf DIRECTORY FILE WHAT…: makes the certificate and key of one holder, in its own directory.
 leaf() {
     directory=$1 file=$2
     shift 2
@@ -24,7 +24,7 @@ for number in 1 2 3; do
 done
 leaf "$pki/admin" client.key admin --name operator
 
-# The nodes get the public part. Nobody has written the other one down: this is for trying out.
+# The nodes get only the public part. The private part is not stored elsewhere, as this is not for production.
 if [ ! -e "$pki/config/brock.toml" ]; then
     [ ! -e "$pki/safe/backups.key" ] || rm "$pki/safe/backups.key"
     recipient=$(brock backup keygen --yes --out "$pki/safe/backups.key")

@@ -102,7 +102,7 @@ fn mixed_versions(nodes: &[Node]) -> Option<Finding> {
     let listed: Vec<&str> = versions.iter().copied().collect();
     (versions.len() > 1).then(|| {
         let what = format!("the nodes run different versions: {}", listed.join(", "));
-        finding(Level::Watch, "", what, "Finish the upgrade: docs/operations.md, Upgrades")
+        finding(Level::Watch, "", what, "Finish the upgrade: docs/guides/upgrade.md")
     })
 }
 
@@ -242,7 +242,8 @@ impl About<'_> {
 
     fn backups(&mut self, status: &StatusResponse, now: UnixSeconds) {
         let Some(backup) = &status.backup else { return };
-        let todo = "`node-admin backup list` and the node's log say more; docs/troubleshooting.md, Backups";
+        let todo =
+            "`node-admin backup list` and the node's log say more; docs/guides/troubleshooting.md, Backups";
         if !backup.verify_error.is_empty() {
             self.act(format!("its newest backup is damaged: {}", backup.verify_error), todo);
         }
@@ -291,7 +292,7 @@ impl About<'_> {
         for task in status.tasks.iter().filter(is_told) {
             self.watch(
                 format!("its {} has an error: {}", task.name, task.last_error),
-                "Its log says more; docs/troubleshooting.md",
+                "Its log says more; docs/guides/troubleshooting.md",
             );
         }
         let certificates = status.tasks.iter().find(|task| task.name == "certificates");

@@ -1,5 +1,5 @@
 //! The table of all settings. Flags, environment variables, keys of the TOML file, `config show`
-//! and the reference in the README all come from it: a setting is added here and read in
+//! and docs/reference/configuration.md all come from it: a setting is added here and read in
 //! `config.rs`, nowhere else.
 
 use std::fmt::Write as _;
@@ -446,7 +446,7 @@ pub(crate) fn distance(left: &str, right: &str) -> usize {
     row[right.len()]
 }
 
-/// The Markdown reference of all settings that stands in the README.
+/// The table of all settings, as docs/reference/configuration.md shows it.
 pub fn reference_markdown() -> String {
     let mut text = String::from(
         "| Flag | Environment | Default | What it does |\n\

@@ -15,6 +15,7 @@ mod api;
 mod audit;
 mod backup;
 mod cli;
+mod documents;
 mod harness;
 mod maintenance;
 mod membership;

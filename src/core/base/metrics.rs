@@ -370,7 +370,7 @@ impl Kind {
     }
 }
 
-/// The tables of all metrics, as docs/metrics.md shows them.
+/// The tables of all metrics, as docs/reference/metrics.md shows them.
 pub fn reference_markdown() -> String {
     let mut text = "| metric | type | unit | labels | meaning |\n|---|---|---|---|---|\n".to_owned();
     for metric in ALL {

@@ -272,29 +272,3 @@ fn a_node_that_does_not_answer_is_not_healthy() {
     assert_fails(&brock_with(&["health"], &[("BROCK_HTTP_ADDRESS", "")]), 1, &["http.address is empty"]);
     assert_fails(&brock(&["health", "--http-address=20005"]), 1, &["it has no port"]);
 }
-
-#[test]
-fn the_metrics_in_the_documents_are_those_of_the_program() {
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md")).unwrap();
-    let (_, rest) = page.split_once("<!-- metrics:begin -->").expect("docs/metrics.md has no metrics:begin");
-    let (tables, _) = rest.split_once("<!-- metrics:end -->").expect("docs/metrics.md has no metrics:end");
-    let reference = stdout(&brock(&["metrics", "reference"]));
-    assert_eq!(
-        tables.trim(),
-        reference.trim(),
-        "put the output of `brock metrics reference` between the markers of docs/metrics.md"
-    );
-}
-
-#[test]
-fn the_flags_in_the_readme_are_those_of_the_program() {
-    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let (_, rest) = readme.split_once("<!-- flags:begin -->").expect("README has no flags:begin");
-    let (table, _) = rest.split_once("<!-- flags:end -->").expect("README has no flags:end");
-    let reference = stdout(&brock(&["config", "reference"]));
-    assert_eq!(
-        table.trim(),
-        reference.trim(),
-        "put the output of `brock config reference` between the markers of README.md"
-    );
-}

@@ -11,17 +11,22 @@ use std::{
 };
 
 /// All that the top level may hold, besides dotfiles.
-const TOP_LEVEL: [&str; 12] = [
+const TOP_LEVEL: [&str; 17] = [
     "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
     "Cargo.lock",
     "Cargo.toml",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
     "Makefile",
     "README.md",
+    "SECURITY.md",
     "build.rs",
     "certs-example",
     "deploy",
     "docs",
     "proto",
+    "rust-toolchain.toml",
     "src",
     "tests",
 ];
@@ -94,16 +99,19 @@ fn no_unbounded_channels() {
 }
 
 #[test]
-fn the_top_level_is_what_the_readme_says() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let described: BTreeSet<_> = rules::layout_of(&readme).into_iter().collect();
+fn the_top_level_is_what_contributing_says() {
+    let page = fs::read_to_string(root().join("CONTRIBUTING.md")).unwrap();
+    let described: BTreeSet<_> = rules::layout_of(&page).into_iter().collect();
     let present: BTreeSet<_> = fs::read_dir(root())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         // `target` is where cargo builds when it is not told otherwise; git ignores it.
         .filter(|name| !name.starts_with('.') && name != "target")
         .collect();
-    assert_eq!(present, described, "left: the top level; right: the table under `## Layout` in README.md");
+    assert_eq!(
+        present, described,
+        "left: the top level; right: the table under `## Where things live` in CONTRIBUTING.md"
+    );
     let foreign: Vec<_> = present.iter().filter(|name| !TOP_LEVEL.contains(&name.as_str())).collect();
     assert!(foreign.is_empty(), "the top level is fixed, these belong elsewhere: {foreign:?}");
 }

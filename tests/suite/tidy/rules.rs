@@ -319,9 +319,9 @@ fn product_lines(file: &str, text: &str) -> usize {
     all - tests.len() - spans.map(|pair| pair[1] - pair[0] - 1).sum::<usize>()
 }
 
-/// The entries that `readme` names first in the rows of the table under its heading `Layout`.
-pub(super) fn layout_of(readme: &str) -> Vec<String> {
-    let section = readme.lines().skip_while(|line| *line != "## Layout").skip(1);
+/// The entries that `page` names first in the rows of the table under its heading `Where things live`.
+pub(super) fn layout_of(page: &str) -> Vec<String> {
+    let section = page.lines().skip_while(|line| *line != "## Where things live").skip(1);
     let rows = section.take_while(|line| !line.starts_with("## "));
     rows.filter_map(|line| Some(line.strip_prefix("| `")?.split_once('`')?.0.to_owned())).collect()
 }

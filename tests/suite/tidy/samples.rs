@@ -190,7 +190,6 @@ fn violations_name_the_file_and_the_line() {
 
 #[test]
 fn the_layout_is_read_from_its_own_table() {
-    let readme =
-        "# B\n| `no` | x |\n## Layout\n| path | what |\n|---|---|\n| `src` | `code` |\n## More\n| `no` | |\n";
-    assert_eq!(rules::layout_of(readme), ["src"]);
+    let page = "# B\n| `no` | x |\n## Where things live\n| path | what |\n|---|---|\n| `src` | `code` |\n## More\n| `no` | |\n";
+    assert_eq!(rules::layout_of(page), ["src"]);
 }

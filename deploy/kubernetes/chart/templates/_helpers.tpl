@@ -1,4 +1,4 @@
-{{/* The name of everything, and of the nodes: NAME-0, NAME-1, … A node id has at most 28 characters. */}}
+{{/* The name of all objects. The nodes are NAME-0, NAME-1, …; a node id has at most 28 characters. */}}
 {{- define "brock.name" -}}
 {{- $name := .Values.fullnameOverride | default .Release.Name -}}
 {{- if gt (len $name) 24 -}}
@@ -23,23 +23,23 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
 
-{{/* The domain below which every pod has its name. */}}
+{{/* The DNS domain of the pods. */}}
 {{- define "brock.domain" -}}
 {{ include "brock.name" . }}-nodes.{{ .Release.Namespace }}.svc.{{ .Values.clusterDomain }}
 {{- end -}}
 
-{{/* Whom the nodes join: each other, by the records of the headless Service, and those outside. */}}
+{{/* The nodes to join: those of this release, by the SRV records of the headless Service, and external ones. */}}
 {{- define "brock.join" -}}
 {{ prepend .Values.node.extraJoin (printf "dnssrv+_grpc._tcp.%s" (include "brock.domain" .)) | join "," }}
 {{- end -}}
 
-{{/* How many nodes there are Secrets for. */}}
+{{/* The number of nodes for which there are Secrets. */}}
 {{- define "brock.certified" -}}
 {{ max (int .Values.replicas) (int .Values.certificates.maxNodes) }}
 {{- end -}}
 
-{{/* The names that a node's certificate states: its own in the headless Service, by which the others dial
-it, and those of the Service for clients. */}}
+{{/* The names in a node's certificate: its own name in the headless Service, which the other nodes use, and
+those of the Service for clients. */}}
 {{- define "brock.dnsNames" -}}
 {{- $name := include "brock.name" .root -}}
 {{- $namespace := .root.Release.Namespace -}}
