@@ -1,4 +1,4 @@
-//! What whoever operates a node can do about an error of the system.
+//! What an operator can do about an error of the operating system.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use rustix::process::geteuid;
 pub fn on_file(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::PermissionDenied => format!(
-            ". This process runs as user {}: let that user have it (chown, chmod), or name another place",
+            ". This process runs as user {}: give that user access (chown, chmod), or name another place",
             geteuid().as_raw()
         ),
         io::ErrorKind::NotADirectory => ". A part of this path is a file: name a directory".to_owned(),
@@ -21,7 +21,7 @@ pub fn on_file(error: &io::Error) -> String {
 pub fn on_address(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            ". Another process listens there: is this node already running? `ss -ltnp` shows who it is"
+            ". Another process listens there: is this node already running? `ss -ltnp` shows which"
         }
         io::ErrorKind::PermissionDenied => ". Ports below 1024 need privileges: choose a higher one",
         io::ErrorKind::AddrNotAvailable => {
