@@ -8,6 +8,7 @@ pub mod id;
 pub mod limits;
 pub mod metrics;
 pub mod planted;
+pub mod processor;
 pub mod retry;
 pub mod spans;
 pub mod task;

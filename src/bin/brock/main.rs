@@ -57,6 +57,10 @@ fn command() -> Command {
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Err(problem) = brock::ground::processor::check() {
+        eprintln!("error: {problem}");
+        return ExitCode::FAILURE;
+    }
     let matches = match command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {

@@ -45,6 +45,10 @@ use failure::{Exit, Failure};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Err(problem) = brock::ground::processor::check() {
+        eprintln!("error: {problem}");
+        return Exit::Error.into();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
