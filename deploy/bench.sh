@@ -88,21 +88,18 @@ measure() {
 
 # ---------------------------------------------------------------- building and certificates
 
-# The release profile, as in production. RocksDB is not compiled a second time for it: the library
-# that the ordinary build has made is optimised already, and is linked again.
+# The release profile, as in production.
 build() {
-    local library
     if [ -n "${BENCH_BINARIES:-}" ]; then
         brock=$BENCH_BINARIES/brock admin=$BENCH_BINARIES/node-admin
         return
     fi
-    say 'building Brock with the release profile (RocksDB is taken from the ordinary build)'
-    CARGO_TARGET_DIR=$target cargo build --locked --bins >&2
-    library=$(ls -t "$target"/debug/build/librocksdb-sys-*/out/librocksdb.a | head -n1)
-    CARGO_TARGET_DIR=$target/bench ROCKSDB_LIB_DIR=$(dirname "$library") ROCKSDB_STATIC=1 \
-        cargo build --locked --release --bins >&2
-    # In a place of their own: no ordinary build replaces them while they run.
-    brock=$target/bench/release/brock admin=$target/bench/release/node-admin
+    say 'building Brock with the release profile'
+    CARGO_TARGET_DIR=$target deploy/rocksdb.sh cargo build --locked --release --bins >&2
+    # Copies: no other build replaces them while they run.
+    mkdir "$work/bin"
+    cp "$target/release/brock" "$target/release/node-admin" "$work/bin/"
+    brock=$work/bin/brock admin=$work/bin/node-admin
 }
 
 make_certificates() {
