@@ -3,7 +3,7 @@
 # Outside the clone, so that a fresh clone does not compile RocksDB again. Override either at will.
 BROCK_CACHE ?= $(HOME)/.cache/brock
 CARGO_TARGET_DIR ?= $(BROCK_CACHE)/target
-export CARGO_TARGET_DIR
+export BROCK_CACHE CARGO_TARGET_DIR
 
 # rustup's default place, for shells that have not read its profile script.
 export PATH := $(PATH):$(HOME)/.cargo/bin
@@ -17,11 +17,15 @@ FEATURES := --features planted-bugs
 SEEDS ?= 20000
 STATES ?= 10000000
 
+# Links the RocksDB that the script has compiled into the cache, once for all profiles.
+cargo := deploy/rocksdb.sh cargo
+
 heading = @printf '\n== %s\n' '$(1)'
+first-time := the first time about nine minutes on two cores
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup build demo test deploy sim model bench release fmt clean
+.PHONY: help setup setup-build build demo test deploy sim model bench release fmt clean
 
 help: ## Say what can be made
 	@printf 'Brock: a masterless, clustered, eventually consistent key-value node.\n\n'
@@ -30,11 +34,16 @@ help: ## Say what can be made
 
 setup: ## Install what the build and the tests need and this machine lacks
 	$(call heading,setup)
-	@deploy/setup.sh
+	@deploy/setup.sh test
 
-build: setup ## Build brock and node-admin
-	$(call heading,build (the first time RocksDB is compiled: about half an hour on two cores))
-	cargo build --locked --bins
+# What the build alone needs: no browser, no tools of the tests.
+setup-build:
+	$(call heading,setup)
+	@deploy/setup.sh build
+
+build: setup-build ## Build brock and node-admin
+	$(call heading,build ($(first-time)))
+	$(cargo) build --locked --bins
 
 demo: build ## Start a three-node cluster here, write to one node, read from another
 	$(call heading,demo)
@@ -42,15 +51,15 @@ demo: build ## Start a three-node cluster here, write to one node, read from ano
 
 test: setup ## Prove it: format, lints, dependencies, documentation, tests, deploy
 	$(call heading,format)
-	cargo fmt --check
-	$(call heading,lints (the first time RocksDB is compiled: about half an hour on two cores))
-	cargo clippy --locked --all-targets $(FEATURES) -- -D warnings
+	cargo fmt --all --check
+	$(call heading,lints ($(first-time)))
+	$(cargo) clippy --locked --workspace --all-targets $(FEATURES) -- -D warnings
 	$(call heading,dependencies: bans licences sources)
 	$(CARGO_DENY) --locked --config .cargo/deny.toml check --hide-inclusion-graph bans licenses sources
 	$(call heading,documentation)
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps
+	RUSTDOCFLAGS='-D warnings' $(cargo) doc --locked --workspace --no-deps
 	$(call heading,tests)
-	cargo test --locked $(FEATURES)
+	$(cargo) test --locked --workspace $(FEATURES)
 	@$(MAKE) --no-print-directory deploy
 
 # After the tests there are binaries to try it with; without them, what needs them is left out.
@@ -60,23 +69,23 @@ deploy: ## Validate what is under deploy/
 
 sim: setup ## Run the simulation with any number of seeds: make sim SEEDS=100000
 	$(call heading,simulation)
-	BROCK_SIM_SEEDS=$(SEEDS) cargo test --locked $(FEATURES) --test suite -- sim::stores_converge --nocapture
+	BROCK_SIM_SEEDS=$(SEEDS) $(cargo) test --locked --workspace $(FEATURES) --test suite -- sim::stores_converge --nocapture
 
 model: setup ## Check the model of the protocol more deeply: make model STATES=10000000
 	$(call heading,model)
-	BROCK_MODEL_STATES=$(STATES) cargo test --locked $(FEATURES) --test suite -- model:: --nocapture
+	BROCK_MODEL_STATES=$(STATES) $(cargo) test --locked --workspace $(FEATURES) --test suite -- model:: --nocapture
 
 bench: setup ## Measure it against redis-server, print a Markdown table
 	$(call heading,bench)
 	@deploy/bench.sh
 
-release: setup ## Build optimised binaries (compiles RocksDB a second time)
+release: setup-build ## Build optimised binaries
 	$(call heading,release)
-	cargo build --locked --release --bins
+	$(cargo) build --locked --release --bins
 	@printf 'Built %s and node-admin beside it.\n' '$(CARGO_TARGET_DIR)/release/brock'
 
 fmt: ## Format the code
-	cargo fmt
+	cargo fmt --all
 
 clean: ## Remove what was built for this package, keep the dependencies
-	cargo clean --package brock
+	cargo clean --package brock --package brock-core --package brock-net --package brock-client

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Measures Brock on this machine, beside redis-server over mutual TLS and a plain fdatasync in the same
-# run, and prints a Markdown table. Data goes to stdout, progress to stderr. Exit code 1: a measurement
-# failed. Figures that miss their goal are marked in the table. Called by `make bench`.
+# Measures Brock on this machine, beside redis-server over mutual TLS and a bare fdatasync in the
+# same run, and prints a Markdown table. Data goes to stdout, progress to stderr. Exit code 1 when
+# something could not be measured; a figure that was missed is in the table. Called by `make bench`.
 #
 # BENCH_SECONDS  how long each measurement takes (10)
 # BENCH_RECORDS  how many records the catch-up and the start are measured with (1000000)
@@ -52,7 +52,7 @@ free_port() {
     python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# row WHAT MEASURED BESIDE WANTED MET: MET is a Python condition, or empty if there is no goal.
+# row WHAT MEASURED BESIDE WANTED MET: MET is a Python condition, or empty when nothing is wanted.
 row() {
     local verdict=''
     [ -z "$5" ] || verdict=$(calculate "'yes' if $5 else '**no**'")
@@ -71,15 +71,15 @@ ratio() {
         "redis $(grouped "$theirs")/s, ratio $(calculate "format($ours / $theirs, '.2f')")" "≥ $4 ×" "$ours >= $4 * $theirs"
 }
 
-# measure NAME COMMAND…: continues after a failure, and counts it. Without `set -e`: each step of a
-# measurement handles its own failure.
+# measure NAME COMMAND…: goes on after a failure, and remembers it. Not under `set -e`: each step
+# of a measurement says itself what happens when it fails.
 measure() {
     local name=$1
     shift
     say "$name"
     if ! "$@"; then
         say "  FAILED: $name"
-        # The log with the newest lines.
+        # The log written to last.
         find "$work" -name '*.log' -printf '%T@ %p\n' | sort -rn | head -n1 | cut -d' ' -f2- | xargs -r tail -n 5 >&2
         rows+=("| $name | could not be measured | | | **no** |")
         failures=$((failures + 1))
@@ -88,21 +88,18 @@ measure() {
 
 # ---------------------------------------------------------------- building and certificates
 
-# The release profile, as in production. RocksDB is not compiled a second time: the library of the ordinary
-# build is optimised, and is linked again.
+# The release profile, as in production.
 build() {
-    local library
     if [ -n "${BENCH_BINARIES:-}" ]; then
         brock=$BENCH_BINARIES/brock admin=$BENCH_BINARIES/node-admin
         return
     fi
-    say 'building Brock with the release profile (RocksDB is taken from the ordinary build)'
-    CARGO_TARGET_DIR=$target cargo build --locked --bins >&2
-    library=$(ls -t "$target"/debug/build/librocksdb-sys-*/out/librocksdb.a | head -n1)
-    CARGO_TARGET_DIR=$target/bench ROCKSDB_LIB_DIR=$(dirname "$library") ROCKSDB_STATIC=1 \
-        cargo build --locked --release --bins >&2
-    # In a separate directory, so that no ordinary build replaces them while they run.
-    brock=$target/bench/release/brock admin=$target/bench/release/node-admin
+    say 'building Brock with the release profile'
+    CARGO_TARGET_DIR=$target deploy/rocksdb.sh cargo build --locked --release --bins >&2
+    # Copies: no other build replaces them while they run.
+    mkdir "$work/bin"
+    cp "$target/release/brock" "$target/release/node-admin" "$work/bin/"
+    brock=$work/bin/brock admin=$work/bin/node-admin
 }
 
 make_certificates() {
@@ -121,7 +118,7 @@ make_certificates() {
 
 # ---------------------------------------------------------------- nodes
 
-# start_node ID JOIN [FLAG…]: the id determines certificates, ports and directory.
+# start_node ID JOIN [FLAG…]: the node's certificates, ports and directory follow from its id.
 start_node() {
     local id=$1 join=$2
     shift 2
@@ -134,7 +131,7 @@ start_node() {
     wait_ready "$id"
 }
 
-# Polls /readyz every 5 ms for up to a minute, in one process, to add little to the measured time.
+# Polls /readyz every 5 ms for up to a minute, in one process so that little is added to the time.
 wait_ready() {
     python3 - "${http[$1]}" <<'PYTHON' || { say "node $1 did not become ready"; return 1; }
 import sys, time, urllib.request
@@ -154,7 +151,7 @@ stop_process() {
     unset "running[${pid[$1]}]"
 }
 
-# ask ID COMMAND…: asks a node, with a time-out.
+# ask ID COMMAND…: asks a node; every call is bounded.
 ask() {
     local id=$1
     shift
@@ -162,7 +159,7 @@ ask() {
         -o json "$@"
 }
 
-# bench KEY FIELD ID ARGUMENT…: runs node-admin bench and stores one field of its output.
+# bench KEY FIELD ID ARGUMENT…: runs node-admin bench, keeps one field of what it says.
 bench() {
     local key=$1 name=$2 id=$3 errors
     shift 3
@@ -181,7 +178,7 @@ applied() {
 # memory ID VmRSS|VmHWM: in MiB.
 memory() { awk -v name="$2:" '$1 == name { printf "%.0f", $2 / 1024 }' "/proc/${pid[$1]}/status"; }
 
-# ---------------------------------------------------------------- the comparison
+# ---------------------------------------------------------------- what it is compared with
 
 probe_fdatasync() {
     value[fdatasync]=$(python3 - "$work/probe" <<'PYTHON'
@@ -243,7 +240,7 @@ compare_redis_set() {
 
 compare_redis_get() {
     start_redis redis-get --appendonly no || return
-    # Filled by pipeline, so that nearly every key exists when it is read.
+    # Filled by pipeline, so that nearly every key is there to be read.
     redis redis-get benchmark -q -t set -c 16 -P 32 -d 1024 -r 100000 -n 1500000 >/dev/null || return
     redis_rate redis_get redis-get get 64 || return
     row 'redis-server GET, 64 clients, 1 KiB' "$(grouped "${value[redis_get]}")/s" '' '' ''
@@ -283,7 +280,7 @@ get_by_batch() {
         "${value[batch100]} >= 200000"
 }
 
-# Three nodes: the time until the others hold a write, and refuse a revoked key.
+# Three nodes: how long until the others hold a write, and refuse a revoked key.
 three_nodes() {
     local readers
     port[b]=$(free_port) port[c]=$(free_port) port[d]=$(free_port)
@@ -306,7 +303,7 @@ visible() {
         "p50 ${value[visible50]} ms" '≤ 100 ms' "${value[visible]} <= 100"
 }
 
-# Keys are revoked at one node, one by one: the time until the last of the others refuses each.
+# Keys revoked at one node, one by one: until the last of the others refuses each.
 revoked() {
     ask b bench revoke --count 200 --rate 20 --readers "$1" >"$work/result.json" || return
     value[revoke50]=$(nested everywhere p50_ms) && value[revoke99]=$(nested everywhere p99_ms) || return
@@ -319,7 +316,7 @@ nested() {
     python3 -c 'import json, sys; print(json.load(open(sys.argv[3]))[sys.argv[1]][sys.argv[2]])' "$1" "$2" "$work/result.json"
 }
 
-# slowest FIELD: the field of the slowest reader; fails if a reader missed records or failed.
+# slowest FIELD: of the reader that took longest; fails when a reader missed records or failed.
 slowest() {
     python3 - "$1" "$work/result.json" <<'PYTHON'
 import json, sys
@@ -337,7 +334,7 @@ peers_are_up() {
         "$work/status-$1.json"
 }
 
-# Loads node a by BatchPut until it has the requested number of records.
+# Loads node a by BatchPut until it has the records that are asked for.
 load() {
     local held deadline=$((SECONDS + 600))
     held=$(applied a) || return
@@ -366,7 +363,7 @@ catch_up() {
     peak=$(memory b VmHWM) || return
     row 'resident memory while it caught up: donor' "$(memory a VmRSS) MiB" "peak $(memory a VmHWM) MiB, loading included" 'bounded' ''
     row 'resident memory while it caught up: joiner' "$(memory b VmRSS) MiB" "peak $peak MiB" 'bounded' ''
-    # Long enough for node a to learn that node b has everything.
+    # Long enough for node a to hear that it has everything.
     within 30 nothing_lags a || return
     stop_process b
 }
@@ -377,7 +374,7 @@ nothing_lags() {
         "$work/members.json"
 }
 
-# Removes everything that node b has from the log.
+# Everything that node b had goes from the log.
 compact() {
     local before after begun took
     before=$(du -sm "$work/data-a" | cut -f1)
@@ -389,7 +386,7 @@ compact() {
         "log $(grouped "$(field bytes_removed "$work/result.json") / 1048576") MiB to $(grouped "$(field bytes_kept "$work/result.json") / 1048576") MiB; directory $before MiB to $after MiB" '' ''
 }
 
-# Node a has no log left; node c is empty, joins it, and is filled from the records.
+# Node a has no log left; node c is empty and joins it: by the records.
 resync() {
     local begun held=0 took deadline=$((SECONDS + 600))
     begun=$(now)
@@ -427,15 +424,15 @@ start_with_records() {
     row 'resident memory then' "$resident MiB" '' '≤ 256 MiB + 64 MiB of cache' "$resident <= 256 + 64"
 }
 
-# A separate node for the million records, so that it holds nothing else.
+# A node of its own for the million records, so that nothing else is in it.
 fresh_node_a() {
     stop_process a
     rm -rf "$work/data-a"
-    # Its log stays complete until the compaction is measured.
+    # Its log stays whole until the compaction is measured.
     start_node a '' --node.first-start=true --compact-mode=never
 }
 
-# has PART: whether that part is measured.
+# has PART: whether that part is to be measured.
 has() { [ "$parts" = all ] || [ "$parts" = "$1" ]; }
 
 # ---------------------------------------------------------------- the run

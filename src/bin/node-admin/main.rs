@@ -47,6 +47,10 @@ use failure::{Exit, Failure};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Err(problem) = brock::runtime::processor::check() {
+        eprintln!("error: {problem}");
+        return Exit::Error.into();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
