@@ -22,6 +22,7 @@ mod backup_tools;
 mod backups;
 mod certificates;
 mod cli;
+mod cloud_credentials;
 mod cluster_view;
 mod compaction;
 mod console;
