@@ -51,7 +51,7 @@ pub(super) async fn open(
         target,
         recipients: backup.recipients.clone(),
         interval: backup.interval,
-        sync_interval: backup.sync_interval,
+        sync_interval: (!backup.sync_interval.is_zero()).then_some(backup.sync_interval),
         retention: backup.retention,
         staging,
         ram,

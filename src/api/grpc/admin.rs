@@ -18,7 +18,8 @@ use crate::{
     },
     audit::log::AuditLog,
     backup::{
-        job::{BackupError, Backups},
+        error::BackupError,
+        job::Backups,
         manifest::{Kind, Manifest},
     },
 };
