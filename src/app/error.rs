@@ -3,7 +3,7 @@
 use tonic::{Code, Status};
 
 use crate::{
-    backup::job::BackupError,
+    backup::error::BackupError,
     membership::{members::NoSuchMember, peer::RemoteError},
     store::StoreError,
 };

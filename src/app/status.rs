@@ -196,14 +196,16 @@ fn task(report: TaskReport) -> proto::Task {
 
 fn backup(backups: &Backups) -> proto::BackupStatus {
     let report = backups.report();
+    let (last_key, last_success_unix_ms) =
+        report.last.map(|last| (last.key, signed(last.at_unix_ms))).unwrap_or_default();
     proto::BackupStatus {
         place: backups.target().place(),
-        last_key: report.last_key,
-        last_success_unix_ms: signed(report.last_success_unix_ms),
-        last_error: report.last_error,
+        last_key,
+        last_success_unix_ms,
+        last_error: report.last_error.unwrap_or_default(),
         failures: report.failures,
-        last_verified_unix_ms: signed(report.last_verified_unix_ms),
-        verify_error: report.verify_error,
+        last_verified_unix_ms: report.last_verified_unix_ms.map(signed).unwrap_or_default(),
+        verify_error: report.verify_error.unwrap_or_default(),
     }
 }
 

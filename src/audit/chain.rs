@@ -1,4 +1,4 @@
-//! Reading a file of the log line by line, and whether each line follows on the one before.
+//! Reading a file of the log line by line, and checking the chain of its lines.
 
 use std::{
     fs::File,
@@ -9,35 +9,35 @@ use std::{
 use super::entry::{FORMAT, Head, Kind, Line, Malformed};
 use brock_core::base::limits;
 
-/// Why a line is not what should stand there.
+/// Why a line is not the expected one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// It is not a line at all.
+    /// It is not a line of an audit log.
     #[error(transparent)]
     Malformed(#[from] Malformed),
-    /// It is longer than lines are.
+    /// It is too long.
     #[error("it is longer than any line of an audit log: it was overwritten, or the disk is damaged")]
     TooLong,
-    /// The first line of a file is another one.
+    /// The file begins with another line than its first one.
     #[error("it is not the first line of a file: the beginning of this file was removed")]
     NoHeader,
     /// A later version wrote it.
     #[error("the file has format {0}; this program knows {FORMAT}: use a newer one")]
     Format(u32),
-    /// The first line of a file in the middle of one.
-    #[error("it is the first line of a file, in the middle of one: files were joined")]
+    /// The first line of a file, inside another file.
+    #[error("it is the first line of a file, but inside another one: files were joined")]
     HeaderInside,
     /// The number is not the next one.
     #[error("it is line {found} of the log, and {expected} is due here: lines were removed, added or moved")]
     Sequence {
-        /// Due.
+        /// The number of the next line.
         expected: u64,
-        /// There.
+        /// The number of this line.
         found: u64,
     },
-    /// The number is right, the hash of the line before is not.
+    /// The number is right, but the hash of the previous line is not.
     #[error(
-        "it does not follow on the line before it (of which it knows another hash): one of the two was replaced"
+        "it does not continue the previous line (it contains another hash for it): one of the two was replaced"
     )]
     Previous,
     /// The last line has no end.
@@ -45,33 +45,33 @@ pub enum Fault {
     Torn,
 }
 
-/// What a file looked like.
+/// The result of reading a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Scan {
-    /// What its first line continues; `None` = it has no first line.
+    /// The head before its first line; `None` = it has no first line.
     pub continues: Option<Head>,
-    /// The last good line.
+    /// The head at its last good line.
     pub last: Option<Head>,
-    /// Bytes up to there.
+    /// The length of the good lines.
     pub good_bytes: u64,
-    /// Good lines.
+    /// The number of good lines.
     pub lines: u64,
-    /// What follows.
+    /// What comes after them.
     pub end: End,
 }
 
-/// What follows on the last good line of a file.
+/// What comes after the last good line of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum End {
     /// Nothing.
     Clean,
-    /// The beginning of a line that has no end, so many bytes: its write was never finished.
+    /// The beginning of a line, of so many bytes: its write was interrupted.
     Torn(u64),
-    /// Something else.
+    /// A line that is not the expected one.
     Fault(Fault),
 }
 
-/// Reads a file as far as it is good. `expected` = what its first line must continue, if that is known.
+/// Reads a file as far as it is good. Its first line must continue `expected`, if that is known.
 pub(super) fn scan(
     path: &Path,
     expected: Option<&Head>,
@@ -130,13 +130,13 @@ fn check(bytes: &[u8], last: Option<&Head>, expected: Option<&Head>) -> Result<(
     Ok((line, head))
 }
 
-/// What a line continues.
+/// The head before a line.
 fn before(line: &Line) -> Head {
     let hash = super::entry::Hash::parse(&line.previous).unwrap_or_else(super::entry::Hash::zero);
     Head { sequence: line.sequence.saturating_sub(1), hash }
 }
 
-/// What the first line of a file continues; `None` = it has no good first line.
+/// The head before the first line of a file; `None` = it has no good first line.
 pub(super) fn first(path: &Path) -> io::Result<Option<Head>> {
     let mut bytes = Vec::new();
     let longest = limits::AUDIT_LINE_MAX_BYTES as u64;

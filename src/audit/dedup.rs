@@ -1,14 +1,14 @@
-//! The same thing over and over: the first is a line of its own, the others are counted and told once
-//! in a while. So neither a console that looks every second nor a flood of denied calls fills the log.
+//! Repeated events: the first one is a line of its own, the others are counted, and the count is a line once
+//! in a while. So neither a console that polls every second nor a flood of denied calls fills the log.
 
 use std::collections::HashMap;
 
 use super::entry::{Draft, Kind, More, What, Who};
 use brock_core::base::limits;
 
-/// What makes two things the same: everything but the time and the port.
+/// Two events are the same if they differ only in the time and the port.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Same {
+struct EventKey {
     kind: Kind,
     certificate: String,
     address: String,
@@ -17,80 +17,82 @@ struct Same {
     what: String,
 }
 
-/// What to do with something that happened.
+/// What to do with an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// Write it.
+    /// It is new: write a line.
     First,
-    /// It is counted.
-    Again,
-    /// There are too many different ones to count them one by one.
+    /// It was counted.
+    Repeated,
+    /// There are too many different events to count each.
     TooMany,
 }
 
-/// What is counted until it is told.
+/// The events of the last interval.
 #[derive(Debug, Default)]
-pub(super) struct Repeats {
-    seen: HashMap<Same, (Draft, Option<More>)>,
+pub(super) struct Dedup {
+    seen: HashMap<EventKey, (Draft, Option<More>)>,
     others: Option<More>,
 }
 
-impl Repeats {
-    pub(super) fn note(&mut self, draft: &Draft, now_ms: u64) -> Seen {
+impl Dedup {
+    /// Counts an event, if it is not new.
+    pub(super) fn observe(&mut self, draft: &Draft, now_ms: u64) -> Seen {
         let is_full = self.seen.len() >= limits::AUDIT_REPEATS_MAX;
-        let same = same(draft);
-        if let Some((_, more)) = self.seen.get_mut(&same) {
+        let key = key(draft);
+        if let Some((_, more)) = self.seen.get_mut(&key) {
             count(more, now_ms);
-            return Seen::Again;
+            return Seen::Repeated;
         }
         if is_full {
             return Seen::TooMany;
         }
-        self.seen.insert(same, (draft.clone(), None));
+        self.seen.insert(key, (draft.clone(), None));
         Seen::First
     }
 
-    /// Counts what is too much to be told apart.
-    pub(super) fn note_other(&mut self, now_ms: u64) {
+    /// Counts an event for which [`Seen::TooMany`] was returned.
+    pub(super) fn count_other(&mut self, now_ms: u64) {
         count(&mut self.others, now_ms);
     }
 
-    /// Counts what has a line already; otherwise it needs one.
-    pub(super) fn again(&mut self, draft: &Draft, now_ms: u64) -> bool {
-        let seen = self.seen.get_mut(&same(draft));
+    /// Counts an event that has a line already; returns false if it has none.
+    pub(super) fn count_repeat(&mut self, draft: &Draft, now_ms: u64) -> bool {
+        let seen = self.seen.get_mut(&key(draft));
         seen.map(|(_, more)| count(more, now_ms)).is_some()
     }
 
-    /// Its line is durable: the same again may be counted, if there is room.
+    /// The event has a durable line now: its repetitions may be counted, if there is room.
     pub(super) fn remember(&mut self, draft: &Draft) {
         if self.seen.len() < limits::AUDIT_REPEATS_MAX {
-            self.seen.entry(same(draft)).or_insert_with(|| (draft.clone(), None));
+            self.seen.entry(key(draft)).or_insert_with(|| (draft.clone(), None));
         }
     }
 
-    /// What was counted. What has happened once only is forgotten.
-    pub(super) fn take(&mut self) -> Vec<Draft> {
-        let mut told = Vec::new();
+    /// Returns the counts as drafts, and forgets the events that were not repeated.
+    pub(super) fn drain(&mut self) -> Vec<Draft> {
+        let mut counted = Vec::new();
         self.seen.retain(|_, (draft, more)| match more.take() {
             Some(more) => {
-                told.push(Draft { more: Some(more), call: None, ..draft.clone() });
+                counted.push(Draft { more: Some(more), call: None, ..draft.clone() });
                 true
             }
             None => false,
         });
         if let Some(more) = self.others.take() {
             let what: What =
-                std::iter::once(("who".to_owned(), "several, too many to be told apart".into())).collect();
-            told.push(Draft { more: Some(more), ..Draft::note(Kind::Denied, what) });
+                std::iter::once(("who".to_owned(), "several, too many to be counted one by one".into()))
+                    .collect();
+            counted.push(Draft { more: Some(more), ..Draft::note(Kind::Denied, what) });
         }
-        told
+        counted
     }
 }
 
-fn same(draft: &Draft) -> Same {
+fn key(draft: &Draft) -> EventKey {
     let Draft { kind, call: _, who, method, outcome, what, more: _ } = draft;
     let part = |part: fn(&Who) -> &str| who.as_ref().map(part).unwrap_or_default().to_owned();
-    Same {
+    EventKey {
         kind: *kind,
         certificate: part(|who| &who.certificate),
         address: part(|who| who.from.rsplit_once(':').map_or(who.from.as_str(), |(address, _)| address)),
@@ -123,37 +125,37 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_a_line_and_the_others_are_counted_whatever_their_port() {
-        let mut repeats = Repeats::default();
-        assert_eq!(repeats.note(&denied("a", 1), 10), Seen::First);
-        assert_eq!(repeats.note(&denied("b", 1), 11), Seen::First);
+    fn the_first_event_is_a_line_and_repetitions_are_counted_whatever_their_port() {
+        let mut dedup = Dedup::default();
+        assert_eq!(dedup.observe(&denied("a", 1), 10), Seen::First);
+        assert_eq!(dedup.observe(&denied("b", 1), 11), Seen::First);
         for at in 12..=1012 {
-            assert_eq!(repeats.note(&denied("a", at), at.into()), Seen::Again);
+            assert_eq!(dedup.observe(&denied("a", at), at.into()), Seen::Repeated);
         }
-        let [told] = repeats.take().try_into().unwrap();
-        assert_eq!(told.more, Some(More { count: 1001, first_unix_ms: 12, last_unix_ms: 1012 }));
-        assert_eq!(told.who, denied("a", 1).who);
-        // What goes on is not begun anew; what has ended is forgotten.
-        assert_eq!(repeats.note(&denied("a", 1), 2000), Seen::Again);
-        assert_eq!(repeats.note(&denied("b", 1), 2000), Seen::First);
-        assert_eq!(repeats.take().len(), 1);
-        assert_eq!(repeats.take(), []);
-        assert_eq!(repeats.note(&denied("a", 1), 3000), Seen::First);
+        let [counted] = dedup.drain().try_into().unwrap();
+        assert_eq!(counted.more, Some(More { count: 1001, first_unix_ms: 12, last_unix_ms: 1012 }));
+        assert_eq!(counted.who, denied("a", 1).who);
+        // A repeated event stays counted; the other one is forgotten.
+        assert_eq!(dedup.observe(&denied("a", 1), 2000), Seen::Repeated);
+        assert_eq!(dedup.observe(&denied("b", 1), 2000), Seen::First);
+        assert_eq!(dedup.drain().len(), 1);
+        assert_eq!(dedup.drain(), []);
+        assert_eq!(dedup.observe(&denied("a", 1), 3000), Seen::First);
     }
 
     #[test]
-    fn however_many_there_are_they_take_so_many_lines() {
-        let mut repeats = Repeats::default();
+    fn the_number_of_lines_is_bounded_however_many_events_there_are() {
+        let mut dedup = Dedup::default();
         let firsts = (0..10 * limits::AUDIT_REPEATS_MAX).filter(|i| {
-            let seen = repeats.note(&denied(&i.to_string(), 1), 5);
+            let seen = dedup.observe(&denied(&i.to_string(), 1), 5);
             if seen == Seen::TooMany {
-                repeats.note_other(5);
+                dedup.count_other(5);
             }
             seen == Seen::First
         });
         assert_eq!(firsts.count(), limits::AUDIT_REPEATS_MAX);
-        let [told] = repeats.take().try_into().unwrap();
-        assert_eq!(told.more.unwrap().count as usize, 9 * limits::AUDIT_REPEATS_MAX);
-        assert_eq!(told.who, None);
+        let [counted] = dedup.drain().try_into().unwrap();
+        assert_eq!(counted.more.unwrap().count as usize, 9 * limits::AUDIT_REPEATS_MAX);
+        assert_eq!(counted.who, None);
     }
 }

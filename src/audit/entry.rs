@@ -1,7 +1,7 @@
-//! What a line of the audit log says, and its exact bytes.
+//! The fields of a line of the audit log, and its exact bytes.
 //!
-//! A line is a JSON object whose last field, `hash`, is the SHA-256 of every byte of the line before
-//! that field; `previous` is the hash of the line before it. So a line covers all that came before.
+//! A line is a JSON object. Its last field, `hash`, is the SHA-256 of all bytes of the line before that
+//! field. Its field `previous` is the hash of the previous line. So each hash covers all earlier lines.
 
 use std::fmt;
 
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use brock_core::base::limits;
 
-/// The format of the files; in the first line of each.
+/// The format of the files, in the first line of each.
 pub const FORMAT: u32 = 1;
 const HASH_FIELD: &str = ",\"hash\":\"";
 const END: &str = "\"}";
 
-/// What is shown of a request or of an answer, by name.
+/// The logged fields of a request or an answer.
 pub type What = serde_json::Map<String, serde_json::Value>;
 
 /// The hash of a line: 64 hex digits.
@@ -24,12 +24,12 @@ pub type What = serde_json::Map<String, serde_json::Value>;
 pub struct Hash(String);
 
 impl Hash {
-    /// What the first line of all continues.
+    /// The hash before the first line.
     pub fn zero() -> Self {
         Self("0".repeat(64))
     }
 
-    /// Reads one.
+    /// Reads 64 hex digits.
     pub fn parse(text: &str) -> Option<Self> {
         let is_hex = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         is_hex.then(|| Self(text.to_owned()))
@@ -47,13 +47,13 @@ pub fn sha256(bytes: &[u8]) -> Hash {
     Hash(HEXLOWER.encode(digest(&SHA256, bytes).as_ref()))
 }
 
-/// What stands for a key hash: its SHA-256. A key hash has 256 bits that nobody can guess, so this
-/// leads back to none; but who knows the key finds its entries.
+/// The mark that replaces a key hash in the log: its SHA-256. A key hash has 256 random bits, so the mark does
+/// not reveal it; but a reader who knows the key finds its lines.
 pub fn key_mark(key_hash: &[u8]) -> String {
     sha256(key_hash).to_string()
 }
 
-/// One place in the chain: a line's number and its hash.
+/// A position in the chain: the number of a line and its hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Head {
     /// The line's number; 0 = before the first.
@@ -63,7 +63,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// Before the first line.
+    /// The head before the first line.
     pub fn beginning() -> Self {
         Self { sequence: 0, hash: Hash::zero() }
     }
@@ -81,80 +81,80 @@ impl fmt::Display for Head {
     }
 }
 
-/// What kind of thing a line tells.
+/// The kinds of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// The first line of a file.
     File,
-    /// The node began to write here.
+    /// The node has started.
     Start,
-    /// The node stopped in order.
+    /// The node has stopped in order.
     Stop,
-    /// An operator's call is about to be carried out.
+    /// An operator's call, before it is carried out.
     Intent,
-    /// How the call of an intent ended.
+    /// The result of the call of an intent.
     Outcome,
-    /// An operator's call that changes nothing, and how it ended.
+    /// An operator's call that changes nothing, and its result.
     Read,
-    /// A call that was denied.
+    /// A denied call.
     Denied,
-    /// Files were dropped because the log had its size.
+    /// Old files were deleted because the log had reached its maximum size.
     Dropped,
-    /// What was found at the start is not what was written.
+    /// At the start, the log was not as the node had written it.
     Damaged,
-    /// Bytes of a line that was never finished were cut off.
+    /// The bytes of an unfinished line were removed.
     Torn,
-    /// The log could not be written for a while, or not everything.
+    /// Lines are missing because the log could not be written.
     Gap,
 }
 
-/// Who made a call.
+/// The caller.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Who {
     /// node, client or admin.
     pub role: String,
-    /// As the certificate states it; absent in one without a URI.
+    /// The name in the certificate's URI; absent without a URI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The trust domain of its URI.
+    /// The trust domain in that URI.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
     /// The certificate's serial number.
     pub serial: String,
     /// The certificate's SHA-256.
     pub certificate: String,
-    /// Where the connection came from.
+    /// The address of the connection.
     pub from: String,
 }
 
-/// The same again, so many times.
+/// The number of repetitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct More {
-    /// How many times.
+    /// How many.
     pub count: u64,
-    /// The first of them, milliseconds since the Unix epoch.
+    /// When the first was, milliseconds since the Unix epoch.
     pub first_unix_ms: u64,
-    /// The last of them.
+    /// When the last was.
     pub last_unix_ms: u64,
 }
 
-/// What there is to be written.
+/// A line before it has its place in the chain.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Draft {
-    /// What it tells.
+    /// Its kind.
     pub kind: Kind,
-    /// Joins an intent to its outcome; counted anew by each life of a process.
+    /// Joins an intent to its outcome; each process counts from 1.
     pub call: Option<u64>,
-    /// Who called.
+    /// The caller.
     pub who: Option<Who>,
-    /// Which call.
+    /// The method.
     pub method: Option<String>,
-    /// How it ended: the name of a gRPC code.
+    /// The result: the name of a gRPC code.
     pub outcome: Option<String>,
-    /// What may be shown of it.
+    /// Fields of the request or the answer.
     pub what: What,
-    /// Stands for several.
+    /// Of a line for several events: how many.
     pub more: Option<More>,
 }
 
@@ -165,23 +165,23 @@ impl Draft {
     }
 }
 
-/// A line, as its fields.
+/// The fields of a line.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Line {
-    /// In the first line of a file: its format.
+    /// The format; only in the first line of a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub format: Option<u32>,
-    /// Counts the lines, from 1, over all files.
+    /// The number of the line, from 1, over all files.
     pub sequence: u64,
-    /// The hash of the line before.
+    /// The hash of the previous line.
     pub previous: String,
     /// When it was written, milliseconds since the Unix epoch.
     pub at_unix_ms: u64,
-    /// Whose log it is.
+    /// The node that wrote it.
     pub node: String,
     /// The incarnation of that node.
     pub incarnation: String,
-    /// What it tells.
+    /// Its kind.
     pub kind: Kind,
     /// See [`Draft`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -203,7 +203,7 @@ pub struct Line {
     pub more: Option<More>,
 }
 
-/// Whose lines are written, and when.
+/// The writing node, and the time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// The node id.
@@ -215,7 +215,7 @@ pub struct Origin {
 }
 
 impl Line {
-    /// The line that follows `head`.
+    /// The line after `head`.
     pub fn after(head: &Head, origin: &Origin, draft: Draft) -> Self {
         let Draft { kind, call, who, method, outcome, what, more } = draft;
         Self {
@@ -235,10 +235,10 @@ impl Line {
         }
     }
 
-    /// Its bytes, newline included, and its place in the chain.
+    /// Its bytes, newline included, and the head after it.
     pub fn render(&self) -> Result<(Vec<u8>, Head), String> {
         let mut text = serde_json::to_string(self).map_err(|error| error.to_string())?;
-        // The object is closed again behind the hash.
+        // The object is closed again after the hash.
         text.pop();
         let hash = sha256(text.as_bytes());
         let text = format!("{text}{HASH_FIELD}{hash}{END}\n");
@@ -248,7 +248,7 @@ impl Line {
         Ok((text.into_bytes(), Head { sequence: self.sequence, hash }))
     }
 
-    /// Reads a line, without its newline. Does not look at what came before.
+    /// Reads a line without its newline, and checks its hash. Does not check `previous`.
     pub fn parse(bytes: &[u8]) -> Result<(Self, Head), Malformed> {
         let text = std::str::from_utf8(bytes).map_err(|_| Malformed::NotText)?;
         let (body, rest) = text.rsplit_once(HASH_FIELD).ok_or(Malformed::NoHash)?;
@@ -266,21 +266,21 @@ impl Line {
 /// Why bytes are not a line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// Not even text.
+    /// They are not text.
     #[error("it is not text: it was overwritten, or the disk is damaged")]
     NotText,
-    /// It does not end as every line does.
+    /// They do not end with a hash.
     #[error("it does not end with its hash: it was cut, overwritten, or was never a line of an audit log")]
     NoHash,
-    /// Something in it was changed.
+    /// The hash does not match.
     #[error("it is not what was written: its hash is that of another line")]
     Changed,
-    /// Its hash is right, and it makes no sense.
-    #[error("its hash is right, but {0}: it was made by something else than a node, or by a later version")]
+    /// The hash matches, but the fields are not those of a line.
+    #[error("its hash is right, but {0}: another program or a later version wrote it")]
     Fields(&'static str),
 }
 
-/// What serde says can quote values; this cannot.
+/// Unlike the messages of serde, these never quote values.
 trait InWords {
     fn classify_in_words(&self) -> &'static str;
 }
@@ -306,7 +306,7 @@ mod tests {
         }
     }
 
-    /// The bytes are a format: what is on somebody's archive must stay readable.
+    /// The bytes are a format: archived files must stay readable.
     #[test]
     fn a_line_is_these_bytes() {
         let mut what = What::new();
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_none_is_told_apart() {
+    fn bytes_that_are_not_a_line_are_recognised() {
         assert_eq!(Line::parse(b"\xff"), Err(Malformed::NotText));
         assert_eq!(Line::parse(b"{}"), Err(Malformed::NoHash));
         let (bytes, _) = Line::after(&Head::beginning(), &origin(), Draft::note(Kind::Stop, What::new()))

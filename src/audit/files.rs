@@ -1,11 +1,13 @@
-//! The directory of an audit log and its numbered files. Only their owner reads them.
+//! The directory of an audit log and its numbered files. Only their owner can read them.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    fs::{self, File, OpenOptions, Permissions},
     io,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
+
+use crate::runtime::crashsafe;
 
 const PREFIX: &str = "audit-";
 const SUFFIX: &str = ".jsonl";
@@ -13,15 +15,15 @@ const SUFFIX: &str = ".jsonl";
 /// One file of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Numbered {
-    /// Its number: higher ones are later.
+    /// Its number: later files have higher ones.
     pub number: u64,
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
 }
 
-/// The files of a log in a directory, in order. Others are left out.
+/// The files of a log in a directory, in order. Other files are ignored.
 pub fn list(directory: &Path) -> io::Result<Vec<Numbered>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
@@ -42,24 +44,24 @@ pub(super) fn path_of(directory: &Path, number: u64) -> PathBuf {
     directory.join(format!("{PREFIX}{number:08}{SUFFIX}"))
 }
 
-/// Makes the directory if it is not there, and closes it to others.
+/// Creates the directory if it does not exist, and makes it private.
 pub(super) fn prepare(directory: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    crashsafe::create_directories(directory, 0o700)?;
     if fs::metadata(directory)?.mode() & 0o077 != 0 {
         fs::set_permissions(directory, Permissions::from_mode(0o700))?;
     }
     Ok(())
 }
 
-/// A new file, and its name in the directory for good.
+/// Creates a file whose name survives a crash.
 pub(super) fn create(directory: &Path, number: u64) -> io::Result<File> {
     let path = path_of(directory, number);
     let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
-    sync_directory(directory)?;
+    crashsafe::sync_directory(directory)?;
     Ok(file)
 }
 
-/// A file to go on with.
+/// Opens a file to append to it.
 pub(super) fn reopen(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().append(true).open(path)?;
     if file.metadata()?.mode() & 0o077 != 0 {
@@ -68,16 +70,13 @@ pub(super) fn reopen(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Removes a file for good.
 pub(super) fn remove(directory: &Path, path: &Path) -> io::Result<()> {
     fs::remove_file(path)?;
-    sync_directory(directory)
+    crashsafe::sync_directory(directory)
 }
 
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
-}
-
-/// Whether `file` is still what the path leads to: nobody removed or replaced it.
+/// Whether the path still leads to `file`, so that it was not removed or replaced.
 pub(super) fn is_in_place(file: &File, path: &Path) -> io::Result<bool> {
     let (ours, there) = (file.metadata()?, fs::metadata(path));
     match there {

@@ -1,8 +1,7 @@
-//! The handle that everybody writes the audit log through, and the thread that does it.
+//! The handle through which all callers write the audit log, and the thread that writes.
 //!
-//! One thread takes what waits, writes it with one fsync and answers. When it cannot, everybody who
-//! waits is told, and so is everybody after them until it can again: what must be recorded first is
-//! then not done.
+//! The thread takes all waiting lines, writes them with one fsync and answers. While it cannot write, every
+//! caller gets an error, and the operation that must be recorded first is not carried out.
 
 use std::{
     path::PathBuf,
@@ -20,9 +19,9 @@ use tokio::{
 };
 
 use super::{
-    dedup::{Repeats, Seen},
+    dedup::{Dedup, Seen},
     entry::{Draft, Head, Kind, Origin, What},
-    writer::Book,
+    writer::Writer,
 };
 use crate::store::Store;
 use brock_core::base::{limits, metrics as names};
@@ -30,14 +29,14 @@ use brock_net::task::{TaskStatus, Tasks, bounded};
 
 const NOTE: &[u8] = b"audit_head";
 
-/// Why something is not in the log. For the caller, so without the node's paths.
+/// Why a line is not in the log. For callers, so without paths of the node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the audit log of this node cannot be written, and nothing is done here that it does not hold: {reason}"
+    "the audit log of this node cannot be written, and this node carries out no operation that it cannot log: {reason}"
 )]
 pub struct NotWritten {
     reason: String,
-    /// Whether it may be written all the same, later.
+    /// Whether the line may still be written later.
     pub perhaps_later: bool,
 }
 
@@ -47,16 +46,16 @@ impl NotWritten {
     }
 }
 
-/// Where the log is, and how much of it.
+/// Where the log is, and its maximum size.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Its directory.
     pub directory: PathBuf,
-    /// The most bytes that are kept.
+    /// The size above which the oldest files are deleted.
     pub max_bytes: u64,
 }
 
-struct Command {
+struct Request {
     draft: Draft,
     answer: Option<oneshot::Sender<Result<(), NotWritten>>>,
 }
@@ -65,10 +64,10 @@ struct Shared {
     store: Store,
     directory: PathBuf,
     head: Mutex<Head>,
-    /// Why the log cannot be written; empty = it can.
-    failure: Mutex<String>,
-    repeats: Mutex<Repeats>,
-    /// Lines that found no room in the queue or could not be written, and that nobody waited for.
+    /// Why the log cannot be written; `None` = it can.
+    failure: Mutex<Option<String>>,
+    dedup: Mutex<Dedup>,
+    /// Lines that no caller waited for, and that did not fit into the queue or could not be written.
     lost: AtomicU64,
     calls: AtomicU64,
 }
@@ -77,29 +76,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The audit log of a node, or of one that keeps none. Cheap to clone. When the last one is dropped,
-/// the log ends in order.
+/// The audit log of a node, or none. Cheap to clone. When the last clone is dropped, the log ends in order.
 #[derive(Clone)]
-pub struct Trail(Option<Arc<Inner>>);
+pub struct AuditLog(Option<Arc<Inner>>);
 
 struct Inner {
     shared: Arc<Shared>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Request>,
 }
 
-impl Trail {
-    /// Keeps nothing.
+impl AuditLog {
+    /// No log.
     pub fn none() -> Self {
         Self(None)
     }
 
-    /// Opens the log, and starts what keeps it. A log that cannot be written does not stop a node: it
-    /// serves its clients, and refuses its operators until it can.
+    /// Opens the log, and starts its thread and its task. A log that cannot be written does not stop the
+    /// node: it serves clients, and refuses operators until the log works.
     pub async fn open(options: Options, store: &Store, tasks: &Tasks) -> Self {
         let noted = match store.note(NOTE).await {
             Ok(noted) => noted.and_then(|noted| Head::parse(std::str::from_utf8(&noted).ok()?)),
             Err(error) => {
-                tracing::warn!(%error, "the head of the audit log that the store has noted could not be read");
+                tracing::warn!(%error, "the noted head of the audit log could not be read from the store");
                 None
             }
         };
@@ -108,52 +106,52 @@ impl Trail {
             directory: options.directory.clone(),
             head: Mutex::new(noted.clone().unwrap_or_else(Head::beginning)),
             failure: Mutex::default(),
-            repeats: Mutex::default(),
+            dedup: Mutex::default(),
             lost: AtomicU64::new(0),
             calls: AtomicU64::new(0),
         });
         let (commands, queue) = mpsc::channel(limits::AUDIT_QUEUE);
-        let writer = Writer {
-            book: Book::new(options.directory, options.max_bytes, noted),
+        let worker = Worker {
+            writer: Writer::new(options.directory, options.max_bytes, noted),
             shared: Arc::clone(&shared),
             failing_since: None,
             refused: 0,
         };
         let (ended, end) = oneshot::channel();
         let spawned = thread::Builder::new().name("brock-audit".to_owned()).spawn(move || {
-            writer.run(queue);
+            worker.run(queue);
             let _ = ended.send(());
         });
-        let trail = Self(Some(Arc::new(Inner { shared: Arc::clone(&shared), commands: commands.clone() })));
+        let log = Self(Some(Arc::new(Inner { shared: Arc::clone(&shared), commands: commands.clone() })));
         if let Err(error) = spawned {
             shared.fail(&format!("cannot start its thread: {error}"));
-            return trail;
+            return log;
         }
         let mut what = What::new();
         what.insert("version".to_owned(), env!("CARGO_PKG_VERSION").into());
         what.insert("incarnation_began".to_owned(), shared.store.incarnation_reason().into());
-        // Whether it could be written shows in the alarms.
-        let _ = trail.write(Draft::note(Kind::Start, what)).await;
+        // If this fails, there is an alarm.
+        let _ = log.write(Draft::note(Kind::Start, what)).await;
         let (weak, stop) = (commands.downgrade(), tasks.stopping().clone());
         tasks.spawn("audit", |status| async move {
             let mut kept = None;
             let mut ticks = interval(limits::AUDIT_HEAD_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-            let mut told = Instant::now();
+            let mut counted = Instant::now();
             while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-                if told.elapsed() >= limits::AUDIT_REPEAT_INTERVAL {
-                    told = Instant::now();
-                    tell_repeats(&shared, &weak);
+                if counted.elapsed() >= limits::AUDIT_REPEAT_INTERVAL {
+                    counted = Instant::now();
+                    write_repeats(&shared, &weak);
                 }
                 retry(&shared, &weak).await;
                 shared.keep_head(&mut kept, &status).await;
             }
-            // Calls under way still write; the log ends after the last of them.
+            // Calls in progress still write; the log ends after the last of them.
             status.set_state("ending");
             let _ = end.await;
             shared.keep_head(&mut kept, &status).await;
         });
-        trail
+        log
     }
 
     /// Whether there is a log.
@@ -161,98 +159,100 @@ impl Trail {
         self.0.is_some()
     }
 
-    /// Where it lies, and the last line that is durable.
+    /// Its directory, and the head at the last durable line.
     pub fn report(&self) -> Option<(PathBuf, Head)> {
         let shared = &self.0.as_ref()?.shared;
         let head = lock(&shared.head).clone();
         Some((shared.directory.clone(), head))
     }
 
-    /// A number for a call, which joins its lines.
+    /// A number that joins the lines of one call.
     pub fn next_call(&self) -> Option<u64> {
         let shared = &self.0.as_ref()?.shared;
         Some(shared.calls.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Writes a line. It is durable when this returns Ok; otherwise what it tells must not happen.
+    /// Writes a line. Contract: after `Ok` it is durable; after an error the caller must not carry out the
+    /// operation.
     pub async fn write(&self, draft: Draft) -> Result<(), NotWritten> {
         self.write_late(|| Some(draft)).await
     }
 
-    /// The same for a line that is asked for once there is room for it: whoever is given up while waiting
-    /// for that still has it, and can leave it.
+    /// Like [`AuditLog::write`], but takes the line only when there is room for it: a caller that is
+    /// cancelled before still has it, and can pass it to [`AuditLog::leave`].
     pub async fn write_late(&self, draft: impl FnOnce() -> Option<Draft>) -> Result<(), NotWritten> {
         let Some(Inner { commands, .. }) = self.0.as_deref() else { return Ok(()) };
         let written = async {
             let (answer, done) = oneshot::channel();
-            let ended = || NotWritten::new("it has ended with the node");
+            let ended = || NotWritten::new("the log has ended with the node");
             let room = commands.reserve().await.map_err(|_| ended())?;
             let Some(draft) = draft() else { return Ok(()) };
-            room.send(Command { draft, answer: Some(answer) });
+            room.send(Request { draft, answer: Some(answer) });
             done.await.unwrap_or_else(|_| Err(ended()))
         };
         timeout(limits::AUDIT_WRITE_TIMEOUT, written).await.unwrap_or_else(|_| {
             let seconds = limits::AUDIT_WRITE_TIMEOUT.as_secs();
-            let reason = format!("the disk has not taken a line within {seconds} s");
+            let reason = format!("the disk did not write a line within {seconds} s");
             Err(NotWritten { reason, perhaps_later: true })
         })
     }
 
-    /// Writes a line without waiting. If there is no room it is only counted.
+    /// Writes a line without waiting. If there is no room, it is counted as lost.
     pub fn leave(&self, draft: Draft) {
         let Some(Inner { commands, shared }) = self.0.as_deref() else { return };
-        if commands.try_send(Command { draft, answer: None }).is_err() {
+        if commands.try_send(Request { draft, answer: None }).is_err() {
             shared.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The same for a call that changed nothing. The same again within a minute is counted, as long as
-    /// the log can be written.
+    /// Writes a line about a call that changes nothing. While the log works, repetitions within a minute are
+    /// only counted.
     pub async fn read(&self, draft: Draft) -> Result<(), NotWritten> {
         let Some(Inner { shared, .. }) = self.0.as_deref() else { return Ok(()) };
-        let can_write = lock(&shared.failure).is_empty();
-        if can_write && lock(&shared.repeats).again(&draft, shared.store.now_ms()) {
+        let can_write = lock(&shared.failure).is_none();
+        if can_write && lock(&shared.dedup).count_repeat(&draft, shared.store.now_ms()) {
             return Ok(());
         }
         self.write(draft.clone()).await?;
-        lock(&shared.repeats).remember(&draft);
+        lock(&shared.dedup).remember(&draft);
         Ok(())
     }
 
-    /// A call was denied. Never waits: whoever makes many of them must not hold up others.
+    /// Writes a line about a denied call, or counts it. Never waits: many denied calls must not delay other
+    /// calls.
     pub fn denied(&self, draft: Draft) {
         let Some(Inner { shared, .. }) = self.0.as_deref() else { return };
         let now_ms = shared.store.now_ms();
-        let seen = lock(&shared.repeats).note(&draft, now_ms);
+        let seen = lock(&shared.dedup).observe(&draft, now_ms);
         match seen {
             Seen::First => self.leave(draft),
-            Seen::Again => {}
-            Seen::TooMany => lock(&shared.repeats).note_other(now_ms),
+            Seen::Repeated => {}
+            Seen::TooMany => lock(&shared.dedup).count_other(now_ms),
         }
     }
 }
 
-/// What was counted becomes lines.
-fn tell_repeats(shared: &Shared, commands: &mpsc::WeakSender<Command>) {
+/// Writes the counts of repeated events as lines.
+fn write_repeats(shared: &Shared, commands: &mpsc::WeakSender<Request>) {
     let Some(commands) = commands.upgrade() else { return };
-    for draft in lock(&shared.repeats).take() {
-        if commands.try_send(Command { draft, answer: None }).is_err() {
+    for draft in lock(&shared.dedup).drain() {
+        if commands.try_send(Request { draft, answer: None }).is_err() {
             shared.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// While the log cannot be written it is tried again, so that it is known when it can.
-async fn retry(shared: &Shared, commands: &mpsc::WeakSender<Command>) {
+/// After a failure, tries to write again.
+async fn retry(shared: &Shared, commands: &mpsc::WeakSender<Request>) {
     let lost = shared.lost.load(Ordering::Relaxed);
-    if lock(&shared.failure).is_empty() && lost == 0 {
+    if lock(&shared.failure).is_none() && lost == 0 {
         return;
     }
     let Some(commands) = commands.upgrade() else { return };
-    // The writer says by itself what there is to be said.
+    // The worker replaces this draft by a line about the failure.
     let draft = Draft::note(Kind::Gap, What::new());
     let (answer, done) = oneshot::channel();
-    if commands.try_send(Command { draft, answer: Some(answer) }).is_ok() {
+    if commands.try_send(Request { draft, answer: Some(answer) }).is_ok() {
         let _ = timeout(limits::AUDIT_WRITE_TIMEOUT, done).await;
     }
 }
@@ -261,25 +261,19 @@ impl Shared {
     fn fail(&self, reason: &str) {
         metrics::counter!(names::AUDIT_FAILURES).increment(1);
         let reason = bounded(reason);
-        let was_well = {
-            let mut failure = lock(&self.failure);
-            let was_well = failure.is_empty();
-            failure.clone_from(&reason);
-            was_well
-        };
-        if was_well {
+        if lock(&self.failure).replace(reason.clone()).is_none() {
             self.store.alarm(format!(
-                "the audit log in {} cannot be written, so operators are refused until it can: {reason}",
+                "the audit log in {} cannot be written, so this node refuses operators until it can: {reason}",
                 self.directory.display()
             ));
         }
     }
 
-    /// What is in the files beyond this is believed; what is missing up to here is noticed.
+    /// Keeps the head in the store too: at the next start, missing lines up to it are noticed.
     async fn keep_head(&self, kept: &mut Option<Head>, status: &TaskStatus) {
         let failure = lock(&self.failure).clone();
-        status.set_state(if failure.is_empty() { "waiting" } else { "cannot write" });
-        status.set_error(&failure);
+        status.set_state(if failure.is_none() { "waiting" } else { "cannot write" });
+        status.set_error(failure.as_deref().unwrap_or_default());
         let head = lock(&self.head).clone();
         if head.sequence == 0 || kept.as_ref() == Some(&head) {
             return;
@@ -291,17 +285,17 @@ impl Shared {
     }
 }
 
-/// Owns the files. Runs on a thread of its own.
-struct Writer {
-    book: Book,
+/// Owns the files. Runs on its own thread.
+struct Worker {
+    writer: Writer,
     shared: Arc<Shared>,
     failing_since: Option<Instant>,
-    /// Lines that somebody waited for in vain since then.
+    /// Lines refused since then, whose callers got an error.
     refused: u64,
 }
 
-impl Writer {
-    fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+impl Worker {
+    fn run(mut self, mut queue: mpsc::Receiver<Request>) {
         while let Some(first) = queue.blocking_recv() {
             let mut group = vec![first];
             while group.len() < limits::AUDIT_GROUP {
@@ -310,13 +304,13 @@ impl Writer {
             }
             self.commit(group);
         }
-        let mut last = lock(&self.shared.repeats).take();
+        let mut last = lock(&self.shared.dedup).drain();
         last.push(Draft::note(Kind::Stop, What::new()));
-        self.commit(last.into_iter().map(|draft| Command { draft, answer: None }).collect());
+        self.commit(last.into_iter().map(|draft| Request { draft, answer: None }).collect());
     }
 
-    fn commit(&mut self, group: Vec<Command>) {
-        // What a retry sends is a line only if there is something to tell.
+    fn commit(&mut self, group: Vec<Request>) {
+        // The drafts of retries only trigger a write.
         let (tries, group): (Vec<_>, Vec<_>) =
             group.into_iter().partition(|command| command.draft.kind == Kind::Gap);
         let waited_for = group.iter().filter(|command| command.answer.is_some()).count() as u64;
@@ -335,16 +329,16 @@ impl Writer {
         };
         let written = match lines.is_empty() {
             true => Ok(()),
-            false => self.book.append(&origin, &lines),
+            false => self.writer.append(&origin, &lines),
         };
-        self.book.alarms.drain(..).for_each(|alarm| self.shared.store.alarm(alarm));
+        self.writer.alarms.drain(..).for_each(|alarm| self.shared.store.alarm(alarm));
         let answer = match written {
             Ok(()) => {
                 self.shared.lost.fetch_sub(lost, Ordering::Relaxed);
                 if gap.is_some() {
                     self.recovered();
                 }
-                lock(&self.shared.head).clone_from(self.book.head());
+                lock(&self.shared.head).clone_from(self.writer.head());
                 drafts.iter().for_each(count);
                 Ok(())
             }
@@ -353,7 +347,7 @@ impl Writer {
                 self.refused += waited_for;
                 self.shared.lost.fetch_add(unwaited, Ordering::Relaxed);
                 self.shared.fail(&error.to_string());
-                Err(NotWritten::new("its disk is full or does not work; the node's log says more"))
+                Err(NotWritten::new("its disk is full or does not work; the node's log has the details"))
             }
         };
         for waiting in answers.into_iter().flatten() {
@@ -361,7 +355,7 @@ impl Writer {
         }
     }
 
-    /// What the log does not hold, for its next line.
+    /// A line about the lines that are missing before it.
     fn gap(&self, lost: u64) -> Option<Draft> {
         if self.failing_since.is_none() && lost == 0 {
             return None;
@@ -378,7 +372,7 @@ impl Writer {
     fn recovered(&mut self) {
         self.refused = 0;
         if self.failing_since.take().is_some() {
-            lock(&self.shared.failure).clear();
+            *lock(&self.shared.failure) = None;
             tracing::info!("the audit log can be written again");
         }
     }

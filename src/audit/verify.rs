@@ -1,7 +1,7 @@
-//! Whether files are what a node wrote: every line, its order, and what is known of their head.
+//! Checks whether files are what a node wrote: each line, their order, and a noted head.
 //!
-//! The chain shows a line that was changed, removed, added or moved. It does not show that lines are
-//! missing at the end, nor that the whole of it was written anew: a head that was noted elsewhere does.
+//! The chain shows a line that was changed, removed, added or moved. It does not show that lines are missing
+//! at the end, or that the whole log was rewritten: a head that was noted elsewhere does.
 
 use std::{
     collections::HashMap,
@@ -16,89 +16,89 @@ use super::{
 };
 use brock_core::base::limits;
 
-/// What good files hold.
+/// The content of good files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The files.
+    /// The number of files.
     pub files: usize,
-    /// Lines in all.
+    /// The number of lines.
     pub lines: u64,
-    /// What comes before the first line.
+    /// What came before the first line.
     pub begins: Begins,
-    /// The last line.
+    /// The head at the last line.
     pub head: Head,
     /// When the first line was written.
     pub first_unix_ms: u64,
-    /// When the last one was.
+    /// When the last line was written.
     pub last_unix_ms: u64,
-    /// Bytes at the end that are no line: one is being written, or a crash has left it.
+    /// Bytes of an unfinished line at the end: it is being written, or a crash has interrupted it.
     pub torn_bytes: u64,
-    /// Calls whose intent has no outcome, oldest first.
+    /// Intents without an outcome, oldest first.
     pub unfinished: Vec<Unfinished>,
-    /// Lines in which the node says that the log was not as it had written it, or has a gap.
+    /// Lines in which the node reports damage or a gap.
     pub remarks: Vec<Remark>,
 }
 
-/// Whether the beginning is there.
+/// Whether the beginning of the log is present.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Begins {
-    /// It is.
+    /// It is present.
     AtTheFirst,
-    /// The node itself has dropped what came before.
+    /// The node has deleted the earlier lines.
     AfterDropped(Head),
-    /// Something came before, and nothing says why it is not here.
+    /// Earlier lines are missing, and no line says why.
     After(Head),
 }
 
-/// A call whose intent has no outcome.
+/// An intent without an outcome.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unfinished {
     /// The line of the intent.
     pub sequence: u64,
-    /// Which call.
+    /// The method.
     pub method: String,
-    /// When.
+    /// When it was written, milliseconds since the Unix epoch.
     pub at_unix_ms: u64,
 }
 
-/// What the node says about the log.
+/// A line about damage or a gap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remark {
-    /// The line.
+    /// Its number.
     pub sequence: u64,
-    /// Damaged, torn or a gap.
+    /// [`Kind::Damaged`], [`Kind::Torn`] or [`Kind::Gap`].
     pub kind: Kind,
-    /// When.
+    /// When it was written, milliseconds since the Unix epoch.
     pub at_unix_ms: u64,
     /// Its fields, as JSON.
     pub text: String,
 }
 
-/// Why files are not what a node wrote.
+/// Why files are not what a node wrote, or could not be checked.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// Nothing to look at.
+    /// There are no files.
     #[error("no audit log: there is no file audit-*.jsonl in {}", .0.display())]
     Empty(PathBuf),
     /// A file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Io {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// Its error.
         source: io::Error,
     },
     /// A line is wrong.
     #[error("{}, line {line}: {fault}", path.display())]
     Line {
-        /// In which file.
+        /// The file.
         path: PathBuf,
-        /// Its number in the file.
+        /// The number of the line in the file.
         line: u64,
         /// What is wrong.
         fault: Fault,
     },
-    /// Files do not follow on each other.
+    /// Lines between two files are missing.
     #[error(
         "{} begins with line {found}, but the file before it ends with line {last}: lines {last_plus} to {found_minus} \
          are missing", path.display(), last_plus = last + 1, found_minus = found - 1
@@ -106,9 +106,9 @@ pub enum VerifyError {
     Missing {
         /// The later file.
         path: PathBuf,
-        /// The last line of the one before.
+        /// The last line of the earlier file.
         last: u64,
-        /// The first line of this one.
+        /// The first line of the later file.
         found: u64,
     },
     /// The log ends too early.
@@ -118,23 +118,25 @@ pub enum VerifyError {
     CutOff {
         /// Its last line.
         last: u64,
-        /// What was noted.
+        /// The noted line.
         noted: u64,
     },
-    /// Another log.
-    #[error("line {0} has another hash than was noted: the log was written anew from there or from before")]
+    /// The noted line has another hash.
+    #[error(
+        "line {0} has another hash than was noted: the log was rewritten from there or from an earlier line"
+    )]
     Replaced(u64),
-    /// Too old to say.
+    /// The noted line is older than the files.
     #[error("line {noted} was noted, but the files here begin with line {first}: name the older ones too")]
     TooOld {
-        /// What was noted.
+        /// The noted line.
         noted: u64,
-        /// The first line here.
+        /// The first line of the files.
         first: u64,
     },
 }
 
-/// The files that `places` name: files as they are, directories by what lies in them.
+/// The given files, and the log files in the given directories.
 pub fn collect(places: &[PathBuf]) -> Result<Vec<PathBuf>, VerifyError> {
     let mut found = Vec::new();
     for place in places {
@@ -152,7 +154,7 @@ pub fn collect(places: &[PathBuf]) -> Result<Vec<PathBuf>, VerifyError> {
     Ok(found)
 }
 
-/// Shows a file's lines as far as they are good. Does not look at what comes before the file.
+/// Visits the lines of a file as far as they are good. Does not check what comes before the file.
 pub fn read(path: &Path, mut visit: impl FnMut(&Line)) -> Result<(), VerifyError> {
     let scanned = chain::scan(path, None, |line, _| visit(line));
     let scan = scanned.map_err(|source| VerifyError::Io { path: path.to_owned(), source })?;
@@ -162,7 +164,7 @@ pub fn read(path: &Path, mut visit: impl FnMut(&Line)) -> Result<(), VerifyError
     }
 }
 
-/// Checks files from the first line to the last. `noted` is a head that was kept elsewhere.
+/// Checks files from the first line to the last. `noted` is a head that was noted elsewhere.
 pub fn verify(paths: &[PathBuf], noted: Option<&Head>) -> Result<Report, VerifyError> {
     let mut ordered = Vec::new();
     for path in paths {
@@ -207,7 +209,7 @@ impl Walk {
             End::Fault(fault) => return Err(wrong(fault)),
         }
         if scan.lines == 0 {
-            // Not even a first line: nothing follows on it.
+            // The file has not even a first line, so no file can continue it.
             return match is_last && expected.is_some() {
                 true => {
                     self.last = expected;

@@ -1,5 +1,5 @@
-//! Appending to the log, durably: the present file, rotation, what is dropped, and what was found when
-//! the node began. Blocks; it belongs to one thread.
+//! Durable appends to the log, rotation, retention, and recovery after a crash. Blocks, and belongs to one
+//! thread.
 
 use std::{
     fs::File,
@@ -16,9 +16,9 @@ use super::{
 };
 use brock_core::base::limits;
 
-/// Why nothing was written.
+/// Why lines were not written.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum BookError {
+pub(super) enum WriteError {
     #[error("{action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("another process writes to {}: give every node a directory of its own (audit.path)", .0.display())]
@@ -27,45 +27,45 @@ pub(super) enum BookError {
     Render(String),
 }
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BookError {
-    move |source| BookError::Io { action, path: path.to_owned(), source }
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> WriteError {
+    move |source| WriteError::Io { action, path: path.to_owned(), source }
 }
 
 /// Where the next line goes.
 enum Place {
-    /// Nobody has looked at the directory yet.
+    /// Unknown until the directory is read.
     Unknown,
     /// A new file.
     Next,
-    /// This file, which must first be brought back to these bytes.
+    /// This file, after it was cut to these bytes.
     Reopen { path: PathBuf, bytes: u64 },
-    /// This one. `torn`: behind these bytes there may be a part of lines that could not be written.
+    /// This file. `torn`: a failed write may have left bytes after these.
     Open { file: File, path: PathBuf, bytes: u64, torn: bool },
 }
 
-/// The log of one directory.
-pub(super) struct Book {
+/// Writes the log in one directory.
+pub(super) struct Writer {
     directory: PathBuf,
     max_bytes: u64,
     file_bytes: u64,
-    /// What was known of the head outside of the directory.
+    /// The head that is kept outside the directory.
     noted: Option<Head>,
     head: Head,
     /// The highest number of a file.
     number: u64,
     place: Place,
-    /// What a failed attempt to begin a file left behind.
+    /// The file that a failed attempt to begin one left behind.
     leftover: Option<PathBuf>,
-    /// Lines about the log itself that wait for the next line.
+    /// Lines about the log itself, to be written before the next line.
     notes: Vec<Draft>,
-    /// What an operator must be told.
+    /// Alarms for the operator.
     pub alarms: Vec<String>,
-    /// Held for its lock.
+    /// Holds the lock on the directory.
     _lock: Option<File>,
 }
 
-impl Book {
-    /// `noted` is the head that was kept elsewhere. Does not touch the disk.
+impl Writer {
+    /// `noted` is the head that is kept outside the directory. Does not touch the disk.
     pub(super) fn new(directory: PathBuf, max_bytes: u64, noted: Option<Head>) -> Self {
         Self {
             directory,
@@ -88,8 +88,8 @@ impl Book {
         &self.head
     }
 
-    /// Appends lines. When it returns they are durable; after an error none of them is in the log.
-    pub(super) fn append(&mut self, origin: &Origin, drafts: &[Draft]) -> Result<(), BookError> {
+    /// Appends lines. Contract: after `Ok` they are durable; after an error none of them is in the log.
+    pub(super) fn append(&mut self, origin: &Origin, drafts: &[Draft]) -> Result<(), WriteError> {
         if matches!(self.place, Place::Unknown) {
             self.resume()?;
         }
@@ -109,7 +109,7 @@ impl Book {
         Ok(())
     }
 
-    fn write(&mut self, text: &[u8], head: Head) -> Result<(), BookError> {
+    fn write(&mut self, text: &[u8], head: Head) -> Result<(), WriteError> {
         let Place::Open { file, path, bytes, torn } = &mut self.place else {
             return Err(failed("cannot write to", &self.directory)(io::Error::other("no file is open")));
         };
@@ -122,8 +122,8 @@ impl Book {
         Ok(())
     }
 
-    /// What somebody else did to the file must not take further lines with it.
-    fn check_in_place(&mut self) -> Result<(), BookError> {
+    /// If another program has changed the file, further lines go to a new one.
+    fn check_in_place(&mut self) -> Result<(), WriteError> {
         let Place::Open { file, path, bytes, torn } = &self.place else { return Ok(()) };
         let in_place = files::is_in_place(file, path).map_err(failed("cannot look at", path))?;
         let length = file.metadata().map_err(failed("cannot look at", path))?.len();
@@ -140,7 +140,7 @@ impl Book {
         Ok(())
     }
 
-    fn make_ready(&mut self, origin: &Origin) -> Result<(), BookError> {
+    fn make_ready(&mut self, origin: &Origin) -> Result<(), WriteError> {
         if let Some(path) = &self.leftover {
             match files::remove(&self.directory, path) {
                 Err(source)
@@ -185,8 +185,8 @@ impl Book {
         }
     }
 
-    /// A new file that continues the chain; the oldest ones go if there are too many bytes.
-    fn begin_file(&mut self, origin: &Origin) -> Result<(), BookError> {
+    /// Begins a new file that continues the chain, and deletes the oldest ones if the log is too large.
+    fn begin_file(&mut self, origin: &Origin) -> Result<(), WriteError> {
         let number = self.number + 1;
         let path = files::path_of(&self.directory, number);
         let mut what = What::new();
@@ -196,11 +196,11 @@ impl Book {
             Ok(file) => file,
             Err(source) => {
                 match source.kind() {
-                    // Somebody has put it there: it is not ours to remove.
+                    // Another program has created it, so it must stay.
                     io::ErrorKind::AlreadyExists => self.number = number,
                     _ => self.leftover = Some(path.clone()),
                 }
-                return Err(failed("cannot make the file", &path)(source));
+                return Err(failed("cannot create the file", &path)(source));
             }
         };
         if let Err(source) = file.write_all(&text).and_then(|()| file.sync_all()) {
@@ -213,13 +213,13 @@ impl Book {
         self.drop_oldest(origin)
     }
 
-    /// The line that says so comes first, so that nobody takes it for a theft.
-    fn drop_oldest(&mut self, origin: &Origin) -> Result<(), BookError> {
+    /// The line about it is written first, so that the deletion cannot be taken for tampering.
+    fn drop_oldest(&mut self, origin: &Origin) -> Result<(), WriteError> {
         let listed = files::list(&self.directory).map_err(failed("cannot list", &self.directory))?;
         let mut bytes: u64 = listed.iter().map(|file| file.bytes).sum();
         let mut dropped = Vec::new();
         for file in listed.iter().filter(|file| file.number != self.number) {
-            // Room for a whole file: what is kept stays below the bound until the next one begins.
+            // Leaves room for a whole file, so that the log stays below its bound until the next file begins.
             if bytes + self.file_bytes <= self.max_bytes {
                 break;
             }
@@ -240,20 +240,20 @@ impl Book {
         self.write(&text, head)?;
         for file in dropped {
             if let Err(error) = files::remove(&self.directory, &file.path) {
-                // The next file that begins tries again.
-                tracing::warn!(path = %file.path.display(), %error, "an old file of the audit log was not removed");
+                // The next new file tries again.
+                tracing::warn!(path = %file.path.display(), %error, "an old file of the audit log was not deleted");
             }
         }
         Ok(())
     }
 
-    /// Finds the end of the log, and whether it is the one that was noted.
-    fn resume(&mut self) -> Result<(), BookError> {
+    /// Finds the end of the log, and compares it with the noted head.
+    fn resume(&mut self) -> Result<(), WriteError> {
         let directory = self.directory.clone();
         files::prepare(&directory).map_err(failed("cannot prepare the directory", &directory))?;
         let lock = File::open(&directory).map_err(failed("cannot open", &directory))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| BookError::InUse(directory.clone()))?;
+            .map_err(|_| WriteError::InUse(directory.clone()))?;
         let mut listed = files::list(&directory).map_err(failed("cannot list", &directory))?;
         self.number = listed.last().map_or(0, |file| file.number);
         let (mut place, mut notes, mut found, mut at_noted) = (Place::Next, Vec::new(), None, None);
@@ -268,7 +268,7 @@ impl Book {
                 })
                 .map_err(failed("cannot read", &file.path))?;
             if let (0, End::Clean | End::Torn(_)) = (lines, &end) {
-                // Not even its first line was ever durable.
+                // Not even its first line was durable.
                 files::remove(&directory, &file.path).map_err(failed("cannot remove", &file.path))?;
                 continue;
             }
@@ -282,8 +282,8 @@ impl Book {
                     let line = (lines + 1).into();
                     let problem = fault.to_string();
                     alarms.push(alarm(&file.path, &format!("line {}: {problem}", lines + 1)));
-                    let told = [("line", line), ("problem", problem.into())];
-                    notes.push(Draft::note(Kind::Damaged, fields(&file.path, told)));
+                    let more = [("line", line), ("problem", problem.into())];
+                    notes.push(Draft::note(Kind::Damaged, fields(&file.path, more)));
                 }
                 (_, false) => {}
             }
@@ -303,14 +303,14 @@ impl Book {
         }
         self.notes = notes;
         self.alarms.append(&mut alarms);
-        self.judge(found, at_noted, &mut place);
+        self.compare(found, at_noted, &mut place);
         self.place = place;
         self._lock = Some(lock);
         Ok(())
     }
 
-    /// Compares what was found with what was noted, and decides what the next line continues.
-    fn judge(&mut self, found: Option<Head>, at_noted: Option<Hash>, place: &mut Place) {
+    /// Compares the end of the log with the noted head, and decides which head the next line continues.
+    fn compare(&mut self, found: Option<Head>, at_noted: Option<Hash>, place: &mut Place) {
         let reached = found.as_ref().map_or(0, |found| found.sequence);
         self.head = found.unwrap_or_else(Head::beginning);
         let Some(noted) = self.noted.clone() else { return };
@@ -342,8 +342,8 @@ impl Book {
 
 fn alarm(path: &Path, problem: &str) -> String {
     format!(
-        "the audit log is not as this node wrote it: {}: {problem}. It goes on behind that; `node-admin audit verify` \
-         shows what is left",
+        "the audit log is not as this node wrote it: {}: {problem}. New lines follow after that; `node-admin audit \
+         verify` shows what is left",
         path.display()
     )
 }
@@ -354,7 +354,7 @@ fn fields<const N: usize>(path: &Path, more: [(&str, serde_json::Value); N]) -> 
     named.chain(more).map(|(name, value)| (name.to_owned(), value)).collect()
 }
 
-fn compose(head: &Head, origin: &Origin, drafts: &[Draft]) -> Result<(Vec<u8>, Head), BookError> {
+fn compose(head: &Head, origin: &Origin, drafts: &[Draft]) -> Result<(Vec<u8>, Head), WriteError> {
     let (mut text, mut head) = (Vec::new(), head.clone());
     for draft in drafts {
         let (bytes, next) = render(&head, origin, draft)?;
@@ -364,7 +364,7 @@ fn compose(head: &Head, origin: &Origin, drafts: &[Draft]) -> Result<(Vec<u8>, H
     Ok((text, head))
 }
 
-fn render(head: &Head, origin: &Origin, draft: &Draft) -> Result<(Vec<u8>, Head), BookError> {
+fn render(head: &Head, origin: &Origin, draft: &Draft) -> Result<(Vec<u8>, Head), WriteError> {
     let line = Line::after(head, origin, draft.clone());
     line.render()
         .or_else(|problem| {
@@ -372,10 +372,10 @@ fn render(head: &Head, origin: &Origin, draft: &Draft) -> Result<(Vec<u8>, Head)
             line.what = std::iter::once(("omitted".to_owned(), problem.into())).collect();
             line.render()
         })
-        .map_err(BookError::Render)
+        .map_err(WriteError::Render)
 }
 
-/// What the first line of a file continues.
+/// The head before the first line of a file.
 fn begins_after(file: &Numbered) -> Option<Head> {
     chain::first(&file.path).ok().flatten()
 }
@@ -411,14 +411,14 @@ mod tests {
         (from..from + count).map(draft).collect()
     }
 
-    /// Ten lines in each of a few appends; what does not fit is dropped.
-    fn written(directory: &Path, appends: u64, max_bytes: u64) -> Book {
-        let mut book = Book::new(directory.to_owned(), max_bytes, None);
+    /// Appends of ten lines each; files that do not fit are deleted.
+    fn written(directory: &Path, appends: u64, max_bytes: u64) -> Writer {
+        let mut writer = Writer::new(directory.to_owned(), max_bytes, None);
         for i in 0..appends {
-            book.append(&origin(), &drafts(i * 10, 10)).unwrap();
+            writer.append(&origin(), &drafts(i * 10, 10)).unwrap();
         }
-        assert_eq!(book.alarms, [""; 0]);
-        book
+        assert_eq!(writer.alarms, [""; 0]);
+        writer
     }
 
     fn check(directory: &Path, noted: Option<&Head>) -> Result<Report, VerifyError> {
@@ -430,12 +430,12 @@ mod tests {
     }
 
     #[test]
-    fn files_follow_on_each_other_and_the_oldest_go_with_a_word() {
+    fn files_continue_each_other_and_the_oldest_are_deleted_with_a_line_about_it() {
         let directory = TempDir::new().unwrap();
         let place = directory.path().join("audit");
-        let book = written(&place, 40, 64 * 1024);
-        let report = check(&place, Some(book.head())).unwrap();
-        assert_eq!(&report.head, book.head());
+        let writer = written(&place, 40, 64 * 1024);
+        let report = check(&place, Some(writer.head())).unwrap();
+        assert_eq!(&report.head, writer.head());
         assert!(report.files >= 3, "{report:?}");
         assert!(matches!(&report.begins, Begins::AfterDropped(before) if before.sequence > 50), "{report:?}");
         let bytes: u64 = files::list(&place).unwrap().iter().map(|file| file.bytes).sum();
@@ -444,7 +444,7 @@ mod tests {
         assert_eq!(mode(&place), 0o700);
         assert!(paths(&place).iter().all(|path| mode(path) == 0o600));
 
-        // Somebody who takes the oldest file away has no such word.
+        // There is no such line if another program removes the oldest file.
         fs::remove_file(&paths(&place)[0]).unwrap();
         assert!(matches!(check(&place, None).unwrap().begins, Begins::After(_)));
         fs::remove_file(&paths(&place)[1]).unwrap();
@@ -452,22 +452,22 @@ mod tests {
     }
 
     #[test]
-    fn a_log_goes_on_where_it_ended() {
+    fn a_log_continues_where_it_ended() {
         let directory = TempDir::new().unwrap();
         let head = written(directory.path(), 2, 1 << 20).head().clone();
-        let mut book = Book::new(directory.path().to_owned(), 1 << 20, Some(head.clone()));
-        book.append(&origin(), &drafts(20, 1)).unwrap();
-        assert_eq!(book.head().sequence, head.sequence + 1);
-        assert_eq!(book.alarms, [""; 0]);
+        let mut writer = Writer::new(directory.path().to_owned(), 1 << 20, Some(head.clone()));
+        writer.append(&origin(), &drafts(20, 1)).unwrap();
+        assert_eq!(writer.head().sequence, head.sequence + 1);
+        assert_eq!(writer.alarms, [""; 0]);
         let report = check(directory.path(), Some(&head)).unwrap();
         assert_eq!((report.files, report.begins, report.lines), (1, Begins::AtTheFirst, 22));
         assert_eq!((report.unfinished.len(), report.remarks), (21, vec![]));
-        let other = Book::new(directory.path().to_owned(), 1 << 20, None).append(&origin(), &drafts(0, 1));
-        assert!(matches!(other, Err(BookError::InUse(_))), "two that write would tear the chain");
+        let other = Writer::new(directory.path().to_owned(), 1 << 20, None).append(&origin(), &drafts(0, 1));
+        assert!(matches!(other, Err(WriteError::InUse(_))), "two writers would break the chain");
     }
 
     #[test]
-    fn a_line_that_was_never_finished_is_cut_off_wherever_it_broke_off() {
+    fn an_unfinished_line_is_removed_wherever_it_ends() {
         let directory = TempDir::new().unwrap();
         let path = {
             written(directory.path(), 1, 1 << 20);
@@ -478,10 +478,10 @@ mod tests {
         for cut in [last + 1, (last + whole.len()) / 2, whole.len() - 1] {
             fs::write(&path, &whole[..cut]).unwrap();
             assert_eq!(check(directory.path(), None).unwrap().torn_bytes, (cut - last) as u64);
-            let mut book = Book::new(directory.path().to_owned(), 1 << 20, None);
-            book.append(&origin(), &drafts(9, 1)).unwrap();
-            assert_eq!(book.alarms, [""; 0], "a crash is nothing to be alarmed about");
-            let report = check(directory.path(), Some(book.head())).unwrap();
+            let mut writer = Writer::new(directory.path().to_owned(), 1 << 20, None);
+            writer.append(&origin(), &drafts(9, 1)).unwrap();
+            assert_eq!(writer.alarms, [""; 0], "a crash is no reason for an alarm");
+            let report = check(directory.path(), Some(writer.head())).unwrap();
             assert_eq!((report.torn_bytes, report.lines), (0, 12));
             assert_eq!(report.remarks[0].kind, Kind::Torn);
         }
@@ -489,17 +489,17 @@ mod tests {
         fs::write(&path, &whole).unwrap();
         let next = files::path_of(directory.path(), 2);
         fs::write(&next, &whole[..20]).unwrap();
-        let mut book = Book::new(directory.path().to_owned(), 1 << 20, None);
-        book.append(&origin(), &drafts(10, 1)).unwrap();
-        assert_eq!(check(directory.path(), Some(book.head())).unwrap().files, 1);
-        assert_eq!(book.alarms, [""; 0]);
+        let mut writer = Writer::new(directory.path().to_owned(), 1 << 20, None);
+        writer.append(&origin(), &drafts(10, 1)).unwrap();
+        assert_eq!(check(directory.path(), Some(writer.head())).unwrap().files, 1);
+        assert_eq!(writer.alarms, [""; 0]);
     }
 
     #[test]
-    fn what_a_write_that_failed_left_behind_goes_and_what_somebody_else_did_meanwhile_is_noticed() {
+    fn the_rest_of_a_failed_write_is_removed_and_changes_by_other_programs_are_noticed() {
         let half = b"{\"sequence\":";
         type Meddle = fn(&Path, &[u8]);
-        let nobody: Meddle = |_, _| {};
+        let unchanged: Meddle = |_, _| {};
         let cut: Meddle = |path, whole| {
             OpenOptions::new().write(true).open(path).unwrap().set_len(whole.len() as u64 / 2).unwrap();
         };
@@ -508,115 +508,119 @@ mod tests {
             fs::write(path, whole).unwrap();
         };
         for (meddle, is_noticed, is_whole) in
-            [(nobody, false, true), (cut, true, false), (replaced, true, true)]
+            [(unchanged, false, true), (cut, true, false), (replaced, true, true)]
         {
             let directory = TempDir::new().unwrap();
-            let mut book = written(directory.path(), 2, 1 << 20);
+            let mut writer = written(directory.path(), 2, 1 << 20);
             let path = paths(directory.path())[0].clone();
             let whole = fs::read(&path).unwrap();
-            let Place::Open { torn, file, .. } = &mut book.place else { panic!("no file is open") };
+            let Place::Open { torn, file, .. } = &mut writer.place else { panic!("no file is open") };
             *torn = true;
             file.write_all(half).unwrap();
             meddle(&path, &whole);
-            book.append(&origin(), &drafts(9, 1)).unwrap();
-            assert_eq!(book.alarms.len(), usize::from(is_noticed), "{:?}", book.alarms);
-            let seen = check(directory.path(), Some(book.head()));
-            // A log that was cut is not whole, and says so; nothing is put in the place of what is gone.
+            writer.append(&origin(), &drafts(9, 1)).unwrap();
+            assert_eq!(writer.alarms.len(), usize::from(is_noticed), "{:?}", writer.alarms);
+            let seen = check(directory.path(), Some(writer.head()));
+            // A log that was cut stays incomplete, and verification says so.
             assert_eq!(seen.is_ok(), is_whole, "{seen:?}");
             assert!(paths(directory.path()).iter().all(|path| !fs::read(path).unwrap().contains(&0)));
         }
     }
 
     #[test]
-    fn lines_that_were_cut_off_while_the_node_was_down_are_noticed_and_never_papered_over() {
+    fn lines_that_were_removed_while_the_node_was_down_are_noticed_and_the_gap_stays_visible() {
         let directory = TempDir::new().unwrap();
         let noted = written(directory.path(), 2, 1 << 20).head().clone();
         let path = paths(directory.path())[0].clone();
         let whole = fs::read(&path).unwrap();
         let kept = whole.split_inclusive(|byte| *byte == b'\n').take(15).map(<[u8]>::len).sum::<usize>();
         fs::write(&path, &whole[..kept]).unwrap();
-        let mut book = Book::new(directory.path().to_owned(), 1 << 20, Some(noted.clone()));
-        book.append(&origin(), &drafts(20, 1)).unwrap();
-        assert!(book.alarms[0].contains("lines up to 21, and the last one here is 15"), "{:?}", book.alarms);
+        let mut writer = Writer::new(directory.path().to_owned(), 1 << 20, Some(noted.clone()));
+        writer.append(&origin(), &drafts(20, 1)).unwrap();
+        assert!(
+            writer.alarms[0].contains("lines up to 21, and the last one here is 15"),
+            "{:?}",
+            writer.alarms
+        );
         match check(directory.path(), None) {
             Err(VerifyError::Missing { last: 15, found: 22, .. }) => {}
             other => panic!("{other:?}"),
         }
-        drop(book);
+        drop(writer);
 
         // All of it is gone.
         fs::remove_dir_all(directory.path()).unwrap();
-        let mut book = Book::new(directory.path().to_owned(), 1 << 20, Some(noted.clone()));
-        book.append(&origin(), &drafts(20, 1)).unwrap();
-        assert!(book.alarms[0].contains("none is here"), "{:?}", book.alarms);
+        let mut writer = Writer::new(directory.path().to_owned(), 1 << 20, Some(noted.clone()));
+        writer.append(&origin(), &drafts(20, 1)).unwrap();
+        assert!(writer.alarms[0].contains("none is here"), "{:?}", writer.alarms);
         let report = check(directory.path(), None).unwrap();
         assert_eq!(report.begins, Begins::After(noted.clone()));
         assert_eq!(report.remarks[0].kind, Kind::Damaged);
-        drop(book);
+        drop(writer);
 
-        // Another log lies there, whole in itself.
+        // It was replaced by another log that is consistent in itself.
         fs::remove_dir_all(directory.path()).unwrap();
         written(directory.path(), 5, 1 << 20);
         let path = paths(directory.path())[0].clone();
         let other = Head { sequence: noted.sequence, hash: Hash::zero() };
         assert!(matches!(check(directory.path(), Some(&other)), Err(VerifyError::Replaced(21))));
-        let mut book = Book::new(directory.path().to_owned(), 1 << 20, Some(other));
-        book.append(&origin(), &drafts(50, 1)).unwrap();
-        assert!(book.alarms[0].contains("line 21 is not the one"), "{:?}", book.alarms);
+        let mut writer = Writer::new(directory.path().to_owned(), 1 << 20, Some(other));
+        writer.append(&origin(), &drafts(50, 1)).unwrap();
+        assert!(writer.alarms[0].contains("line 21 is not the one"), "{:?}", writer.alarms);
         assert_eq!(check(directory.path(), None).unwrap().remarks[0].kind, Kind::Damaged);
-        drop(book);
+        drop(writer);
 
-        // A line in the middle is not what it was.
+        // A line in the middle was changed.
         let whole = fs::read_to_string(&path).unwrap();
         fs::write(&path, whole.replacen("\"call\":7,", "\"call\":8,", 1)).unwrap();
-        let mut book = Book::new(directory.path().to_owned(), 1 << 20, None);
-        book.append(&origin(), &drafts(60, 1)).unwrap();
-        assert!(book.alarms[0].contains("line 9: it is not what was written"), "{:?}", book.alarms);
-        assert_eq!(paths(directory.path()).len(), 2, "what is damaged stays as it is");
+        let mut writer = Writer::new(directory.path().to_owned(), 1 << 20, None);
+        writer.append(&origin(), &drafts(60, 1)).unwrap();
+        assert!(writer.alarms[0].contains("line 9: it is not what was written"), "{:?}", writer.alarms);
+        assert_eq!(paths(directory.path()).len(), 2, "damaged files stay as they are");
         assert!(matches!(check(directory.path(), None), Err(VerifyError::Line { line: 9, .. })));
     }
 
     #[test]
-    fn what_happens_to_the_file_while_it_is_written_takes_no_line_with_it() {
+    fn changes_to_the_open_file_lose_no_further_line() {
         let directory = TempDir::new().unwrap();
         let place = directory.path().join("audit");
-        let mut book = written(&place, 1, 1 << 20);
+        let mut writer = written(&place, 1, 1 << 20);
         let first = paths(&place)[0].clone();
 
-        // Moved away: a new file goes on, and says so.
+        // It was moved away: a new file continues the log, with a line about it.
         fs::rename(&first, directory.path().join("taken")).unwrap();
-        book.append(&origin(), &drafts(10, 1)).unwrap();
-        assert!(std::mem::take(&mut book.alarms)[0].contains("removed or replaced"));
+        writer.append(&origin(), &drafts(10, 1)).unwrap();
+        assert!(std::mem::take(&mut writer.alarms)[0].contains("removed or replaced"));
         let all = [vec![directory.path().join("taken")], paths(&place)].concat();
-        assert_eq!(verify(&all, Some(book.head())).unwrap().remarks[0].kind, Kind::Damaged);
+        assert_eq!(verify(&all, Some(writer.head())).unwrap().remarks[0].kind, Kind::Damaged);
 
-        // Somebody else writes to it, or cuts it.
+        // Another program writes to it, or cuts it.
         let second = paths(&place)[0].clone();
         let whole = fs::read(&second).unwrap();
         fs::write(&second, &whole[..whole.len() - 5]).unwrap();
-        book.append(&origin(), &drafts(11, 1)).unwrap();
-        assert!(std::mem::take(&mut book.alarms)[0].contains("something else"));
+        writer.append(&origin(), &drafts(11, 1)).unwrap();
+        assert!(std::mem::take(&mut writer.alarms)[0].contains("something else"));
         fs::write(&second, &whole).unwrap();
         let all = [vec![directory.path().join("taken")], paths(&place)].concat();
-        assert_eq!(verify(&all, Some(book.head())).unwrap().files, 3);
+        assert_eq!(verify(&all, Some(writer.head())).unwrap().files, 3);
 
-        // Its directory is gone: nothing is written until there is one again.
-        let before = book.head().clone();
+        // Its directory is gone: no line is written until there is one again.
+        let before = writer.head().clone();
         fs::rename(&place, directory.path().join("moved")).unwrap();
         fs::write(&place, "in the way").unwrap();
         for _ in 0..3 {
-            assert!(matches!(book.append(&origin(), &drafts(12, 1)), Err(BookError::Io { .. })));
+            assert!(matches!(writer.append(&origin(), &drafts(12, 1)), Err(WriteError::Io { .. })));
         }
-        assert_eq!(book.head(), &before);
+        assert_eq!(writer.head(), &before);
         fs::remove_file(&place).unwrap();
         fs::create_dir(&place).unwrap();
-        book.append(&origin(), &drafts(12, 1)).unwrap();
+        writer.append(&origin(), &drafts(12, 1)).unwrap();
         let all =
             [vec![directory.path().join("taken")], paths(&directory.path().join("moved")), paths(&place)];
-        assert_eq!(verify(&all.concat(), Some(book.head())).unwrap().files, 4);
+        assert_eq!(verify(&all.concat(), Some(writer.head())).unwrap().files, 4);
     }
 
-    /// Something that nobody but the node may do to a log.
+    /// A change to a log that only its node may make.
     #[derive(Debug, Clone)]
     enum Tampering {
         Change { at: usize, with: u8 },
@@ -635,7 +639,7 @@ mod tests {
     }
 
     impl Tampering {
-        /// Returns whether it was the very last line that is missing or without an end.
+        /// Returns whether the very last line is missing, or has no end.
         fn apply(&self, path: &Path, is_last_file: bool) -> bool {
             let mut bytes = fs::read(path).unwrap();
             let length = bytes.len();
@@ -672,7 +676,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
         #[test]
-        fn whatever_is_changed_removed_repeated_or_moved_is_found(
+        fn every_changed_removed_repeated_or_moved_line_is_found(
             tampering in tampering(), which in any::<usize>()
         ) {
             let directory = TempDir::new().unwrap();
@@ -684,7 +688,7 @@ mod tests {
             let at_the_end = tampering.apply(&all[which], which + 1 == all.len());
             let with_head = check(directory.path(), Some(&head));
             prop_assert!(with_head.is_err(), "{tampering:?} {with_head:?}");
-            // The chain alone shows everything but what is missing at the end.
+            // The chain alone shows all but missing lines at the end.
             let alone = check(directory.path(), None);
             prop_assert!(alone.is_err() || at_the_end, "{tampering:?} {alone:?}");
         }
@@ -701,8 +705,8 @@ mod tests {
         let body = body.replacen("\"format\":1", "\"format\":2", 1);
         let hash = crate::audit::entry::sha256(body.as_bytes());
         fs::write(&path, format!("{body},\"hash\":\"{hash}\"}}\n")).unwrap();
-        let told = check(directory.path(), None).unwrap_err().to_string();
-        assert!(told.contains("format 2"), "{told}");
+        let error = check(directory.path(), None).unwrap_err().to_string();
+        assert!(error.contains("format 2"), "{error}");
         let fields: BTreeMap<String, serde_json::Value> = serde_json::from_str(first).unwrap();
         assert_eq!((&fields["kind"], &fields["sequence"]), (&"file".into(), &1.into()));
     }

@@ -1,14 +1,15 @@
-//! Single records from a backup, without a storage for all of them.
+//! Single records from a backup, without a storage for all records.
 //!
-//! Every object is checked against its manifest before anybody looks into it; that the backup as a whole
-//! restores to what the node held is for `verify` to say.
+//! Every object is checked against its manifest before it is read. Whether the backup as a whole restores
+//! to what the node held is checked only by `verify`.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use super::{
+    error::{RestoreError, io_error},
     fetch::{fetch, local},
     parts::{PartError, PartReader},
-    restore::{Progress, Restore, RestoreError, io_error},
+    restore::{Progress, Restore},
 };
 use crate::transfer::snapshot::JoinError;
 use brock_core::{
@@ -25,8 +26,8 @@ use brock_core::{
 pub type Extracted = BTreeMap<KeyHash, RecordState>;
 
 impl Restore<'_> {
-    /// The states of the records that `wants` picks, each joined from all that the backup says of it.
-    /// Objects are kept in `staging` while they are read.
+    /// The states of the records that `wants` selects, each joined from all states in the backup. Keeps
+    /// the objects in `staging` while it reads them.
     pub async fn extract(
         &self,
         staging: &Path,
@@ -72,7 +73,7 @@ fn take(frame: Frame, wants: &impl Fn(&KeyHash) -> bool, found: &mut Extracted) 
                 }
             }
         }
-        // The log in a full backup is of what its records reflect already.
+        // The records of a full backup reflect its log already.
         Frame::Snapshot(_) => {}
         Frame::Batch(batch) => {
             let segment = Segment::check(batch)?;

@@ -1,5 +1,5 @@
-//! Fetching the objects of a backup to a directory. With blocking file operations: for a tool's process,
-//! never a node's.
+//! Downloading the objects of a backup to a directory. The file operations block: this is for the process
+//! of a tool, not for a node.
 
 use std::{
     fs,
@@ -8,19 +8,18 @@ use std::{
 };
 
 use super::{
+    error::{RestoreError, io_error},
     hashing::Hashing,
     manifest::Part,
     objects::Target,
-    restore::{RestoreError, io_error},
 };
 
-/// Where a part is kept meanwhile.
+/// The local path of a part.
 pub(super) fn local(parts: &Path, part: &Part) -> PathBuf {
     parts.join(part.key.replace('/', "_"))
 }
 
-/// Fetches a part, from where an earlier attempt ended, and checks it as a whole before anybody looks
-/// into it.
+/// Downloads a part and checks its hash. Continues where an earlier attempt has stopped.
 pub(super) async fn fetch(target: &Target, part: &Part, path: &Path) -> Result<(), RestoreError> {
     if hash_of(path)?.as_deref() == Some(&part.sha256) {
         return Ok(());
@@ -40,7 +39,7 @@ pub(super) async fn fetch(target: &Target, part: &Part, path: &Path) -> Result<(
     }
     file.flush().map_err(io_error(path))?;
     if hash_of(path)?.as_deref() != Some(&part.sha256) {
-        // Not to be gone on with.
+        // The next attempt must begin again.
         fs::remove_file(path).map_err(io_error(path))?;
         return Err(RestoreError::Hash(part.key.clone()));
     }

@@ -6,7 +6,7 @@ use age::x25519;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    job::BackupError,
+    error::BackupError,
     parts::{PartWriter, StagedPart},
 };
 use crate::store::{DumpFrame, Dumped, Since, Store};
@@ -15,8 +15,8 @@ use brock_core::{
     proto::{self, backup_frame::Frame, snapshot_response::Message as Snapshot},
 };
 
-/// Writes everything, or everything since, into parts in a directory that is emptied first. Blocks;
-/// ends early, with an error, once `cancelled`.
+/// Writes everything, or everything since, into parts in a directory that is emptied first. Blocks. Ends
+/// with an error once `cancelled`.
 pub(super) fn write_parts(
     store: &Store,
     directory: &Path,
@@ -46,12 +46,12 @@ pub(super) fn write_parts(
     Ok((dumped, writer.finish()?))
 }
 
-/// Makes a directory that nobody else can look into.
+/// Creates a directory that only its owner can read.
 pub(super) fn private_directory(directory: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
-/// Removes a directory, if it is there.
+/// Removes a directory, if it exists.
 pub(super) fn remove(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

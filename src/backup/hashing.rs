@@ -1,4 +1,4 @@
-//! SHA-256 of what passes.
+//! SHA-256 of the bytes that pass through a writer.
 
 use std::io::{self, Write};
 
@@ -13,17 +13,17 @@ pub(super) struct Hashing<W> {
 }
 
 impl<W: Write> Hashing<W> {
-    /// Passes everything on to `inner`.
+    /// Passes all bytes on to `inner`.
     pub(super) fn new(inner: W) -> Self {
         Self { inner, hash: Context::new(&SHA256), bytes: 0 }
     }
 
-    /// How many bytes have passed.
+    /// The number of bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The hash of them, hex.
+    /// Their hash, hex.
     pub(super) fn finish(self) -> String {
         HEXLOWER.encode(self.hash.finish().as_ref())
     }
@@ -35,7 +35,7 @@ impl Hashing<io::Sink> {
         Self::new(io::sink())
     }
 
-    /// Takes more.
+    /// Hashes and counts more bytes.
     pub(super) fn update(&mut self, bytes: &[u8]) {
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;

@@ -1,9 +1,10 @@
-//! Making backups: a full one when the last is too old, and what was done since every few seconds.
+//! Making backups: a full one when the last full one is too old, and incremental ones in between.
 //!
-//! Contract: the parts are durable in the store before the manifest is, and the manifest is what makes
-//! a backup; whatever breaks off before leaves nothing that anybody takes for one.
+//! Contract: the parts are durable in the object store before the manifest is, and only a manifest makes a
+//! backup. An interrupted run leaves parts that no reader takes for a backup.
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -16,7 +17,6 @@ use age::x25519;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use data_encoding::HEXLOWER;
 use futures::FutureExt;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::{
     sync::{Mutex as AsyncMutex, OwnedMutexGuard},
     task::spawn_blocking,
@@ -26,13 +26,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{
-    catalogue::{Cache, CatalogueError, MANIFEST_SUFFIX},
+    base::Base,
+    catalogue::Cache,
+    error::BackupError,
     frames,
-    last::Last,
+    keys::{MANIFEST_SUFFIX, new_stem},
     manifest::{self, FORMAT_VERSION, Kind, Manifest, Part, Previous, hex_sha256},
-    objects::{Metadata, ObjectError, Source, Target},
-    parts::PartError,
-    reread::Read,
+    objects::{Metadata, Source, Target},
     retention::Retention,
 };
 use crate::{
@@ -48,94 +48,54 @@ use brock_net::task::{TaskStatus, bounded};
 /// How backups are made.
 #[derive(Clone)]
 pub struct Plan {
-    /// Where they go.
+    /// Where they are stored.
     pub target: Target,
-    /// Whom they are encrypted to; nobody if empty.
+    /// Their age recipients; without any, backups are not encrypted.
     pub recipients: Vec<x25519::Recipient>,
-    /// How often a full one is made.
+    /// How often a full backup is made.
     pub interval: Duration,
-    /// How often what was done since is shipped; zero = only full ones.
-    pub sync_interval: Duration,
-    /// Which ones are kept.
+    /// How often an incremental backup is made; `None` = never.
+    pub sync_interval: Option<Duration>,
+    /// Which backups are kept.
     pub retention: Retention,
-    /// Where parts are written before they are sent; it is emptied.
+    /// Where parts are written before the upload. Each run empties it.
     pub staging: PathBuf,
-    /// Keeps the directory of a node in RAM alive in which `staging` lies.
+    /// Of a node in RAM: keeps the temporary directory that contains `staging`.
     pub ram: Option<Arc<tempfile::TempDir>>,
 }
 
-/// Who wants a backup.
+/// The reason for a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Wish {
-    /// The clock: whatever is due.
-    Clock,
-    /// An operator, of this kind if one is named.
+enum Trigger {
+    /// The schedule: make what is due.
+    Schedule,
+    /// An operator's command; of this kind if one is given.
     Operator(Option<Kind>),
 }
 
-/// Why a backup was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum BackupError {
-    /// The store that holds the records could not be read.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The parts could not be written.
-    #[error(transparent)]
-    Part(#[from] PartError),
-    /// The store that keeps the backups did not take it.
-    #[error(transparent)]
-    Object(#[from] ObjectError),
-    /// What is there could not be read.
-    #[error(transparent)]
-    Catalogue(#[from] CatalogueError),
-    /// A file could not be written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which one.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// The manifest could not be written.
-    #[error("a manifest could not be encoded: {0}")]
-    Encode(#[from] serde_json::Error),
-    /// It took too long.
-    #[error("it was not done within {} s", limits::BACKUP_RUN_TIMEOUT.as_secs())]
-    Late,
-    /// The node is stopping.
-    #[error("the node is stopping")]
-    Stopping,
-}
-
-impl BackupError {
-    /// Whether the same may succeed later without anybody changing anything about it.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Store(error) => error.is_retryable(),
-            Self::Object(error) | Self::Catalogue(CatalogueError::Object(error)) => error.is_retryable(),
-            Self::Late | Self::Stopping => true,
-            Self::Part(PartError::NoSpace { .. }) => true,
-            Self::Part(_) | Self::Catalogue(_) | Self::Io { .. } | Self::Encode(_) => false,
-        }
-    }
-}
-
-/// How backups are, as an operator sees it.
+/// The state of a node's backups, for operators.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BackupReport {
-    /// The last good one; empty = none yet.
-    pub last_key: String,
-    /// When it was made, in milliseconds; 0 = never.
-    pub last_success_unix_ms: u64,
-    /// What is wrong since the last attempt; empty = nothing.
-    pub last_error: String,
-    /// Attempts that failed since the start.
+    /// The last backup that was made.
+    pub last: Option<LastBackup>,
+    /// The error of the last run; `None` after a success.
+    pub last_error: Option<String>,
+    /// Runs that failed since the start.
     pub failures: u64,
-    /// When a backup and all that it follows on was last read again and found to be what was made, in
-    /// milliseconds; 0 = not since the start.
-    pub last_verified_unix_ms: u64,
-    /// Why what was read again is not what was made; empty = it is, as far as is known.
-    pub verify_error: String,
+    /// When the newest backup was last verified, with all that it is based on, in milliseconds; `None` =
+    /// not since the start.
+    pub last_verified_unix_ms: Option<u64>,
+    /// Why the stored backups are damaged; `None` = no damage is known.
+    pub verify_error: Option<String>,
+}
+
+/// A backup that was made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastBackup {
+    /// Its manifest.
+    pub key: String,
+    /// When it was made, in milliseconds.
+    pub at_unix_ms: u64,
 }
 
 /// Makes backups. Cheap to clone.
@@ -144,68 +104,67 @@ pub struct Backups {
     pub(super) store: Store,
     pub(super) plan: Arc<Plan>,
     pub(super) signer: Arc<Ed25519KeyPair>,
-    pub(super) cache: Cache,
-    /// What was read again of it.
-    pub(super) read: Arc<AsyncMutex<Read>>,
-    /// Set when what lies there is not what was made: nothing may follow on it.
-    pub(super) distrusted: Arc<AtomicBool>,
-    /// Held by the one run at a time.
-    turn: Arc<AsyncMutex<()>>,
+    pub(super) verified: Arc<AsyncMutex<Verified>>,
+    /// Set when the stored backups are damaged: the next one must be full.
+    pub(super) needs_full: Arc<AtomicBool>,
+    cache: Cache,
+    running: Arc<AsyncMutex<()>>,
     report: Arc<Mutex<BackupReport>>,
 }
 
-/// One run's right to run. Whoever writes parts holds it too, so that the next run begins after it even
-/// if nobody waits for this one any more.
-type Turn = Arc<OwnedMutexGuard<()>>;
+/// When each object was last verified, in milliseconds; a manifest: with all that it is based on.
+pub(super) type Verified = BTreeMap<String, u64>;
+
+/// Permits one run at a time. Blocking work holds it too: after a timeout the next run begins only when
+/// the work of the previous one has ended.
+type RunPermit = Arc<OwnedMutexGuard<()>>;
 
 impl Backups {
-    /// Of this store, by this plan, signed with this key. Reads what is known of the last one.
+    /// Backups of this store, signed with this key. Reads what the store knows of the last one.
     pub async fn open(store: Store, plan: Plan, signer: Arc<Ed25519KeyPair>) -> Result<Self, StoreError> {
         let mut report = BackupReport::default();
-        if let Some(last) = Last::load(&store).await?
-            && last.place == plan.target.place()
+        if let Some(base) = Base::load(&store).await?
+            && base.place == plan.target.place()
         {
-            metrics::gauge!(names::BACKUP_LAST_SUCCESS).set(last.at_ms as f64 / 1000.0);
-            if !plan.sync_interval.is_zero() {
-                store.keep_for_backup(Some(last.since()?.applied));
+            metrics::gauge!(names::BACKUP_LAST_SUCCESS).set(base.at_ms as f64 / 1000.0);
+            if plan.sync_interval.is_some() {
+                store.keep_for_backup(Some(base.since()?.applied));
             }
-            (report.last_key, report.last_success_unix_ms) = (last.key, last.at_ms);
+            report.last = Some(LastBackup { key: base.key, at_unix_ms: base.at_ms });
         }
         Ok(Self {
             cache: Cache::new(plan.target.clone(), store.node_id().clone()),
             store,
             plan: Arc::new(plan),
             signer,
-            read: Arc::default(),
-            distrusted: Arc::default(),
-            turn: Arc::default(),
+            verified: Arc::default(),
+            needs_full: Arc::default(),
+            running: Arc::default(),
             report: Arc::new(Mutex::new(report)),
         })
     }
 
-    /// How they are.
+    /// The state of this node's backups.
     pub fn report(&self) -> BackupReport {
-        self.reported().clone()
+        self.report_mut().clone()
     }
 
-    pub(super) fn reported(&self) -> MutexGuard<'_, BackupReport> {
+    pub(super) fn report_mut(&self) -> MutexGuard<'_, BackupReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where they go.
+    /// Where backups are stored.
     pub fn target(&self) -> &Target {
         &self.plan.target
     }
 
-    /// What is there of this node, oldest first, and the manifests that are not to be believed, with
-    /// the reason.
+    /// This node's backups, oldest first, and the keys of invalid manifests, each with the reason.
     pub async fn list(&self) -> Result<(Vec<Manifest>, Vec<(String, String)>), BackupError> {
         Ok(self.cache.all().boxed().await?)
     }
 
-    /// Makes them until stopped, once the node `is_ready`: what a node that lost its disk has before it
-    /// has caught up must not become the newest backup. A store that fails delays nothing else, and is
-    /// tried again.
+    /// Makes backups on schedule until stopped, once the node `is_ready`: a node that has lost its disk
+    /// must not back up its state before it has caught up. Retries after errors; nothing else waits.
     pub async fn run(self, is_ready: impl Fn() -> bool, stop: CancellationToken, task: TaskStatus) {
         task.set_state("waiting for the first catch-up");
         let mut ticks = interval(limits::FIRST_CATCH_UP_POLL);
@@ -214,11 +173,8 @@ impl Backups {
                 return;
             }
         }
-        let every = match self.plan.sync_interval {
-            Duration::ZERO => self.plan.interval.min(limits::BACKUP_CHECK_INTERVAL),
-            every => every,
-        };
-        // Each attempt at a full one reads everything, so a store that is gone is not asked at that pace.
+        let every = self.plan.sync_interval.unwrap_or(self.plan.interval.min(limits::BACKUP_CHECK_INTERVAL));
+        // Each attempt at a full backup reads everything, so retries wait longer and longer.
         let mut retry = Retry::new(RetryPolicy {
             first_delay: every,
             max_delay: limits::BACKUP_RETRY_MAX.max(every),
@@ -231,7 +187,9 @@ impl Backups {
                 return;
             }
             task.set_state("backing up");
-            let Some(outcome) = stop.run_until_cancelled(self.make_for(Wish::Clock)).await else { return };
+            let Some(outcome) = stop.run_until_cancelled(self.make_for(Trigger::Schedule)).await else {
+                return;
+            };
             delay = match outcome {
                 Ok(_) => {
                     task.set_error("");
@@ -246,93 +204,82 @@ impl Backups {
         }
     }
 
-    /// Makes one now, a full one if that is asked for; otherwise what is due, which may be nothing.
-    /// One at a time; a second one waits for the first.
+    /// Makes a backup now: of the given kind, or what is due, which may be none. One run at a time; a
+    /// second one waits for the first.
     pub async fn make(&self, kind: Option<Kind>) -> Result<Option<Manifest>, BackupError> {
-        self.make_for(Wish::Operator(kind)).await
+        self.make_for(Trigger::Operator(kind)).await
     }
 
-    async fn make_for(&self, wish: Wish) -> Result<Option<Manifest>, BackupError> {
-        let turn = Arc::new(Arc::clone(&self.turn).lock_owned().await);
+    async fn make_for(&self, trigger: Trigger) -> Result<Option<Manifest>, BackupError> {
+        let permit = Arc::new(Arc::clone(&self.running).lock_owned().await);
         let began = Instant::now();
-        let made = match timeout(limits::BACKUP_RUN_TIMEOUT, self.attempt(wish, &turn).boxed()).await {
+        let made = match timeout(limits::BACKUP_RUN_TIMEOUT, self.attempt(trigger, &permit).boxed()).await {
             Ok(made) => made,
             Err(_) => Err(BackupError::Late),
         };
-        self.tell(&made, began.elapsed());
-        // What expires is nothing that the next backup waits for.
-        drop(turn);
+        self.record(&made, began.elapsed());
+        // The next backup need not wait for the removal of expired ones.
+        drop(permit);
         if let Ok(Some(Manifest { kind: Kind::Full, .. })) = &made {
             self.expire().boxed().await;
         }
         made
     }
 
-    fn tell(&self, made: &Result<Option<Manifest>, BackupError>, took: Duration) {
-        let mut report = self.reported();
+    fn record(&self, made: &Result<Option<Manifest>, BackupError>, took: Duration) {
+        let mut report = self.report_mut();
         match made {
             Ok(Some(manifest)) => {
                 metrics::histogram!(names::BACKUP_DURATION).record(took.as_secs_f64());
                 let bytes: u64 = manifest.parts.iter().map(|part| part.bytes).sum();
                 metrics::counter!(names::BACKUP_BYTES).increment(bytes);
                 metrics::gauge!(names::BACKUP_LAST_SUCCESS).set(manifest.created_at_unix_ms as f64 / 1000.0);
-                if !report.last_error.is_empty() {
-                    tracing::info!("backups are made again");
+                if report.last_error.take().is_some() {
+                    tracing::info!("backups work again");
                 }
-                report.last_key.clone_from(&manifest.key);
-                report.last_success_unix_ms = manifest.created_at_unix_ms;
-                report.last_error.clear();
+                let (key, at_unix_ms) = (manifest.key.clone(), manifest.created_at_unix_ms);
+                report.last = Some(LastBackup { key, at_unix_ms });
             }
-            Ok(None) => report.last_error.clear(),
+            Ok(None) => report.last_error = None,
             Err(error) => {
                 metrics::counter!(names::BACKUP_FAILURES).increment(1);
-                if report.last_error.is_empty() {
-                    tracing::error!(%error, "a backup was not made; trying again");
+                if report.last_error.is_none() {
+                    tracing::error!(%error, "a backup failed; retrying");
                 }
-                report.last_error = bounded(&error.to_string());
+                report.last_error = Some(bounded(&error.to_string()));
                 report.failures += 1;
             }
         }
     }
 
-    async fn attempt(&self, wish: Wish, turn: &Turn) -> Result<Option<Manifest>, BackupError> {
-        let by_clock = wish == Wish::Clock;
-        if by_clock && self.store.applied().is_empty() {
-            // Nothing, made by a node that lost everything, would be the newest backup. Whether the place
-            // can be reached is told all the same.
+    async fn attempt(&self, trigger: Trigger, permit: &RunPermit) -> Result<Option<Manifest>, BackupError> {
+        let scheduled = trigger == Trigger::Schedule;
+        if scheduled && self.store.applied().is_empty() {
+            // A node that has lost everything must not make an empty backup the newest one. Whether the
+            // object store works is checked all the same.
             self.plan.target.prepare().await?;
             return Ok(None);
         }
-        let last = Last::load(&self.store).await?.filter(|last| last.place == self.plan.target.place());
-        // Backups follow on each other in time, whatever the wall clock does.
-        let now_ms = self.store.now_ms().max(last.as_ref().map_or(0, |last| last.at_ms + 1));
-        let interval_ms = milliseconds(self.plan.interval);
-        let base = last.filter(|last| {
-            let is_young = now_ms.saturating_sub(last.full_at_ms) < interval_ms;
-            let is_sound = !self.distrusted.load(Ordering::Relaxed);
-            // Who is to read the new ones may not be able to read the old ones.
-            let is_readable = last.recipients == self.recipients();
-            wish != Wish::Operator(Some(Kind::Full))
-                && is_readable
-                && is_young
-                && is_sound
-                && last.follows < limits::BACKUP_CHAIN_MAX
-        });
+        let last = Base::load(&self.store).await?.filter(|base| base.place == self.plan.target.place());
+        // The times of backups increase, whatever the wall clock does.
+        let now_ms = self.store.now_ms().max(last.as_ref().map_or(0, |base| base.at_ms + 1));
+        let base = last
+            .filter(|base| trigger != Trigger::Operator(Some(Kind::Full)) && self.can_extend(base, now_ms));
         if let Some(base) = base {
             let since = base.since()?;
             if since.applied.covers(&self.store.applied()) && since.unlogged == self.store.unlogged().await? {
                 return Ok(None);
             }
-            if by_clock && self.plan.sync_interval.is_zero() {
+            if scheduled && self.plan.sync_interval.is_none() {
                 return Ok(None);
             }
             let gap_ms = milliseconds(limits::BACKUP_FULL_GAP);
-            let rests = by_clock && now_ms.saturating_sub(base.full_at_ms) < gap_ms;
+            let full_is_recent = scheduled && now_ms.saturating_sub(base.full_at_ms) < gap_ms;
             match self.plan.target.head(&base.key).await {
-                Ok(_) => match self.one(now_ms, Some(&base), turn).await {
-                    // Everything again, but not at every step of a resync.
+                Ok(_) => match self.traced(now_ms, Some(&base), permit).await {
+                    // A full backup is due, but not at every step of a resync.
                     Err(BackupError::Store(StoreError::BelowFloor { .. } | StoreError::NotInLog))
-                        if rests =>
+                        if full_is_recent =>
                     {
                         return Ok(None);
                     }
@@ -340,40 +287,56 @@ impl Backups {
                     other => return other.map(Some),
                 },
                 Err(error) if error.is_not_found() => {
-                    tracing::warn!(
-                        key = base.key,
-                        "the last backup is not there any more: everything is backed up again"
-                    );
+                    tracing::warn!(key = base.key, "the last backup is missing: making a full one");
                 }
                 Err(error) => return Err(error.into()),
             }
         }
         self.prepare().await?;
-        let made = self.one(now_ms, None, turn).await?;
-        self.distrusted.store(false, Ordering::Relaxed);
+        let made = self.traced(now_ms, None, permit).await?;
+        self.needs_full.store(false, Ordering::Relaxed);
         Ok(Some(made))
     }
 
-    /// Sees that the place is there before everything is read for it, and frees what attempts have left
-    /// there that were killed.
+    /// Whether the next backup may be based on this one.
+    fn can_extend(&self, base: &Base, now_ms: u64) -> bool {
+        let is_recent = now_ms.saturating_sub(base.full_at_ms) < milliseconds(self.plan.interval);
+        // A new recipient may be unable to decrypt the older backups.
+        base.recipients == self.recipients()
+            && is_recent
+            && !self.needs_full.load(Ordering::Relaxed)
+            && base.follows < limits::BACKUP_CHAIN_MAX
+    }
+
+    /// Checks the target before everything is read for it, and frees the uploads of killed runs.
     async fn prepare(&self) -> Result<(), BackupError> {
         self.plan.target.prepare().await?;
         if let Err(error) = self.plan.target.abort_unfinished(limits::BACKUP_RUN_TIMEOUT).await {
-            tracing::warn!(%error, "what unfinished uploads have left in the store was not freed");
+            tracing::warn!(%error, "the space of unfinished uploads was not freed");
         }
         Ok(())
     }
 
-    async fn one(&self, at_ms: u64, base: Option<&Last>, turn: &Turn) -> Result<Manifest, BackupError> {
+    async fn traced(
+        &self,
+        at_ms: u64,
+        base: Option<&Base>,
+        permit: &RunPermit,
+    ) -> Result<Manifest, BackupError> {
         let span = spans::backup();
-        let made = self.upload(at_ms, base, turn).instrument(span.clone()).await;
+        let made = self.upload(at_ms, base, permit).instrument(span.clone()).await;
         spans::end(&span, made.is_ok());
         made
     }
 
-    async fn upload(&self, at_ms: u64, base: Option<&Last>, turn: &Turn) -> Result<Manifest, BackupError> {
-        let since = base.map(Last::since).transpose()?;
-        let (store, plan, held) = (self.store.clone(), Arc::clone(&self.plan), Arc::clone(turn));
+    async fn upload(
+        &self,
+        at_ms: u64,
+        base: Option<&Base>,
+        permit: &RunPermit,
+    ) -> Result<Manifest, BackupError> {
+        let since = base.map(Base::since).transpose()?;
+        let (store, plan, held) = (self.store.clone(), Arc::clone(&self.plan), Arc::clone(permit));
         let cancelled = CancellationToken::new();
         let _ends_with_this = cancelled.clone().drop_guard();
         let written = spawn_blocking(move || {
@@ -382,7 +345,7 @@ impl Backups {
             frames::write_parts(&store, &plan.staging, recipients, since.as_ref(), &cancelled)
         });
         let (dumped, staged) = written.await.map_err(|_| BackupError::Stopping)??;
-        let stem = stem(self.store.node_id().as_str(), at_ms, base.is_some());
+        let stem = new_stem(self.store.node_id().as_str(), at_ms, base.is_some());
         let expires = at_ms.saturating_add(self.plan.retention.longest_ms());
         let metadata: Metadata = [("brock-expires-unix-ms".to_owned(), expires.to_string())].into();
         let suffix = if self.plan.recipients.is_empty() { "part" } else { "age" };
@@ -397,14 +360,14 @@ impl Backups {
         let sha256 = hex_sha256(&bytes);
         self.plan.target.put(&manifest.key, &Source::Bytes(bytes.into()), &metadata).await?;
         let names = (self.plan.target.place(), manifest.key.clone(), sha256);
-        Last::of(names, at_ms, base, &dumped, self.recipients()).keep(&self.store).await?;
-        if !self.plan.sync_interval.is_zero() {
+        Base::new(names, at_ms, base, &dumped, self.recipients()).save(&self.store).await?;
+        if self.plan.sync_interval.is_some() {
             self.store.keep_for_backup(Some(dumped.applied()));
         }
         self.cache.add(manifest.clone());
         tracing::info!(key = manifest.key, parts = manifest.parts.len(), "made a backup");
-        let (staging, held) = (self.plan.staging.clone(), Arc::clone(turn));
-        // What is left over is removed before the next backup.
+        let (staging, held) = (self.plan.staging.clone(), Arc::clone(permit));
+        // The next run removes what this cannot.
         let _ = spawn_blocking(move || {
             let _held = held;
             frames::remove(&staging)
@@ -413,7 +376,7 @@ impl Backups {
         Ok(manifest)
     }
 
-    /// Whom backups are encrypted to, in order.
+    /// The recipients, sorted.
     fn recipients(&self) -> Vec<String> {
         let mut names: Vec<String> = self.plan.recipients.iter().map(ToString::to_string).collect();
         names.sort();
@@ -426,7 +389,7 @@ impl Backups {
         at_ms: u64,
         dumped: &Dumped,
         parts: Vec<Part>,
-        base: Option<&Last>,
+        base: Option<&Base>,
     ) -> Manifest {
         let (records, tombstones) = dumped.digest.roots();
         Manifest {
@@ -445,52 +408,29 @@ impl Backups {
             tombstones: dumped.totals.tombstones,
             parts,
             recipients: self.recipients(),
-            previous: base.map(|last| Previous { key: last.key.clone(), sha256: last.sha256.clone() }),
-            full: base.map(|last| last.full.clone()),
+            previous: base.map(|base| Previous { key: base.key.clone(), sha256: base.sha256.clone() }),
+            full: base.map(|base| base.full.clone()),
             public_key: manifest::public_key(&self.signer),
         }
     }
 
-    /// Removes what need not be kept any more. The backup that was just made stands, whatever becomes
-    /// of this.
+    /// Deletes expired backups. An error does not affect the backup that was just made.
     async fn expire(&self) {
         let now_ms = self.store.now_ms();
         let expired =
             timeout(limits::OBJECT_SCAN_TIMEOUT, self.cache.expire(&self.plan.retention, now_ms)).await;
         let Ok(expired) = expired else {
-            tracing::warn!("removing expired backups took too long; going on after the next full one");
+            tracing::warn!("deleting expired backups took too long; continuing after the next full backup");
             return;
         };
         match expired {
             Ok(removed) if removed.is_empty() => {}
-            Ok(removed) => tracing::info!(backups = removed.len(), "removed backups that had expired"),
+            Ok(removed) => tracing::info!(backups = removed.len(), "deleted expired backups"),
             Err(error) => {
-                tracing::warn!(%error, "backups that have expired were not removed; trying again later");
-                self.reported().last_error = bounded(&format!("old backups were not removed: {error}"));
+                tracing::warn!(%error, "expired backups were not deleted; retrying later");
+                let error = bounded(&format!("expired backups were not deleted: {error}"));
+                self.report_mut().last_error = Some(error);
             }
         }
     }
-}
-
-/// `node/2026/11/22/2026-11-22T07:40:00.123Z-full-1f3a`: the end is random, so that no attempt ever
-/// writes over what another one has left, whatever the clock says.
-fn stem(node_id: &str, at_ms: u64, incremental: bool) -> String {
-    let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000)
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH);
-    let (year, month, day) = (moment.year(), u8::from(moment.month()), moment.day());
-    let (hour, minute, second) = moment.time().as_hms();
-    let millisecond = moment.millisecond();
-    let kind = if incremental { "incremental" } else { "full" };
-    let attempt: u16 = rand::random();
-    // Fixed width, so that keys sort by time.
-    format!(
-        "{node_id}/{year:04}/{month:02}/{day:02}/\
-         {year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z-{kind}-{attempt:04x}"
-    )
-}
-
-/// Reads a time as people write it: RFC 3339.
-pub fn parse_time_ms(text: &str) -> Option<u64> {
-    let moment = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    u64::try_from(moment.unix_timestamp_nanos() / 1_000_000).ok()
 }

@@ -1,5 +1,5 @@
-//! The manifest of a backup: what it holds, signed by the node that made it. It is uploaded last, so
-//! that a backup without one does not exist.
+//! The manifest of a backup: what it contains, signed by its node. It is uploaded last: without a manifest
+//! there is no backup.
 
 use std::collections::BTreeMap;
 
@@ -19,53 +19,53 @@ use brock_core::{
 /// The format that this version writes and reads.
 pub const FORMAT_VERSION: u32 = 1;
 
-/// Why a manifest is not to be believed.
+/// Why a manifest is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
-    /// It is not the JSON that it must be.
-    #[error("{0} is no manifest: {1}")]
+    /// It is not JSON with the expected fields.
+    #[error("{0} is not a manifest: {1}")]
     Malformed(String, String),
-    /// It was written by a later version.
+    /// A later version wrote it.
     #[error(
         "{key} has format version {found}, and this version of brock reads {FORMAT_VERSION}: use a later one"
     )]
     Version {
-        /// Where it lies.
+        /// Its key.
         key: String,
-        /// The version found.
+        /// Its version.
         found: u32,
     },
-    /// Its signature is not that of the key that it names.
+    /// The signature does not match the content.
     #[error("the signature of {0} is wrong: it was changed after it was made")]
     Signature(String),
-    /// It is signed by another node's key than the one that was expected.
+    /// It is signed with another key than expected.
     #[error("{key} is signed by the key {found}, not by {expected}: it is not that node's backup")]
     Signer {
-        /// Where it lies.
+        /// Its key.
         key: String,
-        /// Who signed it.
+        /// The public key that signed it, hex.
         found: String,
-        /// Who should have.
+        /// The expected public key, hex.
         expected: String,
     },
-    /// It lies where it does not belong.
+    /// It is stored under another key than the one that it contains.
     #[error(
-        "{0} is a manifest that belongs elsewhere: it was moved or renamed, or the place that was named lacks the \
-         prefix of the backups (node.backup.prefix)"
+        "{0} is a manifest that belongs elsewhere: it was moved or renamed, or the given location lacks the prefix of \
+         the backups (node.backup.prefix)"
     )]
     Place(String),
-    /// The backups do not follow on each other.
-    #[error("the backups do not follow on each other: {0}")]
+    /// The chain is broken.
+    #[error("the chain of backups is broken: {0}")]
     Chain(String),
 }
 
-/// What kind of backup it is.
+/// The kinds of backups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// Everything.
+    /// All records.
     Full,
-    /// What was done since the one before.
+    /// The operations since the previous backup.
     Incremental,
 }
 
@@ -73,7 +73,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Part {
-    /// Its name in the bucket, without the prefix.
+    /// Its key, without the prefix.
     pub key: String,
     /// Its size.
     pub bytes: u64,
@@ -81,7 +81,7 @@ pub struct Part {
     pub sha256: String,
 }
 
-/// The backup before this one.
+/// The backup that an incremental one is based on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Previous {
@@ -91,25 +91,25 @@ pub struct Previous {
     pub sha256: String,
 }
 
-/// What a backup holds.
+/// What a backup contains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// [`FORMAT_VERSION`].
     pub format_version: u32,
-    /// Where this manifest lies, without the prefix: a manifest that was moved shows.
+    /// The key of this manifest, without the prefix: so a moved manifest is recognised.
     pub key: String,
-    /// Whose backup it is.
+    /// The node that made it.
     pub node_id: String,
-    /// The life of its storage that made it.
+    /// The incarnation of that node.
     pub incarnation: u32,
     /// Full or incremental.
     pub kind: Kind,
-    /// When it was finished, in milliseconds.
+    /// When it was made, in milliseconds.
     pub created_at_unix_ms: u64,
-    /// What the node had applied then, folded origins apart: origin (hex) to clock.
+    /// The operations that the node had applied, without folded origins: origin (hex) to clock.
     pub vector: BTreeMap<String, u64>,
-    /// The origins that it had folded away.
+    /// The folded origins.
     pub folds: BTreeMap<String, u64>,
     /// Digest of the records at that point, hex.
     pub records_digest: String,
@@ -117,40 +117,40 @@ pub struct Manifest {
     pub tombstones_digest: String,
     /// Whether the node had ever collected tombstones.
     pub has_collected: bool,
-    /// Records that it holds, with those before it.
+    /// Records in the backup and its chain.
     pub records: u64,
-    /// Tombstones that it holds, with those before it.
+    /// Tombstones in the backup and its chain.
     pub tombstones: u64,
     /// Its objects, in order.
     pub parts: Vec<Part>,
-    /// Whom it is encrypted to; empty = it is not.
+    /// Its age recipients; empty = it is not encrypted.
     pub recipients: Vec<String>,
-    /// Of an incremental: what it follows on.
+    /// Of an incremental backup: the previous one.
     pub previous: Option<Previous>,
-    /// Of an incremental: the full one that it begins with.
+    /// Of an incremental backup: the full one at the beginning of its chain.
     pub full: Option<String>,
-    /// The key that signs it, hex.
+    /// The public key of its signer, hex.
     pub public_key: String,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Signed {
-    /// The JSON text that is signed, as a text, so that its bytes are beyond doubt.
+    /// The signed JSON as a string, so that its bytes are unambiguous.
     manifest: String,
     signature: String,
 }
 
 impl Manifest {
-    /// The file's bytes.
+    /// Signs it, and returns the file's bytes.
     pub fn sign(&self, key: &Ed25519KeyPair) -> Result<Vec<u8>, serde_json::Error> {
         let manifest = serde_json::to_string(self)?;
         let signature = HEXLOWER.encode(key.sign(manifest.as_bytes()).as_ref());
         serde_json::to_vec(&Signed { manifest, signature })
     }
 
-    /// Reads a file that lay at `key`, and checks that it is what its signer made, and lies where its
-    /// signer put it. `signer` is the hex of the public key that is expected.
+    /// Reads a file that is stored under `key`, and checks its signature and its key. `signer` is the
+    /// expected public key, hex; `None` = any.
     pub fn read(key: &str, bytes: &[u8], signer: Option<&str>) -> Result<Self, ManifestError> {
         let malformed = |error: String| ManifestError::Malformed(key.to_owned(), error);
         let signed: Signed = serde_json::from_slice(bytes).map_err(|error| malformed(error.to_string()))?;
@@ -187,34 +187,34 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// What the node had applied, folded origins apart.
+    /// The operations that the node had applied, without folded origins.
     pub fn vector(&self) -> Result<Vector, CodecError> {
         clocks_from(&self.vector)
     }
 
-    /// The origins that it had folded away.
+    /// The folded origins.
     pub fn folds(&self) -> Result<Vector, CodecError> {
         clocks_from(&self.folds)
     }
 
-    /// What the node had applied, folded origins included.
+    /// The operations that the node had applied, folded origins included.
     pub fn applied(&self) -> Result<Vector, CodecError> {
         let mut applied = self.vector()?;
         applied.join(&self.folds()?);
         Ok(applied)
     }
 
-    /// Whose backup it is.
+    /// The node that made it.
     pub fn node_id(&self) -> Result<NodeId, IdError> {
         self.node_id.parse()
     }
 
-    /// The life that made it.
+    /// The incarnation of that node.
     pub fn incarnation(&self) -> Incarnation {
         Incarnation(self.incarnation)
     }
 
-    /// The digest of its records.
+    /// The digest of the records and tombstones.
     pub fn digest(&self) -> proto::Digest {
         let bytes = |hex: &str| HEXLOWER.decode(hex.as_bytes()).unwrap_or_default().into();
         proto::Digest {
@@ -225,7 +225,7 @@ impl Manifest {
     }
 }
 
-/// Origins in hex with their clocks, as a manifest has them.
+/// A version vector as a manifest contains it: origin (hex) to clock.
 pub fn clocks_to(vector: &Vector) -> BTreeMap<String, u64> {
     vector.iter().map(|(origin, clock)| (HEXLOWER.encode(origin.as_bytes()), clock.0)).collect()
 }
@@ -241,7 +241,7 @@ fn clocks_from(clocks: &BTreeMap<String, u64>) -> Result<Vector, CodecError> {
         .collect()
 }
 
-/// The public key of a pair, hex.
+/// The public key of a key pair, hex.
 pub fn public_key(key: &Ed25519KeyPair) -> String {
     HEXLOWER.encode(key.public_key().as_ref())
 }

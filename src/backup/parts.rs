@@ -1,7 +1,7 @@
-//! The parts of a backup: files of frames, each of bounded size, encrypted by itself, so that every
-//! one of them can be decrypted by the `age` tool alone.
+//! The parts of a backup: files of frames with a bounded size. Each is encrypted by itself, so that the
+//! `age` tool alone can decrypt it.
 //!
-//! Inside: eight bytes that say what it is, then frames, each with its length in front (4 bytes,
+//! A decrypted part begins with eight bytes of magic. Then come frames, each after its length (4 bytes,
 //! big-endian).
 
 use std::{
@@ -17,7 +17,7 @@ use prost::Message;
 use super::hashing::Hashing;
 use brock_core::{base::limits, proto};
 
-/// What every part begins with, inside its encryption: name and format version.
+/// The magic of a decrypted part: name and format version.
 const MAGIC: &[u8; 8] = b"BROCKBK\x01";
 
 /// Why parts could not be written or read.
@@ -26,39 +26,39 @@ pub enum PartError {
     /// A file could not be written or read.
     #[error("{action} {}: {source}", path.display())]
     Io {
-        /// What was attempted.
+        /// The file operation.
         action: &'static str,
-        /// On what.
+        /// The file.
         path: PathBuf,
-        /// Why it failed.
+        /// Its error.
         source: io::Error,
     },
-    /// A backup must not be what fills the disk.
+    /// The parts would fill the disk.
     #[error(
-        "{free} bytes are free at {}, and {needed} must stay free there beside a backup's parts: free some space",
+        "{free} bytes are free at {}, and {needed} must stay free there besides a backup's parts: free some space",
         path.display(), needed = limits::BACKUP_SPACE_RESERVE_BYTES
     )]
     NoSpace {
-        /// Where.
+        /// The directory.
         path: PathBuf,
-        /// How many.
+        /// The free bytes.
         free: u64,
     },
-    /// It could not be encrypted to those recipients.
+    /// Encryption failed.
     #[error("encrypting failed: {0}")]
     Encrypt(String),
-    /// It could not be decrypted.
+    /// Decryption failed.
     #[error(
         "{name} does not decrypt: {reason}. Give the identity that belongs to one of the recipients with --identity"
     )]
     Decrypt {
-        /// Which part.
+        /// The part.
         name: String,
-        /// The decrypter's words.
+        /// The error of age.
         reason: String,
     },
-    /// What was decrypted is not what a part holds.
-    #[error("{0} does not hold what a part of a backup holds: it was damaged or is something else")]
+    /// The content is malformed.
+    #[error("{0} is not a part of a backup: it was damaged or is something else")]
     Malformed(String),
 }
 
@@ -70,7 +70,7 @@ fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Part
 /// A finished part on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StagedPart {
-    /// Where it lies.
+    /// The file.
     pub path: PathBuf,
     /// Its size.
     pub bytes: u64,
@@ -112,12 +112,12 @@ pub struct PartWriter {
 }
 
 impl PartWriter {
-    /// Encrypts to these recipients; to nobody if there are none.
+    /// Encrypts to these recipients; without any, the parts are not encrypted.
     pub fn new(directory: &Path, recipients: Vec<x25519::Recipient>) -> Self {
         Self { directory: directory.to_owned(), recipients, open: None, finished: Vec::new() }
     }
 
-    /// Adds a frame, in a new part if the present one is large enough.
+    /// Adds a frame, in a new part if the open one is large enough.
     pub fn write(&mut self, frame: &proto::BackupFrame) -> Result<(), PartError> {
         let body = frame.encode_to_vec();
         if self.open.as_ref().is_some_and(|(_, _, bytes)| bytes + body.len() > limits::BACKUP_PART_BYTES) {
@@ -142,7 +142,7 @@ impl PartWriter {
                 return Err(PartError::NoSpace { path: self.directory.clone(), free });
             }
         }
-        // Not encrypted, it is as secret as the data.
+        // An unencrypted part is as secret as the records.
         let mut options = File::options();
         let file = options.write(true).create_new(true).mode(0o600).open(&path);
         let file = file.map_err(io_error("cannot create", &path))?;
@@ -180,7 +180,7 @@ pub struct PartReader {
 }
 
 impl PartReader {
-    /// Opens a part; `identity` decrypts it, unless it is not encrypted.
+    /// Opens a part; `None` for one that is not encrypted.
     pub fn open(path: &Path, name: &str, identity: Option<&x25519::Identity>) -> Result<Self, PartError> {
         let file = BufReader::new(File::open(path).map_err(io_error("cannot read", path))?);
         let mut reader: Box<dyn Read + Send> = match identity {

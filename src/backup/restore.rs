@@ -1,11 +1,11 @@
 //! A storage directory from a backup.
 //!
-//! Everything is fetched, checked and put together beside the place where it belongs, and moved there
-//! by one rename at the very end: whatever breaks off before leaves that place as it was. With blocking
-//! file operations: for a tool's process, never a node's.
+//! The new storage is built and verified beside its final place, and moved there by one rename at the end:
+//! an interrupted restore leaves that place unchanged. The file operations block: this is for the process
+//! of a tool, not for a node.
 
 use std::{
-    fs, io,
+    fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -13,126 +13,56 @@ use std::{
 use age::x25519;
 
 use super::{
-    catalogue::{CatalogueError, Known},
+    catalogue::Known,
+    error::{RestoreError, io_error},
     fetch::{fetch, local},
     frames::private_directory,
     manifest::{Kind, Part},
-    objects::{ObjectError, Target},
+    objects::Target,
     parts::{PartError, PartReader},
 };
 use crate::{
     replication::repair::{self, Standing},
-    store::{OpenError, Options, Store, StoreError},
+    runtime::crashsafe,
+    store::{Options, Store},
     transfer::snapshot::{JoinError, Joiner},
 };
 use brock_core::{
-    base::limits,
-    domain::{
-        codec::CodecError,
-        segment::{Segment, SegmentError},
-    },
+    domain::{codec::CodecError, segment::Segment},
     proto::backup_frame::Frame,
 };
 
-/// The name of the new storage while it is put together.
+/// The name of the new storage while it is built.
 const STORAGE: &str = "storage";
 
-/// Why a backup was not restored. Nothing was installed.
-#[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
-    /// The backup could not be found or believed.
-    #[error(transparent)]
-    Catalogue(#[from] CatalogueError),
-    /// An object could not be fetched.
-    #[error(transparent)]
-    Object(#[from] ObjectError),
-    /// A part could not be read.
-    #[error(transparent)]
-    Part(#[from] PartError),
-    /// A part is not what its manifest says.
-    #[error("{0} is not what its manifest says: it was damaged or exchanged")]
-    Hash(String),
-    /// It is encrypted, and there is nothing to decrypt it with.
-    #[error("this backup is encrypted to {0}: give the identity of one of them with --identity FILE")]
-    NoIdentity(String),
-    /// The place is taken.
-    #[error("{} is not empty: restore into a directory that is, and move that one away first", .0.display())]
-    NotEmpty(PathBuf),
-    /// The place cannot have anything beside it.
-    #[error("{} is not a directory to restore into: name a new one", .0.display())]
-    NoName(PathBuf),
-    /// It is not encrypted, and should be.
-    #[error(
-        "{0} is not encrypted, although an identity was given: whoever can write there may have put it there. If it \
-         is meant to be plain, leave --identity away"
-    )]
-    NotEncrypted(String),
-    /// A directory that cannot be exchanged by a rename.
-    #[error(
-        "{} is a mount point or a link: restore into a new directory inside of it", .0.display()
-    )]
-    MountPoint(PathBuf),
-    /// Too many records match.
-    #[error(
-        "more than {} records match: ask for fewer at once, or restore all",
-        limits::BACKUP_EXTRACT_RECORDS
-    )]
-    TooMany,
-    /// A file could not be written.
-    #[error("{}: {source}", path.display())]
-    Io {
-        /// Which one.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The new storage did not open or close.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// It could not be written to.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The records do not fit together.
-    #[error("the backup does not fit together: {0}")]
-    Join(#[from] JoinError),
-    /// The log does not fit together.
-    #[error("the backup does not fit together: {0}")]
-    Segment(#[from] SegmentError),
-    /// What came of it is not what the node had.
-    #[error(
-        "what {0} restores to is not what the node held when it was made: it is damaged, or was made wrongly"
-    )]
-    Digest(String),
-}
-
-/// How far a restore is.
+/// The progress of a restore.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes that were fetched and checked.
+    /// Bytes that were downloaded and checked.
     pub bytes: u64,
-    /// Of these.
+    /// Bytes in all.
     pub total_bytes: u64,
     /// Records that were written.
     pub records: u64,
 }
 
-/// What is needed besides the backup.
+/// A backup, and what its restore needs.
 pub struct Restore<'a> {
-    /// Where it lies.
+    /// Where the backup is stored.
     pub target: &'a Target,
-    /// The backup, the full one first.
+    /// The backup with its chain, the full one first.
     pub chain: &'a [Known],
-    /// What decrypts it.
+    /// Decrypts the parts, if they are encrypted.
     pub identity: Option<&'a x25519::Identity>,
-    /// Where the storage is to be.
+    /// The new storage directory.
     pub path: &'a Path,
 }
 
 impl Restore<'_> {
-    /// Fetches, checks, puts together, compares, and installs. Fetched parts are kept beside `path`
-    /// until it succeeds, so that a second attempt does not fetch them again.
+    /// Downloads, checks, builds, compares and installs. Downloaded parts stay beside `path` until the
+    /// restore succeeds, so that a second attempt need not download them again.
     pub async fn run(&self, mut progress: impl FnMut(Progress)) -> Result<(), RestoreError> {
-        // So that it has a name and a place to stand beside it.
+        // An absolute path has a name and a parent.
         let path = std::path::absolute(self.path).map_err(io_error(self.path))?;
         let path = path.as_path();
         if is_taken(path) {
@@ -141,12 +71,12 @@ impl Restore<'_> {
         let Some(staging) = beside(path) else {
             return Err(RestoreError::NoName(path.to_owned()));
         };
-        check_exchangeable(path)?;
+        check_replaceable(path)?;
         let built = self.build(&staging, &mut progress).await;
         let store = match built {
             Ok(store) => store,
             Err(error) => {
-                // It is decrypted; what was fetched stays, for the next attempt.
+                // It is decrypted. The downloaded parts stay for the next attempt.
                 let _ = fs::remove_dir_all(staging.join(STORAGE));
                 return Err(error);
             }
@@ -156,17 +86,14 @@ impl Restore<'_> {
         if path.exists() {
             fs::remove_dir(path).map_err(io_error(path))?;
         }
-        fs::rename(staging.join(STORAGE), path).map_err(io_error(path))?;
-        if let Some(parent) = path.parent() {
-            fs::File::open(parent).and_then(|directory| directory.sync_all()).map_err(io_error(parent))?;
-        }
-        // The storage stands, whether or not this can be removed.
+        crashsafe::rename(&staging.join(STORAGE), path).map_err(io_error(path))?;
+        // The storage is installed, whether or not this succeeds.
         let _ = fs::remove_dir_all(&staging);
         Ok(())
     }
 
-    /// Everything but the installation: proves that the backup can be restored. The caller looks at
-    /// the store, closes it, and removes `staging`.
+    /// All but the installation, which proves that the backup can be restored. The caller closes the
+    /// store and removes `staging`.
     pub async fn build(
         &self,
         staging: &Path,
@@ -199,7 +126,7 @@ impl Restore<'_> {
         match self.fill(&store, &parts, &mut done, progress).await {
             Ok(()) => Ok(store),
             Err(error) => {
-                // The process may end right after: RocksDB's threads must have ended before.
+                // The process may exit right after this: RocksDB's threads must end before.
                 let _ = tokio::task::spawn_blocking(move || store.close()).await;
                 Err(error)
             }
@@ -227,8 +154,8 @@ impl Restore<'_> {
         }
     }
 
-    /// Reads everything and compares the hashes, without decrypting anything. Returns how many bytes that
-    /// were. The manifests themselves are believed already.
+    /// Downloads all parts and compares their hashes, without decrypting. Returns the number of bytes. The
+    /// manifests were checked already.
     pub async fn check_hashes(&self, staging: &Path) -> Result<u64, RestoreError> {
         let mut bytes = 0;
         for part in self.chain.iter().flat_map(|known| &known.manifest.parts) {
@@ -240,7 +167,7 @@ impl Restore<'_> {
         Ok(bytes)
     }
 
-    /// Says what is missing before anything is fetched.
+    /// Checks before the first download that an identity is there if it is needed.
     pub(super) fn check_identity(&self) -> Result<(), RestoreError> {
         let sealed = self.chain.iter().find(|known| !known.manifest.recipients.is_empty());
         match (sealed, self.identity) {
@@ -289,17 +216,12 @@ impl Restore<'_> {
     }
 }
 
-pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> RestoreError {
-    let path = path.to_owned();
-    move |source| RestoreError::Io { path, source }
-}
-
 fn is_taken(path: &Path) -> bool {
     fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) || path.is_file()
 }
 
-/// A directory is moved into its place at the very end: that this is possible must be known before.
-fn check_exchangeable(path: &Path) -> Result<(), RestoreError> {
+/// The new directory is moved to its place at the end: this checks at the beginning that it is possible.
+fn check_replaceable(path: &Path) -> Result<(), RestoreError> {
     let Ok(there) = fs::symlink_metadata(path) else { return Ok(()) };
     let parent = path.parent().and_then(|parent| fs::metadata(parent).ok());
     if there.is_symlink() || parent.is_some_and(|parent| parent.dev() != there.dev()) {
@@ -308,7 +230,7 @@ fn check_exchangeable(path: &Path) -> Result<(), RestoreError> {
     Ok(())
 }
 
-/// Where a restore to `path` is put together: on the same file system, so that a rename is enough.
+/// Where the storage for `path` is built: on the same file system, so that a rename is enough.
 fn beside(path: &Path) -> Option<PathBuf> {
     let mut name = path.file_name()?.to_owned();
     name.push(".restoring");

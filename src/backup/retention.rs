@@ -1,5 +1,5 @@
-//! Which backups are kept: hourly for a day, daily for a week, weekly for a month; never one less than
-//! a kept one needs.
+//! Which backups are kept: hourly ones for a day, daily ones for a week, weekly ones for a month, and always
+//! the whole chain of a kept backup.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,14 +9,14 @@ const HOUR_MS: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * HOUR_MS;
 const WEEK_MS: u64 = 7 * DAY_MS;
 
-/// For how long which backups are kept.
+/// How long backups are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Everything, incrementals included, is kept for this long.
+    /// All backups, incremental ones included, are kept for this long.
     pub hourly_ms: u64,
-    /// Then one full backup a day, for this long.
+    /// One full backup a day is kept for this long.
     pub daily_ms: u64,
-    /// Then one a week, for this long.
+    /// One full backup a week is kept for this long.
     pub weekly_ms: u64,
 }
 
@@ -27,17 +27,17 @@ impl Default for Retention {
 }
 
 impl Retention {
-    /// When a backup that is made now can be gone for good.
+    /// The longest time for which a backup is kept.
     pub fn longest_ms(&self) -> u64 {
         self.hourly_ms.max(self.daily_ms).max(self.weekly_ms)
     }
 
-    /// The backups of one node that may go, newest first: in that order none is ever there without
-    /// what it needs. The newest full one and what follows it always stay.
+    /// The expired backups of one node, newest first: deleted in this order, they never leave an
+    /// incomplete chain. The newest full backup and all that are based on it never expire.
     pub fn expired<'a>(&self, manifests: &'a [Manifest], now_ms: u64) -> Vec<&'a Manifest> {
         let mut newest_first: Vec<&Manifest> = manifests.iter().collect();
         newest_first.sort_by(|a, b| (b.created_at_unix_ms, &b.key).cmp(&(a.created_at_unix_ms, &a.key)));
-        // By full backup: from the youngest one that is wanted down, everything that follows on it.
+        // For each full backup the time of the newest one that is kept of its chain.
         let mut kept: HashMap<&str, u64> = HashMap::new();
         let mut periods: HashSet<(u64, u64)> = HashSet::new();
         let mut newest_full = None;
@@ -69,8 +69,8 @@ impl Retention {
     }
 }
 
-/// The full backup that it begins with. What lies between is not looked for one by one: a listing may
-/// lack some of it, and that must not make the rest look unneeded.
+/// The full backup at the beginning of its chain. The chain is not followed link by link: a listing may
+/// lack some of them, and the rest must not look unneeded then.
 fn root(manifest: &Manifest) -> &str {
     manifest.full.as_deref().unwrap_or(&manifest.key)
 }
@@ -144,7 +144,7 @@ mod tests {
             }
             let gone = Retention::default().expired(&manifests, NOW_MS);
             let mut left: HashSet<&str> = manifests.iter().map(|manifest| manifest.key.as_str()).collect();
-            // One after the other, as they are removed: at every moment each has what it needs.
+            // One after the other, as they are deleted: every remaining chain is complete.
             for manifest in gone {
                 left.remove(manifest.key.as_str());
                 for kept in manifests.iter().filter(|kept| left.contains(kept.key.as_str())) {

@@ -1,5 +1,5 @@
-//! The key that a node signs its backups with: a public key to encrypt to says nothing about who wrote
-//! a backup.
+//! The key with which a node signs its backups. Encryption alone does not authenticate a backup: every
+//! holder of the public key can encrypt.
 
 use aws_lc_rs::{rand::SystemRandom, signature::Ed25519KeyPair};
 
@@ -7,23 +7,22 @@ use crate::store::{Store, StoreError};
 
 const NOTE: &[u8] = b"signing_key";
 
-/// Why there is no key to sign with.
+/// Why there is no signing key.
 #[derive(Debug, thiserror::Error)]
 pub enum SignerError {
-    /// It could not be read or kept.
+    /// The store could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// It is not a key.
+    /// The stored key is damaged.
     #[error(
-        "the key that signs this node's backups cannot be used: {0}. The storage that keeps it is damaged: find out \
-         why, then fill the node anew from its peers (move the directory away and start once with \
-         --node.first-start=true)"
+        "the key that signs this node's backups cannot be used: {0}. The storage is damaged: find out why, then let the \
+         node fetch everything from its peers (move the directory away and start once with --node.first-start=true)"
     )]
     Key(String),
 }
 
-/// The key of this storage; made when it is first asked for, and kept. For the start of a node: two
-/// that ask at once could each make one.
+/// The key in this store. The first call creates it. Call this only while the node starts: two concurrent
+/// calls could each create one.
 pub async fn load(store: &Store) -> Result<Ed25519KeyPair, SignerError> {
     let failed = |error: &dyn std::fmt::Display| SignerError::Key(error.to_string());
     let document = match store.note(NOTE).await? {

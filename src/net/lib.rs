@@ -5,10 +5,12 @@
 //! - [`tls`]: certificates, roles, accepting connections, gRPC channels.
 //! - [`pki`]: issuing, revoking and installing certificates.
 //! - [`task`]: background tasks with a name, a state and an owner; accepting connections is one.
+//! - [`crashsafe`]: replacing files durably.
 
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod crashsafe;
 pub mod dial;
 pub mod dns;
 pub mod join;

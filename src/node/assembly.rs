@@ -27,7 +27,7 @@ use crate::{
         cluster::Cluster, operations::Lifecycle, records::Records, status::Reporter, tail::Tails,
         trace::Traces,
     },
-    audit::log::Trail,
+    audit::log::AuditLog,
     backup::{manifest, signer},
     config::{sources::ShownSetting, validate::Config},
     maintenance::compact::Compactor,
@@ -241,7 +241,7 @@ pub(super) async fn assemble(
 pub(super) type GrpcServer = Server<tower::layer::util::Stack<Authorise, tower::layer::util::Identity>>;
 
 /// What every gRPC server of a node has in common.
-pub(super) fn server(trail: Trail) -> GrpcServer {
+pub(super) fn server(trail: AuditLog) -> GrpcServer {
     Server::builder()
         .http2_keepalive_interval(Some(limits::KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(limits::KEEPALIVE_TIMEOUT))

@@ -17,11 +17,13 @@ use crate::{
 };
 use brock_net::task::Tasks;
 
-/// Where backups go, if any are made. What is wrong with the settings is found before the store opens.
-pub(super) fn target(config: &Config) -> Result<Option<Target>, StartError> {
-    let target =
-        config.backup.as_ref().map(|backup| Target::open(&backup.location, &backup.settings)).transpose()?;
-    Ok(target)
+/// Where backups go, if any are made. Wrong settings and missing credentials are found before the store
+/// opens.
+pub(super) async fn target(config: &Config) -> Result<Option<Target>, StartError> {
+    let Some(backup) = &config.backup else { return Ok(None) };
+    let target = Target::open(&backup.location, &backup.settings)?;
+    target.check_credentials().await?;
+    Ok(Some(target))
 }
 
 /// Configured backups that cannot be made stop the start: nobody must believe that there are any.
@@ -49,7 +51,7 @@ pub(super) async fn open(
         target,
         recipients: backup.recipients.clone(),
         interval: backup.interval,
-        sync_interval: backup.sync_interval,
+        sync_interval: (!backup.sync_interval.is_zero()).then_some(backup.sync_interval),
         retention: backup.retention,
         staging,
         ram,

@@ -18,7 +18,7 @@ use super::{
     StartError, assembly,
     prepare::{self, Prepared},
 };
-use crate::{api::grpc::recognition::Recognition, audit::log::Trail, config::validate::Config};
+use crate::{api::grpc::recognition::Recognition, audit::log::AuditLog, config::validate::Config};
 use brock_core::{
     base::{id::Instance, limits},
     proto::{
@@ -81,7 +81,7 @@ fn answer_others(
         Routes::new(RecognitionServiceServer::new(recognition)).into_axum_router().fallback(starting);
     let incoming = accept::accept(listener, &prepared.identity, tasks);
     let stop = tasks.stopping().clone();
-    let serving = assembly::server(Trail::none()).add_routes(Routes::from(routes));
+    let serving = assembly::server(AuditLog::none()).add_routes(Routes::from(routes));
     tasks.spawn_short(async move {
         if let Err(error) = serving.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await {
             tracing::warn!(%error, "peers that start too cannot be told that this node is new");

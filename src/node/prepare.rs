@@ -55,7 +55,7 @@ impl Prepared {
             console_gate: Arc::new(console_gate(config, http_address)),
             http_address,
             address: local_address(&listener)?,
-            backup_target: backups::target(config)?,
+            backup_target: backups::target(config).await?,
             identity,
             join,
             resolver: Resolver::new(config.dns_server),

@@ -10,7 +10,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     api::http::readiness::Readiness,
-    audit::log::{self, Trail},
+    audit::log::{self, AuditLog},
     config::validate::Config,
     membership::{
         members::Members,
@@ -37,16 +37,16 @@ pub(super) async fn set_serving(reporter: &HealthReporter, serving: bool) {
 }
 
 /// Opens the audit log, if this node has a place for one.
-pub(super) async fn open_trail(config: &Config, store: &Store, tasks: &Tasks) -> Trail {
+pub(super) async fn open_trail(config: &Config, store: &Store, tasks: &Tasks) -> AuditLog {
     let directory = config.audit.path.clone().or_else(|| Some(config.path.as_ref()?.join("audit")));
     let Some(directory) = directory else {
         tracing::warn!(
             "node.path and audit.path are empty: NO AUDIT LOG is kept, and what operators do here is not recorded"
         );
-        return Trail::none();
+        return AuditLog::none();
     };
     let options = log::Options { directory, max_bytes: config.audit.max_bytes };
-    Trail::open(options, store, tasks).await
+    AuditLog::open(options, store, tasks).await
 }
 
 /// Keeps the superblock and the gauges up to date.

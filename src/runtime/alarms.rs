@@ -1,4 +1,4 @@
-//! What an operator should know about and look into: told in the log, and kept until it is dealt with.
+//! Alarms: what an operator must look into. They are logged, and kept until an operator clears them.
 
 use std::{
     collections::VecDeque,
@@ -8,17 +8,17 @@ use std::{
 
 use brock_core::base::limits;
 
-/// Something that should not have happened, or needs somebody.
+/// An event that should not have happened, or needs an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alarm {
     /// When it was raised, seconds since the Unix epoch.
     pub at_unix: i64,
-    /// What it is and what to do.
+    /// What has happened, and what to do.
     pub text: String,
 }
 
-/// The newest [`limits::ALARMS_MAX`]. They are not durable: a restart forgets them, and finds again what
-/// has stayed as it was.
+/// The newest [`limits::ALARMS_MAX`] alarms. They are not durable: after a restart the node raises an alarm
+/// again if its cause persists.
 #[derive(Debug, Default)]
 pub struct Alarms(Mutex<VecDeque<Alarm>>);
 
@@ -27,7 +27,7 @@ impl Alarms {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Logs it and keeps it.
+    /// Logs and keeps an alarm.
     pub fn raise(&self, at_unix: i64, text: String) {
         tracing::error!("{text}");
         let mut kept = self.lock();
@@ -37,12 +37,12 @@ impl Alarms {
         kept.push_back(Alarm { at_unix, text });
     }
 
-    /// Oldest first.
+    /// The kept alarms, oldest first.
     pub fn list(&self) -> Vec<Alarm> {
         self.lock().iter().cloned().collect()
     }
 
-    /// Forgets them, and returns which: one that is raised meanwhile is among those, or stays.
+    /// Removes and returns all kept alarms. An alarm that is raised at the same time is returned or kept.
     pub fn clear(&self) -> Vec<Alarm> {
         mem::take(&mut *self.lock()).into()
     }

@@ -1,7 +1,7 @@
 //! Planted bugs: mutations of the real code that the simulation must find.
 //!
-//! They exist only with the feature `planted-bugs`, which no release has, and one is awake only in a
-//! process that asks for it by name. Without the feature [`is`] is the constant `false`.
+//! They exist only with the feature `planted-bugs`, which no release has. A bug is active only in a process
+//! whose environment names it. Without the feature [`is`] is the constant `false`.
 
 macro_rules! bugs {
     ($($(#[doc = $doc:literal])* $bug:ident = $name:literal,)*) => {
@@ -12,7 +12,7 @@ macro_rules! bugs {
         }
 
         impl Bug {
-            /// Every one.
+            /// All bugs.
             pub const ALL: &[Self] = &[$(Self::$bug,)*];
 
             /// Its name in [`VARIABLE`].
@@ -26,65 +26,65 @@ macro_rules! bugs {
 }
 
 bugs! {
-    /// What is applied from a peer does not raise the vector.
+    /// Operations from a peer do not raise the version vector.
     SkipVectorUpdate = "skip-vector-update",
-    /// A clock is given to two operations now and then.
+    /// Now and then two operations get the same clock.
     ReuseClock = "reuse-clock",
-    /// A segment that begins above what is applied is taken all the same.
+    /// A segment is applied although operations before it are missing.
     AcceptGap = "accept-gap",
-    /// States are replaced instead of joined.
+    /// A state is replaced instead of joined.
     OverwriteInsteadOfJoin = "overwrite-instead-of-join",
-    /// A delete from a peer is logged but not joined.
+    /// A delete from a peer is logged, but not joined.
     SkipDelete = "skip-delete",
-    /// Writes are answered although they never reached the disk.
+    /// Writes are acknowledged without reaching the disk.
     AckBeforeSync = "ack-before-sync",
-    /// A start goes on under the old incarnation.
+    /// A start keeps the old incarnation.
     KeepIncarnation = "keep-incarnation",
-    /// The log is compacted up to what is applied here, whoever lacks it.
+    /// The log is compacted up to what this node has applied, although peers lack it.
     CompactUnstable = "compact-unstable",
-    /// A puller below a floor is served what is left, as if nothing were missing.
+    /// A puller below a floor gets the rest of the log, as if nothing were missing.
     IgnoreFloor = "ignore-floor",
     /// Tombstones are collected as soon as this node has them.
     CollectEarly = "collect-early",
     /// Tombstones are collected without waiting for what the members had when they acknowledged.
     CollectWithoutWaiting = "collect-without-waiting",
-    /// A resync ends without taking over the donor's vector.
+    /// A resync ends without adopting the donor's version vector.
     AdoptNothing = "adopt-nothing",
-    /// A resync takes over the donor's vector before its records.
+    /// A resync adopts the donor's version vector before its records.
     AdoptFirst = "adopt-first",
-    /// A resync keeps records that the donor deleted and has forgotten.
+    /// A resync keeps records whose tombstones the donor has collected.
     KeepUnlisted = "keep-unlisted",
-    /// A resync drops records that the donor has not heard of.
+    /// A resync drops records that the donor does not know yet.
     DropUncovered = "drop-uncovered",
-    /// A retired node is fed from the log as if it had missed nothing.
+    /// A retired node is served from the log as if it had missed nothing.
     ForgiveRetired = "forgive-retired",
-    /// A hello adds to what was known of the puller, as if no disk were ever lost.
+    /// A hello joins the puller's known vector instead of replacing it, as if no disk were ever lost.
     HelloJoins = "hello-joins",
-    /// A resync or a repair brings back what this node has deleted and forgotten.
+    /// A resync or a repair restores records whose tombstones this node has collected.
     TakeForgotten = "take-forgotten",
-    /// What was applied long ago is written down as the last that was.
+    /// A clock that was applied long ago is stored as the last one.
     LowerClock = "lower-clock",
-    /// The digest leaves deletes out.
+    /// The digest ignores deletes.
     DigestIgnoresDeletes = "digest-ignores-deletes",
 }
 
-/// The environment variable that wakes a bug.
+/// The environment variable that activates a bug.
 pub const VARIABLE: &str = "BROCK_PLANTED_BUG";
 
-/// Whether this bug is awake in this process.
+/// Whether this bug is active in this process.
 #[cfg(feature = "planted-bugs")]
 pub fn is(bug: Bug) -> bool {
     use std::sync::OnceLock;
 
-    static AWAKE: OnceLock<Option<Bug>> = OnceLock::new();
-    let awake = AWAKE.get_or_init(|| {
+    static ACTIVE: OnceLock<Option<Bug>> = OnceLock::new();
+    let active = ACTIVE.get_or_init(|| {
         let name = std::env::var(VARIABLE).ok()?;
         Bug::ALL.iter().copied().find(|bug| bug.name() == name)
     });
-    *awake == Some(bug)
+    *active == Some(bug)
 }
 
-/// Whether this bug is awake in this process: never.
+/// Whether this bug is active in this process: never.
 #[cfg(not(feature = "planted-bugs"))]
 #[inline(always)]
 pub fn is(_: Bug) -> bool {

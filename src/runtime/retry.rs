@@ -1,27 +1,26 @@
-//! Jittered exponential backoff: the only user of the `backoff` crate, which is unmaintained and
-//! therefore kept behind this one door.
+//! Jittered exponential backoff. Only this file uses the `backoff` crate, which is unmaintained.
 
 use std::time::Duration;
 
 use backoff::{ExponentialBackoff, backoff::Backoff};
 
-/// When to try again.
+/// The delays between retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
     /// The first delay, before jitter.
     pub first_delay: Duration,
     /// The longest delay, before jitter.
     pub max_delay: Duration,
-    /// Give up after this long; `None` = never.
+    /// Stop after this long; `None` = never.
     pub max_elapsed: Option<Duration>,
 }
 
-/// One operation's retries under a [`RetryPolicy`].
+/// The retries of one operation under a [`RetryPolicy`].
 #[derive(Debug)]
 pub struct Retry(ExponentialBackoff);
 
 impl Retry {
-    /// Starts counting now.
+    /// Starts the clock of the policy.
     pub fn new(policy: RetryPolicy) -> Self {
         let mut backoff = ExponentialBackoff {
             current_interval: policy.first_delay,
@@ -36,12 +35,12 @@ impl Retry {
         Self(backoff)
     }
 
-    /// How long to wait before the next try; `None` = give up.
+    /// How long to wait before the next attempt; `None` = stop.
     pub fn next_delay(&mut self) -> Option<Duration> {
         self.0.next_backoff()
     }
 
-    /// Starts over, after a success.
+    /// Begins again with the first delay, after a success.
     pub fn reset(&mut self) {
         self.0.reset();
     }
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delays_grow_with_jitter_to_the_longest_and_start_over() {
+    fn delays_grow_with_jitter_to_the_longest_and_begin_again_after_a_reset() {
         let (first, longest) = (Duration::from_millis(100), Duration::from_secs(1));
         let mut retry = Retry::new(RetryPolicy { first_delay: first, max_delay: longest, max_elapsed: None });
         let delay = retry.next_delay().unwrap();
@@ -65,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bounded_policy_gives_up() {
+    fn a_bounded_policy_stops() {
         let policy = RetryPolicy {
             first_delay: Duration::from_secs(10),
             max_delay: Duration::from_secs(10),

@@ -1,8 +1,8 @@
-//! The spans that tracing shows: one function for each, so that what they carry is seen in one place.
-//! Never a key, a key hash, a payload or the name of a client.
+//! The spans of traces: one function for each, so that all their fields are in one place. No field may be a
+//! key, a key hash, a payload or the name of a client.
 //!
-//! Nobody sees them unless traces are exported: the log leaves them out, and a span that no subscriber
-//! wants costs one atomic load.
+//! Spans appear only in exported traces, not in the log. A span that no subscriber wants costs one atomic
+//! load.
 
 use std::fmt::Display;
 
@@ -15,10 +15,10 @@ use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing::{Span, field::Empty, info_span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// What they all have as their target.
+/// The target of all spans.
 pub const TARGET: &str = "brock::spans";
 
-/// A call to this node, until its answer begins. It belongs to the caller's trace if that says so.
+/// A call to this node, until its answer begins. It joins the caller's trace if the request names one.
 pub fn call(method: &'static str, role: impl Display, headers: &HeaderMap) -> Span {
     let span = info_span!(
         target: TARGET,
@@ -33,13 +33,13 @@ pub fn call(method: &'static str, role: impl Display, headers: &HeaderMap) -> Sp
     );
     if !span.is_disabled() && headers.contains_key("traceparent") {
         let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
-        // Refused only once the span has begun, which it has not.
+        // Fails only for a span that was entered, which this one was not.
         let _ = span.set_parent(parent);
     }
     span
 }
 
-/// How the call ended.
+/// Records the result of a call.
 pub fn called(span: &Span, code: impl std::fmt::Debug, is_fault: bool) {
     if !span.is_disabled() {
         span.record("rpc.code", format!("{code:?}"));
@@ -52,7 +52,7 @@ pub fn round(peer: &str) -> Span {
     info_span!(target: TARGET, "round", otel.name = "replication round", peer, otel.status_code = Empty)
 }
 
-/// A batch from a peer, from its arrival until it is visible.
+/// A batch from a peer, from its arrival until readers see it.
 pub fn batch(peer: &str, entries: u64) -> Span {
     info_span!(target: TARGET, "batch", otel.name = "apply batch", peer, entries, otel.status_code = Empty)
 }
@@ -62,17 +62,17 @@ pub fn commit(commands: usize) -> Span {
     info_span!(target: TARGET, "commit", otel.name = "group commit", commands, otel.status_code = Empty)
 }
 
-/// A backup that is made.
+/// The making of a backup.
 pub fn backup() -> Span {
     info_span!(target: TARGET, "backup", otel.name = "backup", otel.status_code = Empty)
 }
 
-/// This node is filled from a peer's records.
+/// A resync: this node fetches all records of a peer.
 pub fn resync(donor: impl Display) -> Span {
     info_span!(target: TARGET, "resync", otel.name = "resync", donor = %donor, otel.status_code = Empty)
 }
 
-/// How it ended.
+/// Records whether the operation succeeded.
 pub fn end(span: &Span, is_ok: bool) {
     span.record("otel.status_code", if is_ok { "OK" } else { "ERROR" });
 }

@@ -5,8 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Write},
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +13,7 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::error::OpenError;
+use crate::runtime::crashsafe;
 use brock_core::base::{
     id::{Incarnation, NodeId, Origin},
     vector::{Clock, Vector},
@@ -86,8 +86,8 @@ pub(super) fn read(directory: &Path) -> Result<Option<Superblock>, OpenError> {
     }))
 }
 
-/// Replaces the superblock: temporary file, fsync, rename, fsync of the directory. At every crash
-/// point either the old one or the new one is there, whole.
+/// Replaces the superblock. After a crash at any point the directory has the old superblock or the new
+/// one, whole.
 pub(super) fn write(directory: &Path, superblock: &Superblock) -> Result<(), OpenError> {
     let file = File {
         format_version: FORMAT_VERSION,
@@ -96,13 +96,7 @@ pub(super) fn write(directory: &Path, superblock: &Superblock) -> Result<(), Ope
         clean: superblock.clean,
         heads: superblock.heads.iter().map(|(o, c)| (HEXLOWER.encode(o.as_bytes()), c.0)).collect(),
     };
-    let replace = || -> io::Result<()> {
-        let mut temporary = tempfile::NamedTempFile::new_in(directory)?;
-        serde_json::to_writer(&mut temporary, &file)?;
-        temporary.flush()?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(path(directory)).map_err(|error| error.error)?;
-        fs::File::open(directory)?.sync_all()
-    };
-    replace().map_err(|source| OpenError::Io { action: "cannot replace", path: path(directory), source })
+    let failed = |source| OpenError::Io { action: "cannot replace", path: path(directory), source };
+    let text = serde_json::to_vec(&file).map_err(|error| failed(error.into()))?;
+    crashsafe::replace(&path(directory), &text, 0o600).map_err(failed)
 }

@@ -16,9 +16,10 @@ use crate::{
         tail::{TailStream, Tails},
         trace::Traces,
     },
-    audit::log::Trail,
+    audit::log::AuditLog,
     backup::{
-        job::{BackupError, Backups},
+        error::BackupError,
+        job::Backups,
         manifest::{Kind, Manifest},
     },
 };
@@ -49,7 +50,7 @@ pub struct Admin {
     /// Its backups, if it makes any.
     pub backups: Option<Backups>,
     /// Where what operators do is recorded.
-    pub trail: Trail,
+    pub trail: AuditLog,
     /// The node's background work.
     pub tasks: Tasks,
 }

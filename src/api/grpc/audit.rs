@@ -19,7 +19,7 @@ use tower::Service;
 use super::arguments;
 use crate::audit::{
     entry::{Draft, Kind, What, Who},
-    log::Trail,
+    log::AuditLog,
 };
 use brock_core::{base::limits, proto};
 use brock_net::tls::accept::ConnectionInfo;
@@ -72,7 +72,7 @@ pub(crate) fn who(info: &ConnectionInfo) -> Who {
 }
 
 /// A call that was denied.
-pub(crate) fn denied(trail: &Trail, info: Option<&ConnectionInfo>, method: &str, code: Code) {
+pub(crate) fn denied(trail: &AuditLog, info: Option<&ConnectionInfo>, method: &str, code: Code) {
     if trail.is_kept() {
         trail.denied(Draft {
             who: info.map(who),
@@ -85,7 +85,7 @@ pub(crate) fn denied(trail: &Trail, info: Option<&ConnectionInfo>, method: &str,
 
 /// Makes a call, and records it.
 pub(crate) async fn call<S>(
-    trail: Trail,
+    trail: AuditLog,
     recorded: Recorded,
     method: &'static str,
     info: Option<ConnectionInfo>,
@@ -162,12 +162,12 @@ fn code_of(headers: &HeaderMap) -> Code {
 
 /// The line that is due when a call is over, also when it is given up: whoever made it may vanish.
 struct Ending {
-    trail: Trail,
+    trail: AuditLog,
     draft: Option<Draft>,
 }
 
 impl Ending {
-    fn new(trail: Trail, draft: Draft) -> Self {
+    fn new(trail: AuditLog, draft: Draft) -> Self {
         Self { trail, draft: Some(draft) }
     }
 
@@ -348,7 +348,7 @@ mod tests {
         let store = Store::open(&store::Options::ram("node-1".parse().unwrap())).unwrap();
         let tasks = Tasks::default();
         let options = Options { directory: directory.path().to_owned(), max_bytes: 1 << 20 };
-        let trail = Trail::open(options, &store, &tasks).await;
+        let trail = AuditLog::open(options, &store, &tasks).await;
         let mut endings = Vec::new();
         for (code, read) in [("0", 2), ("13", 2), ("0", 1)] {
             let inner = tower::service_fn(async move |_: Request<Body>| Ok::<_, Status>(stream(code)));

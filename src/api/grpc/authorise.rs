@@ -16,7 +16,7 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 
 use super::audit::{self, Recorded};
-use crate::{audit::log::Trail, runtime::spans};
+use crate::{audit::log::AuditLog, runtime::spans};
 use brock_core::base::metrics as names;
 use brock_net::tls::{accept::ConnectionInfo, roles::Role};
 
@@ -89,12 +89,12 @@ struct Rule {
 #[derive(Clone)]
 pub struct Authorise {
     rules: Arc<HashMap<&'static str, Rule>>,
-    trail: Trail,
+    trail: AuditLog,
 }
 
 impl Authorise {
     /// What is to be recorded goes to `trail`.
-    pub fn new(trail: Trail) -> Self {
+    pub fn new(trail: AuditLog) -> Self {
         let recorded = audit::recorded();
         let rule = |(path, roles): &(&'static str, &'static [Role])| {
             let method = path.rsplit('/').next().unwrap_or(path);
@@ -118,7 +118,7 @@ impl<S> Layer<S> for Authorise {
 pub struct Authorised<S> {
     inner: S,
     rules: Arc<HashMap<&'static str, Rule>>,
-    trail: Trail,
+    trail: AuditLog,
 }
 
 impl<S> Service<Request<Body>> for Authorised<S>

@@ -1,8 +1,8 @@
-//! Where an S3-compatible store may be.
+//! Checks the endpoint and the region of an S3-compatible store.
 
-use super::ObjectError;
+use super::error::ObjectError;
 
-/// Refuses what is no region of anybody.
+/// Rejects a text that cannot be a region.
 pub(super) fn check_region(region: &str) -> Result<(), ObjectError> {
     let plain = region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if !region.is_empty() && region.len() <= 64 && plain {
@@ -12,23 +12,23 @@ pub(super) fn check_region(region: &str) -> Result<(), ObjectError> {
     Err(ObjectError::Setting { name: "region", value, problem: "write it like eu-west-1, or auto" })
 }
 
-/// Refuses what cannot be reached, or has a password in it.
+/// Rejects a text that is not an `http://` or `https://` URL, or contains a password.
 pub(super) fn check_endpoint(endpoint: &str) -> Result<(), ObjectError> {
     let refuse = |value: &str, problem| {
         Err(ObjectError::Setting { name: "endpoint", value: value.escape_debug().to_string(), problem })
     };
     if endpoint.contains('@') {
-        return refuse("***", "it has a user or a password in it; give the access key apart");
+        return refuse("***", "it contains a user or a password; give the access key apart");
     }
-    let Ok(uri) = endpoint.parse::<http::Uri>() else { return refuse(endpoint, "it is no URL") };
+    let Ok(uri) = endpoint.parse::<http::Uri>() else { return refuse(endpoint, "it is not a URL") };
     if !matches!(uri.scheme_str(), Some("http" | "https")) || uri.host().is_none_or(str::is_empty) {
         return refuse(
             endpoint,
-            "write http:// or https://, the host, and the port if it is not the usual one",
+            "write http:// or https://, the host, and the port if it is not the default",
         );
     }
     if uri.query().is_some() {
-        return refuse(endpoint, "it has a question mark in it");
+        return refuse(endpoint, "it contains a question mark");
     }
     Ok(())
 }
@@ -46,7 +46,7 @@ mod tests {
             ("s3.example.com", Some("write http://")),
             ("s3.example.com:9000", Some("write http://")),
             ("ftp://s3.example.com", Some("write http://")),
-            ("https://", Some("no URL")),
+            ("https://", Some("not a URL")),
             ("https://h/?x=y", Some("question mark")),
             ("https://id:hunter2@h", Some("give the access key apart")),
         ] {

@@ -1,26 +1,26 @@
-//! What can go wrong with objects, and what to do next.
+//! What can go wrong with objects, and what the operator can do.
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
-use super::{CredentialsError, LocationError};
+use super::{credentials::CredentialsError, location::LocationError};
 use brock_core::base::limits;
 
-/// What was attempted.
+/// The operation that was attempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
-    /// Storing an object.
+    /// Store an object.
     Put,
-    /// Reading an object.
+    /// Read an object.
     Get,
-    /// Asking for its size and metadata.
+    /// Ask for an object's size and metadata.
     Head,
-    /// Listing keys.
+    /// List objects.
     List,
-    /// Removing objects.
+    /// Delete objects.
     Delete,
-    /// Freeing what unfinished puts have left.
+    /// Free what unfinished puts have left behind.
     Abort,
-    /// Making the place ready.
+    /// Create the directory, or check the bucket.
     Prepare,
 }
 
@@ -53,208 +53,208 @@ impl fmt::Display for Act {
     }
 }
 
-/// Why an operation on objects failed. A `place` says the bucket, the key and the endpoint, or the
-/// path; nothing here ever has a secret in it.
+/// Why an operation on objects failed. A `place` is the bucket, the key and the endpoint, or the path. No
+/// field contains a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// There is no object under the key.
+    /// There is no object with this key.
     #[error("{place} does not exist")]
     NotFound {
-        /// Which one.
+        /// The object.
         place: String,
     },
-    /// There is no such bucket or directory.
+    /// The bucket or the directory does not exist.
     #[error("{place} does not exist; create it, or correct the bucket, the directory or the endpoint")]
     NoPlace {
-        /// Which one.
+        /// The object.
         place: String,
     },
-    /// The store knows us and forbids it.
+    /// The store accepts the credentials, and forbids the operation.
     #[error(
         "{act} {place}: access denied ({detail}); give the access key the permission, or correct the bucket"
     )]
     AccessDenied {
-        /// What.
+        /// The operation.
         act: Act,
-        /// Where.
+        /// The object or the location.
         place: String,
-        /// The store's words.
+        /// The store's message.
         detail: String,
     },
-    /// The store does not take the credentials.
+    /// The store does not accept the credentials.
     #[error(
         "{act} {place}: the store does not accept access key {access_key_id} ({detail}); check the access key id, \
          the secret access key and the session token"
     )]
     CredentialsRefused {
-        /// What.
+        /// The operation.
         act: Act,
-        /// Where.
+        /// The object or the location.
         place: String,
-        /// Whose.
+        /// Its key id.
         access_key_id: String,
-        /// The store's words.
+        /// The store's message.
         detail: String,
     },
-    /// The session token has run out.
+    /// The session token has expired.
     #[error(
         "{act} {place}: the credentials of access key {access_key_id} have expired ({detail}); provide new ones (a \
-         credentials file is read again when it changes)"
+         changed credentials file is read again)"
     )]
     CredentialsExpired {
-        /// What.
+        /// The operation.
         act: Act,
-        /// Where.
+        /// The object or the location.
         place: String,
-        /// Whose.
+        /// Its key id.
         access_key_id: String,
-        /// The store's words.
+        /// The store's message.
         detail: String,
     },
-    /// There are no credentials to use.
+    /// There are no usable credentials.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// The place cannot be one.
+    /// The location is invalid.
     #[error(transparent)]
     Location(#[from] LocationError),
-    /// The endpoint or the region cannot be one.
+    /// The endpoint or the region is invalid.
     #[error("'{value}' cannot be the {name} of a backup location: {problem}")]
     Setting {
-        /// Which setting.
+        /// Its name.
         name: &'static str,
-        /// What was given, without what may be a password.
+        /// Its value, with a possible password removed.
         value: String,
-        /// What is wrong with it.
+        /// What is wrong, and what to write.
         problem: &'static str,
     },
-    /// The clocks differ too much for signatures.
+    /// The two clocks differ too much for signatures.
     #[error(
         "{act} {place}: the store's clock and this machine's differ too much ({detail}); set this machine's clock"
     )]
     Clock {
-        /// What.
+        /// The operation.
         act: Act,
-        /// Where.
+        /// The object or the location.
         place: String,
-        /// The store's words.
+        /// The store's message.
         detail: String,
     },
-    /// The bucket is elsewhere.
+    /// The bucket is in another region.
     #[error(
         "{act} {place}: the bucket is not in region {region} ({detail}); set the region, or the endpoint, to the bucket's"
     )]
     WrongRegion {
-        /// What.
+        /// The operation.
         act: Act,
-        /// Where.
+        /// The object or the location.
         place: String,
-        /// Which one was asked.
+        /// The region of the request.
         region: String,
-        /// The store's words.
+        /// The store's message.
         detail: String,
     },
-    /// The store or the way to it is in trouble.
-    #[error("{act} {place}: {reason}{tried}; the fault may pass: it is tried again at the next occasion")]
-    Passing {
-        /// What.
+    /// The store or the network fails for the moment.
+    #[error("{act} {place}: {reason}{attempts}; this may be transient: the node tries again later")]
+    Transient {
+        /// The operation.
         act: Act,
-        /// Where.
+        /// The object or the location.
         place: String,
-        /// What happened last.
+        /// The last error.
         reason: String,
-        /// How often.
-        tried: Tried,
+        /// How many attempts were made.
+        attempts: Attempts,
     },
-    /// No answer, or none in time.
+    /// No answer in time.
     #[error(
-        "{act} {place}: no answer within {after:?}{tried}; check that the store can be reached from here and how fast \
-         the way to it is"
+        "{act} {place}: no answer within {after:?}{attempts}; check that this machine can reach the store, and how fast \
+         the network is"
     )]
     TimedOut {
-        /// What.
+        /// The operation.
         act: Act,
-        /// Where.
+        /// The object or the location.
         place: String,
-        /// How long.
+        /// The time limit.
         after: Duration,
-        /// How often.
-        tried: Tried,
+        /// How many attempts were made.
+        attempts: Attempts,
     },
-    /// The store refuses it for some other reason.
+    /// The store refuses for another reason.
     #[error("{act} {place}: the store refuses: {detail}")]
     Refused {
-        /// What.
+        /// The operation.
         act: Act,
-        /// Where.
+        /// The object or the location.
         place: String,
-        /// The store's words.
+        /// The store's message.
         detail: String,
     },
-    /// The store cannot be trusted to be the one that is meant.
+    /// The store's certificate cannot be verified.
     #[error(
         "{act} {place}: the store's certificate is not accepted ({detail}); if it is from a CA of your own, add that \
-         CA to the system's, or name its file in SSL_CERT_FILE"
+         CA to the system's CAs, or name its file in SSL_CERT_FILE"
     )]
     Certificate {
-        /// What.
+        /// The operation.
         act: Act,
-        /// Where.
+        /// The object or the location.
         place: String,
-        /// What rustls says.
+        /// The error of rustls.
         detail: String,
     },
-    /// The object was replaced while it was read.
+    /// The object was replaced during the download.
     #[error("{place} changed while it was read; read it again from the start")]
     Changed {
-        /// Which one.
+        /// The object.
         place: String,
     },
-    /// An upload in parts is not known any more.
+    /// The store does not know the upload in parts any more.
     #[error(
-        "the upload of {place} was ended by somebody else, maybe by a rule of the bucket; store it again"
+        "the upload of {place} was ended by another program, maybe by a rule of the bucket; store it again"
     )]
     UploadGone {
-        /// Which one.
+        /// The object.
         place: String,
     },
-    /// Reading was to go on behind the end.
+    /// The offset is past the end of the object.
     #[error(
         "{place} ends before byte {offset}: it is not the object that was read before; read it from the start"
     )]
-    BehindEnd {
-        /// Which one.
+    PastEnd {
+        /// The object.
         place: String,
-        /// Where reading was to go on.
+        /// Where reading should begin.
         offset: u64,
     },
-    /// The key or its metadata is not plain.
+    /// The key or its metadata is invalid.
     #[error("'{key}' cannot be an object's key: {problem}; keys are {rule}")]
     BadKey {
         /// The key.
         key: String,
         /// What is wrong with it.
         problem: &'static str,
-        /// What is right.
+        /// What is allowed.
         rule: &'static str,
     },
-    /// A listing would not end.
+    /// The location holds too many objects to list.
     #[error(
         "{place} holds more than {max} objects; give backups a prefix of their own, or remove old ones",
         max = limits::BACKUP_OBJECTS_MAX
     )]
     TooMany {
-        /// Where.
+        /// The object or the location.
         place: String,
     },
     /// The source is larger than an object may be.
     #[error("{place} would have {size_bytes} bytes; an object has at most {max}", max = limits::OBJECT_MAX_BYTES)]
     TooLarge {
-        /// Which one.
+        /// The object.
         place: String,
-        /// How many.
+        /// The size of the source.
         size_bytes: u64,
     },
-    /// The file that was to be stored is not what it was when it was opened.
+    /// The source file changed during the put.
     #[error("{} changed while it was being stored; nothing was stored", path.display())]
     SourceChanged {
         /// The file.
@@ -263,20 +263,20 @@ pub enum ObjectError {
     /// A file operation failed.
     #[error("{action} {}: {source}", path.display())]
     Io {
-        /// What was attempted.
+        /// The file operation.
         action: &'static str,
-        /// On what.
+        /// The file.
         path: PathBuf,
-        /// Why it failed.
+        /// Its error.
         source: io::Error,
     },
 }
 
 impl ObjectError {
-    /// Whether the same may succeed later without anybody changing anything about it.
+    /// Whether the same operation may succeed later, without a change by the operator.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Passing { .. } | Self::TimedOut { .. } => true,
+            Self::Transient { .. } | Self::TimedOut { .. } => true,
             Self::Io { source, .. } => matches!(
                 source.kind(),
                 io::ErrorKind::Interrupted
@@ -286,12 +286,12 @@ impl ObjectError {
                     | io::ErrorKind::HostUnreachable
                     | io::ErrorKind::NetworkDown
             ),
+            Self::Credentials(error) => error.is_retryable(),
             Self::NotFound { .. }
             | Self::NoPlace { .. }
             | Self::AccessDenied { .. }
             | Self::CredentialsRefused { .. }
             | Self::CredentialsExpired { .. }
-            | Self::Credentials(_)
             | Self::Location(_)
             | Self::Setting { .. }
             | Self::Clock { .. }
@@ -300,7 +300,7 @@ impl ObjectError {
             | Self::Certificate { .. }
             | Self::Changed { .. }
             | Self::UploadGone { .. }
-            | Self::BehindEnd { .. }
+            | Self::PastEnd { .. }
             | Self::BadKey { .. }
             | Self::TooMany { .. }
             | Self::TooLarge { .. }
@@ -308,39 +308,39 @@ impl ObjectError {
         }
     }
 
-    /// Whether the object is not there; everything else about the store is in order.
+    /// Whether only the object is missing: the store works.
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
     }
 
-    /// Whether it is the credentials that are wrong, so that other ones may do.
+    /// Whether other credentials may succeed.
     pub fn is_about_credentials(&self) -> bool {
         matches!(self, Self::CredentialsRefused { .. } | Self::CredentialsExpired { .. })
     }
 
-    /// Adds how often it was tried before it was given up.
-    pub(super) fn after(mut self, tries: u32, elapsed: Duration) -> Self {
-        if let Self::Passing { tried, .. } | Self::TimedOut { tried, .. } = &mut self {
-            *tried = Tried { tries, elapsed };
+    /// Adds the number of attempts and their duration to the message.
+    pub(super) fn after(mut self, count: u32, elapsed: Duration) -> Self {
+        if let Self::Transient { attempts, .. } | Self::TimedOut { attempts, .. } = &mut self {
+            *attempts = Attempts { count, elapsed };
         }
         self
     }
 }
 
-/// How often something was tried, for a message; nothing when only once.
+/// How many attempts were made, for a message; shown only if there were several.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Tried {
-    /// Attempts.
-    pub tries: u32,
-    /// From the first to the end of the last.
+pub struct Attempts {
+    /// Their number.
+    pub count: u32,
+    /// From the beginning of the first to the end of the last.
     pub elapsed: Duration,
 }
 
-impl fmt::Display for Tried {
+impl fmt::Display for Attempts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.tries {
+        match self.count {
             0 | 1 => Ok(()),
-            tries => write!(f, " (given up after {tries} attempts in {:.1} s)", self.elapsed.as_secs_f64()),
+            count => write!(f, " (given up after {count} attempts in {:.1} s)", self.elapsed.as_secs_f64()),
         }
     }
 }

@@ -1,25 +1,30 @@
-//! A target that fails when it is told to: for the tests of what stands on targets.
+//! A target that fails on request, for tests.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use super::{Act, Download, Head, Listed, Metadata, ObjectError, Source, Target, Tried};
+use super::{
+    download::Download,
+    error::{Act, Attempts, ObjectError},
+    object::{Head, Listed, Metadata, Source},
+    target::Target,
+};
 
-/// What happens to one operation.
+/// A fault of one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing.
+    /// No fault.
     None,
-    /// It fails and has done nothing.
+    /// The operation fails, and has no effect.
     Before,
-    /// It has succeeded, and the caller is told that it failed.
+    /// The operation has its effect, and returns an error.
     After,
-    /// It never ends, and has done nothing: whoever waits for it is as good as dead.
+    /// The operation never ends, and has no effect: the caller behaves like a killed process.
     Hang,
 }
 
 type Decide = dyn Fn(Act, &str) -> Fault + Send + Sync;
 
-/// Another target with faults before it. Cheap to clone.
+/// Another target, with faults. Cheap to clone.
 #[derive(Clone)]
 pub struct Faulty {
     target: Arc<Target>,
@@ -27,7 +32,7 @@ pub struct Faulty {
 }
 
 impl Faulty {
-    /// Asks `decide` before every operation; the key is empty where there is not just one.
+    /// Calls `decide` before every operation. The key is empty if there is not exactly one.
     pub fn new(target: Target, decide: impl Fn(Act, &str) -> Fault + Send + Sync + 'static) -> Self {
         Self { target: Arc::new(target), decide: Arc::new(decide) }
     }
@@ -76,11 +81,11 @@ impl Faulty {
         key: &str,
         work: impl Future<Output = Result<T, ObjectError>>,
     ) -> Result<T, ObjectError> {
-        let failed = || ObjectError::Passing {
+        let failed = || ObjectError::Transient {
             act,
             place: format!("{key} at {}", self.place()),
-            reason: "a fault that was asked for".to_owned(),
-            tried: Tried::default(),
+            reason: "a requested fault".to_owned(),
+            attempts: Attempts::default(),
         };
         match (self.decide)(act, key) {
             Fault::None => work.await,
@@ -101,13 +106,15 @@ impl fmt::Debug for Faulty {
 mod tests {
     use bytes::Bytes;
 
-    use super::{super::FileTarget, *};
+    use super::{
+        super::{file::FileTarget, timeouts::Timeouts},
+        *,
+    };
 
     #[tokio::test]
-    async fn faults_strike_before_or_after_what_they_are_meant_for() {
+    async fn faults_strike_before_or_after_the_chosen_operations() {
         let directory = tempfile::tempdir().unwrap();
-        let target =
-            Target::File(FileTarget::new(directory.path().to_owned(), super::super::Patience::default()));
+        let target = Target::File(FileTarget::new(directory.path().to_owned(), Timeouts::default()));
         let faulty = Target::Faulty(Faulty::new(target.clone(), |act, key| match (act, key) {
             (Act::Put, "before") => Fault::Before,
             (Act::Put, "after") => Fault::After,

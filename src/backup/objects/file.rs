@@ -1,54 +1,56 @@
-//! A directory that holds objects.
+//! A directory as a target.
 //!
-//! An object is a file, its key the path. Beside it, under a name that no key has, lies what it
-//! carries as metadata:
+//! An object is a file, and its key is the path. Files with a `~` in their names are not objects:
 //!
 //! ```text
 //! DIR/a/b              the object a/b
-//! DIR/a/b~meta         its metadata, JSON; absent when it has none
-//! DIR/a/b~put-XXXXXX   an object or metadata being written; not there yet
+//! DIR/a/b~meta         its metadata, JSON; absent if it has none
+//! DIR/a/b~put-XXXXXX   an object or metadata that is being written
 //! ```
 //!
-//! Metadata is in place before its object is. Power that fails between the two can leave an object
-//! that is being *replaced* with the new metadata; backups never replace an object by another.
+//! Metadata is durable before its object is. A crash while an object is *replaced* can leave the old
+//! object with the new metadata; backups never replace an object.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, File},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, FileExt},
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
-
 use tokio::sync::Semaphore;
 
 use super::{
-    Act, Download, Head, Listed, Metadata, ObjectError, Patience, Source, download::FileDownload, key,
+    blocking::{failed, joined, open},
+    download::{Download, FileDownload},
+    error::{Act, ObjectError},
+    key,
+    object::{Head, Listed, Metadata, Source},
+    timeouts::Timeouts,
 };
+use crate::runtime::crashsafe::{self, Replacement};
 use brock_core::base::limits;
 
-/// What no key has in it, and every file has that is not an object.
+/// In the names of all files that are not objects, and in no key.
 const MARK: char = '~';
 const META: &str = "~meta";
 const PUT: &str = "~put-";
 
-/// A directory that holds objects.
+/// A directory that stores objects. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct FileTarget {
     directory: Arc<PathBuf>,
-    patience: Patience,
-    /// Held by each thread that waits for the directory, also when nobody waits for the thread.
+    timeouts: Timeouts,
+    /// One permit for each thread that waits for the directory, even after its caller has stopped waiting.
     threads: Arc<Semaphore>,
 }
 
 impl FileTarget {
-    /// The directory need not exist: the first put makes it.
-    pub fn new(directory: PathBuf, patience: Patience) -> Self {
+    /// The directory need not exist: the first put creates it.
+    pub fn new(directory: PathBuf, timeouts: Timeouts) -> Self {
         let threads = Arc::new(Semaphore::new(limits::OBJECT_FILES_AT_ONCE));
-        Self { directory: Arc::new(directory), patience, threads }
+        Self { directory: Arc::new(directory), timeouts, threads }
     }
 
     pub(super) fn place(&self) -> String {
@@ -57,7 +59,7 @@ impl FileTarget {
 
     pub(super) async fn prepare(&self) -> Result<(), ObjectError> {
         let directory = Arc::clone(&self.directory);
-        self.run(Act::Prepare, "", 0, move || make_directories(&directory, &directory)).await
+        self.run(Act::Prepare, "", 0, move || make_directory(&directory)).await
     }
 
     pub(super) async fn put(
@@ -93,9 +95,9 @@ impl FileTarget {
         });
         let download = download.await?;
         if offset > download.size_bytes {
-            return Err(ObjectError::BehindEnd { place: path.display().to_string(), offset });
+            return Err(ObjectError::PastEnd { place: path.display().to_string(), offset });
         }
-        Ok(Download::of_file(download, self.patience))
+        Ok(Download::of_file(download, self.timeouts))
     }
 
     pub(super) async fn head(&self, key: &str) -> Result<Head, ObjectError> {
@@ -127,7 +129,7 @@ impl FileTarget {
         self.directory.join(key)
     }
 
-    /// Does blocking work off the runtime, and again while its faults may pass.
+    /// Runs blocking work off the runtime, and retries it after transient faults.
     async fn run<T: Send + 'static>(
         &self,
         act: Act,
@@ -135,22 +137,22 @@ impl FileTarget {
         size_bytes: u64,
         work: impl Fn() -> Result<T, ObjectError> + Send + Sync + 'static,
     ) -> Result<T, ObjectError> {
-        self.blocking(&self.patience, act, &self.path(key), size_bytes, work).await
+        self.blocking(&self.timeouts, act, &self.path(key), size_bytes, work).await
     }
 
-    /// The same for work whose length is that of the whole directory.
+    /// The same for work that visits the whole directory.
     async fn scan<T: Send + 'static>(
         &self,
         act: Act,
         work: impl Fn() -> Result<T, ObjectError> + Send + Sync + 'static,
     ) -> Result<T, ObjectError> {
-        let patience = Patience { attempt: self.patience.scan, total: self.patience.scan, ..self.patience };
-        self.blocking(&patience, act, &self.directory, 0, work).await
+        let timeouts = Timeouts { attempt: self.timeouts.scan, total: self.timeouts.scan, ..self.timeouts };
+        self.blocking(&timeouts, act, &self.directory, 0, work).await
     }
 
     async fn blocking<T: Send + 'static>(
         &self,
-        patience: &Patience,
+        timeouts: &Timeouts,
         act: Act,
         path: &Path,
         size_bytes: u64,
@@ -160,7 +162,7 @@ impl FileTarget {
         let attempt = || {
             let (work, threads) = (Arc::clone(&work), Arc::clone(&self.threads));
             async move {
-                // It is never closed. On a directory that hangs this waits until the attempt is given up.
+                // It is never closed. If the directory hangs, this waits until the attempt times out.
                 let permit = threads.acquire_owned().await;
                 joined(tokio::task::spawn_blocking(move || {
                     let _permit = permit;
@@ -169,60 +171,19 @@ impl FileTarget {
                 .await
             }
         };
-        patience.persevere(act, &path.display().to_string(), size_bytes, attempt).await
+        timeouts.with_retries(act, &path.display().to_string(), size_bytes, attempt).await
     }
 }
 
-/// Reads a stretch of a file, off the runtime. Short only where the file ends.
-pub(super) async fn read_at(
-    file: &Arc<File>,
-    path: &Path,
-    offset: u64,
-    length: usize,
-) -> Result<Bytes, ObjectError> {
-    let (file, path) = (Arc::clone(file), path.to_owned());
-    joined(tokio::task::spawn_blocking(move || {
-        let mut bytes = vec![0; length];
-        let mut filled = 0;
-        while filled < length {
-            match file.read_at(&mut bytes[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(source) => return Err(failed("reading", &path)(source)),
-            }
-        }
-        bytes.truncate(filled);
-        Ok(Bytes::from(bytes))
-    }))
-    .await
-}
-
-/// Opens a file that is to be stored, off the runtime; says its size.
-pub(super) async fn open_source(path: &Path) -> Result<(Arc<File>, u64), ObjectError> {
-    let path = path.to_owned();
-    joined(tokio::task::spawn_blocking(move || open(&path).map(|(file, size)| (Arc::new(file), size)))).await
-}
-
-async fn joined<T>(work: tokio::task::JoinHandle<Result<T, ObjectError>>) -> Result<T, ObjectError> {
-    match work.await {
-        Ok(result) => result,
-        Err(error) => match error.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            // Only while the runtime goes away, and then nobody reads the answer.
-            Err(_) => std::future::pending().await,
-        },
-    }
-}
-
+/// Contract: metadata, then the object. When this returns `Ok` both are durable.
 fn put(root: &Path, path: &Path, source: &Source, metadata: &Metadata) -> Result<(), ObjectError> {
     let parent = path.parent().unwrap_or(root);
     let beside = beside(path, META);
     if !metadata.is_empty() {
         let text = serde_json::to_vec(metadata).map_err(|error| failed("encoding", &beside)(error.into()))?;
-        write(root, parent, &beside, |file| file.write_all(&text).map_err(failed("writing", &beside)))?;
+        write(parent, &beside, |file| file.write_all(&text).map_err(failed("writing", &beside)))?;
     }
-    write(root, parent, path, |file| match source {
+    write(parent, path, |file| match source {
         Source::Bytes(bytes) => file.write_all(bytes).map_err(failed("writing", path)),
         Source::File(from) => {
             let (mut opened, size_bytes) = open(from)?;
@@ -232,59 +193,35 @@ fn put(root: &Path, path: &Path, source: &Source, metadata: &Metadata) -> Result
     })?;
     if metadata.is_empty() {
         remove(&beside)?;
+        crashsafe::sync_directory(parent).map_err(failed("syncing the directory", parent))?;
     }
-    sync_directory(parent)
+    Ok(())
 }
 
-/// Writes a file under another name, syncs it and gives it its own.
+/// Writes one file durably. It and its directories are private.
 fn write(
-    root: &Path,
     parent: &Path,
     path: &Path,
     fill: impl FnOnce(&mut File) -> Result<(), ObjectError>,
 ) -> Result<(), ObjectError> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let prefix = format!("{name}{PUT}");
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(&prefix); // Mode 0600, which is tempfile's own default.
-    make_directories(root, parent)?;
-    let mut file = match builder.tempfile_in(parent) {
-        // Whoever deleted the last object there removed the directory just now.
+    let prefix = format!("{}{PUT}", path.file_name().unwrap_or_default().to_string_lossy());
+    let begin = || Replacement::begin_with_prefix(path, 0o600, &prefix);
+    make_directory(parent)?;
+    let mut replacement = match begin() {
+        // A concurrent delete of the last object there has removed the directory.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_directories(root, parent)?;
-            builder.tempfile_in(parent)
+            make_directory(parent)?;
+            begin()
         }
-        made => made,
+        begun => begun,
     }
     .map_err(failed("creating a file in", parent))?;
-    fill(file.as_file_mut())?;
-    file.as_file().sync_all().map_err(failed("syncing", file.path()))?;
-    file.persist(path).map_err(|error| failed("renaming a file to", path)(error.error))?;
-    Ok(())
+    fill(replacement.file())?;
+    replacement.commit().map_err(failed("replacing", path))
 }
 
-/// Makes what is missing, private and durable.
-fn make_directories(root: &Path, directory: &Path) -> Result<(), ObjectError> {
-    if directory.is_dir() {
-        return Ok(());
-    }
-    let parent = directory.parent().unwrap_or(root);
-    make_directories(root, parent)?;
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Ok(()) => sync_directory(parent),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && directory.is_dir() => Ok(()),
-        Err(error) => Err(failed("creating the directory", directory)(error)),
-    }
-}
-
-fn sync_directory(directory: &Path) -> Result<(), ObjectError> {
-    File::open(directory).and_then(|file| file.sync_all()).map_err(failed("syncing the directory", directory))
-}
-
-fn open(path: &Path) -> Result<(File, u64), ObjectError> {
-    let file = File::open(path).map_err(failed("opening", path))?;
-    let size_bytes = file.metadata().map_err(failed("looking at", path))?.len();
-    Ok((file, size_bytes))
+fn make_directory(directory: &Path) -> Result<(), ObjectError> {
+    crashsafe::create_directories(directory, 0o700).map_err(failed("creating the directory", directory))
 }
 
 fn open_object(path: &Path) -> Result<(File, u64), ObjectError> {
@@ -295,7 +232,7 @@ fn open_object(path: &Path) -> Result<(File, u64), ObjectError> {
         {
             Err(absent())
         }
-        // A directory opens too, and is no object.
+        // A directory can be opened too, but is not an object.
         Ok(_) if path.is_dir() => Err(absent()),
         opened => opened,
     }
@@ -311,7 +248,7 @@ fn read_metadata(path: &Path) -> Result<Metadata, ObjectError> {
 }
 
 fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>, ObjectError> {
-    // Only the directory that the prefix leads to can have what begins with it.
+    // All keys that begin with the prefix are below this directory.
     let below = prefix.rfind('/').map_or("", |slash| &prefix[..slash]);
     if !root.is_dir() {
         return Err(ObjectError::NoPlace { place: root.display().to_string() });
@@ -331,7 +268,7 @@ fn list(root: &Path, prefix: &str) -> Result<Vec<Listed>, ObjectError> {
     Ok(listed)
 }
 
-/// Shows every regular file below a directory; links are not followed.
+/// Visits every regular file below a directory. Does not follow links.
 fn walk(
     directory: &Path,
     visit: &mut impl FnMut(&Path, &fs::Metadata) -> Result<(), ObjectError>,
@@ -356,11 +293,11 @@ fn walk(
     Ok(())
 }
 
-/// The object first: metadata without an object is nothing.
+/// Deletes the object, then its metadata: metadata without an object has no meaning.
 fn delete(root: &Path, path: &Path) -> Result<(), ObjectError> {
     remove(path)?;
     remove(&beside(path, META))?;
-    // Fails where something is left, which is as it should be.
+    // Stops at the first directory that is not empty.
     for directory in path.ancestors().skip(1).take_while(|directory| *directory != root) {
         if fs::remove_dir(directory).is_err() {
             break;
@@ -395,26 +332,23 @@ fn remove(path: &Path) -> Result<(), ObjectError> {
     }
 }
 
-/// The file of this object with an appendix to its name.
-fn beside(path: &Path, appendix: &str) -> PathBuf {
-    debug_assert!(appendix.starts_with(MARK));
+/// The path with a suffix appended to its name.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    debug_assert!(suffix.starts_with(MARK));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{name}{appendix}"))
-}
-
-fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> ObjectError {
-    let path = path.to_owned();
-    move |source| ObjectError::Io { action, path: path.clone(), source }
+    path.with_file_name(format!("{name}{suffix}"))
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use bytes::Bytes;
+
     use super::*;
 
     fn target(directory: &Path) -> FileTarget {
-        FileTarget::new(directory.join("backups"), Patience::default())
+        FileTarget::new(directory.join("backups"), Timeouts::default())
     }
 
     #[tokio::test]
@@ -441,7 +375,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let target = target(directory.path());
         target.put("a/b", &Source::Bytes(Bytes::from_static(b"x")), &Metadata::new()).await.unwrap();
-        // What a killed process leaves: a file under another name, and metadata before its object.
+        // A killed process leaves a temporary file, and metadata without its object.
         let within = directory.path().join("backups/a");
         fs::write(within.join("c~put-x1y2z3"), "half").unwrap();
         fs::write(within.join("c~meta"), "{}").unwrap();
@@ -464,7 +398,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_that_is_not_there_is_told_and_not_listed_as_empty() {
+    async fn a_missing_directory_is_an_error_and_not_an_empty_listing() {
         let directory = tempfile::tempdir().unwrap();
         let error = target(directory.path()).list("").await.unwrap_err();
         assert!(matches!(error, ObjectError::NoPlace { .. }), "{error}");

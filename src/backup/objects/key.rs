@@ -1,20 +1,20 @@
-//! Which keys and which metadata every store, and every file system, can hold.
+//! Which keys and metadata are allowed: those that every store and every file system accepts.
 
-use super::{Metadata, ObjectError};
+use super::{error::ObjectError, object::Metadata};
 use brock_core::base::limits;
 
-/// What keys are made of, for messages.
+/// The allowed keys, for messages.
 const KEY_RULE: &str = "letters, digits, '.', '_', '-', ':', '=' and single slashes between";
 
-/// Refuses a key that some store would take for something else.
+/// Rejects a key that some store or file system would not keep as it is.
 pub(super) fn check_key(key: &str) -> Result<(), ObjectError> {
-    // Room for a prefix, which is as long as an S3 key may be together with the key.
+    // The limit is that of S3. With a prefix, the whole is checked by the target.
     if key.is_empty() || key.len() > limits::OBJECT_KEY_MAX_BYTES {
         return Err(bad_key(key, "it is empty or too long"));
     }
     for name in key.split('/') {
         let problem = match name {
-            "" => "it has an empty part: a slash at an end, or two in a row",
+            "" => "it has an empty part: a slash at the beginning or the end, or two in a row",
             "." | ".." => "it has a part '.' or '..'",
             name if name.len() > limits::OBJECT_NAME_MAX_BYTES => "a part between slashes is too long",
             name if !name.bytes().all(is_plain) => "it has a character that is not allowed",
@@ -25,30 +25,30 @@ pub(super) fn check_key(key: &str) -> Result<(), ObjectError> {
     Ok(())
 }
 
-/// Whether a listing may show it: what is not ours to name is not ours to touch.
+/// Whether a listing may show this key. Another program's objects may have other keys.
 pub(super) fn is_key(key: &str) -> bool {
     check_key(key).is_ok()
 }
 
-/// The beginning of a key, which may end anywhere.
+/// Rejects a text that no allowed key can begin with.
 pub(super) fn check_prefix(prefix: &str) -> Result<(), ObjectError> {
     let whole = prefix.strip_suffix('/').unwrap_or(prefix);
     if prefix.is_empty() { Ok(()) } else { check_key(whole) }
 }
 
-/// Refuses metadata that some store would change.
+/// Rejects metadata that some store would change.
 pub(super) fn check_metadata(key: &str, metadata: &Metadata) -> Result<(), ObjectError> {
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
-    // Stores trim values, which are HTTP headers.
+    // Values are HTTP headers, which stores trim.
     let is_value = |value: &str| value.bytes().all(|b| (b' '..=b'~').contains(&b)) && value.trim() == value;
     let size: usize = metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
     if size > limits::OBJECT_METADATA_MAX_BYTES {
         return Err(bad_key(key, "its metadata is too large"));
     }
     if metadata.iter().any(|(name, value)| !is_name(name) || !is_value(value)) {
-        return Err(bad_key(key, "its metadata has a name or a value that is not plain ASCII"));
+        return Err(bad_key(key, "a name or a value of its metadata is not plain ASCII"));
     }
     Ok(())
 }
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_keys_are_taken() {
+    fn only_plain_keys_are_allowed() {
         for (key, good) in [
             ("a", true),
             ("node-1/2025/01/31/2025-01-31T10:00:00Z-full.age", true),
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_that_a_header_would_change_is_refused() {
+    fn metadata_that_a_header_would_change_is_rejected() {
         for (name, value, good) in [
             ("expires", "2025-01-31T10:00:00Z", true),
             ("kind", "full backup", true),

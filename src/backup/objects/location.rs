@@ -1,32 +1,32 @@
-//! The URL of a place that holds objects.
+//! The URL of a location that stores objects.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use super::key;
 
-/// A place that holds objects: `s3://bucket/prefix` or `file:///absolute/directory`.
+/// A location that stores objects: `s3://bucket/prefix` or `file:///absolute/directory`.
 ///
-/// What follows `file://` is the path as it is: nothing in it is escaped.
+/// After `file://` comes the plain path, without escapes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A directory.
     File {
-        /// Absolute.
+        /// An absolute path.
         directory: PathBuf,
     },
     /// A bucket, or the part of it under a prefix.
     S3 {
         /// Its name.
         bucket: String,
-        /// Without slashes at its ends; may be empty.
+        /// Without slashes at its ends; empty = the whole bucket.
         prefix: String,
     },
 }
 
-/// Why a text is no location.
+/// Why a text is not a location.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LocationError {
-    /// It begins with something else.
+    /// The scheme is neither `s3` nor `file`.
     #[error(
         "'{0}' is not the URL of a backup location; write s3://bucket/prefix or file:///absolute/directory. The \
          address of an S3-compatible store is given apart, as the endpoint"
@@ -35,13 +35,13 @@ pub enum LocationError {
     /// The path after `file://` is not absolute.
     #[error("'{0}' has no absolute path; write three slashes and the whole path: file:///var/backups/brock")]
     NotAbsolute(String),
-    /// The bucket cannot be one.
+    /// The bucket's name is invalid.
     #[error(
         "'{0}' is not the name of a bucket: 3 to 63 lower-case letters, digits, '.', '-' or '_', a letter or digit \
          at both ends"
     )]
     Bucket(String),
-    /// The prefix cannot be one.
+    /// The prefix is invalid.
     #[error(
         "'{0}' cannot be a prefix: letters, digits, '.', '_', '-', ':', '=' and single slashes between, no '..'"
     )]
@@ -49,7 +49,7 @@ pub enum LocationError {
 }
 
 impl Location {
-    /// A bucket and a prefix that were given apart.
+    /// A location of a bucket and a prefix.
     pub fn s3(bucket: &str, prefix: &str) -> Result<Self, LocationError> {
         let ends = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let bytes = bucket.as_bytes();
@@ -64,7 +64,7 @@ impl Location {
         Ok(Self::S3 { bucket: bucket.to_owned(), prefix: checked_prefix(prefix)?.to_owned() })
     }
 
-    /// The part of this place under a prefix.
+    /// The part of this location under a prefix.
     pub fn within(self, prefix: &str) -> Result<Self, LocationError> {
         match (self, checked_prefix(prefix)?) {
             (location, "") => Ok(location),
@@ -112,7 +112,7 @@ impl fmt::Display for Location {
     }
 }
 
-/// A URL without what may be a password in it.
+/// A URL with a possible password removed.
 fn shown(text: &str) -> String {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
     let authority = rest.split('/').next().unwrap_or_default();
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_location_is_told_why() {
+    fn an_invalid_location_is_rejected_with_a_reason() {
         for (text, says) in [
             ("", "write s3://bucket/prefix"),
             ("/var/backups", "write s3://bucket/prefix"),

@@ -1,4 +1,4 @@
-//! Storing what is too large for one request: in parts, few of them in memory.
+//! Storing an object that is too large for one request: in parts, of which few are in memory.
 
 use std::{fs::File, path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,13 +10,20 @@ use aws_sdk_s3::{
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 
-use super::{Act, Metadata, ObjectError, S3Target, Source, file, patience::within, s3::as_headers};
+use super::{
+    blocking,
+    bucket::{Bucket, as_headers},
+    download,
+    error::{Act, ObjectError},
+    object::{Head, Metadata, Source},
+    timeouts::within,
+};
 use brock_core::base::{limits, time};
 
-/// The metadata that tells one put of a key from another. Never shown.
+/// Internal metadata that distinguishes one put of a key from another.
 pub(super) const TOKEN: &str = "brock-put";
 
-/// What is put, part by part.
+/// The content of a new object, read part by part.
 pub(super) enum Reader {
     Bytes(Bytes),
     File { file: Arc<File>, path: PathBuf, size_bytes: u64 },
@@ -27,7 +34,7 @@ impl Reader {
         match source {
             Source::Bytes(bytes) => Ok(Self::Bytes(bytes.clone())),
             Source::File(path) => {
-                let (file, size_bytes) = file::open_source(path).await?;
+                let (file, size_bytes) = blocking::open_source(path).await?;
                 Ok(Self::File { file, path: path.clone(), size_bytes })
             }
         }
@@ -40,15 +47,15 @@ impl Reader {
         }
     }
 
-    /// A stretch of it; the last one only if there is nothing behind it.
+    /// The bytes of one part. Fails if the file has become shorter or longer.
     pub(super) async fn part(&self, offset: u64, length: u64) -> Result<Bytes, ObjectError> {
         let as_usize = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
         match self {
             Self::Bytes(bytes) => Ok(bytes.slice(as_usize(offset)..as_usize(offset + length))),
             Self::File { file, path, size_bytes } => {
-                let bytes = file::read_at(file, path, offset, as_usize(length)).await?;
+                let bytes = blocking::read_at(file, path, offset, as_usize(length)).await?;
                 let last = offset + length == *size_bytes;
-                let grown = last && !file::read_at(file, path, *size_bytes, 1).await?.is_empty();
+                let grown = last && !blocking::read_at(file, path, *size_bytes, 1).await?.is_empty();
                 if bytes.len() as u64 != length || grown {
                     return Err(ObjectError::SourceChanged { path: path.clone() });
                 }
@@ -58,10 +65,10 @@ impl Reader {
     }
 }
 
-/// Stores an object in parts. It is there once the last request has succeeded; before that, and
-/// after an error, nothing is, and the parts are freed.
+/// Stores an object in parts. It exists once the last request has succeeded. After an error it does not
+/// exist, and its parts are freed.
 pub(super) async fn put(
-    target: &S3Target,
+    bucket: &Bucket,
     key: &str,
     reader: &Reader,
     metadata: &Metadata,
@@ -70,38 +77,37 @@ pub(super) async fn put(
     let mut metadata = metadata.clone();
     metadata.insert(TOKEN.to_owned(), token.clone());
     let request = |client: Client| {
-        let create = client.create_multipart_upload().bucket(target.bucket()).key(target.full(key));
+        let create = client.create_multipart_upload().bucket(bucket.name()).key(bucket.full(key));
         create.set_metadata(as_headers(&metadata)).send()
     };
-    let created = target.call(Act::Put, key, 0, request).await?;
+    let created = bucket.call(Act::Put, key, 0, request).await?;
     let Some(upload_id) = created.upload_id() else {
-        return Err(target.refused(Act::Put, key, "the answer does not name the upload"));
+        return Err(bucket.refused(Act::Put, key, "the answer lacks the upload's id"));
     };
     let size_bytes = reader.size_bytes();
-    let limit = target.patience().total_of(size_bytes);
+    let limit = bucket.timeouts().total_of(size_bytes);
     let upload = async {
-        let parts = upload_parts(target, key, upload_id, reader).await?;
-        complete(target, key, upload_id, &token, size_bytes, parts).await
+        let parts = upload_parts(bucket, key, upload_id, reader).await?;
+        complete(bucket, key, upload_id, &token, size_bytes, parts).await
     };
-    let uploaded = within(limit, Act::Put, &target.place_of(key), upload).await;
+    let uploaded = within(limit, Act::Put, &bucket.place_of(key), upload).await;
     if uploaded.is_err() {
-        // Once only: a store in trouble is not waited for a second time, and what is left behind is
-        // found by `abort_unfinished`.
+        // Once only: a failing store would be waited for a second time. `abort_unfinished` frees the rest.
         let request = |client: Client| {
-            let abort = client.abort_multipart_upload().bucket(target.bucket()).key(target.full(key));
+            let abort = client.abort_multipart_upload().bucket(bucket.name()).key(bucket.full(key));
             abort.upload_id(upload_id).send()
         };
-        let abort = target.once(Act::Abort, key, request);
-        if let Err(error) = within(target.patience().attempt, Act::Abort, &target.place_of(key), abort).await
+        let abort = bucket.once(Act::Abort, key, request);
+        if let Err(error) = within(bucket.timeouts().attempt, Act::Abort, &bucket.place_of(key), abort).await
         {
-            tracing::warn!(%error, "parts of an upload that failed take up space until they are freed");
+            tracing::warn!(%error, "the parts of a failed upload take up space until they are freed");
         }
     }
     uploaded
 }
 
 async fn upload_parts(
-    target: &S3Target,
+    bucket: &Bucket,
     key: &str,
     upload_id: &str,
     reader: &Reader,
@@ -110,15 +116,15 @@ async fn upload_parts(
     let upload = |index: u64| async move {
         let offset = index * part_bytes;
         let length = part_bytes.min(size_bytes - offset);
-        // Stores count from 1, to at most 10,000.
+        // Part numbers begin at 1 and end at 10,000.
         let number = i32::try_from(index + 1).unwrap_or(i32::MAX);
         let bytes = reader.part(offset, length).await?;
         let request = |client: Client| {
             let upload =
-                client.upload_part().bucket(target.bucket()).key(target.full(key)).upload_id(upload_id);
+                client.upload_part().bucket(bucket.name()).key(bucket.full(key)).upload_id(upload_id);
             upload.part_number(number).body(ByteStream::from(bytes.clone())).send()
         };
-        let answer = target.call(Act::Put, key, length, request).await?;
+        let answer = bucket.call(Act::Put, key, length, request).await?;
         Ok(CompletedPart::builder().part_number(number).set_e_tag(answer.e_tag).build())
     };
     let parts = futures::stream::iter((0..size_bytes.div_ceil(part_bytes)).map(upload));
@@ -126,7 +132,7 @@ async fn upload_parts(
 }
 
 async fn complete(
-    target: &S3Target,
+    bucket: &Bucket,
     key: &str,
     upload_id: &str,
     token: &str,
@@ -135,14 +141,14 @@ async fn complete(
 ) -> Result<(), ObjectError> {
     let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
     let request = |client: Client| {
-        let complete = client.complete_multipart_upload().bucket(target.bucket()).key(target.full(key));
+        let complete = client.complete_multipart_upload().bucket(bucket.name()).key(bucket.full(key));
         complete.upload_id(upload_id).multipart_upload(parts.clone()).send()
     };
-    // Stores put the parts together meanwhile: much faster than they came, but not at once.
-    match target.call(Act::Put, key, size_bytes / 16, request).await {
-        // It may have succeeded before, and its answer was lost.
+    // The store joins the parts before it answers: much faster than they were sent, but not at once.
+    match bucket.call(Act::Put, key, size_bytes / 16, request).await {
+        // An earlier attempt may have succeeded, and its answer was lost.
         Err(gone @ ObjectError::UploadGone { .. } | gone @ ObjectError::NotFound { .. }) => {
-            match target.head_with_token(key).await {
+            match head_with_token(bucket, key).await {
                 Ok((head, Some(found))) if found == token && head.size_bytes == size_bytes => Ok(()),
                 Ok(_) | Err(ObjectError::NotFound { .. }) => Err(gone),
                 Err(error) => Err(error),
@@ -152,21 +158,50 @@ async fn complete(
     }
 }
 
-/// Frees the parts of uploads that began longer ago than `age`; says how many uploads.
-pub(super) async fn abort_unfinished(target: &S3Target, age: Duration) -> Result<usize, ObjectError> {
+/// Returns an object's size and metadata, and which put it is from if it was stored in parts.
+pub(super) async fn head_with_token(
+    bucket: &Bucket,
+    key: &str,
+) -> Result<(Head, Option<String>), ObjectError> {
+    let request = |client: Client| client.head_object().bucket(bucket.name()).key(bucket.full(key)).send();
+    let (length, metadata) = match bucket.call(Act::Head, key, 0, request).await {
+        Ok(answer) => (answer.content_length, answer.metadata),
+        // The answer to HEAD has no body and so no reason: send a request whose answer has one.
+        Err(
+            ObjectError::AccessDenied { .. } | ObjectError::Refused { .. } | ObjectError::WrongRegion { .. },
+        ) => {
+            let request = |client: Client| {
+                client.get_object().bucket(bucket.name()).key(bucket.full(key)).range("bytes=0-0").send()
+            };
+            let answer = bucket.call(Act::Head, key, 0, request).await?;
+            let size = |range: &str| download::range_size(range, 0)?.try_into().ok();
+            (answer.content_range().and_then(size).or(answer.content_length), answer.metadata)
+        }
+        Err(error) => return Err(error),
+    };
+    let Some(size_bytes) = length.and_then(|length| u64::try_from(length).ok()) else {
+        return Err(bucket.refused(Act::Head, key, "the answer lacks the object's size"));
+    };
+    let metadata: Metadata = metadata.unwrap_or_default().into_iter().collect();
+    let token = metadata.get(TOKEN).cloned();
+    Ok((Head { size_bytes, metadata }, token))
+}
+
+/// Frees the parts of uploads that began longer ago than `age`. Returns how many uploads.
+pub(super) async fn abort_unfinished(bucket: &Bucket, age: Duration) -> Result<usize, ObjectError> {
     let before = time::unix_now().saturating_sub(i64::try_from(age.as_secs()).unwrap_or(i64::MAX));
     let (mut aborted, mut key_marker, mut id_marker) = (0, None, None);
     loop {
         let request = |client: Client| {
-            let list = client.list_multipart_uploads().bucket(target.bucket()).prefix(target.full(""));
+            let list = client.list_multipart_uploads().bucket(bucket.name()).prefix(bucket.full(""));
             list.set_key_marker(Option::clone(&key_marker))
                 .set_upload_id_marker(Option::clone(&id_marker))
                 .send()
         };
-        let page = match target.call(Act::Abort, "", 0, request).await {
-            // Some stores cannot say; they free such parts themselves.
+        let page = match bucket.call(Act::Abort, "", 0, request).await {
+            // Stores without this request free such parts themselves.
             Err(error @ ObjectError::Refused { .. }) => {
-                tracing::debug!(%error, "unfinished uploads are left to the store");
+                tracing::debug!(%error, "the store does not list unfinished uploads");
                 return Ok(aborted);
             }
             page => page?,
@@ -177,9 +212,9 @@ pub(super) async fn abort_unfinished(target: &S3Target, age: Duration) -> Result
                 continue;
             }
             let request = |client: Client| {
-                client.abort_multipart_upload().bucket(target.bucket()).key(key).upload_id(upload_id).send()
+                client.abort_multipart_upload().bucket(bucket.name()).key(key).upload_id(upload_id).send()
             };
-            match target.call(Act::Abort, "", 0, request).await {
+            match bucket.call(Act::Abort, "", 0, request).await {
                 Err(ObjectError::UploadGone { .. } | ObjectError::NotFound { .. }) => {}
                 done => {
                     done?;
@@ -198,7 +233,7 @@ pub(super) async fn abort_unfinished(target: &S3Target, age: Duration) -> Result
     }
 }
 
-/// Parts of the usual size, or of a larger one where they would be too many.
+/// The size of a part: the usual one, or a larger one where there would be too many parts.
 fn part_bytes(size_bytes: u64) -> u64 {
     const STEP: u64 = 1024 * 1024;
     size_bytes.div_ceil(limits::OBJECT_PARTS_MAX).next_multiple_of(STEP).max(limits::OBJECT_PART_BYTES)

@@ -1,4 +1,4 @@
-//! For tests: names that no resolver knows, such as `bucket.localhost`.
+//! For tests: a bucket at a host name that no resolver knows, such as `bucket.localhost`.
 
 use std::net::SocketAddr;
 
@@ -7,10 +7,10 @@ use aws_sdk_s3::{
     error::BoxError,
 };
 
-use super::{ObjectError, S3Target, Settings};
+use super::{error::ObjectError, object::Settings, s3::S3Target};
 
 impl S3Target {
-    /// A target whose requests all go to one address, whatever their host.
+    /// A target that sends all requests to one address, whatever host they name.
     pub fn open_dialling(
         bucket: &str,
         prefix: &str,

@@ -4,12 +4,11 @@
 
 use std::{
     collections::BTreeMap,
-    env,
-    fs::{self, File},
-    io::{self, Write},
+    env, fs, io,
     path::{Path, PathBuf},
 };
 
+use brock_net::crashsafe;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -196,24 +195,17 @@ impl Contexts {
         Ok(kept)
     }
 
-    /// Contract: the file is as it was, or wholly new.
+    /// Replaces the file durably.
     fn write(&self, place: &Path) -> Result<(), Failure> {
         let failed = |error: io::Error| Failure::Error(format!("cannot write {}: {error}", place.display()));
         let text = toml::to_string_pretty(self)
             .map_err(|error| Failure::Error(format!("cannot write {}: {error}", place.display())))?;
         // Through a link to where the file really is, so that the link stays.
         let file = place.canonicalize().unwrap_or_else(|_| place.to_owned());
-        let directory = match file.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        fs::create_dir_all(directory).map_err(failed)?;
-        let mut temporary =
-            tempfile::Builder::new().prefix(".contexts-").tempfile_in(directory).map_err(failed)?;
-        temporary.write_all(text.as_bytes()).map_err(failed)?;
-        temporary.as_file().sync_all().map_err(failed)?;
-        temporary.persist(&file).map_err(|error| failed(error.error))?;
-        File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed)
+        if let Some(directory) = file.parent() {
+            fs::create_dir_all(directory).map_err(failed)?;
+        }
+        crashsafe::replace(&file, text.as_bytes(), 0o600).map_err(failed)
     }
 
     fn names(&self) -> String {

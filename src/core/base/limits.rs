@@ -430,3 +430,5 @@ pub const OBJECT_MIN_BYTES_PER_SECOND: u64 = 128 * 1024;
 pub const OBJECT_SCAN_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// The largest file that is read as credentials.
 pub const CREDENTIALS_FILE_MAX_BYTES: u64 = 64 * 1024;
+/// How long before they expire the credentials of a role are renewed.
+pub const CREDENTIALS_RENEW: Duration = Duration::from_secs(5 * 60);

@@ -2,13 +2,12 @@
 //! first byte, and never over something else unasked.
 
 use std::{
-    fs::{DirBuilder, File, Permissions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, PermissionsExt},
+    io,
     path::{Component, Path, PathBuf},
 };
 
 use super::issue::MakeError;
+use crate::crashsafe;
 
 /// Refuses a `file` that lies in `dir` or below it, whatever links lead there.
 pub(crate) fn outside(file: &Path, dir: &Path) -> Result<(), MakeError> {
@@ -47,34 +46,17 @@ pub(crate) fn free(paths: &[&PathBuf], overwrite: bool) -> Result<(), MakeError>
     }
 }
 
-/// Makes a directory, and those above it, unless it is there.
+/// Creates a directory, and those above it, unless it exists.
 pub(crate) fn directory(path: &Path, mode: u32) -> Result<(), MakeError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(path)
+    crashsafe::create_directories(path, mode)
         .map_err(|source| MakeError::Write { path: path.to_owned(), source })
 }
 
-/// Writes a file: a temporary one next to it, fsync, rename, fsync of the directory. Atomic: the
-/// file is there whole or as it was.
+/// Writes a file durably. Without `overwrite` an existing file is an error.
 pub(crate) fn file(path: &Path, content: &str, mode: u32, overwrite: bool) -> Result<(), MakeError> {
-    let failed = |source: io::Error| match source.kind() {
+    let write = if overwrite { crashsafe::replace } else { crashsafe::create };
+    write(path, content.as_bytes(), mode).map_err(|source| match source.kind() {
         io::ErrorKind::AlreadyExists => MakeError::Exists { path: path.to_owned() },
         _ => MakeError::Write { path: path.to_owned(), source },
-    };
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut temporary = tempfile::Builder::new()
-        .prefix(".brock-")
-        .permissions(Permissions::from_mode(mode))
-        .tempfile_in(parent)
-        .map_err(failed)?;
-    temporary.write_all(content.as_bytes()).map_err(failed)?;
-    temporary.as_file().sync_all().map_err(failed)?;
-    let persisted = if overwrite { temporary.persist(path) } else { temporary.persist_noclobber(path) };
-    persisted.map_err(|error| failed(error.error))?;
-    File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)
+    })
 }

@@ -22,11 +22,12 @@ use age::{secrecy::ExposeSecret, x25519};
 use brock::{
     backup::{
         catalogue::{self, Wanted},
+        error::RestoreError,
         job::{Backups, Plan},
         manifest::Kind,
         objects::{Location, Settings, Target},
         parts::PartWriter,
-        restore::{Restore, RestoreError},
+        restore::Restore,
         retention::Retention,
         signer,
     },
@@ -65,7 +66,7 @@ impl Bench {
             target: self.target.clone(),
             recipients: vec![self.identity.to_public()],
             interval: std::time::Duration::from_secs(3600),
-            sync_interval: std::time::Duration::ZERO,
+            sync_interval: None,
             retention: Retention::default(),
             staging: self.home.path().join("staging"),
             ram: None,

@@ -1,6 +1,7 @@
 //! Backups and the stores that hold them.
 //!
 //! - `contents`: backups under load, verified, restored and joined.
+//! - `credentials`: credentials of the workload's AWS role.
 //! - `nodes`: nodes as processes, with the commands of an operator.
 //! - `object_faults`: object stores that fail.
 //! - `objects`: directories and S3-compatible stores.
@@ -8,6 +9,7 @@
 //! - `tools`: the `age` command, and a restore that is killed.
 
 pub mod contents;
+pub mod credentials;
 pub mod nodes;
 pub mod object_faults;
 pub mod objects;

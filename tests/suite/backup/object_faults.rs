@@ -7,13 +7,13 @@ use crate::{
     harness::s3::{ACCESS_KEY, BUCKET, Fault, Op, S3Server, SECRET},
 };
 use brock::backup::objects::{
-    CredentialSettings, Location, Metadata, ObjectError, Patience, Secret, Settings, Source, Target,
+    CredentialSettings, Location, Metadata, ObjectError, Secret, Settings, Source, Target, Timeouts,
 };
 use futures::StreamExt;
 
 /// Little enough that a test which waits for a time-out soon has it.
-fn impatient() -> Patience {
-    Patience {
+fn impatient() -> Timeouts {
+    Timeouts {
         first_delay: Duration::from_millis(5),
         max_delay: Duration::from_millis(20),
         attempt: Duration::from_millis(700),
@@ -23,7 +23,7 @@ fn impatient() -> Patience {
 }
 
 fn impatient_target(server: &S3Server) -> Target {
-    server.target("brock", &Settings { patience: impatient(), ..server.settings() })
+    server.target("brock", &Settings { timeouts: impatient(), ..server.settings() })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -187,9 +187,9 @@ async fn every_lasting_fault_is_told_clearly_and_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_cannot_be_reached_or_never_answers_is_given_up_in_time() {
     let server = S3Server::start().await;
-    let patience =
-        Patience { attempt: Duration::from_millis(200), total: Duration::from_secs(1), ..impatient() };
-    let settings = Settings { patience, ..server.settings() };
+    let timeouts =
+        Timeouts { attempt: Duration::from_millis(200), total: Duration::from_secs(1), ..impatient() };
+    let settings = Settings { timeouts, ..server.settings() };
     let target = server.target("brock", &settings);
     server.fault(Op::Put, usize::MAX, Fault::Stall);
     let started = Instant::now();
@@ -200,7 +200,7 @@ async fn a_store_that_cannot_be_reached_or_never_answers_is_given_up_in_time() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let settings = Settings { endpoint: Some(format!("http://{nobody}")), ..settings };
     let error = server.target("brock", &settings).list("").await.unwrap_err();
-    assert!(matches!(error, ObjectError::Passing { .. }), "{error}");
+    assert!(matches!(error, ObjectError::Transient { .. }), "{error}");
     assert!(
         error.to_string().contains("did not get through") && error.to_string().contains("attempts"),
         "{error}"
@@ -305,9 +305,9 @@ async fn an_old_listing_hides_new_objects_from_nobody_who_knows_their_keys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_reader_loses_nothing() {
     let server = S3Server::start().await;
-    let patience =
-        Patience { attempt: Duration::from_millis(300), total: Duration::from_millis(300), ..impatient() };
-    let target = server.target("brock", &Settings { patience, ..server.settings() });
+    let timeouts =
+        Timeouts { attempt: Duration::from_millis(300), total: Duration::from_millis(300), ..impatient() };
+    let target = server.target("brock", &Settings { timeouts, ..server.settings() });
     let content = noise(100_000);
     target.put("k", &Source::Bytes(content.clone().into()), &Metadata::new()).await.unwrap();
     server.fault(Op::Get, 1, Fault::CutBody(50_000));

@@ -8,8 +8,8 @@ use crate::harness::s3::{
     ACCESS_KEY, BUCKET, Fault, OTHER_ACCESS_KEY, OTHER_SECRET, Op, Quirks, S3Server, SECRET,
 };
 use brock::backup::objects::{
-    CredentialSettings, Download, FileTarget, Listed, Metadata, ObjectError, Patience, Secret, Settings,
-    Source, Target,
+    CredentialSettings, Download, FileTarget, Listed, Metadata, ObjectError, Secret, Settings, Source,
+    Target, Timeouts,
 };
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -87,7 +87,7 @@ async fn keeps_the_contract(target: &Target, directory: &Path) {
         assert_eq!(pieces.concat(), rest.as_bytes(), "{offset}");
     }
     let error = target.get("node-10", 11).await.map(drop).unwrap_err();
-    assert!(matches!(error, ObjectError::BehindEnd { offset: 11, .. }), "{error}");
+    assert!(matches!(error, ObjectError::PastEnd { offset: 11, .. }), "{error}");
     for result in [target.get("node-2", 0).await.map(drop), target.head("node-2").await.map(drop)] {
         assert!(matches!(result, Err(ObjectError::NotFound { .. })), "{result:?}");
     }
@@ -119,7 +119,7 @@ async fn keeps_the_contract(target: &Target, directory: &Path) {
 async fn every_kind_of_target_keeps_the_same_contract() {
     let directory = tempfile::tempdir().unwrap();
     keeps_the_contract(
-        &Target::File(FileTarget::new(directory.path().join("a/b"), Patience::default())),
+        &Target::File(FileTarget::new(directory.path().join("a/b"), Timeouts::default())),
         directory.path(),
     )
     .await;

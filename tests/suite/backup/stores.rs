@@ -20,10 +20,11 @@ use age::x25519;
 use brock::{
     backup::{
         catalogue::{self, Wanted},
+        error::RestoreError,
         job::{Backups, Plan},
         manifest::Kind,
         objects::{Location, Settings, Target},
-        restore::{Restore, RestoreError},
+        restore::Restore,
         retention::Retention,
         signer,
     },
@@ -71,7 +72,7 @@ impl Bench {
             target,
             recipients,
             interval: Duration::from_secs(3600),
-            sync_interval: Duration::ZERO,
+            sync_interval: None,
             retention: Retention::default(),
             staging: self.home.path().join("staging"),
             ram: None,
@@ -185,11 +186,11 @@ async fn nothing_follows_on_a_backup_that_is_not_there_or_lies_elsewhere() {
     assert_eq!(backups.make(None).await.unwrap().unwrap().kind, Kind::Full);
     created(&bench.store, new_record(key(3), b"g")).await;
     let elsewhere = bench.backups_to(target(&bench.home.path().join("elsewhere"))).await;
-    assert_eq!(elsewhere.report().last_key, "", "what lies elsewhere is not its last one");
+    assert_eq!(elsewhere.report().last, None, "what lies elsewhere is not its last one");
     assert_eq!(elsewhere.make(None).await.unwrap().unwrap().kind, Kind::Full);
     // A new process remembers where it was.
     let again = bench.backups_to(target(&bench.home.path().join("elsewhere"))).await;
-    assert_ne!(again.report().last_key, "");
+    assert_ne!(again.report().last, None);
     assert_eq!(again.make(None).await.unwrap(), None);
     close(bench.store).await;
 }
@@ -269,7 +270,7 @@ async fn a_node_notices_what_is_damaged_where_it_is_kept_and_begins_anew() {
     let increment = backups.make(None).await.unwrap().unwrap();
     backups.check().await.unwrap();
     let report = backups.report();
-    assert_eq!((report.verify_error.as_str(), report.last_verified_unix_ms), ("", NOW.unsigned_abs() * 1000));
+    assert_eq!((report.verify_error, report.last_verified_unix_ms), (None, Some(NOW.unsigned_abs() * 1000)));
     for damage in [&full.parts[0].key, &increment.parts[0].key, &increment.key, &full.key] {
         let path = bench.object(damage);
         let good = fs::read(&path).unwrap();
@@ -283,8 +284,9 @@ async fn a_node_notices_what_is_damaged_where_it_is_kept_and_begins_anew() {
             let backups = bench.backups().await;
             backups.check().await.unwrap();
             let report = backups.report();
-            assert!(report.verify_error.contains(damage.as_str()), "{damage}: {}", report.verify_error);
-            assert_eq!(report.last_verified_unix_ms, 0);
+            let error = report.verify_error.unwrap();
+            assert!(error.contains(damage.as_str()), "{damage}: {error}");
+            assert_eq!(report.last_verified_unix_ms, None);
             assert!(
                 bench.store.alarms().list().iter().any(|alarm| alarm.text.contains(damage.as_str())),
                 "{damage}"
@@ -298,7 +300,7 @@ async fn a_node_notices_what_is_damaged_where_it_is_kept_and_begins_anew() {
     // Nothing was written since, and yet.
     assert_eq!(backups.make(None).await.unwrap().expect("nothing follows on it").kind, Kind::Full);
     backups.check().await.unwrap();
-    assert_eq!(backups.report().verify_error, "");
+    assert_eq!(backups.report().verify_error, None);
     assert_eq!(bench.newest().await, 2);
     close(bench.store).await;
 }

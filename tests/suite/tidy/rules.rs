@@ -72,7 +72,7 @@ pub(super) const LAYERS: [(&str, &[&str]); 19] = [
 ];
 
 /// Outside crates that have a place: the crates' common name, and who may use them.
-const CONFINED: [(&str, &[&str]); 5] = [
+const CONFINED: [(&str, &[&str]); 6] = [
     ("rocksdb", &["src/store"]),
     ("backoff", &["src/runtime/retry.rs"]),
     ("aws_sdk_s3", &["src/backup/objects"]),
@@ -92,6 +92,7 @@ const CONFINED: [(&str, &[&str]); 5] = [
             "src/bin",
         ],
     ),
+    ("aws_config", &["src/backup/objects"]),
 ];
 
 /// The crate that knows no I/O, and what would give it some.

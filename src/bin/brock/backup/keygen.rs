@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    io::{self, BufRead, IsTerminal, Write},
-    os::unix::fs::OpenOptionsExt,
+    io::{self, BufRead, IsTerminal},
     process::ExitCode,
 };
 
 use age::{secrecy::ExposeSecret, x25519};
 use anyhow::{Context, bail};
+use brock_net::crashsafe;
 
 use super::KeygenArgs;
 
@@ -17,14 +17,9 @@ pub(super) fn keygen(args: &KeygenArgs) -> anyhow::Result<ExitCode> {
     let recipient = identity.to_public().to_string();
     let secret = identity.to_string();
     let text = secret.expose_secret();
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&args.out)
+    let file = format!("# public key: {recipient}\n{text}\n");
+    crashsafe::create(&args.out, file.as_bytes(), 0o600)
         .with_context(|| format!("cannot create {}", args.out.display()))?;
-    writeln!(file, "# public key: {recipient}\n{text}")?;
-    file.sync_all()?;
     eprintln!(
         "{} holds the only key to every backup that is encrypted to\n  {recipient}\nPrint it, and keep it away from the \
          nodes.\n",

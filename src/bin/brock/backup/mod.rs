@@ -17,10 +17,10 @@ use anyhow::{Context, bail};
 use brock::{
     backup::{
         catalogue::{self, Known, Wanted},
-        job::parse_time_ms,
         manifest::Kind,
         objects::{CredentialSettings, Location, Secret, Settings, Target},
         restore::{Progress, Restore},
+        time::parse_time_ms,
     },
     config::values,
 };

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use brock_net::crashsafe;
 
 use super::{layout::Layout, nodes, ports::NodePorts};
 
@@ -27,13 +28,8 @@ pub(super) fn write_env(layout: &Layout, ready: &[(&str, NodePorts)]) -> anyhow:
     let addresses: Vec<String> = ready.iter().map(|(_, ports)| ports.node.to_string()).collect();
     let certs_dir = quoted(&layout.admin_certs_dir());
     let text = format!("BROCK_CERTS_DIR={certs_dir}\nBROCK_ADDRESSES={}\n", addresses.join(","));
-    let write = || -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(layout.root())?;
-        file.write_all(text.as_bytes())?;
-        file.persist(layout.env_file()).map_err(|error| error.error)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", layout.env_file().display()))
+    crashsafe::replace(&layout.env_file(), text.as_bytes(), 0o600)
+        .with_context(|| format!("cannot write {}", layout.env_file().display()))
 }
 
 fn text(layout: &Layout, ready: &[(&str, NodePorts)], key: &str) -> Result<String, std::fmt::Error> {

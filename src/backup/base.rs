@@ -1,4 +1,4 @@
-//! What a node remembers of its last backup, so that the next one can follow on it.
+//! What a node remembers of its last backup, as the base of the next one.
 
 use data_encoding::HEXLOWER;
 use prost::Message;
@@ -9,35 +9,36 @@ use brock_core::{
     proto,
 };
 
+/// The note in the node's store.
 const NOTE: &[u8] = b"backup_last";
 
 /// The last backup.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub(super) struct Last {
-    /// Where it was put: another place has nothing to follow on.
+pub(super) struct Base {
+    /// Where it is stored. A backup elsewhere cannot be based on it.
     pub place: String,
     /// Its manifest.
     pub key: String,
-    /// SHA-256 of that file, hex.
+    /// SHA-256 of the manifest's file, hex.
     pub sha256: String,
-    /// The manifest of the full one that it begins with.
+    /// The manifest of the full backup at the beginning of its chain.
     pub full: String,
     pub full_at_ms: u64,
     pub at_ms: u64,
-    /// How many incrementals it is from the full one.
+    /// Its distance from the full backup, in incremental ones.
     pub follows: usize,
-    /// What it covers, folded origins included: an encoded `proto::Vector`, hex.
+    /// The operations that it covers, folded origins included: an encoded `proto::Vector`, hex.
     applied: String,
     /// Hex.
     unlogged: String,
-    /// Whom it is encrypted to, in order.
+    /// Its recipients, sorted.
     #[serde(default)]
     pub recipients: Vec<String>,
 }
 
-impl Last {
-    /// What was made of a dump: `base` is what it follows on.
-    pub(super) fn of(
+impl Base {
+    /// A backup that was made of a dump, and is itself based on `base`.
+    pub(super) fn new(
         (place, key, sha256): (String, String, String),
         at_ms: u64,
         base: Option<&Self>,
@@ -60,17 +61,17 @@ impl Last {
     }
 
     pub(super) async fn load(store: &Store) -> Result<Option<Self>, StoreError> {
-        let kept = store.note(NOTE).await?;
-        // One that cannot be read is as good as none: the next backup is a full one.
-        Ok(kept.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        let note = store.note(NOTE).await?;
+        // Without a readable note the next backup is a full one.
+        Ok(note.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    pub(super) async fn keep(&self, store: &Store) -> Result<(), StoreError> {
+    pub(super) async fn save(&self, store: &Store) -> Result<(), StoreError> {
         let note = serde_json::to_vec(self).map_err(|_| malformed())?;
         store.keep_note(NOTE, note).await
     }
 
-    /// Where the next dump is to go on.
+    /// Where the next dump continues.
     pub(super) fn since(&self) -> Result<Since, StoreError> {
         let bytes = |hex: &str| HEXLOWER.decode(hex.as_bytes()).map_err(|_| malformed());
         let vector = proto::Vector::decode(bytes(&self.applied)?.as_slice()).map_err(|_| malformed())?;

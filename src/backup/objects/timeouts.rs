@@ -1,29 +1,29 @@
-//! How long operations on objects may take, and trying again.
+//! How long operations on objects may take, and retries.
 
 use std::{future::Future, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{Act, ObjectError, error::Tried};
+use super::error::{Act, Attempts, ObjectError};
 use crate::runtime::retry::{Retry, RetryPolicy};
 use brock_core::base::{limits, metrics as names};
 
-/// How long things may take. The default is what `limits.rs` says; tests are less patient.
+/// How long operations may take. The defaults are in `limits.rs`; tests use shorter times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// The first delay after a passing fault.
+pub struct Timeouts {
+    /// The first delay after a transient fault.
     pub first_delay: Duration,
     /// The longest delay.
     pub max_delay: Duration,
-    /// How long one attempt may take, besides the time for its bytes.
+    /// How long one attempt may take, plus the time for its bytes.
     pub attempt: Duration,
-    /// How long one request may take with all its retries, besides the time for its bytes.
+    /// How long one request may take with all its retries, plus the time for its bytes.
     pub total: Duration,
     /// How long all pages of a listing, or all batches of a delete, may take.
     pub scan: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         Self {
             first_delay: limits::OBJECT_RETRY_FIRST,
@@ -35,18 +35,18 @@ impl Default for Patience {
     }
 }
 
-impl Patience {
+impl Timeouts {
     /// How long one attempt that moves this many bytes may take.
     pub fn attempt_of(&self, size_bytes: u64) -> Duration {
         self.attempt + transfer_time(size_bytes)
     }
 
-    /// How long it may take with all its retries.
+    /// How long a request that moves this many bytes may take with all its retries.
     pub fn total_of(&self, size_bytes: u64) -> Duration {
         self.total + transfer_time(size_bytes)
     }
 
-    /// The one policy by which anything about objects is tried again.
+    /// The one policy for retries of operations on objects.
     pub(super) fn retry(&self, size_bytes: u64) -> Retry {
         Retry::new(RetryPolicy {
             first_delay: self.first_delay,
@@ -55,8 +55,8 @@ impl Patience {
         })
     }
 
-    /// Attempts something until it succeeds, fails for good, or its time is over.
-    pub(super) async fn persevere<T, F: Future<Output = Result<T, ObjectError>>>(
+    /// Repeats `attempt` until it succeeds, fails for good, or its time is over.
+    pub(super) async fn with_retries<T, F: Future<Output = Result<T, ObjectError>>>(
         &self,
         act: Act,
         place: &str,
@@ -65,9 +65,9 @@ impl Patience {
     ) -> Result<T, ObjectError> {
         let started = Instant::now();
         let mut retry = self.retry(size_bytes);
-        let mut tries = 0;
+        let mut attempts = 0;
         loop {
-            tries += 1;
+            attempts += 1;
             let left = self.total_of(size_bytes).saturating_sub(started.elapsed());
             let error = match within(self.attempt_of(size_bytes).min(left), act, place, attempt()).await {
                 Ok(done) => {
@@ -81,16 +81,16 @@ impl Patience {
                 if error.is_retryable() { retry.next_delay().filter(|delay| *delay < left) } else { None };
             let Some(delay) = delay else {
                 count(act, "failed");
-                return Err(error.after(tries, started.elapsed()));
+                return Err(error.after(attempts, started.elapsed()));
             };
             count(act, "retried");
-            tracing::debug!(%error, tries, ?delay, "the object store is tried again");
+            tracing::debug!(%error, attempts, ?delay, "retrying a request to the object store");
             tokio::time::sleep(delay).await;
         }
     }
 }
 
-/// Gives something this long.
+/// Stops `work` after `limit`.
 pub(super) async fn within<T>(
     limit: Duration,
     act: Act,
@@ -98,7 +98,12 @@ pub(super) async fn within<T>(
     work: impl Future<Output = Result<T, ObjectError>>,
 ) -> Result<T, ObjectError> {
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-        Err(ObjectError::TimedOut { act, place: place.to_owned(), after: limit, tried: Tried::default() })
+        Err(ObjectError::TimedOut {
+            act,
+            place: place.to_owned(),
+            after: limit,
+            attempts: Attempts::default(),
+        })
     })
 }
 
@@ -115,22 +120,22 @@ fn transfer_time(size_bytes: u64) -> Duration {
 mod tests {
     use super::*;
 
-    fn passing() -> ObjectError {
-        ObjectError::Passing {
+    fn transient() -> ObjectError {
+        ObjectError::Transient {
             act: Act::Put,
             place: "s3://b/k".to_owned(),
             reason: "SlowDown".to_owned(),
-            tried: Tried::default(),
+            attempts: Attempts::default(),
         }
     }
 
-    fn lasting() -> ObjectError {
+    fn permanent() -> ObjectError {
         ObjectError::NotFound { place: "s3://b/k".to_owned() }
     }
 
-    /// The result and the attempts, for attempts that end as they are told, and then never again.
+    /// The result and the number of attempts, for attempts that end as scripted, and then never.
     async fn outcome(
-        patience: Patience,
+        timeouts: Timeouts,
         script: Vec<Result<(), ObjectError>>,
     ) -> (Result<(), ObjectError>, u32) {
         let (mut attempts, mut script) = (0, script.into_iter());
@@ -144,16 +149,16 @@ mod tests {
                 }
             }
         };
-        let result = patience.persevere(Act::Put, "s3://b/k", 0, attempt).await;
+        let result = timeouts.with_retries(Act::Put, "s3://b/k", 0, attempt).await;
         (result, attempts)
     }
 
     #[tokio::test]
-    async fn what_may_pass_is_tried_again_and_what_will_not_is_told_at_once() {
-        let patience = Patience { first_delay: Duration::from_millis(1), ..Patience::default() };
-        let (result, attempts) = outcome(patience, vec![Err(passing()), Err(passing()), Ok(())]).await;
+    async fn transient_errors_are_retried_and_others_are_returned_at_once() {
+        let timeouts = Timeouts { first_delay: Duration::from_millis(1), ..Timeouts::default() };
+        let (result, attempts) = outcome(timeouts, vec![Err(transient()), Err(transient()), Ok(())]).await;
         assert!(result.is_ok() && attempts == 3, "{result:?} {attempts}");
-        let (result, attempts) = outcome(patience, vec![Err(lasting())]).await;
+        let (result, attempts) = outcome(timeouts, vec![Err(permanent())]).await;
         assert!(
             matches!(result, Err(ObjectError::NotFound { .. })) && attempts == 1,
             "{result:?} {attempts}"
@@ -161,15 +166,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_never_answers_is_given_up_in_time() {
-        let patience = Patience {
+    async fn an_operation_that_never_ends_is_stopped_in_time() {
+        let timeouts = Timeouts {
             first_delay: Duration::from_millis(1),
             attempt: Duration::from_millis(50),
             total: Duration::from_millis(300),
-            ..Patience::default()
+            ..Timeouts::default()
         };
         let started = Instant::now();
-        let (result, attempts) = outcome(patience, Vec::new()).await;
+        let (result, attempts) = outcome(timeouts, Vec::new()).await;
         let error = result.unwrap_err();
         assert!(matches!(error, ObjectError::TimedOut { .. }), "{error}");
         assert!(error.to_string().contains(&format!("given up after {attempts} attempts")), "{error}");
@@ -178,8 +183,8 @@ mod tests {
 
     #[test]
     fn many_bytes_may_take_longer() {
-        let patience = Patience::default();
-        assert_eq!(patience.attempt_of(0), limits::OBJECT_ATTEMPT_TIMEOUT);
-        assert!(patience.attempt_of(limits::OBJECT_PART_BYTES) > 2 * limits::OBJECT_ATTEMPT_TIMEOUT);
+        let timeouts = Timeouts::default();
+        assert_eq!(timeouts.attempt_of(0), limits::OBJECT_ATTEMPT_TIMEOUT);
+        assert!(timeouts.attempt_of(limits::OBJECT_PART_BYTES) > 2 * limits::OBJECT_ATTEMPT_TIMEOUT);
     }
 }

@@ -1,33 +1,31 @@
-//! The node reads again what it has uploaded: whether every manifest and every object of its newest
-//! backup is what it made. That needs no private key, only hashes and its own signature.
+//! The node verifies its own backups: whether every manifest and every object of the newest one is what it
+//! uploaded. That needs hashes and the node's own signature, but no private key of a recipient.
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Duration};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use futures::FutureExt;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    base::Base,
     catalogue::{self, CatalogueError, Known},
+    error::BackupError,
     hashing::Hashing,
-    job::{BackupError, Backups},
-    last::Last,
+    job::{Backups, Verified},
     manifest::{self, Kind, Part},
 };
 use brock_core::base::{duration::milliseconds, limits, metrics as names};
 use brock_net::task::{TaskStatus, bounded};
 
-/// When each object was last read again, in milliseconds; of a manifest: with all that it needs.
-pub(super) type Read = BTreeMap<String, u64>;
-
-/// What came of reading.
+/// Why a backup was not verified.
 #[derive(Debug)]
 enum Unsound {
-    /// What is there is not what was made.
+    /// An object is not what the node uploaded.
     Damaged(String),
-    /// It is not there.
+    /// An object does not exist.
     Missing(String),
-    /// It could not be told.
+    /// The check itself failed.
     Unknown(BackupError),
 }
 
@@ -42,9 +40,8 @@ impl From<CatalogueError> for Unsound {
 }
 
 impl Backups {
-    /// Reads every new backup again soon after it was made, and the newest one with all that it
-    /// follows on once a day, until stopped. What is found to be damaged is told, and the next backup
-    /// is a full one.
+    /// Verifies every new backup soon after it was made, and the newest one with its whole chain once a
+    /// day, until stopped. Damage is reported, and the next backup is a full one.
     pub async fn run_checks(self, stop: CancellationToken, task: TaskStatus) {
         let mut ticks = interval(limits::BACKUP_REREAD_CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -53,77 +50,77 @@ impl Backups {
             if stop.run_until_cancelled(ticks.tick()).await.is_none() {
                 return;
             }
-            task.set_state("reading backups again");
+            task.set_state("verifying backups");
             match stop.run_until_cancelled(self.check().boxed()).await {
                 None => return,
-                Some(Ok(())) => task.set_error(&self.report().verify_error),
+                Some(Ok(())) => task.set_error(self.report().verify_error.as_deref().unwrap_or_default()),
                 Some(Err(error)) => task.set_error(&error.to_string()),
             }
         }
     }
 
-    /// Reads again what was not read lately of the newest backup and of all that it follows on. An
-    /// error says that it could not be told; damage is in the report.
+    /// Verifies what was not verified lately of the newest backup and its chain. An error means that the
+    /// check failed; damage is in the report.
     pub async fn check(&self) -> Result<(), BackupError> {
-        let mut read = self.read.lock().await;
+        let mut verified = self.verified.lock().await;
         let place = self.plan.target.place();
-        let Some(last) = Last::load(&self.store).await?.filter(|last| last.place == place) else {
+        let Some(last) = Base::load(&self.store).await?.filter(|base| base.place == place) else {
             return Ok(());
         };
-        if self.distrusted.load(Ordering::Relaxed) {
+        if self.needs_full.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let outcome = self.check_chain(&last, &mut read).await;
-        // Retention may have removed it meanwhile, and the next one has taken its place.
-        let has_passed = Last::load(&self.store).await?.is_none_or(|now| now.full != last.full);
+        let outcome = self.check_chain(&last, &mut verified).await;
+        // During the check a new full backup may have replaced the chain, and retention deleted it.
+        let is_replaced = Base::load(&self.store).await?.is_none_or(|now| now.full != last.full);
         match outcome {
-            Err(Unsound::Missing(_)) if has_passed => Ok(()),
+            Err(Unsound::Missing(_)) if is_replaced => Ok(()),
             Ok(false) => Ok(()),
             Ok(true) => {
                 let now_ms = self.store.now_ms();
                 metrics::gauge!(names::BACKUP_LAST_VERIFIED).set(now_ms as f64 / 1000.0);
-                let mut report = self.reported();
-                report.last_verified_unix_ms = now_ms;
-                report.verify_error.clear();
+                let mut report = self.report_mut();
+                report.last_verified_unix_ms = Some(now_ms);
+                report.verify_error = None;
                 Ok(())
             }
             Err(Unsound::Damaged(problem) | Unsound::Missing(problem)) => {
                 metrics::counter!(names::BACKUP_VERIFY_FAILURES).increment(1);
                 self.store.alarm(format!(
-                    "a backup is damaged where it is kept: {problem}. The next one is a full one"
+                    "a stored backup is damaged: {problem}. The next backup will be a full one"
                 ));
-                self.reported().verify_error = bounded(&problem);
-                self.distrusted.store(true, Ordering::Relaxed);
+                self.report_mut().verify_error = Some(bounded(&problem));
+                self.needs_full.store(true, Ordering::Relaxed);
                 Ok(())
             }
             Err(Unsound::Unknown(error)) => Err(error),
         }
     }
 
-    /// From the newest backwards, until one comes that was read again not long ago, and everything
-    /// before it too. Returns whether there was anything to read.
-    async fn check_chain(&self, last: &Last, read: &mut Read) -> Result<bool, Unsound> {
+    /// Verifies backups from the newest one backwards, until one that was verified lately with its whole
+    /// chain. Returns whether there was anything to verify.
+    async fn check_chain(&self, last: &Base, verified: &mut Verified) -> Result<bool, Unsound> {
         let interval_ms = milliseconds(limits::BACKUP_REREAD_INTERVAL);
         let oldest_ms = self.store.now_ms().saturating_sub(interval_ms);
-        read.retain(|_, at| *at > oldest_ms);
+        verified.retain(|_, at| *at > oldest_ms);
         let signer = manifest::public_key(&self.signer);
         let target = &self.plan.target;
         let mut key = last.key.clone();
         let mut known: Option<Known> = None;
         let mut fresh = Vec::new();
-        while !read.contains_key(&key) {
+        while !verified.contains_key(&key) {
             let next = match &known {
                 None => catalogue::read_manifest(target, &key, Some(&signer)).await?,
-                Some(known) => catalogue::before(target, &known.manifest, Some(&signer)).await?,
+                Some(known) => catalogue::previous(target, &known.manifest, Some(&signer)).await?,
             };
             if known.is_none() && next.sha256 != last.sha256 {
                 return Err(Unsound::Damaged(format!("{key} was replaced after it was made")));
             }
             let mut pace = Pace::begin();
             for part in &next.manifest.parts {
-                if !read.contains_key(&part.key) {
+                if !verified.contains_key(&part.key) {
                     self.check_part(part, &mut pace).await?;
-                    read.insert(part.key.clone(), self.store.now_ms());
+                    verified.insert(part.key.clone(), self.store.now_ms());
                 }
             }
             fresh.push(next.manifest.key.clone());
@@ -134,7 +131,7 @@ impl Backups {
             known = Some(next);
         }
         let (now_ms, has_read) = (self.store.now_ms(), !fresh.is_empty());
-        read.extend(fresh.into_iter().map(|key| (key, now_ms)));
+        verified.extend(fresh.into_iter().map(|key| (key, now_ms)));
         Ok(has_read)
     }
 
@@ -156,7 +153,7 @@ impl Backups {
     }
 }
 
-/// Keeps to [`limits::BACKUP_REREAD_BYTES_PER_SECOND`].
+/// Limits reading to [`limits::BACKUP_REREAD_BYTES_PER_SECOND`].
 struct Pace {
     began: Instant,
     bytes: u64,
