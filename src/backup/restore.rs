@@ -23,7 +23,7 @@ use super::{
 use crate::{
     replication::repair::{self, Standing},
     store::{OpenError, Options, Store, StoreError},
-    transfer::snapshot::{JoinError, Joiner},
+    transfer::join::{JoinError, Joiner},
 };
 use brock_core::{
     base::limits,

@@ -17,7 +17,7 @@ use crate::{
         remote::Remote,
     },
     store::Store,
-    transfer::snapshot::{SnapshotError, SnapshotFeed},
+    transfer::feed::{SnapshotError, SnapshotFeed},
 };
 use brock_core::{
     base::{

@@ -4,7 +4,10 @@
 use super::{node::Resync, world::World};
 use brock::{
     store::StoreError,
-    transfer::snapshot::{JoinError, Joiner, SnapshotError, SnapshotFeed},
+    transfer::{
+        feed::{SnapshotError, SnapshotFeed},
+        join::{JoinError, Joiner},
+    },
 };
 use brock_core::proto::{out_of_sync::Reason, snapshot_response::Message};
 use rand::Rng;
