@@ -37,6 +37,6 @@ pub use error::{OpenError, StoreError};
 pub use handle::{Health, Options, Store};
 pub use published::Totals;
 pub use read::{
-    BucketItem, Conflict, DiskSpace, DumpFrame, Dumped, Engine, Family, LogBatch, LoggedOperation,
-    RecordPage, Since, StorageUse, Summary, Tailed, Traced, item_from_proto,
+    BucketItem, Comparison, Conflict, DiskSpace, DumpFrame, Dumped, Engine, Family, LogBatch,
+    LoggedOperation, RecordPage, Since, StorageUse, Summary, Tailed, Traced, item_from_proto,
 };

@@ -40,7 +40,7 @@ impl Store {
     /// A peer has applied this. If it has more of this node's own operations than this node, the
     /// storage was rolled back. If they are of the present incarnation, the node continues under a new
     /// one at once; operations of earlier ones are only reported, and come back from the peers.
-    pub async fn heed(&self, theirs: &Vector) -> Result<(), StoreError> {
+    pub async fn check_rollback(&self, theirs: &Vector) -> Result<(), StoreError> {
         let own = self.origin();
         let missing = {
             let published = self.shared.published();

@@ -32,6 +32,30 @@ impl Summary {
         applied.join(&self.folds);
         applied
     }
+
+    /// Compares the records with another node's, if both have applied the same.
+    pub fn compare(&self, their_applied: &Vector, theirs: &proto::Digest) -> Comparison {
+        let applied = self.applied();
+        if !applied.covers(their_applied) || !their_applied.covers(&applied) {
+            return Comparison::Incomparable;
+        }
+        let (records, tombstones) = self.digest.roots();
+        // A node that collects tombstones forgets them sooner than another.
+        let has_all = self.collected.is_empty() && !theirs.has_collected;
+        let equal = records == *theirs.records && (!has_all || tombstones == *theirs.tombstones);
+        if equal { Comparison::Equal } else { Comparison::Different }
+    }
+}
+
+/// How another node's records compare with this node's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// It has applied the same, and holds the same.
+    Equal,
+    /// It has applied the same, and holds something else.
+    Different,
+    /// One of the two has applied operations that the other has not.
+    Incomparable,
 }
 
 /// One record in a bucket.
