@@ -15,10 +15,10 @@ use crate::{
     replication::{
         peek::{Answer, Asker},
         remote::Remote,
-        repair::{self, Standing},
+        repair,
         resync::Resyncs,
     },
-    store::{NewOperation, OperationOutcome, Store, Summary},
+    store::{Comparison, NewOperation, OperationOutcome, Store, Summary},
 };
 use brock_core::{
     base::{
@@ -256,16 +256,16 @@ impl Lifecycle {
         applied: Vector,
         answer: proto::SummaryResponse,
     ) -> proto::verify_response::Node {
-        let standing = repair::standing(mine, &applied, &answer.digest.clone().unwrap_or_default());
+        let comparison = mine.compare(&applied, &answer.digest.clone().unwrap_or_default());
         let mut node = proto::verify_response::Node {
             node: answer.node_id,
             lag_entries: everything.entries_above(&applied),
             records: answer.records,
             tombstones: answer.tombstones,
-            equal: standing == Standing::Equal,
+            equal: comparison == Comparison::Equal,
             ..Default::default()
         };
-        if standing == Standing::Different {
+        if comparison == Comparison::Different {
             match repair::differences(&self.store, peer).await {
                 Ok(differences) => {
                     node.differing_total = differences.total;

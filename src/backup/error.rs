@@ -8,7 +8,7 @@ use std::{
 use super::{catalogue::CatalogueError, objects::ObjectError, parts::PartError};
 use crate::{
     store::{OpenError, StoreError},
-    transfer::snapshot::JoinError,
+    transfer::join::JoinError,
 };
 use brock_core::{base::limits, domain::segment::SegmentError};
 

@@ -11,7 +11,7 @@ use super::{
     parts::{PartError, PartReader},
     restore::{Progress, Restore},
 };
-use crate::transfer::snapshot::JoinError;
+use crate::transfer::join::JoinError;
 use brock_core::{
     base::{id::KeyHash, limits, vector::Stamp},
     domain::{

@@ -1,4 +1,4 @@
-//! A dump of the store as the frames of a backup.
+//! A dump of the store, written into the parts of a backup.
 
 use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path};
 
@@ -9,10 +9,9 @@ use super::{
     error::BackupError,
     parts::{PartWriter, StagedPart},
 };
-use crate::store::{DumpFrame, Dumped, Since, Store};
-use brock_core::{
-    domain::codec,
-    proto::{self, backup_frame::Frame, snapshot_response::Message as Snapshot},
+use crate::{
+    store::{Dumped, Since, Store},
+    transfer::dump,
 };
 
 /// Writes everything, or everything since, into parts in a directory that is emptied first. Blocks. Ends
@@ -28,22 +27,14 @@ pub(super) fn write_parts(
     remove(directory).and_then(|()| private_directory(directory)).map_err(failed)?;
     let mut writer = PartWriter::new(directory, recipients);
     let mut problem = None;
-    let is_full = since.is_none();
-    let dumped = store.dump(since, |frame| {
-        let written = match as_frame(store, frame, is_full) {
-            Some(frame) => writer.write(&proto::BackupFrame { frame: Some(frame) }),
-            None => Ok(()),
-        };
-        problem = written.err();
+    let dumped = dump::frames(store, since, |frame| {
+        problem = writer.write(&frame).err();
         problem.is_none() && !cancelled.is_cancelled()
     })?;
-    let Some(dumped) = dumped else {
-        return Err(problem.map_or(BackupError::Stopping, BackupError::Part));
-    };
-    if is_full {
-        writer.write(&proto::BackupFrame { frame: Some(Frame::Snapshot(end(&dumped))) })?;
+    match dumped {
+        Some(dumped) => Ok((dumped, writer.finish()?)),
+        None => Err(problem.map_or(BackupError::Stopping, BackupError::Part)),
     }
-    Ok((dumped, writer.finish()?))
 }
 
 /// Creates a directory that only its owner can read.
@@ -57,36 +48,4 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         removed => removed,
     }
-}
-
-fn as_frame(store: &Store, frame: DumpFrame, is_full: bool) -> Option<Frame> {
-    match frame {
-        DumpFrame::Begin(dumped) => is_full.then(|| Frame::Snapshot(header(store, &dumped))),
-        DumpFrame::Records(page) => Some(Frame::Snapshot(snapshot(Snapshot::Records(page)))),
-        DumpFrame::Log(batch) if is_full => {
-            Some(Frame::Snapshot(snapshot(Snapshot::Log(proto::LogPage { batch: Some(batch) }))))
-        }
-        DumpFrame::Log(batch) => Some(Frame::Batch(batch)),
-    }
-}
-
-fn snapshot(message: Snapshot) -> proto::SnapshotResponse {
-    proto::SnapshotResponse { message: Some(message) }
-}
-
-fn header(store: &Store, dumped: &Dumped) -> proto::SnapshotResponse {
-    snapshot(Snapshot::Header(proto::SnapshotHeader {
-        node_id: store.node_id().to_string(),
-        incarnation: store.origin().incarnation().0,
-        vector: Some(codec::vector_to_proto(&dumped.vector)),
-        folds: Some(codec::folds_to_proto(&dumped.folds)),
-        records: dumped.totals.records + dumped.totals.tombstones,
-    }))
-}
-
-fn end(dumped: &Dumped) -> proto::SnapshotResponse {
-    let mut floors = dumped.floors.clone();
-    floors.join(&dumped.folds);
-    let collected = (!dumped.collected.is_empty()).then(|| codec::vector_to_proto(&dumped.collected));
-    snapshot(Snapshot::End(proto::SnapshotEnd { floors: Some(codec::vector_to_proto(&floors)), collected }))
 }

@@ -22,10 +22,9 @@ use super::{
     parts::{PartError, PartReader},
 };
 use crate::{
-    replication::repair::{self, Standing},
     runtime::crashsafe,
-    store::{Options, Store},
-    transfer::snapshot::{JoinError, Joiner},
+    store::{Comparison, Options, Store},
+    transfer::join::{JoinError, Joiner},
 };
 use brock_core::{
     domain::{codec::CodecError, segment::Segment},
@@ -145,10 +144,10 @@ impl Restore<'_> {
         }
         let Some(last) = self.chain.last() else { return Ok(()) };
         let failed = |error: CodecError| JoinError::Protocol(error.to_string());
-        let standing = last.manifest.applied().map_err(failed)?;
-        match repair::standing(&store.summary(), &standing, &last.manifest.digest()) {
-            Standing::Equal => Ok(()),
-            Standing::Different | Standing::Incomparable => {
+        let applied = last.manifest.applied().map_err(failed)?;
+        match store.summary().compare(&applied, &last.manifest.digest()) {
+            Comparison::Equal => Ok(()),
+            Comparison::Different | Comparison::Incomparable => {
                 Err(RestoreError::Digest(last.manifest.key.clone()))
             }
         }

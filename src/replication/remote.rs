@@ -7,7 +7,8 @@ use prost::Message;
 
 use crate::{
     membership::peer::{Peer, RemoteError},
-    store::{Store, Summary, keyed_state},
+    store::{Store, Summary},
+    transfer::keyed_state,
 };
 use brock_core::{
     base::{id::KeyHash, limits},

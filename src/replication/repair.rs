@@ -12,7 +12,7 @@ use super::remote::Remote;
 use crate::{
     membership::peer::RemoteError,
     runtime::planted::{self, Bug},
-    store::{BucketItem, Page, Store, Summary, item_from_proto},
+    store::{BucketItem, Page, Store, item_from_proto},
 };
 use brock_core::{
     base::{id::KeyHash, limits, vector::Vector},
@@ -44,35 +44,11 @@ pub struct Repaired {
     pub ambiguous: u64,
 }
 
-/// How another node stands to this one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// It has applied the same, and holds the same.
-    Equal,
-    /// It has applied the same, and holds something else.
-    Different,
-    /// One of the two has applied what the other has not.
-    Incomparable,
-}
-
 /// What the other has applied, folded origins included.
 pub fn applied(theirs: &proto::SummaryResponse) -> Result<Vector, CodecError> {
     let mut applied = codec::vector_from_proto(&theirs.vector.clone().unwrap_or_default())?;
     applied.join(&codec::folds_from_proto(theirs.folds.clone().unwrap_or_default())?);
     Ok(applied)
-}
-
-/// Compares what two nodes hold, if they have applied the same.
-pub fn standing(mine: &Summary, their_applied: &Vector, theirs: &proto::Digest) -> Standing {
-    let my_applied = mine.applied();
-    if !my_applied.covers(their_applied) || !their_applied.covers(&my_applied) {
-        return Standing::Incomparable;
-    }
-    let (records, tombstones) = mine.digest.roots();
-    // Who collects tombstones forgets them sooner than another.
-    let comparable = mine.collected.is_empty() && !theirs.has_collected;
-    let equal = records == *theirs.records && (!comparable || tombstones == *theirs.tombstones);
-    if equal { Standing::Equal } else { Standing::Different }
 }
 
 /// Finds the key hashes whose states differ, bucket by bucket.

@@ -12,7 +12,7 @@ use tracing::Instrument as _;
 use crate::{
     runtime::spans,
     store::Store,
-    transfer::snapshot::{JoinError, Joiner},
+    transfer::join::{JoinError, Joiner},
 };
 use brock_core::{
     base::{id::NodeId, limits, metrics as names},

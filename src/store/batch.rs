@@ -1,11 +1,13 @@
-//! What goes into a write batch: every key and value that the store changes.
+//! A write in the making: every key and value that the store changes.
 
 use prost::Message;
 use rocksdb::WriteBatch;
 
 use super::{
-    database::{COLLECTED, Database, Logged, TOTALS, Totals},
+    database::Database,
+    published::Totals,
     schema,
+    view::{COLLECTED, Logged, TOTALS},
 };
 use brock_core::{
     base::{
@@ -20,123 +22,140 @@ use brock_core::{
     proto,
 };
 
-impl Database {
-    pub(super) fn put_meta(&self, batch: &mut WriteBatch, key: &[u8], value: &[u8]) {
-        batch.put_cf(self.family(schema::META), key, codec::versioned(value));
+/// What one write changes. Dropping it changes nothing.
+pub(super) struct Batch<'a> {
+    database: &'a Database,
+    writes: WriteBatch,
+}
+
+/// The raw writes. IMPORTANT: no value is stored in any other place.
+impl Batch<'_> {
+    fn put(&mut self, family: &'static str, key: &[u8], value: &[u8]) {
+        self.writes.put_cf(self.database.family(family), key, value);
     }
 
-    pub(super) fn put_totals(&self, batch: &mut WriteBatch, counters: Totals) {
-        self.put_meta(batch, TOTALS, &counters.fields().map(u64::to_be_bytes).concat());
+    fn delete(&mut self, family: &'static str, key: &[u8]) {
+        self.writes.delete_cf(self.database.family(family), key);
+    }
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(database: &'a Database) -> Self {
+        Self { database, writes: WriteBatch::default() }
     }
 
-    pub(super) fn put_collected(&self, batch: &mut WriteBatch, collected: &Vector) {
-        self.put_meta(batch, COLLECTED, &codec::vector_to_proto(collected).encode_to_vec());
+    pub(super) fn is_empty(&self) -> bool {
+        self.writes.is_empty()
     }
 
-    pub(super) fn put_floor(&self, batch: &mut WriteBatch, origin: Origin, clock: Clock) {
-        batch.put_cf(self.family(schema::FLOOR), origin.as_bytes(), codec::encode_clock(clock));
+    /// For [`Database::write`].
+    pub(super) fn into_writes(self) -> WriteBatch {
+        self.writes
     }
 
-    /// The origin is not listed any more; its last clock is kept apart.
-    pub(super) fn put_fold(&self, batch: &mut WriteBatch, origin: Origin, clock: Clock) {
-        batch.put_cf(self.family(schema::FOLDED), origin.as_bytes(), codec::encode_clock(clock));
-        batch.delete_cf(self.family(schema::CLOCK_VALUE), origin.as_bytes());
-        batch.delete_cf(self.family(schema::FLOOR), origin.as_bytes());
+    pub(super) fn put_meta(&mut self, key: &[u8], value: &[u8]) {
+        self.put(schema::META, key, &codec::versioned(value));
+    }
+
+    pub(super) fn put_totals(&mut self, totals: Totals) {
+        self.put_meta(TOTALS, &totals.encode());
+    }
+
+    pub(super) fn put_collected(&mut self, collected: &Vector) {
+        self.put_meta(COLLECTED, &codec::vector_to_proto(collected).encode_to_vec());
+    }
+
+    pub(super) fn put_clock(&mut self, origin: Origin, clock: Clock) {
+        self.put(schema::CLOCK_VALUE, origin.as_bytes(), &codec::encode_clock(clock));
+    }
+
+    pub(super) fn put_floor(&mut self, origin: Origin, clock: Clock) {
+        self.put(schema::FLOOR, origin.as_bytes(), &codec::encode_clock(clock));
+    }
+
+    /// Vectors do not list the origin any more; its last clock is kept apart.
+    pub(super) fn put_fold(&mut self, origin: Origin, clock: Clock) {
+        self.put(schema::FOLDED, origin.as_bytes(), &codec::encode_clock(clock));
+        self.delete(schema::CLOCK_VALUE, origin.as_bytes());
+        self.delete(schema::FLOOR, origin.as_bytes());
+    }
+
+    pub(super) fn put_bucket(&mut self, bucket: u8, digest: Bucket) {
+        self.put(schema::DIGEST, &[bucket], &codec::encode_bucket(&digest));
+    }
+
+    pub(super) fn put_member(&mut self, member: &proto::MemberState) {
+        self.put(schema::MEMBER, member_key(member), &codec::versioned(&member.encode_to_vec()));
+    }
+
+    pub(super) fn delete_member(&mut self, member: &proto::MemberState) {
+        self.delete(schema::MEMBER, member_key(member));
+    }
+
+    pub(super) fn put_log(&mut self, entry: &Logged) {
+        let value = codec::encode_log_value(entry.applied_unix_ms, &entry.operation);
+        self.put(schema::REPLICATION_LOG, &entry.key.encode(), &value);
+    }
+
+    pub(super) fn delete_log_entry(&mut self, key: LogKey) {
+        self.delete(schema::REPLICATION_LOG, &key.encode());
     }
 
     /// Removes the log entries of `origin` up to and including `through`.
-    pub(super) fn delete_log(&self, batch: &mut WriteBatch, origin: Origin, through: Clock) {
+    pub(super) fn delete_log(&mut self, origin: Origin, through: Clock) {
         let key = |clock| codec::stamp_key(Stamp { origin, clock });
-        let family = self.family(schema::REPLICATION_LOG);
-        batch.delete_range_cf(family, key(Clock::default()), key(through.next()));
+        let family = self.database.family(schema::REPLICATION_LOG);
+        self.writes.delete_range_cf(family, key(Clock::default()), key(through.next()));
     }
 
-    pub(super) fn put_bucket(&self, batch: &mut WriteBatch, bucket: u8, digest: Bucket) {
-        batch.put_cf(self.family(schema::DIGEST), [bucket], codec::encode_bucket(&digest));
-    }
-
-    pub(super) fn put_member(&self, batch: &mut WriteBatch, member: &proto::MemberState) {
-        let value = codec::versioned(&member.encode_to_vec());
-        batch.put_cf(self.family(schema::MEMBER), member_key(member), value);
-    }
-
-    pub(super) fn delete_member(&self, batch: &mut WriteBatch, member: &proto::MemberState) {
-        batch.delete_cf(self.family(schema::MEMBER), member_key(member));
-    }
-
-    pub(super) fn mark(
-        &self,
-        batch: &mut WriteBatch,
-        family: &'static str,
-        key_hash: &KeyHash,
-        value: &[u8],
-    ) {
-        batch.put_cf(self.family(family), key_hash.0, codec::versioned(value));
-    }
-
-    pub(super) fn unmark(&self, batch: &mut WriteBatch, family: &'static str, key_hash: &KeyHash) {
-        batch.delete_cf(self.family(family), key_hash.0);
-    }
-
-    pub(super) fn delete_quarantined(&self, batch: &mut WriteBatch, stamp: Stamp) {
-        batch.delete_cf(self.family(schema::QUARANTINE), codec::stamp_key(stamp));
-    }
-
-    pub(super) fn delete_log_entry(&self, batch: &mut WriteBatch, key: LogKey) {
-        batch.delete_cf(self.family(schema::REPLICATION_LOG), key.encode());
-    }
-
-    pub(super) fn put_clock(&self, batch: &mut WriteBatch, origin: Origin, clock: Clock) {
-        batch.put_cf(self.family(schema::CLOCK_VALUE), origin.as_bytes(), codec::encode_clock(clock));
-    }
-
-    pub(super) fn put_log(&self, batch: &mut WriteBatch, entry: &Logged) {
-        let value = codec::encode_log_value(entry.applied_unix_ms, &entry.operation);
-        batch.put_cf(self.family(schema::REPLICATION_LOG), entry.key.encode(), value);
-    }
-
-    pub(super) fn put_quarantined(
-        &self,
-        batch: &mut WriteBatch,
-        stamp: Stamp,
-        entry: &proto::QuarantinedEntry,
-    ) {
+    pub(super) fn put_quarantined(&mut self, stamp: Stamp, entry: &proto::QuarantinedEntry) {
         let value = codec::versioned(&entry.encode_to_vec());
-        batch.put_cf(self.family(schema::QUARANTINE), codec::stamp_key(stamp), value);
+        self.put(schema::QUARANTINE, &codec::stamp_key(stamp), &value);
     }
 
-    /// Replaces a record's state, its place in the indexes included. `None` = nothing is known.
+    pub(super) fn delete_quarantined(&mut self, stamp: Stamp) {
+        self.delete(schema::QUARANTINE, &codec::stamp_key(stamp));
+    }
+
+    /// Adds a key hash to a family that is keyed by them.
+    pub(super) fn mark(&mut self, family: &'static str, key_hash: &KeyHash, value: &[u8]) {
+        self.put(family, &key_hash.0, &codec::versioned(value));
+    }
+
+    pub(super) fn unmark(&mut self, family: &'static str, key_hash: &KeyHash) {
+        self.delete(family, &key_hash.0);
+    }
+
+    /// Replaces a record's state and its places in the indexes. `None` = nothing is known.
     pub(super) fn put_state(
-        &self,
-        batch: &mut WriteBatch,
+        &mut self,
         key_hash: &KeyHash,
         before: Option<&RecordState>,
         after: Option<&RecordState>,
     ) {
         match after {
-            Some(after) => batch.put_cf(self.family(schema::RECORD), key_hash.0, codec::encode_state(after)),
-            None => batch.delete_cf(self.family(schema::RECORD), key_hash.0),
+            Some(after) => self.put(schema::RECORD, &key_hash.0, &codec::encode_state(after)),
+            None => self.delete(schema::RECORD, &key_hash.0),
         }
         let (old, new) = (before.and_then(RecordState::due_at), after.and_then(RecordState::due_at));
         if old != new {
             if let Some(at) = old {
-                self.delete_expiry(batch, at, key_hash);
+                self.delete_expiry(at, key_hash);
             }
             if let Some(at) = new {
-                let key = codec::expiry_key(at, key_hash);
-                batch.put_cf(self.family(schema::EXPIRY), key, [codec::VALUE_VERSION]);
+                self.put(schema::EXPIRY, &codec::expiry_key(at, key_hash), &[codec::VALUE_VERSION]);
             }
         }
         let lost = |state: Option<&RecordState>| state.is_some_and(|state| !state.losers.is_empty());
         match (lost(before), lost(after)) {
-            (false, true) => self.mark(batch, schema::CONFLICT, key_hash, &[]),
-            (true, false) => self.unmark(batch, schema::CONFLICT, key_hash),
+            (false, true) => self.mark(schema::CONFLICT, key_hash, &[]),
+            (true, false) => self.unmark(schema::CONFLICT, key_hash),
             _ => {}
         }
     }
 
-    pub(super) fn delete_expiry(&self, batch: &mut WriteBatch, at: UnixSeconds, key_hash: &KeyHash) {
-        batch.delete_cf(self.family(schema::EXPIRY), codec::expiry_key(at, key_hash));
+    pub(super) fn delete_expiry(&mut self, at: UnixSeconds, key_hash: &KeyHash) {
+        self.delete(schema::EXPIRY, &codec::expiry_key(at, key_hash));
     }
 }
 

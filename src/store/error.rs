@@ -1,4 +1,4 @@
-//! What can go wrong in the store.
+//! Why the store does not open, read or write.
 
 use std::path::PathBuf;
 
@@ -15,10 +15,10 @@ use brock_core::{
 /// Why a storage directory was not opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The directory holds nothing, and that was not expected.
+    /// The directory is empty, which was not expected.
     #[error(
         "the storage at {} is empty, and node.first-start is false. If this node has run before, its disk has \
-         lost everything: find out why first. If it is new (or is to be filled anew from its peers), \
+         lost everything: find out why first. If it is new (or shall be refilled from its peers), \
          start it once with --node.first-start=true", .0.display()
     )]
     Empty(PathBuf),
@@ -30,19 +30,19 @@ pub enum OpenError {
     WrongNodeId {
         /// The directory.
         path: PathBuf,
-        /// Whose it is.
+        /// The node that it belongs to.
         stored: NodeId,
-        /// Who wanted it.
+        /// The node that opens it.
         configured: NodeId,
     },
-    /// The database is empty although the superblock says that it was not.
+    /// The database is empty, but its superblock says that it was not.
     #[error(
         "the storage at {} has lost its database: its superblock names operations that are not there. Restore \
          the directory from where it was moved to, or remove it whole and start once with \
-         --node.first-start=true to fill it anew from the peers", .0.display()
+         --node.first-start=true to refill it from the peers", .0.display()
     )]
     DatabaseGone(PathBuf),
-    /// A format that this version does not read.
+    /// This version does not read the format.
     #[error(
         "the storage at {} has format version {found}, and this version of brock reads version {known}. Use the \
          version that wrote it", path.display()
@@ -55,7 +55,7 @@ pub enum OpenError {
         /// The version known.
         known: u64,
     },
-    /// The superblock cannot be understood.
+    /// The superblock is malformed.
     #[error(
         "{} cannot be read: {reason}. It remembers what the database must hold. If the file is damaged and the \
          database is not, remove the file: the node then starts as after a crash", path.display()
@@ -63,7 +63,7 @@ pub enum OpenError {
     Superblock {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Why.
         reason: String,
     },
     /// A file operation failed.
@@ -71,7 +71,7 @@ pub enum OpenError {
     Io {
         /// What was attempted.
         action: &'static str,
-        /// On what.
+        /// The file or directory.
         path: PathBuf,
         /// Why it failed.
         source: std::io::Error,
@@ -79,71 +79,71 @@ pub enum OpenError {
     /// Another process has the directory open.
     #[error("the storage at {} is in use by another process: is this node already running?", .0.display())]
     Locked(PathBuf),
-    /// RocksDB does not open it.
+    /// RocksDB does not open the database.
     #[error("the database at {} does not open: {reason}", path.display())]
     Database {
         /// The directory.
         path: PathBuf,
-        /// RocksDB's words.
+        /// RocksDB's message.
         reason: String,
     },
-    /// Something stored does not decode.
+    /// A stored value does not decode.
     #[error("the database at {} is damaged: {source}", path.display())]
     Damaged {
         /// The directory.
         path: PathBuf,
-        /// What does not decode.
+        /// Which value.
         source: CodecError,
     },
 }
 
-/// Why a read or a write of the store failed. A failed write changed nothing that is visible.
+/// Why a read or a write failed. A failed write changed nothing that is visible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
-    /// Too much is waiting to be written.
+    /// Too many writes are waiting.
     #[error("the write queue is full; try again in a moment")]
     QueueFull,
     /// The disk is too full to write safely.
     #[error(
         "the disk is full: {free} bytes are free where the node stores its data and {needed} must stay free. \
-         Reads go on; free some space and writes resume by themselves", needed = limits::DISK_RESERVE_BYTES
+         Reads continue; free some space and writes resume by themselves", needed = limits::DISK_RESERVE_BYTES
     )]
     DiskFull {
         /// Bytes that are free.
         free: u64,
     },
-    /// A write failed before, and the store has stopped.
+    /// An earlier write failed, and the store has stopped.
     #[error("the store has stopped: {0}")]
     Stopped(String),
-    /// A segment begins above what is here.
+    /// A segment begins above what is applied here.
     #[error("a batch of {origin} begins after {after}, but only {applied} is applied here")]
     Gap {
-        /// Whose log.
+        /// The origin of the log.
         origin: Origin,
         /// Where the batch begins.
         after: Clock,
-        /// Where this node stands.
+        /// What this node has applied.
         applied: Clock,
     },
-    /// What was asked for is compacted away.
+    /// The requested log entries are compacted away.
     #[error("the log of {origin} is compacted up to {floor}: what lies below is only in the records")]
     BelowFloor {
-        /// Whose log.
+        /// The origin of the log.
         origin: Origin,
-        /// Up to where nothing is left.
+        /// Entries up to this clock are compacted.
         floor: Clock,
     },
-    /// Records have changed otherwise than by what the log gained.
-    #[error("records have changed by a repair, a resync or a retry: the log does not tell all of it")]
+    /// Records have changed in a way that the log does not show.
+    #[error("records have changed by a repair, a resync or a retry: the log does not show all of it")]
     NotInLog,
-    /// A peer knows operations of this very incarnation that this node does not.
+    /// A peer has operations of this node's present incarnation that the node itself lacks.
     #[error(
         "a peer has operations of {origin}, this node's own incarnation, up to {theirs}; here it ends at {ours}"
     )]
     RolledBack {
         /// This node's origin.
         origin: Origin,
-        /// The peer's clock of it.
+        /// The peer's clock of that origin.
         theirs: Clock,
         /// This node's.
         ours: Clock,
@@ -154,13 +154,13 @@ pub enum StoreError {
     /// RocksDB failed to read.
     #[error("reading from the database failed: {0}")]
     Read(String),
-    /// Something stored does not decode.
+    /// A stored value does not decode.
     #[error("the database is damaged: {0}")]
     Damaged(#[from] CodecError),
 }
 
 impl StoreError {
-    /// Whether the same request may succeed later without anybody changing anything about it.
+    /// Whether the same request may succeed later, with nothing changed about it.
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::QueueFull | Self::DiskFull { .. } | Self::Stopped(_) | Self::Gap { .. } => true,

@@ -1,26 +1,26 @@
-//! The surface of the store: open, write, watch, close. Reads are in `reader`.
+//! The handle of the store: open, submit, watch, close. Changes are in `change`, reads in `read`.
 
 use std::{
     path::PathBuf,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool},
     thread,
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot, watch},
+    task::spawn_blocking,
+};
 
 use super::{
-    boot,
-    database::{Database, Totals},
+    change::{Reply, Weight},
+    database::Database,
     error::{OpenError, StoreError},
-    request::{CreateOutcome, NewOperation, NewRecord, OperationOutcome},
+    open,
+    published::{Published, Raised, Totals},
     superblock::{self, Superblock},
-    visible::{Raised, Visible},
-    writer::{self, Change, Command, Reply, Writer},
+    writer::{Command, Order, Writer},
 };
 use crate::runtime::{alarms::Alarms, retry::RetryPolicy};
 use brock_core::{
@@ -30,29 +30,29 @@ use brock_core::{
         time::WallClock,
         vector::{Clock, Vector},
     },
-    domain::{record::UnixSeconds, segment::Segment},
+    domain::record::UnixSeconds,
 };
 
-/// What a store needs to know.
+/// What a store is opened with.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Whose store it is.
+    /// The node whose store it is.
     pub node_id: NodeId,
-    /// Where the data lies; `None` = in RAM only.
+    /// The storage directory; `None` = in RAM only.
     pub path: Option<PathBuf>,
     /// Whether empty storage is expected.
     pub first_start: bool,
     /// The size of RocksDB's block cache.
     pub cache_bytes: usize,
-    /// The size of what is written but not yet in tables.
+    /// The size of RocksDB's memtables: what is written but not yet in files.
     pub memtables_bytes: usize,
     /// How long an expired record stays on disk.
     pub expiry_margin: Duration,
-    /// The delay before a write is tried again, if more than `conflict_min`.
+    /// The delay before a refused write is tried again, if more than `conflict_min`.
     pub conflict_delay: Duration,
-    /// The shortest delay before a write is tried again.
+    /// The shortest delay before a refused write is tried again.
     pub conflict_min: Duration,
-    /// For how long a write is tried again.
+    /// For how long a refused write is tried again.
     pub conflict_max: Duration,
     /// Where the time comes from.
     pub wall_clock: WallClock,
@@ -84,32 +84,10 @@ impl Options {
 pub enum Health {
     /// It does.
     Well,
-    /// It does not for now, and why; it will again by itself.
+    /// It does not for now, for this reason; it resumes by itself.
     WritesRefused(String),
     /// A write failed: the process must be restarted.
     Stopped(String),
-}
-
-/// What the store uses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct StorageUse {
-    /// Bytes in files.
-    pub sst_bytes: u64,
-    /// Bytes in memory that are not yet in files.
-    pub memtable_bytes: u64,
-    /// Bytes of cached blocks.
-    pub block_cache_bytes: u64,
-    /// The file system where it lies; `None` if that cannot be told, or it is in RAM.
-    pub disk: Option<DiskSpace>,
-}
-
-/// How much room a file system has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DiskSpace {
-    /// Bytes that this process may still use.
-    pub free_bytes: u64,
-    /// Its size.
-    pub total_bytes: u64,
 }
 
 /// What the handle, the readers and the writer share.
@@ -124,45 +102,47 @@ pub(super) struct Shared {
     origin: ArcSwap<Origin>,
     /// Why the present incarnation began.
     reason: ArcSwap<&'static str>,
-    /// Whether the operator was told that peers have more of this node's earlier operations.
-    heeded: AtomicBool,
-    /// What is durable and may be served. Raised by the writer alone, after its fsync.
-    visible: RwLock<Visible>,
-    /// Counts commits, so that followers wake.
+    /// Whether an alarm has reported that peers have more of this node's earlier operations.
+    pub(super) reported_rollback: AtomicBool,
+    /// What is durable and may be served. Only the writer raises it, after its fsync.
+    published: RwLock<Published>,
+    /// Counts commits, so that followers wake up.
     commits: watch::Sender<u64>,
     alarms: Alarms,
     /// See [`Store::keep_for_backup`].
     pub(super) kept_for_backup: Mutex<Option<Vector>>,
+    /// When a peer last made this node change its incarnation.
+    pub(super) last_rollback: Mutex<Option<Instant>>,
     _ram: Option<tempfile::TempDir>,
 }
 
 impl Shared {
-    pub(super) fn visible(&self) -> RwLockReadGuard<'_, Visible> {
-        self.visible.read().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn published(&self) -> RwLockReadGuard<'_, Published> {
+        self.published.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn visible_mut(&self) -> RwLockWriteGuard<'_, Visible> {
-        self.visible.write().unwrap_or_else(PoisonError::into_inner)
+    fn published_mut(&self) -> RwLockWriteGuard<'_, Published> {
+        self.published.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// At or below this clock nothing of the origin is left in the log.
+    /// The log has no entries of the origin at or below this clock.
     pub(super) fn floor(&self, origin: &Origin) -> Clock {
-        self.visible().floor(origin)
+        self.published().floor(origin)
     }
 
     pub(super) fn raise_floors(&self, floors: &Vector) {
         if !floors.is_empty() {
-            self.visible_mut().floors.join(floors);
+            self.published_mut().floors.join(floors);
         }
     }
 
     /// After a write that failed: the entries are still there.
     pub(super) fn restore_floors(&self, floors: &Vector) {
-        self.visible_mut().floors.clone_from(floors);
+        self.published_mut().floors.clone_from(floors);
     }
 
-    pub(super) fn publish(&self, raised: &Raised, counters: Totals) {
-        self.visible_mut().raise(raised, counters);
+    pub(super) fn publish(&self, raised: &Raised, totals: Totals) {
+        self.published_mut().raise(raised, totals);
         self.commits.send_modify(|commits| *commits += 1);
     }
 
@@ -174,13 +154,6 @@ impl Shared {
         self.reason.store(Arc::new(reason));
         self.origin.store(Arc::new(origin));
     }
-
-    /// The room where the data lies; `None` if that cannot be told.
-    pub(super) fn disk(&self) -> Option<DiskSpace> {
-        let stat = rustix::fs::statvfs(self.directory.as_ref()?).ok()?;
-        let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        Some(DiskSpace { free_bytes: bytes(stat.f_bavail), total_bytes: bytes(stat.f_blocks) })
-    }
 }
 
 /// A node's records and replication log. Cheap to clone; closed with [`Store::close`].
@@ -190,7 +163,6 @@ pub struct Store {
     commands: mpsc::Sender<Command>,
     room: Arc<Semaphore>,
     writer: Arc<Mutex<Option<thread::JoinHandle<()>>>>,
-    last_rollback: Arc<Mutex<Option<Instant>>>,
 }
 
 const ROOM_UNIT_BYTES: usize = 1024;
@@ -198,33 +170,34 @@ const ROOM_UNIT_BYTES: usize = 1024;
 impl Store {
     /// Opens or creates the storage and starts the writer. Blocks.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        let booted = boot::open(options)?;
+        let opened = open::open(options)?;
         let damaged = |error: StoreError| OpenError::Database {
             path: options.path.clone().unwrap_or_default(),
             reason: error.to_string(),
         };
-        let visible = Visible::load(&booted.database).map_err(damaged)?;
+        let published = opened.database.view().published().map_err(damaged)?;
         let (commits, health) = (watch::Sender::new(0), watch::Sender::new(Health::Well));
         let shared = Arc::new(Shared {
-            database: booted.database,
+            database: opened.database,
             node_id: options.node_id.clone(),
             health,
             expiry_margin_seconds: i64::try_from(options.expiry_margin.as_secs()).unwrap_or(i64::MAX),
             wall_clock: options.wall_clock.clone(),
             incarnations: options.incarnations.clone(),
             directory: options.path.clone(),
-            origin: ArcSwap::from_pointee(booted.origin),
-            visible: RwLock::new(visible.clone()),
-            reason: ArcSwap::from_pointee(booted.reason),
-            heeded: AtomicBool::new(false),
+            origin: ArcSwap::from_pointee(opened.origin),
+            published: RwLock::new(published.clone()),
+            reason: ArcSwap::from_pointee(opened.reason),
+            reported_rollback: AtomicBool::new(false),
             commits,
             alarms: Alarms::default(),
             kept_for_backup: Mutex::default(),
-            _ram: booted._ram,
+            last_rollback: Mutex::default(),
+            _ram: opened._ram,
         });
         let (commands, queue) = mpsc::channel(limits::WRITE_QUEUE_COMMANDS);
         let retry = retry_policy(options.conflict_delay, options.conflict_min, options.conflict_max);
-        let writer = Writer::new(Arc::clone(&shared), retry, booted.origin, visible);
+        let writer = Writer::new(Arc::clone(&shared), retry, opened.origin, published);
         let thread = thread::Builder::new().name("brock-writer".to_owned()).spawn(move || writer.run(queue));
         let thread = thread.map_err(|source| OpenError::Io {
             action: "cannot start the writer thread of",
@@ -236,95 +209,32 @@ impl Store {
             commands,
             room: Arc::new(Semaphore::new(limits::WRITE_QUEUE_BYTES / ROOM_UNIT_BYTES)),
             writer: Arc::new(Mutex::new(Some(thread))),
-            last_rollback: Arc::default(),
         };
-        booted.alarms.into_iter().for_each(|alarm| store.alarm(alarm));
+        opened.alarms.into_iter().for_each(|alarm| store.alarm(alarm));
         Ok(store)
     }
 
-    /// Creates records. Durable when it returns; each record has its own outcome, in order.
-    pub async fn create(&self, records: Vec<NewRecord>) -> Result<Vec<CreateOutcome>, StoreError> {
-        self.change(|to| Change::Create(records, to)).await
+    /// Gives an order to the writer and waits for its answer.
+    pub(super) async fn ask<T>(&self, order: impl FnOnce(Reply<T>) -> Order) -> Result<T, StoreError> {
+        let (to, answer) = oneshot::channel();
+        self.send(order(to)).await?;
+        answer.await.unwrap_or_else(|_| Err(closed()))
     }
 
-    /// Invalidates, unpublishes or deletes a record. Durable when it returns.
-    pub async fn operate(&self, operation: NewOperation) -> Result<OperationOutcome, StoreError> {
-        self.change(|to| Change::Operate(operation, to)).await
-    }
-
-    /// Merges a segment of a peer's log. Durable when it returns. Idempotent. Returns up to where the
-    /// origin had been applied before: what lies above is new here.
-    pub async fn apply(&self, segment: Segment) -> Result<Clock, StoreError> {
-        self.change(|to| Change::Apply(segment, to)).await
-    }
-
-    /// Removes some of the records that were expired, plus the margin, at `now`. Returns how many
-    /// index entries were dealt with: 0 = nothing left to do.
-    pub async fn sweep(&self, now: UnixSeconds) -> Result<usize, StoreError> {
-        self.change(|to| Change::Sweep(now, to)).await
-    }
-
-    /// A peer knows operations of this node's own origin up to `theirs`, more than this node has:
-    /// the storage was rolled back. Goes on under a new incarnation at once, so that no clock is
-    /// used twice; what was lost comes back from the peer as any other origin's. At most one per
-    /// [`limits::ROLLBACK_MINT_INTERVAL`], so that a lying peer cannot mint without end.
-    pub async fn rolled_back(&self, theirs: Clock) -> Result<(), StoreError> {
-        let origin = self.origin();
-        let ours = self.clock(&origin);
-        if theirs <= ours {
-            return Ok(());
-        }
-        {
-            let mut last = self.last_rollback.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.is_some_and(|at| at.elapsed() < limits::ROLLBACK_MINT_INTERVAL) {
-                return Err(StoreError::RolledBack { origin, theirs, ours });
-            }
-            *last = Some(Instant::now());
-        }
-        let fresh = self.change(|to| Change::NewIncarnation("rolled_back", to)).await?;
-        self.alarm(format!(
-            "a peer has operations of {origin} up to {theirs}, but this storage ends at {ours}: it was rolled back \
-             or has lost data. This node goes on as {fresh}; what is missing comes back from the peers"
-        ));
-        Ok(())
-    }
-
-    /// A peer has applied this. If that is more of this node's own operations than are here, the
-    /// storage was rolled back: under the present incarnation the node goes on with another at once;
-    /// earlier ones are only noted, and come back from the peers.
-    pub async fn heed(&self, theirs: &Vector) -> Result<(), StoreError> {
-        let own = self.origin();
-        let missing = {
-            let visible = self.shared.visible();
-            let earlier = theirs.iter().filter(|(origin, _)| origin.is_of(self.node_id()) && *origin != own);
-            earlier
-                .map(|(origin, clock)| clock.0.saturating_sub(visible.clock(&origin).0))
-                .fold(0, u64::saturating_add)
-        };
-        if missing > 0 && !self.shared.heeded.swap(true, Ordering::Relaxed) {
-            self.alarm(format!(
-                "peers have {missing} operations that this node made in earlier lives and that its storage lacks: it was \
-                 rolled back to an old copy, or has lost data. They come back from the peers by themselves"
-            ));
-        }
-        self.rolled_back(theirs.get(&own)).await
-    }
-
-    async fn send(&self, change: Change) -> Result<(), StoreError> {
-        let (_, bytes) = writer::weight(&change);
+    async fn send(&self, order: Order) -> Result<(), StoreError> {
+        let Weight { bytes, .. } = order.weight();
         let units = (bytes / ROOM_UNIT_BYTES + 1).min(limits::WRITE_QUEUE_BYTES / ROOM_UNIT_BYTES);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
-        let closed = || StoreError::Stopped("it was closed".to_owned());
         if let Ok(room) = Arc::clone(&self.room).try_acquire_many_owned(units)
             && let Ok(slot) = self.commands.try_reserve()
         {
-            slot.send(Command { change, _room: Some(room) });
+            slot.send(Command { order, _room: Some(room) });
             return Ok(());
         }
         let admit = async {
             let room = Arc::clone(&self.room).acquire_many_owned(units).await.map_err(|_| closed())?;
             let slot = self.commands.reserve().await.map_err(|_| closed())?;
-            slot.send(Command { change, _room: Some(room) });
+            slot.send(Command { order, _room: Some(room) });
             Ok(())
         };
         tokio::time::timeout(limits::WRITE_ADMISSION_TIMEOUT, admit)
@@ -332,11 +242,17 @@ impl Store {
             .unwrap_or(Err(StoreError::QueueFull))
     }
 
-    /// Sends a change to the writer and waits for its answer.
-    pub(super) async fn change<T>(&self, change: impl FnOnce(Reply<T>) -> Change) -> Result<T, StoreError> {
-        let (to, answer) = oneshot::channel();
-        self.send(change(to)).await?;
-        answer.await.unwrap_or_else(|_| Err(StoreError::Stopped("it was closed".to_owned())))
+    /// Runs a read that may need the disk. RocksDB blocks, so such reads leave the async runtime here,
+    /// and nowhere else.
+    pub(super) async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let shared = Arc::clone(&self.shared);
+        match spawn_blocking(move || read(&shared)).await {
+            Ok(result) => result,
+            Err(_) => Err(StoreError::Read("the runtime is shutting down".to_owned())),
+        }
     }
 
     /// This node's origin: its id and its present incarnation.
@@ -344,7 +260,7 @@ impl Store {
         self.shared.origin()
     }
 
-    /// Whose store it is.
+    /// The node whose store it is.
     pub fn node_id(&self) -> &NodeId {
         &self.shared.node_id
     }
@@ -356,37 +272,37 @@ impl Store {
 
     /// What is applied here, durable and visible. Folded origins are not listed.
     pub fn vector(&self) -> Vector {
-        self.shared.visible().vector.clone()
+        self.shared.published().vector.clone()
     }
 
     /// What is applied here, folded origins included.
     pub fn applied(&self) -> Vector {
-        self.shared.visible().applied()
+        self.shared.published().applied()
     }
 
     /// The origins that are folded away, with their last clocks.
     pub fn folds(&self) -> Vector {
-        self.shared.visible().folds.clone()
+        self.shared.published().folds.clone()
     }
 
     /// How far the log is compacted.
     pub fn floors(&self) -> Vector {
-        self.shared.visible().floors.clone()
+        self.shared.published().floors.clone()
     }
 
     /// Tombstones of what was created up to here may have been collected; empty = none ever was.
     pub fn collected(&self) -> Vector {
-        self.shared.visible().collected.clone()
+        self.shared.published().collected.clone()
     }
 
     /// The highest clock of one origin that is durable and visible, folded or not.
     pub fn clock(&self, origin: &Origin) -> Clock {
-        self.shared.visible().clock(origin)
+        self.shared.published().clock(origin)
     }
 
     /// What is visible here above `other`.
     pub fn above(&self, other: &Vector) -> Vector {
-        self.shared.visible().vector.above(other)
+        self.shared.published().vector.above(other)
     }
 
     /// Changes with every commit that raises the vector.
@@ -406,7 +322,7 @@ impl Store {
 
     /// Totals.
     pub fn totals(&self) -> Totals {
-        self.shared.visible().counters
+        self.shared.published().totals
     }
 
     /// Records that are not deleted.
@@ -424,17 +340,17 @@ impl Store {
         self.totals().conflicts
     }
 
-    /// The same in milliseconds.
+    /// The time, as this store sees it, in milliseconds.
     pub fn now_ms(&self) -> u64 {
         self.shared.wall_clock.now_ms()
     }
 
-    /// Tells the operator something, in the log and in the status.
+    /// Raises an alarm, in the log and in the status.
     pub fn alarm(&self, alarm: String) {
         self.shared.alarms.raise(self.now(), alarm);
     }
 
-    /// What the operator was told since the start and has not cleared.
+    /// The alarms since the start that the operator has not cleared.
     pub fn alarms(&self) -> &Alarms {
         &self.shared.alarms
     }
@@ -462,16 +378,17 @@ impl Store {
             return Ok(());
         };
         self.room.close();
-        // The queue is bounded and the writer drains it, so this waits for a moment at most.
-        let _ = self.commands.blocking_send(Command { change: Change::Stop, _room: None });
+        // The queue is bounded and the writer drains it, so this waits for a moment at most. A writer
+        // that has ended already takes nothing more.
+        let _ = self.commands.blocking_send(Command { order: Order::Stop, _room: None });
         let _ = writer.join();
         if let Health::Stopped(reason) = &*self.shared.health.borrow() {
-            // What is on disk is not known: the next start must treat this as an unclean stop.
+            // What is on disk is unknown: the next start must treat this as an unclean stop.
             let path = self.shared.directory.clone().unwrap_or_default();
             return Err(OpenError::Database { path, reason: format!("the store had stopped: {reason}") });
         }
         if self.shared.directory.is_none() {
-            // In RAM there is nothing to keep, and RocksDB cannot sync a log that is no file.
+            // There is nothing to keep, and RocksDB cannot sync a log that is not a file.
             return Ok(());
         }
         self.shared.database.flush().map_err(|reason| OpenError::Database {
@@ -482,7 +399,11 @@ impl Store {
     }
 }
 
-/// The policy that `node.conflict-backoff.*` means.
+fn closed() -> StoreError {
+    StoreError::Stopped("it was closed".to_owned())
+}
+
+/// The policy of the settings `node.conflict-backoff.*`.
 fn retry_policy(delay: Duration, min: Duration, max: Duration) -> RetryPolicy {
     RetryPolicy {
         first_delay: delay.max(min),

@@ -1,47 +1,42 @@
 //! Durable records and the replication log: the only place that knows RocksDB.
 //!
-//! - [`Store`] is the surface: open it, write through it, read from it, close it.
-//! - `boot` decides what a storage directory is: empty, ours, somebody else's, damaged.
-//! - `writer` is the one thread that writes; `commit` builds what it writes.
-//! - `maintain` builds what is no operation: resync, repair, compaction, collection, quarantine.
-//! - `visible` is what readers see of it all, raised after the fsync.
-//! - `reader` answers reads and serves the log; `inspect` shows what operators and peers compare;
-//!   `housekeeping` is the surface for `maintain`; `tail` is the log for whoever watches it.
-//! - `database` and `batch` are the thin typed layer on RocksDB: reads, and what is written.
-//! - `engine` shows whether RocksDB keeps up.
-//! - `superblock` is the small file that remembers what the database must hold.
+//! [`Store`] is the surface: open it, change it, read it, close it.
+//!
+//! - `handle`: the store's handle, and what it shares with the writer; `error`: what can go wrong.
+//! - `change`: the changes, one file for each; `commit`: a group of them in the making; `writer`: the
+//!   one thread that writes; `tally`: what a commit did, for the metrics.
+//! - `published`: what is durable and may be served, raised after the fsync.
+//! - `read`: the reads, by subject.
+//! - `view`: the database as it is now or as it was at one moment, every stored value decoded;
+//!   `batch`: every stored value encoded; `schema`: the column families; `database`: RocksDB itself.
+//! - `open`: what a storage directory is, and a new incarnation; `superblock`: the small file that
+//!   remembers what the database must hold; `upgrade`: databases of older formats.
+//! - `rollback`: a peer that has more of this node's operations than the node itself.
 
 mod batch;
-mod boot;
+mod change;
 mod commit;
 mod database;
-mod dump;
-mod engine;
 mod error;
 mod handle;
-mod housekeeping;
-mod inspect;
-mod maintain;
-mod migrate;
-mod reader;
-mod request;
+mod open;
+mod published;
+mod read;
+mod rollback;
 mod schema;
 mod superblock;
-mod tail;
-mod visible;
+mod tally;
+mod upgrade;
+mod view;
 mod writer;
 
-pub use brock_core::base::time::unix_now;
-pub use database::Totals;
-pub use dump::{DumpFrame, Dumped, Since};
-pub use engine::{Engine, Family};
-pub use error::{OpenError, StoreError};
-pub use handle::{DiskSpace, Health, Options, StorageUse, Store};
-pub use housekeeping::Compacted;
-pub use inspect::{
-    BucketItem, Conflict, LoggedOperation, RecordPage, Summary, Traced, item_from_proto, keyed_state,
+pub use change::{
+    Adoption, Compacted, CreateOutcome, Joined, NewOperation, NewRecord, OperationOutcome, Page, Stretch,
 };
-pub use maintain::{Adoption, Joined, Page, Stretch};
-pub use reader::Changes;
-pub use request::{CreateOutcome, NewOperation, NewRecord, OperationOutcome};
-pub use tail::Tailed;
+pub use error::{OpenError, StoreError};
+pub use handle::{Health, Options, Store};
+pub use published::Totals;
+pub use read::{
+    BucketItem, Comparison, Conflict, DiskSpace, DumpFrame, Dumped, Engine, Family, LogBatch,
+    LoggedOperation, RecordPage, Since, StorageUse, Summary, Tailed, Traced, item_from_proto,
+};

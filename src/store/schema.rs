@@ -1,4 +1,4 @@
-//! The column families and how RocksDB is set up for each.
+//! The column families, and the options of RocksDB for each.
 
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub(super) const FOLDED: &str = "folded";
 pub(super) const DIGEST: &str = "digest";
 /// Key hash of a record with losers → nothing.
 pub(super) const CONFLICT: &str = "conflict";
-/// Key hash whose payload is gone but may still be in some file → when it went.
+/// Key hash whose payload is deleted but may still be in some file → when it was deleted.
 pub(super) const REMOVAL: &str = "removal";
 /// Node id or address → what is remembered of that member.
 pub(super) const MEMBER: &str = "member";
@@ -53,9 +53,9 @@ pub(super) const FAMILIES: [&str; 12] = [
 /// How much memory the database uses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sizes {
-    /// Blocks that were read.
+    /// The block cache.
     pub cache_bytes: usize,
-    /// What is not yet in tables; a tenth more is reserved on disk for the log of it.
+    /// Memtables: what is written but not yet in files.
     pub memtables_bytes: usize,
 }
 
@@ -79,12 +79,12 @@ fn database(sizes: Sizes, env: Option<&Env>) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
-    // A damaged write-ahead log must refuse to open rather than lose its tail in silence; a
-    // truncated one is caught by the superblock's heads.
+    // A damaged write-ahead log must refuse to open rather than lose its tail in silence. The
+    // superblock's heads reveal a truncated one.
     options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_paranoid_checks(true);
-    // Both bound what a start has to replay, and memory.
+    // Both bound the memory, and the write-ahead log that a start has to replay.
     options.set_max_total_wal_size(limits::WAL_MAX_BYTES);
     options.set_db_write_buffer_size(sizes.memtables_bytes);
     options.set_max_open_files(limits::DATABASE_FILES_OPEN);
@@ -92,7 +92,7 @@ fn database(sizes: Sizes, env: Option<&Env>) -> Options {
     options.set_keep_log_file_num(4);
     options.set_max_log_file_size(4 * 1024 * 1024);
     options.set_log_level(LogLevel::Warn);
-    // Nobody reads them: the node has metrics of its own.
+    // The node has metrics of its own.
     options.set_stats_dump_period_sec(0);
     options.set_stats_persist_period_sec(0);
     if let Some(env) = env {
@@ -123,15 +123,14 @@ fn table(cache: &Cache) -> BlockBasedOptions {
 
 fn log(cache: &Cache) -> Options {
     let mut table = table(cache);
-    // Read in order and in bulk.
+    // The log is read in order and in bulk.
     table.set_block_size(16 * 1024);
     family(&table)
 }
 
 fn records(cache: &Cache) -> Options {
     let mut table = table(cache);
-    // Most key hashes that are asked for and absent are answered by the filter alone, and so is
-    // the check of every Put.
+    // The filter alone answers most reads of absent key hashes, and the check of most creates.
     table.set_bloom_filter(10.0, false);
     table.set_whole_key_filtering(true);
     table.set_data_block_index_type(DataBlockIndexType::BinaryAndHash);

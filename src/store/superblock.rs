@@ -21,7 +21,7 @@ use brock_core::base::{
 
 /// The format that this version writes.
 pub(super) const FORMAT_VERSION: u64 = 2;
-/// The oldest format that this version still reads, and brings up to date.
+/// The oldest format that this version still reads, and upgrades.
 pub(super) const OLDEST_FORMAT_VERSION: u64 = 1;
 const FILE_NAME: &str = "superblock.json";
 
@@ -30,7 +30,7 @@ const FILE_NAME: &str = "superblock.json";
 pub(super) struct Superblock {
     pub node_id: NodeId,
     pub incarnation: Incarnation,
-    /// Whether the node was shut down in order after this was written.
+    /// Whether the node shut down cleanly after this was written.
     pub clean: bool,
     /// The database holds at least this.
     pub heads: Vector,

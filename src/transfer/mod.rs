@@ -1,3 +1,12 @@
 //! A whole store as a stream of messages, for replication and for backups.
+//!
+//! - `messages`: the messages, built in one place.
+//! - [`feed`]: a donor's stream, while writes continue; [`dump`]: a backup's, of one moment.
+//! - [`join`]: joins the messages into a store, wherever they come from.
 
-pub mod snapshot;
+pub mod dump;
+pub mod feed;
+pub mod join;
+mod messages;
+
+pub use messages::keyed_state;

@@ -25,22 +25,22 @@ pub const VALUE_VERSION: u8 = 1;
 /// The first byte of a log entry's value.
 pub const LOG_VALUE_VERSION: u8 = 2;
 
-/// What stands before the operation in a log entry's value: version and time.
+/// The bytes before the operation in a log entry's value: version and time.
 pub const LOG_VALUE_HEAD_BYTES: usize = 9;
 
 /// The state in the key of a log entry that is quarantined.
 pub const QUARANTINED_STATE: i32 = -1;
 
-/// Bytes on disk or on the wire that are not what they must be. Never quotes them.
+/// Malformed bytes on disk or on the wire. Never quotes them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
     /// A value is empty.
     #[error("a {0} has no bytes at all")]
     Empty(&'static str),
-    /// A value has a format version that this binary does not know.
+    /// A value has a format version that this program does not know.
     #[error("a {what} has format version {version}; this version of brock reads {VALUE_VERSION}")]
     Version {
-        /// What was read.
+        /// The kind of value.
         what: &'static str,
         /// The version found.
         version: u8,
@@ -252,7 +252,7 @@ fn creation_to_proto(creation: &Creation) -> proto::record_state::Creation {
     }
 }
 
-/// From the wire or the store. Does not check that a payload matches its digest.
+/// From the wire or the store. Does not check whether a payload matches its digest.
 pub fn state_from_proto(state: proto::RecordState) -> Result<RecordState, CodecError> {
     let stamp = |stamp: &proto::Stamp| stamp_from_proto(stamp).map_err(|_| CodecError::Malformed("record"));
     let invalidation = match state.invalidation {
@@ -288,8 +288,8 @@ fn creation_from_proto(creation: proto::record_state::Creation) -> Result<Creati
     })
 }
 
-/// A state from a peer: well-formed, in the one form that joining gives, and with a payload that is
-/// the one that its digest names.
+/// A state from a peer. Refused unless it is well-formed, in the one form that joining makes, and its
+/// payload matches its digest.
 pub fn foreign_state(state: proto::RecordState) -> Result<RecordState, CodecError> {
     let state = state_from_proto(state)?;
     let reason = state.invalidation.as_ref().map_or(1, |invalidation| invalidation.reason.len());
@@ -322,7 +322,7 @@ pub fn vector_to_proto(vector: &Vector) -> proto::Vector {
     }
 }
 
-/// From the wire. An origin listed twice counts with its highest clock.
+/// From the wire. Of an origin that is listed twice, the highest clock counts.
 pub fn vector_from_proto(vector: &proto::Vector) -> Result<Vector, CodecError> {
     if vector.clocks.len() > limits::VECTOR_MAX_ORIGINS {
         return Err(CodecError::VectorSize(vector.clocks.len()));
@@ -335,7 +335,7 @@ pub fn vector_from_proto(vector: &proto::Vector) -> Result<Vector, CodecError> {
         .map_err(|_| CodecError::Malformed("vector"))
 }
 
-/// Tells whether two nodes have folded the same origins away.
+/// Equal for two nodes that have folded the same origins away.
 pub fn folds_digest(folds: &Vector) -> [u8; 32] {
     let bytes: Vec<u8> =
         folds.iter().flat_map(|(origin, clock)| stamp_key(Stamp { origin, clock })).collect();

@@ -1,5 +1,5 @@
-//! Digests of record sets: order-independent, so that a writer keeps them up to date record by
-//! record, and two nodes find out where they differ without a scan.
+//! Digests of record sets. They do not depend on the order, so the writer updates them record by
+//! record, and two nodes find their differences without a scan.
 
 use super::{codec, record::RecordState};
 use crate::base::id::{KeyHash, sha256};
@@ -8,8 +8,8 @@ use crate::base::id::{KeyHash, sha256};
 pub const BUCKETS: usize = 256;
 
 /// The digest of one record: its key hash and all of its state but the payload. Whether the payload
-/// is there counts only where nothing may remove it: an expired one goes sooner on one node than
-/// on another.
+/// is present counts only for records that never expire: an expired payload is removed sooner on one
+/// node than on another.
 pub fn of_record(key_hash: &KeyHash, state: &RecordState) -> [u8; 32] {
     let must_have_payload = state.creation.is_some() && state.expires_at.is_none();
     let mut bytes = codec::encode_state(&state.without_payload());
@@ -28,7 +28,7 @@ impl Sum {
         self.change(digest, u64::wrapping_add);
     }
 
-    /// Takes a record out of the set.
+    /// Removes a record from the set.
     pub fn remove(&mut self, digest: &[u8; 32]) {
         self.change(digest, u64::wrapping_sub);
     }
@@ -57,10 +57,10 @@ impl Sum {
     }
 }
 
-/// How many there are of what is counted.
+/// How many records, tombstones and conflicts there are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Records that are there.
+    /// Present records.
     pub records: u64,
     /// Deleted records that are remembered.
     pub tombstones: u64,
@@ -101,11 +101,11 @@ impl Counts {
 /// One bucket: records and tombstones apart, because tombstones may be collected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Bucket {
-    /// Of what is not deleted.
+    /// Of records that are not deleted.
     pub records: Sum,
     /// Of tombstones.
     pub tombstones: Sum,
-    /// How many there are of each.
+    /// How many there are.
     pub counts: Counts,
 }
 
@@ -159,6 +159,16 @@ impl SetDigest {
     /// The bucket that a key hash belongs to.
     pub fn bucket_of(key_hash: &KeyHash) -> u8 {
         key_hash.0[0]
+    }
+
+    /// The key hashes of a bucket: above the first (`None` = from the first there is), up to the second.
+    pub fn bounds(bucket: u8) -> (Option<KeyHash>, KeyHash) {
+        let last_of = |bucket| {
+            let mut last = [0xff; 32];
+            last[0] = bucket;
+            KeyHash(last)
+        };
+        (bucket.checked_sub(1).map(last_of), last_of(bucket))
     }
 
     /// One bucket.

@@ -16,9 +16,9 @@ use crate::{
 /// One change to a key hash, without the payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
-    /// The record came to be.
+    /// Creates the record.
     Create {
-        /// When, as the origin saw it.
+        /// When, by the origin's clock.
         created_at: UnixSeconds,
         /// When it expires; `None` = never.
         expires_at: Option<UnixSeconds>,
@@ -29,14 +29,14 @@ pub enum Operation {
     },
     /// The record must not be used any more.
     Invalidate {
-        /// When, as its origin saw it.
+        /// When, by the origin's clock.
         at: UnixSeconds,
         /// Why.
         reason: String,
     },
     /// The record is not public any more.
     Unpublish,
-    /// The record is gone for ever.
+    /// Deletes the record for ever.
     Delete,
 }
 
@@ -59,7 +59,7 @@ pub enum EntryError {
     /// The key hash has the wrong length.
     #[error("the key hash is {0} bytes instead of 32")]
     KeyHash(usize),
-    /// The operation is larger than any known kind.
+    /// The operation is larger than any of a known kind.
     #[error("the operation is {0} bytes, more than the {max} that are kept", max = limits::OPERATION_MAX_BYTES)]
     OperationSize(usize),
     /// The operation is not protobuf.
@@ -74,16 +74,16 @@ pub enum EntryError {
     /// The payload is larger than any node accepts.
     #[error("the payload is {0} bytes, more than the {max} that any node accepts", max = limits::PAYLOAD_MAX_BYTES)]
     PayloadSize(usize),
-    /// The payload is not the one that the operation names.
+    /// The payload does not match the operation's digest.
     #[error("the payload does not match the operation's digest")]
     PayloadDigest,
-    /// The payload is not protobuf, or there is one where none belongs.
+    /// The payload is not protobuf, or the operation has none.
     #[error("the payload does not belong to the operation")]
     Payload,
 }
 
 impl Operation {
-    /// The bytes that are logged.
+    /// The bytes in the log.
     pub fn encode(&self) -> Bytes {
         use proto::operation::Kind;
         let operation = match self {
@@ -107,7 +107,7 @@ impl Operation {
         operation.encode_to_vec().into()
     }
 
-    /// Reads logged bytes, and refuses what no origin writes.
+    /// Reads bytes of the log, and refuses operations that no origin writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
         use proto::operation::Kind;
         if bytes.len() > limits::OPERATION_MAX_BYTES {
@@ -160,7 +160,7 @@ impl Operation {
         }
     }
 
-    /// The record state that the log key shows, as the seed's schema has it.
+    /// The record state in the key of a log entry, as badgerauth's schema has it.
     pub fn resulting_state(&self) -> proto::record::State {
         match self {
             Self::Create { .. } | Self::Unpublish => proto::record::State::Created,
@@ -170,7 +170,7 @@ impl Operation {
     }
 }
 
-/// Checks an entry from a peer: everything in it may be hostile.
+/// Checks an entry from a peer, which may be hostile.
 pub fn check_entry(entry: &proto::Entry) -> Result<(Entry, Option<Bytes>), EntryError> {
     let key_hash =
         KeyHash::try_from(entry.key_hash.as_ref()).map_err(|_| EntryError::KeyHash(entry.key_hash.len()))?;

@@ -15,7 +15,7 @@ pub type UnixSeconds = i64;
 /// SHA-256 of an encoded payload.
 pub type PayloadDigest = [u8; 32];
 
-/// Where one key hash stands. The default is "nothing is known": the neutral element of [`join`].
+/// All that is known of one key hash. The default is "nothing": the neutral element of [`join`].
 ///
 /// [`join`]: RecordState::join
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -27,7 +27,7 @@ pub struct RecordState {
     pub losers: Vec<Creation>,
     /// From this second on the record is absent; `None` = never. The minimum of all creates.
     pub expires_at: Option<UnixSeconds>,
-    /// Whether anybody unpublished it or created it unpublished.
+    /// Whether it was unpublished, or created unpublished.
     pub unpublished: bool,
     /// The unpublish operation with the least stamp.
     pub unpublication: Option<Stamp>,
@@ -35,8 +35,8 @@ pub struct RecordState {
     pub invalidation: Option<Invalidation>,
     /// The earliest delete. It absorbs everything else.
     pub deletion: Option<Stamp>,
-    /// Of a deleted record: whether a create was seen too. Until then one may still turn up, and the
-    /// tombstone must wait for it.
+    /// Of a deleted record: whether its create was seen too. Until then the create may still arrive, and
+    /// the tombstone must wait for it.
     pub was_created: bool,
 }
 
@@ -48,38 +48,38 @@ pub struct Creation {
     pub created_at: UnixSeconds,
     /// The digest of its payload.
     pub digest: PayloadDigest,
-    /// Which operation it was.
+    /// The operation.
     pub stamp: Stamp,
-    /// The encoded payload. `None`: known of, but not here (yet, or any more).
+    /// The encoded payload. `None` = not here (yet, or any more).
     pub payload: Option<Bytes>,
 }
 
-/// An invalidation: of several the earliest stands, ties broken by reason, then by stamp.
+/// An invalidation. Of several the earliest takes effect; ties are broken by reason, then by stamp.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Invalidation {
     /// When, as its origin saw it.
     pub at: UnixSeconds,
     /// Why. Shown to clients.
     pub reason: String,
-    /// Which operation it was; `None` where format version 1 did not keep it.
+    /// The operation; `None` where format version 1 did not keep it.
     pub stamp: Option<Stamp>,
 }
 
 /// What a reader sees of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Visibility {
-    /// The record is there.
+    /// The record is present.
     Valid,
-    /// The record is there and must not be used.
+    /// The record is present and must not be used.
     Invalidated,
-    /// Deleted or expired: absent, and no peer can know better.
+    /// Deleted or expired: absent, and no peer can have it.
     Gone,
     /// Not all of it is here: a peer may have it.
     Incomplete,
 }
 
 impl Creation {
-    /// Digest and payload together.
+    /// With the digest of its payload.
     pub fn new(created_at: UnixSeconds, stamp: Stamp, payload: Bytes) -> Self {
         Self { created_at, digest: sha256(&payload), stamp, payload: Some(payload) }
     }
@@ -107,9 +107,8 @@ impl std::fmt::Debug for Creation {
 }
 
 impl RecordState {
-    /// The least state that is at least both: commutative, associative and idempotent, as long
-    /// as a creation comes with its payload somewhere. The one function by which states merge,
-    /// whatever path they took.
+    /// The least state that is at least both: commutative, associative and idempotent, as long as a
+    /// creation comes with its payload somewhere. All states merge by this one function.
     #[must_use]
     pub fn join(self, other: Self) -> Self {
         if self.deletion.is_some() || other.deletion.is_some() {
@@ -133,10 +132,10 @@ impl RecordState {
         }
     }
 
-    /// What is left once everything is taken away that somebody has deleted and forgotten: who has
-    /// forgotten what lies at or below `forgotten` and does not have it any more (`kept` is what they
-    /// have of this key hash) had deleted it. Creates count by their payload, because of two with the
-    /// same one only the better is remembered.
+    /// This state without everything that a node has deleted and forgotten. `forgotten` is the vector up
+    /// to which that node has collected tombstones, `kept` its state of this key hash: what lies at or
+    /// below `forgotten` and is not in `kept`, it had deleted. Creates are compared by their payload,
+    /// because of two with the same payload only the better is remembered.
     #[must_use]
     pub fn without_forgotten(self, forgotten: &Vector, kept: Option<&Self>) -> Self {
         if forgotten.is_empty() || self.deletion.is_some() {
@@ -151,7 +150,7 @@ impl RecordState {
         let created: Vec<Creation> = self.creation.into_iter().chain(self.losers).collect();
         let count = created.len();
         let mut left: Vec<Creation> = created.into_iter().filter(is_left).collect();
-        // What was done to a create that nobody has forgotten is not forgotten either.
+        // Operations on a create that is not forgotten are not forgotten either.
         let is_untouched = count > 0 && left.len() == count;
         let losers: Vec<Creation> =
             left.split_off(left.len().min(1)).into_iter().map(Creation::without_payload).collect();
@@ -190,9 +189,8 @@ impl RecordState {
         }
     }
 
-    /// The same without the payload: what is kept of an expired record once it is swept, so that
-    /// whatever turns up later joins to the same outcome on every node, and what is compared
-    /// between nodes.
+    /// The same without the payload. Sweeping leaves this of an expired record, so that later operations
+    /// join to the same outcome on every node; and nodes compare this.
     #[must_use]
     pub fn without_payload(&self) -> Self {
         Self { creation: self.creation.clone().map(Creation::without_payload), ..self.clone() }
@@ -203,19 +201,24 @@ impl RecordState {
         self.creation.as_ref().is_some_and(|creation| creation.payload.is_some())
     }
 
-    /// When there will be a payload to remove; `None` = never.
+    /// The size of the payload, if it is here.
+    pub fn payload_bytes(&self) -> usize {
+        self.creation.as_ref().and_then(|creation| creation.payload.as_ref()).map_or(0, Bytes::len)
+    }
+
+    /// When its payload may be removed; `None` = never.
     pub fn due_at(&self) -> Option<UnixSeconds> {
         self.expires_at.filter(|_| self.has_payload())
     }
 
-    /// Whether it counts as a record that is there: created, not deleted, not swept.
+    /// Whether it counts as a present record: created, not deleted, not swept.
     pub fn is_record(&self) -> bool {
         self.creation.is_some() && (self.expires_at.is_none() || self.has_payload())
     }
 
-    /// Whether anybody created it, as far as is known.
+    /// Whether a create of it is known.
     pub fn is_created(&self) -> bool {
-        // An expiry without a creation is what format version 1 left of an expired record.
+        // Format version 1 left an expiry without a creation of an expired record.
         self.creation.is_some() || self.expires_at.is_some()
     }
 
@@ -226,7 +229,7 @@ impl RecordState {
 }
 
 /// The best create of each payload, best first: the winner keeps its payload, and as many losers
-/// are kept as are allowed. Cutting the worst off commutes with joining: whoever is cut has that
+/// are kept as are allowed. Cutting the worst off commutes with joining: a create that is cut has that
 /// many better ones, and joining only makes those better.
 fn rank_creations(
     a: Option<Creation>,

@@ -1,4 +1,4 @@
-//! Segments: a contiguous stretch of one origin's log, as it travels between nodes.
+//! Segments: contiguous stretches of one origin's log, as nodes exchange them.
 
 use bytes::Bytes;
 
@@ -11,11 +11,11 @@ use crate::{
 /// All that an origin's log holds after `after`, up to and including `covered_through`.
 #[derive(Debug, Clone)]
 pub struct Segment {
-    /// Whose log.
+    /// The origin of the log.
     pub origin: Origin,
     /// The clock before the segment.
     pub after: Clock,
-    /// The last clock that the segment speaks for, whether there is an entry for it or not.
+    /// The last clock that the segment covers, whether there is an entry for it or not.
     pub covered_through: Clock,
     /// In clock order.
     pub entries: Vec<SegmentEntry>,
@@ -26,7 +26,7 @@ pub struct Segment {
 pub enum SegmentEntry {
     /// An entry that can be applied, with its payload if the sender had it.
     Applicable(Entry, Option<Bytes>),
-    /// An entry that cannot, verbatim, and why.
+    /// An entry that cannot be applied, verbatim, and the reason.
     Quarantined(proto::Entry, EntryError),
 }
 
@@ -40,33 +40,33 @@ impl SegmentEntry {
     }
 }
 
-/// Why a batch as a whole is not a segment. The sender is at fault, not an entry.
+/// Why a batch is refused as a whole. The sender is at fault, not an entry.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SegmentError {
     /// The origin is not well-formed.
     #[error("a batch names an origin that is not well-formed")]
     Origin,
-    /// The batch says that it ends before it begins.
+    /// The batch ends before it begins.
     #[error("a batch of {origin} covers {after} to {through}: it ends before it begins")]
     Range {
-        /// Whose log.
+        /// The origin of the log.
         origin: Origin,
         /// Where it begins.
         after: Clock,
         /// Where it ends.
         through: Clock,
     },
-    /// An entry lies outside of what the batch covers, or is out of order.
+    /// An entry lies outside of the batch's range, or is out of order.
     #[error("a batch of {0} has an entry out of order or outside of its range")]
     Order(Origin),
-    /// More entries than were asked for.
+    /// More entries than were requested.
     #[error("a batch has {0} entries, more than were asked for")]
     Entries(usize),
 }
 
 impl Segment {
-    /// Checks a batch from a peer. Entries that cannot be applied are set aside one by one; only
-    /// a batch that lies about its own range is refused as a whole.
+    /// Checks a batch from a peer. Entries that cannot be applied are marked one by one, for the
+    /// quarantine; only a batch that lies about its own range is refused as a whole.
     pub fn check(batch: proto::Batch) -> Result<Self, SegmentError> {
         let origin = Origin::try_from(batch.origin.as_ref()).map_err(|_| SegmentError::Origin)?;
         let (after, covered_through) = (Clock(batch.after), Clock(batch.covered_through));
@@ -90,6 +90,22 @@ impl Segment {
             });
         }
         Ok(Self { origin, after, covered_through, entries })
+    }
+
+    /// The bytes of its payloads, and of the operations that cannot be applied.
+    pub fn payload_bytes(&self) -> usize {
+        let bytes = self.entries.iter().map(|entry| match entry {
+            SegmentEntry::Applicable(_, payload) => payload.as_ref().map_or(0, Bytes::len),
+            SegmentEntry::Quarantined(entry, _) => entry.operation.len(),
+        });
+        bytes.sum()
+    }
+
+    /// How many entries above `applied` cannot be applied.
+    pub fn quarantined_above(&self, applied: Clock) -> usize {
+        let is_new =
+            |entry: &&SegmentEntry| matches!(entry, SegmentEntry::Quarantined(..)) && entry.clock() > applied;
+        self.entries.iter().filter(is_new).count()
     }
 }
 
@@ -125,8 +141,8 @@ mod tests {
         {
             assert!(Segment::check(batch(after, through, &clocks)).is_err(), "{after} {through} {clocks:?}");
         }
-        let nobody = proto::Batch { origin: Bytes::from_static(b"x"), ..batch(0, 0, &[]) };
-        assert!(matches!(Segment::check(nobody), Err(SegmentError::Origin)));
+        let malformed = proto::Batch { origin: Bytes::from_static(b"x"), ..batch(0, 0, &[]) };
+        assert!(matches!(Segment::check(malformed), Err(SegmentError::Origin)));
     }
 
     #[test]

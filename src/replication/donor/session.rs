@@ -223,7 +223,7 @@ fn lacks(reason: Reason, origin: Origin, floor: Clock) -> proto::OutOfSync {
 /// The puller's vector shows what it has of our own origin: more than we have means that our
 /// storage was rolled back.
 async fn note_own_clock(store: &Store, applied: &Vector) {
-    if let Err(error) = store.heed(applied).await {
+    if let Err(error) = store.check_rollback(applied).await {
         tracing::debug!(%error, "a puller claims more of this node's own operations than there are");
     }
 }

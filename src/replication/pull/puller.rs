@@ -20,16 +20,12 @@ use crate::{
         peer::{Peer, RemoteError},
         peers::{Peers, Refusal},
     },
-    replication::{
-        latency::Ages,
-        repair::{self, Standing},
-        resync::Resyncs,
-    },
+    replication::{latency::Ages, repair, resync::Resyncs},
     runtime::{
         retry::{Retry, RetryPolicy},
         spans,
     },
-    store::{Store, StoreError},
+    store::{Comparison, Store, StoreError},
 };
 use brock_core::{
     base::{
@@ -301,7 +297,7 @@ impl Round<'_> {
             *incarnation = Incarnation(heads.incarnation);
             self.puller.members.heard(&self.address, (&*node_id, *incarnation), &vector, fresh, now);
         }
-        store.heed(&vector).await?;
+        store.check_rollback(&vector).await?;
         match heads.digest {
             // With the first heads it is not known yet what the peer has folded.
             Some(digest) if !fresh => self.compare(&digest).await,
@@ -318,7 +314,7 @@ impl Round<'_> {
             return Ok(());
         }
         let mine = store.summary();
-        if repair::standing(&mine, &self.theirs, digest) != Standing::Different {
+        if mine.compare(&self.theirs, digest) != Comparison::Different {
             self.suspicion = None;
             return Ok(());
         }
@@ -364,7 +360,7 @@ impl Round<'_> {
     async fn folds(&mut self, folds: proto::Folds) -> Result<(), RoundError> {
         let store = &self.puller.store;
         let theirs = codec::folds_from_proto(folds)?;
-        store.heed(&theirs).await?;
+        store.check_rollback(&theirs).await?;
         self.theirs.join(&theirs);
         let mine = codec::folds_to_proto(&store.folds());
         self.say(replicate_request::Message::Folds(mine)).await
@@ -444,7 +440,7 @@ impl Round<'_> {
             Err(_) => return Err(RoundError::Ended),
         };
         if segment.origin.is_of(store.node_id()) {
-            store.heed(&[(segment.origin, segment.covered_through)].into_iter().collect()).await?;
+            store.check_rollback(&[(segment.origin, segment.covered_through)].into_iter().collect()).await?;
         }
         let _no_resync = self.puller.resyncs.others().await;
         match store.apply(segment).await {

@@ -9,7 +9,7 @@ use crate::harness::{
     random_key,
     store::{NOW, batch, creation, deliver, entry, node_id, origin, payload, ram},
 };
-use brock::{store::Store, transfer::snapshot::Joiner};
+use brock::{store::Store, transfer::join::Joiner};
 use brock_core::{
     base::{
         id::KeyHash,

@@ -17,7 +17,7 @@ use brock::{
     membership::members::Members,
     replication::donor::feed::Feed,
     store::{Options, Store, Totals},
-    transfer::snapshot::{Joiner, SnapshotFeed},
+    transfer::{feed::SnapshotFeed, join::Joiner},
 };
 use brock_core::{
     base::{

@@ -4,7 +4,10 @@
 use super::{node::Resync, world::World};
 use brock::{
     store::StoreError,
-    transfer::snapshot::{JoinError, Joiner, SnapshotError, SnapshotFeed},
+    transfer::{
+        feed::{SnapshotError, SnapshotFeed},
+        join::{JoinError, Joiner},
+    },
 };
 use brock_core::proto::{out_of_sync::Reason, snapshot_response::Message};
 use rand::Rng;
@@ -30,7 +33,7 @@ impl World {
         let request = resync.joiner.request();
         let Some(source) = source else { return };
         let puller_applied = self.running(puller).map(|running| running.store.applied()).unwrap_or_default();
-        if source.heed(&puller_applied).await.is_err() {
+        if source.check_rollback(&puller_applied).await.is_err() {
             return;
         }
         match SnapshotFeed::begin(source, request) {

@@ -5,8 +5,9 @@ use brock::{
     membership::members::MemberView,
     replication::{
         remote::{Remote, digest_to_proto},
-        repair::{self, Standing},
+        repair,
     },
+    store::Comparison,
 };
 use brock_core::base::{limits, vector::Clock};
 use rand::Rng;
@@ -103,8 +104,8 @@ impl World {
     pub async fn repair(&mut self, node: usize, other: usize, is_told_to: bool) -> bool {
         let (Some(store), Some(remote)) = (self.store(node), self.store(other)) else { return false };
         let theirs = remote.summary();
-        let standing = repair::standing(&store.summary(), &theirs.applied(), &digest_to_proto(&theirs));
-        if standing != Standing::Different && !is_told_to {
+        let comparison = store.summary().compare(&theirs.applied(), &digest_to_proto(&theirs));
+        if comparison != Comparison::Different && !is_told_to {
             return false;
         }
         let repaired = repair::repair(&store, &remote).await.expect("both can be read");
@@ -120,8 +121,8 @@ impl World {
     pub fn differ(&self, node: usize, other: usize) -> bool {
         let (Some(store), Some(remote)) = (self.store(node), self.store(other)) else { return false };
         let theirs = remote.summary();
-        let standing = repair::standing(&store.summary(), &theirs.applied(), &digest_to_proto(&theirs));
-        standing == Standing::Different
+        let comparison = store.summary().compare(&theirs.applied(), &digest_to_proto(&theirs));
+        comparison == Comparison::Different
     }
 
     /// An operator says at one node that another never returns.
@@ -170,7 +171,7 @@ impl World {
         let store = running.store.clone();
         let before = store.origin();
         let claimed = Clock(store.clock(&before).0 + 3);
-        store.heed(&[(before, claimed)].into_iter().collect()).await.expect("the store mints");
+        store.check_rollback(&[(before, claimed)].into_iter().collect()).await.expect("the store mints");
         assert!(store.origin() != before, "{node} goes on under a name that somebody knows more of");
         self.touched.insert(node);
         self.note(format!("{node} goes on as {}", store.origin()));

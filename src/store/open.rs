@@ -1,15 +1,18 @@
-//! Opening: deciding what a storage directory is, and which incarnation this life of it has.
+//! Opening: what a storage directory is (empty, ours, another node's, damaged), and a new incarnation
+//! for this start.
 
 use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
 
-use rocksdb::{Env, WriteBatch};
+use rocksdb::Env;
 
 use super::{
-    database::{Database, WriteFailure},
+    batch::Batch,
+    database::Database,
     error::{OpenError, StoreError},
     handle::Options,
     schema::Sizes,
     superblock::{self, FORMAT_VERSION, OLDEST_FORMAT_VERSION, Superblock},
+    upgrade,
 };
 use crate::runtime::planted::{self, Bug};
 use brock_core::base::{
@@ -22,12 +25,12 @@ const INCARNATION: &[u8] = b"incarnation";
 const FORMAT: &[u8] = b"format_version";
 
 /// An opened database and what was found in it.
-pub(super) struct Booted {
+pub(super) struct Opened {
     pub database: Database,
     pub origin: Origin,
-    /// Why it began.
+    /// Why its incarnation began.
     pub reason: &'static str,
-    /// What an operator should know.
+    /// What the operator must know.
     pub alarms: Vec<String>,
     /// Keeps the directory of a RAM store alive.
     pub _ram: Option<tempfile::TempDir>,
@@ -36,13 +39,13 @@ pub(super) struct Booted {
 /// Where the database lies in the storage directory.
 const DATABASE: &str = "db";
 
-/// Bytes of its write-ahead log; `None` if that cannot be told.
+/// Bytes of its write-ahead log; `None` = unknown.
 pub(super) fn wal_bytes(directory: &Path) -> Option<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(directory.join(DATABASE)).ok()? {
         let entry = entry.ok()?;
         if entry.path().extension().is_some_and(|extension| extension == "log") {
-            // One that has just gone has no bytes.
+            // A file that was removed meanwhile has no bytes.
             bytes += entry.metadata().map_or(0, |metadata| metadata.len());
         }
     }
@@ -52,16 +55,16 @@ pub(super) fn wal_bytes(directory: &Path) -> Option<u64> {
 /// Opens the storage and leaves it marked as in use.
 ///
 /// Contract: an (origin, clock) is never used twice. Every start begins a new incarnation, durable
-/// before anything is served: a directory that was closed in order may still be an old copy of one
-/// that went on. An incarnation that never writes costs nobody anything, and the others fold away.
-pub(super) fn open(options: &Options) -> Result<Booted, OpenError> {
+/// before anything is served: even a cleanly closed directory may be an old copy of one that has had
+/// further starts. An incarnation that never writes costs nothing, and the others fold away.
+pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
     let Some(directory) = &options.path else { return open_ram(options) };
     let superblock = superblock::read(directory)?;
     if let Some(superblock) = &superblock {
         check_node_id(directory, &superblock.node_id, &options.node_id)?;
     }
     let database_path = directory.join(DATABASE);
-    // RocksDB makes a database where it finds no CURRENT, whatever else is there.
+    // RocksDB creates a database where it finds no CURRENT, whatever else is there.
     let database_exists = database_path.join("CURRENT").exists();
     if superblock.is_none() && !database_exists && !options.first_start {
         return Err(OpenError::Empty(directory.clone()));
@@ -69,7 +72,7 @@ pub(super) fn open(options: &Options) -> Result<Booted, OpenError> {
     if superblock.is_some() && !database_exists {
         return Err(OpenError::DatabaseGone(directory.clone()));
     }
-    // Payloads and audit log are nobody else's business. A directory that is there keeps what it was given.
+    // Payloads and the audit log are for this user only. An existing directory keeps its mode.
     let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     created.map_err(|source| OpenError::Io { action: "cannot create", path: directory.clone(), source })?;
     let database = Database::open(&database_path, sizes(options), None).map_err(|error| {
@@ -88,20 +91,20 @@ pub(super) fn open(options: &Options) -> Result<Booted, OpenError> {
         heads: vector,
     };
     superblock::write(directory, &in_use)?;
-    Ok(Booted { database, origin, reason, alarms, _ram: None })
+    Ok(Opened { database, origin, reason, alarms, _ram: None })
 }
 
 fn sizes(options: &Options) -> Sizes {
     Sizes { cache_bytes: options.cache_bytes, memtables_bytes: options.memtables_bytes }
 }
 
-fn open_ram(options: &Options) -> Result<Booted, OpenError> {
+fn open_ram(options: &Options) -> Result<Opened, OpenError> {
     let io = |source| OpenError::Io {
         action: "cannot create a temporary directory in",
         path: std::env::temp_dir(),
         source,
     };
-    // The in-memory file system still makes directories and takes a lock on the real one.
+    // The in-memory file system still creates directories and a lock file on the real one.
     let directory = tempfile::Builder::new().prefix("brock-ram-").tempdir().map_err(io)?;
     let failed = |reason: String| OpenError::Database { path: directory.path().to_owned(), reason };
     let env = Env::mem_env().map_err(|error| failed(error.to_string()))?;
@@ -110,9 +113,11 @@ fn open_ram(options: &Options) -> Result<Booted, OpenError> {
     let reason = "birth";
     let origin = mint(&database, &options.node_id, &options.incarnations, &Vector::default(), reason)
         .map_err(|error| failed(error.to_string()))?;
-    Ok(Booted { database, origin, reason, alarms: Vec::new(), _ram: Some(directory) })
+    Ok(Opened { database, origin, reason, alarms: Vec::new(), _ram: Some(directory) })
 }
 
+/// Checks what the directory holds against what its superblock says, upgrades it, and mints an
+/// incarnation.
 fn settle(
     options: &Options,
     directory: &Path,
@@ -124,8 +129,9 @@ fn settle(
         StoreError::Damaged(source) => OpenError::Damaged { path: directory.to_owned(), source },
         other => OpenError::Database { path: directory.to_owned(), reason: other.to_string() },
     };
-    let born = database.meta(NODE_ID).map_err(damaged)?;
-    let vector = database.vector().map_err(damaged)?;
+    let view = database.view();
+    let born = view.meta(NODE_ID).map_err(damaged)?;
+    let vector = view.vector().map_err(damaged)?;
     let Some(stored_id) = born else {
         if superblock.is_some() || !vector.is_empty() {
             return Err(OpenError::DatabaseGone(directory.to_owned()));
@@ -145,7 +151,7 @@ fn settle(
     })?;
     check_node_id(directory, &stored_id, &options.node_id)?;
     let number = |key| -> Result<u64, OpenError> {
-        let bytes = database.meta(key).map_err(damaged)?.unwrap_or_default();
+        let bytes = view.meta(key).map_err(damaged)?.unwrap_or_default();
         let bytes = <[u8; 8]>::try_from(bytes.as_slice()).map_err(|_| OpenError::Database {
             path: directory.to_owned(),
             reason: "its format version or incarnation is missing".to_owned(),
@@ -155,14 +161,14 @@ fn settle(
     let found = number(FORMAT)?;
     match found {
         FORMAT_VERSION => {}
-        OLDEST_FORMAT_VERSION => database.migrate().map_err(damaged)?,
+        OLDEST_FORMAT_VERSION => upgrade::from_format_1(database).map_err(damaged)?,
         _ => {
             let path = directory.to_owned();
             return Err(OpenError::FormatVersion { path, found, known: FORMAT_VERSION });
         }
     }
     let mut applied = vector.clone();
-    applied.join(&database.folds().map_err(damaged)?);
+    applied.join(&view.folds().map_err(damaged)?);
     let incarnation = Incarnation(u32::try_from(number(INCARNATION)?).unwrap_or_default());
     let in_order =
         superblock.is_some_and(|superblock| superblock.clean && superblock.incarnation == incarnation);
@@ -197,7 +203,7 @@ fn check_node_id(path: &Path, stored: &NodeId, configured: &NodeId) -> Result<()
     })
 }
 
-/// Makes a new incarnation durable and returns its origin. Random, and unlike any that is known.
+/// Makes a new incarnation durable and returns its origin: random, and unlike any known one.
 pub(super) fn mint(
     database: &Database,
     node_id: &NodeId,
@@ -211,14 +217,11 @@ pub(super) fn mint(
             break origin;
         }
     };
-    let mut batch = WriteBatch::default();
-    database.put_meta(&mut batch, NODE_ID, node_id.as_str().as_bytes());
-    database.put_meta(&mut batch, FORMAT, &FORMAT_VERSION.to_be_bytes());
-    database.put_meta(&mut batch, INCARNATION, &u64::from(origin.incarnation().0).to_be_bytes());
-    database.write(&batch).map_err(|failure| match failure {
-        WriteFailure::NoSpace => StoreError::DiskFull { free: 0 },
-        WriteFailure::Passing(reason) | WriteFailure::Fatal(reason) => StoreError::Stopped(reason),
-    })?;
+    let mut batch = Batch::new(database);
+    batch.put_meta(NODE_ID, node_id.as_str().as_bytes());
+    batch.put_meta(FORMAT, &FORMAT_VERSION.to_be_bytes());
+    batch.put_meta(INCARNATION, &u64::from(origin.incarnation().0).to_be_bytes());
+    database.write(&batch.into_writes())?;
     metrics::counter!(brock_core::base::metrics::INCARNATIONS, "reason" => reason).increment(1);
     tracing::info!(incarnation = %origin.incarnation(), reason, "this node has a new incarnation");
     Ok(origin)

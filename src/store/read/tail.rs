@@ -1,15 +1,15 @@
-//! The log in the order in which it became visible here, for whoever watches it.
+//! The log in the order in which it became visible here, for operators who watch it.
 //!
-//! Each origin's log is in order by itself; between origins the time of applying decides. What
-//! wakes a watcher together comes in one page, so a clock that is set back cannot take anything out
-//! of its origin's order.
+//! Each origin's log is in order by itself; between origins the time of applying decides. Entries that
+//! become visible together come in one page, so a clock that is set back cannot break the order of an
+//! origin.
 
 use std::collections::BTreeMap;
 
-use super::{
-    database::Logged,
+use crate::store::{
     error::StoreError,
     handle::{Shared, Store},
+    view::Logged,
 };
 use brock_core::{
     base::{
@@ -26,13 +26,13 @@ use brock_core::{
 /// One entry of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tailed {
-    /// Which one.
+    /// Its place.
     pub stamp: Stamp,
     /// What it changes.
     pub key_hash: KeyHash,
-    /// When it was applied here, in milliseconds; 0 = not known.
+    /// When it was applied here, in milliseconds; 0 = unknown.
     pub applied_unix_ms: u64,
-    /// What it does; `None` = that is not known, because it is quarantined.
+    /// What it does; `None` = unknown, because it is quarantined.
     pub operation: Option<Operation>,
     /// Whether it is quarantined.
     pub is_quarantined: bool,
@@ -53,25 +53,25 @@ impl Tailed {
         }
     }
 
-    /// What decides between origins.
+    /// Decides the order between origins.
     fn place(&self) -> (u64, Origin) {
         (self.applied_unix_ms, self.stamp.origin)
     }
 }
 
 impl Store {
-    /// The newest entries of the log, at most `last`, oldest first, and the vector to go on from with
-    /// [`Store::tail_above`].
+    /// The newest entries of the log, at most `last`, oldest first, and the vector to continue from
+    /// with [`Store::tail_above`].
     pub async fn tail(&self, last: usize) -> Result<(Vec<Tailed>, Vector), StoreError> {
         self.blocking(move |shared| {
             let (vector, floors) = {
-                let visible = shared.visible();
-                (visible.vector.clone(), visible.floors.clone())
+                let published = shared.published();
+                (published.vector.clone(), published.floors.clone())
             };
             if last == 0 {
                 return Ok((Vec::new(), vector));
             }
-            // Enough of each that most need no second look, and not more than there is any use for.
+            // Enough of each origin that most need no second look.
             let window = (2 * last / vector.len().max(1)).clamp(4, limits::TAIL_PAGE) as u64;
             let backwards = |(origin, clock)| Backwards::new(origin, clock, floors.get(&origin), window);
             let mut origins: Vec<Backwards> = vector.iter().map(backwards).collect();
@@ -96,8 +96,8 @@ impl Store {
         .await
     }
 
-    /// What the log has above `after`: up to about `limit` entries in order, and the vector to go on
-    /// from. [`StoreError::BelowFloor`] if some of it is not in the log any more.
+    /// What the log has above `after`: up to about `limit` entries in order, and the vector to
+    /// continue from. [`StoreError::BelowFloor`] if some of it is not in the log any more.
     pub async fn tail_above(&self, after: Vector, limit: usize) -> Result<(Vec<Tailed>, Vector), StoreError> {
         self.blocking(move |shared| above(shared, after, limit)).await
     }
@@ -106,12 +106,12 @@ impl Store {
 /// One origin's log from its newest entry back to its floor.
 struct Backwards {
     origin: Origin,
-    /// What is above was looked at.
+    /// Entries above were looked at.
     through: Clock,
     floor: Clock,
     window: u64,
     looks: usize,
-    /// Read and not yet given, newest last.
+    /// Read and not yet returned, newest last.
     read: Vec<Tailed>,
 }
 
@@ -124,11 +124,9 @@ impl Backwards {
         // What was dropped from quarantine leaves gaps.
         while self.read.is_empty() && self.through > self.floor && self.looks < limits::TAIL_LOOKS {
             let after = self.floor.max(Clock(self.through.0.saturating_sub(self.window)));
-            let read = &mut self.read;
-            shared.database.scan_log(self.origin, after, self.through, |entry| {
-                read.push(Tailed::of(&entry));
-                Ok(true)
-            })?;
+            for entry in shared.database.view().log(self.origin, after, self.through) {
+                self.read.push(Tailed::of(&entry?));
+            }
             self.through = after;
             self.looks += 1;
         }
@@ -136,7 +134,7 @@ impl Backwards {
     }
 }
 
-/// What was read of one origin, oldest last.
+/// The entries read of one origin, oldest last.
 struct Forwards {
     read: Vec<Tailed>,
     through: Clock,
@@ -145,15 +143,14 @@ struct Forwards {
 }
 
 fn above(shared: &Shared, after: Vector, limit: usize) -> Result<(Vec<Tailed>, Vector), StoreError> {
-    let rising = shared.visible().vector.above(&after);
+    let rising = shared.published().vector.above(&after);
     let share = (limit / rising.len().max(1)).max(16);
     let mut origins = BTreeMap::new();
     for (origin, through) in rising.iter() {
-        let mut read = Vec::new();
-        shared.database.scan_log(origin, after.get(&origin), through, |entry| {
-            read.push(Tailed::of(&entry));
-            Ok(read.len() < share)
-        })?;
+        let view = shared.database.view();
+        let entries = view.log(origin, after.get(&origin), through).take(share);
+        let mut read: Vec<Tailed> =
+            entries.map(|entry| Ok(Tailed::of(&entry?))).collect::<Result<_, StoreError>>()?;
         // IMPORTANT: looked at after the scan; the floor rises before entries go.
         let floor = shared.floor(&origin);
         if floor > after.get(&origin) {
@@ -172,7 +169,7 @@ fn above(shared: &Shared, after: Vector, limit: usize) -> Result<(Vec<Tailed>, V
         let Some(entry) = read.read.pop() else { break };
         covered.raise(origin, entry.stamp.clock);
         page.push(entry);
-        // What comes next of this origin may be older than what the others still have.
+        // The next entry of this origin may be older than those that the others still have.
         if read.read.is_empty() && !read.is_whole {
             return Ok((page, covered));
         }

@@ -1,0 +1,103 @@
+//! A segment of another origin's log, from a peer.
+
+use super::{Change, Weight};
+use crate::{
+    runtime::planted::{self, Bug},
+    store::{commit::Commit, error::StoreError, handle::Store},
+};
+use brock_core::{
+    base::{
+        id::{KeyHash, Origin},
+        vector::{Clock, Stamp},
+    },
+    domain::{
+        codec::QUARANTINED_STATE,
+        operation::Operation,
+        segment::{Segment, SegmentEntry},
+    },
+};
+
+impl Store {
+    /// Applies a segment of a peer's log. Durable when it returns. Idempotent. Returns up to where
+    /// the origin had been applied before: entries above that are new here.
+    pub async fn apply(&self, segment: Segment) -> Result<Clock, StoreError> {
+        self.change(Apply(segment)).await
+    }
+}
+
+struct Apply(Segment);
+
+impl Change for Apply {
+    type Outcome = Clock;
+
+    fn weight(&self) -> Weight {
+        Weight { operations: self.0.entries.len(), bytes: self.0.payload_bytes() }
+    }
+
+    fn key_hashes(&self, needed: &mut Vec<KeyHash>) {
+        needed.extend(self.0.entries.iter().filter_map(|entry| match entry {
+            SegmentEntry::Applicable(entry, _) => Some(entry.key_hash),
+            SegmentEntry::Quarantined(..) => None,
+        }));
+    }
+
+    /// Contract: log entries, record states and the origin's clock become durable together. Entries
+    /// that are applied already are skipped. An entry that cannot be applied is quarantined and never
+    /// blocks the entries after it.
+    fn build(self, commit: &mut Commit<'_>) -> Result<Clock, StoreError> {
+        let segment = self.0;
+        commit.check_own(segment.origin, segment.covered_through)?;
+        let applied = commit.applied(&segment.origin);
+        if segment.after > applied && !planted::is(Bug::AcceptGap) {
+            return Err(StoreError::Gap { origin: segment.origin, after: segment.after, applied });
+        }
+        commit.check_quarantine(&segment, applied)?;
+        if segment.covered_through > applied {
+            remove_imported(commit, segment.origin, applied, segment.covered_through)?;
+        }
+        for entry in segment.entries {
+            let stamp = Stamp { origin: segment.origin, clock: entry.clock() };
+            if stamp.clock <= applied {
+                continue;
+            }
+            match entry {
+                SegmentEntry::Applicable(entry, payload) => {
+                    let state = entry.operation.resulting_state().into();
+                    commit.log(stamp, entry.key_hash, state, entry.encoded);
+                    let skipped = planted::is(Bug::SkipDelete) && entry.operation == Operation::Delete;
+                    if !skipped {
+                        commit.merge(entry.key_hash, entry.operation.state(stamp, payload));
+                    }
+                }
+                SegmentEntry::Quarantined(entry, reason) => {
+                    commit.quarantine(stamp, entry, reason.to_string());
+                }
+            }
+        }
+        // A repetition must not lower the clock on disk.
+        let rises = segment.covered_through > applied || planted::is(Bug::LowerClock);
+        if rises && !planted::is(Bug::SkipVectorUpdate) {
+            commit.raised.vector.raise(segment.origin, segment.covered_through);
+        }
+        Ok(applied)
+    }
+}
+
+/// Removes what an interrupted resync has left in the log above `applied`: the segment is about to
+/// log it.
+fn remove_imported(
+    commit: &mut Commit<'_>,
+    origin: Origin,
+    applied: Clock,
+    through: Clock,
+) -> Result<(), StoreError> {
+    let view = commit.view();
+    for entry in view.log(origin, applied, through) {
+        let entry = entry?;
+        commit.unlog(&entry);
+        if entry.key.state == QUARANTINED_STATE && view.quarantined(entry.key.stamp)?.is_some() {
+            commit.leave_quarantine(entry.key.stamp);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! Compacting the log.
+
+use super::Change;
+use crate::store::{
+    commit::{Commit, Cut},
+    error::StoreError,
+    handle::Store,
+    view::View,
+};
+use brock_core::base::{
+    id::Origin,
+    limits,
+    vector::{Clock, Vector},
+};
+
+/// What a compaction removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Log entries.
+    pub entries: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
+}
+
+impl Store {
+    /// Removes log entries at or below `stable`, origin by origin, a bounded number in each commit.
+    pub async fn compact(&self, stable: &Vector) -> Result<Compacted, StoreError> {
+        let mut removed = Compacted::default();
+        for (origin, through) in stable.iter() {
+            let through = through.min(self.clock(&origin));
+            loop {
+                // A folded origin of which more turned up is listed again, and compacted from there.
+                let floor = self.shared.floor(&origin);
+                if floor >= through {
+                    break;
+                }
+                let cut = self
+                    .blocking(move |shared| measure(&shared.database.view(), origin, floor, through))
+                    .await?;
+                self.change(Compact { origin, cut }).await?;
+                removed.entries += cut.entries;
+                removed.bytes += cut.bytes;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Gives the space of compacted log entries back to the file system, where that is worth it.
+    pub async fn rewrite_log(&self) -> Result<(), StoreError> {
+        self.blocking(|shared| {
+            shared.database.rewrite_log();
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The next stretch to cut.
+fn measure(view: &View<'_>, origin: Origin, floor: Clock, through: Clock) -> Result<Cut, StoreError> {
+    let mut cut = Cut::default();
+    for entry in view.log(origin, floor, through) {
+        let entry = entry?;
+        cut.entries += 1;
+        cut.bytes += entry.bytes();
+        cut.through = entry.key.stamp.clock;
+        if cut.entries >= limits::COMPACT_BATCH {
+            return Ok(cut);
+        }
+    }
+    // Nothing more up to there: a gap at the end goes too.
+    cut.through = through;
+    Ok(cut)
+}
+
+struct Compact {
+    origin: Origin,
+    cut: Cut,
+}
+
+impl Change for Compact {
+    type Outcome = ();
+
+    /// Contract: the entries go and the floor rises in one batch, so a reader that does not find the
+    /// entries finds the floor raised.
+    fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
+        let Self { origin, cut } = self;
+        if cut.through > commit.floor(&origin) && cut.through <= commit.applied(&origin) {
+            commit.delete_cut(origin, cut);
+            commit.raise_floor(origin, cut.through);
+            commit.tally.compacted += cut.entries;
+        }
+        Ok(())
+    }
+}

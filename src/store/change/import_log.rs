@@ -1,0 +1,58 @@
+//! Keeping a stretch of a donor's log for when its vector is adopted.
+
+use super::{Change, Weight};
+use crate::store::{commit::Commit, error::StoreError, handle::Store};
+use brock_core::{
+    base::vector::Stamp,
+    domain::{
+        codec::LogKey,
+        segment::{Segment, SegmentEntry},
+    },
+};
+
+impl Store {
+    /// Keeps a stretch of a donor's log for when its vector is adopted. Idempotent.
+    pub async fn import_log(&self, segment: Segment) -> Result<(), StoreError> {
+        self.change(ImportLog(segment)).await
+    }
+}
+
+struct ImportLog(Segment);
+
+impl Change for ImportLog {
+    type Outcome = ();
+
+    fn weight(&self) -> Weight {
+        Weight { operations: self.0.entries.len(), bytes: self.0.payload_bytes() }
+    }
+
+    /// Contract: only log entries above what is applied here are added. They become visible when the
+    /// donor's vector is adopted, and not before.
+    fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
+        let segment = self.0;
+        commit.check_own(segment.origin, segment.covered_through)?;
+        let applied = commit.applied(&segment.origin);
+        commit.check_quarantine(&segment, applied)?;
+        let view = commit.view();
+        for entry in segment.entries {
+            let stamp = Stamp { origin: segment.origin, clock: entry.clock() };
+            if stamp.clock <= applied {
+                continue;
+            }
+            match entry {
+                SegmentEntry::Applicable(entry, _) => {
+                    let state = entry.operation.resulting_state().into();
+                    if !view.has_log(LogKey { stamp, key_hash: entry.key_hash, state })? {
+                        commit.log(stamp, entry.key_hash, state, entry.encoded);
+                    }
+                }
+                SegmentEntry::Quarantined(entry, reason) => {
+                    if view.quarantined(stamp)?.is_none() {
+                        commit.quarantine(stamp, entry, reason.to_string());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

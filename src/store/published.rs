@@ -1,0 +1,129 @@
+//! What is durable and may be served. Only the writer raises it, after its fsync.
+
+use std::collections::BTreeMap;
+
+use brock_core::{
+    base::{
+        id::Origin,
+        vector::{Clock, Vector},
+    },
+    domain::{
+        codec::CodecError,
+        digest::{Bucket, Counts, SetDigest},
+    },
+};
+
+/// Totals that are kept in the same batch as what they count.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Records that are not deleted.
+    pub records: u64,
+    /// Entries in quarantine.
+    pub quarantined: u64,
+    /// Payloads that lost against another one of the same key hash.
+    pub conflicts: u64,
+    /// Deleted records that are remembered.
+    pub tombstones: u64,
+    /// Entries in the replication log.
+    pub log_entries: u64,
+    /// Bytes of their keys and values.
+    pub log_bytes: u64,
+    /// Payloads that are deleted but may still be in some file.
+    pub removals: u64,
+}
+
+impl Totals {
+    /// Adds what changed in a bucket.
+    pub(super) fn add(&mut self, change: Counts) {
+        self.records = self.records.wrapping_add(change.records);
+        self.tombstones = self.tombstones.wrapping_add(change.tombstones);
+        self.conflicts = self.conflicts.wrapping_add(change.conflicts);
+    }
+
+    pub(super) fn encode(self) -> Vec<u8> {
+        let Self { records, quarantined, conflicts, tombstones, log_entries, log_bytes, removals } = self;
+        [records, quarantined, conflicts, tombstones, log_entries, log_bytes, removals]
+            .map(u64::to_be_bytes)
+            .concat()
+    }
+
+    pub(super) fn decode(value: &[u8]) -> Result<Self, CodecError> {
+        let mut numbers =
+            value.chunks_exact(8).map(|bytes| u64::from_be_bytes(bytes.try_into().unwrap_or_default()));
+        let mut next = || numbers.next().ok_or(CodecError::Malformed("counters"));
+        Ok(Self {
+            records: next()?,
+            quarantined: next()?,
+            conflicts: next()?,
+            tombstones: next()?,
+            log_entries: next()?,
+            log_bytes: next()?,
+            removals: next()?,
+        })
+    }
+}
+
+/// The state of the store besides its records and log, kept in memory as it is on disk. The parts
+/// belong together: the digest is of the records at exactly this vector.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Published {
+    /// Origin → highest clock applied.
+    pub vector: Vector,
+    /// Finished origins that `vector` does not list any more.
+    pub folds: Vector,
+    /// How far the log is compacted.
+    pub floors: Vector,
+    /// Tombstones up to here may have been collected; empty = none ever was.
+    pub collected: Vector,
+    /// Of the record set.
+    pub digest: SetDigest,
+    /// Totals.
+    pub totals: Totals,
+}
+
+/// What one commit changes in [`Published`].
+#[derive(Debug, Default)]
+pub(super) struct Raised {
+    pub vector: Vector,
+    pub floors: Vector,
+    pub folds: Vector,
+    pub collected: Vector,
+    pub buckets: BTreeMap<u8, Bucket>,
+}
+
+impl Published {
+    /// The highest clock of `origin` that is applied, folded or not.
+    pub(super) fn clock(&self, origin: &Origin) -> Clock {
+        self.vector.get(origin).max(self.folds.get(origin))
+    }
+
+    /// The log has no entries of the origin at or below this clock.
+    pub(super) fn floor(&self, origin: &Origin) -> Clock {
+        self.floors.get(origin).max(self.folds.get(origin))
+    }
+
+    /// The vector with the folded origins in it.
+    pub(super) fn applied(&self) -> Vector {
+        let mut applied = self.vector.clone();
+        applied.join(&self.folds);
+        applied
+    }
+
+    /// After the commit is durable.
+    pub(super) fn raise(&mut self, raised: &Raised, totals: Totals) {
+        self.vector.join(&raised.vector);
+        self.floors.join(&raised.floors);
+        self.collected.join(&raised.collected);
+        for (origin, clock) in raised.folds.iter() {
+            self.folds.raise(origin, clock);
+            if self.vector.get(&origin) <= clock {
+                self.vector.remove(&origin);
+                self.floors.remove(&origin);
+            }
+        }
+        for (bucket, digest) in &raised.buckets {
+            self.digest.set(*bucket, *digest);
+        }
+        self.totals = totals;
+    }
+}

@@ -1,0 +1,228 @@
+//! Everything that the store holds, or everything since some point, exactly as it was at one moment:
+//! the content of a backup.
+
+use std::sync::PoisonError;
+
+use bytes::Bytes;
+
+use super::{log, records::RecordPage};
+use crate::store::{
+    error::StoreError,
+    handle::Store,
+    published::Totals,
+    view::{UNLOGGED, View},
+};
+use brock_core::{
+    base::{
+        id::Origin,
+        limits,
+        vector::{Clock, Vector},
+    },
+    domain::{
+        codec::{CodecError, LogKey},
+        digest::SetDigest,
+    },
+    proto,
+};
+
+/// One piece of a dump.
+#[derive(Debug, Clone)]
+pub enum DumpFrame {
+    /// First: what the store held at the moment of the dump.
+    Begin(Box<Dumped>),
+    /// A page of records, in key order. Only in a full dump.
+    Records(RecordPage),
+    /// A stretch of one origin's log, without payloads in a full dump.
+    Log(proto::Batch),
+}
+
+/// What the store held at the moment of the dump.
+#[derive(Debug, Clone)]
+pub struct Dumped {
+    /// What was applied; folded origins are not listed.
+    pub vector: Vector,
+    /// The folded origins.
+    pub folds: Vector,
+    /// How far the log was compacted.
+    pub floors: Vector,
+    /// Tombstones up to here may be missing.
+    pub collected: Vector,
+    /// Digest of the records.
+    pub digest: SetDigest,
+    /// Totals.
+    pub totals: Totals,
+    /// Another value whenever records have changed in a way that the log does not show: by a repair,
+    /// a resync, a retry from quarantine. The log alone then does not lead here from an earlier dump.
+    pub unlogged: Vec<u8>,
+}
+
+impl Dumped {
+    /// What was applied, folded origins included.
+    pub fn applied(&self) -> Vector {
+        let mut applied = self.vector.clone();
+        applied.join(&self.folds);
+        applied
+    }
+
+    /// Fails if the log does not hold everything that was done since.
+    fn check_reach(&self, since: &Since) -> Result<(), StoreError> {
+        if self.unlogged != since.unlogged {
+            return Err(StoreError::NotInLog);
+        }
+        let since = &since.applied;
+        let gone = self.folds.iter().find(|(origin, clock)| since.get(origin) < *clock);
+        let below = self.floors.iter().find(|(origin, floor)| since.get(origin) < *floor);
+        match gone.or(below) {
+            Some((origin, floor)) => Err(StoreError::BelowFloor { origin, floor }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where an earlier dump ended.
+#[derive(Debug, Clone)]
+pub struct Since {
+    /// [`Dumped::applied`]
+    pub applied: Vector,
+    /// [`Dumped::unlogged`]
+    pub unlogged: Vec<u8>,
+}
+
+impl Store {
+    /// [`Dumped::unlogged`], as it is now.
+    pub async fn unlogged(&self) -> Result<Vec<u8>, StoreError> {
+        Ok(self.note(UNLOGGED).await?.unwrap_or_default())
+    }
+
+    /// Log entries above this are still to be backed up; `None` = no backup waits for any.
+    pub fn keep_for_backup(&self, backed_up: Option<Vector>) {
+        *self.shared.kept_for_backup.lock().unwrap_or_else(PoisonError::into_inner) = backed_up;
+    }
+
+    /// `stable` without the log entries that must stay for the next backup. If a lot waits, the log
+    /// does not wait for the backup any more.
+    pub fn without_kept_for_backup(&self, stable: Vector) -> Vector {
+        let kept = self.shared.kept_for_backup.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some(backed_up) if self.totals().log_bytes < limits::BACKUP_LOG_KEPT_BYTES => {
+                stable.meet(backed_up)
+            }
+            _ => stable,
+        }
+    }
+
+    /// Gives everything to `sink`, frame by frame, until that returns `false`; with `since`, only what
+    /// was done after that. Returns `None` if `sink` ended it. Fails with [`StoreError::BelowFloor`] or
+    /// [`StoreError::NotInLog`] if the log does not show all of that. Blocks, also while files are
+    /// being rewritten: for a thread of its own.
+    pub fn dump(
+        &self,
+        since: Option<&Since>,
+        mut sink: impl FnMut(DumpFrame) -> bool,
+    ) -> Result<Option<Dumped>, StoreError> {
+        let snapshot = self.shared.database.snapshot();
+        let published = snapshot.published()?;
+        let dumped = Dumped {
+            vector: published.vector,
+            folds: published.folds,
+            floors: published.floors,
+            collected: published.collected,
+            digest: published.digest,
+            totals: published.totals,
+            unlogged: snapshot.meta(UNLOGGED)?.unwrap_or_default(),
+        };
+        if let Some(since) = since {
+            dumped.check_reach(since)?;
+        }
+        let is_whole = sink(DumpFrame::Begin(Box::new(dumped.clone())))
+            && (since.is_some() || dump_records(&snapshot, &dumped.digest, &mut sink)?)
+            && dump_logs(&snapshot, &dumped, since, &mut sink)?;
+        Ok(is_whole.then_some(dumped))
+    }
+}
+
+/// Returns whether `sink` wants more.
+fn dump_records(
+    snapshot: &View<'_>,
+    written: &SetDigest,
+    sink: &mut impl FnMut(DumpFrame) -> bool,
+) -> Result<bool, StoreError> {
+    let mut records = snapshot.records(None, None).peekable();
+    let mut found = SetDigest::default();
+    loop {
+        let page = RecordPage::fill(&mut records)?;
+        for (key_hash, state) in &page.states {
+            let mut bucket = found.get(SetDigest::bucket_of(key_hash));
+            bucket.replace(key_hash, None, Some(state));
+            found.set(SetDigest::bucket_of(key_hash), bucket);
+        }
+        let is_last = !page.more;
+        if is_last && found != *written {
+            // A restore would refuse it. The scrubber repairs the digest.
+            return Err(CodecError::Malformed("set of records: it is not what was written").into());
+        }
+        let wants_more = sink(DumpFrame::Records(page));
+        if is_last || !wants_more {
+            return Ok(wants_more);
+        }
+    }
+}
+
+/// Returns whether `sink` wants more.
+fn dump_logs(
+    snapshot: &View<'_>,
+    dumped: &Dumped,
+    since: Option<&Since>,
+    sink: &mut impl FnMut(DumpFrame) -> bool,
+) -> Result<bool, StoreError> {
+    for (origin, through) in dumped.vector.iter() {
+        let after = since.map_or(&dumped.floors, |since| &since.applied).get(&origin);
+        // The pages of a full dump have the payloads.
+        let with_payloads = since.is_some();
+        if !dump_log(snapshot, (origin, after, through), with_payloads, sink)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn dump_log(
+    snapshot: &View<'_>,
+    (origin, after, through): (Origin, Clock, Clock),
+    with_payloads: bool,
+    sink: &mut impl FnMut(DumpFrame) -> bool,
+) -> Result<bool, StoreError> {
+    let begin = |after: u64| proto::Batch {
+        origin: Bytes::copy_from_slice(origin.as_bytes()),
+        after,
+        covered_through: after,
+        entries: Vec::new(),
+        ages_ms: Vec::new(),
+    };
+    let (mut batch, mut bytes) = (begin(after.0), 0);
+    for logged in snapshot.log(origin, after, through) {
+        let logged = logged?;
+        let entry = log::entry(snapshot, &logged, || match with_payloads {
+            true => snapshot.state(&logged.key.key_hash),
+            false => Ok(None),
+        })?;
+        let size = entry.operation.len() + entry.payload.as_ref().map_or(0, Bytes::len) + LogKey::BYTES;
+        if !batch.entries.is_empty()
+            && (bytes + size > limits::BATCH_MAX_BYTES || batch.entries.len() >= limits::BATCH_ENTRIES_MAX)
+        {
+            let next = begin(batch.covered_through);
+            if !sink(DumpFrame::Log(std::mem::replace(&mut batch, next))) {
+                return Ok(false);
+            }
+            bytes = 0;
+        }
+        bytes += size;
+        batch.covered_through = entry.clock;
+        batch.entries.push(entry);
+    }
+    if batch.after < through.0 {
+        batch.covered_through = through.0;
+        return Ok(sink(DumpFrame::Log(batch)));
+    }
+    Ok(true)
+}

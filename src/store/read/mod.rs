@@ -1,0 +1,25 @@
+//! Reads of the store, by subject.
+//!
+//! - `records`: single records and pages of them; `digests`: summaries and buckets, to compare nodes.
+//! - `log`: batches of the log for peers; `tail`: the log for operators who watch it; `trace`: all
+//!   about one key hash; `quarantine`: entries that could not be applied.
+//! - `dump`: the whole store at one moment, for backups.
+//! - `small`: notes and members; `engine`: figures of RocksDB.
+
+mod digests;
+mod dump;
+mod engine;
+mod log;
+mod quarantine;
+mod records;
+mod small;
+mod tail;
+mod trace;
+
+pub use digests::{BucketItem, Comparison, Summary, item_from_proto};
+pub use dump::{DumpFrame, Dumped, Since};
+pub use engine::{DiskSpace, Engine, Family, StorageUse};
+pub use log::LogBatch;
+pub use records::{Conflict, RecordPage};
+pub use tail::Tailed;
+pub use trace::{LoggedOperation, Traced};

@@ -1,0 +1,135 @@
+//! Records: single ones for clients, pages of them for peers and operators.
+
+use std::iter::Peekable;
+
+use crate::store::{error::StoreError, handle::Store, schema};
+use brock_core::{
+    base::{id::KeyHash, limits, vector::Vector},
+    domain::record::{Creation, RecordState},
+};
+
+/// A page of records in key order.
+#[derive(Debug, Clone)]
+pub struct RecordPage {
+    /// The records.
+    pub states: Vec<(KeyHash, RecordState)>,
+    /// The page holds everything up to here.
+    pub through: KeyHash,
+    /// Whether records lie beyond.
+    pub more: bool,
+}
+
+impl RecordPage {
+    /// The last key hash that there can be.
+    pub const END: KeyHash = KeyHash([0xff; 32]);
+
+    /// As many records as a message holds; each comes with its size on disk.
+    pub(super) fn fill(
+        records: &mut Peekable<impl Iterator<Item = Result<(KeyHash, RecordState, usize), StoreError>>>,
+    ) -> Result<Self, StoreError> {
+        let (mut states, mut bytes) = (Vec::new(), 0);
+        let fits = |count: usize, bytes: usize, size: usize| {
+            count < limits::PAGE_RECORDS && (bytes == 0 || bytes + size <= limits::BATCH_MAX_BYTES)
+        };
+        let mut more = false;
+        while let Some(record) = records.peek() {
+            more = matches!(record, Ok((_, _, size)) if !fits(states.len(), bytes, *size));
+            if more {
+                break;
+            }
+            let Some(record) = records.next() else { break };
+            let (key_hash, state, size) = record?;
+            bytes += size;
+            states.push((key_hash, state));
+        }
+        let last = states.last().filter(|_| more).map(|(key_hash, _)| *key_hash);
+        Ok(Self { states, through: last.unwrap_or(Self::END), more })
+    }
+}
+
+/// One record that was created with different payloads.
+#[derive(Debug, Clone)]
+pub struct Conflict {
+    /// What it is found by.
+    pub key_hash: KeyHash,
+    /// The create whose payload stands.
+    pub winner: Creation,
+    /// The others, best first.
+    pub losers: Vec<Creation>,
+}
+
+impl Store {
+    /// The state of a key hash, as [`Store::get`] returns it, if that needs no disk; `Ok(None)` = it
+    /// does. Most reads are answered from memory, and those need not leave their thread.
+    pub fn get_cached(&self, key_hash: &KeyHash) -> Result<Option<Option<RecordState>>, StoreError> {
+        self.shared.database.view().cached_state(key_hash)
+    }
+
+    /// The state of a key hash; `None` if nothing is known of it.
+    pub async fn get(&self, key_hash: KeyHash) -> Result<Option<RecordState>, StoreError> {
+        if let Some(state) = self.get_cached(&key_hash)? {
+            return Ok(state);
+        }
+        self.blocking(move |shared| shared.database.view().state(&key_hash)).await
+    }
+
+    /// The states of several key hashes, in order.
+    pub async fn get_many(&self, key_hashes: Vec<KeyHash>) -> Result<Vec<Option<RecordState>>, StoreError> {
+        self.blocking(move |shared| shared.database.view().states(&key_hashes).collect()).await
+    }
+
+    /// Records above `after` in key order: as many as a message holds.
+    pub async fn record_page(&self, after: Option<KeyHash>) -> Result<RecordPage, StoreError> {
+        self.blocking(move |shared| {
+            let view = shared.database.view();
+            RecordPage::fill(&mut view.records(after.as_ref(), None).peekable())
+        })
+        .await
+    }
+
+    /// Records that were created with different payloads, above `after`, and whether there are more.
+    pub async fn conflict_page(
+        &self,
+        after: Option<KeyHash>,
+        limit: usize,
+    ) -> Result<(Vec<Conflict>, bool), StoreError> {
+        self.blocking(move |shared| {
+            let view = shared.database.view();
+            let marked = view.marks(schema::CONFLICT, after.as_ref(), limit + 1)?;
+            let more = marked.len() > limit;
+            let key_hashes: Vec<KeyHash> =
+                marked.into_iter().take(limit).map(|(key_hash, _)| key_hash).collect();
+            let mut conflicts = Vec::new();
+            for (key_hash, state) in key_hashes.iter().zip(view.states(&key_hashes)) {
+                let Some(RecordState { creation: Some(winner), losers, .. }) = state? else { continue };
+                conflicts.push(Conflict { key_hash: *key_hash, winner, losers });
+            }
+            Ok((conflicts, more))
+        })
+        .await
+    }
+
+    /// Tombstones above `after` whose deletes lie at or below `stable`: up to `limit` of them, and
+    /// the key hash to continue after; `None` = these were all.
+    pub async fn tombstones(
+        &self,
+        after: Option<KeyHash>,
+        stable: Vector,
+        limit: usize,
+    ) -> Result<(Vec<KeyHash>, Option<KeyHash>), StoreError> {
+        self.blocking(move |shared| {
+            let mut found = Vec::new();
+            for record in shared.database.view().records(after.as_ref(), None) {
+                let (key_hash, state, _) = record?;
+                if state.was_created && state.deletion.is_some_and(|stamp| stable.has(stamp)) {
+                    found.push(key_hash);
+                    if found.len() == limit {
+                        return Ok((found, Some(key_hash)));
+                    }
+                }
+            }
+            Ok((found, None))
+        })
+        .await
+    }
+}

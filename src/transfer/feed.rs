@@ -1,0 +1,131 @@
+//! The donor's end of a snapshot: the messages of a whole store, for a puller that the log cannot
+//! help any more. Knows no connections.
+//!
+//! It is a scan while writes continue, not a point in time. That is enough: states only rise, so every
+//! record is sent as it was at the donor's vector of the beginning, or later, and joining a state that
+//! is too early changes nothing. So an interrupted stream can continue where it ended, as long as the
+//! donor has not been restarted.
+
+use super::messages;
+use crate::store::{Store, StoreError};
+use brock_core::{
+    base::{
+        id::{Incarnation, KeyHash, Origin},
+        vector::{Clock, Stamp, Vector},
+    },
+    domain::codec::{self, CodecError},
+    proto,
+};
+
+/// Why a donor does not continue a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// The cursor belongs to another life of the donor.
+    #[error("this node was restarted since that snapshot began: restart it")]
+    Restarted,
+    /// The cursor makes no sense.
+    #[error("cursor: {0}")]
+    Cursor(#[from] CodecError),
+}
+
+enum Stage {
+    Header,
+    Records(Option<KeyHash>),
+    Log(Option<Stamp>),
+    End,
+    Done,
+}
+
+/// The donor's end.
+pub struct SnapshotFeed {
+    store: Store,
+    incarnation: Incarnation,
+    /// What the donor had applied when the snapshot began.
+    vector: Vector,
+    /// What the puller has applied.
+    puller: Vector,
+    stage: Stage,
+    then: Stage,
+}
+
+impl SnapshotFeed {
+    /// From the beginning, or from where an interrupted one ended.
+    pub fn begin(store: Store, request: proto::SnapshotRequest) -> Result<Self, SnapshotError> {
+        let incarnation = store.origin().incarnation();
+        let puller = codec::vector_from_proto(&request.applied.unwrap_or_default())?;
+        let Some(cursor) = request.cursor else {
+            let vector = store.vector();
+            let stage = (Stage::Header, Stage::Records(None));
+            return Ok(Self { store, incarnation, vector, puller, stage: stage.0, then: stage.1 });
+        };
+        let vector = codec::vector_from_proto(&cursor.vector.unwrap_or_default())?;
+        if cursor.incarnation != incarnation.0 || !store.applied().covers(&vector) {
+            return Err(SnapshotError::Restarted);
+        }
+        let malformed = |_| CodecError::Malformed("cursor");
+        let after = match cursor.after_key_hash.as_ref() {
+            [] => None,
+            bytes => Some(KeyHash::try_from(bytes).map_err(malformed)?),
+        };
+        let then = match (cursor.log, &cursor.after_stamp) {
+            (false, _) => Stage::Records(after),
+            (true, stamp) => {
+                Stage::Log(stamp.as_ref().map(codec::stamp_from_proto).transpose().map_err(malformed)?)
+            }
+        };
+        Ok(Self { store, incarnation, vector, puller, stage: Stage::Header, then })
+    }
+
+    /// The next message; `None` after the last.
+    pub async fn next(&mut self) -> Result<Option<proto::SnapshotResponse>, StoreError> {
+        let message = match std::mem::replace(&mut self.stage, Stage::Done) {
+            Stage::Header => {
+                self.stage = std::mem::replace(&mut self.then, Stage::Done);
+                let (folds, totals) = (self.store.folds(), self.store.totals());
+                messages::header(self.store.node_id(), self.incarnation, (&self.vector, &folds), totals)
+            }
+            Stage::Records(after) => {
+                let applied = self.store.applied();
+                let page = self.store.record_page(after).await?;
+                // IMPORTANT: after the page was read. Tombstones that were collected meanwhile may be
+                // missing in it. But only as far as was applied before: a later create that the page
+                // lacks was not deleted, it was not there yet.
+                let collected = self.store.collected().meet(&applied);
+                self.stage = if page.more { Stage::Records(Some(page.through)) } else { Stage::Log(None) };
+                messages::records(&page, &collected)
+            }
+            Stage::Log(after) => match self.log_page(after).await? {
+                Some(batch) => {
+                    let origin = Origin::try_from(batch.origin.as_ref()).ok();
+                    let clock = Clock(batch.covered_through);
+                    self.stage = Stage::Log(origin.map(|origin| Stamp { origin, clock }));
+                    messages::log(batch)
+                }
+                None => {
+                    self.stage = Stage::End;
+                    messages::end(&self.store.floors(), &self.store.folds(), &self.store.collected())
+                }
+            },
+            Stage::End | Stage::Done => return Ok(None),
+        };
+        Ok(Some(message))
+    }
+
+    /// What the log still holds above `after`, origin by origin.
+    async fn log_page(&self, after: Option<Stamp>) -> Result<Option<proto::Batch>, StoreError> {
+        for (origin, through) in self.vector.iter() {
+            let from = match after {
+                Some(after) if origin < after.origin => continue,
+                Some(after) if origin == after.origin => after.clock,
+                _ => Clock::default(),
+            };
+            let from = from.max(self.puller.get(&origin));
+            if let Some(changes) = self.store.retained_log(origin, from, through).await?
+                && !changes.batch.entries.is_empty()
+            {
+                return Ok(Some(changes.batch));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,213 @@
+//! The puller's end of a snapshot, of a donor's or of a backup's: joins its messages, durably.
+
+use bytes::Bytes;
+
+use crate::{
+    runtime::planted::{self, Bug},
+    store::{Adoption, Page, RecordPage, Store, StoreError, Stretch},
+};
+use brock_core::{
+    base::{
+        id::{KeyHash, NodeId},
+        vector::{Stamp, Vector},
+    },
+    domain::{
+        codec::{self, CodecError},
+        segment::{Segment, SegmentError},
+    },
+    proto::{self, snapshot_response::Message},
+};
+
+/// Why a snapshot could not be joined.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    /// The donor sent something that does not belong there.
+    #[error("the donor broke the protocol: {0}")]
+    Protocol(String),
+    /// It could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<CodecError> for JoinError {
+    fn from(error: CodecError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+impl From<SegmentError> for JoinError {
+    fn from(error: SegmentError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+/// What the header says.
+struct Header {
+    incarnation: u32,
+    vector: Vector,
+    folds: Vector,
+    records: u64,
+}
+
+/// The puller's end. Remembers how far it came, so that an interrupted snapshot can continue.
+pub struct Joiner {
+    store: Store,
+    donor: NodeId,
+    header: Option<Header>,
+    after: Option<KeyHash>,
+    is_in_log: bool,
+    after_stamp: Option<Stamp>,
+    /// Whether the donor has collected tombstones.
+    drops: bool,
+    /// Records joined.
+    pub records: u64,
+    /// Log entries copied.
+    pub log_entries: u64,
+}
+
+impl Joiner {
+    /// At the beginning.
+    pub fn new(store: Store, donor: NodeId) -> Self {
+        Self {
+            store,
+            donor,
+            header: None,
+            after: None,
+            is_in_log: false,
+            after_stamp: None,
+            drops: false,
+            records: 0,
+            log_entries: 0,
+        }
+    }
+
+    /// The node whose records these are.
+    pub fn donor(&self) -> &NodeId {
+        &self.donor
+    }
+
+    /// Whether it may continue where it was interrupted. Not with a donor that has collected
+    /// tombstones: records that its pages removed may have come back from elsewhere meanwhile.
+    pub fn is_resumable(&self) -> bool {
+        !self.drops
+    }
+
+    /// How many records there will be, estimated.
+    pub fn expected(&self) -> u64 {
+        self.header.as_ref().map_or(0, |header| header.records)
+    }
+
+    /// The request to the donor.
+    pub fn request(&self) -> proto::SnapshotRequest {
+        let cursor = self.header.as_ref().map(|header| proto::SnapshotCursor {
+            incarnation: header.incarnation,
+            after_key_hash: self.after.map(|after| Bytes::copy_from_slice(&after.0)).unwrap_or_default(),
+            log: self.is_in_log || self.after == Some(RecordPage::END),
+            after_stamp: self.after_stamp.map(codec::stamp_to_proto),
+            vector: Some(codec::vector_to_proto(&header.vector)),
+        });
+        proto::SnapshotRequest {
+            node_id: self.store.node_id().to_string(),
+            cursor,
+            applied: Some(codec::vector_to_proto(&self.store.applied())),
+        }
+    }
+
+    /// Joins one message, durably. Returns whether it was the last.
+    ///
+    /// Contract: before the last message only states are joined, which is always safe, and log entries
+    /// kept that nothing shows yet. The last message raises the vector over everything that the pages
+    /// held.
+    pub async fn take(&mut self, message: proto::SnapshotResponse) -> Result<bool, JoinError> {
+        let message = message.message.ok_or_else(|| JoinError::Protocol("an empty message".to_owned()))?;
+        match message {
+            Message::Header(header) => self.take_header(header).await?,
+            Message::Records(page) => self.take_records(page).await?,
+            Message::Log(page) => {
+                let batch = page.batch.unwrap_or_default();
+                let entries = batch.entries.len() as u64;
+                let segment = Segment::check(batch)?;
+                let through = self.header.as_ref().map(|header| header.vector.get(&segment.origin));
+                if through.is_none_or(|through| segment.covered_through > through) {
+                    return Err(JoinError::Protocol("its log goes beyond its header".to_owned()));
+                }
+                let last = Stamp { origin: segment.origin, clock: segment.covered_through };
+                self.store.import_log(segment).await?;
+                self.is_in_log = true;
+                self.after_stamp = Some(last);
+                self.log_entries += entries;
+            }
+            Message::End(end) => {
+                let Some(header) = &self.header else {
+                    return Err(JoinError::Protocol("its end came before its header".to_owned()));
+                };
+                if self.after != Some(RecordPage::END) {
+                    return Err(JoinError::Protocol("its end came before its last record".to_owned()));
+                }
+                let floors = codec::vector_from_proto(&end.floors.unwrap_or_default())?;
+                let collected = codec::vector_from_proto(&end.collected.unwrap_or_default())?;
+                self.store.adopt(Adoption { floors, collected, ..adoption(header) }).await?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn take_header(&mut self, header: proto::SnapshotHeader) -> Result<(), JoinError> {
+        if header.node_id != self.donor.as_str() {
+            return Err(JoinError::Protocol("it is another node's".to_owned()));
+        }
+        let fresh = Header {
+            incarnation: header.incarnation,
+            vector: codec::vector_from_proto(&header.vector.unwrap_or_default())?,
+            folds: codec::folds_from_proto(header.folds.unwrap_or_default())?,
+            records: header.records,
+        };
+        // If the donor has more of this node's operations than this node, the storage was rolled back,
+        // and the donor's clocks must not be used again.
+        let theirs = fresh.vector.get(&self.store.origin()).max(fresh.folds.get(&self.store.origin()));
+        self.store.rolled_back(theirs).await?;
+        if planted::is(Bug::AdoptFirst) {
+            self.store.adopt(adoption(&fresh)).await?;
+        }
+        match &self.header {
+            Some(known) if known.incarnation == fresh.incarnation && known.vector == fresh.vector => {}
+            Some(_) => return Err(JoinError::Protocol("it continued with another snapshot".to_owned())),
+            None => self.header = Some(fresh),
+        }
+        Ok(())
+    }
+
+    async fn take_records(&mut self, page: proto::RecordPage) -> Result<(), JoinError> {
+        if self.header.is_none() {
+            return Err(JoinError::Protocol("its records came before its header".to_owned()));
+        }
+        let malformed = |_| JoinError::Protocol("a record's key hash is malformed".to_owned());
+        let through = KeyHash::try_from(page.through.as_ref()).map_err(malformed)?;
+        let mut states = Vec::with_capacity(page.records.len());
+        let mut last = self.after;
+        for record in page.records {
+            let key_hash = KeyHash::try_from(record.key_hash.as_ref()).map_err(malformed)?;
+            if last.is_some_and(|last| key_hash <= last) || key_hash > through {
+                return Err(JoinError::Protocol("a page has a record out of order".to_owned()));
+            }
+            last = Some(key_hash);
+            let state = record.state.unwrap_or_default();
+            states.push((key_hash, codec::foreign_state(state)?));
+        }
+        if self.after.is_some_and(|after| through <= after) {
+            return Err(JoinError::Protocol("a page ends before it begins".to_owned()));
+        }
+        let collected = codec::vector_from_proto(&page.collected.unwrap_or_default())?;
+        self.drops |= !collected.is_empty();
+        self.records += states.len() as u64;
+        let stretch = Stretch { after: self.after, through, collected };
+        self.store.join(Page { states, complete: Some(stretch) }).await?;
+        self.after = Some(through);
+        Ok(())
+    }
+}
+
+fn adoption(header: &Header) -> Adoption {
+    Adoption { vector: header.vector.clone(), folds: header.folds.clone(), ..Adoption::default() }
+}

@@ -1,0 +1,70 @@
+//! The messages of a snapshot.
+
+use bytes::Bytes;
+
+use crate::store::{RecordPage, Totals};
+use brock_core::{
+    base::{
+        id::{Incarnation, KeyHash, NodeId},
+        vector::Vector,
+    },
+    domain::{codec, record::RecordState},
+    proto::{self, SnapshotResponse, snapshot_response::Message},
+};
+
+/// A record's state with its key hash.
+pub fn keyed_state(key_hash: KeyHash, state: &RecordState) -> proto::KeyedState {
+    proto::KeyedState {
+        key_hash: Bytes::copy_from_slice(&key_hash.0),
+        state: Some(codec::state_to_proto(state)),
+    }
+}
+
+/// The first message: what the store has applied when the snapshot begins.
+pub(super) fn header(
+    node_id: &NodeId,
+    incarnation: Incarnation,
+    (vector, folds): (&Vector, &Vector),
+    totals: Totals,
+) -> SnapshotResponse {
+    message(Message::Header(proto::SnapshotHeader {
+        node_id: node_id.to_string(),
+        incarnation: incarnation.0,
+        vector: Some(codec::vector_to_proto(vector)),
+        folds: Some(codec::folds_to_proto(folds)),
+        records: totals.records + totals.tombstones,
+    }))
+}
+
+/// A page of records. Tombstones up to `collected` may be missing in it.
+pub(super) fn records(page: &RecordPage, collected: &Vector) -> SnapshotResponse {
+    message(Message::Records(proto::RecordPage {
+        records: page.states.iter().map(|(key_hash, state)| keyed_state(*key_hash, state)).collect(),
+        through: Bytes::copy_from_slice(&page.through.0),
+        collected: unless_empty(collected),
+    }))
+}
+
+/// A stretch of one origin's log.
+pub(super) fn log(batch: proto::Batch) -> SnapshotResponse {
+    message(Message::Log(proto::LogPage { batch: Some(batch) }))
+}
+
+/// The last message: how far the log was compacted, and tombstones collected, when the snapshot ended.
+pub(super) fn end(floors: &Vector, folds: &Vector, collected: &Vector) -> SnapshotResponse {
+    // Folded origins have no floor of their own: all of their log is compacted.
+    let mut floors = floors.clone();
+    floors.join(folds);
+    message(Message::End(proto::SnapshotEnd {
+        floors: Some(codec::vector_to_proto(&floors)),
+        collected: unless_empty(collected),
+    }))
+}
+
+fn unless_empty(vector: &Vector) -> Option<proto::Vector> {
+    (!vector.is_empty()).then(|| codec::vector_to_proto(vector))
+}
+
+fn message(message: Message) -> SnapshotResponse {
+    SnapshotResponse { message: Some(message) }
+}
