@@ -115,9 +115,9 @@ impl Joiner {
 
     /// Joins one message, durably. Returns whether it was the last.
     ///
-    /// Contract: before the last message only states are joined, which is always safe, and log entries
-    /// kept that nothing shows yet. The last message raises the vector over everything that the pages
-    /// held.
+    /// Contract: before the last message, states are joined, which is always safe, and log entries are
+    /// kept, which are not visible yet. The last message raises the vector over everything that the
+    /// pages held.
     pub async fn take(&mut self, message: proto::SnapshotResponse) -> Result<bool, JoinError> {
         let message = message.message.ok_or_else(|| JoinError::Protocol("an empty message".to_owned()))?;
         match message {
