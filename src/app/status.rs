@@ -191,7 +191,7 @@ fn resync(report: ResyncReport) -> proto::Resync {
 }
 
 fn task(report: TaskReport) -> proto::Task {
-    proto::Task { name: report.name, state: report.state, last_error: report.last_error }
+    proto::Task { name: report.name.to_string(), state: report.state, last_error: report.last_error }
 }
 
 fn backup(backups: &Backups) -> proto::BackupStatus {

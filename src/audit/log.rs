@@ -26,7 +26,7 @@ use super::{
 };
 use crate::store::Store;
 use brock_core::base::{limits, metrics as names};
-use brock_net::task::{TaskStatus, Tasks, bounded};
+use brock_net::task::{TaskName, TaskStatus, Tasks, bounded};
 
 const NOTE: &[u8] = b"audit_head";
 
@@ -135,7 +135,7 @@ impl Trail {
         // Whether it could be written shows in the alarms.
         let _ = trail.write(Draft::note(Kind::Start, what)).await;
         let (weak, stop) = (commands.downgrade(), tasks.stopping().clone());
-        tasks.spawn("audit", |status| async move {
+        tasks.spawn(TaskName::Audit, |status| async move {
             let mut kept = None;
             let mut ticks = interval(limits::AUDIT_HEAD_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -49,7 +49,11 @@ use brock_core::{
         replication_service_server::ReplicationServiceServer,
     },
 };
-use brock_net::{address::Address, task::Tasks, tls::accept};
+use brock_net::{
+    address::Address,
+    task::{TaskName, Tasks},
+    tls::accept,
+};
 
 /// What a node has from its first moment to its last.
 pub(super) struct Frame {
@@ -123,7 +127,7 @@ pub(super) async fn assemble(
     );
     let asker = Asker::new(directory.clone());
     let (pinged, known, stop) = (directory.clone(), peers.clone(), tasks.stopping().clone());
-    tasks.spawn("pings", |status| pings::run(pinged, known, stop, status));
+    tasks.spawn(TaskName::Pings, |status| pings::run(pinged, known, stop, status));
     let (traces, resyncs) = (Traces::new(store.clone()), Resyncs::default());
     let compactor = Compactor::new(store.clone(), members.clone(), config.compact);
     let records = Arc::new(Records {
@@ -187,7 +191,7 @@ pub(super) async fn assemble(
         tasks: tasks.clone(),
     };
     let (sampled, stop) = (Arc::clone(&reporter), tasks.stopping().clone());
-    tasks.spawn("sampler", |status| sampled.run(stop, status));
+    tasks.spawn(TaskName::Sampler, |status| sampled.run(stop, status));
     let kv = KeyValueServiceServer::new(KeyValue { records, tasks: tasks.clone() });
     let replication = ReplicationServiceServer::new(Replication::new(
         store.clone(),
