@@ -1,17 +1,12 @@
-//! How all nodes are, as far as this one can ask them.
+//! The status of all nodes, as far as this one can ask them.
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use futures::future::join_all;
 use tokio::sync::Mutex;
 
-use super::{
-    error::Problem,
-    health,
-    operations::{Lifecycle, UNRESOLVED, name_of, unreachable},
-    status::Reporter,
-};
-use crate::membership::{members::MemberView, peer::Peer};
+use super::{error::RequestError, health, nodes::Nodes, status::Reporter};
+use crate::{membership::peer::Peer, store::Store};
 use brock_core::{
     base::{limits, vector::Vector},
     domain::codec,
@@ -21,21 +16,22 @@ use brock_core::{
 /// Asks every node. Cheap to clone.
 #[derive(Clone)]
 pub struct Cluster {
+    store: Store,
+    nodes: Nodes,
     reporter: Arc<Reporter>,
-    lifecycle: Arc<Lifecycle>,
-    /// The last view and when it was made: many who look cost the peers no more than one.
+    /// The last view and when it was made: many viewers cost the peers no more than one.
     last: Arc<Mutex<Option<(Instant, proto::ClusterResponse)>>>,
 }
 
 impl Cluster {
-    /// As this node sees it.
-    pub fn new(reporter: Arc<Reporter>, lifecycle: Arc<Lifecycle>) -> Self {
-        Self { reporter, lifecycle, last: Arc::default() }
+    /// From this node's store, members and status.
+    pub fn new(store: Store, nodes: Nodes, reporter: Arc<Reporter>) -> Self {
+        Self { store, nodes, reporter, last: Arc::default() }
     }
 
-    /// Every node's status and what to make of them; with `history`, their samples too.
-    pub async fn view(&self, history: bool) -> Result<proto::ClusterResponse, Problem> {
-        // Held while the peers are asked: who comes meanwhile waits for the same answer.
+    /// Every node's status, and the verdict on the cluster; with `history`, their samples too.
+    pub async fn view(&self, history: bool) -> Result<proto::ClusterResponse, RequestError> {
+        // Held while the peers are asked, so that concurrent callers wait for the same answer.
         let mut last = self.last.lock().await;
         let is_fresh = |at: &Instant| at.elapsed() < limits::CLUSTER_VIEW_TTL;
         let mut view = match &*last {
@@ -53,44 +49,43 @@ impl Cluster {
         Ok(view)
     }
 
-    async fn look(&self) -> Result<proto::ClusterResponse, Problem> {
-        let Lifecycle { store, members, directory, .. } = &*self.lifecycle;
-        let (views, peers) = (members.views(store.now()), directory.peers());
-        let reports = join_all(peers.iter().map(report)).await;
+    async fn look(&self) -> Result<proto::ClusterResponse, RequestError> {
+        let seen = self.nodes.seen();
+        let reports = join_all(seen.peers.iter().map(report)).await;
         let own = self.reporter.status(true).await?;
-        let own_applied = store.applied();
-        let mut seen = vec![Seen::well(&own.node_id.clone(), "", own, own_applied)];
-        for (peer, report) in peers.iter().zip(reports) {
-            let name = name_of(&views, peer);
+        let own_applied = self.store.applied();
+        let mut asked = vec![Asked::answered(&own.node_id.clone(), "", own, own_applied)];
+        for (peer, report) in seen.peers.iter().zip(reports) {
             let mut node = match report {
-                Ok((status, applied)) => Seen::well(&status.node_id.clone(), &peer.address, status, applied),
-                Err(error) => Seen::silent(&name, &peer.address, error),
+                Ok((status, applied)) => {
+                    Asked::answered(&status.node_id.clone(), &peer.address, status, applied)
+                }
+                Err(error) => Asked::silent(&seen.name_of(peer), &peer.address, error),
             };
-            let is_it = |view: &&MemberView| view.address.as_ref() == Some(&peer.address);
-            node.node.retired = views.iter().find(is_it).is_some_and(|view| view.retired);
-            seen.push(node);
+            node.node.retired = seen.is_retired(peer);
+            asked.push(node);
         }
-        for name in directory.unresolved() {
-            seen.push(Seen::silent(&name, &name, UNRESOLVED.to_owned()));
+        for (name, error) in self.nodes.unresolved() {
+            asked.push(Asked::silent(&name, &name, error));
         }
-        for (name, error) in unreachable(&views, &peers) {
-            seen.push(Seen::silent(&name, "", error));
+        for (name, error) in seen.unreachable() {
+            asked.push(Asked::silent(&name, "", error));
         }
-        seen[1..].sort_by(|a, b| a.node.node.cmp(&b.node.node));
-        let nodes = with_lags(seen);
-        let verdict = health::of(&nodes, store.now());
+        asked[1..].sort_by(|a, b| a.node.node.cmp(&b.node.node));
+        let nodes = with_lags(asked);
+        let verdict = health::of(&nodes, self.store.now());
         Ok(proto::ClusterResponse { nodes, verdict: Some(verdict) })
     }
 }
 
-struct Seen {
+struct Asked {
     node: Node,
     /// `None`: it could not be asked.
     applied: Option<Vector>,
 }
 
-impl Seen {
-    fn well(name: &str, address: &str, status: proto::StatusResponse, applied: Vector) -> Self {
+impl Asked {
+    fn answered(name: &str, address: &str, status: proto::StatusResponse, applied: Vector) -> Self {
         let (node, address) = (name.to_owned(), address.to_owned());
         let node = Node { node, address, status: Some(status), ..Node::default() };
         Self { node, applied: Some(applied) }
@@ -112,10 +107,11 @@ async fn report(peer: &Peer) -> Result<(proto::StatusResponse, Vector), String> 
     Ok((status, applied))
 }
 
-/// What each node lacks of what any of them has. What a node that is silent alone has is not known.
-fn with_lags(seen: Vec<Seen>) -> Vec<Node> {
+/// Adds to each node how many operations it lacks that any other has. Operations that only a silent node
+/// has are not known.
+fn with_lags(asked: Vec<Asked>) -> Vec<Node> {
     let mut everything = Vector::default();
-    seen.iter().filter_map(|seen| seen.applied.as_ref()).for_each(|applied| everything.join(applied));
+    asked.iter().filter_map(|asked| asked.applied.as_ref()).for_each(|applied| everything.join(applied));
     let lags = |applied: &Vector| {
         let mut entries: HashMap<String, u64> = HashMap::new();
         for (origin, clock) in everything.iter() {
@@ -124,5 +120,8 @@ fn with_lags(seen: Vec<Seen>) -> Vec<Node> {
         }
         proto::cluster_response::Lags { entries }
     };
-    seen.into_iter().map(|Seen { node, applied }| Node { lags: applied.as_ref().map(lags), ..node }).collect()
+    asked
+        .into_iter()
+        .map(|Asked { node, applied }| Node { lags: applied.as_ref().map(lags), ..node })
+        .collect()
 }

@@ -1,6 +1,5 @@
-//! What can be wrong with a request, and how it is told: one exhaustive match for all services.
-
-use tonic::{Code, Status};
+//! Why a request is not answered as asked: one enum for all protocols. Each protocol maps it to its own
+//! codes by one exhaustive match (gRPC: `api::grpc::status`).
 
 use crate::{
     backup::error::BackupError,
@@ -9,80 +8,78 @@ use crate::{
 };
 use brock_core::{
     base::{id::Origin, limits, vector::Clock},
-    domain::operation::EntryError,
-    proto,
+    domain::{codec::CodecError, operation::EntryError},
 };
 
-/// Why a request is not answered with what it asked for.
+/// Why a request is not answered as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Problem {
-    /// A field of the request is not valid. Never quotes its value.
+pub enum RequestError {
+    /// A field of the request is not valid. The text never quotes the value.
     #[error("{field}: {problem}")]
     Field {
         /// The field's path in the request.
         field: &'static str,
-        /// What is wrong with it, and what would be right.
+        /// What is wrong with the value, and what would be right.
         problem: String,
     },
-    /// A batch with too many items.
+    /// A batch has too many items.
     #[error("items: {0} of them, more than the {max} that a batch may have", max = limits::BATCH_ITEMS_MAX)]
     BatchSize(usize),
-    /// A batch answer would become too large.
+    /// The answer to a batch would become too large.
     #[error(
         "the answer would exceed {} bytes: ask for this record again in a smaller batch",
         limits::BATCH_GET_ANSWER_BYTES
     )]
     AnswerSize,
-    /// The key hash exists here.
+    /// This node knows the key hash already.
     #[error("a record with this key hash already exists")]
     Exists,
-    /// Nobody has the record.
+    /// No node has the record.
     #[error("no record has this key hash")]
     Absent,
-    /// The record is not here, and not everybody could be asked.
+    /// This node does not have the record, and some peers could not be asked.
     #[error(
         "the record is not on this node, and {unanswered} of {peers} peers could not be asked: it may exist. Try \
          again, or ask another node"
     )]
     NotEveryoneAsked {
-        /// Peers in all.
+        /// All peers.
         peers: usize,
-        /// Those that did not answer.
+        /// The peers that did not answer.
         unanswered: usize,
     },
-    /// The record is not here, and too many reads are asking the peers already.
+    /// This node does not have the record, and too many reads ask the peers already.
     #[error(
-        "the record is not on this node, and too many reads are asking the peers already: try again in a moment"
+        "the record is not on this node, and too many reads ask the peers already: try again in a moment"
     )]
     TooManyPeeks,
-    /// The record must not be used any more.
+    /// The record is revoked.
     #[error("the record is invalidated: {reason}")]
     Invalidated {
-        /// Why.
+        /// The operator's reason.
         reason: String,
     },
-    /// The store could not do it.
+    /// The store refused the request or could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What the caller asked for can only be answered by a peer that does not make sense, or cannot
-    /// be asked.
+    /// A peer could not be asked, or sent an answer that does not decode.
     #[error(transparent)]
     Remote(RemoteError),
-    /// There is no such member.
+    /// No member has the name.
     #[error(transparent)]
     Member(#[from] NoSuchMember),
-    /// More members are to be waited for than there are.
+    /// The request asks to wait for more members than there are.
     #[error("acks.nodes: {asked} are to be waited for, and there are only {members} other members")]
     TooManyAcks {
-        /// How many were asked for.
-        asked: u32,
-        /// How many there are.
+        /// How many the request asks for.
+        asked: usize,
+        /// How many members there are.
         members: usize,
     },
-    /// An operation on a record that is here only as a tombstone.
+    /// Of the record, only the tombstone is left.
     #[error("the record with this key hash is deleted")]
     Deleted,
-    /// There is no such entry in the quarantine.
+    /// The quarantine has no such entry.
     #[error("no entry of that origin and clock is in quarantine")]
     NotQuarantined,
     /// A quarantined entry still cannot be applied.
@@ -91,80 +88,54 @@ pub enum Problem {
     /// Too many traces at once.
     #[error("other traces are reading this node's log already: try again in a moment")]
     TooManyTraces,
-    /// Too many follow the log.
+    /// Too many readers follow the log.
     #[error("{max} readers follow this node's log already: end one of them", max = limits::TAILS_MAX)]
     TooManyTails,
-    /// The node cannot go on with the stream.
-    #[error("this node stops, or was given new certificates, so it ended the stream: begin anew")]
+    /// The node cannot continue the stream.
+    #[error("this node stops, or has reloaded its certificates, so it ended the stream: begin again")]
     TailStopped,
-    /// Whoever follows the log does not read it.
+    /// A reader of the log does not read.
     #[error(
-        "you did not read for {} s, so this node ended the stream: begin anew, and read faster or less",
+        "you did not read for {} s, so this node ended the stream: begin again, and read faster or less",
         limits::TAIL_PATIENCE.as_secs()
     )]
     TailNotRead,
-    /// Entries went before whoever follows the log had read them.
+    /// Compaction removed entries before a reader of the log had read them.
     #[error(
-        "entries of {origin} up to {floor} went from this node's log, or came without it, before you had read them: \
-         begin anew"
+        "entries of {origin} up to {floor} were compacted away, or arrived without their log, before you had read \
+         them: begin again"
     )]
     TailOvertaken {
         /// Whose entries.
         origin: Origin,
-        /// Up to where they are gone.
+        /// Up to which clock they are gone.
         floor: Clock,
     },
     /// This node makes no backups.
     #[error("this node has no place for backups: set node.backup.enabled and node.backup.bucket")]
     NoBackups,
-    /// A backup was not made, or the backups could not be listed; the same may succeed later.
+    /// A backup was not made, or the backups could not be listed; a retry may succeed.
     #[error("{0}")]
     BackupFailed(String),
-    /// The same, and somebody must change something first.
+    /// A backup was not made, and a retry fails until the operator changes something.
     #[error("{0}")]
     BackupRefused(String),
     /// This node keeps no audit log.
     #[error("this node keeps no audit log: set audit.path or node.path")]
     NoAuditLog,
-    /// A session's request is empty.
+    /// A request of a session is empty.
     #[error("request: neither a put nor a get")]
     EmptyRequest,
 }
 
-impl Problem {
-    /// The gRPC code.
-    pub fn code(&self) -> Code {
-        match self {
-            Self::Field { .. } | Self::BatchSize(_) | Self::EmptyRequest => Code::InvalidArgument,
-            Self::TooManyAcks { .. } => Code::InvalidArgument,
-            Self::Exists => Code::AlreadyExists,
-            Self::Absent | Self::Deleted | Self::Member(_) | Self::NotQuarantined => Code::NotFound,
-            Self::StillQuarantined(_) | Self::NoBackups | Self::BackupRefused(_) => Code::FailedPrecondition,
-            Self::NoAuditLog => Code::FailedPrecondition,
-            Self::BackupFailed(_) | Self::TailStopped => Code::Unavailable,
-            Self::TooManyTraces | Self::TooManyTails | Self::TailNotRead => Code::ResourceExhausted,
-            Self::TailOvertaken { .. } => Code::Aborted,
-            Self::Remote(RemoteError::Nonsense(_)) => Code::InvalidArgument,
-            Self::Remote(_) => Code::Unavailable,
-            Self::NotEveryoneAsked { .. } | Self::TooManyPeeks => Code::Unavailable,
-            Self::Invalidated { .. } => Code::FailedPrecondition,
-            Self::AnswerSize => Code::ResourceExhausted,
-            Self::Store(error) => match error {
-                StoreError::QueueFull | StoreError::DiskFull { .. } | StoreError::QuarantineFull => {
-                    Code::ResourceExhausted
-                }
-                StoreError::Stopped(_) => Code::Unavailable,
-                StoreError::Gap { .. }
-                | StoreError::BelowFloor { .. }
-                | StoreError::NotInLog
-                | StoreError::RolledBack { .. } => Code::FailedPrecondition,
-                StoreError::Read(_) | StoreError::Damaged(_) => Code::Internal,
-            },
-        }
+impl RequestError {
+    /// An invalid field.
+    pub fn field(field: &'static str, problem: impl ToString) -> Self {
+        Self::Field { field, problem: problem.to_string() }
     }
 
-    /// What the caller is told. Internal detail goes to the log instead.
-    fn message(&self) -> String {
+    /// The text for the caller. Internal detail goes to the log instead.
+    pub fn message(&self) -> String {
         match self {
             Self::Store(error @ (StoreError::Read(_) | StoreError::Damaged(_))) => {
                 tracing::error!(%error, "a request failed");
@@ -173,12 +144,18 @@ impl Problem {
             Self::Store(StoreError::Stopped(_)) => {
                 "this node's store has stopped; its log has the details".to_owned()
             }
-            problem => problem.to_string(),
+            error => error.to_string(),
         }
     }
 }
 
-impl From<BackupError> for Problem {
+impl From<CodecError> for RequestError {
+    fn from(error: CodecError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<BackupError> for RequestError {
     fn from(error: BackupError) -> Self {
         match error {
             BackupError::Store(error) => Self::Store(error),
@@ -188,53 +165,11 @@ impl From<BackupError> for Problem {
     }
 }
 
-impl From<RemoteError> for Problem {
+impl From<RemoteError> for RequestError {
     fn from(error: RemoteError) -> Self {
         match error {
             RemoteError::Store(error) => Self::Store(error),
             other => Self::Remote(other),
         }
-    }
-}
-
-impl From<Problem> for Status {
-    fn from(problem: Problem) -> Self {
-        Self::new(problem.code(), problem.message())
-    }
-}
-
-impl From<Problem> for proto::ItemError {
-    fn from(problem: Problem) -> Self {
-        Self { code: problem.code().into(), message: problem.message() }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_problem_has_its_status() {
-        let field = Problem::Field { field: "key_hash", problem: "is 3 bytes instead of 32".into() };
-        for (problem, code) in [
-            (field.clone(), Code::InvalidArgument),
-            (Problem::BatchSize(1001), Code::InvalidArgument),
-            (Problem::EmptyRequest, Code::InvalidArgument),
-            (Problem::AnswerSize, Code::ResourceExhausted),
-            (Problem::Exists, Code::AlreadyExists),
-            (Problem::Absent, Code::NotFound),
-            (Problem::NotEveryoneAsked { peers: 2, unanswered: 1 }, Code::Unavailable),
-            (Problem::TooManyPeeks, Code::Unavailable),
-            (Problem::Invalidated { reason: "leaked".into() }, Code::FailedPrecondition),
-            (StoreError::QueueFull.into(), Code::ResourceExhausted),
-            (StoreError::DiskFull { free: 1 }.into(), Code::ResourceExhausted),
-            (StoreError::Stopped("x".into()).into(), Code::Unavailable),
-            (StoreError::Read("x".into()).into(), Code::Internal),
-        ] {
-            assert_eq!(Status::from(problem.clone()).code(), code, "{problem}");
-        }
-        assert_eq!(Status::from(field).message(), "key_hash: is 3 bytes instead of 32");
-        let leak = Status::from(Problem::from(StoreError::Read("/secret/path".into())));
-        assert!(!leak.message().contains("secret"));
     }
 }

@@ -1,6 +1,6 @@
-//! What to make of how the nodes are: one sentence, and what to do next.
+//! The verdict on a cluster: one sentence for people, the findings, and what to do about each.
 //!
-//! A judgement of what was seen, nothing more: it changes nothing and is kept nowhere.
+//! It is computed from the statuses alone, changes nothing and is not stored.
 
 use std::collections::BTreeSet;
 
@@ -8,13 +8,14 @@ use brock_core::{
     base::{duration, limits},
     domain::record::UnixSeconds,
     proto::{
-        self, Peer, StatusResponse, Verdict,
+        Peer, StatusResponse, Verdict,
         cluster_response::Node,
         verdict::{Finding, Level},
     },
 };
+use brock_net::task::TaskName;
 
-/// The verdict on these nodes, the one that was asked first.
+/// The verdict on these nodes; the node that was asked comes first.
 pub fn of(nodes: &[Node], now: UnixSeconds) -> Verdict {
     let mut findings = Vec::new();
     for node in nodes.iter().filter(|node| !node.retired) {
@@ -28,6 +29,7 @@ pub fn of(nodes: &[Node], now: UnixSeconds) -> Verdict {
                 about.revocations(status, nodes);
                 about.backups(status, now);
                 about.rest(status);
+                about.tasks(status);
             }
         }
     }
@@ -37,7 +39,7 @@ pub fn of(nodes: &[Node], now: UnixSeconds) -> Verdict {
     Verdict { level: level.into(), sentence: sentence(nodes, level, &findings), findings }
 }
 
-/// How many operations it lacks that others have.
+/// How many operations a node lacks that others have.
 fn lag(node: &Node) -> u64 {
     node.lags.iter().flat_map(|lags| lags.entries.values()).sum()
 }
@@ -64,11 +66,11 @@ fn sentence(nodes: &[Node], level: Level, findings: &[Finding]) -> String {
     let about = if worst.node.is_empty() { String::new() } else { format!("{}: ", worst.node) };
     let more = match findings.len() - 1 {
         0 => String::new(),
-        1 => ", and one thing more".to_owned(),
-        n => format!(", and {n} things more"),
+        1 => ", and one more finding".to_owned(),
+        n => format!(", and {n} more findings"),
     };
     let calls = match level {
-        Level::Act => "this needs somebody now",
+        Level::Act => "act now",
         Level::Watch | Level::Well => "look into this",
     };
     format!("{answer}; {calls}: {about}{}{more}.", worst.what)
@@ -89,8 +91,8 @@ fn silent(node: &Node, nodes: &[Node]) -> Finding {
     }
     let what = format!("it does not answer at {}: {}", node.address, node.error);
     let todo = format!(
-        "Look whether it runs (`brock health` there, its log), and whether {} can be reached; `node-admin doctor \
-         --node.address {}` says where it ends. If it never returns: `node-admin member retire {}`",
+        "Check whether it runs (`brock health` there, its log), and whether {} can be reached; `node-admin doctor \
+         --node.address {}` shows where the connection fails. If it never returns: `node-admin member retire {}`",
         node.address, node.address, node.node
     );
     finding(Level::Act, &node.node, what, todo)
@@ -124,8 +126,8 @@ impl About<'_> {
         if !status.writes_refused.is_empty() {
             self.act(
                 format!("it refuses writes: {}", status.writes_refused),
-                "Free space on the disk of node.path, or enlarge it; writes go on by themselves. If the store has \
-                 stopped: restart the node and read its log",
+                "Free space on the disk of node.path, or enlarge it; writes then continue by themselves. If the store \
+                 has stopped: read the node's log and restart the node",
             );
         }
         let disk = status.storage.unwrap_or_default();
@@ -133,7 +135,7 @@ impl About<'_> {
             let percent = 100.0 * disk.disk_free_bytes as f64 / disk.disk_total_bytes as f64;
             let what = format!("its disk has {percent:.0} % left");
             let todo = "Enlarge the disk of node.path, or free space on it";
-            // A share of a large disk that is shared with others says nothing.
+            // A few percent of a large disk are still enough.
             match (percent, disk.disk_free_bytes) {
                 (..5.0, ..limits::DISK_ACT_BYTES) => self.act(what, todo),
                 (..10.0, ..limits::DISK_WATCH_BYTES) => self.watch(what, todo),
@@ -146,7 +148,7 @@ impl About<'_> {
         if !status.ready {
             self.watch(
                 "it is not ready yet",
-                "Wait for its first catch-up; `/readyz` on its HTTP side says what for",
+                "Wait for its first catch-up; `/readyz` on its HTTP side says what is missing",
             );
         }
         if let Some(resync) = &status.resync {
@@ -155,14 +157,14 @@ impl About<'_> {
                     "it is being filled from {}: {} of about {} records",
                     resync.node, resync.records_joined, resync.records_expected
                 ),
-                "Wait for it to end",
+                "Wait until that is complete",
             );
         }
         let lag = lag(node);
         if lag > limits::LAG_NOTABLE_ENTRIES {
             self.watch(
                 format!("it lacks {lag} operations that other nodes have"),
-                "If it does not catch up: `node-admin peers` at this node says what keeps it",
+                "If it does not catch up: `node-admin peers` at this node shows why",
             );
         }
         for peer in &status.peers {
@@ -177,12 +179,12 @@ impl About<'_> {
         if other.is_some_and(|node| node.retired) {
             return;
         }
-        // Who answers nobody has a finding of its own.
+        // A peer that does not answer this node either has a finding of its own.
         if !peer.up && !peer.last_error.is_empty() && other.is_none_or(|node| node.status.is_some()) {
             self.act(
                 format!("it cannot pull from {name} ({}): {}", peer.address, peer.last_error),
                 format!(
-                    "Mend the way from {} to {}: `node-admin doctor`, run there, says where it ends",
+                    "Repair the connection from {} to {}: `node-admin doctor`, run there, shows where it fails",
                     self.node, peer.address
                 ),
             );
@@ -201,7 +203,7 @@ impl About<'_> {
     fn certificates(&mut self, status: &StatusResponse, now: UnixSeconds) {
         for certificate in &status.certificates {
             let left = certificate.not_after_unix.saturating_sub(now);
-            // Whoever has short ones made exchanges them often, and in time.
+            // Short-lived certificates are rotated often, and in time.
             let quarter = certificate.lifetime_seconds / 4;
             if left >= limits::CERTIFICATE_WARN_SECONDS.min(quarter) {
                 continue;
@@ -210,8 +212,7 @@ impl About<'_> {
                 Err(_) | Ok(0) => format!("{} has expired", certificate.file),
                 Ok(left) => format!("{} expires in {}", certificate.file, roughly(left)),
             };
-            let todo =
-                "Put a new one in its place (`brock cert`); it is used within seconds, without a restart";
+            let todo = "Replace the file by a new certificate (`brock cert`); the node uses it within seconds, without a restart";
             match left < limits::CERTIFICATE_ACT_SECONDS.min(quarter / 2) {
                 true => self.act(what, todo),
                 false => self.watch(what, todo),
@@ -219,7 +220,7 @@ impl About<'_> {
         }
     }
 
-    /// Whoever is revoked still gets in at a node that was not given the newest list.
+    /// A node that lacks the newest revocation list still accepts certificates that are revoked.
     fn revocations(&mut self, status: &StatusResponse, nodes: &[Node]) {
         for known in &status.authorities {
             let others =
@@ -227,14 +228,13 @@ impl About<'_> {
             let most = others.filter(|other| other.key == known.key).map(|other| other.revoked).max();
             if most.is_some_and(|most| known.revoked < most) {
                 let what = format!(
-                    "it knows of {} revoked certificates of {}, and another node of {}: whoever else is revoked gets in \
-                     here",
+                    "it knows of {} revoked certificates of {}, and another node of {}: it still accepts the others",
                     known.revoked,
                     known.name,
                     most.unwrap_or_default()
                 );
                 let todo =
-                    "Copy the newest ca.crl into its certificates directory; it is used within seconds";
+                    "Copy the newest ca.crl into its certificates directory; the node uses it within seconds";
                 self.act(what, todo);
             }
         }
@@ -270,42 +270,42 @@ impl About<'_> {
             };
             self.watch(
                 what,
-                "`node-admin alarms list` at this node shows them; once they are dealt with: `node-admin alarms clear`",
+                "`node-admin alarms list` at this node shows them; after you have dealt with them: `node-admin alarms clear`",
             );
         }
         if status.quarantined > 0 {
             self.watch(
                 format!("{} replicated entries could not be applied", status.quarantined),
-                "`node-admin quarantine list` says why; retry them once the cause is gone",
+                "`node-admin quarantine list` shows why; retry them once the cause is gone",
             );
         }
         if status.conflicts > 0 {
             self.watch(
                 format!("{} payloads lost against another one of the same key hash", status.conflicts),
-                "`node-admin conflicts list`: whoever made them should use another key",
+                "`node-admin conflicts list` shows them; their creators should use another key",
             );
         }
-        let is_told = |task: &&proto::Task| {
-            let elsewhere = ["puller ", "certificates", "backups"];
-            !task.last_error.is_empty() && elsewhere.iter().all(|name| !task.name.starts_with(name))
-        };
-        for task in status.tasks.iter().filter(is_told) {
-            self.watch(
-                format!("its {} has an error: {}", task.name, task.last_error),
-                "Its log says more; docs/guides/troubleshooting.md",
-            );
-        }
-        let certificates = status.tasks.iter().find(|task| task.name == "certificates");
-        if let Some(task) = certificates.filter(|task| !task.last_error.is_empty()) {
-            self.act(
-                format!("the exchanged certificates are not used: {}", task.last_error),
-                "Mend the directory; it is looked at every two seconds",
-            );
+    }
+
+    fn tasks(&mut self, status: &StatusResponse) {
+        for task in status.tasks.iter().filter(|task| !task.last_error.is_empty()) {
+            match TaskName::parse(&task.name) {
+                // The errors of these have findings of their own.
+                Some(TaskName::Puller(_) | TaskName::Backups) => {}
+                Some(TaskName::Certificates) => self.act(
+                    format!("it does not use the new certificates: {}", task.last_error),
+                    "Repair the certificates directory; the node reads it every two seconds",
+                ),
+                _ => self.watch(
+                    format!("its {} has an error: {}", task.name, task.last_error),
+                    "Its log says more; docs/guides/troubleshooting.md",
+                ),
+            }
         }
     }
 }
 
-/// In its largest unit: nobody wants the seconds of three weeks.
+/// A time in its largest unit only.
 fn roughly(seconds: u64) -> String {
     let units = [(86_400, "days"), (3600, "hours"), (60, "minutes")];
     match units.iter().find(|(unit, _)| seconds >= 2 * unit) {
@@ -317,6 +317,7 @@ fn roughly(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use brock_core::proto;
 
     const NOW: i64 = 1_800_000_000;
 
@@ -362,13 +363,10 @@ mod tests {
         let verdict = of(&[with("a", pulls), node("b"), dead("c")], NOW);
         assert_eq!(verdict.level(), Level::Act);
         assert_eq!(verdict.findings.len(), 1, "{verdict:?}");
-        assert_eq!(
-            verdict.sentence,
-            "2 of 3 nodes answer; this needs somebody now: c: it does not answer at c:1: refused."
-        );
+        assert_eq!(verdict.sentence, "2 of 3 nodes answer; act now: c: it does not answer at c:1: refused.");
         let retired = Node { retired: true, ..dead("c") };
         assert_eq!(of(&[with("a", pulls), retired], NOW).level(), Level::Well);
-        // A way that is broken between two that are both well is a finding of the one that goes it.
+        // A broken connection between two healthy nodes is a finding of the node that dials.
         let verdict = of(&[with("a", pulls), node("c")], NOW);
         assert_eq!((verdict.findings[0].node.as_str(), verdict.findings.len()), ("a", 1), "{verdict:?}");
     }
@@ -482,7 +480,7 @@ mod tests {
             (
                 |s| {
                     s.alarms =
-                        ["old", "new"].map(|text| proto::Alarm { at_unix: 1, text: text.into() }).into()
+                        ["old", "new"].map(|text| proto::Alarm { at_unix: 1, text: text.into() }).into();
                 },
                 Level::Watch,
                 "2 alarms, the newest: new",
@@ -535,12 +533,12 @@ mod tests {
         let old = with("b", |s| s.version = "0".to_owned());
         let verdict = of(&[node("a"), old, dead("c")], NOW);
         assert_eq!(verdict.findings[0].node, "c");
-        assert!(verdict.sentence.ends_with("refused, and one thing more."), "{}", verdict.sentence);
+        assert!(verdict.sentence.ends_with("refused, and one more finding."), "{}", verdict.sentence);
         assert!(verdict.findings[1].what.contains("0, 1"), "{verdict:?}");
     }
 
     #[test]
-    fn whoever_was_not_given_the_newest_list_of_revoked_certificates_is_named() {
+    fn a_node_without_the_newest_revocation_list_is_named() {
         let knows = |key: &str, revoked| proto::Authority {
             key: key.to_owned(),
             name: "CN=Brock CA".to_owned(),
@@ -555,7 +553,7 @@ mod tests {
             verdict.findings[0].what.contains("1 revoked certificates of CN=Brock CA, and another node of 2")
         );
         assert_eq!(verdict.findings[0].level(), Level::Act);
-        // While a CA is exchanged for another, not all trust both; and an older version says nothing.
+        // While one CA replaces another, not all nodes trust both; and an older version reports no CA.
         let older = with("c", |_| {});
         let verdict =
             of(&[trusts("a", &[knows("1", 2), knows("2", 0)]), trusts("b", &[knows("2", 0)]), older], NOW);

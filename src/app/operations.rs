@@ -4,367 +4,410 @@
 use futures::future::join_all;
 use tokio::time::{Instant, sleep};
 
-use super::{acks::Wanted, error::Problem, records};
+use super::{
+    acks::{WaitFor, Waiting},
+    error::RequestError,
+    nodes::Nodes,
+};
 use crate::{
-    maintenance::{compact::Compactor, scrub},
+    maintenance::{
+        compact::{self, Compactor},
+        scrub,
+    },
     membership::{
-        directory::Directory,
-        members::{MemberView, Members},
+        members::{MemberView, Receipt},
         peer::{Peer, RemoteError},
     },
     replication::{
         peek::{Answer, Asker},
         remote::Remote,
-        repair,
+        repair::{self, Repaired},
         resync::Resyncs,
     },
-    store::{Comparison, NewOperation, OperationOutcome, Store, Summary},
+    runtime::alarms::Alarm,
+    store::{Comparison, NewOperation, OperationOutcome, Store, Summary, Totals},
 };
 use brock_core::{
     base::{
-        id::KeyHash,
+        id::{KeyHash, NodeId},
         limits,
         vector::{Stamp, Vector},
     },
-    domain::{codec, operation::Operation, record::RecordState},
-    proto::{self, verify_response::Verdict},
+    domain::{operation::Operation, record::RecordState},
 };
 
-/// Why a name in `node.join` cannot be asked.
-pub const UNRESOLVED: &str = "DNS has not said yet which nodes these are: see `node-admin status`";
-
-/// A node's lifecycle operations.
-pub struct Lifecycle {
-    /// This node's store.
-    pub store: Store,
-    /// Who is waited for.
-    pub members: Members,
-    /// For key hashes that are unknown here.
-    pub asker: Asker,
-    /// Who the peers are.
-    pub directory: Directory,
-    /// Keeps the log short.
-    pub compactor: Compactor,
-    /// Not to be disturbed.
-    pub resyncs: Resyncs,
+/// An operation that an operator asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OperationRequest {
+    /// The record.
+    pub key_hash: KeyHash,
+    /// Whether to do it even if no node knows the record: it then takes effect with the create.
+    pub ahead: bool,
+    /// Which members to wait for; `None` = this node alone.
+    pub wait: Option<WaitFor>,
 }
 
-impl Lifecycle {
-    /// Makes an operation. Durable here when it returns, and at as many members as were asked for,
-    /// unless the receipt says otherwise.
-    pub async fn operate(
+/// An operation that is in effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InEffect {
+    /// The operation: a new one, or the earlier one with the same effect.
+    pub stamp: Stamp,
+    /// Whether it was in effect already.
+    pub already: bool,
+    /// Which members hold it; `None` = the request did not ask.
+    pub receipt: Option<Receipt>,
+}
+
+/// A member, and what it holds back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberReport {
+    /// What is known of it.
+    pub view: MemberView,
+    /// Operations applied here that it is not known to have; `None` = nothing is known of it.
+    pub lag_entries: Option<u64>,
+    /// Log entries that this node could compact if only this member had everything.
+    pub holding_back: u64,
+}
+
+/// The members, and what they have applied together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MembersReport {
+    /// By name.
+    pub members: Vec<MemberReport>,
+    /// What every member has applied; folded origins are not listed.
+    pub stable: Vector,
+}
+
+/// What a node answered to the request to retire a member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetireOutcome {
+    /// The node.
+    pub node: String,
+    /// `None`: it has retired the member.
+    pub error: Option<RemoteError>,
+}
+
+/// What a compaction removed, and what is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactReport {
+    /// What went.
+    pub removed: compact::Outcome,
+    /// What is there now.
+    pub left: Totals,
+}
+
+/// Whether the nodes hold the same records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Convergence {
+    /// They do.
+    Converged,
+    /// Some node lags or could not be asked.
+    NotYet,
+    /// Nodes that have applied the same operations hold different records.
+    Diverged,
+}
+
+/// One node, compared with this one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifiedNode {
+    /// Its name.
+    pub node: String,
+    /// Why it could not be compared; `None` = it was.
+    pub error: Option<String>,
+    /// Operations that other nodes have and it has not applied.
+    pub lag_entries: u64,
+    /// Its records.
+    pub records: u64,
+    /// Its tombstones.
+    pub tombstones: u64,
+    /// Whether it has applied the same as this node and holds the same.
+    pub equal: bool,
+    /// Some of the key hashes that differ, at most [`limits::VERIFY_KEYS_MAX`].
+    pub differing: Vec<KeyHash>,
+    /// How many differ.
+    pub differing_total: u64,
+}
+
+/// A comparison of all nodes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// The result.
+    pub convergence: Convergence,
+    /// This node first.
+    pub nodes: Vec<VerifiedNode>,
+}
+
+/// What a repair did with one peer's records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RepairOutcome {
+    /// The peer.
+    pub node: String,
+    /// What was joined.
+    pub repaired: Result<Repaired, RemoteError>,
+}
+
+/// What an operator can do at a node.
+pub struct Operations {
+    store: Store,
+    nodes: Nodes,
+    asker: Asker,
+    compactor: Compactor,
+    resyncs: Resyncs,
+}
+
+impl Operations {
+    /// The asker looks for key hashes that this node does not know; a repair waits for the resyncs.
+    pub fn new(store: Store, nodes: Nodes, asker: Asker, compactor: Compactor, resyncs: Resyncs) -> Self {
+        Self { store, nodes, asker, compactor, resyncs }
+    }
+
+    /// The node that carries the operations out.
+    pub fn node_id(&self) -> &NodeId {
+        self.store.node_id()
+    }
+
+    /// Revokes a record. Durable here when it returns, and at as many members as the request waits for,
+    /// unless the receipt says otherwise; so are [`Operations::unpublish`] and [`Operations::delete`].
+    pub async fn invalidate(
         &self,
-        key_hash_bytes: &[u8],
+        request: OperationRequest,
+        reason: String,
+    ) -> Result<InEffect, RequestError> {
+        let problem = match reason.len() {
+            0 => "is empty: say why, the users of the key are shown it".to_owned(),
+            1..=limits::REASON_MAX_BYTES => {
+                return self.operate(request, Operation::Invalidate { at: self.store.now(), reason }).await;
+            }
+            bytes => format!("is {bytes} bytes; at most {}", limits::REASON_MAX_BYTES),
+        };
+        Err(RequestError::field("reason", problem))
+    }
+
+    /// Makes a record private.
+    pub async fn unpublish(&self, request: OperationRequest) -> Result<InEffect, RequestError> {
+        self.operate(request, Operation::Unpublish).await
+    }
+
+    /// Removes a record and its payload.
+    pub async fn delete(&self, request: OperationRequest) -> Result<InEffect, RequestError> {
+        self.operate(request, Operation::Delete).await
+    }
+
+    async fn operate(
+        &self,
+        request: OperationRequest,
         operation: Operation,
-        ahead: bool,
-        acks: Option<proto::Acks>,
-    ) -> Result<proto::OperationResponse, Problem> {
-        let key_hash = records::key_hash(key_hash_bytes)?;
-        let wanted = Wanted::decode(acks, &self.store, &self.members)?;
-        let request = |ahead| NewOperation { key_hash, operation: operation.clone(), ahead };
-        let mut outcome = self.store.operate(request(ahead)).await?;
+    ) -> Result<InEffect, RequestError> {
+        let OperationRequest { key_hash, ahead, wait } = request;
+        let now = self.store.now();
+        let waiting = wait.map(|wait| Waiting::begin(wait, &self.nodes.members, now)).transpose()?;
+        let wanted = |ahead| NewOperation { key_hash, operation: operation.clone(), ahead };
+        let mut outcome = self.store.operate(wanted(ahead)).await?;
         if outcome == OperationOutcome::Unknown {
             let deletion = self.check_known_to_peers(key_hash).await?;
             if let (Some(stamp), Operation::Delete) = (deletion, &operation) {
-                // The delete that did it is on its way here.
-                return Ok(self.answer(stamp, true, wanted).await);
+                // That delete is on its way here.
+                return Ok(self.in_effect(stamp, true, waiting).await);
             }
             if deletion.is_some() {
-                return Err(Problem::Deleted);
+                return Err(RequestError::Deleted);
             }
-            // Its create is on its way, or will be: the operation takes effect when they meet.
-            outcome = self.store.operate(request(true)).await?;
+            // The create is on its way, or will be: the operation takes effect when they meet.
+            outcome = self.store.operate(wanted(true)).await?;
         }
         let (stamp, already) = match outcome {
             OperationOutcome::Done(stamp) => (stamp, false),
             OperationOutcome::Already(stamp) => (stamp, true),
-            OperationOutcome::Deleted => return Err(Problem::Deleted),
-            OperationOutcome::Unknown => return Err(Problem::Absent),
+            OperationOutcome::Deleted => return Err(RequestError::Deleted),
+            OperationOutcome::Unknown => return Err(RequestError::Absent),
         };
         if !already && matches!(operation, Operation::Invalidate { .. } | Operation::Delete) {
-            self.members.revocations().add(stamp);
-            // Somebody may have it already.
-            self.members.settle_revocations(self.store.now());
+            self.nodes.members.revocations().add(stamp);
+            // A member may have it already.
+            self.nodes.members.settle_revocations(self.store.now());
         }
-        Ok(self.answer(stamp, already, wanted).await)
+        Ok(self.in_effect(stamp, already, waiting).await)
     }
 
-    async fn answer(&self, stamp: Stamp, already: bool, wanted: Option<Wanted>) -> proto::OperationResponse {
-        let receipt = match wanted {
-            Some(wanted) => Some(wanted.receipt(stamp, &self.store, &self.members).await),
+    async fn in_effect(&self, stamp: Stamp, already: bool, waiting: Option<Waiting>) -> InEffect {
+        let receipt = match waiting {
+            Some(waiting) => Some(waiting.receipt(stamp, &self.nodes.members, self.store.now()).await),
             None => None,
         };
-        proto::OperationResponse { stamp: Some(codec::stamp_to_proto(stamp)), already, receipt }
+        InEffect { stamp, already, receipt }
     }
 
-    /// Returns the delete, if that is what a peer knows. The operation must not be refused because of
-    /// an answer that is a second old.
-    async fn check_known_to_peers(&self, key_hash: KeyHash) -> Result<Option<Stamp>, Problem> {
+    /// Returns the delete, if a peer knows the record as deleted. Ignores what the peers said before: the
+    /// operation must not be refused because of an answer that is a second old.
+    async fn check_known_to_peers(&self, key_hash: KeyHash) -> Result<Option<Stamp>, RequestError> {
         self.asker.forget(&key_hash);
         let collected = self.store.collected();
         let is_created = |state: &RecordState| state.clone().without_forgotten(&collected, None).is_created();
         match self.asker.ask(key_hash, Instant::now() + limits::PEEK_TIMEOUT).await {
             Answer::Found(state) if state.deletion.is_some() => Ok(state.deletion),
             Answer::Found(state) if is_created(&state) => Ok(None),
-            Answer::Found(_) | Answer::Absent => Err(Problem::Absent),
-            Answer::Unknown { peers, unanswered } => Err(Problem::NotEveryoneAsked { peers, unanswered }),
-            Answer::Refused => Err(Problem::TooManyPeeks),
+            Answer::Found(_) | Answer::Absent => Err(RequestError::Absent),
+            Answer::Unknown { peers, unanswered } => {
+                Err(RequestError::NotEveryoneAsked { peers, unanswered })
+            }
+            Answer::Refused => Err(RequestError::TooManyPeeks),
         }
     }
 
     /// The members, and what holds the log back.
-    pub fn members(&self) -> proto::MembersResponse {
-        let (applied, now) = (self.store.applied(), self.store.now());
-        let stable = self.members.stable(&applied, now);
-        let floors = self.store.floors();
-        let member = |view: MemberView| {
+    pub fn members(&self) -> MembersReport {
+        let (applied, floors) = (self.store.applied(), self.store.floors());
+        let stable = self.nodes.members.stable(&applied, self.store.now());
+        let report = |view: MemberView| {
             let theirs = view.applied.clone().unwrap_or_default();
-            let waits = !view.retired;
-            // What this node could compact if only this member had everything.
             let held_back = applied.iter().map(|(origin, clock)| {
                 clock.0.saturating_sub(theirs.get(&origin).max(floors.get(&origin)).0)
             });
-            proto::Member {
-                node_id: view.node_id.map(|node_id| node_id.to_string()).unwrap_or_default(),
-                address: view.address.unwrap_or_default(),
-                retired: view.retired,
-                last_seen_unix: view.last_seen,
-                lag_entries: view.applied.map(|theirs| applied.entries_above(&theirs)),
-                holding_back: if waits { held_back.fold(0, u64::saturating_add) } else { 0 },
-                connected: view.connected,
-            }
+            let holding_back = if view.retired { 0 } else { held_back.fold(0, u64::saturating_add) };
+            let lag_entries = view.applied.as_ref().map(|theirs| applied.entries_above(theirs));
+            MemberReport { view, lag_entries, holding_back }
         };
-        let listed: Vector = self.store.vector().meet(&stable);
-        proto::MembersResponse {
-            members: self.members.views(now).into_iter().map(member).collect(),
-            stable: codec::vector_to_proto(&listed).clocks,
-        }
+        let members = self.nodes.seen().views.into_iter().map(report).collect();
+        MembersReport { members, stable: self.store.vector().meet(&stable) }
     }
 
     /// Retires a member here, and then at every peer that answers.
-    pub async fn retire(&self, member: &str) -> Result<proto::RetireMemberResponse, Problem> {
-        retire_here(&self.store, &self.members, member, "").await?;
-        let outcome = |node: String, error: Option<RemoteError>| proto::retire_member_response::Outcome {
-            node,
-            error: error.map(|error| error.to_string()).unwrap_or_default(),
-        };
-        let mut outcomes = vec![outcome(self.store.node_id().to_string(), None)];
-        let views = self.members.views(self.store.now());
-        let peers = self.directory.peers();
-        let told = peers.iter().map(|peer| {
-            let (name, alias) = (name_of(&views, peer), alias_of(&views, member));
-            async move {
-                let request = proto::RetireRequest { member: member.to_owned(), alias };
-                let told = peer.call(|mut client| async move { client.retire(request).await }).await;
-                // Who does not know it need not forget it.
-                let told = told.map(drop).or_else(|error| match error {
-                    RemoteError::Absent(_) => Ok(()),
-                    other => Err(other),
-                });
-                (name, told.err())
-            }
-        });
-        for (name, error) in join_all(told).await {
-            // The retired one need not agree.
-            if name != member {
-                outcomes.push(outcome(name, error));
-            }
+    pub async fn retire(&self, member: &str) -> Result<Vec<RetireOutcome>, RequestError> {
+        if member == self.store.node_id().as_str() {
+            let problem = "is the node that was asked: ask another one to retire it";
+            return Err(RequestError::field("member", problem));
         }
-        Ok(proto::RetireMemberResponse { outcomes })
+        self.nodes.retire_here(member, "").await?;
+        let mut outcomes = vec![RetireOutcome { node: self.store.node_id().to_string(), error: None }];
+        let seen = self.nodes.seen();
+        let answers = seen.peers.iter().map(async |peer| {
+            let retired = peer.retire(member, seen.alias_of(member)).await;
+            let error = match retired {
+                // A node that does not know the member need not retire it.
+                Ok(()) | Err(RemoteError::Absent(_)) => None,
+                Err(error) => Some(error),
+            };
+            RetireOutcome { node: seen.name_of(peer), error }
+        });
+        // The retired member itself need not agree.
+        outcomes.extend(join_all(answers).await.into_iter().filter(|outcome| outcome.node != member));
+        Ok(outcomes)
     }
 
     /// Compacts now.
-    pub async fn compact(&self) -> Result<proto::CompactResponse, Problem> {
-        let outcome = self.compactor.compact(true).await?;
-        let totals = self.store.totals();
-        Ok(proto::CompactResponse {
-            entries_removed: outcome.entries_removed,
-            bytes_removed: outcome.bytes_removed,
-            entries_kept: totals.log_entries,
-            bytes_kept: totals.log_bytes,
-            payloads_removed: outcome.payloads_removed,
-            tombstones_collected: outcome.tombstones_collected,
-            origins_folded: outcome.origins_folded,
-        })
+    pub async fn compact(&self) -> Result<CompactReport, RequestError> {
+        let removed = self.compactor.compact(true).await?;
+        Ok(CompactReport { removed, left: self.store.totals() })
     }
 
-    /// Compares this node with every other. Looks again a few times before it says that somebody lags
-    /// or differs: operations take a moment, and a record may arrive ahead of its operation.
-    pub async fn verify(&self) -> Result<proto::VerifyResponse, Problem> {
-        let mut looks = 0;
+    /// Clears this node's alarms, and returns them.
+    pub fn clear_alarms(&self) -> Vec<Alarm> {
+        self.store.alarms().clear()
+    }
+
+    /// Compares this node with every other. Compares again a few times before it reports that a node lags
+    /// or differs: operations take a moment, and a record may arrive before its operation.
+    pub async fn verify(&self) -> Result<Verification, RequestError> {
+        let mut comparisons = 0;
         loop {
-            looks += 1;
-            let response = self.look().await?;
-            if response.verdict() == Verdict::Converged || looks == limits::VERIFY_LOOKS {
-                return Ok(response);
+            comparisons += 1;
+            let verification = self.compare().await?;
+            if verification.convergence == Convergence::Converged || comparisons == limits::VERIFY_LOOKS {
+                return Ok(verification);
             }
             sleep(limits::VERIFY_PAUSE).await;
         }
     }
 
-    async fn look(&self) -> Result<proto::VerifyResponse, Problem> {
-        let views = self.members.views(self.store.now());
-        let peers = self.directory.peers();
-        let asked: Vec<_> = peers
-            .iter()
-            .filter(|peer| !is_retired(&views, peer))
-            .map(async |peer| (name_of(&views, peer), peer, peer.summary(false).await))
-            .collect();
-        let answers = join_all(asked).await;
+    async fn compare(&self) -> Result<Verification, RequestError> {
+        let seen = self.nodes.seen();
+        let asked = seen.peers.iter().filter(|peer| !seen.is_retired(peer));
+        let answers = join_all(asked.map(async |peer| (peer, peer.summary(false).await))).await;
         let mine = self.store.summary();
         let mut everything = mine.applied();
-        let mut seen = Vec::new();
-        for (name, peer, answer) in answers {
-            let answer = answer.and_then(|answer| Ok((repair::applied(&answer)?, answer)));
-            if let Ok((applied, _)) = &answer {
-                everything.join(applied);
-            }
-            seen.push((name, peer, answer));
+        let mut summaries = Vec::with_capacity(answers.len());
+        for (peer, answer) in answers {
+            let summary = answer.and_then(|answer| {
+                let applied = repair::applied(&answer)?;
+                everything.join(&applied);
+                let comparison = mine.compare(&applied, &answer.digest.unwrap_or_default());
+                let node = VerifiedNode {
+                    node: answer.node_id,
+                    records: answer.records,
+                    tombstones: answer.tombstones,
+                    equal: comparison == Comparison::Equal,
+                    ..VerifiedNode::default()
+                };
+                Ok((node, applied, comparison))
+            });
+            summaries.push((peer, summary));
         }
-        let mut nodes = vec![own_line(&self.store, &mine, &everything)];
-        for (name, peer, answer) in seen {
-            nodes.push(match answer {
-                Ok((applied, answer)) => self.line(&mine, &everything, peer, applied, answer).await,
-                Err(error) => {
-                    let error = error.to_string();
-                    proto::verify_response::Node { node: name, error, ..Default::default() }
+        let mut nodes = vec![self.own_line(&mine, &everything)];
+        for (peer, summary) in summaries {
+            nodes.push(match summary {
+                Ok((mut node, applied, comparison)) => {
+                    node.lag_entries = everything.entries_above(&applied);
+                    if comparison == Comparison::Different {
+                        self.list_differences(peer, &mut node).await;
+                    }
+                    node
                 }
+                Err(error) => not_asked(seen.name_of(peer), error.to_string()),
             });
         }
-        for node in self.directory.unresolved() {
-            let error = UNRESOLVED.to_owned();
-            nodes.push(proto::verify_response::Node { node, error, ..Default::default() });
-        }
-        for (node, error) in unreachable(&views, &peers) {
-            nodes.push(proto::verify_response::Node { node, error, ..Default::default() });
-        }
-        let lags = nodes.iter().any(|node| !node.error.is_empty() || node.lag_entries > 0);
-        let differs = nodes.iter().any(|node| node.error.is_empty() && node.differing_total > 0);
-        let verdict = match (differs, lags) {
-            (true, _) => Verdict::Diverged,
-            (false, true) => Verdict::NotYet,
-            (false, false) => Verdict::Converged,
-        };
-        Ok(proto::VerifyResponse { verdict: verdict.into(), nodes })
+        let unasked = self.nodes.unresolved().into_iter().chain(seen.unreachable());
+        nodes.extend(unasked.map(|(node, error)| not_asked(node, error)));
+        Ok(Verification { convergence: convergence(&nodes), nodes })
     }
 
-    async fn line(
-        &self,
-        mine: &Summary,
-        everything: &Vector,
-        peer: &Peer,
-        applied: Vector,
-        answer: proto::SummaryResponse,
-    ) -> proto::verify_response::Node {
-        let comparison = mine.compare(&applied, &answer.digest.clone().unwrap_or_default());
-        let mut node = proto::verify_response::Node {
-            node: answer.node_id,
-            lag_entries: everything.entries_above(&applied),
-            records: answer.records,
-            tombstones: answer.tombstones,
-            equal: comparison == Comparison::Equal,
-            ..Default::default()
-        };
-        if comparison == Comparison::Different {
-            match repair::differences(&self.store, peer).await {
-                Ok(differences) => {
-                    node.differing_total = differences.total;
-                    let shown = differences.key_hashes.iter().take(limits::VERIFY_KEYS_MAX);
-                    node.differing =
-                        shown.map(|key_hash| bytes::Bytes::copy_from_slice(&key_hash.0)).collect();
-                }
-                Err(error) => node.error = format!("its records differ, and could not be listed: {error}"),
+    fn own_line(&self, mine: &Summary, everything: &Vector) -> VerifiedNode {
+        VerifiedNode {
+            node: self.store.node_id().to_string(),
+            lag_entries: everything.entries_above(&mine.applied()),
+            records: mine.totals.records,
+            tombstones: mine.totals.tombstones,
+            equal: true,
+            ..VerifiedNode::default()
+        }
+    }
+
+    async fn list_differences(&self, peer: &Peer, node: &mut VerifiedNode) {
+        match repair::differences(&self.store, peer).await {
+            Ok(mut differences) => {
+                node.differing_total = differences.total;
+                differences.key_hashes.truncate(limits::VERIFY_KEYS_MAX);
+                node.differing = differences.key_hashes;
+            }
+            Err(error) => {
+                node.error = Some(format!("its records differ, and could not be listed: {error}"));
             }
         }
-        node
     }
 
     /// Reads all records again, and joins what differs at every peer.
-    pub async fn repair(&self) -> Result<proto::RepairResponse, Problem> {
+    pub async fn repair(&self) -> Result<Vec<RepairOutcome>, RequestError> {
         scrub::all(&self.store).await?;
         let _no_resync = self.resyncs.others().await;
-        let views = self.members.views(self.store.now());
-        let mut peers = Vec::new();
-        for peer in self.directory.peers().iter().filter(|peer| !is_retired(&views, peer)) {
-            let node = name_of(&views, peer);
-            peers.push(match repair::repair(&self.store, peer).await {
-                Ok(repaired) => proto::repair_response::Peer {
-                    node,
-                    error: String::new(),
-                    differing: repaired.differing,
-                    repaired: repaired.repaired,
-                    ambiguous: repaired.ambiguous,
-                },
-                Err(error) => {
-                    proto::repair_response::Peer { node, error: error.to_string(), ..Default::default() }
-                }
-            });
+        let seen = self.nodes.seen();
+        let mut outcomes = Vec::new();
+        for peer in seen.peers.iter().filter(|peer| !seen.is_retired(peer)) {
+            let repaired = repair::repair(&self.store, peer).await;
+            outcomes.push(RepairOutcome { node: seen.name_of(peer), repaired });
         }
-        Ok(proto::RepairResponse { peers })
+        Ok(outcomes)
     }
 }
 
-/// Retires a member at this node. Durable when it returns.
-pub async fn retire_here(store: &Store, members: &Members, member: &str, alias: &str) -> Result<(), Problem> {
-    if [member, alias].contains(&store.node_id().as_str()) {
-        // It has nobody to wait for in itself.
-        return Ok(());
+fn not_asked(node: String, error: String) -> VerifiedNode {
+    VerifiedNode { node, error: Some(error), ..VerifiedNode::default() }
+}
+
+fn convergence(nodes: &[VerifiedNode]) -> Convergence {
+    if nodes.iter().any(|node| node.error.is_none() && node.differing_total > 0) {
+        Convergence::Diverged
+    } else if nodes.iter().any(|node| node.error.is_some() || node.lag_entries > 0) {
+        Convergence::NotYet
+    } else {
+        Convergence::Converged
     }
-    let _writing = members.writing().await;
-    let applied = store.applied();
-    let state = members
-        .retire(member, &applied)
-        .or_else(|error| if alias.is_empty() { Err(error) } else { members.retire(alias, &applied) })?;
-    store.remember(vec![state], Vec::new()).await?;
-    tracing::warn!(member, "an operator retired a member: it is not waited for any more");
-    Ok(())
-}
-
-fn own_line(store: &Store, mine: &Summary, everything: &Vector) -> proto::verify_response::Node {
-    proto::verify_response::Node {
-        node: store.node_id().to_string(),
-        lag_entries: everything.entries_above(&mine.applied()),
-        records: mine.totals.records,
-        tombstones: mine.totals.tombstones,
-        equal: true,
-        ..Default::default()
-    }
-}
-
-/// A peer's node id, or its address until it has said one.
-pub fn name_of(views: &[MemberView], peer: &Peer) -> String {
-    let view = views.iter().find(|view| view.address.as_ref() == Some(&peer.address));
-    let node_id = view.and_then(|view| view.node_id.as_ref()).map(ToString::to_string);
-    node_id.unwrap_or_else(|| peer.address.clone())
-}
-
-/// A member's address for its node id, or the other way round; empty if that is not known.
-fn alias_of(views: &[MemberView], member: &str) -> String {
-    let by_id = |view: &&MemberView| view.node_id.as_ref().is_some_and(|id| id.as_str() == member);
-    if let Some(view) = views.iter().find(by_id) {
-        return view.address.clone().unwrap_or_default();
-    }
-    let by_address = views.iter().find(|view| view.address.as_deref() == Some(member));
-    by_address.and_then(|view| view.node_id.as_ref()).map(ToString::to_string).unwrap_or_default()
-}
-
-/// Members that nobody can ask from here, and why: those that pull from here and are not in
-/// `node.join`, as long as no nameless address may be one of them; and those that DNS does not list
-/// any more.
-pub fn unreachable(views: &[MemberView], peers: &[Peer]) -> Vec<(String, String)> {
-    let all_are_named = views.iter().all(|view| view.node_id.is_some());
-    let reason = |view: &MemberView| match &view.address {
-        None if all_are_named => Some("it is not in this node's node.join, so it cannot be asked from here"),
-        Some(address) if peers.iter().all(|peer| peer.address != *address) => Some(
-            "DNS does not list it any more, so it cannot be asked from here: retire it if it never returns",
-        ),
-        _ => None,
-    };
-    let named =
-        views.iter().filter(|view| !view.retired).filter_map(|view| Some((view.node_id.as_ref()?, view)));
-    named.filter_map(|(node_id, view)| Some((node_id.to_string(), reason(view)?.to_owned()))).collect()
-}
-
-fn is_retired(views: &[MemberView], peer: &Peer) -> bool {
-    views.iter().any(|view| view.retired && view.address.as_ref() == Some(&peer.address))
 }

@@ -1,5 +1,4 @@
-//! How this node is: for its operators, for its peers that are asked about the whole cluster, and for
-//! the console.
+//! The status of this node: for its operators, for the console, and for peers that show the whole cluster.
 
 use std::{
     collections::VecDeque,
@@ -9,13 +8,13 @@ use std::{
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::{error::Problem, records::Records};
+use super::{error::RequestError, records::Records};
 use crate::{
     backup::job::Backups,
     membership::peers::{PeerReport, Peers, Round},
     replication::resync::{ResyncReport, Resyncs},
     runtime::alarms::Alarm,
-    store::{Health, StorageUse},
+    store::{Health, StorageUse, Store},
 };
 use brock_core::{
     base::{duration::milliseconds, limits, vector::Vector},
@@ -30,13 +29,15 @@ use brock_net::{
     },
 };
 
-/// Knows how a node is.
+/// Reports a node's status.
 pub struct Reporter {
-    /// Its records.
+    /// The node's store.
+    pub store: Store,
+    /// Counts what clients read.
     pub records: Arc<Records>,
-    /// A resync under way.
+    /// Shows a resync under way.
     pub resyncs: Resyncs,
-    /// Its backups, if it makes any.
+    /// The node's backups; `None` = it makes none.
     pub backups: Option<Backups>,
     /// The key that signs them, hex.
     pub backup_public_key: String,
@@ -46,18 +47,18 @@ pub struct Reporter {
     pub tasks: Tasks,
     /// Whether the node is ready.
     pub readiness: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Its certificates.
+    /// The node's certificates.
     pub identity: Identity,
-    /// When it started, in seconds since 1970.
+    /// When the node started, in seconds since 1970.
     pub started: i64,
-    /// What it counted in the last minutes.
+    /// The samples of the last minutes.
     pub history: Mutex<VecDeque<proto::Sample>>,
 }
 
 impl Reporter {
-    /// How the node is now; with `history`, the samples of the last minutes too.
-    pub async fn status(&self, history: bool) -> Result<proto::StatusResponse, Problem> {
-        let store = &self.records.store;
+    /// The status now; with `history`, the samples of the last minutes too.
+    pub async fn status(&self, history: bool) -> Result<proto::StatusResponse, RequestError> {
+        let store = &self.store;
         let (applied, totals) = (store.applied(), store.totals());
         let reports = self.peers.reports();
         let traffic = self.traffic(&applied, &reports);
@@ -79,7 +80,7 @@ impl Reporter {
             conflicts: totals.conflicts,
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
-            alarms: store.alarms().list().into_iter().map(alarm).collect(),
+            alarms: store.alarms().list().into_iter().map(alarm_to_proto).collect(),
             ready: (self.readiness)(),
             tombstones: totals.tombstones,
             log_entries: totals.log_entries,
@@ -99,14 +100,14 @@ impl Reporter {
         })
     }
 
-    /// The status, and what it is that the node has applied: for a peer.
-    pub async fn report(&self, history: bool) -> Result<proto::ReportResponse, Problem> {
+    /// The status and what the node has applied: for a peer.
+    pub async fn report(&self, history: bool) -> Result<proto::ReportResponse, RequestError> {
         let status = self.status(history).await?;
-        let applied = codec::vector_to_proto(&self.records.store.applied());
+        let applied = codec::vector_to_proto(&self.store.applied());
         Ok(proto::ReportResponse { status: Some(status), applied: Some(applied) })
     }
 
-    /// Notes what is counted, again and again, until `stop`.
+    /// Takes samples at regular intervals, until `stop`.
     pub async fn run(self: Arc<Self>, stop: CancellationToken, status: TaskStatus) {
         let mut ticks = interval(limits::SAMPLE_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -114,13 +115,13 @@ impl Reporter {
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             match self.sample().await {
                 Ok(()) => status.set_error(""),
-                Err(problem) => status.set_error(&problem.to_string()),
+                Err(error) => status.set_error(&error.to_string()),
             }
         }
     }
 
-    async fn sample(&self) -> Result<(), Problem> {
-        let store = &self.records.store;
+    async fn sample(&self) -> Result<(), RequestError> {
+        let store = &self.store;
         let totals = store.totals();
         let sample = proto::Sample {
             at_unix_ms: signed(store.now_ms()),
@@ -143,7 +144,7 @@ impl Reporter {
     }
 
     fn traffic(&self, applied: &Vector, peers: &[PeerReport]) -> proto::Traffic {
-        let own = applied.iter().filter(|(origin, _)| origin.is_of(self.records.store.node_id()));
+        let own = applied.iter().filter(|(origin, _)| origin.is_of(self.store.node_id()));
         proto::Traffic {
             reads: self.records.reads(),
             writes: own.map(|(_, clock)| clock.0).sum(),
@@ -191,7 +192,7 @@ fn resync(report: ResyncReport) -> proto::Resync {
 }
 
 fn task(report: TaskReport) -> proto::Task {
-    proto::Task { name: report.name, state: report.state, last_error: report.last_error }
+    proto::Task { name: report.name.to_string(), state: report.state, last_error: report.last_error }
 }
 
 fn backup(backups: &Backups) -> proto::BackupStatus {
@@ -227,7 +228,8 @@ fn certificate(expiry: Expiry) -> proto::Certificate {
     }
 }
 
-pub(crate) fn alarm(alarm: Alarm) -> proto::Alarm {
+/// An alarm as a status shows it.
+pub fn alarm_to_proto(alarm: Alarm) -> proto::Alarm {
     let Alarm { at_unix, text } = alarm;
     proto::Alarm { at_unix, text }
 }

@@ -1,4 +1,4 @@
-//! The trace of one record: where every node has come with it.
+//! The trace of one record: what every node knows of it.
 
 use std::sync::Arc;
 
@@ -6,17 +6,10 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::Semaphore;
 
-use super::{
-    error::Problem,
-    operations::{name_of, unreachable},
-    records,
-};
-use crate::{
-    membership::{members::MemberView, peer::Peer},
-    store::{LoggedOperation, Store, Traced},
-};
+use super::{error::RequestError, nodes::Nodes};
+use crate::store::{LoggedOperation, Store, Traced};
 use brock_core::{
-    base::{limits, vector::Stamp},
+    base::{id::KeyHash, limits, vector::Stamp},
     domain::{
         codec,
         operation::Operation,
@@ -33,45 +26,42 @@ use brock_core::{
 #[derive(Clone)]
 pub struct Traces {
     store: Store,
+    nodes: Nodes,
     permits: Arc<Semaphore>,
 }
 
 impl Traces {
-    /// In this store.
-    pub fn new(store: Store) -> Self {
-        Self { store, permits: Arc::new(Semaphore::new(limits::TRACES_MAX)) }
+    /// In this store, and at these nodes.
+    pub fn new(store: Store, nodes: Nodes) -> Self {
+        Self { store, nodes, permits: Arc::new(Semaphore::new(limits::TRACES_MAX)) }
     }
 
     /// What this node knows.
-    pub async fn here(&self, key_hash_bytes: &[u8]) -> Result<proto::RecordTrace, Problem> {
-        let key_hash = records::key_hash(key_hash_bytes)?;
-        let Ok(_permit) = self.permits.try_acquire() else { return Err(Problem::TooManyTraces) };
+    pub async fn here(&self, key_hash: KeyHash) -> Result<proto::RecordTrace, RequestError> {
+        let Ok(_permit) = self.permits.try_acquire() else { return Err(RequestError::TooManyTraces) };
         let traced = self.store.trace(key_hash).await?;
         Ok(encode(traced, self.store.now()))
     }
 
     /// What every node knows, this one first.
-    pub async fn everywhere(
-        &self,
-        key_hash_bytes: &[u8],
-        peers: &[Peer],
-        views: &[MemberView],
-    ) -> Result<proto::TraceRecordResponse, Problem> {
-        let here = self.here(key_hash_bytes).await?;
+    pub async fn everywhere(&self, key_hash: KeyHash) -> Result<proto::TraceRecordResponse, RequestError> {
+        let here = self.here(key_hash).await?;
+        let seen = self.nodes.seen();
         let node = |node, error, trace| proto::trace_record_response::Node { node, error, trace };
         let mut nodes = vec![node(self.store.node_id().to_string(), String::new(), Some(here))];
-        let asked = peers.iter().map(|peer| {
-            let request = proto::TraceRequest { key_hash: Bytes::copy_from_slice(key_hash_bytes) };
-            async move { peer.call(|mut client| async move { client.trace(request).await }).await }
+        let request = proto::TraceRequest { key_hash: Bytes::copy_from_slice(&key_hash.0) };
+        let answers = seen.peers.iter().map(|peer| {
+            let request = request.clone();
+            peer.call(|mut client| async move { client.trace(request).await })
         });
-        for (peer, answer) in peers.iter().zip(join_all(asked).await) {
-            let name = name_of(views, peer);
+        for (peer, answer) in seen.peers.iter().zip(join_all(answers).await) {
+            let name = seen.name_of(peer);
             nodes.push(match answer {
                 Ok(answer) => node(name, String::new(), answer.trace),
                 Err(error) => node(name, error.to_string(), None),
             });
         }
-        nodes.extend(unreachable(views, peers).into_iter().map(|(name, error)| node(name, error, None)));
+        nodes.extend(seen.unreachable().into_iter().map(|(name, error)| node(name, error, None)));
         Ok(proto::TraceRecordResponse { nodes })
     }
 }
@@ -80,7 +70,7 @@ fn encode(traced: Traced, now: UnixSeconds) -> proto::RecordTrace {
     let Traced { state, operations, removal_pending, applied } = traced;
     let known = state.unwrap_or_default();
     let mut encoded: Vec<proto::record_trace::Operation> = operations.iter().map(encode_operation).collect();
-    // What is in effect is known even when its log entry is compacted away.
+    // The record's state names the operations in effect even after their log entries are compacted away.
     let in_effect = [
         known.creation.as_ref().map(|creation| (Kind::Create, creation.stamp, creation.created_at, "")),
         known.invalidation.as_ref().and_then(|invalidation| {
@@ -101,10 +91,10 @@ fn encode(traced: Traced, now: UnixSeconds) -> proto::RecordTrace {
             });
         }
     }
-    let place = |operation: &proto::record_trace::Operation| {
+    let place_in_log = |operation: &proto::record_trace::Operation| {
         operation.stamp.as_ref().map(|stamp| (stamp.origin.clone(), stamp.clock))
     };
-    encoded.sort_by_key(place);
+    encoded.sort_by_key(place_in_log);
     proto::RecordTrace {
         state: state_of(&known, now).into(),
         payload: payload_of(&known, removal_pending).into(),

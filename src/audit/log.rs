@@ -25,7 +25,7 @@ use super::{
 };
 use crate::store::Store;
 use brock_core::base::{limits, metrics as names};
-use brock_net::task::{TaskStatus, Tasks, bounded};
+use brock_net::task::{TaskName, TaskStatus, Tasks, bounded};
 
 const NOTE: &[u8] = b"audit_head";
 
@@ -133,7 +133,7 @@ impl AuditLog {
         // If this fails, there is an alarm.
         let _ = log.write(Draft::note(Kind::Start, what)).await;
         let (weak, stop) = (commands.downgrade(), tasks.stopping().clone());
-        tasks.spawn("audit", |status| async move {
+        tasks.spawn(TaskName::Audit, |status| async move {
             let mut kept = None;
             let mut ticks = interval(limits::AUDIT_HEAD_INTERVAL);
             ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -6,7 +6,9 @@ use tokio::time::timeout;
 use tonic::{Code, transport::Channel};
 
 use brock_core::{
-    base::limits, domain::codec::CodecError, proto::replication_service_client::ReplicationServiceClient,
+    base::limits,
+    domain::codec::CodecError,
+    proto::{self, replication_service_client::ReplicationServiceClient},
 };
 use brock_net::{
     address::Address,
@@ -63,6 +65,13 @@ impl Peer {
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
         answer(timeout(limits::PEER_CALL_TIMEOUT, call(self.client.clone())).await)
+    }
+
+    /// Asks the peer to retire a member; `alias` is the member's address for its node id, or the other way
+    /// round, and empty if that is not known.
+    pub async fn retire(&self, member: &str, alias: String) -> Result<(), RemoteError> {
+        let request = proto::RetireRequest { member: member.to_owned(), alias };
+        self.call(|mut client| async move { client.retire(request).await }).await.map(drop)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Background work with a name, a state, a last error and an owner.
 
 use std::{
+    fmt,
     future::Future,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -10,11 +11,68 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use brock_core::base::limits;
 
+macro_rules! task_names {
+    ($($name:ident = $text:literal,)*) => {
+        /// The name of a piece of background work, unique on a node. Statuses carry it as text.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum TaskName {
+            $(#[doc = concat!("`", $text, "`")] $name,)*
+            /// Resolves one name of `node.join`.
+            Discovery(String),
+            /// Pulls from the peer at one address.
+            Puller(String),
+        }
+
+        impl TaskName {
+            /// Reads the text of a status; `None` = this version does not know the task.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text {
+                    $($text => Some(Self::$name),)*
+                    _ => text
+                        .strip_prefix("discovery ")
+                        .map(|name| Self::Discovery(name.to_owned()))
+                        .or_else(|| text.strip_prefix("puller ").map(|address| Self::Puller(address.to_owned()))),
+                }
+            }
+        }
+
+        impl fmt::Display for TaskName {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$name => f.write_str($text),)*
+                    Self::Discovery(name) => write!(f, "discovery {name}"),
+                    Self::Puller(address) => write!(f, "puller {address}"),
+                }
+            }
+        }
+    };
+}
+
+task_names! {
+    Accept = "accept",
+    Audit = "audit",
+    BackupChecks = "backup-checks",
+    Backups = "backups",
+    Certificates = "certificates",
+    Compactor = "compactor",
+    FirstCatchUp = "first catch-up",
+    Grpc = "grpc",
+    Http = "http",
+    MetricsUpkeep = "metrics upkeep",
+    Pings = "pings",
+    Pullers = "pullers",
+    Revocations = "revocations",
+    Sampler = "sampler",
+    Scrubber = "scrubber",
+    Sweeper = "sweeper",
+    Upkeep = "upkeep",
+}
+
 /// What an operator sees of a piece of background work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TaskReport {
-    /// Its name, unique on the node.
-    pub name: String,
+    /// Which one.
+    pub name: TaskName,
     /// What it is doing, in a word or two.
     pub state: String,
     /// Its last error; empty = none since the last success.
@@ -62,11 +120,10 @@ impl Tasks {
     /// Starts a named task. It should end soon after [`Tasks::stopping`] is cancelled.
     pub fn spawn<F: Future<Output = ()> + Send + 'static>(
         &self,
-        name: &str,
+        name: TaskName,
         work: impl FnOnce(TaskStatus) -> F,
     ) {
-        let report =
-            TaskReport { name: name.to_owned(), state: "starting".to_owned(), last_error: String::new() };
+        let report = TaskReport { name, state: "starting".to_owned(), last_error: String::new() };
         let status = TaskStatus(Arc::new(Mutex::new(report)));
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).push(status.clone());
         let work = work(status.clone());
@@ -79,7 +136,7 @@ impl Tasks {
     /// Starts a named task that may end long before the node does: its line goes with it.
     pub fn spawn_passing<F: Future<Output = ()> + Send + 'static>(
         &self,
-        name: &str,
+        name: TaskName,
         work: impl FnOnce(TaskStatus) -> F,
     ) {
         let reports = Arc::clone(&self.reports);
@@ -126,7 +183,7 @@ mod tests {
         let tasks = Tasks::default();
         let stop = tasks.stopping().clone();
         let (started, ready) = tokio::sync::oneshot::channel();
-        tasks.spawn("sweeper", |status| async move {
+        tasks.spawn(TaskName::Sweeper, |status| async move {
             status.set_state("sweeping");
             status.set_error("disk on fire");
             started.send(()).unwrap();
@@ -134,7 +191,7 @@ mod tests {
         });
         ready.await.unwrap();
         let [report] = tasks.reports().try_into().unwrap();
-        assert_eq!((report.name.as_str(), report.state.as_str()), ("sweeper", "sweeping"));
+        assert_eq!((report.name, report.state.as_str()), (TaskName::Sweeper, "sweeping"));
         assert_eq!(report.last_error, "disk on fire");
         assert!(tasks.stop(Duration::from_secs(5)).await);
         assert_eq!(tasks.reports()[0].state, "ended");
@@ -144,12 +201,22 @@ mod tests {
     async fn a_passing_task_takes_its_line_with_it() {
         let tasks = Tasks::default();
         let (end, ended) = tokio::sync::oneshot::channel::<()>();
-        tasks.spawn("stays", |_| async {});
-        tasks.spawn_passing("passes", |_| async move { ended.await.unwrap() });
+        tasks.spawn(TaskName::Grpc, |_| async {});
+        tasks.spawn_passing(TaskName::Puller("node-2:1".to_owned()), |_| async move { ended.await.unwrap() });
         assert_eq!(tasks.reports().len(), 2);
         end.send(()).unwrap();
         assert!(tasks.stop(Duration::from_secs(5)).await);
-        assert_eq!(tasks.reports().iter().map(|report| report.name.as_str()).collect::<Vec<_>>(), ["stays"]);
+        let left: Vec<_> = tasks.reports().into_iter().map(|report| report.name).collect();
+        assert_eq!(left, [TaskName::Grpc]);
+    }
+
+    #[test]
+    fn the_text_of_a_name_reads_back() {
+        for text in ["first catch-up", "backup-checks", "discovery dns+brock:1", "puller node-2:1"] {
+            assert_eq!(TaskName::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(TaskName::parse("puller"), None);
+        assert_eq!(TaskName::parse("of a later version"), None);
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! From an open storage to a node that serves: services, then background work.
 
-use std::sync::{Arc, Mutex, OnceLock, atomic::AtomicU64};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use tonic::{service::Routes, transport::Server};
 
@@ -24,8 +24,8 @@ use crate::{
         },
     },
     app::{
-        cluster::Cluster, operations::Lifecycle, records::Records, status::Reporter, tail::Tails,
-        trace::Traces,
+        backups::RequestedBackups, cluster::Cluster, ledgers::Ledgers, nodes::Nodes, operations::Operations,
+        records::Records, status::Reporter, tail::Tails, trace::Traces,
     },
     audit::log::AuditLog,
     backup::{manifest, signer},
@@ -37,7 +37,7 @@ use crate::{
         peers::{Peers, Standing},
         pings,
     },
-    replication::{peek::Asker, resync::Resyncs},
+    replication::{donor::admission::Donor, peek::Asker, resync::Resyncs},
     store::{OpenError, Store},
     telemetry::logs::Telemetry,
 };
@@ -49,7 +49,11 @@ use brock_core::{
         replication_service_server::ReplicationServiceServer,
     },
 };
-use brock_net::{address::Address, task::Tasks, tls::accept};
+use brock_net::{
+    address::Address,
+    task::{TaskName, Tasks},
+    tls::accept,
+};
 
 /// What a node has from its first moment to its last.
 pub(super) struct Frame {
@@ -123,24 +127,13 @@ pub(super) async fn assemble(
     );
     let asker = Asker::new(directory.clone());
     let (pinged, known, stop) = (directory.clone(), peers.clone(), tasks.stopping().clone());
-    tasks.spawn("pings", |status| pings::run(pinged, known, stop, status));
-    let (traces, resyncs) = (Traces::new(store.clone()), Resyncs::default());
+    tasks.spawn(TaskName::Pings, |status| pings::run(pinged, known, stop, status));
+    let nodes = Nodes::new(store.clone(), members.clone(), directory.clone());
+    let (traces, resyncs) = (Traces::new(store.clone(), nodes.clone()), Resyncs::default());
     let compactor = Compactor::new(store.clone(), members.clone(), config.compact);
-    let records = Arc::new(Records {
-        store: store.clone(),
-        asker: asker.clone(),
-        members: members.clone(),
-        payload_limit_bytes: config.payload_limit_bytes,
-        lookups: AtomicU64::new(0),
-    });
-    let lifecycle = Arc::new(Lifecycle {
-        store: store.clone(),
-        members: members.clone(),
-        asker,
-        directory: directory.clone(),
-        compactor: compactor.clone(),
-        resyncs: resyncs.clone(),
-    });
+    let records =
+        Arc::new(Records::new(store.clone(), asker.clone(), members.clone(), config.payload_limit_bytes));
+    let operations = Operations::new(store.clone(), nodes.clone(), asker, compactor.clone(), resyncs.clone());
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -154,6 +147,7 @@ pub(super) async fn assemble(
     let backup_public_key = manifest::public_key(&signer);
     let backups = backups::open(config, backup_target, store, signer).await?;
     let reporter = Arc::new(Reporter {
+        store: store.clone(),
         records: records.clone(),
         resyncs: resyncs.clone(),
         backups: backups.clone(),
@@ -165,37 +159,38 @@ pub(super) async fn assemble(
         started: store.now(),
         history: Mutex::default(),
     });
-    let cluster = Cluster::new(Arc::clone(&reporter), Arc::clone(&lifecycle));
+    let cluster = Cluster::new(store.clone(), nodes.clone(), Arc::clone(&reporter));
     let settings: Arc<[_]> = config.settings.iter().map(ShownSetting::to_proto).collect();
     let _ = console.set(Console {
         cluster: cluster.clone(),
         traces: traces.clone(),
-        lifecycle: Arc::clone(&lifecycle),
         settings: Arc::clone(&settings),
     });
     let trail = upkeep::open_trail(config, store, tasks).await;
     let admin = Admin {
         records: records.clone(),
-        lifecycle,
+        operations: Arc::new(operations),
+        ledgers: Ledgers::new(store.clone()),
         traces: traces.clone(),
         tails: Tails::new(store.clone(), tasks.clone()),
         reporter: Arc::clone(&reporter),
         cluster,
         settings,
-        backups: backups.clone(),
+        backups: RequestedBackups::new(backups.clone(), tasks.clone()),
         trail: trail.clone(),
         tasks: tasks.clone(),
     };
     let (sampled, stop) = (Arc::clone(&reporter), tasks.stopping().clone());
-    tasks.spawn("sampler", |status| sampled.run(stop, status));
+    tasks.spawn(TaskName::Sampler, |status| sampled.run(stop, status));
     let kv = KeyValueServiceServer::new(KeyValue { records, tasks: tasks.clone() });
-    let replication = ReplicationServiceServer::new(Replication::new(
-        store.clone(),
-        members.clone(),
+    let replication = ReplicationServiceServer::new(Replication {
+        store: store.clone(),
+        donor: Donor::new(store.clone(), members.clone()),
+        nodes,
         traces,
         reporter,
-        tasks.clone(),
-    ));
+        tasks: tasks.clone(),
+    });
     let recognition = RecognitionServiceServer::new(Recognition {
         node_id: config.node_id.clone(),
         instance: *instance,

@@ -11,7 +11,11 @@ use crate::{
     },
     store::Store,
 };
-use brock_net::{dns::Resolver, join::Listed, task::Tasks};
+use brock_net::{
+    dns::Resolver,
+    join::Listed,
+    task::{TaskName, Tasks},
+};
 
 /// What background work shares with the services.
 #[derive(Clone, Copy)]
@@ -41,13 +45,13 @@ pub(super) fn spawn(config: &Config, shared: Shared<'_>, compactor: Compactor, t
         stop,
     };
     let (dialled, owner) = (directory.clone(), tasks.clone());
-    tasks.spawn("pullers", |status| pullers::run(dialled, owner, make, status));
+    tasks.spawn(TaskName::Pullers, |status| pullers::run(dialled, owner, make, status));
     let (swept, known, stop) = (store.clone(), peers.clone(), tasks.stopping().clone());
-    tasks.spawn("sweeper", |status| sweep::run(swept, known, stop, status));
+    tasks.spawn(TaskName::Sweeper, |status| sweep::run(swept, known, stop, status));
     let (known, stop) = (peers.clone(), tasks.stopping().clone());
-    tasks.spawn("compactor", |status| compactor.run(known, stop, status));
+    tasks.spawn(TaskName::Compactor, |status| compactor.run(known, stop, status));
     let (scrubbed, stop) = (store.clone(), tasks.stopping().clone());
-    tasks.spawn("scrubber", |status| scrub::run(scrubbed, stop, status));
+    tasks.spawn(TaskName::Scrubber, |status| scrub::run(scrubbed, stop, status));
     upkeep::spawn(tasks, store, peers, members);
 }
 
@@ -60,7 +64,7 @@ pub(super) fn spawn_discovery(
     tasks: &Tasks,
 ) {
     for listed in names {
-        let name = format!("discovery {listed}");
+        let name = TaskName::Discovery(listed.to_string());
         let discovery = Discovery {
             listed,
             resolver: resolver.clone(),
@@ -69,6 +73,6 @@ pub(super) fn spawn_discovery(
             store: shared.store.clone(),
             stop: tasks.stopping().clone(),
         };
-        tasks.spawn(&name, |status| discovery.run(status));
+        tasks.spawn(name, |status| discovery.run(status));
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     config::validate::Config,
     store::Store,
 };
-use brock_net::task::Tasks;
+use brock_net::task::{TaskName, Tasks};
 
 /// Where backups go, if any are made. Wrong settings and missing credentials are found before the store
 /// opens.
@@ -62,7 +62,7 @@ pub(super) async fn open(
 /// Makes them, and reads them again.
 pub(super) fn spawn(tasks: &Tasks, backups: Backups, readiness: &Arc<Readiness>) {
     let (checks, stop) = (backups.clone(), tasks.stopping().clone());
-    tasks.spawn("backup-checks", |status| checks.run_checks(stop, status));
+    tasks.spawn(TaskName::BackupChecks, |status| checks.run_checks(stop, status));
     let (stop, readiness) = (tasks.stopping().clone(), Arc::clone(readiness));
-    tasks.spawn("backups", |status| backups.run(move || readiness.is_ready(), stop, status));
+    tasks.spawn(TaskName::Backups, |status| backups.run(move || readiness.is_ready(), stop, status));
 }

@@ -13,7 +13,7 @@ use tokio::{
 
 use brock_core::base::{id::NodeId, limits, metrics as names, time::unix_now};
 use brock_net::{
-    task::{TaskStatus, Tasks},
+    task::{TaskName, TaskStatus, Tasks},
     tls::{
         TlsError,
         authority::Authority,
@@ -41,7 +41,7 @@ pub(super) fn spawn(
         shown: Vec::new(),
         shown_cas: Vec::new(),
     };
-    tasks.spawn("certificates", |status| async move {
+    tasks.spawn(TaskName::Certificates, |status| async move {
         let mut ticks = interval(limits::CERTIFICATES_CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

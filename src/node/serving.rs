@@ -7,7 +7,7 @@ use tonic::service::Routes;
 use super::assembly::GrpcServer;
 use brock_core::base::limits;
 use brock_net::{
-    task::Tasks,
+    task::{TaskName, Tasks},
     tls::{
         accept::Incoming,
         credentials::{Exchanges, Outdated},
@@ -30,7 +30,7 @@ pub(super) fn spawn(
 ) -> watch::Receiver<Option<String>> {
     let (failed, watcher) = watch::channel(None);
     let owner = tasks.clone();
-    tasks.spawn("grpc", |status| async move {
+    tasks.spawn(TaskName::Grpc, |status| async move {
         status.set_state("serving");
         loop {
             let draining = owner.stopping().child_token();

@@ -22,7 +22,7 @@ use brock_core::{
     base::{limits, metrics as names, vector::Vector},
     proto,
 };
-use brock_net::task::{TaskStatus, Tasks};
+use brock_net::task::{TaskName, TaskStatus, Tasks};
 
 /// gRPC services whose health is reported; the empty name stands for the whole node.
 const SERVICES: [&str; 4] =
@@ -52,7 +52,7 @@ pub(super) async fn open_trail(config: &Config, store: &Store, tasks: &Tasks) ->
 /// Keeps the superblock and the gauges up to date.
 pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers, members: &Members) {
     let (watched, clock, stop) = (members.clone(), store.clone(), tasks.stopping().clone());
-    tasks.spawn("revocations", |status| async move {
+    tasks.spawn(TaskName::Revocations, |status| async move {
         status.set_state("waiting");
         let mut changes = watched.changes();
         while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
@@ -61,7 +61,7 @@ pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers, members: &Membe
     });
     let (store, peers, members) = (store.clone(), peers.clone(), members.clone());
     let stop = tasks.stopping().clone();
-    tasks.spawn("upkeep", |status| async move {
+    tasks.spawn(TaskName::Upkeep, |status| async move {
         let mut ticks = interval(limits::SUPERBLOCK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut written = store.vector();
@@ -201,7 +201,7 @@ pub(super) fn spawn_first_catch_up(
 ) {
     let (store, peers, stop) = (store.clone(), peers.clone(), tasks.stopping().clone());
     let (readiness, reporter) = (Arc::clone(readiness), reporter.clone());
-    tasks.spawn("first catch-up", |status| async move {
+    tasks.spawn(TaskName::FirstCatchUp, |status| async move {
         set_serving(&reporter, false).await;
         status.set_state("catching up");
         let deadline = Instant::now() + limits::FIRST_CATCH_UP_TIMEOUT;

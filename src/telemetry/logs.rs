@@ -23,7 +23,7 @@ use crate::{
     runtime::spans,
 };
 use brock_core::base::{id::NodeId, metrics as definitions, metrics::Kind};
-use brock_net::task::Tasks;
+use brock_net::task::{TaskName, Tasks};
 
 /// How often histograms are folded, so that they do not grow between two scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
@@ -115,7 +115,7 @@ impl Telemetry {
     /// Starts the task that keeps histograms small.
     pub fn spawn_upkeep(self: &Arc<Self>, tasks: &Tasks) {
         let (telemetry, stopping) = (Arc::clone(self), tasks.stopping().clone());
-        tasks.spawn("metrics upkeep", |status| async move {
+        tasks.spawn(TaskName::MetricsUpkeep, |status| async move {
             status.set_state("waiting");
             let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
             while stopping.run_until_cancelled(ticks.tick()).await.is_some() {

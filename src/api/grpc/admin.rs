@@ -1,31 +1,27 @@
 //! The admin service.
 
-use std::sync::Arc;
+use std::{pin::Pin, sync::Arc};
 
-use tokio::sync::oneshot;
+use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
+use super::convert;
 use crate::{
     app::{
+        backups::{ListedBackups, RequestedBackups},
         cluster::Cluster,
-        error::Problem,
-        ledgers,
-        operations::Lifecycle,
-        records::Records,
-        status::{self, Reporter},
-        tail::{TailStream, Tails},
+        error::RequestError,
+        ledgers::{Ledgers, Page},
+        operations::Operations,
+        records::{self, Records},
+        status::{Reporter, alarm_to_proto},
+        tail::Tails,
         trace::Traces,
     },
     audit::log::AuditLog,
-    backup::{
-        error::BackupError,
-        job::Backups,
-        manifest::{Kind, Manifest},
-    },
 };
 use brock_core::{
-    base::limits,
-    domain::operation::Operation,
+    domain::codec,
     proto::{self, admin_service_server::AdminService},
 };
 use brock_net::{task::Tasks, tls::accept::ConnectionInfo};
@@ -33,23 +29,25 @@ use brock_net::{task::Tasks, tls::accept::ConnectionInfo};
 /// The handlers.
 #[derive(Clone)]
 pub struct Admin {
-    /// What they show.
+    /// Shows records.
     pub records: Arc<Records>,
-    /// What they do.
-    pub lifecycle: Arc<Lifecycle>,
-    /// Where a record has come.
+    /// Changes records and the cluster.
+    pub operations: Arc<Operations>,
+    /// Lists conflicts and the quarantine.
+    pub ledgers: Ledgers,
+    /// Traces records.
     pub traces: Traces,
-    /// Who follows the log.
+    /// Follows the log.
     pub tails: Tails,
-    /// How it is.
+    /// Reports the status of this node.
     pub reporter: Arc<Reporter>,
-    /// How all are.
+    /// Reports the status of all nodes.
     pub cluster: Cluster,
-    /// What it was told.
+    /// The settings of this node.
     pub settings: Arc<[proto::show_configuration_response::Setting]>,
-    /// Its backups, if it makes any.
-    pub backups: Option<Backups>,
-    /// Where what operators do is recorded.
+    /// Makes and lists backups.
+    pub backups: RequestedBackups,
+    /// The audit log.
     pub trail: AuditLog,
     /// The node's background work.
     pub tasks: Tasks,
@@ -57,14 +55,17 @@ pub struct Admin {
 
 #[tonic::async_trait]
 impl AdminService for Admin {
-    type TailLogStream = TailStream;
+    type TailLogStream = Pin<Box<dyn Stream<Item = Result<proto::LogEntry, Status>> + Send>>;
 
     async fn tail_log(
         &self,
         request: Request<proto::TailLogRequest>,
-    ) -> Result<Response<TailStream>, Status> {
+    ) -> Result<Response<Self::TailLogStream>, Status> {
         let draining = ConnectionInfo::draining(&request, &self.tasks);
-        Ok(Response::new(self.tails.begin(request.into_inner(), draining)?))
+        let proto::TailLogRequest { last, follow } = request.into_inner();
+        let entries = self.tails.begin(last, follow, draining)?;
+        let entries = entries.map(|entry| entry.map(convert::log_entry).map_err(Status::from));
+        Ok(Response::new(Box::pin(entries)))
     }
 
     async fn status(
@@ -93,8 +94,10 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ShowRecordRequest>,
     ) -> Result<Response<proto::ShowRecordResponse>, Status> {
-        let request = request.into_inner();
-        Ok(Response::new(self.records.show(&request.key_hash, request.local).await?))
+        let proto::ShowRecordRequest { key_hash, local } = request.into_inner();
+        let record = self.records.show(convert::get(&key_hash, local)?).await?;
+        let (record, stamp) = convert::record_to_proto(record);
+        Ok(Response::new(proto::ShowRecordResponse { record: Some(record), stamp: Some(stamp) }))
     }
 
     async fn invalidate(
@@ -102,8 +105,9 @@ impl AdminService for Admin {
         request: Request<proto::InvalidateRequest>,
     ) -> Result<Response<proto::OperationResponse>, Status> {
         let proto::InvalidateRequest { key_hash, reason, ahead, acks } = request.into_inner();
-        let operation = Operation::Invalidate { at: self.records.store.now(), reason: checked(reason)? };
-        Ok(Response::new(self.lifecycle.operate(&key_hash, operation, ahead, acks).await?))
+        let operation = convert::operation(&key_hash, ahead, acks)?;
+        let in_effect = self.operations.invalidate(operation, reason).await?;
+        Ok(Response::new(convert::operation_response(in_effect)))
     }
 
     async fn unpublish(
@@ -111,7 +115,8 @@ impl AdminService for Admin {
         request: Request<proto::UnpublishRequest>,
     ) -> Result<Response<proto::OperationResponse>, Status> {
         let proto::UnpublishRequest { key_hash, ahead, acks } = request.into_inner();
-        Ok(Response::new(self.lifecycle.operate(&key_hash, Operation::Unpublish, ahead, acks).await?))
+        let in_effect = self.operations.unpublish(convert::operation(&key_hash, ahead, acks)?).await?;
+        Ok(Response::new(convert::operation_response(in_effect)))
     }
 
     async fn delete(
@@ -119,84 +124,93 @@ impl AdminService for Admin {
         request: Request<proto::DeleteRequest>,
     ) -> Result<Response<proto::OperationResponse>, Status> {
         let proto::DeleteRequest { key_hash, ahead, acks } = request.into_inner();
-        Ok(Response::new(self.lifecycle.operate(&key_hash, Operation::Delete, ahead, acks).await?))
+        let in_effect = self.operations.delete(convert::operation(&key_hash, ahead, acks)?).await?;
+        Ok(Response::new(convert::operation_response(in_effect)))
     }
 
     async fn trace_record(
         &self,
         request: Request<proto::TraceRecordRequest>,
     ) -> Result<Response<proto::TraceRecordResponse>, Status> {
-        let Lifecycle { store, members, directory, .. } = &*self.lifecycle;
-        let (views, peers) = (members.views(store.now()), directory.peers());
-        Ok(Response::new(self.traces.everywhere(&request.into_inner().key_hash, &peers, &views).await?))
+        let key_hash = records::key_hash(&request.into_inner().key_hash)?;
+        Ok(Response::new(self.traces.everywhere(key_hash).await?))
     }
 
     async fn members(
         &self,
         _: Request<proto::MembersRequest>,
     ) -> Result<Response<proto::MembersResponse>, Status> {
-        Ok(Response::new(self.lifecycle.members()))
+        Ok(Response::new(convert::members_response(self.operations.members())))
     }
 
     async fn retire_member(
         &self,
         request: Request<proto::RetireMemberRequest>,
     ) -> Result<Response<proto::RetireMemberResponse>, Status> {
-        let member = request.into_inner().member;
-        if member == self.records.store.node_id().as_str() {
-            let problem = "is the node that was asked: ask another one to retire it".to_owned();
-            return Err(Problem::Field { field: "member", problem }.into());
-        }
-        Ok(Response::new(self.lifecycle.retire(&member).await?))
+        let outcomes = self.operations.retire(&request.into_inner().member).await?;
+        Ok(Response::new(convert::retire_response(outcomes)))
     }
 
     async fn compact(
         &self,
         _: Request<proto::CompactRequest>,
     ) -> Result<Response<proto::CompactResponse>, Status> {
-        Ok(Response::new(self.lifecycle.compact().await?))
+        Ok(Response::new(convert::compact_response(self.operations.compact().await?)))
     }
 
     async fn verify(
         &self,
         _: Request<proto::VerifyRequest>,
     ) -> Result<Response<proto::VerifyResponse>, Status> {
-        Ok(Response::new(self.lifecycle.verify().await?))
+        Ok(Response::new(convert::verify_response(self.operations.verify().await?)))
     }
 
     async fn repair(
         &self,
         _: Request<proto::RepairRequest>,
     ) -> Result<Response<proto::RepairResponse>, Status> {
-        Ok(Response::new(self.lifecycle.repair().await?))
+        Ok(Response::new(convert::repair_response(self.operations.repair().await?)))
     }
 
     async fn list_conflicts(
         &self,
         request: Request<proto::ListConflictsRequest>,
     ) -> Result<Response<proto::ListConflictsResponse>, Status> {
-        Ok(Response::new(ledgers::conflicts(&self.records.store, request.into_inner()).await?))
+        let proto::ListConflictsRequest { after, limit } = request.into_inner();
+        let Page { items, next } = self.ledgers.conflicts(convert::after(&after)?, limit).await?;
+        Ok(Response::new(proto::ListConflictsResponse {
+            conflicts: items.iter().map(convert::conflict).collect(),
+            next: next.as_ref().map(convert::key_hash_bytes).unwrap_or_default(),
+        }))
     }
 
     async fn list_quarantine(
         &self,
         request: Request<proto::ListQuarantineRequest>,
     ) -> Result<Response<proto::ListQuarantineResponse>, Status> {
-        Ok(Response::new(ledgers::quarantine(&self.records.store, request.into_inner()).await?))
+        let proto::ListQuarantineRequest { after, limit } = request.into_inner();
+        let after = after.as_ref().map(convert::stamp).transpose()?;
+        let Page { items, next } = self.ledgers.quarantine(after, limit).await?;
+        Ok(Response::new(proto::ListQuarantineResponse {
+            entries: items.into_iter().map(|entry| convert::quarantined(entry).0).collect(),
+            next: next.map(codec::stamp_to_proto),
+        }))
     }
 
     async fn show_quarantined(
         &self,
         request: Request<proto::QuarantinedRequest>,
     ) -> Result<Response<proto::ShowQuarantinedResponse>, Status> {
-        Ok(Response::new(ledgers::show_quarantined(&self.records.store, request.into_inner()).await?))
+        let stamp = convert::required_stamp(request.into_inner())?;
+        let (entry, operation) = convert::quarantined(self.ledgers.quarantined(stamp).await?);
+        Ok(Response::new(proto::ShowQuarantinedResponse { entry: Some(entry), operation }))
     }
 
     async fn retry_quarantined(
         &self,
         request: Request<proto::QuarantinedRequest>,
     ) -> Result<Response<proto::RetryQuarantinedResponse>, Status> {
-        ledgers::retry_quarantined(&self.records.store, request.into_inner()).await?;
+        self.ledgers.retry(convert::required_stamp(request.into_inner())?).await?;
         Ok(Response::new(proto::RetryQuarantinedResponse {}))
     }
 
@@ -204,7 +218,7 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::QuarantinedRequest>,
     ) -> Result<Response<proto::DropQuarantinedResponse>, Status> {
-        ledgers::drop_quarantined(&self.records.store, request.into_inner()).await?;
+        self.ledgers.discard(convert::required_stamp(request.into_inner())?).await?;
         Ok(Response::new(proto::DropQuarantinedResponse {}))
     }
 
@@ -212,30 +226,18 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::BackupNowRequest>,
     ) -> Result<Response<proto::BackupNowResponse>, Status> {
-        let backups = self.backups.clone().ok_or(Problem::NoBackups)?;
-        let kind = request.into_inner().full.then_some(Kind::Full);
-        // It goes on when nobody waits for it any more.
-        let (answer, made) = oneshot::channel();
-        let stop = self.tasks.stopping().clone();
-        self.tasks.spawn_short(async move {
-            if let Some(made) = stop.run_until_cancelled(backups.make(kind)).await {
-                let _ = answer.send(made);
-            }
-        });
-        let made = made.await.unwrap_or(Err(BackupError::Stopping)).map_err(Problem::from)?;
-        Ok(Response::new(proto::BackupNowResponse { backup: made.map(backup) }))
+        let made = self.backups.make(request.into_inner().full).await?;
+        Ok(Response::new(proto::BackupNowResponse { backup: made.map(convert::backup) }))
     }
 
     async fn list_backups(
         &self,
         _: Request<proto::ListBackupsRequest>,
     ) -> Result<Response<proto::ListBackupsResponse>, Status> {
-        let backups = self.backups.as_ref().ok_or(Problem::NoBackups)?;
-        let (mut manifests, doubtful) = backups.list().await.map_err(Problem::from)?;
-        let omitted = manifests.len().saturating_sub(limits::BACKUPS_LISTED);
+        let ListedBackups { manifests, doubtful, omitted } = self.backups.list().await?;
         Ok(Response::new(proto::ListBackupsResponse {
-            backups: manifests.drain(omitted..).map(backup).collect(),
-            doubtful: doubtful.into_iter().take(limits::BACKUPS_LISTED).collect(),
+            backups: manifests.into_iter().map(convert::backup).collect(),
+            doubtful: doubtful.into_iter().collect(),
             omitted: omitted as u64,
         }))
     }
@@ -244,10 +246,9 @@ impl AdminService for Admin {
         &self,
         _: Request<proto::ClearAlarmsRequest>,
     ) -> Result<Response<proto::ClearAlarmsResponse>, Status> {
-        let store = &self.records.store;
         Ok(Response::new(proto::ClearAlarmsResponse {
-            node_id: store.node_id().to_string(),
-            alarms: store.alarms().clear().into_iter().map(status::alarm).collect(),
+            node_id: self.operations.node_id().to_string(),
+            alarms: self.operations.clear_alarms().into_iter().map(alarm_to_proto).collect(),
         }))
     }
 
@@ -255,35 +256,11 @@ impl AdminService for Admin {
         &self,
         _: Request<proto::AuditHeadRequest>,
     ) -> Result<Response<proto::AuditHeadResponse>, Status> {
-        let (path, head) = self.trail.report().ok_or(Problem::NoAuditLog)?;
+        let (path, head) = self.trail.report().ok_or(RequestError::NoAuditLog)?;
         Ok(Response::new(proto::AuditHeadResponse {
             path: path.display().to_string(),
             sequence: head.sequence,
             hash: head.hash.to_string(),
         }))
     }
-}
-
-fn backup(manifest: Manifest) -> proto::Backup {
-    proto::Backup {
-        full: manifest.kind == Kind::Full,
-        created_unix_ms: i64::try_from(manifest.created_at_unix_ms).unwrap_or(i64::MAX),
-        bytes: manifest.parts.iter().map(|part| part.bytes).sum(),
-        records: manifest.records,
-        tombstones: manifest.tombstones,
-        recipients: manifest.recipients,
-        previous: manifest.previous.map(|previous| previous.key).unwrap_or_default(),
-        public_key: manifest.public_key,
-        parts: manifest.parts.into_iter().map(|part| part.key).collect(),
-        key: manifest.key,
-    }
-}
-
-fn checked(reason: String) -> Result<String, Problem> {
-    let problem = match reason.len() {
-        0 => "is empty: say why, whoever uses the key is told".to_owned(),
-        1..=limits::REASON_MAX_BYTES => return Ok(reason),
-        bytes => format!("is {bytes} bytes; at most {}", limits::REASON_MAX_BYTES),
-    };
-    Err(Problem::Field { field: "reason", problem })
 }

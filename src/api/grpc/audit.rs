@@ -1,9 +1,9 @@
-//! Operators' calls are in the audit log before they are carried out, and how they ended afterwards; what
-//! cannot be recorded is not done. Works for every call of the service, streams included: only what may be
-//! shown of its request must be named (`arguments`).
+//! Records operators' calls in the audit log: a change before it is carried out, and the outcome of every
+//! call. A call that cannot be recorded is refused. Works for every call, streams included; `calls` says how
+//! each is recorded and what is shown of it.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
@@ -12,51 +12,22 @@ use std::{
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body as HttpBody, Frame};
-use prost::Message;
 use tonic::{Code, Status, body::Body};
 use tower::Service;
 
-use super::arguments;
+use super::{
+    calls::Recorded,
+    shown::{self, Show},
+};
 use crate::audit::{
     entry::{Draft, Kind, What, Who},
     log::AuditLog,
 };
-use brock_core::{base::limits, proto};
+use brock_core::base::limits;
 use brock_net::tls::accept::ConnectionInfo;
 
-const SERVICE: &str = "AdminService";
 /// Before the message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
-
-/// How a call is recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recorded {
-    /// One line, with the outcome, before the answer goes out.
-    Once,
-    /// A line before and one after.
-    Around,
-    /// The same, and it is over when the stream of answers is.
-    Stream,
-}
-
-/// The calls that are recorded, by their path.
-pub(crate) fn recorded() -> HashMap<String, Recorded> {
-    let set = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap_or_default();
-    let mut found = HashMap::new();
-    for file in &set.file {
-        for service in file.service.iter().filter(|service| service.name() == SERVICE) {
-            for method in &service.method {
-                let recorded = match method.server_streaming() || method.client_streaming() {
-                    true => Recorded::Stream,
-                    false if arguments::READS.contains(&method.name()) => Recorded::Once,
-                    false => Recorded::Around,
-                };
-                found.insert(format!("/{}.{SERVICE}/{}", file.package(), method.name()), recorded);
-            }
-        }
-    }
-    found
-}
 
 /// Who makes a call, as the log shows it.
 pub(crate) fn who(info: &ConnectionInfo) -> Who {
@@ -95,6 +66,12 @@ pub(crate) async fn call<S>(
 where
     S: Service<Request<Body>, Response = Response<Body>>,
 {
+    let (show, answer) = match recorded {
+        Recorded::Read(show) => (show, None),
+        Recorded::Change(show, answer) => (show, Some(Answer::Message(answer))),
+        Recorded::Stream(show) => (show, Some(Answer::Stream)),
+        Recorded::No => return inner.call(request).await,
+    };
     if !trail.is_kept() {
         return inner.call(request).await;
     }
@@ -102,65 +79,97 @@ where
     let (message, body) = first_message(body).await;
     let request = Request::from_parts(parts, body);
     let what = match &message {
-        Some(message) => arguments::request(method, message),
-        None => arguments::remark("too large, compressed, or none"),
+        Some(message) => shown::message(show, message),
+        None => shown::remark("too large, compressed, or none"),
     };
     let draft = Draft {
         who: info.as_ref().map(who),
         method: Some(method.to_owned()),
         ..Draft::note(Kind::Read, what)
     };
-    match recorded {
-        Recorded::Once => {
-            let mut ending = Ending::new(trail.clone(), draft);
-            let response = inner.call(request).await?;
-            let Some(draft) = ending.take(code_of(response.headers()), What::new()) else {
-                return Ok(response);
-            };
-            Ok(match trail.read(draft).await {
-                Ok(()) => response,
-                Err(error) => Status::unavailable(error.to_string()).into_http(),
-            })
-        }
-        Recorded::Around | Recorded::Stream => {
-            let intent = Draft { kind: Kind::Intent, call: trail.next_call(), ..draft };
-            let outcome = Draft { kind: Kind::Outcome, what: not_begun(), ..intent.clone() };
-            let mut ending = Ending::new(trail.clone(), outcome);
-            if let Err(error) = trail.write(intent).await {
-                let left = ending.take(Code::Unavailable, not_begun());
-                if let Some(left) = left.filter(|_| error.perhaps_later) {
-                    trail.leave(left);
-                }
-                return Ok(Status::unavailable(error.to_string()).into_http());
-            }
-            ending.begin();
-            let response = inner.call(request).await?;
-            let code = code_of(response.headers());
-            if recorded == Recorded::Stream && code == Code::Ok {
-                return Ok(response.map(|body| Body::new(Watched { body, ending })));
-            }
-            let (parts, body) = response.into_parts();
-            let (message, body) = first_message(body).await;
-            let done = message.map(|message| arguments::answer(method, &message)).unwrap_or_default();
-            ending.settle(code, done);
-            // It is done: to answer otherwise because this line is missing would be a lie. The log is then
-            // known not to be writable, and the next call is refused.
-            let _ = trail.write_late(|| ending.draft.take()).await;
-            Ok(Response::from_parts(parts, body))
-        }
+    match answer {
+        None => read(trail, draft, inner, request).await,
+        Some(answer) => change(trail, draft, answer, inner, request).await,
     }
+}
+
+/// How a call that changes something answers.
+enum Answer {
+    Message(Show),
+    Stream,
+}
+
+/// One line, before the answer goes out.
+async fn read<S>(
+    trail: AuditLog,
+    draft: Draft,
+    mut inner: S,
+    request: Request<Body>,
+) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+{
+    let mut ending = Ending::new(trail.clone(), draft);
+    let response = inner.call(request).await?;
+    let Some(draft) = ending.take(code_of(response.headers()), What::new()) else {
+        return Ok(response);
+    };
+    Ok(match trail.read(draft).await {
+        Ok(()) => response,
+        Err(error) => Status::unavailable(error.to_string()).into_http(),
+    })
+}
+
+/// One line before the call is carried out, and one when it is over.
+async fn change<S>(
+    trail: AuditLog,
+    draft: Draft,
+    answer: Answer,
+    mut inner: S,
+    request: Request<Body>,
+) -> Result<Response<Body>, S::Error>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+{
+    let intent = Draft { kind: Kind::Intent, call: trail.next_call(), ..draft };
+    let outcome = Draft { kind: Kind::Outcome, what: not_begun(), ..intent.clone() };
+    let mut ending = Ending::new(trail.clone(), outcome);
+    if let Err(error) = trail.write(intent).await {
+        let left = ending.take(Code::Unavailable, not_begun());
+        if let Some(left) = left.filter(|_| error.perhaps_later) {
+            trail.leave(left);
+        }
+        return Ok(Status::unavailable(error.to_string()).into_http());
+    }
+    ending.begin();
+    let response = inner.call(request).await?;
+    let code = code_of(response.headers());
+    let show = match answer {
+        Answer::Stream if code == Code::Ok => {
+            return Ok(response.map(|body| Body::new(Watched { body, ending })));
+        }
+        Answer::Stream => shown::nothing,
+        Answer::Message(show) => show,
+    };
+    let (parts, body) = response.into_parts();
+    let (message, body) = first_message(body).await;
+    ending.settle(code, message.and_then(|message| show(&message).ok()).unwrap_or_default());
+    // The call was carried out, so its answer stays even if this line cannot be written. The log then counts
+    // as not writable, and the next call is refused.
+    let _ = trail.write_late(|| ending.draft.take()).await;
+    Ok(Response::from_parts(parts, body))
 }
 
 fn not_begun() -> What {
     std::iter::once(("begun".to_owned(), false.into())).collect()
 }
 
-/// How a response that has begun ends, as far as its headers say: without a status there it goes well.
+/// The code of a response that has begun, as far as its headers say: no status in them means success.
 fn code_of(headers: &HeaderMap) -> Code {
     headers.get(Status::GRPC_STATUS).map_or(Code::Ok, |code| Code::from_bytes(HeaderValue::as_bytes(code)))
 }
 
-/// The line that is due when a call is over, also when it is given up: whoever made it may vanish.
+/// The line that is due when a call is over, also when the caller hangs up.
 struct Ending {
     trail: AuditLog,
     draft: Option<Draft>,
@@ -171,20 +180,20 @@ impl Ending {
         Self { trail, draft: Some(draft) }
     }
 
-    /// From here on it may have been carried out.
+    /// From here on the call may have been carried out.
     fn begin(&mut self) {
         if let Some(draft) = &mut self.draft {
             draft.what = What::new();
         }
     }
 
-    /// The line; then there is none due any more.
+    /// The line; after that, none is due.
     fn take(&mut self, code: Code, done: What) -> Option<Draft> {
         self.settle(code, done);
         self.draft.take()
     }
 
-    /// How it ended. Nothing changes that afterwards.
+    /// Sets how the call ended. The first outcome stays.
     fn settle(&mut self, code: Code, done: What) {
         if let Some(draft) = &mut self.draft
             && draft.outcome.is_none()
@@ -233,7 +242,8 @@ impl HttpBody for Watched {
     }
 }
 
-/// Reads the first message of a body, if it is no larger than is looked at, and gives the body back whole.
+/// Reads the first message of a body, if it has at most [`limits::AUDIT_REQUEST_MAX_BYTES`], and returns the
+/// body whole.
 async fn first_message(mut body: Body) -> (Option<Bytes>, Body) {
     let mut front = VecDeque::new();
     let mut bytes = BytesMut::new();
@@ -269,7 +279,7 @@ fn length_of(bytes: &[u8]) -> Option<usize> {
     usize::try_from(u32::from_be_bytes(prefix)).ok()
 }
 
-/// A body of which something was read already.
+/// A body whose first frames were read already.
 struct Replayed {
     front: VecDeque<Result<Frame<Bytes>, Status>>,
     rest: Body,
@@ -353,14 +363,17 @@ mod tests {
         for (code, read) in [("0", 2), ("13", 2), ("0", 1)] {
             let inner = tower::service_fn(async move |_: Request<Body>| Ok::<_, Status>(stream(code)));
             let request = Request::new(body(&[b"\0\0\0\0\0"]));
-            let response = call(trail.clone(), Recorded::Stream, "Tail", None, inner, request).await.unwrap();
+            let response =
+                call(trail.clone(), Recorded::Stream(shown::nothing), "Tail", None, inner, request)
+                    .await
+                    .unwrap();
             let mut answers = response.into_body();
             for _ in 0..read {
                 poll_fn(|context| Pin::new(&mut answers).poll_frame(context)).await.unwrap().unwrap();
             }
             endings.push(answers);
         }
-        // The third one is not over until whoever reads it lets go.
+        // The third one is not over until its reader drops it.
         trail.write(Draft::note(Kind::Read, What::new())).await.unwrap();
         drop(endings);
         drop(trail);
@@ -385,15 +398,5 @@ mod tests {
             ]
         );
         tokio::task::spawn_blocking(move || store.close()).await.unwrap().unwrap();
-    }
-
-    #[test]
-    fn every_call_of_the_admin_service_is_recorded_and_no_other() {
-        let recorded = recorded();
-        for (path, _) in crate::api::grpc::authorise::TABLE {
-            assert_eq!(recorded.contains_key(*path), path.contains("AdminService"), "{path}");
-        }
-        assert_eq!(recorded["/brock.v1.AdminService/Status"], Recorded::Once);
-        assert_eq!(recorded["/brock.v1.AdminService/Delete"], Recorded::Around);
     }
 }

@@ -7,9 +7,14 @@ use std::{
 };
 
 use futures::{Stream, StreamExt, stream::FuturesUnordered};
+use prost::Message;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::app::{error::Problem, records::Records};
+use super::convert::{get, get_response, put, put_response};
+use crate::app::{
+    error::RequestError,
+    records::{Item, Records},
+};
 use brock_core::{
     base::limits,
     proto::{
@@ -33,16 +38,18 @@ impl KeyValueService for KeyValue {
     type SessionStream = Pin<Box<dyn Stream<Item = Result<proto::SessionResponse, Status>> + Send>>;
 
     async fn put(&self, request: Request<proto::PutRequest>) -> Result<Response<proto::PutResponse>, Status> {
-        Ok(Response::new(self.records.put(request.into_inner()).await?))
+        let created = self.records.put(put(request.into_inner())?).await?;
+        Ok(Response::new(put_response(created)))
     }
 
     async fn get(&self, request: Request<proto::GetRequest>) -> Result<Response<proto::GetResponse>, Status> {
-        let request = request.into_inner();
-        let answer = match self.records.get_now(&request) {
-            Some(answer) => answer,
-            None => self.records.get(request).await,
+        let proto::GetRequest { key_hash, local } = request.into_inner();
+        let get = get(&key_hash, local)?;
+        let record = match self.records.get_now(&get.key_hash) {
+            Some(record) => record,
+            None => self.records.get(get).await,
         };
-        Ok(Response::new(answer?))
+        Ok(Response::new(get_response(record?)))
     }
 
     async fn batch_put(
@@ -50,11 +57,13 @@ impl KeyValueService for KeyValue {
         request: Request<proto::BatchPutRequest>,
     ) -> Result<Response<proto::BatchPutResponse>, Status> {
         use batch_put_response::{Item, item::Outcome};
-        let answers = self.records.put_many(request.into_inner().items).await?;
-        let items = answers.into_iter().map(|answer| Item {
-            outcome: Some(answer.map_or_else(|problem| Outcome::Error(problem.into()), Outcome::Ok)),
+        let puts = request.into_inner().items.into_iter().map(put).collect();
+        let answers = self.records.put_many(puts).await?.into_iter().map(|answer| match answer {
+            Ok(created) => Outcome::Ok(put_response(created)),
+            Err(error) => Outcome::Error(error.into()),
         });
-        Ok(Response::new(proto::BatchPutResponse { items: items.collect() }))
+        let items = answers.map(|outcome| Item { outcome: Some(outcome) }).collect();
+        Ok(Response::new(proto::BatchPutResponse { items }))
     }
 
     async fn batch_get(
@@ -62,11 +71,15 @@ impl KeyValueService for KeyValue {
         request: Request<proto::BatchGetRequest>,
     ) -> Result<Response<proto::BatchGetResponse>, Status> {
         use batch_get_response::{Item, item::Outcome};
-        let answers = self.records.get_many(request.into_inner().items).await?;
-        let items = answers.into_iter().map(|answer| Item {
-            outcome: Some(answer.map_or_else(|problem| Outcome::Error(problem.into()), Outcome::Ok)),
+        let gets = request.into_inner().items.into_iter().map(|item| get(&item.key_hash, item.local));
+        let records = self.records.get_many(gets.collect()).await?;
+        let answers = records.into_iter().map(|record| record.map(get_response)).collect();
+        let outcomes = bound_answer(answers).into_iter().map(|answer| match answer {
+            Ok(response) => Outcome::Ok(response),
+            Err(error) => Outcome::Error(error.into()),
         });
-        Ok(Response::new(proto::BatchGetResponse { items: items.collect() }))
+        let items = outcomes.map(|outcome| Item { outcome: Some(outcome) }).collect();
+        Ok(Response::new(proto::BatchGetResponse { items }))
     }
 
     async fn session(
@@ -87,9 +100,8 @@ impl KeyValueService for KeyValue {
 /// The answers of one session.
 ///
 /// A read from memory is answered where its request is read, without a task, a future or a channel
-/// in between, so that it costs little more than its bytes. The rest is under way at most
-/// [`limits::SESSION_DEPTH`] times at once; while it is, no further request is read, which is the
-/// flow control.
+/// in between, so that it costs little more than its bytes. At most [`limits::SESSION_DEPTH`] other requests
+/// are under way at once; beyond that no further request is read, which is the flow control.
 struct Session<R> {
     records: Arc<Records>,
     /// `None` once the client has sent its last one, or the connection drains.
@@ -134,18 +146,43 @@ impl<R: Stream<Item = Result<proto::SessionRequest, Status>>> Stream for Session
     }
 }
 
+/// Replaces answers beyond what a message may hold by errors, so that the others get through.
+fn bound_answer(mut answers: Vec<Item<proto::GetResponse>>) -> Vec<Item<proto::GetResponse>> {
+    let mut bytes = 0;
+    for answer in &mut answers {
+        bytes += answer.as_ref().map_or(64, proto::GetResponse::encoded_len) + 8;
+        if bytes > limits::BATCH_GET_ANSWER_BYTES && answer.is_ok() {
+            *answer = Err(RequestError::AnswerSize);
+        }
+    }
+    answers
+}
+
 fn answer_now(records: &Records, request: &proto::SessionRequest) -> Option<proto::SessionResponse> {
-    let Some(session_request::Request::Get(get)) = &request.request else { return None };
-    let answer = records.get_now(get)?.map_or_else(|problem| Answer::Error(problem.into()), Answer::Get);
+    let Some(session_request::Request::Get(asked)) = &request.request else { return None };
+    let record = match get(&asked.key_hash, asked.local) {
+        Ok(get) => records.get_now(&get.key_hash)?,
+        Err(error) => Err(error),
+    };
+    let answer =
+        record.map_or_else(|error| Answer::Error(error.into()), |record| Answer::Get(get_response(record)));
     Some(proto::SessionResponse { id: request.id, response: Some(answer) })
 }
 
 async fn answer(records: Arc<Records>, request: proto::SessionRequest) -> proto::SessionResponse {
     let answer = match request.request {
-        Some(session_request::Request::Put(put)) => records.put(put).await.map(Answer::Put),
-        Some(session_request::Request::Get(get)) => records.get(get).await.map(Answer::Get),
-        None => Err(Problem::EmptyRequest),
+        Some(session_request::Request::Put(asked)) => answer_put(&records, asked).await,
+        Some(session_request::Request::Get(asked)) => answer_get(&records, asked).await,
+        None => Err(RequestError::EmptyRequest),
     };
-    let answer = answer.unwrap_or_else(|problem| Answer::Error(problem.into()));
+    let answer = answer.unwrap_or_else(|error| Answer::Error(error.into()));
     proto::SessionResponse { id: request.id, response: Some(answer) }
+}
+
+async fn answer_put(records: &Records, asked: proto::PutRequest) -> Result<Answer, RequestError> {
+    Ok(Answer::Put(put_response(records.put(put(asked)?).await?)))
+}
+
+async fn answer_get(records: &Records, asked: proto::GetRequest) -> Result<Answer, RequestError> {
+    Ok(Answer::Get(get_response(records.get(get(&asked.key_hash, asked.local)?).await?)))
 }

@@ -1,22 +1,22 @@
-//! The recognition service: has this node heard of that one before?
+//! The recognition service: whether this node has heard of another one before.
 
 use bytes::Bytes;
 use tonic::{Request, Response, Status};
 
-use crate::{membership::members::Members, store::Store};
+use crate::{app::error::RequestError, membership::members::Members, store::Store};
 use brock_core::{
-    base::id::{Instance, NodeId},
+    base::id::{IdError, Instance, NodeId},
     proto::{self, recognition_service_server::RecognitionService},
 };
 
 /// The handlers. Cheap to clone.
 #[derive(Clone)]
 pub struct Recognition {
-    /// Who answers.
+    /// The id of this node.
     pub node_id: NodeId,
-    /// Of this process.
+    /// Identifies this process.
     pub instance: Instance,
-    /// What it remembers; `None`: it has no storage yet.
+    /// What this node remembers; `None`: it has no storage yet.
     pub memory: Option<(Store, Members)>,
 }
 
@@ -26,11 +26,8 @@ impl RecognitionService for Recognition {
         &self,
         request: Request<proto::RecogniseRequest>,
     ) -> Result<Response<proto::RecogniseResponse>, Status> {
-        let asked: NodeId = request
-            .into_inner()
-            .node_id
-            .parse()
-            .map_err(|error| Status::invalid_argument(format!("node_id: {error}")))?;
+        let asked = request.into_inner().node_id;
+        let asked: NodeId = asked.parse().map_err(|error: IdError| RequestError::field("node_id", error))?;
         let mut answer = proto::RecogniseResponse {
             node_id: self.node_id.to_string(),
             instance: Bytes::copy_from_slice(&self.instance.0),

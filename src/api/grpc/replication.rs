@@ -1,29 +1,22 @@
-//! The replication service: the donor's end of what the peers' pullers do.
+//! The replication service: what this node answers to its peers.
 
 use std::{pin::Pin, sync::Arc};
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    app::{error::Problem, operations, status::Reporter, trace::Traces},
-    membership::members::Members,
+    app::{error::RequestError, nodes::Nodes, records, status::Reporter, trace::Traces},
     replication::{
-        donor::session::{self, Puller},
-        pull::puller::PROTOCOL_VERSION,
+        donor::{admission::Donor, error::DonorError, session},
         remote::Remote,
     },
     store::Store,
-    transfer::feed::{SnapshotError, SnapshotFeed},
 };
 use brock_core::{
-    base::{
-        id::{KeyHash, NodeId},
-        limits,
-    },
+    base::limits,
     domain::codec,
     proto::{self, replicate_request, replication_service_server::ReplicationService},
 };
@@ -32,63 +25,18 @@ use brock_net::{task::Tasks, tls::accept::ConnectionInfo};
 /// The handlers.
 #[derive(Clone)]
 pub struct Replication {
-    store: Store,
-    members: Members,
-    tasks: Tasks,
-    traces: Traces,
-    reporter: Arc<Reporter>,
-    feeds: Arc<Semaphore>,
-    snapshots: Arc<Semaphore>,
-}
-
-impl Replication {
-    /// Serves this store's log and records.
-    pub fn new(
-        store: Store,
-        members: Members,
-        traces: Traces,
-        reporter: Arc<Reporter>,
-        tasks: Tasks,
-    ) -> Self {
-        Self {
-            store,
-            members,
-            tasks,
-            traces,
-            reporter,
-            feeds: Arc::new(Semaphore::new(limits::FEEDS_MAX)),
-            snapshots: Arc::new(Semaphore::new(limits::SNAPSHOTS_MAX)),
-        }
-    }
-
-    /// A puller must be the node that its certificate says, must not be this node, and must speak
-    /// this version's protocol.
-    fn check(&self, hello: &proto::Hello, certified: Option<NodeId>) -> Result<NodeId, Status> {
-        if hello.protocol_version != PROTOCOL_VERSION {
-            return Err(Status::failed_precondition(format!(
-                "the puller speaks replication protocol {}, this node speaks {PROTOCOL_VERSION}: run the same version \
-                 of brock on both",
-                hello.protocol_version
-            )));
-        }
-        let node_id: NodeId = hello
-            .node_id
-            .parse()
-            .map_err(|error| Status::invalid_argument(format!("hello.node_id: {error}")))?;
-        if let Some(certified) = certified
-            && certified != node_id
-        {
-            return Err(Status::permission_denied(format!(
-                "hello.node_id: the certificate is that of {certified} and may not act as {node_id}"
-            )));
-        }
-        if node_id == *self.store.node_id() {
-            return Err(Status::failed_precondition(format!(
-                "hello.node_id: {node_id} is this node's own id: give every node its own node.id and storage"
-            )));
-        }
-        Ok(node_id)
-    }
+    /// Answers questions about this node's records.
+    pub store: Store,
+    /// Feeds pullers.
+    pub donor: Donor,
+    /// Retires members.
+    pub nodes: Nodes,
+    /// Traces records.
+    pub traces: Traces,
+    /// Reports the status of this node.
+    pub reporter: Arc<Reporter>,
+    /// The node's background work.
+    pub tasks: Tasks,
 }
 
 #[tonic::async_trait]
@@ -115,10 +63,9 @@ impl ReplicationService for Replication {
         &self,
         request: Request<proto::PeekRequest>,
     ) -> Result<Response<proto::PeekResponse>, Status> {
-        let bytes: Bytes = request.into_inner().key_hash;
-        let key_hash = KeyHash::try_from(bytes.as_ref())
-            .map_err(|error| Status::invalid_argument(format!("key_hash: {error}")))?;
-        let state = self.store.get(key_hash).await.map_err(Problem::from)?.ok_or(Problem::Absent)?;
+        let key_hash = records::key_hash(&request.into_inner().key_hash)?;
+        let state = self.store.get(key_hash).await.map_err(RequestError::from)?;
+        let state = state.ok_or(RequestError::Absent)?;
         Ok(Response::new(proto::PeekResponse { state: Some(codec::state_to_proto(&state)) }))
     }
 
@@ -133,32 +80,21 @@ impl ReplicationService for Replication {
         let first = tokio::time::timeout(limits::STREAM_SILENCE_TIMEOUT, requests.next()).await;
         let first = match first {
             Ok(Some(first)) => first?,
-            Ok(None) | Err(_) => return Err(Status::invalid_argument("the stream must begin with a hello")),
+            Ok(None) | Err(_) => return Err(DonorError::NoHello.into()),
         };
         let Some(replicate_request::Message::Hello(hello)) = first.message else {
-            return Err(Status::invalid_argument("the stream must begin with a hello"));
+            return Err(DonorError::NoHello.into());
         };
-        let node_id = self.check(&hello, certified)?;
-        let vector = codec::vector_from_proto(hello.vector.as_ref().unwrap_or(&proto::Vector::default()))
-            .map_err(|error| Status::invalid_argument(format!("hello.vector: {error}")))?;
-        let Ok(permit) = Arc::clone(&self.feeds).try_acquire_owned() else {
-            return Err(Status::resource_exhausted("this node feeds as many pullers as it can"));
-        };
-        self.store.check_rollback(&vector).await.map_err(Problem::from)?;
+        let (puller, permit) = self.donor.admit(hello, certified).await?;
         let (out, responses) = mpsc::channel(1);
-        let puller =
-            Puller { store: self.store.clone(), members: self.members.clone(), node_id, hello, vector };
         let stopping = stop.clone();
         self.tasks.spawn_short(async move {
             let failed = out.clone();
             if let Err(error) = session::run(puller, requests, out, stop).await {
-                let status = match error {
-                    session::FeedError::Protocol(problem) => Status::invalid_argument(problem),
-                    session::FeedError::Store(error) => Problem::from(error).into(),
-                };
-                // Behind what is still on its way to the puller. Nobody listening is as good as told.
-                let told = failed.send_timeout(Err(status), limits::STREAM_SILENCE_TIMEOUT);
-                let _ = stopping.run_until_cancelled(told).await;
+                let status = DonorError::from(error).into();
+                // Behind the messages that are still on their way to the puller, which may be gone.
+                let sent = failed.send_timeout(Err(status), limits::STREAM_SILENCE_TIMEOUT);
+                let _ = stopping.run_until_cancelled(sent).await;
             }
             drop(permit);
         });
@@ -169,17 +105,7 @@ impl ReplicationService for Replication {
         &self,
         request: Request<proto::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        let request = request.into_inner();
-        let applied = codec::vector_from_proto(&request.applied.clone().unwrap_or_default())
-            .map_err(|error| Status::invalid_argument(format!("applied: {error}")))?;
-        self.store.check_rollback(&applied).await.map_err(Problem::from)?;
-        let mut feed = SnapshotFeed::begin(self.store.clone(), request).map_err(|error| match error {
-            SnapshotError::Restarted => Status::aborted(error.to_string()),
-            SnapshotError::Cursor(_) => Status::invalid_argument(error.to_string()),
-        })?;
-        let Ok(permit) = Arc::clone(&self.snapshots).try_acquire_owned() else {
-            return Err(Status::resource_exhausted("this node fills as many others as it can"));
-        };
+        let (mut feed, permit) = self.donor.snapshot(request.into_inner()).await?;
         let (out, responses) = mpsc::channel(1);
         let stop = self.tasks.stopping().clone();
         self.tasks.spawn_short(async move {
@@ -188,7 +114,7 @@ impl ReplicationService for Replication {
                     let message = match feed.next().await {
                         Ok(Some(message)) => Ok(message),
                         Ok(None) => return,
-                        Err(error) => Err(Problem::from(error).into()),
+                        Err(error) => Err(RequestError::from(error).into()),
                     };
                     let failed = message.is_err();
                     // A puller that does not read for this long is gone.
@@ -209,28 +135,28 @@ impl ReplicationService for Replication {
         request: Request<proto::SummaryRequest>,
     ) -> Result<Response<proto::SummaryResponse>, Status> {
         let answer = Remote::summary(&self.store, request.into_inner().buckets).await;
-        Ok(Response::new(answer.map_err(Problem::from)?))
+        Ok(Response::new(answer.map_err(RequestError::from)?))
     }
 
     async fn list_bucket(
         &self,
         request: Request<proto::ListBucketRequest>,
     ) -> Result<Response<proto::ListBucketResponse>, Status> {
-        Ok(Response::new(self.store.list_bucket(request.into_inner()).await.map_err(Problem::from)?))
+        Ok(Response::new(self.store.list_bucket(request.into_inner()).await.map_err(RequestError::from)?))
     }
 
     async fn fetch_states(
         &self,
         request: Request<proto::FetchStatesRequest>,
     ) -> Result<Response<proto::FetchStatesResponse>, Status> {
-        Ok(Response::new(self.store.fetch_states(request.into_inner()).await.map_err(Problem::from)?))
+        Ok(Response::new(self.store.fetch_states(request.into_inner()).await.map_err(RequestError::from)?))
     }
 
     async fn trace(
         &self,
         request: Request<proto::TraceRequest>,
     ) -> Result<Response<proto::TraceResponse>, Status> {
-        let trace = self.traces.here(&request.into_inner().key_hash).await?;
+        let trace = self.traces.here(records::key_hash(&request.into_inner().key_hash)?).await?;
         Ok(Response::new(proto::TraceResponse { trace: Some(trace) }))
     }
 
@@ -239,7 +165,7 @@ impl ReplicationService for Replication {
         request: Request<proto::RetireRequest>,
     ) -> Result<Response<proto::RetireResponse>, Status> {
         let proto::RetireRequest { member, alias } = request.into_inner();
-        operations::retire_here(&self.store, &self.members, &member, &alias).await?;
+        self.nodes.retire_here(&member, &alias).await?;
         Ok(Response::new(proto::RetireResponse {}))
     }
 }

@@ -32,7 +32,10 @@ use super::{
     readiness::Readiness,
 };
 use crate::{membership::peers::Standing, telemetry::logs::Telemetry};
-use brock_net::{task::Tasks, tls::web::WebTls};
+use brock_net::{
+    task::{TaskName, Tasks},
+    tls::web::WebTls,
+};
 
 /// The type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4";
@@ -125,7 +128,7 @@ async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
 pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
     let (connections, stopping, tls) = (tasks.clone(), tasks.stopping().clone(), pages.tls.clone());
     let router = router(pages);
-    tasks.spawn("http", |status| async move {
+    tasks.spawn(TaskName::Http, |status| async move {
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         status.set_state("serving");
         let mut has_failed = false;

@@ -2,12 +2,15 @@
 //!
 //! Pure: no I/O, no async, no RocksDB, no tonic.
 //!
-//! - [`record`]: a record's state, and the join by which states merge; [`operation`]: what is logged.
-//! - [`segment`]: a stretch of a log, checked; [`digest`]: digests of record sets.
-//! - [`codec`]: the bytes of every key and value in the store, and the conversions to the wire.
+//! - [`record`]: the state of a key hash, and its merge; [`payload`]: the content that clients put.
+//! - [`operation`]: what is logged; [`segment`]: a stretch of a log; [`quarantined`]: an entry that could not
+//!   be applied.
+//! - [`digest`]: digests of record sets; [`codec`]: the bytes of all of it, on disk and on the wire.
 
 pub mod codec;
 pub mod digest;
 pub mod operation;
+pub mod payload;
+pub mod quarantined;
 pub mod record;
 pub mod segment;

@@ -38,7 +38,7 @@ use super::{
     registry::{Current, Cuttable, OtherEnd},
     roles::{PeerIdentity, Role, RolePolicy},
 };
-use crate::task::{TaskStatus, Tasks};
+use crate::task::{TaskName, TaskStatus, Tasks};
 use brock_core::base::{
     limits,
     metrics::{CONNECTIONS, HANDSHAKE_FAILURES},
@@ -182,7 +182,7 @@ pub(crate) fn accept_within(
         current: bounds.current,
         legacy_seen: Arc::default(),
     };
-    tasks.spawn("accept", |status| acceptor.run(listener, status));
+    tasks.spawn(TaskName::Accept, |status| acceptor.run(listener, status));
     Incoming { queue: Some(receiver), draining: tasks.stopping().clone(), successor: None }
 }
 

@@ -1,6 +1,9 @@
 //! The other end of a pull.
 //!
+//! - [`admission`]: which pullers are admitted; [`error`]: why one is refused, or its stream ends.
 //! - [`session`]: one puller's stream; [`feed`]: decides which batch to send next.
 
+pub mod admission;
+pub mod error;
 pub mod feed;
 pub mod session;

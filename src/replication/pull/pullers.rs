@@ -8,7 +8,7 @@ use super::puller::Puller;
 use crate::membership::directory::Directory;
 use brock_net::{
     address::Address,
-    task::{TaskStatus, Tasks},
+    task::{TaskName, TaskStatus, Tasks},
 };
 
 /// Starts and ends pullers as the directory changes, until `tasks` stops.
@@ -33,7 +33,7 @@ pub async fn run(
             running.entry(address.clone()).or_insert_with(|| {
                 let stop = tasks.stopping().child_token();
                 let puller = make(address, stop.clone());
-                tasks.spawn_passing(&format!("puller {address}"), |status| puller.run(status));
+                tasks.spawn_passing(TaskName::Puller(address.to_string()), |status| puller.run(status));
                 stop
             });
         }

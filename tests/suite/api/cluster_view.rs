@@ -84,7 +84,7 @@ async fn a_dead_node_is_unknown_and_a_lagging_one_lacks_what_it_lacks() {
     assert!(dead.status.is_none() && dead.lags.is_none() && !dead.error.is_empty(), "{dead:?}");
     let verdict = view.verdict.as_ref().unwrap();
     assert_eq!(verdict.level(), Level::Act);
-    assert!(verdict.sentence.starts_with("2 of 3 nodes answer; this needs somebody now: "), "{verdict:?}");
+    assert!(verdict.sentence.starts_with("2 of 3 nodes answer; act now: "), "{verdict:?}");
     assert!(verdict.findings[0].todo.contains(&dead.address), "{verdict:?}");
     // Seen from the one that joins nobody: node 0 pulls from it, so it is known, and cannot be asked.
     let seen = self::view(&group.node(1).admin, false).await;

@@ -89,7 +89,7 @@ async fn a_browser_shows_a_healthy_a_lagging_and_a_dead_node_as_what_they_are() 
     browser.until("the dead node is shown as silent", dead).await;
     let sentence = browser.run("return document.querySelector('#sentence').textContent").await;
     let sentence = sentence.as_str().unwrap();
-    assert!(sentence.starts_with("2 of 3 nodes answer; this needs somebody now: node-2: "), "{sentence}");
+    assert!(sentence.starts_with("2 of 3 nodes answer; act now: node-2: "), "{sentence}");
     assert_eq!(cell(&browser, "lags", "node-0", "node-0").await, json!(["0", "well"]));
     assert_eq!(cell(&browser, "lags", "node-1", "node-0").await, json!(["8", "watch"]));
     // Unknown is unknown, not 0.

@@ -192,5 +192,5 @@ async fn only_so_many_follow_at_once_and_one_that_leaves_makes_room() {
     let mut last = admin.tail_log(request).await.unwrap().into_inner();
     cluster.stop().await;
     let told = last.message().await.unwrap_err();
-    assert!(told.code() == Code::Unavailable && told.message().contains("begin anew"), "{told}");
+    assert!(told.code() == Code::Unavailable && told.message().contains("begin again"), "{told}");
 }

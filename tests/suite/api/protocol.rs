@@ -316,8 +316,8 @@ async fn garbage_instead_of_a_message_is_answered_and_harms_nobody() {
     let peer = raw::channel_of_node(&node.address(), &certs, "node-9").await;
     let mut rng = rand::rng();
     // Health's List is allowed to everybody, and the health service does not have it yet.
-    let calls = brock::api::grpc::authorise::TABLE.iter().filter(|(path, _)| !path.ends_with("/List"));
-    for (path, roles) in calls {
+    let calls = brock::api::grpc::calls::TABLE.iter().filter(|call| !call.path.ends_with("/List"));
+    for brock::api::grpc::calls::Call { path, roles, .. } in calls {
         let channel =
             if roles.contains(&brock_net::tls::roles::Role::Admin) { &node.admin.channel } else { &peer };
         for size in [1, 7, 1000] {

@@ -18,7 +18,7 @@ use crate::{
         random_key,
     },
 };
-use brock::{api::grpc::authorise::TABLE, config::validate::Config};
+use brock::{api::grpc::calls::TABLE, config::validate::Config};
 use brock_core::proto;
 use data_encoding::HEXLOWER;
 use prost::Message;
@@ -122,7 +122,7 @@ pub fn verify(log: &Path) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operators_call_leaves_its_lines_and_every_attempt_of_a_client_is_in_it_as_denied() {
     let audited = Audited::start().await;
-    let paths = TABLE.iter().map(|(path, _)| *path).filter(|path| path.contains("AdminService"));
+    let paths = TABLE.iter().map(|call| call.path).filter(|path| path.contains("AdminService"));
     let set = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
     let services = set.file.iter().flat_map(|file| &file.service);
     let methods: Vec<_> =

@@ -36,6 +36,7 @@ fn layers_import_only_downwards() {
     check(&["src"], |files| {
         let mut violations = rules::upward_imports(files);
         violations.extend(rules::misplaced_crates(files));
+        violations.extend(rules::misplaced_messages(files));
         violations
     });
 }

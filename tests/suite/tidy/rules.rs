@@ -28,13 +28,10 @@ pub(super) const LAYERS: [(&str, &[&str]); 19] = [
     ("membership", &["brock_net", "runtime", "store"]),
     ("replication", &["brock_net", "runtime", "store", "transfer", "membership"]),
     ("maintenance", &["runtime", "store", "membership"]),
-    ("backup", &["runtime", "store", "transfer", "replication"]),
+    ("backup", &["runtime", "store", "transfer"]),
     ("config", &["brock_net", "backup", "maintenance"]),
     ("telemetry", &["runtime", "config"]),
-    (
-        "app",
-        &["brock_net", "runtime", "store", "audit", "membership", "replication", "maintenance", "backup"],
-    ),
+    ("app", &["brock_net", "runtime", "store", "membership", "replication", "maintenance", "backup"]),
     (
         "api",
         &[
@@ -86,7 +83,6 @@ const CONFINED: [(&str, &[&str]); 6] = [
             "src/client",
             "src/membership",
             "src/replication",
-            "src/app",
             "src/api",
             "src/node",
             "src/bin",
@@ -94,6 +90,11 @@ const CONFINED: [(&str, &[&str]); 6] = [
     ),
     ("aws_config", &["src/backup/objects"]),
 ];
+
+/// The layer that speaks in domain types, and its files that may name the generated messages: the reports
+/// that nodes send each other.
+const DOMAIN_TYPED: (&str, [&str; 4]) =
+    ("src/app", ["src/app/cluster.rs", "src/app/health.rs", "src/app/status.rs", "src/app/trace.rs"]);
 
 /// The crate that knows no I/O, and what would give it some.
 const PURE: (&str, [&str; 3]) = ("src/core", ["tokio", "tonic", "rocksdb"]);
@@ -116,6 +117,16 @@ pub(super) fn upward_imports(files: &[File<'_>]) -> Vec<String> {
         }
         let (_, below) = LAYERS.iter().find(|(name, _)| *name == layer)?;
         (!below.contains(&target)).then(|| format!("{layer} must not import {}", path.segments.join("::")))
+    })
+}
+
+/// Generated messages where domain types belong.
+pub(super) fn misplaced_messages(files: &[File<'_>]) -> Vec<String> {
+    each_path(files, |file, path| {
+        let target = layer_of(&absolute(file, &path.segments))?;
+        let is_misplaced = is_in(file, &[DOMAIN_TYPED.0]) && !DOMAIN_TYPED.1.contains(&file);
+        (is_misplaced && target == "brock_core::proto")
+            .then(|| format!("{} has no place here: use domain types", path.segments.join("::")))
     })
 }
 

@@ -91,6 +91,20 @@ fn outside_crates_are_found_out_of_place_only() {
 }
 
 #[test]
+fn generated_messages_are_found_where_domain_types_belong() {
+    check(
+        rules::misplaced_messages,
+        &[
+            ("src/app/records.rs", "use brock_core::{base::limits, proto};", true),
+            ("src/app/tail.rs", "fn f() -> brock_core::proto::LogEntry {}", true),
+            ("src/app/records.rs", "use brock_core::base::limits;", false),
+            ("src/app/status.rs", "use brock_core::proto;", false),
+            ("src/api/grpc/convert.rs", "use brock_core::proto;", false),
+        ],
+    );
+}
+
+#[test]
 fn bare_spawns_are_found_outside_tests() {
     check(
         rules::bare_spawns,

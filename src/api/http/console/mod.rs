@@ -1,7 +1,7 @@
 //! The console: a page on the HTTP side that shows the whole cluster, and changes nothing.
 //!
 //! It is embedded and loads nothing from elsewhere. What it shows comes from `api/…`, as the JSON of
-//! `service::view`.
+//! `brock_client::view`.
 
 mod access;
 
@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 pub(crate) use access::{Caller, Gate};
 
-use crate::app::{cluster::Cluster, operations::Lifecycle, trace::Traces};
+use crate::app::{cluster::Cluster, records, trace::Traces};
 use brock_client::view::{self, Setting, trace::TracedNode};
 use brock_core::proto;
 
@@ -47,8 +47,6 @@ pub(crate) struct Console {
     pub(crate) cluster: Cluster,
     /// Where a record has come.
     pub(crate) traces: Traces,
-    /// Knows the peers.
-    pub(crate) lifecycle: Arc<Lifecycle>,
     /// What this node was told.
     pub(crate) settings: Arc<[proto::show_configuration_response::Setting]>,
 }
@@ -114,9 +112,11 @@ async fn trace(
     let Some(key_hash) = hex.and_then(|hex| HEXLOWER_PERMISSIVE.decode(hex.trim().as_bytes()).ok()) else {
         return problem(StatusCode::BAD_REQUEST, "a key hash is 64 hexadecimal digits: the SHA-256 of a key");
     };
-    let Lifecycle { store, members, directory, .. } = &*console.lifecycle;
-    let (views, peers) = (members.views(store.now()), directory.peers());
-    match console.traces.everywhere(&key_hash, &peers, &views).await {
+    let traced = match records::key_hash(&key_hash) {
+        Ok(key_hash) => console.traces.everywhere(key_hash).await,
+        Err(error) => Err(error),
+    };
+    match traced {
         Ok(traced) => {
             Json(traced.nodes.into_iter().map(TracedNode::from).collect::<Vec<_>>()).into_response()
         }

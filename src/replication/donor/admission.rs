@@ -1,0 +1,82 @@
+//! Which pullers a donor admits, and how many at once.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::{error::DonorError, session::Puller};
+use crate::{
+    membership::members::Members, replication::pull::puller::PROTOCOL_VERSION, store::Store,
+    transfer::feed::SnapshotFeed,
+};
+use brock_core::{
+    base::{id::NodeId, limits},
+    domain::codec,
+    proto,
+};
+
+/// Admits pullers. Cheap to clone.
+#[derive(Clone)]
+pub struct Donor {
+    store: Store,
+    members: Members,
+    feeds: Arc<Semaphore>,
+    snapshots: Arc<Semaphore>,
+}
+
+impl Donor {
+    /// Feeds pullers from this store, and records in `members` what they have applied.
+    pub fn new(store: Store, members: Members) -> Self {
+        Self {
+            store,
+            members,
+            feeds: Arc::new(Semaphore::new(limits::FEEDS_MAX)),
+            snapshots: Arc::new(Semaphore::new(limits::SNAPSHOTS_MAX)),
+        }
+    }
+
+    /// Admits a puller that is to be fed from the log for as long as the permit is held. `certified` is the
+    /// node id of its certificate. It must be that node, must not be this node, and must speak this
+    /// version's protocol.
+    pub async fn admit(
+        &self,
+        hello: proto::Hello,
+        certified: Option<NodeId>,
+    ) -> Result<(Puller, OwnedSemaphorePermit), DonorError> {
+        if hello.protocol_version != PROTOCOL_VERSION {
+            return Err(DonorError::Version(hello.protocol_version));
+        }
+        let node_id: NodeId = hello.node_id.parse().map_err(DonorError::NodeId)?;
+        if let Some(certified) = certified
+            && certified != node_id
+        {
+            return Err(DonorError::OtherId { certified, said: node_id });
+        }
+        if node_id == *self.store.node_id() {
+            return Err(DonorError::OwnId(node_id));
+        }
+        let vector = codec::vector_from_proto(hello.vector.as_ref().unwrap_or(&proto::Vector::default()))
+            .map_err(DonorError::HelloVector)?;
+        let Ok(permit) = Arc::clone(&self.feeds).try_acquire_owned() else {
+            return Err(DonorError::TooManyFeeds);
+        };
+        self.store.check_rollback(&vector).await?;
+        let (store, members) = (self.store.clone(), self.members.clone());
+        Ok((Puller { store, members, node_id, hello, vector }, permit))
+    }
+
+    /// Begins a snapshot, or continues a broken one, for as long as the permit is held.
+    pub async fn snapshot(
+        &self,
+        request: proto::SnapshotRequest,
+    ) -> Result<(SnapshotFeed, OwnedSemaphorePermit), DonorError> {
+        let applied = codec::vector_from_proto(&request.applied.clone().unwrap_or_default())
+            .map_err(DonorError::Applied)?;
+        self.store.check_rollback(&applied).await?;
+        let feed = SnapshotFeed::begin(self.store.clone(), request)?;
+        let Ok(permit) = Arc::clone(&self.snapshots).try_acquire_owned() else {
+            return Err(DonorError::TooManySnapshots);
+        };
+        Ok((feed, permit))
+    }
+}
