@@ -1,10 +1,10 @@
-//! Setting up the backups that the configuration asks for, and running them.
+//! Sets up and runs the backups that the configuration asks for.
 
 use std::sync::Arc;
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 
-use super::StartError;
+use super::error::StartError;
 use crate::{
     api::http::readiness::Readiness,
     backup::{
@@ -17,14 +17,14 @@ use crate::{
 };
 use brock_net::task::Tasks;
 
-/// Where backups go, if any are made. What is wrong with the settings is found before the store opens.
+/// The location of backups, if they are enabled. Finds wrong settings before the store opens.
 pub(super) fn target(config: &Config) -> Result<Option<Target>, StartError> {
     let target =
         config.backup.as_ref().map(|backup| Target::open(&backup.location, &backup.settings)).transpose()?;
     Ok(target)
 }
 
-/// Configured backups that cannot be made stop the start: nobody must believe that there are any.
+/// Fails if backups are enabled but cannot be made: the operator must not rely on backups that do not exist.
 pub(super) async fn open(
     config: &Config,
     target: Option<Target>,
@@ -57,7 +57,7 @@ pub(super) async fn open(
     Ok(Some(Backups::open(store.clone(), plan, signer).await.map_err(SignerError::from)?))
 }
 
-/// Makes them, and reads them again.
+/// Starts the tasks that make backups and verify them.
 pub(super) fn spawn(tasks: &Tasks, backups: Backups, readiness: &Arc<Readiness>) {
     let (checks, stop) = (backups.clone(), tasks.stopping().clone());
     tasks.spawn("backup-checks", |status| checks.run_checks(stop, status));

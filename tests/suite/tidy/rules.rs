@@ -27,8 +27,8 @@ pub(super) const LAYERS: [(&str, &[&str]); 18] = [
     ("replication", &["brock_net", "runtime", "store", "transfer", "membership"]),
     ("maintenance", &["runtime", "store", "membership"]),
     ("backup", &["runtime", "store", "transfer"]),
-    ("config", &["brock_net", "backup", "maintenance"]),
     ("telemetry", &["runtime"]),
+    ("config", &["brock_net", "backup", "maintenance", "telemetry"]),
     (
         "app",
         &["brock_net", "runtime", "store", "audit", "membership", "replication", "maintenance", "backup"],
