@@ -16,8 +16,8 @@
 //! | [`replication`] | pulling from peers, serving pullers, asking peers, repairing differences |
 //! | [`maintenance`] | compaction, collection, sweeping, scrubbing |
 //! | [`backup`] | making, verifying and restoring backups; object stores |
-//! | [`config`] | settings, their sources and their validation |
 //! | [`telemetry`] | logs, traces, process metrics |
+//! | [`config`] | settings, their sources and their validation |
 //! | [`app`] | what clients and operators can do, whatever protocol they use |
 //! | [`api`] | gRPC and HTTP: decode, one call of `app`, encode |
 //! | [`node`] | boot, reload and shutdown |

@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, told to whoever must put it right.
+//! What can be wrong with a configuration, with the cure for each problem.
 
 use std::{fmt, path::PathBuf};
 
@@ -7,7 +7,7 @@ use super::values::ValueError;
 /// Where a setting's value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// Nobody said anything.
+    /// The default.
     Default,
     /// The TOML file.
     File {
@@ -20,6 +20,8 @@ pub enum Source {
     Environment(String),
     /// The command line.
     Flag,
+    /// The program that starts the node, without a command line.
+    Program,
 }
 
 impl fmt::Display for Source {
@@ -29,11 +31,12 @@ impl fmt::Display for Source {
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Environment(name) => write!(f, "environment {name}"),
             Self::Flag => f.write_str("flag"),
+            Self::Program => f.write_str("program"),
         }
     }
 }
 
-/// One thing that is wrong.
+/// One problem.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// The file is not TOML.
@@ -41,31 +44,31 @@ pub enum Problem {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Where, from 1.
+        /// The line, from 1.
         line: usize,
-        /// What the parser says.
+        /// The parser's message.
         detail: String,
     },
-    /// The file has a key that is no setting.
+    /// A key is not a setting.
     #[error(
         "{place}: there is no setting '{key}'; did you mean '{nearest}'? `brock config reference` lists all"
     )]
     UnknownKey {
         /// The key, dotted.
         key: String,
-        /// Where it stands.
+        /// Where it is.
         place: Source,
-        /// The setting that looks most like it.
+        /// The most similar setting.
         nearest: &'static str,
     },
-    /// The environment has a variable that looks like a setting and is none.
+    /// An environment variable looks like a setting, but is not one.
     #[error(
         "environment {name}: there is no such setting; did you mean {nearest}? `brock config reference` lists all"
     )]
     UnknownVariable {
         /// The variable.
         name: String,
-        /// The variable that looks most like it.
+        /// The most similar variable.
         nearest: String,
     },
     /// A variable's value is not UTF-8.
@@ -74,43 +77,43 @@ pub enum Problem {
         /// The variable.
         name: String,
     },
-    /// The file has a value of a type that the setting does not take.
-    #[error("{place}: {key} is {found}, which it cannot be; write {expected}")]
+    /// A value in the file has a type that the setting does not take.
+    #[error("{place}: {key} must not be {found}; write {expected}")]
     WrongType {
         /// The setting.
         key: &'static str,
-        /// Where it stands.
+        /// Where it is.
         place: Source,
-        /// What it is.
+        /// Its type.
         found: &'static str,
-        /// What it should be.
+        /// An allowed type, with an example.
         expected: &'static str,
     },
-    /// A value is nonsense.
+    /// A value is not valid.
     #[error("{key}: the value '{value}' ({place}) {error}")]
     Value {
         /// The setting.
         key: &'static str,
-        /// What was said.
+        /// Its value.
         value: String,
-        /// Who said it.
+        /// Where the value came from.
         place: Source,
         /// What is wrong with it.
         error: ValueError,
     },
-    /// A required setting was not given.
+    /// A required setting is missing.
     #[error("{key} is required: pass --{key} or set {env}. {hint}")]
     Missing {
         /// The setting.
         key: &'static str,
         /// Its environment variable.
         env: String,
-        /// What to do next.
+        /// What the operator can do.
         hint: &'static str,
     },
 }
 
-/// Why there is no configuration. Shows every problem at once.
+/// Why there is no valid configuration. Reports every problem at once.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -118,10 +121,10 @@ pub enum ConfigError {
     ReadFile {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// Something in it is wrong.
+    /// Settings are wrong.
     #[error("the configuration is not valid:{}", list(.0))]
     Invalid(Vec<Problem>),
 }

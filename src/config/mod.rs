@@ -1,10 +1,13 @@
 //! The node's configuration.
 //!
-//! Settings flow one way: the table in [`settings`] names them, [`sources`] gathers their texts
-//! from flags, environment and file, and [`validate`] turns the texts into typed, checked values.
+//! - [`settings`]: the table of all settings.
+//! - [`sources`]: gathers the text of each setting from flags, environment and file.
+//! - [`values`]: parses texts into values; `reader`: reads settings and collects the problems.
+//! - [`validate`]: the typed, checked configuration.
+//! - [`error`]: what can be wrong with it.
 
 pub mod error;
-pub mod manpages;
+mod reader;
 pub mod settings;
 pub mod sources;
 pub mod validate;

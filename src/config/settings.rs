@@ -1,6 +1,5 @@
-//! The table of all settings. Flags, environment variables, keys of the TOML file, `config show`
-//! and docs/reference/configuration.md all come from it: a setting is added here and read in
-//! `config.rs`, nowhere else.
+//! The table of all settings. Flags, environment variables, keys of the TOML file, `config show` and
+//! the reference all come from it. `config/validate.rs` reads each setting into its typed field.
 
 use std::fmt::Write as _;
 
@@ -8,7 +7,7 @@ use clap::{Arg, ArgAction, ValueHint};
 
 use super::values::Kind;
 
-/// The flag that names the configuration file. Not a setting: a file cannot name itself.
+/// The flag that names the configuration file. It is not a setting: a file cannot name itself.
 pub const CONFIG_FLAG: &str = "config";
 /// The environment variable that names the configuration file.
 pub const CONFIG_ENV: &str = "BROCK_CONFIG";
@@ -18,9 +17,9 @@ pub const CONFIG_ENV: &str = "BROCK_CONFIG";
 pub struct Setting {
     /// Its dotted name: the flag without `--`, and the path in the TOML file.
     pub key: &'static str,
-    /// Its value when nothing else is said, written as a user would.
+    /// Its default, written as a user would write it.
     pub default: &'static str,
-    /// What stands for its value in the help.
+    /// The placeholder for its value in the help.
     pub placeholder: &'static str,
     /// What kind of value it takes.
     pub kind: Kind,
@@ -52,23 +51,25 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "DIR",
         Kind::Path,
-        "Directory for the data. When empty, data is kept in RAM only and is gone after a restart",
+        "Directory for the data. When empty, the node keeps its data in RAM only and loses it at a \
+         restart",
     ),
     setting(
         "node.first-start",
         "false",
         "MODE",
         Kind::BoolOrAuto,
-        "Whether the node may start with empty storage, which otherwise means that a disk was lost or \
-         not mounted: true, for its very first start only; false; or auto = if no peer in node.join \
-         has known this node before",
+        "Whether the node may start with empty storage, which otherwise means a lost or unmounted \
+         disk: true (for the very first start only), false, or auto (only if no peer in node.join \
+         knows this node)",
     ),
     setting(
         "node.address",
         ":20004",
         "HOST:PORT",
         Kind::Listen,
-        "Address for clients, peers and operators. Without a host, all interfaces",
+        "Address on which the node serves clients, peers and operators. Without a host, all \
+         interfaces",
     ),
     setting(
         "node.join",
@@ -76,22 +77,23 @@ pub const SETTINGS: &[Setting] = &[
         "PEER,...",
         Kind::Peers,
         "The other nodes, separated by commas; may be repeated: HOST:PORT, dns+NAME:PORT (every \
-         address of NAME is one) or dnssrv+_SERVICE._tcp.NAME (every SRV record is one). This node \
-         itself may be among them. At most 64",
+         address of NAME) or dnssrv+_SERVICE._tcp.NAME (every SRV record). May include this node. At \
+         most 64",
     ),
     setting(
         "node.discovery-interval",
         "10s",
         "DURATION",
         Kind::Duration,
-        "How often DNS is asked again for the names with dns+ and dnssrv+ in node.join. At least 100ms",
+        "How often the node resolves the dns+ and dnssrv+ names in node.join again. At least 100ms",
     ),
     setting(
         "node.dns-server",
         "",
         "IP:PORT",
         Kind::Socket,
-        "DNS server that is asked for the names in node.join. When empty, as the machine is configured",
+        "DNS server that resolves the names in node.join. When empty, the system's resolver \
+         configuration",
     ),
     setting(
         "node.certs-dir",
@@ -105,130 +107,130 @@ pub const SETTINGS: &[Setting] = &[
         "30s",
         "DURATION",
         Kind::Duration,
-        "How often a replication round starts anew; between rounds, operations arrive as they \
-         commit. At least 100ms",
+        "How often a replication round restarts; within a round, operations arrive as they commit. At \
+         least 100ms",
     ),
     setting(
         "node.replication-limit",
         "1000",
         "COUNT",
         Kind::Count,
-        "Most entries in one replication batch, 1 to 10000",
+        "Maximum number of entries in a replication batch, 1 to 10000",
     ),
     setting(
         "node.conflict-backoff.delay",
         "0s",
         "DURATION",
         Kind::Duration,
-        "Delay before the first retry of a storage write; 0s starts at the minimum. Typically not set",
+        "Delay before the first retry of a storage write; 0s starts at the minimum. Rarely needed",
     ),
     setting(
         "node.conflict-backoff.max",
         "5m",
         "DURATION",
         Kind::Duration,
-        "Longest total time to retry a storage write",
+        "Maximum total time to retry a storage write",
     ),
     setting(
         "node.conflict-backoff.min",
         "100ms",
         "DURATION",
         Kind::Duration,
-        "Shortest delay between retries of a storage write",
+        "Minimum delay between retries of a storage write",
     ),
     setting(
         "node.payload-limit",
         "64KiB",
         "SIZE",
         Kind::Size,
-        "Largest payload of a record: bytes, or KiB, MiB. At most 1MiB",
+        "Maximum payload of a record: bytes, KiB or MiB. At most 1MiB",
     ),
     setting(
         "node.cache-size",
         "64MiB",
         "SIZE",
         Kind::Size,
-        "Memory for the storage engine's block cache: bytes, or KiB, MiB, GiB. At least 1MiB",
+        "Memory for the storage engine's block cache: bytes, KiB, MiB or GiB. At least 1MiB",
     ),
     setting(
         "node.require-uri-roles",
         "false",
         "BOOL",
         Kind::Bool,
-        "Refuse certificates that do not state their role as a SPIFFE URI",
+        "Reject certificates that do not state their role as a SPIFFE URI",
     ),
     setting(
         "node.expiry-margin",
         "1h",
         "DURATION",
         Kind::Duration,
-        "How long an expired record stays on disk. It reads as absent from the moment it expires",
+        "How long an expired record stays on disk. Reads do not return it from the moment it expires",
     ),
     setting(
         "node.member-retention",
         "168h",
         "DURATION",
         Kind::Duration,
-        "How long a node that pulls from here, and is not in node.join, counts as a member after it was \
-         last seen. Members are waited for before the log is compacted",
+        "How long a node that pulls from this one, but is not in node.join, stays a member after its \
+         last contact. Log compaction waits for all members",
     ),
     setting(
         "node.shutdown-timeout",
         "10s",
         "DURATION",
         Kind::Duration,
-        "How long calls under way may take to finish when the node stops",
+        "Maximum time for calls in progress to finish when the node stops",
     ),
     setting(
         "node.backup.enabled",
         "false",
         "BOOL",
         Kind::Bool,
-        "Back up by itself, at the start when the last one is too old, then at the interval",
+        "Make backups: at startup if the last one is too old, then at every interval",
     ),
     setting(
         "node.backup.endpoint",
         "",
         "URL",
         Kind::Text,
-        "Address of an S3-compatible store, such as https://minio.example.com:9000. When empty, AWS",
+        "URL of an S3-compatible store, such as https://minio.example.com:9000. When empty, AWS",
     ),
     setting(
         "node.backup.bucket",
         "",
         "BUCKET",
         Kind::Text,
-        "Bucket for backups, or file:///DIRECTORY to keep them in a directory",
+        "Bucket for backups, or file:///DIRECTORY for a local directory",
     ),
-    setting("node.backup.prefix", "", "PREFIX", Kind::Text, "What all keys in the bucket begin with"),
+    setting("node.backup.prefix", "", "PREFIX", Kind::Text, "Prefix of all keys in the bucket"),
     setting(
         "node.backup.interval",
         "1h",
         "DURATION",
         Kind::Duration,
-        "How often a full backup is made. At least 1m",
+        "How often the node makes a full backup. At least 1m",
     ),
     setting(
         "node.backup.sync-interval",
         "10s",
         "DURATION",
         Kind::Duration,
-        "How often what was done since is shipped; 0s = only at the interval",
+        "How often the node uploads new operations between full backups; 0s = never",
     ),
     setting(
         "node.backup.recipient",
         "",
         "AGE1...",
         Kind::Recipients,
-        "Public key that backups are encrypted to; may be repeated. `brock backup keygen` makes one. \
-         When empty, backups are not encrypted",
+        "Public key that encrypts backups; may be repeated. `brock backup keygen` makes one. When \
+         empty, backups are not encrypted",
     ),
     setting(
         "node.backup.retention",
         "24h,168h,744h",
         "H,D,W",
         Kind::Retention,
-        "For how long backups are kept: all of them, then one a day, then one a week",
+        "How long the node keeps all backups, then one a day, then one a week",
     ),
     setting("node.backup.region", "us-east-1", "REGION", Kind::Text, "Region of the bucket"),
     setting(
@@ -236,7 +238,8 @@ pub const SETTINGS: &[Setting] = &[
         "auto",
         "MODE",
         Kind::Choice(&["auto", "true", "false"]),
-        "Whether the bucket is part of the path rather than of the host name; auto = with an endpoint",
+        "Whether requests name the bucket in the path rather than in the host name; auto = true if an \
+         endpoint is set",
     ),
     setting("node.backup.access-key-id", "", "ID", Kind::Text, "Access key id for the store"),
     setting(
@@ -251,68 +254,70 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "@FILE",
         Kind::Secret,
-        "Session token for the store, if its credentials expire: @FILE, or in the environment",
+        "Session token for temporary credentials of the store: @FILE, or in the environment",
     ),
     setting(
         "node.backup.credentials-file",
         "",
         "FILE",
         Kind::Path,
-        "AWS shared credentials file; read again when it changes. Without one, AWS_* are used",
+        "AWS shared credentials file, reloaded when it changes. When empty, the AWS_* environment \
+         variables",
     ),
     setting(
         "compact-mode",
         "factor-or-timer",
         "MODE",
         Kind::Choice(&["never", "modified", "timer", "factor", "size", "factor-or-timer", "size-or-timer"]),
-        "When the replication log is compacted. Only what every member has applied is ever removed",
+        "When to compact the replication log. Compaction removes only what every member has applied",
     ),
     setting(
         "compact-threshold-factor",
         "0.4",
         "FACTOR",
         Kind::Factor,
-        "Growth of the log, as a share of what the last compaction left, that starts one; for the \
-         modes with factor",
+        "Growth of the log that starts a compaction, as a fraction of its size after the last one; \
+         for the modes with factor",
     ),
     setting(
         "compact-threshold-size",
         "104857600",
         "SIZE",
         Kind::Size,
-        "Growth of the log that starts a compaction: bytes, or KiB, MiB, GiB; for the modes with size",
+        "Growth of the log that starts a compaction: bytes, KiB, MiB or GiB; for the modes with size",
     ),
     setting(
         "compact-timer",
         "3600",
         "SECONDS",
         Kind::Seconds,
-        "Time between two compactions: seconds, or a duration such as 30m; for the modes with timer",
+        "Time between compactions: seconds, or a duration such as 30m; for the modes with timer",
     ),
     setting(
         "tombstone-grace",
         "never",
         "DURATION",
         Kind::DurationOrNever,
-        "How long the trace of a deleted record is kept at least, before it goes once every member has \
-         the delete. never = it is kept for ever, which is safe whatever comes back. Use the same on \
-         all nodes, let every node join every other, and never create a deleted key again",
+        "Minimum time to keep the tombstone of a deleted record; after it, the tombstone goes once \
+         every member has applied the delete. never = keep all tombstones, which is always safe. \
+         Otherwise use the same value on all nodes, let every node join every other, and never reuse \
+         a deleted key",
     ),
     setting(
         "audit.path",
         "",
         "DIR",
         Kind::Path,
-        "Directory for the audit log, of this node alone. When empty, audit in node.path; a node with \
-         neither keeps none",
+        "Directory for this node's audit log. When empty, audit in node.path; without either, there \
+         is no audit log",
     ),
     setting(
         "audit.max-size",
         "1GiB",
         "SIZE",
         Kind::Size,
-        "Most bytes of the audit log that are kept, its oldest files go: bytes, or KiB, MiB, GiB. At \
-         least 1MiB",
+        "Maximum size of the audit log; the oldest files are removed first: bytes, KiB, MiB or GiB. \
+         At least 1MiB",
     ),
     setting(
         "http.address",
@@ -326,7 +331,7 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "BOOL",
         Kind::Bool,
-        "Serve the HTTP side over TLS, with this node's certificate. A client certificate of the role admin \
+        "Serve HTTP over TLS with this node's certificate. A client certificate with the role admin \
          then opens the console",
     ),
     setting(
@@ -334,36 +339,39 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "TOKEN",
         Kind::Secret,
-        "Opens the console, as a password. Where http.address is not on loopback, the console is closed \
-         without it; a secret: @FILE, or the environment",
+        "Password for the console. Required for the console if http.address is not on loopback, \
+         unless a certificate opens it. A secret: @FILE, or in the environment",
     ),
     setting(
         "log.level",
         "info",
         "FILTER",
         Kind::LogLevel,
-        "What is logged: error, warn, info, debug or trace, also by part: info,brock::replication=debug",
+        "What to log: error, warn, info, debug or trace, also by module: \
+         info,brock::replication=debug",
     ),
     setting(
         "log.format",
         "auto",
         "FORMAT",
         Kind::Choice(&["auto", "text", "json"]),
-        "How log lines look: text, json, or auto (text on a terminal, json elsewhere)",
+        "Format of log lines: text, json, or auto (text on a terminal, json elsewhere)",
     ),
     setting(
         "trace.otlp-endpoint",
         "",
         "URL",
         Kind::Text,
-        "Where traces are sent by OTLP over gRPC, in plain text: http://HOST:PORT of a collector. When empty, off",
+        "Collector that receives traces by OTLP over gRPC, unencrypted: http://HOST:PORT. When empty, \
+         off",
     ),
     setting(
         "trace.sample-ratio",
         "0.01",
         "RATIO",
         Kind::Factor,
-        "Share of the traces that begin here which are sent, 0 to 1. Who calls with a traceparent decides for its own",
+        "Fraction of the traces started by this node that it sends, 0 to 1. For calls with a \
+         traceparent header, the caller decides",
     ),
 ];
 
@@ -385,18 +393,18 @@ impl Setting {
             .value_name(self.placeholder)
             .allow_negative_numbers(true)
             .help(format!("{} [env: {}] [default: {default}]", self.help, self.env()))
-            .help_heading(match self.key.split_once('.') {
-                Some(_) if self.key.starts_with("node.backup.") => "Backups",
-                None => "Log and tombstones",
-                Some(("audit", _)) => "Audit log",
-                Some(("http", _)) => "HTTP",
-                Some(("log", _)) => "Log",
-                Some(("trace", _)) => "Traces",
+            .help_heading(match self.table_and_name().0 {
+                "node.backup" => "Backups",
+                "" => "Replication log and tombstones",
+                "audit" => "Audit log",
+                "http" => "HTTP",
+                "log" => "Logging",
+                "trace" => "Tracing",
                 _ => "Node",
             });
         match self.kind {
             Kind::Peers | Kind::Recipients => arg.action(ArgAction::Append),
-            // `--node.first-start` alone means true. Nothing but options follows, so a value is no other argument.
+            // `--node.first-start` alone means true. Only options follow it, so its value is unambiguous.
             Kind::Bool | Kind::BoolOrAuto => arg.num_args(0..=1).default_missing_value("true"),
             Kind::Path => arg.value_hint(ValueHint::DirPath),
             _ => arg,
@@ -411,42 +419,27 @@ pub fn find(key: &str) -> Option<&'static Setting> {
 
 /// The flags of all settings, and `--config`.
 pub fn args() -> Vec<Arg> {
-    let config = Arg::new(CONFIG_FLAG)
-        .long(CONFIG_FLAG)
-        .value_name("FILE")
-        .value_hint(ValueHint::FilePath)
-        .help(format!("TOML file with settings; flags and environment win over it [env: {CONFIG_ENV}]"));
+    let config =
+        Arg::new(CONFIG_FLAG).long(CONFIG_FLAG).value_name("FILE").value_hint(ValueHint::FilePath).help(
+            format!(
+                "TOML file with settings; flags and environment take precedence over it [env: {CONFIG_ENV}]"
+            ),
+        );
     std::iter::once(config).chain(SETTINGS.iter().map(Setting::arg)).collect()
 }
 
-/// The known key that looks most like `key`, which is not known.
+/// The known key that is most similar to the unknown key `key`.
 pub fn nearest(key: &str) -> &'static str {
     let key = key.replace('_', "-").to_lowercase();
     let distance_to = |known: &str| {
         let name = known.rsplit('.').next().unwrap_or(known);
-        // Half right counts: `id` means `node.id`, `nodes.id` too.
-        distance(&key, known).min(1 + distance(&key, name))
+        // A missing or wrong table is one mistake: both `id` and `nodes.id` mean `node.id`.
+        strsim::levenshtein(&key, known).min(1 + strsim::levenshtein(&key, name))
     };
     SETTINGS.iter().map(|setting| setting.key).min_by_key(|known| distance_to(known)).unwrap_or_default()
 }
 
-/// How many characters must be inserted, removed or replaced to make `left` into `right`.
-pub(crate) fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut row: Vec<usize> = (0..=right.len()).collect();
-    for (i, left_char) in left.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, right_char) in right.iter().enumerate() {
-            let replaced = diagonal + usize::from(left_char != *right_char);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[right.len()]
-}
-
-/// The table of all settings, as docs/reference/configuration.md shows it.
+/// The reference of all settings as a Markdown table.
 pub fn reference_markdown() -> String {
     let mut text = String::from(
         "| Flag | Environment | Default | What it does |\n\
@@ -478,7 +471,7 @@ mod tests {
     use super::*;
     use brock_core::base::limits;
 
-    /// The flag tables of the design that Brock follows, and Brock's own settings.
+    /// The defaults that are specified: those of the design that Brock follows, and Brock's own.
     const DEFAULTS: &[(&str, &str)] = &[
         ("node.id", ""),
         ("node.path", ""),
@@ -530,9 +523,10 @@ mod tests {
     ];
 
     #[test]
-    fn every_setting_has_the_default_it_was_specified_with() {
-        let actual: Vec<_> = SETTINGS.iter().map(|setting| (setting.key, setting.default)).collect();
-        assert_eq!(actual, DEFAULTS);
+    fn every_specified_setting_has_the_default_it_was_specified_with() {
+        for (key, default) in DEFAULTS {
+            assert_eq!(find(key).map(|setting| setting.default), Some(*default), "{key}");
+        }
         let payload = crate::config::values::size_bytes("64KiB").unwrap();
         assert_eq!(payload, limits::PAYLOAD_DEFAULT_BYTES as u64);
     }

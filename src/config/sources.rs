@@ -1,4 +1,5 @@
-//! Gathering what was said about each setting: flag over environment over file over default.
+//! Gathers each setting's text from its sources. Flags take precedence over the environment, the
+//! environment over the file, the file over the default.
 
 use std::{collections::HashMap, ffi::OsString, path::PathBuf};
 
@@ -18,9 +19,9 @@ use brock_core::proto;
 /// A configuration file's text.
 #[derive(Debug, Clone)]
 pub struct ConfigFile {
-    /// Where it was read from.
+    /// Its path.
     pub path: PathBuf,
-    /// What it says.
+    /// Its content.
     pub text: String,
 }
 
@@ -43,31 +44,31 @@ impl ConfigFile {
     }
 }
 
-/// A setting's value as text, and who said it.
+/// A setting's value as text, and the source of the value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShownSetting {
     /// The setting.
     pub key: &'static str,
-    /// Its value, as written by whoever said it.
+    /// Its value, as written in the source.
     pub value: String,
-    /// Who said it.
+    /// Where the value came from.
     pub source: Source,
 }
 
 impl ShownSetting {
-    /// The same, as it may be shown.
+    /// The setting as it may be shown.
     pub fn without_secret(&self) -> Self {
         Self { key: self.key, value: self.redacted().to_owned(), source: self.source.clone() }
     }
 
-    /// For operators.
+    /// The setting as it may be shown, as a message.
     pub fn to_proto(&self) -> proto::show_configuration_response::Setting {
         let shown = self.without_secret();
         let (key, source) = (shown.key.to_owned(), shown.source.to_string());
         proto::show_configuration_response::Setting { key, value: shown.value, source }
     }
 
-    /// The value, for people: a secret is not shown, the name of the file that holds it is.
+    /// The value as it may be shown: `***` for a secret; `@FILE` stays.
     pub fn redacted(&self) -> &str {
         if super::values::is_private_key(&self.value) {
             return "***";
@@ -77,78 +78,101 @@ impl ShownSetting {
     }
 }
 
-/// Every setting with its value, and what is wrong with how things were said. Whether a value
-/// makes sense is not decided here.
+/// Every setting with its value, and the problems of the sources themselves. Whether a value is valid is
+/// checked later.
 pub fn gather(
     matches: &ArgMatches,
     env: &[(OsString, OsString)],
     file: Option<&ConfigFile>,
 ) -> (Vec<ShownSetting>, Vec<Problem>) {
     let mut problems = Vec::new();
-    let mut from_file = file.map(|file| read_file(file, &mut problems)).unwrap_or_default();
-    let mut from_env = read_env(env, &mut problems);
+    let from_file = file.map(|file| read_file(file, &mut problems)).unwrap_or_default();
+    let from_env = read_env(env, &mut problems);
+    (merge([read_flags(matches), from_env, from_file]), problems)
+}
+
+/// Every setting with its value from `pairs` of key and text, for a program without a command line.
+pub fn gather_pairs(pairs: &[(&str, &str)]) -> (Vec<ShownSetting>, Vec<Problem>) {
+    let (mut given, mut problems) = (Given::new(), Vec::new());
+    for (key, text) in pairs {
+        match settings::find(key) {
+            Some(setting) => {
+                given.insert(setting.key, ((*text).to_owned(), Source::Program));
+            }
+            None => {
+                let (key, nearest) = ((*key).to_owned(), settings::nearest(key));
+                problems.push(Problem::UnknownKey { key, place: Source::Program, nearest });
+            }
+        }
+    }
+    (merge([given]), problems)
+}
+
+/// What one source gives: texts by setting.
+type Given = HashMap<&'static str, (String, Source)>;
+
+/// Every setting from the first of these sources that gives it, otherwise its default.
+fn merge<const N: usize>(mut sources: [Given; N]) -> Vec<ShownSetting> {
     let shown = SETTINGS.iter().map(|setting| {
-        let (value, source) = from_flag(matches, setting)
-            .map(|value| (value, Source::Flag))
-            .or_else(|| from_env.remove(setting.key))
-            .or_else(|| from_file.remove(setting.key))
-            .unwrap_or_else(|| (setting.default.to_owned(), Source::Default));
+        let given = sources.iter_mut().find_map(|source| source.remove(setting.key));
+        let (value, source) = given.unwrap_or_else(|| (setting.default.to_owned(), Source::Default));
         ShownSetting { key: setting.key, value, source }
     });
-    (shown.collect(), problems)
+    shown.collect()
 }
 
-type Said = HashMap<&'static str, (String, Source)>;
-
-fn from_flag(matches: &ArgMatches, setting: &Setting) -> Option<String> {
-    // The value of a flag without one (`--node.first-start`) counts as said on the command line.
-    if matches.value_source(setting.key) != Some(ValueSource::CommandLine) {
-        return None;
-    }
-    let values: Vec<&str> = matches.get_many::<String>(setting.key)?.map(String::as_str).collect();
-    Some(values.join(","))
+fn read_flags(matches: &ArgMatches) -> Given {
+    let given = SETTINGS.iter().filter_map(|setting| {
+        // The implied value of a flag without one (`--node.first-start`) counts as given.
+        if matches.value_source(setting.key) != Some(ValueSource::CommandLine) {
+            return None;
+        }
+        let values: Vec<&str> = matches.get_many::<String>(setting.key)?.map(String::as_str).collect();
+        Some((setting.key, (values.join(","), Source::Flag)))
+    });
+    given.collect()
 }
 
-fn read_env(env: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Said {
+fn read_env(env: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Given {
     let known: HashMap<String, &Setting> = SETTINGS.iter().map(|setting| (setting.env(), setting)).collect();
-    let mut said = Said::new();
+    let mut given = Given::new();
     for (name, value) in env {
         let Some(name) = name.to_str() else { continue };
         match (known.get(name), value.to_str()) {
             (Some(setting), Some(value)) => {
-                said.insert(setting.key, (value.to_owned(), Source::Environment(name.to_owned())));
+                given.insert(setting.key, (value.to_owned(), Source::Environment(name.to_owned())));
             }
             (Some(_), None) => problems.push(Problem::VariableNotText { name: name.to_owned() }),
             (None, _) => problems.extend(misspelt_variable(name)),
         }
     }
-    said
+    given
 }
 
-/// Refuses a variable that was probably meant as a setting. Kubernetes sets variables of its own
-/// for a Service called `brock-node`, so a similar name alone is not enough: it must be close.
+/// Reports a variable that is probably a misspelt setting. Kubernetes sets similar variables for a
+/// Service called `brock-node`, so only a difference of one or two characters counts.
 fn misspelt_variable(name: &str) -> Option<Problem> {
     if !name.starts_with("BROCK_") || name == CONFIG_ENV {
         return None;
     }
     let (distance, nearest) = SETTINGS
         .iter()
-        .map(|setting| (settings::distance(name, &setting.env()), setting.env()))
+        .map(|setting| (strsim::levenshtein(name, &setting.env()), setting.env()))
         .min_by_key(|(distance, _)| *distance)?;
     (distance <= 2).then(|| Problem::UnknownVariable { name: name.to_owned(), nearest })
 }
 
-fn read_file(file: &ConfigFile, problems: &mut Vec<Problem>) -> Said {
-    let mut said = Said::new();
+fn read_file(file: &ConfigFile, problems: &mut Vec<Problem>) -> Given {
+    let mut given = Given::new();
     match DeTable::parse(&file.text) {
-        Ok(root) => Reader { file, said: &mut said, problems }.table("", root.get_ref()),
+        Ok(root) => Reader { file, given: &mut given, problems }.table("", root.get_ref()),
         Err(error) => {
             let line = line_at(&file.text, error.span().map_or(0, |span| span.start));
             let detail = error.message().lines().collect::<Vec<_>>().join("; ");
             problems.push(Problem::Syntax { path: file.path.clone(), line, detail });
         }
     }
-    said
+    given
 }
 
 fn line_at(text: &str, offset: usize) -> usize {
@@ -157,7 +181,7 @@ fn line_at(text: &str, offset: usize) -> usize {
 
 struct Reader<'a> {
     file: &'a ConfigFile,
-    said: &'a mut Said,
+    given: &'a mut Given,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -185,7 +209,7 @@ impl Reader<'_> {
     fn setting(&mut self, setting: &Setting, value: &DeValue<'_>, place: Source) {
         match text_of(setting.kind, value) {
             Ok(text) => {
-                self.said.insert(setting.key, (text, place));
+                self.given.insert(setting.key, (text, place));
             }
             Err(found) => {
                 let expected = expected(setting.kind);
@@ -204,13 +228,13 @@ fn is_table_of_settings(key: &str) -> bool {
     SETTINGS.iter().any(|setting| setting.key.starts_with(&prefix))
 }
 
-/// A value's text, or what it is instead of one.
+/// A value's text, or its type if the setting does not take that type.
 fn text_of(kind: Kind, value: &DeValue<'_>) -> Result<String, &'static str> {
     match (kind, value) {
         (_, DeValue::String(text)) => Ok(text.to_string()),
         (Kind::Peers | Kind::Recipients, DeValue::Array(items)) => {
             let texts: Option<Vec<&str>> = items.iter().map(|item| as_text(item)).collect();
-            texts.map(|texts| texts.join(",")).ok_or("an array of something else than texts")
+            texts.map(|texts| texts.join(",")).ok_or("an array with values other than texts")
         }
         (Kind::Bool | Kind::BoolOrAuto, DeValue::Boolean(value)) => Ok(value.to_string()),
         (Kind::Count | Kind::Size | Kind::Seconds | Kind::Factor, DeValue::Integer(number)) => {

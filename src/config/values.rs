@@ -1,4 +1,4 @@
-//! Reading the texts of settings as values.
+//! Parses the texts of settings into values.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -7,13 +7,15 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
-use crate::node::listen::{ListenAddress, ListenAddressError, is_host, parse_port};
 use brock_core::base::{
     duration::{self, DurationError},
     id::IdError,
     limits,
 };
-use brock_net::join::{Join, JoinError};
+use brock_net::{
+    join::{Join, JoinError},
+    listen::{ListenAddress, ListenAddressError, is_host, parse_port},
+};
 
 /// What kind of value a setting takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub enum Kind {
     Socket,
     /// An address to listen on.
     Listen,
-    /// An address to listen on; empty = do not.
+    /// An address to listen on; empty = off.
     ListenOrOff,
     /// Addresses to dial, separated by commas.
     Peers,
@@ -42,7 +44,7 @@ pub enum Kind {
     DurationOrNever,
     /// Any text.
     Text,
-    /// A text that nobody must see: in the environment, in a file, or as @FILE.
+    /// A secret: in the environment, in the configuration file, or as @FILE.
     Secret,
     /// age recipients, separated by commas.
     Recipients,
@@ -54,23 +56,23 @@ pub enum Kind {
     Count,
     /// A number of bytes, with or without a unit.
     Size,
-    /// What to log.
+    /// A log filter.
     LogLevel,
-    /// One of a few words.
+    /// One of these words.
     Choice(&'static [&'static str]),
 }
 
-/// What is wrong with a value, and what a right one looks like. Completes "the value …".
+/// What is wrong with a value, and what a valid one looks like. Completes "the value …".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// Neither true nor false.
     #[error("is not a boolean; write true or false")]
     Bool,
     /// Neither true, nor false, nor auto.
-    #[error("is not known; write true, false or auto")]
+    #[error("is not one of the allowed values; write true, false or auto")]
     BoolOrAuto,
     /// Not an IP address with a port.
-    #[error("is not the address of a DNS server; write such as 10.0.0.53:53 or [fd00::53]:53")]
+    #[error("is not the address of a DNS server; write IP:PORT, such as 10.0.0.53:53 or [fd00::53]:53")]
     DnsServer,
     /// Not a whole number.
     #[error("is not a whole number; write digits only, such as 1000")]
@@ -82,17 +84,17 @@ pub enum ValueError {
     #[error("is not a duration; {0}")]
     Duration(#[from] DurationError),
     /// Neither seconds nor a duration.
-    #[error("is neither whole seconds nor a duration; write such as 3600 or 1h")]
+    #[error("is neither whole seconds nor a duration; write for example 3600 or 1h")]
     Seconds,
     /// Neither a duration nor `never`.
-    #[error("is neither a duration nor never; write such as 720h, or never")]
+    #[error("is neither a duration nor never; write for example 720h, or never")]
     DurationOrNever,
-    /// A secret where everybody sees it.
+    /// A secret on the command line.
     #[error(
-        "is a secret, and everybody on this machine sees a command line; write @FILE, or use the environment"
+        "is a secret, and other users of this machine can read the command line; write @FILE, or use the environment"
     )]
     SecretOnCommandLine,
-    /// A token that could be guessed.
+    /// A token that is short enough to be guessed.
     #[error(
         "is shorter than {} characters; make one with `openssl rand -hex 32`",
         limits::CONSOLE_TOKEN_MIN_BYTES
@@ -102,24 +104,24 @@ pub enum ValueError {
     #[error("names a file that cannot be read: {0}")]
     SecretFile(String),
     /// Not an age recipient.
-    #[error("has '{0}', that is not an age recipient; write such as age1… (`brock backup keygen` makes one)")]
+    #[error("contains '{0}', which is not an age recipient; write age1… (`brock backup keygen` makes one)")]
     Recipient(String),
-    /// What decrypts backups, where only what encrypts them belongs.
+    /// A private key in place of a public one.
     #[error(
-        "has a private key, and a node needs the public one only: write age1… (the first line of its file has it)"
+        "contains a private key, but a node needs only the public one: write age1… (the first line of the key's file)"
     )]
     PrivateKey,
-    /// A recipient that is none.
-    #[error("names a recipient and is empty: backups would not be encrypted. Write age1…, or leave it away")]
+    /// A recipient that is set, but empty.
+    #[error("is empty: backups would not be encrypted. Write age1…, or remove the setting")]
     NoRecipient,
     /// Not a retention.
     #[error("is not a retention; write three durations such as 24h,168h,744h")]
     Retention,
-    /// Not a place for backups.
-    #[error("is not a place for backups: {0}")]
+    /// Not a location for backups.
+    #[error("is not a location for backups: {0}")]
     Backup(String),
     /// Not a decimal number.
-    #[error("is not a number; write such as 0.4")]
+    #[error("is not a number; write for example 0.4")]
     Factor,
     /// Not a node id.
     #[error("is not a node id: {0}")]
@@ -129,42 +131,42 @@ pub enum ValueError {
     Listen(#[from] ListenAddressError),
     /// A peer without a usable host and port.
     #[error(
-        "has a peer, '{0}', that is not HOST:PORT; write such as node-2.example.com:20004 or [fd00::2]:20004"
+        "has a peer, '{0}', that is not HOST:PORT; write for example node-2.example.com:20004 or [fd00::2]:20004"
     )]
     Peer(String),
-    /// A name under which DNS is to list peers, and cannot.
-    #[error("has a name that DNS cannot be asked for: {0}")]
+    /// A `dns+` or `dnssrv+` name that cannot be resolved.
+    #[error("has a name that cannot be resolved: {0}")]
     Discovery(JoinError),
-    /// A peer that cannot be dialled, because it stands for all interfaces.
+    /// A peer with the unspecified address, which means all interfaces of the node itself.
     #[error(
-        "has a peer, '{0}', that stands for all interfaces; write the address under which others reach it"
+        "has a peer, '{0}', whose address means all interfaces; write an address at which others reach it"
     )]
     UnspecifiedPeer(String),
     /// Too many peers.
-    #[error("has {0} peers, and at most {max} are allowed; leave some out: peers pass on what they know", max = limits::PEERS_MAX)]
+    #[error("has {0} peers, and at most {max} are allowed; remove some: peers relay operations for each other", max = limits::PEERS_MAX)]
     TooManyPeers(usize),
     /// Not a filter.
     #[error(
-        "is not a log filter; write off, error, warn, info, debug or trace, or parts with levels, such as info,brock::replication=debug"
+        "is not a log filter; write off, error, warn, info, debug or trace, or modules with levels, such as info,brock::replication=debug"
     )]
     LogLevel,
     /// Not the address of a collector.
     #[error(
-        "is not the address of a collector; write http://HOST:PORT (gRPC, not encrypted), such as http://127.0.0.1:4317"
+        "is not the address of a collector; write http://HOST:PORT (gRPC, unencrypted), such as http://127.0.0.1:4317"
     )]
     Collector,
-    /// Not one of the words.
-    #[error("is not known; write one of {}", .0.join(", "))]
+    /// Not one of these words.
+    #[error("is not one of the allowed values; write one of {}", .0.join(", "))]
     Choice(&'static [&'static str]),
-    /// Outside its bounds.
+    /// Outside these bounds.
     #[error("is out of bounds; write a value from {0} to {1}")]
     Bounds(String, String),
-    /// Contradicts another setting.
+    /// Above another setting, which has this value.
     #[error("is above {0} = {1}; lower it, or raise {0}")]
     Above(&'static str, String),
 }
 
-/// Reads `true` or `false`.
+/// Parses `true` or `false`.
 pub fn boolean(text: &str) -> Result<bool, ValueError> {
     match text {
         "true" => Ok(true),
@@ -176,15 +178,15 @@ pub fn boolean(text: &str) -> Result<bool, ValueError> {
 /// Whether a node may start with empty storage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FirstStart {
-    /// It may.
+    /// Yes.
     Yes,
-    /// It may not: the disk was lost.
+    /// No: empty storage means that a disk was lost.
     No,
-    /// If no peer knows it.
+    /// Only if no peer knows the node.
     Auto,
 }
 
-/// Reads `true`, `false` or `auto`.
+/// Parses `true`, `false` or `auto`.
 pub fn first_start(text: &str) -> Result<FirstStart, ValueError> {
     match text {
         "true" => Ok(FirstStart::Yes),
@@ -194,7 +196,7 @@ pub fn first_start(text: &str) -> Result<FirstStart, ValueError> {
     }
 }
 
-/// Reads the address of a DNS server; empty = none.
+/// Parses the address of a DNS server; empty = none.
 pub fn dns_server(text: &str) -> Result<Option<SocketAddr>, ValueError> {
     match text.parse::<SocketAddr>() {
         _ if text.is_empty() => Ok(None),
@@ -203,13 +205,13 @@ pub fn dns_server(text: &str) -> Result<Option<SocketAddr>, ValueError> {
     }
 }
 
-/// Reads a whole number.
+/// Parses a whole number.
 pub fn count(text: &str) -> Result<u64, ValueError> {
-    // The standard library would take a leading '+'.
+    // The standard library would accept a leading '+'.
     if text.starts_with('+') { Err(ValueError::Count) } else { text.parse().map_err(|_| ValueError::Count) }
 }
 
-/// Reads a number of bytes: `65536`, `64KiB`, `1MiB`, `2GiB`.
+/// Parses a number of bytes: `65536`, `64KiB`, `1MiB`, `2GiB`.
 pub fn size_bytes(text: &str) -> Result<u64, ValueError> {
     let digits_end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits_end);
@@ -224,12 +226,12 @@ pub fn size_bytes(text: &str) -> Result<u64, ValueError> {
     number.checked_mul(factor).ok_or(ValueError::Size)
 }
 
-/// Reads a Go-style duration.
+/// Parses a Go-style duration.
 pub fn duration(text: &str) -> Result<Duration, ValueError> {
     Ok(duration::parse(text)?)
 }
 
-/// Reads whole seconds or a Go-style duration.
+/// Parses whole seconds or a Go-style duration.
 pub fn seconds(text: &str) -> Result<Duration, ValueError> {
     match count(text) {
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
@@ -237,7 +239,7 @@ pub fn seconds(text: &str) -> Result<Duration, ValueError> {
     }
 }
 
-/// Reads a Go-style duration; `never` = none.
+/// Parses a Go-style duration; `never` = none.
 pub fn duration_or_never(text: &str) -> Result<Option<Duration>, ValueError> {
     match text {
         "never" => Ok(None),
@@ -245,12 +247,12 @@ pub fn duration_or_never(text: &str) -> Result<Option<Duration>, ValueError> {
     }
 }
 
-/// Whether a text has an age identity in it, whoever put it there: it is not to be shown.
+/// Whether a text contains an age identity (a private key), which must not be shown.
 pub fn is_private_key(text: &str) -> bool {
     text.to_ascii_uppercase().contains("AGE-SECRET-KEY-")
 }
 
-/// Reads age recipients, each once.
+/// Parses age recipients, without duplicates.
 pub fn recipients(text: &str) -> Result<Vec<age::x25519::Recipient>, ValueError> {
     let mut read: Vec<age::x25519::Recipient> = Vec::new();
     if text.is_empty() {
@@ -272,7 +274,7 @@ pub fn recipients(text: &str) -> Result<Vec<age::x25519::Recipient>, ValueError>
     Ok(read)
 }
 
-/// Reads for how long all backups, then one a day, then one a week are kept.
+/// Parses how long to keep all backups, then one a day, then one a week.
 pub fn retention(text: &str) -> Result<[Duration; 3], ValueError> {
     let durations: Vec<Duration> = text
         .split(',')
@@ -282,7 +284,7 @@ pub fn retention(text: &str) -> Result<[Duration; 3], ValueError> {
     durations.try_into().map_err(|_| ValueError::Retention)
 }
 
-/// Reads a secret, or the file that holds it.
+/// Returns a secret, read from its file if the text is `@FILE`.
 pub fn secret(text: &str) -> Result<String, ValueError> {
     match text.strip_prefix('@') {
         None => Ok(text.to_owned()),
@@ -293,7 +295,7 @@ pub fn secret(text: &str) -> Result<String, ValueError> {
     }
 }
 
-/// Reads a decimal number that is not negative.
+/// Parses a decimal number that is not negative.
 pub fn factor(text: &str) -> Result<f64, ValueError> {
     match text.parse::<f64>() {
         Ok(factor) if factor.is_finite() && factor >= 0.0 && !text.starts_with('+') => Ok(factor),
@@ -301,18 +303,18 @@ pub fn factor(text: &str) -> Result<f64, ValueError> {
     }
 }
 
-/// Reads a number from 0 to 1.
+/// Parses a number from 0 to 1.
 pub fn ratio(text: &str) -> Result<f64, ValueError> {
     let ratio = factor(text)?;
     if ratio <= 1.0 { Ok(ratio) } else { Err(ValueError::Bounds("0".to_owned(), "1".to_owned())) }
 }
 
-/// Reads an address to listen on; empty = none.
+/// Parses an address to listen on; empty = none.
 pub fn listen_or_off(text: &str) -> Result<Option<ListenAddress>, ValueError> {
     if text.is_empty() { Ok(None) } else { Ok(Some(text.parse()?)) }
 }
 
-/// Reads peers, each once, in their order. A stray comma is forgiven.
+/// Parses peers, without duplicates and in their order. Ignores stray commas.
 pub fn peers(text: &str) -> Result<Vec<String>, ValueError> {
     let mut peers: Vec<String> = Vec::new();
     for peer in text.split(',').map(str::trim).filter(|peer| !peer.is_empty()) {
@@ -341,12 +343,12 @@ pub fn peers(text: &str) -> Result<Vec<String>, ValueError> {
     Ok(peers)
 }
 
-/// Checks a log filter. Stricter than the filter itself, which takes `inof` for a part's name and
-/// then logs nothing at all.
+/// Checks a log filter. It is stricter than the filter itself, which takes `inof` for the name of a
+/// module and then logs nothing at all.
 pub fn log_level(text: &str) -> Result<String, ValueError> {
     EnvFilter::try_new(text).map_err(|_| ValueError::LogLevel)?;
     let is_meant = |directive: &str| {
-        // Nothing at all would be read as the level `error`.
+        // The filter would read an empty directive as the level `error`.
         let is_level = !directive.trim().is_empty() && directive.trim().parse::<LevelFilter>().is_ok();
         is_level || directive.contains(['=', '['])
     };
@@ -356,7 +358,7 @@ pub fn log_level(text: &str) -> Result<String, ValueError> {
     Ok(text.to_owned())
 }
 
-/// Checks the address of a collector of traces; empty = none.
+/// Parses the address of a trace collector; empty = none.
 pub fn collector(text: &str) -> Result<Option<String>, ValueError> {
     if text.is_empty() {
         return Ok(None);
@@ -370,7 +372,7 @@ pub fn collector(text: &str) -> Result<Option<String>, ValueError> {
     Ok(Some(format!("http://{address}")))
 }
 
-/// Checks one of a few words.
+/// Checks that a text is one of these words.
 pub fn choice<'a>(text: &'a str, options: &'static [&'static str]) -> Result<&'a str, ValueError> {
     if options.contains(&text) { Ok(text) } else { Err(ValueError::Choice(options)) }
 }

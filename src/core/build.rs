@@ -12,8 +12,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(files, [PROTO])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), prost_encode(&descriptors))?;
-    tonic_prost_build::configure()
-        .build_transport(false).bytes(".brock.v1").compile_fds(descriptors)?;
+    tonic_prost_build::configure().build_transport(false).bytes(".brock.v1").compile_fds(descriptors)?;
     Ok(())
 }
 

@@ -1,9 +1,11 @@
 //! Everything between an address and an identified connection.
 //!
-//! - [`address`]: `HOST:PORT`; [`join`]: what `node.join` may name; [`dns`]: asking DNS.
+//! - [`address`]: `HOST:PORT` of a peer; [`listen`]: an address to listen on.
+//! - [`join`]: what `node.join` may name; [`dns`]: asking DNS.
 //! - [`dial`]: from an address to an identified connection.
 //! - [`tls`]: certificates, roles, accepting connections, gRPC channels.
 //! - [`pki`]: issuing, revoking and installing certificates.
+//! - [`http_client`]: GETs a page of a node's HTTP server.
 //! - [`task`]: background tasks with a name, a state and an owner; accepting connections is one.
 //! - [`crashsafe`]: replacing files durably.
 
@@ -13,7 +15,9 @@ pub mod address;
 pub mod crashsafe;
 pub mod dial;
 pub mod dns;
+pub mod http_client;
 pub mod join;
+pub mod listen;
 pub mod pki;
 pub mod task;
 pub mod tls;

@@ -54,6 +54,7 @@ task_names! {
     BackupChecks = "backup-checks",
     Backups = "backups",
     Certificates = "certificates",
+    Checkpoint = "upkeep",
     Compactor = "compactor",
     FirstCatchUp = "first catch-up",
     Grpc = "grpc",
@@ -65,7 +66,6 @@ task_names! {
     Sampler = "sampler",
     Scrubber = "scrubber",
     Sweeper = "sweeper",
-    Upkeep = "upkeep",
 }
 
 /// What an operator sees of a piece of background work.

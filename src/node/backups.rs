@@ -1,10 +1,10 @@
-//! Setting up the backups that the configuration asks for, and running them.
+//! Sets up and runs the backups that the configuration asks for.
 
 use std::sync::Arc;
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 
-use super::StartError;
+use super::error::StartError;
 use crate::{
     api::http::readiness::Readiness,
     backup::{
@@ -17,8 +17,8 @@ use crate::{
 };
 use brock_net::task::{TaskName, Tasks};
 
-/// Where backups go, if any are made. Wrong settings and missing credentials are found before the store
-/// opens.
+/// The location of backups, if they are enabled. Finds wrong settings and missing credentials before the
+/// store opens.
 pub(super) async fn target(config: &Config) -> Result<Option<Target>, StartError> {
     let Some(backup) = &config.backup else { return Ok(None) };
     let target = Target::open(&backup.location, &backup.settings)?;
@@ -26,7 +26,7 @@ pub(super) async fn target(config: &Config) -> Result<Option<Target>, StartError
     Ok(Some(target))
 }
 
-/// Configured backups that cannot be made stop the start: nobody must believe that there are any.
+/// Fails if backups are enabled but cannot be made: the operator must not rely on backups that do not exist.
 pub(super) async fn open(
     config: &Config,
     target: Option<Target>,
@@ -59,7 +59,7 @@ pub(super) async fn open(
     Ok(Some(Backups::open(store.clone(), plan, signer).await.map_err(SignerError::from)?))
 }
 
-/// Makes them, and reads them again.
+/// Starts the tasks that make backups and verify them.
 pub(super) fn spawn(tasks: &Tasks, backups: Backups, readiness: &Arc<Readiness>) {
     let (checks, stop) = (backups.clone(), tasks.stopping().clone());
     tasks.spawn(TaskName::BackupChecks, |status| checks.run_checks(stop, status));

@@ -1,8 +1,8 @@
 //! `node.first-start auto`: is this a new node, or one whose disk was lost?
 //!
-//! Empty storage is expected if no peer has ever heard of the node. While it asks, the node answers
-//! the same question itself (it has heard of nobody), so that nodes of a new cluster that all start at
-//! once learn from each other that they are new. What else they are asked they refuse for now.
+//! Empty storage is expected if no peer knows the node. While the node asks its peers, it answers the same
+//! question itself (it knows no node), so that the nodes of a new cluster, which start at the same time,
+//! learn from each other that they are new. It refuses all other calls meanwhile.
 
 use std::{collections::BTreeMap, os::fd::AsFd};
 
@@ -14,10 +14,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, service::Routes};
 
-use super::{
-    StartError, assembly,
-    prepare::{self, Prepared},
-};
+use super::{error::StartError, grpc_server, prepare::Prepared};
 use crate::{api::grpc::recognition::Recognition, audit::log::AuditLog, config::validate::Config};
 use brock_core::{
     base::{id::Instance, limits},
@@ -33,23 +30,23 @@ use brock_net::{
     tls::{accept, channel},
 };
 
-/// What one address has answered.
+/// The answer of one address.
 enum Answer {
     /// It is this process.
     Own,
-    /// It has never heard of this node.
+    /// A node that does not know this one.
     Stranger { has_storage: bool },
 }
 
-/// Returns if empty storage is what is to be expected; otherwise says why not.
+/// Succeeds if empty storage is expected.
 pub(super) async fn check(
     config: &Config,
     prepared: &Prepared,
     instance: Instance,
     stop: &CancellationToken,
 ) -> Result<(), StartError> {
-    if prepared.join.is_empty() {
-        tracing::info!("the storage is empty, and there are no peers that could know this node: it is new");
+    if prepared.fixed.is_empty() && prepared.listed.is_empty() {
+        tracing::info!("the storage is empty, and node.join is too: this is a new node");
         return Ok(());
     }
     let reception = Tasks::default();
@@ -60,8 +57,8 @@ pub(super) async fn check(
     outcome.unwrap_or(Err(StartError::Interrupted))
 }
 
-/// Serves on the node's own listener, which is handed on when this ends: connections that come in
-/// between wait for the node.
+/// Serves on the node's own listener. After this ends, new connections wait in its queue until the node
+/// serves.
 fn answer_others(
     config: &Config,
     prepared: &Prepared,
@@ -74,17 +71,17 @@ fn answer_others(
     let listener = TcpListener::from_std(listener.into()).map_err(failed)?;
     let recognition = Recognition { node_id: config.node_id.clone(), instance, memory: None };
     let starting = || async {
-        Status::unavailable("this node is starting: its storage is not open yet")
+        Status::unavailable("this node is starting, and its storage is not open yet")
             .into_http::<tonic::body::Body>()
     };
     let routes =
         Routes::new(RecognitionServiceServer::new(recognition)).into_axum_router().fallback(starting);
     let incoming = accept::accept(listener, &prepared.identity, tasks);
     let stop = tasks.stopping().clone();
-    let serving = assembly::server(AuditLog::none()).add_routes(Routes::from(routes));
+    let serving = grpc_server::builder(AuditLog::none()).add_routes(Routes::from(routes));
     tasks.spawn_short(async move {
         if let Err(error) = serving.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await {
-            tracing::warn!(%error, "peers that start too cannot be told that this node is new");
+            tracing::warn!(%error, "cannot tell starting peers that this node is new");
         }
     });
     Ok(())
@@ -95,12 +92,12 @@ struct Asking<'a> {
     prepared: &'a Prepared,
     instance: Instance,
     answers: BTreeMap<String, Answer>,
-    /// Why somebody could not be asked, by address or name.
+    /// Why an address or a name in DNS could not be asked.
     problems: BTreeMap<String, String>,
 }
 
 impl Asking<'_> {
-    /// Asks until all is known, or for as long as a start may take for it.
+    /// Asks until all peers have answered, or until its time is over.
     async fn run(mut self) -> Result<(), StartError> {
         tracing::info!("the storage is empty: asking the peers whether they know this node");
         let deadline = Instant::now() + limits::FIRST_START_PATIENCE;
@@ -117,15 +114,16 @@ impl Asking<'_> {
             sleep(limits::FIRST_START_PAUSE).await;
         }
         let asked = self.strangers().count();
-        tracing::info!(asked, "no peer knows this node: it is new, and starts with empty storage");
+        tracing::info!(asked, "no peer knows this node: it is new and starts with empty storage");
         Ok(())
     }
 
-    /// Who is to be asked now: what DNS lists changes while others start.
+    /// The addresses to ask now. The answers of DNS change while other nodes start.
     async fn addresses(&mut self) -> Vec<Address> {
-        let (mut addresses, listed) = prepare::split(self.prepared.join.clone());
+        let Prepared { fixed, listed, resolver, .. } = self.prepared;
+        let mut addresses = fixed.clone();
         for name in listed {
-            match name.resolve(&self.prepared.resolver).await {
+            match name.resolve(resolver).await {
                 Ok(found) => {
                     self.problems.remove(&name.to_string());
                     addresses.extend(found);
@@ -136,15 +134,10 @@ impl Asking<'_> {
             }
         }
         addresses.retain(|address| !self.answers.contains_key(&address.to_string()));
-        // Nobody waits for an address that DNS does not list any more.
-        let due: Vec<String> = self
-            .prepared
-            .join
-            .iter()
-            .map(ToString::to_string)
-            .chain(addresses.iter().map(ToString::to_string))
-            .collect();
-        self.problems.retain(|whom, _| due.contains(whom));
+        // An address that DNS does not list any more does not hold the start up.
+        let names = listed.iter().map(ToString::to_string);
+        let due: Vec<String> = names.chain(addresses.iter().map(ToString::to_string)).collect();
+        self.problems.retain(|asked, _| due.contains(asked));
         addresses
     }
 
@@ -155,7 +148,7 @@ impl Asking<'_> {
             let text = address.to_string();
             match answer {
                 Ok(answer) => {
-                    let answer = self.judge(&text, answer)?;
+                    let answer = self.classify(&text, answer)?;
                     self.problems.remove(&text);
                     self.answers.insert(text, answer);
                 }
@@ -167,7 +160,7 @@ impl Asking<'_> {
         Ok(())
     }
 
-    fn judge(&self, address: &str, answer: proto::RecogniseResponse) -> Result<Answer, StartError> {
+    fn classify(&self, address: &str, answer: proto::RecogniseResponse) -> Result<Answer, StartError> {
         let path = || self.config.path.clone().unwrap_or_default();
         if answer.node_id == self.config.node_id.as_str() {
             if answer.instance.as_ref() == self.instance.0 {
@@ -195,15 +188,14 @@ impl Asking<'_> {
         })
     }
 
-    /// Whether nothing is left to wait for. Where DNS says who the peers are, one that has been there
-    /// for longer than this node may not be listed yet, unless such a one has answered.
+    /// Whether nothing is left to wait for. DNS may not list an older peer yet, so with DNS a peer that has
+    /// storage must have answered.
     fn is_settled(&self) -> bool {
-        let is_listed =
-            self.prepared.join.iter().any(|join| matches!(join, brock_net::join::Join::Listed(_)));
-        self.problems.is_empty() && (!is_listed || self.strangers().any(|has_storage| has_storage))
+        let by_dns = !self.prepared.listed.is_empty();
+        self.problems.is_empty() && (!by_dns || self.strangers().any(|has_storage| has_storage))
     }
 
-    /// The time is over. Whoever has answered is believed; if nobody could be asked, nothing is known.
+    /// The time is over. The peers that answered decide; without any answer the start fails.
     fn decide_without_all(&self) -> Result<(), StartError> {
         let problems: Vec<String> =
             self.problems.iter().map(|(address, problem)| format!("{address}: {problem}")).collect();
@@ -211,17 +203,18 @@ impl Asking<'_> {
             if !problems.is_empty() {
                 tracing::warn!(
                     unasked = problems.join("; "),
-                    "not every peer could be asked whether it knows this node; those that answered do not"
+                    "not every peer could be asked whether it knows this node; the peers that answered do not"
                 );
             }
             return Ok(());
         }
-        // Every address leads to this node itself: it is the first of its cluster.
+        // All addresses lead to this node: it is the first node of its cluster.
         if problems.is_empty() && !self.answers.is_empty() {
             return Ok(());
         }
-        let problems = if problems.is_empty() { "DNS lists nobody".to_owned() } else { problems.join("; ") };
-        Err(StartError::NobodyToAsk { path: self.config.path.clone().unwrap_or_default(), problems })
+        let problems =
+            if problems.is_empty() { "DNS lists no peers".to_owned() } else { problems.join("; ") };
+        Err(StartError::NoAnswer { path: self.config.path.clone().unwrap_or_default(), problems })
     }
 }
 
@@ -239,7 +232,7 @@ async fn ask_one(
             answer.map_err(|status| format!("{}: {}", status.code(), status.message()))?.into_inner();
         match identity.node_id() {
             Some(certified) if certified.as_str() != answer.node_id => {
-                Err(format!("it says it is {}, but its certificate is that of {certified}", answer.node_id))
+                Err(format!("it claims to be {}, but its certificate is that of {certified}", answer.node_id))
             }
             _ => Ok(answer),
         }

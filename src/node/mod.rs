@@ -1,16 +1,37 @@
-//! The node as a process: boot, reload and shutdown.
+//! The node as a process.
+//!
+//! - `boot`: one function starts a node; `shutdown`: one function stops it.
+//! - `frame`: what a node has from its first moment: tasks, readiness, the pages of its HTTP server.
+//! - `prepare`: certificates, addresses and listeners, before the storage opens.
+//! - `storage`: opens the storage; `first_start`: decides whether it may be empty.
+//! - `application`: builds the application layer on the open storage.
+//! - `services`: the gRPC services; `grpc_server`: serves them; `health`: when they are ready.
+//! - `background`: starts the background tasks; `backups`: the tasks that make backups.
+//! - `checkpoint`: writes the superblock and the members; `gauges`: records the gauges.
+//! - `reload`: rotates certificates while the node runs.
+//! - `running`: the handle of a running node.
+//! - [`systemd`]: notifies a supervisor.
+//! - `error`: why a node does not start.
 
-mod assembly;
+mod application;
 mod background;
 mod backups;
+mod boot;
+mod checkpoint;
+mod error;
 mod first_start;
-pub mod lifecycle;
-pub mod listen;
+mod frame;
+mod gauges;
+mod grpc_server;
+mod health;
 mod prepare;
 mod reload;
-mod serving;
-mod start_error;
+mod running;
+mod services;
+mod shutdown;
+mod storage;
 pub mod systemd;
-mod upkeep;
 
-pub use lifecycle::{Node, StartError, Stopped};
+pub use error::StartError;
+pub use running::Node;
+pub use shutdown::Stopped;

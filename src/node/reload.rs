@@ -1,7 +1,7 @@
-//! Certificates that are exchanged while the node runs.
+//! Rotates certificates while the node runs.
 //!
-//! The directory is read every few seconds rather than watched: that sees whatever was done to it, by
-//! hand, by a mounted secret, on any file system.
+//! The task reads the certificates directory every few seconds rather than watching it: reading finds every
+//! change, made by hand or by a mounted secret, on any file system.
 
 use std::collections::HashMap;
 
@@ -21,25 +21,25 @@ use brock_net::{
     },
 };
 
-/// Takes over what is exchanged, ends the connections of whoever is not trusted any more, and says
-/// what will expire.
+/// Starts the task that reloads rotated certificates, closes connections whose certificates are no longer
+/// trusted, and logs certificates that will expire.
 ///
-/// Whoever sends something is answered when the directory has been looked at for it.
+/// A message to the returned channel makes it check the directory now; it answers when it is done.
 pub(super) fn spawn(
     tasks: &Tasks,
     identity: &Identity,
     node_id: &NodeId,
 ) -> mpsc::Sender<oneshot::Sender<()>> {
-    let (asks, mut asked) = mpsc::channel::<oneshot::Sender<()>>(1);
+    let (requests, mut requested) = mpsc::channel::<oneshot::Sender<()>>(1);
     let stop = tasks.stopping().clone();
     let mut watch = Watch {
         identity: identity.clone(),
         node_id: node_id.clone(),
-        judged: Instant::now(),
-        problem: String::new(),
+        verified: Instant::now(),
+        problem: None,
         warned: HashMap::new(),
-        shown: Vec::new(),
-        shown_cas: Vec::new(),
+        files: Vec::new(),
+        authorities: Vec::new(),
     };
     tasks.spawn(TaskName::Certificates, |status| async move {
         let mut ticks = interval(limits::CERTIFICATES_CHECK_INTERVAL);
@@ -48,130 +48,130 @@ pub(super) fn spawn(
             let answer = tokio::select! {
                 () = stop.cancelled() => return,
                 _ = ticks.tick() => None,
-                Some(answer) = asked.recv() => Some(answer),
+                Some(answer) = requested.recv() => Some(answer),
             };
-            status.set_state("looking at the certificates");
-            watch.look(&status).await;
+            status.set_state("checking the certificates");
+            watch.check(&status).await;
             status.set_state("waiting");
             if let Some(answer) = answer {
-                // Nobody waiting any more is fine.
+                // The requester may have stopped waiting.
                 let _ = answer.send(());
             }
         }
     });
-    asks
+    requests
 }
 
 struct Watch {
     identity: Identity,
     node_id: NodeId,
-    /// When everybody who is connected was last judged.
-    judged: Instant,
-    /// What is wrong with the directory; empty = nothing.
-    problem: String,
-    /// When it was last said that a file will expire, or that it has.
+    /// When all open connections were last verified against the trust store.
+    verified: Instant,
+    /// What is wrong with the directory, as last logged.
+    problem: Option<String>,
+    /// When it was last logged that a file will expire, or that it has expired.
     warned: HashMap<(String, bool), Instant>,
     /// The files that have a gauge.
-    shown: Vec<String>,
-    /// The CAs that have one.
-    shown_cas: Vec<String>,
+    files: Vec<String>,
+    /// The keys of the CAs that have a gauge.
+    authorities: Vec<String>,
 }
 
 impl Watch {
-    async fn look(&mut self, status: &TaskStatus) {
+    async fn check(&mut self, status: &TaskStatus) {
         let (identity, node_id) = (self.identity.clone(), self.node_id.clone());
-        let is_due = self.judged.elapsed() >= limits::CONNECTIONS_CHECK_INTERVAL;
-        let looked = spawn_blocking(move || {
+        let is_due = self.verified.elapsed() >= limits::CONNECTIONS_CHECK_INTERVAL;
+        let checked = spawn_blocking(move || {
             let refreshed = identity.refresh(&node_id);
-            let judges = is_due || matches!(refreshed, Ok(Refreshed::Reloaded));
-            (refreshed, judges.then(|| identity.cut_off()))
+            let verifies = is_due || matches!(refreshed, Ok(Refreshed::Reloaded));
+            (refreshed, verifies.then(|| identity.cut_off()))
         });
-        let Ok((refreshed, cut)) = looked.await else { return };
-        if let Some(cut) = cut {
-            self.judged = Instant::now();
-            metrics::counter!(names::CONNECTIONS_CUT).increment(cut as u64);
-            if cut > 0 {
+        let Ok((refreshed, closed)) = checked.await else { return };
+        if let Some(closed) = closed {
+            self.verified = Instant::now();
+            metrics::counter!(names::CONNECTIONS_CUT).increment(closed as u64);
+            if closed > 0 {
                 tracing::warn!(
-                    connections = cut,
-                    "ended connections whose certificates are not trusted any more"
+                    connections = closed,
+                    "closed connections whose certificates are no longer trusted"
                 );
             }
         }
-        self.tell(refreshed, status);
-        self.show_revoked();
-        self.warn();
+        self.report(refreshed, status);
+        self.record_revoked();
+        self.record_expiries();
     }
 
-    fn tell(&mut self, refreshed: Result<Refreshed, TlsError>, status: &TaskStatus) {
+    /// Logs and counts a reload or a new problem.
+    fn report(&mut self, refreshed: Result<Refreshed, TlsError>, status: &TaskStatus) {
         match refreshed {
-            Ok(Refreshed::Unchanged) => {}
-            Ok(Refreshed::Reloaded) => {
-                metrics::counter!(names::CERTIFICATE_RELOADS, "outcome" => "ok").increment(1);
-                tracing::info!(identity = %self.identity.peer(), "the certificates were exchanged and are used now");
+            Ok(refreshed) => {
+                if matches!(refreshed, Refreshed::Reloaded) {
+                    metrics::counter!(names::CERTIFICATE_RELOADS, "outcome" => "ok").increment(1);
+                    tracing::info!(identity = %self.identity.peer(), "reloaded the rotated certificates");
+                }
+                if self.problem.take().is_some() {
+                    status.set_error("");
+                }
             }
             Err(error) => {
                 let problem = error.to_string();
-                if problem != self.problem {
+                if self.problem.as_ref() != Some(&problem) {
                     metrics::counter!(names::CERTIFICATE_RELOADS, "outcome" => "error").increment(1);
                     tracing::error!(
                         problem,
-                        "the exchanged certificates are not used; those from before are"
+                        "rejected the rotated certificates; the node keeps the previous ones"
                     );
                     status.set_error(&problem);
-                    self.problem = problem;
+                    self.problem = Some(problem);
                 }
-                return;
             }
-        }
-        if !self.problem.is_empty() {
-            self.problem.clear();
-            status.set_error("");
         }
     }
 
-    fn show_revoked(&mut self) {
+    fn record_revoked(&mut self) {
         let authorities = self.identity.authorities();
-        for gone in self.shown_cas.iter().filter(|ca| authorities.iter().all(|kept| kept.key != **ca)) {
+        for gone in self.authorities.iter().filter(|key| authorities.iter().all(|kept| kept.key != **key)) {
             metrics::gauge!(names::CERTIFICATES_REVOKED, "ca" => gone.clone()).set(f64::NAN);
         }
-        self.shown_cas = authorities.iter().map(|authority| authority.key.clone()).collect();
+        self.authorities = authorities.iter().map(|authority| authority.key.clone()).collect();
         for Authority { key, revoked, .. } in authorities {
             metrics::gauge!(names::CERTIFICATES_REVOKED, "ca" => key).set(revoked as f64);
         }
     }
 
-    fn warn(&mut self) {
+    fn record_expiries(&mut self) {
         let expiries = self.identity.expiries();
-        for gone in self.shown.iter().filter(|file| expiries.iter().all(|kept| kept.file != **file)) {
+        for gone in self.files.iter().filter(|file| expiries.iter().all(|kept| kept.file != **file)) {
             metrics::gauge!(names::CERTIFICATE_EXPIRY, "file" => gone.clone()).set(f64::NAN);
         }
-        self.shown = expiries.iter().map(|expiry| expiry.file.clone()).collect();
-        for Expiry { file, not_after_unix_seconds, lifetime_seconds } in expiries {
-            metrics::gauge!(names::CERTIFICATE_EXPIRY, "file" => file.clone())
-                .set(not_after_unix_seconds as f64);
-            let left = not_after_unix_seconds.saturating_sub(unix_now());
-            // Whoever has short ones made exchanges them often, and in time.
-            let is_late = left < limits::CERTIFICATE_WARN_SECONDS.min(lifetime_seconds / 4);
-            let is_over = left < 0;
-            let told = (file.clone(), is_over);
-            let said =
-                self.warned.get(&told).is_some_and(|at| at.elapsed() < limits::CERTIFICATE_WARN_INTERVAL);
-            if !is_late || said {
-                continue;
-            }
-            match is_over {
-                true => tracing::error!(
-                    file,
-                    hours_ago = left.unsigned_abs() / 3600,
-                    "a certificate has expired and nobody accepts it any more: put a new one in its place"
-                ),
-                false => tracing::warn!(
-                    file,
-                    hours = left / 3600,
-                    "a certificate will expire: put a new one in its place"
-                ),
-            }
-            self.warned.insert(told, Instant::now());
+        self.files = expiries.iter().map(|expiry| expiry.file.clone()).collect();
+        for expiry in expiries {
+            metrics::gauge!(names::CERTIFICATE_EXPIRY, "file" => expiry.file.clone())
+                .set(expiry.not_after_unix_seconds as f64);
+            self.warn(expiry);
         }
+    }
+
+    /// Logs, once a day, that a certificate will expire or has expired.
+    fn warn(&mut self, Expiry { file, not_after_unix_seconds, lifetime_seconds }: Expiry) {
+        let left = not_after_unix_seconds.saturating_sub(unix_now());
+        // Short-lived certificates are rotated often, and shortly before they expire.
+        let is_late = left < limits::CERTIFICATE_WARN_SECONDS.min(lifetime_seconds / 4);
+        let is_over = left < 0;
+        let warning = (file.clone(), is_over);
+        let last = self.warned.get(&warning);
+        if !is_late || last.is_some_and(|at| at.elapsed() < limits::CERTIFICATE_WARN_INTERVAL) {
+            return;
+        }
+        match is_over {
+            true => tracing::error!(
+                file,
+                hours_ago = left.unsigned_abs() / 3600,
+                "a certificate has expired, and peers and clients reject it: replace it"
+            ),
+            false => tracing::warn!(file, hours = left / 3600, "a certificate will expire: replace it"),
+        }
+        self.warned.insert(warning, Instant::now());
     }
 }

@@ -1,4 +1,4 @@
-//! What systemd is told, if it started the process and asks to be told (`sd_notify`).
+//! Notifies systemd, if it started the process and asks for notifications (`sd_notify`).
 
 use std::time::Duration;
 
@@ -10,86 +10,86 @@ use tokio::{
 
 use brock_core::base::limits;
 
-/// Whoever supervises this process. Without `NOTIFY_SOCKET` nobody does, and nothing is told.
+/// The supervisor of this process. Without `NOTIFY_SOCKET` there is none, and nothing is sent.
 #[derive(Debug)]
 pub struct Supervisor {
     is_there: bool,
-    /// How often it wants to hear that the process is well.
+    /// The watchdog's interval: without a ping in this time, systemd restarts the process.
     watchdog: Option<Duration>,
-    fed_at: Instant,
+    pinged_at: Instant,
     status: String,
 }
 
 impl Supervisor {
-    /// As the environment says.
+    /// The supervisor that the environment names.
     pub fn from_env() -> Self {
         let is_there = std::env::var_os("NOTIFY_SOCKET").is_some();
         let watchdog = sd_notify::watchdog_enabled().filter(|interval| is_there && !interval.is_zero());
-        Self { is_there, watchdog, fed_at: Instant::now(), status: String::new() }
+        Self { is_there, watchdog, pinged_at: Instant::now(), status: String::new() }
     }
 
-    /// How often to say how things are: several times before the watchdog loses its patience.
+    /// How often to send the status: several times in the watchdog's interval.
     pub fn interval(&self) -> Duration {
         let often = self.watchdog.map_or(limits::SUPERVISOR_INTERVAL, |watchdog| watchdog / 4);
         often.clamp(limits::SUPERVISOR_INTERVAL_MIN, limits::SUPERVISOR_INTERVAL)
     }
 
-    /// The node is starting, which may take longer than a start normally does.
+    /// The node is starting; asks for more time.
     pub async fn starting(&mut self) {
-        let patience = u32::try_from(limits::SUPERVISOR_PATIENCE.as_micros()).unwrap_or(u32::MAX);
-        self.tell("starting", &[NotifyState::ExtendTimeoutUsec(patience)]).await;
+        let more_micros = u32::try_from(limits::SUPERVISOR_PATIENCE.as_micros()).unwrap_or(u32::MAX);
+        self.notify("starting", &[NotifyState::ExtendTimeoutUsec(more_micros)]).await;
     }
 
     /// The node serves; also after a reload.
     pub async fn serving(&mut self, status: &str) {
-        self.tell(status, &[NotifyState::Ready]).await;
+        self.notify(status, &[NotifyState::Ready]).await;
     }
 
-    /// How the node is; told if it changed.
+    /// Sends the node's status, if it changed.
     pub async fn status(&mut self, status: &str) {
         if self.status != status {
-            self.tell(status, &[]).await;
+            self.notify(status, &[]).await;
         }
     }
 
-    /// Whether the watchdog is to be fed about now.
-    pub fn is_hungry(&self) -> bool {
-        self.watchdog.is_some_and(|watchdog| self.fed_at.elapsed() >= watchdog / 4)
+    /// Whether it is time to ping the watchdog.
+    pub fn watchdog_due(&self) -> bool {
+        self.watchdog.is_some_and(|watchdog| self.pinged_at.elapsed() >= watchdog / 4)
     }
 
-    /// The node is well.
-    pub async fn feed(&mut self) {
-        self.fed_at = Instant::now();
+    /// The node is healthy.
+    pub async fn ping_watchdog(&mut self) {
+        self.pinged_at = Instant::now();
         let status = self.status.clone();
-        self.tell(&status, &[NotifyState::Watchdog]).await;
+        self.notify(&status, &[NotifyState::Watchdog]).await;
     }
 
-    /// SIGHUP was heard.
+    /// The node reloads its certificates.
     pub async fn reloading(&mut self) {
         match NotifyState::monotonic_usec_now() {
-            Ok(now) => self.tell("reloading", &[NotifyState::Reloading, now]).await,
-            Err(error) => tracing::warn!(%error, "cannot tell the supervisor that the node reloads"),
+            Ok(now) => self.notify("reloading", &[NotifyState::Reloading, now]).await,
+            Err(error) => tracing::warn!(%error, "cannot notify systemd of the reload"),
         }
     }
 
     /// The node is shutting down.
     pub async fn stopping(&mut self) {
-        self.tell("shutting down", &[NotifyState::Stopping]).await;
+        self.notify("shutting down", &[NotifyState::Stopping]).await;
     }
 
-    async fn tell(&mut self, status: &str, states: &[NotifyState<'static>]) {
+    async fn notify(&mut self, status: &str, states: &[NotifyState<'static>]) {
         if !self.is_there {
             return;
         }
         status.clone_into(&mut self.status);
         let (status, states) = (status.to_owned(), states.to_vec());
-        // A supervisor that does not read keeps the sender waiting.
-        let told = spawn_blocking(move || {
+        // The send blocks while systemd does not read.
+        let sent = spawn_blocking(move || {
             let all: Vec<_> = states.into_iter().chain([NotifyState::Status(&status)]).collect();
             sd_notify::notify(&all)
         });
-        if let Ok(Ok(Err(error))) = timeout(limits::SUPERVISOR_INTERVAL, told).await {
-            tracing::warn!(%error, "cannot tell the supervisor ($NOTIFY_SOCKET) how the node is");
+        if let Ok(Ok(Err(error))) = timeout(limits::SUPERVISOR_INTERVAL, sent).await {
+            tracing::warn!(%error, "cannot notify systemd ($NOTIFY_SOCKET)");
         }
     }
 }

@@ -1,24 +1,24 @@
-//! The metrics of badgerauth, made from the page with Brock's own: the values are the same because
-//! they are copied.
+//! Metrics under the names of badgerauth, so that its dashboards keep working. Their values are copied from
+//! the page with Brock's own metrics.
 
 use std::fmt::Write as _;
 
 use brock_core::base::metrics::{SEED, SeedSource, SeedValues};
 
-/// A series of a page in Prometheus' text format.
+/// One series of a page in Prometheus' text format.
 struct Series<'a> {
     name: &'a str,
-    /// As written, without braces.
+    /// As on the page, without braces.
     labels: &'a str,
     value: &'a str,
 }
 
-/// Appends them to a page that has everything else.
+/// Appends them to a page that has all other metrics.
 pub(crate) fn write(page: &mut String) {
     let mut appended = String::new();
     for seed in SEED {
         let lines = match seed.values {
-            // It is on the page.
+            // It is on the page already.
             SeedValues::Recorded => continue,
             SeedValues::Zero => format!("{} 0\n", seed.name),
             SeedValues::Of(sources) => {
@@ -61,8 +61,8 @@ fn series(line: &str) -> Option<Series<'_>> {
     Some(Series { name, labels, value })
 }
 
-/// Labels one by one. None of those that are copied has a quote or a comma in its value: they are
-/// addresses and words of our own.
+/// The labels one by one. No copied label has a comma or a quote in its value: the values are addresses and
+/// words of Brock's.
 fn split(labels: &str) -> impl Iterator<Item = &str> {
     labels.split(',').filter(|label| !label.is_empty())
 }
@@ -94,6 +94,9 @@ mod tests {
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is not in\n{page}");
         }
-        assert!(!page.contains("as_badgerauth_duplicate_key"), "what is not there has no old name either");
+        assert!(
+            !page.contains("as_badgerauth_duplicate_key"),
+            "a series that is absent has no old name either"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Logs and metrics of the process.
+//! Sets up logs, metrics and traces of the process.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
@@ -17,31 +17,51 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use super::{badgerauth, process, traces::Export};
-use crate::{
-    config::validate::{LogConfig, LogFormat, TraceConfig},
-    runtime::spans,
+use super::{
+    badgerauth, process,
+    traces::{Export, TraceOptions},
 };
+use crate::runtime::spans;
 use brock_core::base::{id::NodeId, metrics as definitions, metrics::Kind};
 use brock_net::task::{TaskName, Tasks};
 
-/// How often histograms are folded, so that they do not grow between two scrapes.
-const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// How often to fold histograms, so that they do not grow between two scrapes.
+const FOLD_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Why logs or metrics cannot be set up.
+/// What to log, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogOptions {
+    /// A filter in the syntax of tracing's `EnvFilter`.
+    pub filter: String,
+    /// The format of log lines.
+    pub format: LogFormat,
+}
+
+/// The format of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// Text.
+    Text,
+    /// JSON, one object a line.
+    Json,
+}
+
+/// Why logs, metrics or traces cannot be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
-    /// The filter is not one.
+    /// The log filter is not valid.
     #[error("log.level is not a log filter; write one such as info,brock::replication=debug")]
     Filter(#[from] ParseError),
-    /// Something else logs already.
+    /// This process logs already.
     #[error("logging is already set up in this process; set it up once")]
     Logging(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// Traces cannot be exported.
-    #[error("traces cannot be sent to trace.otlp-endpoint: {0}")]
+    /// The exporter of traces does not start.
+    #[error("cannot export traces to trace.otlp-endpoint: {0}")]
     Trace(String),
-    /// Something else measures already.
-    #[error("metrics cannot be set up; set them up once per process")]
+    /// This process has a metrics recorder already.
+    #[error("metrics are already set up in this process; set them up once")]
     Metrics(#[from] BuildError),
 }
 
@@ -59,31 +79,31 @@ impl std::fmt::Debug for Telemetry {
 }
 
 impl Telemetry {
-    /// Sets up everything a node's process needs: logs on stderr, metrics, and a panic that is
-    /// logged and ends the process. With traces it must be called on the runtime.
+    /// Sets up all that a node's process needs: logs on stderr, metrics, traces if asked for, and a hook
+    /// that logs a panic and aborts. With traces it must be called on the runtime.
     pub fn install(
         node_id: &NodeId,
-        log: &LogConfig,
-        trace: Option<&TraceConfig>,
+        log: &LogOptions,
+        trace: Option<&TraceOptions>,
     ) -> Result<Self, TelemetryError> {
         let export = trace.map(|trace| Export::begin(trace, node_id)).transpose();
         let export = export.map_err(|error| TelemetryError::Trace(error.to_string()))?.map(Arc::new);
         install_logs(log, export.as_deref())?;
         abort_on_panic();
-        if let Some(TraceConfig { endpoint, sample_ratio }) = trace {
-            tracing::info!(endpoint, sample_ratio, "traces are sent to a collector, not encrypted");
+        if let Some(TraceOptions { endpoint, sample_ratio }) = trace {
+            tracing::info!(endpoint, sample_ratio, "exporting traces to a collector, unencrypted");
         }
         Ok(Self { export, ..Self::install_metrics()? })
     }
 
-    /// Sends the last spans, for a bounded time. Blocks.
+    /// Exports the last spans, for a bounded time. Blocks.
     pub fn shut_down(&self) {
         if let Some(export) = &self.export {
             export.shut_down();
         }
     }
 
-    /// Sets up metrics alone.
+    /// Sets up only metrics.
     pub fn install_metrics() -> Result<Self, TelemetryError> {
         let mut builder = PrometheusBuilder::new();
         for metric in definitions::ALL {
@@ -96,28 +116,26 @@ impl Telemetry {
         Ok(Self { handle, export: None })
     }
 
-    /// Says whose metrics these are.
+    /// Records the node id and the version.
     pub fn set_node(&self, node_id: &NodeId) {
         let (version, node_id) = (env!("CARGO_PKG_VERSION"), node_id.to_string());
         metrics::gauge!(definitions::BUILD_INFO, "version" => version, "node_id" => node_id).set(1.0);
     }
 
-    /// All metrics in Prometheus' text format, the figures of the process as they are now.
+    /// All metrics in Prometheus' text format. Blocks: it reads the metrics of the process.
     pub fn render(&self) -> String {
         let mut page = self.handle.render();
-        if let Some(figures) = process::read() {
-            figures.write(&mut page);
-        }
+        process::write(&mut page);
         badgerauth::write(&mut page);
         page
     }
 
     /// Starts the task that keeps histograms small.
-    pub fn spawn_upkeep(self: &Arc<Self>, tasks: &Tasks) {
+    pub fn spawn_folding(self: &Arc<Self>, tasks: &Tasks) {
         let (telemetry, stopping) = (Arc::clone(self), tasks.stopping().clone());
         tasks.spawn(TaskName::MetricsUpkeep, |status| async move {
             status.set_state("waiting");
-            let mut ticks = tokio::time::interval(UPKEEP_INTERVAL);
+            let mut ticks = tokio::time::interval(FOLD_INTERVAL);
             while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
                 telemetry.handle.run_upkeep();
             }
@@ -125,7 +143,7 @@ impl Telemetry {
     }
 }
 
-fn install_logs(log: &LogConfig, export: Option<&Export>) -> Result<(), TelemetryError> {
+fn install_logs(log: &LogOptions, export: Option<&Export>) -> Result<(), TelemetryError> {
     let on_terminal = io::stderr().is_terminal();
     let as_json = match log.format {
         LogFormat::Auto => !on_terminal,
@@ -135,18 +153,18 @@ fn install_logs(log: &LogConfig, export: Option<&Export>) -> Result<(), Telemetr
     let lines = fmt::layer().with_writer(io::stderr).with_ansi(on_terminal);
     let lines: Box<dyn Layer<Registry> + Send + Sync> =
         if as_json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
-    // Spans are for traces alone: without those nothing wants them, so they cost nothing. The hint says
-    // that this filter minds no level: without one, no level would be ruled out at a glance.
+    // Only traces use spans; without traces spans cost nothing. The hint says that this filter restricts
+    // no level: without it, tracing could rule no level out early.
     let is_no_span = FilterFn::new(|metadata| metadata.target() != spans::TARGET);
     let is_no_span = is_no_span.with_max_level_hint(LevelFilter::TRACE);
-    let lines = lines.with_filter(EnvFilter::try_new(with_modules(&log.level))?.and(is_no_span));
+    let lines = lines.with_filter(EnvFilter::try_new(with_modules(&log.filter))?.and(is_no_span));
     let subscriber = tracing_subscriber::registry().with(lines);
-    // IMPORTANT: not as an optional layer. One that is not there has no filter, so every line and span of
-    // every library would be asked about again each time: half as much CPU again for a Get.
+    // IMPORTANT: not as an optional layer. An absent layer has no filter, so tracing would evaluate every
+    // line and span of every library each time: a Get would take half as much CPU again.
     let installed = match export {
         None => subscriber.try_init(),
         Some(export) => {
-            // Spans alone: a log line may name a client.
+            // Only spans: a log line may name a client.
             let is_span = FilterFn::new(|metadata| metadata.is_span() && metadata.target() == spans::TARGET);
             let traces = OpenTelemetryLayer::new(export.tracer())
                 .with_location(false)
@@ -159,7 +177,7 @@ fn install_logs(log: &LogConfig, export: Option<&Export>) -> Result<(), Telemetr
     installed.map_err(|error| TelemetryError::Logging(error.into()))
 }
 
-/// The parts of the node that a filter may name, and the modules that each stands for.
+/// The parts of the node that a filter may name, and the modules of each part.
 const PARTS: [(&str, &[&str]); 3] = [
     (
         "brock::replication",
@@ -169,7 +187,7 @@ const PARTS: [(&str, &[&str]); 3] = [
     ("brock::node", &["brock::node", "brock::config", "brock::telemetry", "brock::api::http"]),
 ];
 
-/// A filter whose directives name modules where the operator named a part: `brock::service=debug`.
+/// Replaces each part in a filter, such as `brock::service=debug`, by its modules.
 fn with_modules(filter: &str) -> String {
     let directives = filter.split(',').map(|directive| {
         let (target, level) = directive.split_once('=').unwrap_or((directive, ""));
@@ -180,8 +198,8 @@ fn with_modules(filter: &str) -> String {
     directives.collect::<Vec<_>>().join(",")
 }
 
-/// A panic is a bug, and what it leaves half done is unknown: the process ends, and what was
-/// acknowledged is on disk.
+/// A panic is a bug, and the state that it leaves is unknown: the process aborts. Acknowledged writes are
+/// on disk.
 fn abort_on_panic() {
     std::panic::set_hook(Box::new(|info| {
         let payload = info.payload_as_str().unwrap_or("no message");
@@ -189,7 +207,7 @@ fn abort_on_panic() {
         let backtrace = Backtrace::capture();
         let backtrace = match backtrace.status() {
             BacktraceStatus::Captured => backtrace.to_string(),
-            _ => "set RUST_BACKTRACE=1 to see it".to_owned(),
+            _ => "set RUST_BACKTRACE=1 to record it".to_owned(),
         };
         tracing::error!(location, backtrace, "panic, aborting: {payload}");
         std::process::abort();

@@ -1,5 +1,5 @@
-//! Exporting spans to a collector, if one is configured: by OTLP over gRPC, in batches, from a thread of
-//! its own. Whatever becomes of the collector, nothing here waits for it.
+//! Exports spans to a collector, if one is configured: by OTLP over gRPC, in batches, from a thread of its
+//! own. The node never waits for the collector.
 
 use std::{
     fmt,
@@ -18,8 +18,16 @@ use opentelemetry_sdk::{
 };
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::config::validate::TraceConfig;
 use brock_core::base::{id::NodeId, limits, metrics as names};
+
+/// Where to export traces, and how many of them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceOptions {
+    /// `http://HOST:PORT` of a collector.
+    pub endpoint: String,
+    /// The fraction of traces that is exported, 0 to 1.
+    pub sample_ratio: f64,
+}
 
 /// Exports until it is dropped or shut down.
 pub(crate) struct Export {
@@ -33,8 +41,8 @@ impl fmt::Debug for Export {
 }
 
 impl Export {
-    /// Must be called on the runtime. Does not dial yet.
-    pub(crate) fn begin(trace: &TraceConfig, node_id: &NodeId) -> Result<Self, ExporterBuildError> {
+    /// Must be called on the runtime. Does not connect yet.
+    pub(crate) fn begin(trace: &TraceOptions, node_id: &NodeId) -> Result<Self, ExporterBuildError> {
         let inner = opentelemetry_otlp::SpanExporter::builder()
             .with_tonic()
             .with_endpoint(&trace.endpoint)
@@ -65,7 +73,7 @@ impl Export {
         self.provider.tracer("brock")
     }
 
-    /// Sends what is left, for a bounded time. Blocks.
+    /// Exports the spans that are left, for a bounded time. Blocks.
     pub(crate) fn shut_down(&self) {
         if let Err(error) = self.provider.shutdown_with_timeout(limits::TRACE_FLUSH_TIMEOUT) {
             tracing::debug!(%error, "the last spans were not exported");
@@ -73,11 +81,11 @@ impl Export {
     }
 }
 
-/// Counts what is sent, and says once when that fails and once when it works again.
+/// Counts exported spans, and logs once when exporting fails and once when it works again.
 #[derive(Debug)]
 struct Watched {
     inner: opentelemetry_otlp::SpanExporter,
-    /// The exporting thread is none of its.
+    /// The exporting thread is not one of the runtime's.
     runtime: Handle,
     has_failed: AtomicBool,
 }
@@ -98,10 +106,10 @@ impl SpanExporter for Watched {
             Err(error) if !failed_before => {
                 tracing::warn!(
                     %error,
-                    "spans cannot be sent to the collector at trace.otlp-endpoint: they are dropped until that works again"
+                    "cannot export spans to the collector at trace.otlp-endpoint; dropping them until it accepts them again"
                 );
             }
-            Ok(()) if failed_before => tracing::info!("spans are sent to the collector again"),
+            Ok(()) if failed_before => tracing::info!("the collector accepts spans again"),
             _ => {}
         }
         outcome

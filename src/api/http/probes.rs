@@ -1,46 +1,48 @@
-//! `/healthz`: whether a node keeps up, by the measure of whoever asks.
+//! `/healthz`: whether the node keeps up with its peers, by thresholds in the query.
 
 use std::time::Duration;
 
-use crate::{config::values, membership::peers::Standing};
+use crate::membership::peers::Standing;
 use brock_core::base::duration;
 
-/// What the caller still calls healthy. What it does not name is not looked at.
+/// The limits that the caller calls healthy. `None`: not checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Thresholds {
-    /// Operations that any one peer has and this node lacks.
+    /// Operations that a single peer has and this node lacks.
     max_lag_entries: Option<u64>,
-    /// Time since anything was heard from any peer.
+    /// Time since the last message from any peer.
     max_gap: Option<Duration>,
 }
 
 impl Thresholds {
-    /// Reads the query. An unknown or repeated parameter is refused: with a typing error in it, a check
-    /// would look at nothing and always succeed.
+    /// Parses the query. Unknown and repeated parameters are errors: a misspelt check would otherwise
+    /// always succeed.
     pub(crate) fn parse(query: &[(String, String)]) -> Result<Self, String> {
         let mut read = Self::default();
         for (name, value) in query {
             let is_repeated = match name.as_str() {
                 "max_lag" => {
-                    let entries =
-                        values::count(value).map_err(|error| format!("max_lag={value}: {error}"))?;
+                    let entries = count(value).ok_or_else(|| {
+                        format!("max_lag={value} is not a whole number; write digits only, such as 1000")
+                    })?;
                     read.max_lag_entries.replace(entries).is_some()
                 }
                 "max_gap" => {
-                    let gap = values::duration(value).map_err(|error| format!("max_gap={value}: {error}"))?;
+                    let gap = duration::parse(value)
+                        .map_err(|error| format!("max_gap={value} is not a duration; {error}"))?;
                     read.max_gap.replace(gap).is_some()
                 }
-                _ => return Err(format!("unknown parameter {name}; there are max_lag and max_gap")),
+                _ => return Err(format!("unknown parameter {name}; the parameters are max_lag and max_gap")),
             };
             if is_repeated {
-                return Err(format!("{name} is there twice"));
+                return Err(format!("{name} is given twice"));
             }
         }
         Ok(read)
     }
 
-    /// What lies beyond them; empty = nothing. What is not known yet counts as beyond. A node without
-    /// peers has nothing to keep up with.
+    /// Each exceeded threshold as a sentence; empty = healthy. A value that is not known yet exceeds its
+    /// threshold. A node without peers is always healthy.
     pub(crate) fn exceeded(&self, standing: &Standing) -> Vec<String> {
         let mut reasons = Vec::new();
         if standing.peers == 0 {
@@ -71,6 +73,11 @@ impl Thresholds {
     }
 }
 
+/// Digits only: the standard library would accept a leading '+'.
+fn count(text: &str) -> Option<u64> {
+    text.parse().ok().filter(|_| !text.starts_with('+'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,14 +88,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_threshold_is_refused() {
+    fn a_query_that_is_not_a_threshold_is_refused() {
         assert_eq!(parse(&[]), Ok(Thresholds::default()));
         for (query, part) in [
             (&[("max_lag", "-1")][..], "max_lag=-1"),
             (&[("max_lag", "")], "max_lag="),
             (&[("max_gap", "30")], "max_gap=30"),
             (&[("max-gap", "30s")], "unknown parameter max-gap"),
-            (&[("max_lag", "1"), ("max_lag", "2")], "max_lag is there twice"),
+            (&[("max_lag", "1"), ("max_lag", "2")], "max_lag is given twice"),
         ] {
             let problem = parse(query).unwrap_err();
             assert!(problem.contains(part), "{problem}");
@@ -103,7 +110,7 @@ mod tests {
             thresholds.exceeded(&Standing { peers, lag_entries, gap })
         };
         assert!(reasons(2, Some(10), Some(5)).is_empty());
-        assert!(reasons(0, None, None).is_empty(), "there is nobody to keep up with");
+        assert!(reasons(0, None, None).is_empty(), "it has no peer to keep up with");
         assert_eq!(
             reasons(2, Some(11), Some(65)),
             [

@@ -1,10 +1,10 @@
-//! Whether a node may be sent traffic. The boot and shutdown code sets it, `/readyz` shows it.
+//! Whether the node is ready for traffic. Boot and shutdown set it, `/readyz` shows it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use brock_core::base::metrics as names;
 
-/// What must be so before a node is ready, and what must not. Each fact is set once.
+/// The facts that readiness depends on. Each is set once.
 #[derive(Debug, Default)]
 pub struct Readiness {
     store_open: AtomicBool,
@@ -19,17 +19,17 @@ impl Readiness {
         self.set(&self.store_open);
     }
 
-    /// The first catch-up with the peers is done, or has been waited for long enough.
+    /// The first catch-up with the peers is done, or its time is over.
     pub fn set_caught_up(&self) {
         self.set(&self.caught_up);
     }
 
-    /// The node is shutting down: no new traffic, please.
+    /// The node is shutting down and takes no new traffic.
     pub fn set_draining(&self) {
         self.set(&self.draining);
     }
 
-    /// The node cannot go on.
+    /// The node cannot continue.
     pub fn set_failed(&self) {
         self.set(&self.failed);
     }
@@ -44,11 +44,11 @@ impl Readiness {
         metrics::gauge!(names::READY).set(if self.is_ready() { 1.0 } else { 0.0 });
     }
 
-    /// Why the node is not ready; empty = it is.
+    /// Why the node is not ready; empty = ready.
     pub fn reasons(&self) -> Vec<&'static str> {
         let is = |fact: &AtomicBool| fact.load(Ordering::Acquire);
         [
-            (is(&self.failed), "the node has failed and cannot go on; see its log"),
+            (is(&self.failed), "the node has failed and cannot continue; see its log"),
             (is(&self.draining), "the node is shutting down"),
             (!is(&self.store_open), "the store is not open yet"),
             (!is(&self.caught_up), "the first catch-up with the peers is not done yet"),
@@ -58,7 +58,7 @@ impl Readiness {
         .collect()
     }
 
-    /// Whether there is no reason not to be.
+    /// Whether the node is ready.
     pub fn is_ready(&self) -> bool {
         self.reasons().is_empty()
     }

@@ -1,8 +1,7 @@
-//! The HTTP side: metrics for Prometheus, liveness and readiness for whoever supervises the node, the
-//! console for people.
+//! The HTTP server: metrics for Prometheus, probes for supervisors, the console for operators.
 //!
-//! Plain HTTP unless `http.tls` is set, and on loopback by default. All but the console is for whoever
-//! reaches it: it shows numbers and states, never records.
+//! It serves plain HTTP unless `http.tls` is set, on loopback by default. Only the console is protected:
+//! the other pages show numbers and states, never records.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -39,36 +38,36 @@ use brock_net::{
 
 /// The type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4";
-/// How long a request's head may take to arrive; also how long an idle connection is kept.
+/// Maximum time for a request's head to arrive; also the idle time of a connection.
 const HEADER_TIMEOUT: Duration =
     if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
-/// How long a connection may last, whatever it does: nothing here takes longer.
+/// Maximum age of a connection, even if it is busy: no request takes longer.
 const CONNECTION_MAX_AGE: Duration = Duration::from_secs(300);
-/// Connections at once; further ones wait in the listen queue.
+/// Maximum number of connections; further ones wait in the listen queue.
 const CONNECTIONS_MAX: usize = 64;
-/// How long to wait when the system cannot accept, for want of descriptors for example.
+/// Pause after a failure to accept, such as a lack of file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 const INDEX: &str = "Brock node\n\n\
-    /console/ how the cluster is, for people\n\
+    /console/ the state of the cluster\n\
     /metrics  metrics in Prometheus' text format\n\
     /livez    200 while the process runs\n\
-    /readyz   200 when the node may be sent traffic, otherwise 503 and why\n\
+    /readyz   200 if the node is ready for traffic, otherwise 503 and the reasons\n\
     /healthz?max_lag=ENTRIES&max_gap=DURATION\n              \
-    200 when it is ready and keeps up with its peers so far, otherwise 503 and why\n";
+    200 if the node is ready and within these limits behind its peers, otherwise 503 and the reasons\n";
 
-/// What the pages show.
+/// The sources of the pages.
 #[derive(Clone)]
 pub struct Pages {
-    /// Behind `/readyz`.
+    /// For `/readyz`.
     pub readiness: Arc<Readiness>,
-    /// Behind `/healthz`: how the node stands against its peers now.
+    /// For `/healthz`: how far the node is behind its peers now.
     pub standing: Arc<dyn Fn() -> Standing + Send + Sync>,
-    /// Behind `/metrics`; without it that page answers 404.
+    /// For `/metrics`; without it, that page answers 404.
     pub telemetry: Option<Arc<Telemetry>>,
-    /// Behind `/console/`.
+    /// For `/console/`.
     pub(crate) console: console::Slot,
-    /// Who may see it.
+    /// Who may open the console.
     pub(crate) gate: Arc<Gate>,
     /// `None`: plain HTTP.
     pub(crate) tls: Option<WebTls>,
@@ -113,7 +112,7 @@ async fn healthz(
 
 async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
     match pages.telemetry {
-        // It reads /proc, which blocks.
+        // Reading /proc blocks.
         Some(telemetry) => match spawn_blocking(move || telemetry.render()).await {
             Ok(page) => ([(header::CONTENT_TYPE, METRICS_TYPE)], page).into_response(),
             Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
@@ -122,9 +121,9 @@ async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
     }
 }
 
-/// Starts answering on `listener`, until `tasks` stops.
+/// Starts serving on `listener`, until `tasks` stops.
 ///
-/// `/readyz` should answer "shutting down" while the node drains: stop `tasks` after the drain.
+/// `/readyz` should answer "shutting down" while the node drains, so stop `tasks` after the drain.
 pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
     let (connections, stopping, tls) = (tasks.clone(), tasks.stopping().clone(), pages.tls.clone());
     let router = router(pages);
@@ -141,14 +140,14 @@ pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
                     has_failed = false;
                     let (router, stopping, tls) = (router.clone(), stopping.clone(), tls.clone());
                     connections.spawn_short(async move {
-                        greet(stream, router, tls, stopping).await;
+                        handshake(stream, router, tls, stopping).await;
                         drop(slot);
                     });
                 }
                 Some(Err(error)) => {
                     status.set_error(&error.to_string());
                     if !std::mem::replace(&mut has_failed, true) {
-                        tracing::warn!(%error, "cannot accept on http.address; trying again");
+                        tracing::warn!(%error, "cannot accept connections on http.address; trying again");
                     }
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
@@ -167,8 +166,8 @@ async fn accept(
     Ok((stream, slot))
 }
 
-/// Serves a connection, after its handshake if there is one.
-async fn greet(stream: TcpStream, router: Router, tls: Option<WebTls>, stopping: CancellationToken) {
+/// Serves a connection, after the TLS handshake if there is one.
+async fn handshake(stream: TcpStream, router: Router, tls: Option<WebTls>, stopping: CancellationToken) {
     let Some(tls) = tls else {
         return serve(stream, router.layer(Extension(Caller::default())), stopping).await;
     };
@@ -177,7 +176,7 @@ async fn greet(stream: TcpStream, router: Router, tls: Option<WebTls>, stopping:
         Some(Ok((stream, role))) => {
             serve(stream, router.layer(Extension(Caller { role })), stopping).await;
         }
-        Some(Err(error)) => tracing::debug!(%error, "an http connection did not get through its handshake"),
+        Some(Err(error)) => tracing::debug!(%error, "a TLS handshake on http.address failed"),
     }
 }
 
@@ -201,7 +200,7 @@ async fn serve(
         () = expired => return,
     };
     if let Err(error) = result {
-        tracing::debug!(%error, "an http connection ended early");
+        tracing::debug!(%error, "an HTTP connection ended early");
     }
 }
 
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_node_is_healthy_within_the_thresholds_of_whoever_asks() {
+    async fn a_node_is_healthy_within_the_thresholds_of_the_query() {
         let site = site(None).await;
         let is = async |path: &str, code: &str, part: &str| {
             let answer = site.get(path).await;
@@ -295,7 +294,7 @@ mod tests {
         ::metrics::histogram!(brock_core::base::metrics::COMMIT_DURATION).record(0.003);
         telemetry.set_node(&"n1".parse().unwrap());
         let site = site(Some(Arc::clone(&telemetry))).await;
-        telemetry.spawn_upkeep(&site.tasks);
+        telemetry.spawn_folding(&site.tasks);
         let answer = site.get("/metrics").await;
         for part in [
             "HTTP/1.1 200 ",

@@ -1,4 +1,4 @@
-//! `brock cert`: the certificates of a cluster, without openssl.
+//! `brock cert`: makes and revokes the certificates of a cluster, without openssl.
 
 use std::{fmt, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
@@ -18,15 +18,15 @@ use time::OffsetDateTime;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CertCommand {
-    /// Make a certificate authority: ca.crt in the certificates' directory, and its key apart
+    /// Make a certificate authority: ca.crt in the certificates directory, and its key in another place
     Ca(CaArgs),
     /// Make a node's certificate: node.crt and node.key
     Node(NodeArgs),
-    /// Make a client's certificate, which may read and write records: client.crt and client.key
+    /// Make a client's certificate, for reading and writing records: client.crt and client.key
     Client(PersonArgs),
-    /// Make an operator's certificate, which may do everything an operator does: client.crt and client.key
+    /// Make an operator's certificate, for all operator commands: client.crt and client.key
     Admin(PersonArgs),
-    /// Revoke certificates: ca.crl, by which running nodes cut their holders off
+    /// Revoke certificates: adds them to ca.crl, with which running nodes close their connections
     Revoke(RevokeArgs),
 }
 
@@ -38,7 +38,7 @@ pub(crate) struct RevokeArgs {
     /// File of the authority's key
     #[arg(long, value_name = "FILE")]
     ca_key: PathBuf,
-    /// Certificate that was stolen or is of no use any more; several may be given
+    /// Certificate to revoke; may be repeated
     #[arg(required = true, value_name = "CERTIFICATE")]
     certificates: Vec<PathBuf>,
 }
@@ -47,20 +47,20 @@ pub(crate) struct RevokeArgs {
 pub(crate) struct CaArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// How long the certificate is valid; longer than those made with it
+    /// How long the certificate is valid; longer than the certificates that it signs
     #[arg(long, value_name = "DURATION", default_value_t = Lifetime(CA_LIFETIME_DEFAULT))]
     lifetime: Lifetime,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
-    /// Directory of ca.crt and of the certificates made with it
+    /// Directory of ca.crt and of the new certificates
     #[arg(long, value_name = "DIR")]
     certs_dir: PathBuf,
-    /// File of the authority's key. Keep it outside of --certs-dir, secret and backed up; no node needs it
+    /// File of the authority's key. Keep it outside of --certs-dir, secret and backed up; nodes do not need it
     #[arg(long, value_name = "FILE")]
     ca_key: PathBuf,
-    /// Replace files that exist
+    /// Replace existing files
     #[arg(long)]
     overwrite: bool,
 }
@@ -77,7 +77,7 @@ pub(crate) struct LeafArgs {
     trust_domain: String,
 }
 
-/// A duration as the command line writes it.
+/// A duration on the command line.
 #[derive(Debug, Clone, Copy)]
 struct Lifetime(Duration);
 
@@ -102,7 +102,7 @@ pub(crate) struct NodeArgs {
     /// The node's --node.id
     #[arg(long, value_name = "ID")]
     node_id: NodeId,
-    /// Name or IP address under which others reach the node; may be repeated
+    /// Host name or IP address at which others reach the node; may be repeated
     #[arg(long = "host", value_name = "HOST", required = true)]
     hosts: Vec<String>,
 }
@@ -111,7 +111,7 @@ pub(crate) struct NodeArgs {
 pub(crate) struct PersonArgs {
     #[command(flatten)]
     leaf: LeafArgs,
-    /// Name of the client or operator, as logs will show it
+    /// Name of the client or operator, as logs show it
     #[arg(long, value_name = "NAME")]
     name: String,
 }
@@ -122,8 +122,8 @@ pub(crate) fn run(command: &CertCommand) -> anyhow::Result<ExitCode> {
         CertCommand::Node(args) => {
             let kind = LeafKind::Node { node_id: args.node_id.clone(), hosts: args.hosts.clone() };
             let next = match args.leaf.place.overwrite {
-                true => "Copy node.crt and node.key to the node: it takes them over within seconds, without a restart. \
-                         Peers must dial it by one of the hosts given, and by no other."
+                true => "Copy node.crt and node.key to the node: it reloads them within seconds, without a restart. Peers \
+                         must use one of the given hosts to reach it."
                     .to_owned(),
                 false => format!(
                     "Copy ca.crt, node.crt and node.key to the node, and start it there:\n  \
@@ -156,7 +156,7 @@ fn run_revoke(args: &RevokeArgs) -> anyhow::Result<()> {
     let (list, total) = (revoked.list.display(), revoked.total);
     eprintln!("wrote {list}: {total} revoked in all");
     eprintln!(
-        "Copy it into the certificates directory of every node: each takes it over within seconds, without a restart."
+        "Copy it into the certificates directory of every node: each node reloads it within seconds, without a restart."
     );
     Ok(())
 }
@@ -168,10 +168,10 @@ fn run_ca(CaArgs { place, lifetime }: &CaArgs) -> anyhow::Result<()> {
         lifetime: lifetime.0,
         overwrite: place.overwrite,
     })?;
-    tell(&made);
+    print_files(&made);
     eprintln!(
-        "Keep the key secret, backed up, and away from the nodes. Now make a certificate for each node, in a directory \
-         of its own:"
+        "Keep the key secret, backed up, and away from the nodes. Now make a certificate for each node, in its own \
+         directory:"
     );
     eprintln!(
         "  mkdir -p pki/ID && cp {} pki/ID/\n  brock cert node --certs-dir pki/ID --ca-key {} --node-id ID --host HOST",
@@ -191,12 +191,12 @@ fn run_leaf(args: &LeafArgs, kind: LeafKind, next: &str) -> anyhow::Result<()> {
         lifetime: lifetime.0,
         overwrite: place.overwrite,
     })?;
-    tell(&made);
+    print_files(&made);
     eprintln!("{}", next.replace("CERTS_DIR", &place.certs_dir.display().to_string()));
     Ok(())
 }
 
-fn tell(made: &Made) {
+fn print_files(made: &Made) {
     let ends = OffsetDateTime::from_unix_timestamp(made.not_after_unix_seconds).map(OffsetDateTime::date);
     let until = ends.map(|date| format!(", valid until {date}")).unwrap_or_default();
     eprintln!("wrote {}{until}", made.certificate.display());

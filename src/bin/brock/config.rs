@@ -1,4 +1,4 @@
-//! `brock config`: what a node would run with, and whether that makes sense.
+//! `brock config`: shows and checks the configuration that a node would run with.
 
 use std::{fmt::Write as _, process::ExitCode};
 
@@ -21,19 +21,19 @@ pub(crate) fn command() -> Command {
         .value_name("FORMAT")
         .value_parser(PossibleValuesParser::new(["text", "json", "toml"]))
         .default_value("text")
-        .help("How to show it");
+        .help("Output format");
     Command::new("config")
         .about("Check and show the configuration")
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(
             Command::new("check")
-                .about("Say everything that is wrong with the configuration `run` would start with")
+                .about("Check the configuration that `run` would use, and report all problems")
                 .args(settings::args()),
         )
         .subcommand(
             Command::new("show")
-                .about("Show every setting, its value, and where the value came from")
+                .about("Show every setting with its value and the source of the value")
                 .args(settings::args())
                 .arg(output),
         )
@@ -55,8 +55,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Shows what there is, and then what is wrong with it. A required setting that is still missing
-/// is not wrong here.
+/// Shows the settings, then their problems. A missing required setting is not a problem here.
 fn show(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let env: Vec<_> = std::env::vars_os().collect();
     let file = ConfigFile::read_named(matches, &env)?;
@@ -94,10 +93,10 @@ fn as_json(shown: &[ShownSetting]) -> serde_json::Result<String> {
     Ok(serde_json::to_string_pretty(&object)? + "\n")
 }
 
-/// A file that `--config` takes, with where each value came from as comments.
+/// A file for `--config`, with the source of each value as a comment.
 fn as_toml(shown: &[ShownSetting]) -> Result<String, std::fmt::Error> {
     let mut tables: Vec<&str> = SETTINGS.iter().map(|setting| setting.table_and_name().0).collect();
-    // Settings outside of any table come first, or they would be read as part of one.
+    // Settings outside of tables come first: after a table they would belong to it.
     tables.sort_unstable_by_key(|table| (table.split('.').count(), *table));
     tables.dedup();
     let mut text = String::new();

@@ -1,6 +1,4 @@
-//! The `brock` command: runs a node, a cluster to try things on, and makes certificates.
-//!
-//! Its modules stand beside it, apart from the library's tree in `src/`.
+//! The `brock` command: runs a node or a development cluster, makes certificates, reads backups.
 
 #![forbid(unsafe_code)]
 
@@ -9,6 +7,8 @@ mod cert;
 mod config;
 mod dev;
 mod health;
+#[path = "../shared/manpages.rs"]
+mod manpages;
 mod metrics;
 mod out;
 mod run;
@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use brock::config::error::ConfigError;
 use clap::{Args as _, Command, FromArgMatches as _, Subcommand as _};
 
-/// What a wrong configuration ends with, as a wrong command line does: starting again does not help.
+/// The exit code of a wrong configuration, as of a wrong command line: a restart does not help.
 const EXIT_USAGE: u8 = 2;
 
 fn command() -> Command {
@@ -27,7 +27,7 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("A masterless, clustered, eventually consistent key-value node for small, security-sensitive records")
         .after_help(
-            "To try it: `brock dev` starts three nodes with certificates of their own.\n\
+            "To try Brock: `brock dev` starts three nodes with their own certificates.\n\
              Exit codes: 0 success, 1 error, 2 wrong command line or configuration.",
         )
         .subcommand_required(true)
@@ -44,7 +44,7 @@ fn command() -> Command {
         )
         .subcommand(
             backup::BackupCommand::augment_subcommands(
-                Command::new("backup").about("Keys, lists, verification and restore of backups"),
+                Command::new("backup").about("List, verify and restore backups, and make their keys"),
             )
             .subcommand_required(true)
             .arg_required_else_help(true),
@@ -54,7 +54,7 @@ fn command() -> Command {
         .subcommands(shell::commands())
 }
 
-/// A tenth of what a short call costs is allocation, and glibc keeps an arena per thread.
+/// Allocation is a tenth of the cost of a short call, and glibc keeps an arena for each thread.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -67,7 +67,7 @@ fn main() -> ExitCode {
         Ok(matches) => matches,
         Err(error) => {
             // `--help` and `--version` arrive here too, with exit code 0.
-            // Nobody is left to be told when the printing fails.
+            // An error of printing cannot be printed either.
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE));
         }
@@ -97,13 +97,13 @@ fn main() -> ExitCode {
 }
 
 fn report(error: &anyhow::Error) -> ExitCode {
-    let mut told = error.to_string();
-    eprintln!("error: {told}");
+    let mut printed = error.to_string();
+    eprintln!("error: {printed}");
     for cause in error.chain().skip(1).map(ToString::to_string) {
-        // Many an error quotes what it comes from.
-        if !told.contains(&cause) {
+        // Some errors quote their cause.
+        if !printed.contains(&cause) {
             eprintln!("  caused by: {cause}");
-            told = cause;
+            printed = cause;
         }
     }
     let is_usage = error.chain().any(|cause| cause.is::<ConfigError>());

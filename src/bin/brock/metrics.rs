@@ -1,4 +1,4 @@
-//! `brock metrics`: what a node measures.
+//! `brock metrics`: the metrics of a node.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! `brock run`: one node, until it is told to stop.
+//! `brock run`: runs one node until a signal stops it.
 
 use std::{
     process::ExitCode,
@@ -28,17 +28,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 const STOP_WITH_PARENT: &str = "stop-with-parent";
-/// How long the runtime may take to end what the node's own shutdown has left over.
+/// How long the runtime may take to stop tasks that are left after the node's shutdown.
 const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 pub(crate) fn command() -> Command {
     Command::new("run")
         .about("Run a node")
         .after_help(
-            "SIGTERM or SIGINT: the node says that it is not ready, finishes what is under way, and exits with 0.\n\
-             A second one stops it at once, with 1. Nothing acknowledged is lost either way.\n\
-             SIGHUP: exchanged certificates are taken over at once.\n\
-             Under systemd (Type=notify or notify-reload) it says when it serves, how it is, and that it is well.",
+            "SIGTERM or SIGINT: the node reports that it is not ready, finishes calls in progress, and exits with 0.\n\
+             A second signal stops it immediately, with 1. Neither loses acknowledged writes.\n\
+             SIGHUP: the node reloads its certificates immediately.\n\
+             Under systemd (Type=notify or notify-reload) the node reports when it is ready, its status, and its health.",
         )
         .args(settings::args())
         .arg(
@@ -52,7 +52,7 @@ pub(crate) fn command() -> Command {
 
 pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     if matches.get_flag(STOP_WITH_PARENT) {
-        stop_with_parent().context("cannot ask to be stopped together with the parent process")?;
+        stop_with_parent().context("cannot arrange to stop with the parent process")?;
     }
     let env: Vec<_> = std::env::vars_os().collect();
     let file = ConfigFile::read_named(matches, &env)?;
@@ -60,20 +60,20 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
-        .context("cannot start the worker threads; is there a limit on threads or descriptors?")?;
+        .context("cannot start the worker threads; check the limits on threads and file descriptors")?;
     let telemetry = {
         let _context = runtime.enter();
         Arc::new(Telemetry::install(&config.node_id, &config.log, config.trace.as_ref())?)
     };
     stop_at_once_on_second_signal().context("cannot listen for signals")?;
     let outcome = runtime.block_on(serve(config, Arc::clone(&telemetry)));
-    // While the runtime still runs: it carries the last spans to the collector.
+    // The exporter needs the runtime to send the last spans.
     telemetry.shut_down();
     runtime.shutdown_timeout(RUNTIME_STOP_TIMEOUT);
     outcome
 }
 
-/// What a process is told from outside.
+/// The signals that the process handles.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -98,7 +98,7 @@ impl Signals {
 }
 
 async fn serve(config: Config, telemetry: Arc<Telemetry>) -> anyhow::Result<ExitCode> {
-    // Before the start, so that a signal during the start is not lost.
+    // Before the start, so that no signal during the start is lost.
     let mut signals = Signals::new()?;
     let mut supervisor = Supervisor::from_env();
     let node_id = config.node_id.clone();
@@ -114,26 +114,26 @@ async fn serve(config: Config, telemetry: Arc<Telemetry>) -> anyhow::Result<Exit
     supervisor.serving(&node.state()).await;
     let failure = match stop.is_cancelled() {
         true => None,
-        false => attend(&node, &mut signals, &mut supervisor).await,
+        false => run_until_stopped(&node, &mut signals, &mut supervisor).await,
     };
     match &failure {
-        None => tracing::info!("stopping; a second signal stops at once"),
-        // The reason is what the command ends with.
-        Some(_) => tracing::info!("the node cannot go on; stopping"),
+        None => tracing::info!("stopping; a second signal stops the node immediately"),
+        // The command exits with the reason.
+        Some(_) => tracing::info!("the node cannot continue; stopping"),
     }
     supervisor.stopping().await;
     let stopped = node.stop().await;
     if let Some(reason) = failure {
-        anyhow::bail!("node {node_id} could not go on: {reason}");
+        anyhow::bail!("node {node_id} could not continue: {reason}");
     }
     anyhow::ensure!(
         stopped.closed,
-        "node {node_id} could not close its storage (the reason is in the log); nothing acknowledged is lost, and the next start looks after it as after a crash"
+        "node {node_id} could not close its storage (the reason is in the log); no acknowledged write is lost, and the next start recovers like after a crash"
     );
     Ok(ExitCode::SUCCESS)
 }
 
-/// Starts the node, and cancels `stop` at a signal: it then stops as soon as that is safe.
+/// Starts the node. A signal cancels `stop`; the node then stops as soon as that is safe.
 async fn start(
     config: Config,
     telemetry: Arc<Telemetry>,
@@ -152,8 +152,12 @@ async fn start(
     }
 }
 
-/// Keeps the supervisor informed until a signal says to stop (`None`) or the node cannot go on.
-async fn attend(node: &Node, signals: &mut Signals, supervisor: &mut Supervisor) -> Option<String> {
+/// Notifies the supervisor until a signal stops the node (`None`) or the node cannot continue.
+async fn run_until_stopped(
+    node: &Node,
+    signals: &mut Signals,
+    supervisor: &mut Supervisor,
+) -> Option<String> {
     let mut failed = std::pin::pin!(node.failed());
     let mut ticks = interval(supervisor.interval());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -164,27 +168,27 @@ async fn attend(node: &Node, signals: &mut Signals, supervisor: &mut Supervisor)
             _ = signals.interrupt.recv() => return None,
             reason = failed.as_mut() => return Some(reason),
             _ = signals.hangup.recv() => {
-                tracing::info!("SIGHUP: looking at the certificates; other settings need a restart");
+                tracing::info!("SIGHUP: reloading the certificates; other settings need a restart");
                 supervisor.reloading().await;
                 node.reload().await;
                 supervisor.serving(&node.state()).await;
             }
             _ = ticks.tick() => {
                 supervisor.status(&node.state()).await;
-                if supervisor.is_hungry() && node.is_well(supervisor.interval()).await {
-                    supervisor.feed().await;
+                if supervisor.watchdog_due() && node.is_healthy(supervisor.interval()).await {
+                    supervisor.ping_watchdog().await;
                 }
             }
         }
     }
 }
 
-/// Ends the process at the second signal even if the runtime hangs, and without running the
-/// storage engine's destructors, which must not run while it is writing.
+/// Ends the process at the second signal even if the runtime hangs, and without the storage engine's
+/// destructors, which must not run during a write.
 fn stop_at_once_on_second_signal() -> std::io::Result<()> {
     let is_stopping = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT] {
-        // In this order: the first signal finds the flag unset, sets it, and goes on.
+        // In this order: the first signal finds the flag unset and only sets it.
         flag::register_conditional_shutdown(signal, 1, Arc::clone(&is_stopping))?;
         flag::register(signal, Arc::clone(&is_stopping))?;
     }

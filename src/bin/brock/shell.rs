@@ -1,10 +1,9 @@
-//! `brock completion` and `brock man`: what the command line says of itself elsewhere.
+//! `brock completion` and `brock man`: completion scripts and manual pages.
 
 use std::{path::PathBuf, process::ExitCode};
 
-use crate::out;
+use crate::{manpages, out};
 use anyhow::Context;
-use brock::config::manpages;
 use clap::{Arg, ArgMatches, Command, builder::EnumValueParser, value_parser};
 use clap_complete::Shell;
 
@@ -17,7 +16,7 @@ pub(crate) fn commands() -> [Command; 2] {
         .long(DIR)
         .value_name("DIR")
         .value_parser(value_parser!(PathBuf))
-        .help("Write the pages there instead; made if it does not exist");
+        .help("Write the pages to this directory instead; it is created if it does not exist");
     [
         Command::new("completion").about("Print a shell's completion script").arg(shell),
         Command::new("man").about("Print the manual page, or write one for each command").arg(dir),
@@ -25,7 +24,7 @@ pub(crate) fn commands() -> [Command; 2] {
 }
 
 pub(crate) fn completion(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
-    let shell = matches.get_one::<Shell>(SHELL).copied().context("which shell?")?;
+    let shell = matches.get_one::<Shell>(SHELL).copied().context("the shell is missing")?;
     out::print(&manpages::completion(shell, crate::command()))?;
     Ok(ExitCode::SUCCESS)
 }

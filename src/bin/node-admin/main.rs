@@ -21,6 +21,8 @@ mod debug;
 mod doctor;
 mod failure;
 mod log;
+#[path = "../shared/manpages.rs"]
+mod manpages;
 mod members;
 mod output;
 mod paint;

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use crate::manpages;
 use crate::{cli::Cli, failure::Failure, output};
-use brock::config::manpages;
 use clap::CommandFactory;
 use clap_complete::Shell;
 

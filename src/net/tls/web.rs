@@ -1,14 +1,7 @@
 //! TLS of the HTTP side: the node's own certificate, and a client's if it shows one.
 
-use std::{
-    io,
-    net::TcpStream as BlockingStream,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::io;
 
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -41,49 +34,5 @@ impl WebTls {
         let identity = shown.map(|leaf| PeerIdentity::of_certificate(leaf, self.policy));
         let role = identity.transpose().map_err(io::Error::other)?.map(|identity| identity.role);
         Ok((stream, role))
-    }
-}
-
-/// Asks a node's HTTP side over TLS, without a runtime.
-pub struct WebClient(Arc<ClientConfig>);
-
-/// A file with the CA's certificate is none.
-#[derive(Debug, thiserror::Error)]
-#[error("{} is not a CA's certificate in PEM: {reason}", path.display())]
-pub struct NoCa {
-    path: PathBuf,
-    reason: String,
-}
-
-impl WebClient {
-    /// Trusts the CAs in this file.
-    pub fn new(ca: &Path) -> Result<Self, NoCa> {
-        let none = |reason: String| NoCa { path: ca.to_owned(), reason };
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| none(error.to_string()))? {
-            let certificate = certificate.map_err(|error| none(error.to_string()))?;
-            roots.add(certificate).map_err(|error| none(error.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(none("it holds no certificate".to_owned()));
-        }
-        let config = ClientConfig::builder_with_provider(config::provider())
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .map_err(|error| none(error.to_string()))?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Self(Arc::new(config)))
-    }
-
-    /// On a connection to `place`, `HOST:PORT`. The handshake is made with the first byte.
-    pub fn connect(
-        &self,
-        place: &str,
-        stream: BlockingStream,
-    ) -> io::Result<StreamOwned<ClientConnection, BlockingStream>> {
-        let host = place.rsplit_once(':').map_or(place, |(host, _)| host).trim_matches(['[', ']']);
-        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        let connection = ClientConnection::new(Arc::clone(&self.0), name).map_err(io::Error::other)?;
-        Ok(StreamOwned::new(connection, stream))
     }
 }

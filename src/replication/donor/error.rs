@@ -1,9 +1,7 @@
 //! Why a donor refuses a puller, or ends its stream.
 
 use super::session::FeedError;
-use crate::{
-    replication::pull::puller::PROTOCOL_VERSION, store::StoreError, transfer::feed::SnapshotError,
-};
+use crate::{replication::pull::puller::PROTOCOL_VERSION, store::StoreError, transfer::feed::SnapshotError};
 use brock_core::{
     base::id::{IdError, NodeId},
     domain::codec::CodecError,

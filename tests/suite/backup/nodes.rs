@@ -256,21 +256,21 @@ async fn wrong_credentials_are_told_and_never_shown() {
     let shown = brock_with(&["config", "show"], &[(SECRET_ENV, wrong)]);
     assert!(!String::from_utf8_lossy(&shown.stdout).contains(wrong));
     let listed = site.backup("list", &["--node.backup.secret-access-key", SECRET]);
-    assert_fails(&listed, 1, &["everybody on this machine sees a command line"]);
+    assert_fails(&listed, 1, &["other users of this machine can read the command line"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn encryption_that_cannot_be_honoured_stops_the_start() {
     let site = Site::new().await;
     for (flag, value, part) in [
-        ("recipient", "age1nonsense", "that is not an age recipient"),
-        ("recipient", site.identity.to_string().expose_secret(), "has a private key"),
+        ("recipient", "age1nonsense", "which is not an age recipient"),
+        ("recipient", site.identity.to_string().expose_secret(), "contains a private key"),
         ("bucket", "", "node.backup.bucket"),
         ("bucket", "No_Such Bucket", "is not the name of a bucket"),
         ("prefix", "../up", "cannot be a prefix"),
         ("endpoint", "ftp://store", "endpoint"),
         ("retention", "1h", "is not a retention"),
-        ("secret-access-key", "in-plain-sight", "everybody on this machine sees a command line"),
+        ("secret-access-key", "in-plain-sight", "other users of this machine can read the command line"),
         ("secret-access-key", "@/nowhere/at/all", "cannot be read"),
     ] {
         let mut launch = site.launch("node-1");

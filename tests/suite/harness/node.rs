@@ -1,56 +1,31 @@
 //! Nodes in this process: real TLS, real RocksDB, real sockets.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use super::{certs::Certs, client::Client, eventually, free_port};
 use brock::{
-    config::validate::{AuditConfig, Config, ConflictBackoff, FirstStart, LogConfig, LogFormat},
-    maintenance::compact::{Mode, Policy},
+    config::validate::Config,
     node::{Node, Stopped},
 };
 use brock_core::base::vector::Vector;
 use tempfile::TempDir;
 
-/// How to start one node. Change what a test is about.
+/// How to start one node: the defaults, but for these. Change what a test is about.
 pub fn config(certs: &Certs, id: &str, port: u16, join: &[u16]) -> Config {
-    Config {
-        node_id: id.parse().unwrap(),
-        path: None,
-        first_start: FirstStart::Yes,
-        address: format!("127.0.0.1:{port}").parse().unwrap(),
-        join: join.iter().map(|port| format!("127.0.0.1:{port}")).collect(),
-        discovery_interval: Duration::from_millis(200),
-        dns_server: None,
-        certs_dir: certs.node(id),
-        replication_interval: Duration::from_secs(30),
-        replication_limit: 1000,
-        conflict_backoff: ConflictBackoff {
-            delay: Duration::ZERO,
-            max: Duration::from_secs(300),
-            min: Duration::from_millis(100),
-        },
-        payload_limit_bytes: 64 * 1024,
-        cache_size_bytes: 8 * 1024 * 1024,
-        require_uri_roles: false,
-        expiry_margin: Duration::from_secs(3600),
-        member_retention: Duration::from_secs(7 * 24 * 3600),
-        backup: None,
-        compact: Policy {
-            mode: Mode::FactorOrTimer,
-            factor: 0.4,
-            size_bytes: 104_857_600,
-            timer: Duration::from_secs(3600),
-            tombstone_grace: None,
-        },
-        shutdown_timeout: Duration::from_secs(10),
-        audit: AuditConfig { path: None, max_bytes: 64 * 1024 * 1024 },
-        http_address: None,
-        log: LogConfig { level: "info".to_owned(), format: LogFormat::Auto },
-        http_tls: false,
-        console_token: None,
-        settings: Vec::new(),
-        trace: None,
-    }
+    let certs_dir = certs.node(id);
+    let join: Vec<String> = join.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+    Config::from_pairs(&[
+        ("node.id", id),
+        ("node.certs-dir", certs_dir.to_str().unwrap()),
+        ("node.first-start", "true"),
+        ("node.address", &format!("127.0.0.1:{port}")),
+        ("node.join", &join.join(",")),
+        ("node.discovery-interval", "200ms"),
+        ("node.cache-size", "8MiB"),
+        ("audit.max-size", "64MiB"),
+        ("http.address", ""),
+    ])
+    .unwrap()
 }
 
 /// A running node and two clients of it.

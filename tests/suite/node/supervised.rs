@@ -112,7 +112,7 @@ async fn a_reload_takes_over_exchanged_certificates_before_it_is_over() {
     let reloading = supervisor.hears(served, &["RELOADING=1"]).await;
     supervisor.hears(reloading + 1, &["READY=1"]).await;
     let log = process.log().join("\n");
-    assert!(log.contains("the exchanged certificates are not used"), "{log}");
+    assert!(log.contains("rejected the rotated certificates"), "{log}");
     assert!(process.terminate().0.success());
 }
 

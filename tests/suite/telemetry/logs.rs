@@ -112,7 +112,7 @@ async fn what_is_wrong_with_the_certificates_is_said_once_however_long_it_stays(
     // the other shows that it looks again and again.
     let refused = async |times: usize| {
         eventually("the directory is refused", || async {
-            (count(&process, "the exchanged certificates are not used") == times).then_some(())
+            (count(&process, "rejected the rotated certificates") == times).then_some(())
         })
         .await;
     };
@@ -126,7 +126,7 @@ async fn what_is_wrong_with_the_certificates_is_said_once_however_long_it_stays(
     replace(&key, &right_key);
     fs::copy(launch.certs_dir.join("ca.crt"), launch.certs_dir.join("ca-next.crt")).unwrap();
     eventually("what is there now is used", || async {
-        (count(&process, "the certificates were exchanged") == 1).then_some(())
+        (count(&process, "reloaded the rotated certificates") == 1).then_some(())
     })
     .await;
     assert_eq!(warned(), 1);

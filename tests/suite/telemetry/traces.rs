@@ -20,7 +20,7 @@ use crate::harness::{
 
 const SENT: &str = "brock_trace_spans_total{outcome=\"sent\"}";
 const FAILED: &str = "brock_trace_spans_total{outcome=\"failed\"}";
-const WARNING: &str = "spans cannot be sent to the collector";
+const WARNING: &str = "cannot export spans to the collector";
 
 /// Takes all that it is sent.
 struct Collector {

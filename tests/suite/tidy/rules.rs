@@ -29,8 +29,8 @@ pub(super) const LAYERS: [(&str, &[&str]); 19] = [
     ("replication", &["brock_net", "runtime", "store", "transfer", "membership"]),
     ("maintenance", &["runtime", "store", "membership"]),
     ("backup", &["runtime", "store", "transfer"]),
-    ("config", &["brock_net", "backup", "maintenance"]),
-    ("telemetry", &["runtime", "config"]),
+    ("telemetry", &["runtime"]),
+    ("config", &["brock_net", "backup", "maintenance", "telemetry"]),
     ("app", &["brock_net", "runtime", "store", "membership", "replication", "maintenance", "backup"]),
     (
         "api",

@@ -1,7 +1,7 @@
-//! Who may see the console.
+//! Who may open the console.
 //!
-//! Where the HTTP side listens on loopback, whoever is on the machine. Elsewhere, whoever has the
-//! token, or a certificate with the role admin.
+//! If the HTTP server listens on loopback: every user of the machine. Otherwise: a client with the token,
+//! or with a certificate with the role admin.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -18,16 +18,16 @@ use data_encoding::BASE64;
 use brock_core::base::metrics as names;
 use brock_net::tls::roles::Role;
 
-/// Who is at the other end of a connection, as far as its certificate says.
+/// The client of a connection, as its certificate states.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Caller {
-    /// `None`: it showed no certificate.
+    /// `None`: it presented no certificate.
     pub(crate) role: Option<Role>,
 }
 
-/// What opens the console.
+/// Decides who may open the console.
 pub(crate) struct Gate {
-    /// Whether the HTTP side can only be reached from this machine.
+    /// Whether the HTTP server can only be reached from this machine.
     pub(crate) on_loopback: bool,
     /// `http.console-token`
     pub(crate) token: Option<String>,
@@ -35,14 +35,14 @@ pub(crate) struct Gate {
     pub(crate) tls: bool,
 }
 
-/// Why somebody does not see it.
+/// Why the console refuses a request.
 #[derive(Debug, PartialEq, Eq)]
 enum Denial {
-    /// A page of another site, by a name that leads here.
+    /// The request's host is not a loopback name: it may come from a page of another site.
     Host,
-    /// With the right token it would be seen.
+    /// The token is missing or wrong.
     Token,
-    /// Nothing is set that could open it.
+    /// No setting allows access from other machines.
     Closed,
 }
 
@@ -57,14 +57,14 @@ impl Gate {
                 _ => Err(Denial::Token),
             },
             None if !self.on_loopback => Err(Denial::Closed),
-            // Any site can have a name that resolves to loopback, and then read what answers there.
+            // Any site can have a name that resolves to loopback, and could then read the answers.
             None if !names_loopback(headers.get(header::HOST)) => Err(Denial::Host),
             None => Ok(()),
         }
     }
 }
 
-/// `Bearer TOKEN`, or the password of `Basic`, which is what browsers ask for.
+/// The token: from `Bearer TOKEN`, or the password of `Basic`, for which browsers ask.
 fn presented(headers: &HeaderMap) -> Option<String> {
     let said = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, credentials) = said.split_once(' ')?;
@@ -88,7 +88,7 @@ fn names_loopback(host: Option<&HeaderValue>) -> bool {
     name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.is_loopback())
 }
 
-/// The layer before every page of the console.
+/// The layer in front of every page of the console.
 pub(crate) async fn check(
     State(gate): State<Arc<Gate>>,
     Extension(caller): Extension<Caller>,
@@ -115,27 +115,27 @@ pub(crate) async fn check(
 
 fn refusal(gate: &Gate, denial: &Denial) -> Response {
     let certificate = match gate.tls {
-        true => " A certificate with the role admin opens the console too.",
+        true => " A client certificate with the role admin opens the console too.",
         false => "",
     };
     match denial {
         Denial::Host => {
             let text =
-                "The console answers to localhost and to loopback addresses only: open it by one of those.\n";
+                "The console answers only to localhost and loopback addresses: open it by one of those.\n";
             (StatusCode::FORBIDDEN, text).into_response()
         }
         Denial::Token => {
             let text = format!(
-                "The console needs the token of http.console-token: as the password, with any name.{certificate}\n"
+                "The console needs the token in http.console-token: enter it as the password, with any user name.{certificate}\n"
             );
             let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"brock console\", charset=\"UTF-8\"")];
             (StatusCode::UNAUTHORIZED, challenge, text).into_response()
         }
         Denial::Closed => {
             let text = format!(
-                "The console is closed: this node's HTTP side can be reached from other machines. Set \
-                 http.console-token, or http.tls and come with a certificate of the role admin; or let http.address \
-                 be on loopback.{certificate}\n"
+                "The console is closed, because other machines can reach this node's HTTP server. Set \
+                 http.console-token; or set http.tls and use a client certificate with the role admin; or set \
+                 http.address to a loopback address.{certificate}\n"
             );
             (StatusCode::FORBIDDEN, text).into_response()
         }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn on_loopback_it_is_open_to_whoever_calls_it_by_a_loopback_name() {
+    fn on_loopback_it_is_open_by_a_loopback_name_only() {
         let gate = Gate { on_loopback: true, token: None, tls: false };
         for host in ["localhost", "localhost:20005", "127.0.0.1:20005", "[::1]:20005", "127.9.9.9"] {
             assert_eq!(gate.check(Caller::default(), &headers(host, "")), Ok(()), "{host}");
@@ -194,7 +194,7 @@ mod tests {
         ] {
             assert_eq!(gate.check(Caller::default(), &headers("node-1.example", said)), expected, "{said}");
         }
-        // Whoever sets a token means it, on loopback too.
+        // A token protects the console on loopback too.
         let gate = Gate { on_loopback: true, ..gate };
         assert_eq!(gate.check(Caller::default(), &headers("localhost", "")), Err(Denial::Token));
     }

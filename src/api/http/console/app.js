@@ -1,10 +1,12 @@
-// Asks the node that served this page how the cluster is, and shows it. Changes nothing.
+// Shows the state of the cluster, as the node that serves this page reports it. Changes nothing.
 
 import { badge, chart, el, matrix, replace, table } from "./draw.js";
 import * as words from "./words.js";
 
 const EVERY_MS = 2000;
 const LAG_WATCH = 1000;
+// The levels of the API, as they are shown.
+const LEVELS = { well: "ok", watch: "warning", act: "critical" };
 const $ = (id) => document.getElementById(id);
 
 let heardAt = 0;
@@ -14,7 +16,7 @@ let problem = "";
 async function ask(path, options = {}) {
   const response = await fetch(path, { signal: AbortSignal.timeout(10000), cache: "no-store", ...options });
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(answer.error ?? `the node answered ${response.status}`);
+  if (!response.ok) throw new Error(answer.error ?? `the node answered with status ${response.status}`);
   return answer;
 }
 
@@ -35,7 +37,7 @@ function tell() {
   const since = heardAt ? `last heard ${words.span((Date.now() - heardAt) / 1000)} ago` : "never heard";
   age.className = problem ? "stale" : "";
   age.textContent = problem ? `This node: ${problem}; ${since}` : paused ? `Paused; ${since}` : "Live";
-  if (problem && !heardAt) $("sentence").textContent = `This node could not say how the cluster is: ${problem}.`;
+  if (problem && !heardAt) $("sentence").textContent = `This node cannot report the state of the cluster: ${problem}.`;
 }
 
 async function loop() {
@@ -65,7 +67,7 @@ function showVerdict(verdict) {
     el(
       "li",
       {},
-      badge(finding.level, finding.level),
+      badge(finding.level, LEVELS[finding.level] ?? finding.level),
       el("p", {}, finding.node ? el("strong", {}, `${finding.node}: `) : "", finding.what),
       el("p", { class: "todo" }, finding.todo),
     ),
@@ -82,7 +84,7 @@ function state(node) {
 
 const nowOf = (node) => (node.status ? node.status.now_unix_ms / 1000 : Date.now() / 1000);
 
-/** Per second, over the newest samples; null = not known yet. */
+/** Per second, over the newest samples; null = unknown. */
 function rateOf(node, field) {
   const history = node.status?.history ?? [];
   if (history.length < 2) return null;
@@ -93,7 +95,7 @@ function rateOf(node, field) {
 
 function showNodes(nodes) {
   const columns = [
-    ["Node"], ["State"], ["Version"], ["Up for", "number"], ["Records", "number"], ["Reads", "number"],
+    ["Node"], ["State"], ["Version"], ["Uptime", "number"], ["Records", "number"], ["Reads", "number"],
     ["Writes", "number"], ["Log", "number"], ["Files", "number"], ["Disk free", "number"],
   ];
   const rows = nodes.map((node) => {
@@ -121,10 +123,10 @@ function showReplication(nodes) {
   const names = nodes.map((node) => node.node);
   const byName = new Map(nodes.map((node) => [node.node, node]));
   const origins = [...new Set(nodes.flatMap((node) => Object.keys(node.lags ?? {})))].sort();
-  matrix($("lags"), "Lag", "lacks ↓ of →", names, origins.length ? origins : ["–"], (row, column) => {
+  matrix($("lags"), "Lag", "node ↓ lacks of →", names, origins.length ? origins : ["–"], (row, column) => {
     const lags = byName.get(row).lags;
     if (!lags || (origins.length && !(column in lags))) return { level: "unknown", text: words.UNKNOWN };
-    if (!origins.length) return { level: "self", text: "–", title: "nobody has written yet" };
+    if (!origins.length) return { level: "self", text: "–", title: "no operations yet" };
     const lag = lags[column];
     const level = lag === 0 ? "well" : lag > LAG_WATCH ? "act" : "watch";
     return { level, text: words.count(lag), title: `${row} lacks ${lag} operations of ${column}` };
@@ -152,7 +154,7 @@ function showCharts(nodes) {
     const history = node.status?.history ?? [];
     const title = el("h3", {}, node.node);
     if (history.length < 2) {
-      return el("div", { class: "chart" }, title, el("p", { class: "soft" }, node.status ? "gathering …" : "not known"));
+      return el("div", { class: "chart" }, title, el("p", { class: "soft" }, node.status ? "collecting samples …" : "unknown"));
     }
     const log = history.map((sample) => [sample.at_unix_ms, sample.log_bytes]);
     const [first, last] = [history[0], history.at(-1)];
@@ -202,7 +204,7 @@ function showRounds(nodes) {
       return [
         `${node.node} ← ${peer.node_id || peer.address}`,
         peer.up ? badge("well", "up") : badge("act", "down"),
-        peer.recent_rounds.length ? strip(peer.recent_rounds) : el("span", { class: "soft" }, "none has ended yet"),
+        peer.recent_rounds.length ? strip(peer.recent_rounds) : el("span", { class: "soft" }, "no completed rounds yet"),
         last ? words.count(last.entries) : words.UNKNOWN,
         words.count(peer.entries_received),
         words.ago(peer.last_success_unix, nowOf(node)),
@@ -211,8 +213,8 @@ function showRounds(nodes) {
     }),
   );
   const columns = [
-    ["Puller ← peer"], ["State"], ["Last rounds (height: entries; red: failed)"], ["Entries, last", "number"],
-    ["Entries, all", "number"], ["Heard"], ["Error", "wrap"],
+    ["Puller ← peer"], ["State"], ["Last rounds (height: entries; red: failed)"], ["Entries, last round", "number"],
+    ["Entries, total", "number"], ["Last contact"], ["Error", "wrap"],
   ];
   const holder = el("table", {});
   table(holder, "Rounds", columns, rows);
@@ -221,14 +223,14 @@ function showRounds(nodes) {
 
 function backupOf(node) {
   const backup = node.status.backup;
-  if (!backup) return el("span", { class: "soft" }, "not enabled");
+  if (!backup) return el("span", { class: "soft" }, "off");
   const age = words.ago(backup.last_success_unix_ms / 1000, nowOf(node));
   if (backup.verify_error) return [badge("act", "damaged"), ` ${backup.verify_error}`];
   const read = backup.last_verified_unix_ms
-    ? `read again ${words.ago(backup.last_verified_unix_ms / 1000, nowOf(node))}`
-    : "not read again yet";
+    ? `verified ${words.ago(backup.last_verified_unix_ms / 1000, nowOf(node))}`
+    : "not verified yet";
   return [
-    backup.last_error ? badge("watch", "failing") : badge("well", "good"),
+    backup.last_error ? badge("watch", "failing") : badge("well", "ok"),
     ` ${age}`,
     el("span", { class: "sub" }, backup.last_error || read),
   ];
@@ -236,8 +238,8 @@ function backupOf(node) {
 
 function showUpkeep(nodes) {
   const columns = [
-    ["Node"], ["Backup"], ["Certificate that expires first"], ["Conflicts", "number"], ["Quarantine", "number"],
-    ["Removals pending", "number"], ["Alarms", "wrap"],
+    ["Node"], ["Backup"], ["Next certificate to expire"], ["Conflicts", "number"], ["Quarantine", "number"],
+    ["Pending removals", "number"], ["Alarms", "wrap"],
   ];
   const rows = nodes.map((node) => {
     const s = node.status;
@@ -256,7 +258,7 @@ function showUpkeep(nodes) {
       s.alarms.length ? s.alarms.map((alarm) => el("p", { class: "watch-text", title: words.moment(alarm.at_unix) }, alarm.text)) : "none",
     ];
   });
-  table($("upkeep-table"), "Upkeep", columns, rows);
+  table($("upkeep-table"), "Maintenance", columns, rows);
 }
 
 async function trace(event) {
@@ -295,7 +297,7 @@ async function showSettings() {
     const rows = shown.map((setting) => [el("code", {}, setting.key), el("code", {}, setting.value), setting.source]);
     table($("settings"), "Settings", [["Setting"], ["Value", "wrap"], ["Source"]], rows);
   } catch {
-    // The state of the page says that the node does not answer.
+    // The header shows that the node does not answer.
   }
 }
 
@@ -318,7 +320,7 @@ function theme() {
 $("pause").addEventListener("click", () => {
   paused = !paused;
   $("pause").setAttribute("aria-pressed", String(paused));
-  $("pause").textContent = paused ? "Go on" : "Pause";
+  $("pause").textContent = paused ? "Resume" : "Pause";
   tell();
 });
 $("trace").addEventListener("submit", trace);

@@ -1,4 +1,4 @@
-// Elements from data. Everything that came from a node is set as text, never as markup.
+// Builds elements from data. Data from nodes becomes text, never markup.
 
 import * as words from "./words.js";
 
@@ -15,7 +15,7 @@ export function el(name, attributes = {}, ...children) {
 
 export const badge = (level, text) => el("span", { class: `badge ${level}` }, text);
 
-/** A table; `columns` are [title, class], rows hold elements or texts, the first cell is the row's head. */
+/** A table. `columns`: [title, class]; `rows`: elements or texts, with the row's header first. */
 export function table(into, caption, columns, rows) {
   const head = columns.map(([title, kind]) => el("th", { scope: "col", class: kind ?? null }, title));
   const body = rows.map((cells) =>
@@ -32,7 +32,7 @@ export function table(into, caption, columns, rows) {
   replace(into, el("caption", { class: "skip" }, caption), el("thead", {}, el("tr", {}, head)), el("tbody", {}, body));
 }
 
-/** Exchanges the content, unless it is the same: what is read or selected is left alone. */
+/** Replaces the content, unless it is the same, so that a selection survives. */
 export function replace(into, ...children) {
   const fresh = children.map((child) => child.outerHTML ?? child).join("");
   if (into.dataset.fresh === String(hash(fresh))) return;
@@ -46,7 +46,7 @@ function hash(text) {
   return `${h}:${text.length}`;
 }
 
-/** A matrix; `cell(row, column)` gives { level, text, title }. */
+/** A matrix; `cell(row, column)` returns { level, text, title }. */
 export function matrix(into, caption, corner, rows, columns, cell) {
   const head = [corner, ...columns].map((title) => el("th", { scope: "col" }, title));
   const body = rows.map((row) => {
@@ -59,7 +59,7 @@ export function matrix(into, caption, corner, rows, columns, cell) {
   replace(into, el("caption", { class: "skip" }, caption), el("thead", {}, el("tr", {}, head)), el("tbody", {}, body));
 }
 
-/** Lines over the same time; each has { kind, points: [[ms, value]] }. */
+/** Lines over the same time axis; each is { kind, points: [[ms, value]] }. */
 export function chart(lines, label) {
   const points = lines.flatMap((line) => line.points);
   const [from, to] = [Math.min(...points.map((p) => p[0])), Math.max(...points.map((p) => p[0]))];

@@ -1,7 +1,7 @@
-//! The console: a page on the HTTP side that shows the whole cluster, and changes nothing.
+//! The console: a web page that shows the whole cluster, and changes nothing.
 //!
-//! It is embedded and loads nothing from elsewhere. What it shows comes from `api/…`, as the JSON of
-//! `brock_client::view`.
+//! The page is embedded in the binary and loads nothing from other hosts. It fetches its data from `api/…`,
+//! as the JSON of [`brock_client::view`]. `access` decides who may open it.
 
 mod access;
 
@@ -34,27 +34,27 @@ const FILES: [(&str, &str, &str); 5] = [
     ("words.js", "text/javascript; charset=utf-8", include_str!("words.js")),
 ];
 
-/// Nothing from elsewhere, no script but ours, in no frame.
+/// No content from other hosts, no inline scripts, no frames.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The largest request: a key hash in JSON.
 const REQUEST_MAX_BYTES: usize = 1024;
 
-/// What the console shows.
+/// The sources of the console.
 pub(crate) struct Console {
     /// All nodes.
     pub(crate) cluster: Cluster,
-    /// Where a record has come.
+    /// Where a record is.
     pub(crate) traces: Traces,
-    /// What this node was told.
+    /// This node's configuration.
     pub(crate) settings: Arc<[proto::show_configuration_response::Setting]>,
 }
 
-/// Set once the node serves; until then the page says so.
+/// Set once the node serves; until then the console answers that the node is not up yet.
 pub(crate) type Slot = Arc<std::sync::OnceLock<Console>>;
 
-/// The console's pages, behind its gate.
+/// The console's pages, protected by `gate`.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(slot: Slot, gate: Arc<Gate>) -> Router<S> {
     let mut router = Router::new()
         .route("/console", get(Redirect::permanent("/console/")))
@@ -65,7 +65,7 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(slot: Slot, gate: Arc<Gat
         let page = ([(header::CONTENT_TYPE, kind), (header::CONTENT_SECURITY_POLICY, POLICY)], text);
         router = router.route(&format!("/console/{name}"), get(page));
     }
-    // Not a layer: that would also stand before the paths that are not the console's.
+    // Not a layer: a layer would also protect paths outside of the console.
     router.route_layer(from_fn_with_state(gate, access::check)).with_state(slot)
 }
 
@@ -95,7 +95,7 @@ async fn configuration(State(slot): State<Slot>) -> Response {
     Json(settings).into_response()
 }
 
-/// By POST, so that no key hash stands in a log or a history of addresses.
+/// A POST, so that no key hash gets into a log or a browser's history.
 async fn trace(
     State(slot): State<Slot>,
     Extension(_): Extension<Caller>,
@@ -103,9 +103,12 @@ async fn trace(
     body: Bytes,
 ) -> Response {
     let Some(console) = slot.get() else { return not_yet() };
-    // Another site's form cannot send this type.
+    // A form on another site cannot send this content type.
     if headers.get(header::CONTENT_TYPE).is_none_or(|kind| kind != "application/json") {
-        return problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "send JSON");
+        return problem(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the request must have the content type application/json",
+        );
     }
     let asked: Option<Value> = serde_json::from_slice(&body).ok();
     let hex = asked.as_ref().and_then(|asked| asked.get("key_hash")).and_then(Value::as_str);

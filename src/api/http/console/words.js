@@ -1,4 +1,4 @@
-// Numbers and times as people read them. What is not known is "?", never 0.
+// Formats numbers and times. An unknown value is "?", never 0.
 
 export const UNKNOWN = "?";
 
@@ -23,7 +23,7 @@ export function span(seconds) {
   return `${Math.round(s / 86400)} d`;
 }
 
-// A name of the protocol: NO_PAYLOAD is "no payload".
+// Formats a name of the protocol: NO_PAYLOAD becomes "no payload".
 export const plain = (name) => name.toLowerCase().replaceAll("_", " ");
 
 export const ago = (unix, now) => (unix > 0 ? `${span(now - unix)} ago` : "never");

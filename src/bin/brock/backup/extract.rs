@@ -1,4 +1,4 @@
-//! Printing single records of a backup.
+//! Prints single records of a backup.
 
 use std::str::FromStr;
 
@@ -10,12 +10,12 @@ use data_encoding::{BASE64, HEXLOWER};
 use prost::Message;
 use serde::Serialize;
 
-/// Which records are meant.
+/// The records to print.
 #[derive(Debug, Clone)]
 pub(super) enum Pattern {
-    /// This one, with everything in it.
+    /// This record, completely.
     One(KeyHash),
-    /// Those whose key hash begins with these hex digits.
+    /// The records whose key hash begins with these hex digits.
     Begins(String),
 }
 
@@ -27,7 +27,7 @@ impl FromStr for Pattern {
             Some(digits) if digits.len() <= 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) => {
                 Ok(Self::Begins(digits.to_ascii_lowercase()))
             }
-            Some(_) => Err("before the '*' there are hex digits of a key hash, or nothing".to_owned()),
+            Some(_) => Err("write hex digits of a key hash, or nothing, before the '*'".to_owned()),
             None => {
                 text.parse().map(Self::One).map_err(|error: brock_core::base::id::IdError| error.to_string())
             }
@@ -44,7 +44,7 @@ impl Pattern {
     }
 }
 
-/// What is printed of each record; the names are those of `node-admin record show`.
+/// The printed form of a record; the names are those of `node-admin record show`.
 #[derive(Debug, Default, Serialize)]
 struct Shown {
     key_hash: String,
@@ -58,7 +58,7 @@ struct Shown {
     payload: Option<Payload>,
 }
 
-/// Absent where records are only listed, and where the backup has none any more.
+/// Absent if records are only listed, or if the record has no payload any more.
 #[derive(Debug, Serialize)]
 struct Payload {
     satellite_address: String,
@@ -68,7 +68,7 @@ struct Payload {
     encrypted_access_grant: String,
 }
 
-/// One line for each record. Says by an error which of those that were named are not there.
+/// Prints a line for each record. Fails if there is no record for one of the patterns.
 pub(super) fn print(patterns: &[Pattern], found: &Extracted, backup: &str) -> anyhow::Result<()> {
     let mut text = Vec::new();
     for (key_hash, state) in found {
@@ -80,7 +80,7 @@ pub(super) fn print(patterns: &[Pattern], found: &Extracted, backup: &str) -> an
     let missing = patterns.iter().filter(|pattern| !found.keys().any(|key_hash| pattern.matches(key_hash)));
     match missing.count() {
         0 => Ok(()),
-        count => bail!("{backup} has no record for {count} of the keys that were asked for"),
+        count => bail!("{backup} has no record for {count} of the requested keys"),
     }
 }
 

@@ -21,11 +21,11 @@ pub(super) fn keygen(args: &KeygenArgs) -> anyhow::Result<ExitCode> {
     crashsafe::create(&args.out, file.as_bytes(), 0o600)
         .with_context(|| format!("cannot create {}", args.out.display()))?;
     eprintln!(
-        "{} holds the only key to every backup that is encrypted to\n  {recipient}\nPrint it, and keep it away from the \
-         nodes.\n",
+        "{} holds the only key to all backups that are encrypted for\n  {recipient}\nPrint it, and keep it away from \
+         the nodes.\n",
         args.out.display()
     );
-    // A log is no place for it.
+    // Not into a log.
     let is_shown = io::stderr().is_terminal();
     if is_shown && let Ok(code) = qrcode::QrCode::new(text.as_bytes()) {
         eprintln!("{}", code.render::<qrcode::render::unicode::Dense1x2>().build());
@@ -35,7 +35,7 @@ pub(super) fn keygen(args: &KeygenArgs) -> anyhow::Result<ExitCode> {
     }
     if !args.yes {
         confirm(text).inspect_err(|_| {
-            // A key that nobody has written down must not come into use.
+            // A key without a written copy must not be used.
             let _ = fs::remove_file(&args.out);
         })?;
     }
@@ -43,17 +43,17 @@ pub(super) fn keygen(args: &KeygenArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whoever types the last characters back has the key before their eyes.
+/// The operator types the last characters, which shows that the operator has the key.
 fn confirm(text: &str) -> anyhow::Result<()> {
     if !io::stdin().is_terminal() {
-        bail!("there is nobody to confirm that the key was written down: use --yes");
+        bail!("the command cannot ask for confirmation without a terminal: use --yes");
     }
     let end = &text[text.len() - 6..];
-    eprint!("Type its last 6 characters to confirm that you have it: ");
+    eprint!("Type the last 6 characters of the key to confirm that you have it: ");
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     if !line.trim().eq_ignore_ascii_case(end) {
-        bail!("that is not how it ends: nothing was kept");
+        bail!("these are not the last characters of the key: it was discarded");
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `brock backup`: keys, lists, verification and restore of backups, without a running node.
+//! `brock backup`: lists, verifies and restores backups, and makes their keys, without a running node.
 
 mod extract;
 mod keygen;
@@ -31,29 +31,29 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BackupCommand {
-    /// Make an identity (a private key) for encrypted backups; prints its public recipient
+    /// Make an identity (a private key) for encrypted backups, and print its recipient (the public key)
     ///
-    /// Keep the identity away from every node: nodes need the recipient only. Without it no
+    /// Keep the identity away from all nodes: they need only the recipient. Without the identity no
     /// encrypted backup can be restored.
     Keygen(KeygenArgs),
-    /// List the backups that are there
+    /// List the backups
     List(ListArgs),
-    /// Read a backup end to end: signature, hashes, decryption, every record, the digest
+    /// Verify a backup completely: signature, hashes, decryption, every record, the digest
     Verify(ChooseArgs),
-    /// Make a storage directory from a backup
+    /// Restore a backup to a new storage directory
     ///
-    /// It is put together and verified beside the directory, and moved there at the end. Start the
-    /// node on it as usual: what was deleted or revoked since comes from its peers. With --key nothing
-    /// is installed: the records are printed, one JSON object in each line.
+    /// The command builds and verifies the storage next to the directory, and moves it there at the end.
+    /// Then start the node with it as usual: it gets later deletes and revocations from its peers. With
+    /// --key the command restores nothing and prints the records, one JSON object a line.
     Restore(RestoreArgs),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct KeygenArgs {
-    /// Where the identity goes; must not exist
+    /// File for the identity; must not exist
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Do not ask to confirm that it was written down
+    /// Do not ask for confirmation that the identity is written down
     #[arg(long)]
     yes: bool,
 }
@@ -63,13 +63,13 @@ pub(crate) struct PlaceArgs {
     /// s3://BUCKET/PREFIX or file:///DIRECTORY
     #[arg(long, value_name = "URL")]
     from: String,
-    /// Address of an S3-compatible store; without one, AWS
+    /// URL of an S3-compatible store; when empty, AWS
     #[arg(long = "node.backup.endpoint", value_name = "URL", env = "BROCK_NODE_BACKUP_ENDPOINT")]
     endpoint: Option<String>,
     /// Region of the bucket
     #[arg(long = "node.backup.region", value_name = "REGION", env = "BROCK_NODE_BACKUP_REGION")]
     region: Option<String>,
-    /// Whether the bucket is part of the path; auto: with an endpoint
+    /// Whether requests name the bucket in the path; auto = true if an endpoint is set
     #[arg(
         long = "node.backup.path-style",
         value_name = "auto|true|false",
@@ -78,7 +78,7 @@ pub(crate) struct PlaceArgs {
         value_parser = ["auto", "true", "false"]
     )]
     path_style: String,
-    /// Access key id; without one, AWS_ACCESS_KEY_ID or the credentials file
+    /// Access key id; when empty, AWS_ACCESS_KEY_ID or the credentials file
     #[arg(long = "node.backup.access-key-id", value_name = "ID", env = "BROCK_NODE_BACKUP_ACCESS_KEY_ID")]
     access_key_id: Option<String>,
     /// Secret access key, as @FILE; or in the environment
@@ -89,7 +89,7 @@ pub(crate) struct PlaceArgs {
         hide_env_values = true
     )]
     secret_access_key: Option<String>,
-    /// Session token, if the credentials expire, as @FILE; or in the environment
+    /// Session token of temporary credentials, as @FILE; or in the environment
     #[arg(
         long = "node.backup.session-token",
         value_name = "@FILE",
@@ -110,7 +110,7 @@ pub(crate) struct PlaceArgs {
 pub(crate) struct ListArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// Only this node's
+    /// Only backups of this node
     #[arg(long, value_name = "ID")]
     node_id: Option<NodeId>,
 }
@@ -119,19 +119,19 @@ pub(crate) struct ListArgs {
 pub(crate) struct ChooseArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    /// Whose backup; needed only where several nodes keep theirs
+    /// The node of the backup; needed only if several nodes have backups at the URL
     #[arg(long, value_name = "ID")]
     node_id: Option<NodeId>,
-    /// The file that `brock backup keygen` made
+    /// File with the identity from `brock backup keygen`
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
-    /// The newest that is not younger than this: 2026-11-22T08:00:00Z
+    /// The newest backup up to this time: 2026-11-22T08:00:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "id")]
     at: Option<String>,
-    /// That one: the key of its manifest, or a part of it
+    /// The backup with this manifest key, or a part of the key
     #[arg(long, value_name = "ID")]
     id: Option<String>,
-    /// The public key that must have signed it (`node-admin status` shows a node's)
+    /// Public key that must have signed the backup (`node-admin status` shows a node's key)
     #[arg(long, value_name = "HEX")]
     signer: Option<String>,
 }
@@ -140,11 +140,11 @@ pub(crate) struct ChooseArgs {
 pub(crate) struct RestoreArgs {
     #[command(flatten)]
     choose: ChooseArgs,
-    /// The directory for the data; must not exist, or be empty
+    /// Directory for the data; must not exist, or must be empty
     #[arg(long = "node.path", value_name = "DIR", required_unless_present = "keys")]
     path: Option<PathBuf>,
-    /// Only print this record: its access key id, its key hash, or the first digits of that and a '*',
-    /// which lists what begins so without its secrets; may be repeated
+    /// Only print this record: its access key id or key hash; or the first digits of key hashes and '*',
+    /// which lists these records without secrets; may be repeated
     #[arg(long = "key", value_name = "KEY", conflicts_with = "path")]
     keys: Vec<extract::Pattern>,
 }
@@ -182,7 +182,7 @@ fn open(place: &PlaceArgs) -> anyhow::Result<Target> {
     Ok(Target::open(&location, &settings)?)
 }
 
-/// An empty environment variable is as good as none.
+/// An empty environment variable counts as unset.
 fn given(text: Option<&String>) -> Option<String> {
     text.filter(|text| !text.is_empty()).cloned()
 }
@@ -196,7 +196,7 @@ fn secret(flag: &str, text: Option<&str>) -> anyhow::Result<Option<Secret>> {
         value == text
     });
     if is_shown && !text.starts_with('@') {
-        bail!("{flag} is a secret, and everybody on this machine sees a command line; write @FILE");
+        bail!("{flag} is a secret, and other users of this machine can read the command line; write @FILE");
     }
     Ok(Some(Secret::new(values::secret(text).with_context(|| flag.to_owned())?)))
 }
@@ -233,7 +233,7 @@ async fn list(args: &ListArgs) -> anyhow::Result<()> {
     }
     out::print(text.as_bytes())?;
     for (key, problem) in &doubtful {
-        eprintln!("not to be believed: {key}: {problem}");
+        eprintln!("not trusted: {key}: {problem}");
     }
     if manifests.is_empty() {
         bail!("there is no backup at {}", target.place());
@@ -252,7 +252,7 @@ async fn choose(args: &ChooseArgs) -> anyhow::Result<Chosen> {
         None => None,
         Some(text) => match parse_time_ms(text) {
             Some(at) => Some(at),
-            None => bail!("--at: '{text}' is not a time; write such as 2026-11-22T08:00:00Z"),
+            None => bail!("--at: '{text}' is not a time; write for example 2026-11-22T08:00:00Z"),
         },
     };
     let identity = identity(args.identity.as_deref())?;
@@ -264,14 +264,14 @@ async fn choose(args: &ChooseArgs) -> anyhow::Result<Chosen> {
         && args.signer.is_none()
     {
         eprintln!(
-            "signed by {}: compare it with what `node-admin status` said of that node, or give it as --signer",
+            "signed by {}: compare this key with the one that `node-admin status` showed for the node, or pass it as --signer",
             last.manifest.public_key
         );
     }
     Ok(Chosen { target, chain, identity })
 }
 
-/// How far it is, on standard error, and only if that is a terminal.
+/// A progress bar on standard error, if that is a terminal.
 struct Shown(ProgressBar);
 
 impl Shown {
@@ -310,8 +310,8 @@ async fn verify(args: &ChooseArgs) -> anyhow::Result<()> {
         let bytes = restore.check_hashes(directory.path()).await?;
         out::print(
             format!(
-            "{last}: signatures and hashes are good, {} KiB, {} backups in its chain; not decrypted: give --identity \
-             to read the records\n",
+            "{last}: signatures and hashes are good, {} KiB, {} backups in its chain; not decrypted: pass --identity \
+             to verify the records\n",
             bytes.div_ceil(1024),
             chain.len()
             )

@@ -1,4 +1,4 @@
-//! Where a development cluster keeps what: certificates once per role, data once per node.
+//! The directories of a development cluster: certificates for each role, data for each node.
 
 use std::{
     fs::{self, DirBuilder},
@@ -11,8 +11,8 @@ use std::{
 use anyhow::Context as _;
 use brock_net::pki::issue::{LeafKind, MakeCa, MakeLeaf, TRUST_DOMAIN_DEFAULT, make_ca, make_leaf};
 
-/// Ten years: a kept directory should not stop working one morning. The authority must outlive
-/// what it signs later, for nodes that are added.
+/// Ten years: a directory that is used again should not expire. The CA must outlive the certificates that
+/// it signs later, for added nodes.
 const LEAF_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 3600);
 const CA_LIFETIME: Duration = Duration::from_secs(5 * 3650 * 24 * 3600);
 const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -51,7 +51,7 @@ impl Layout {
         self.root.join("admin")
     }
 
-    /// What scripts read to find the cluster.
+    /// The file from which scripts learn the addresses of the cluster.
     pub(super) fn env_file(&self) -> PathBuf {
         self.root.join("cluster.env")
     }
@@ -66,7 +66,7 @@ impl Layout {
         }
     }
 
-    /// Makes the certificates that are missing. All of them, if the authority is.
+    /// Makes the missing certificates; all of them, if the CA is missing.
     pub(super) fn prepare(&self) -> anyhow::Result<()> {
         let (ca_dir, key_dir) = (self.root.join("ca"), self.root.join("safe"));
         let (ca_crt, ca_key) = (ca_dir.join("ca.crt"), key_dir.join("ca.key"));
@@ -108,13 +108,13 @@ impl Layout {
     }
 }
 
-/// Keys will be in it, so nobody else may look inside.
+/// Only this user may read it: it will hold keys.
 fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .with_context(|| format!("cannot make the directory {}", dir.display()))
+        .with_context(|| format!("cannot create the directory {}", dir.display()))
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! `brock dev`: a cluster on this machine to try things on, of real `brock run` processes.
+//! `brock dev`: a cluster of `brock run` processes on this machine, for development and first steps.
 
 mod layout;
 mod next_steps;
@@ -22,27 +22,27 @@ use signal_hook::{
 
 use layout::Layout;
 use ports::NodePorts;
-use probe::Probe;
+use probe::{Probe, Readiness};
 use process::NodeProcess;
 
-/// How often children and signals are looked at.
+/// How often to check the nodes and the signals.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// When to say which nodes are still not ready, and how often to repeat it.
+/// When, and how often, to print the nodes that are still not ready.
 const NOT_READY_NOTICE_INTERVAL: Duration = Duration::from_secs(15);
-/// How long nodes may take to stop: the default of node.shutdown-timeout, and some time to end.
+/// How long nodes may take to stop: the default of node.shutdown-timeout, and some time to exit.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Start a cluster on this machine, with certificates of its own, to try things on
+/// Start a cluster on this machine, with its own certificates, for development
 #[derive(Debug, Args)]
 pub(crate) struct DevArgs {
     /// Number of nodes, 1 to 16
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=16))]
     nodes: u16,
-    /// Directory for certificates and data, kept and used again by the next start; without it, a
-    /// temporary one that is removed at the end
+    /// Directory for certificates and data, which the next start uses again; without it, a temporary
+    /// directory that is removed at the end
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Port of the first node, the others follow; their HTTP ports are 1000 above. 0 picks free ones
+    /// Port of the first node; the other nodes use the next ports, and HTTP ports are 1000 higher. 0 picks free ports
     #[arg(long, value_name = "PORT", default_value_t = 20004)]
     base_port: u16,
     /// Settings for every node, such as -- --log.level=debug
@@ -50,17 +50,17 @@ pub(crate) struct DevArgs {
     settings: Vec<String>,
 }
 
-/// What the loop has come to.
+/// Why the cluster ends.
 enum End {
-    /// Somebody asked for it.
+    /// A signal.
     Asked,
-    /// No node is left.
+    /// No node runs any more.
     AllExited,
 }
 
 pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot listen for signals")?;
-    // Removed when this function returns, by whichever way.
+    // Removed when this function returns.
     let mut temporary = None;
     let root = match &args.dir {
         Some(dir) => std::path::absolute(dir).with_context(|| format!("cannot use {}", dir.display()))?,
@@ -75,19 +75,20 @@ pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     remove_env(&layout);
     let ports = ports::choose(args.base_port, args.nodes)?;
     eprintln!("starting {} in {}", nodes(layout.names().len()), layout.root().display());
-    let mut cluster = Cluster { processes: Vec::new(), layout: &layout, ports: &ports };
+    let probe = Probe::new().context("cannot start a client for the nodes' HTTP servers")?;
+    let mut cluster = Cluster { processes: Vec::new(), layout: &layout, ports: &ports, probe };
     let end = cluster.start(&args.settings).and_then(|()| cluster.watch(&mut signals));
-    // Also after an error: no node outlives this process.
+    // After an error too: no node may outlive this process.
     let was_patient = cluster.stop(&mut signals);
     remove_env(&layout);
     match end? {
         End::Asked if was_patient => Ok(ExitCode::SUCCESS),
         End::Asked => Ok(ExitCode::FAILURE),
-        End::AllExited => anyhow::bail!("no node is left; see above what each of them said last"),
+        End::AllExited => anyhow::bail!("all nodes have exited; see their last messages above"),
     }
 }
 
-/// There is no cluster (any more), so nothing may say that there is.
+/// There is no cluster, so no file may name one.
 fn remove_env(layout: &Layout) {
     let _ = std::fs::remove_file(layout.env_file());
 }
@@ -100,6 +101,7 @@ struct Cluster<'a> {
     processes: Vec<NodeProcess>,
     layout: &'a Layout,
     ports: &'a [NodePorts],
+    probe: Probe,
 }
 
 impl Cluster<'_> {
@@ -126,7 +128,7 @@ impl Cluster<'_> {
         Ok(())
     }
 
-    /// Waits until somebody asks to stop or no node is left; says when the nodes are ready.
+    /// Waits for a signal, or until no node runs any more. Prints when the nodes are ready.
     fn watch(&mut self, signals: &mut Signals) -> anyhow::Result<End> {
         let mut is_ready = false;
         let mut next_notice = Instant::now() + NOT_READY_NOTICE_INTERVAL;
@@ -167,10 +169,10 @@ impl Cluster<'_> {
     /// A line for every running node that is not ready.
     fn not_ready(&self) -> Vec<String> {
         self.running()
-            .filter_map(|(process, ports)| match probe::readyz(ports.http) {
-                Probe::Ready => None,
-                Probe::NotReady(why) => Some(format!("{}: {why}", process.name())),
-                Probe::NoAnswer(why) => Some(format!(
+            .filter_map(|(process, ports)| match self.probe.readyz(ports.http) {
+                Readiness::Ready => None,
+                Readiness::NotReady(why) => Some(format!("{}: {why}", process.name())),
+                Readiness::NoAnswer(why) => Some(format!(
                     "{}: no answer from http://{}/readyz yet: {why}",
                     process.name(),
                     ports.http
@@ -179,7 +181,8 @@ impl Cluster<'_> {
             .collect()
     }
 
-    /// Stops all nodes: gracefully, at the deadline or a second signal with force. False if forced.
+    /// Stops all nodes gracefully; kills them at the deadline or a second signal. Returns whether all stopped
+    /// gracefully.
     fn stop(&mut self, signals: &mut Signals) -> bool {
         for process in &mut self.processes {
             process.ask_to_stop();
@@ -195,7 +198,7 @@ impl Cluster<'_> {
                 return was_patient;
             }
             if was_patient && (Instant::now() >= deadline || signals.pending().next().is_some()) {
-                eprintln!("stopping {} by force; nothing acknowledged is lost", nodes(running));
+                eprintln!("killing {}; no acknowledged write is lost", nodes(running));
                 self.processes.iter_mut().for_each(NodeProcess::kill);
                 was_patient = false;
             }

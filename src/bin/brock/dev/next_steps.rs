@@ -1,4 +1,4 @@
-//! What to try once the cluster is ready.
+//! Prints the first commands to try when the cluster is ready.
 
 use std::{
     fmt::Write as _,
@@ -11,7 +11,7 @@ use brock_net::crashsafe;
 
 use super::{layout::Layout, nodes, ports::NodePorts};
 
-/// Prints commands for these nodes, the ready ones, as data on stdout.
+/// Prints commands for the ready nodes on stdout.
 pub(super) fn print(layout: &Layout, ready: &[(&str, NodePorts)]) -> anyhow::Result<()> {
     let key: [u8; 32] = rand::random();
     let key = data_encoding::HEXLOWER.encode(&key);
@@ -22,8 +22,8 @@ pub(super) fn print(layout: &Layout, ready: &[(&str, NodePorts)]) -> anyhow::Res
     Ok(())
 }
 
-/// Writes `cluster.env`, for scripts: where the admin's certificates and the ready nodes are, as a
-/// shell reads it. It is there as long as the cluster is up, and only once it is ready.
+/// Writes `cluster.env` for scripts: the admin's certificates directory and the ready nodes' addresses, in
+/// shell syntax. The file exists only while the cluster is ready.
 pub(super) fn write_env(layout: &Layout, ready: &[(&str, NodePorts)]) -> anyhow::Result<()> {
     let addresses: Vec<String> = ready.iter().map(|(_, ports)| ports.node.to_string()).collect();
     let certs_dir = quoted(&layout.admin_certs_dir());
@@ -42,7 +42,7 @@ fn text(layout: &Layout, ready: &[(&str, NodePorts)], key: &str) -> Result<Strin
     let admin = node_admin();
     let client = format!("{admin} --certs-dir {}", quoted(&layout.client_certs_dir()));
     let operator = format!("{admin} --certs-dir {}", quoted(&layout.admin_certs_dir()));
-    writeln!(text, "\nWrite a record to one node, and read what another one stores of it:\n")?;
+    writeln!(text, "\nWrite a record to one node, and read the copy on another node:\n")?;
     writeln!(
         text,
         "  echo '{{\"encrypted_access_grant\": \"aGVsbG8=\"}}' | \\\n    \
@@ -50,20 +50,20 @@ fn text(layout: &Layout, ready: &[(&str, NodePorts)], key: &str) -> Result<Strin
         first.node
     )?;
     writeln!(text, "  {client} --node-addresses {} record show {key} --local", last.node)?;
-    writeln!(text, "\nSee how the cluster is doing, and how fast it is:\n")?;
+    writeln!(text, "\nShow the state of the cluster, and measure its speed:\n")?;
     writeln!(text, "  {operator} --node-addresses {} status", first.node)?;
     writeln!(text, "  {client} --node-addresses {} bench mixed", first.node)?;
     writeln!(text, "\nCtrl-C stops the cluster.")?;
     Ok(text)
 }
 
-/// The tool beside this program if it is there, otherwise by its name.
+/// The node-admin next to this program if it exists, otherwise its name.
 fn node_admin() -> String {
     let beside = std::env::current_exe().ok().map(|program| program.with_file_name("node-admin"));
     beside.filter(|file| file.exists()).map_or_else(|| "node-admin".to_owned(), |file| quoted(&file))
 }
 
-/// As a shell takes it.
+/// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);

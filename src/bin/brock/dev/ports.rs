@@ -1,27 +1,27 @@
-//! The ports of a development cluster, found out to be free before anything starts.
+//! Chooses the ports of a development cluster, and checks that they are free before a node starts.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 
 use anyhow::Context as _;
 
-/// HTTP ports are this far above the nodes' own.
+/// The distance of a node's HTTP port from its gRPC port.
 const HTTP_OFFSET: u16 = 1000;
 
-/// Where one node listens.
+/// The addresses on which one node listens.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NodePorts {
     pub(super) node: SocketAddr,
     pub(super) http: SocketAddr,
 }
 
-/// The addresses of `nodes` nodes from `base_port` upwards, or free ones if that is 0. The ports
-/// are free at this moment; one that is taken before its node starts fails that node, which says so.
+/// The addresses of `nodes` nodes from `base_port` upwards, or free ports if that is 0. The ports are free
+/// now; if another process takes one before its node starts, that node fails and says why.
 pub(super) fn choose(base_port: u16, nodes: u16) -> anyhow::Result<Vec<NodePorts>> {
     let port = |index: u16, offset: u16| match base_port {
         0 => Some(0),
         base => base.checked_add(index)?.checked_add(offset),
     };
-    // All are held until the last is found, so that none is handed out twice.
+    // Keeps all listeners until the last port is found, so that no port is chosen twice.
     let mut held = Vec::new();
     let mut reserve = |port: Option<u16>| -> anyhow::Result<SocketAddr> {
         let port = port.with_context(|| {

@@ -13,13 +13,13 @@ use rustix::process::{Pid, Signal, kill_process};
 pub(super) struct NodeProcess {
     name: String,
     child: Child,
-    /// What relays its messages; ends when the child closes its stderr.
+    /// The thread that relays its messages; ends when the child closes its stderr.
     relay: Option<thread::JoinHandle<()>>,
     is_running: bool,
 }
 
 impl NodeProcess {
-    /// Starts `brock run` with these flags; its messages appear on stderr behind its name.
+    /// Starts `brock run` with these flags; its messages appear on stderr, prefixed with its name.
     pub(super) fn start(name: &str, flags: &[String]) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("cannot find this program's own file")?;
         let mut command = Command::new(&program);
@@ -30,9 +30,9 @@ impl NodeProcess {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            // Ctrl-C reaches this process alone, which then stops the nodes in its own way.
+            // Ctrl-C must reach only this process, which then stops the nodes.
             .process_group(0);
-        // Settings for a node of its own are not meant for these.
+        // The environment's settings are meant for another node.
         for (variable, _) in std::env::vars_os() {
             let is_foreign = variable.to_str().is_some_and(|name| {
                 name == "BROCK_CONFIG" || name.starts_with("BROCK_NODE_") || name.starts_with("BROCK_HTTP_")
@@ -57,7 +57,7 @@ impl NodeProcess {
         self.is_running
     }
 
-    /// Says so, once, if the process has ended although nobody asked it to. True if it just did.
+    /// Prints once that the process exited unexpectedly. Returns whether it just did.
     pub(super) fn notice_exit(&mut self) -> anyhow::Result<bool> {
         if !self.is_running {
             return Ok(false);
@@ -65,12 +65,12 @@ impl NodeProcess {
         let status = self.child.try_wait().with_context(|| format!("cannot watch {}", self.name))?;
         if let Some(status) = status {
             self.ended();
-            eprintln!("{} has ended by itself, {}", self.name, in_words(status));
+            eprintln!("{} exited unexpectedly, {}", self.name, in_words(status));
         }
         Ok(status.is_some())
     }
 
-    /// Whether it has stopped, after it was asked to.
+    /// Whether it has stopped, after [`NodeProcess::ask_to_stop`].
     pub(super) fn has_stopped(&mut self) -> bool {
         if self.is_running {
             match self.child.try_wait() {
@@ -78,10 +78,10 @@ impl NodeProcess {
                 Ok(Some(status)) => {
                     self.ended();
                     if !status.success() {
-                        eprintln!("{} has stopped, {}", self.name, in_words(status));
+                        eprintln!("{} stopped, {}", self.name, in_words(status));
                     }
                 }
-                // It cannot be watched, so it cannot be waited for.
+                // A process that cannot be watched cannot be waited for.
                 Err(_) => self.is_running = false,
             }
         }
@@ -90,7 +90,7 @@ impl NodeProcess {
 
     pub(super) fn ask_to_stop(&mut self) {
         if self.is_running {
-            // It may have ended just now, which `has_stopped` finds out.
+            // It may have exited just now; `has_stopped` finds that out.
             let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         }
     }
@@ -101,7 +101,7 @@ impl NodeProcess {
         }
     }
 
-    /// Lets its last messages appear.
+    /// Waits until its last messages are relayed.
     fn ended(&mut self) {
         self.is_running = false;
         if let Some(relay) = self.relay.take() {
@@ -117,7 +117,7 @@ fn relay(name: &str, stderr: impl Read + Send + 'static) -> io::Result<thread::J
         let mut line = Vec::new();
         while lines.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
             let text = format!("{prefix}{}\n", String::from_utf8_lossy(&line).trim_end());
-            // Nobody reads on, perhaps: the node must not block on its messages for that.
+            // The reader of our stderr may be gone: the node must not block for that.
             let _ = io::stderr().write_all(text.as_bytes());
             line.clear();
         }

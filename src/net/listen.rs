@@ -1,10 +1,10 @@
-//! An address to listen on.
+//! `HOST:PORT` of this node: an address to listen on.
 
 use std::{fmt, io, net::Ipv4Addr, net::Ipv6Addr, str::FromStr};
 
 use tokio::net::TcpListener;
 
-/// `HOST:PORT`, or `:PORT` for all interfaces. Port 0 lets the system choose.
+/// `HOST:PORT`, or `:PORT` for all interfaces. With port 0 the system chooses the port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddress {
     host: String,
@@ -26,13 +26,13 @@ pub enum ListenAddressError {
 }
 
 impl ListenAddress {
-    /// Binds it. Without a host that is IPv6 and IPv4 together, or IPv4 alone where there is no IPv6.
+    /// Binds a listener. Without a host, it accepts IPv6 and IPv4, or IPv4 alone where there is no IPv6.
     pub async fn bind(&self) -> io::Result<TcpListener> {
         if !self.host.is_empty() {
             return TcpListener::bind((self.host.trim_matches(['[', ']']), self.port)).await;
         }
         match TcpListener::bind((Ipv6Addr::UNSPECIFIED, self.port)).await {
-            // In use is in use: IPv4 alone would only hide it.
+            // Trying IPv4 alone would hide that another process has the port.
             Err(error) if error.kind() != io::ErrorKind::AddrInUse => {
                 TcpListener::bind((Ipv4Addr::UNSPECIFIED, self.port)).await
             }
@@ -40,7 +40,7 @@ impl ListenAddress {
         }
     }
 
-    /// Where something on the same machine reaches what listens here.
+    /// The `HOST:PORT` at which a client on the same machine reaches a server that listens here.
     pub fn from_this_machine(&self) -> String {
         let host = match self.host.as_str() {
             "" | "0.0.0.0" => "127.0.0.1",
@@ -50,7 +50,7 @@ impl ListenAddress {
         format!("{host}:{}", self.port)
     }
 
-    /// The port; 0 = the system chooses.
+    /// The port; 0: the system chooses it.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -76,12 +76,12 @@ impl fmt::Display for ListenAddress {
 }
 
 /// A port in plain digits: no sign, no spaces.
-pub(crate) fn parse_port(text: &str) -> Option<u16> {
+pub fn parse_port(text: &str) -> Option<u16> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
 /// Whether a text is a DNS name, an IPv4 address, or an IPv6 address in brackets.
-pub(crate) fn is_host(text: &str) -> bool {
+pub fn is_host(text: &str) -> bool {
     if let Some(inner) = text.strip_prefix('[') {
         return inner.strip_suffix(']').is_some_and(|address| address.parse::<Ipv6Addr>().is_ok());
     }
@@ -92,7 +92,7 @@ pub(crate) fn is_host(text: &str) -> bool {
     };
     let name = text.strip_suffix('.').unwrap_or(text);
     let labels_are_valid = name.len() <= 253 && name.split('.').all(is_label);
-    // All digits and dots is meant to be an IPv4 address, and 10.0.0.256 is none.
+    // Only digits and dots: an IPv4 address is meant, and 10.0.0.256 is not one.
     let is_numeric = name.chars().all(|c| c.is_ascii_digit() || c == '.');
     labels_are_valid && (!is_numeric || text.parse::<Ipv4Addr>().is_ok())
 }

@@ -1,4 +1,4 @@
-//! Why a node does not start, told to whoever must put it right.
+//! Why a node does not start, and what the operator can do about it.
 
 use std::{io, path::PathBuf};
 
@@ -15,23 +15,23 @@ pub enum StartError {
     /// The certificates are missing or wrong.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// The certificate is another node's.
+    /// The certificate belongs to another node.
     #[error(
         "the certificate in {} is that of node {certified}, but node.id is {configured}: make one with `brock cert \
          node --node-id {configured} …`, or set node.id to {certified}", certs_dir.display()
     )]
     CertificateOfAnother {
-        /// Where it lies.
+        /// The certificates directory.
         certs_dir: PathBuf,
-        /// Whose it is.
+        /// The node id in the certificate.
         certified: NodeId,
-        /// Who wanted to use it.
+        /// The node id in the configuration.
         configured: NodeId,
     },
-    /// An entry of `node.join` names no peers.
+    /// An entry of `node.join` is not valid.
     #[error("node.join: {source}")]
     Join {
-        /// What is wrong with it.
+        /// The cause.
         source: JoinError,
     },
     /// The storage did not open.
@@ -40,34 +40,34 @@ pub enum StartError {
     /// The storage is empty, and a peer knows this node.
     #[error(
         "the storage at {} is empty, but {peer} at {address} knows {node_id} ({operations} operations of it): this \
-         node has lived before, and its disk was lost or is not mounted. Find out why first. To fill it anew from \
-         its peers, start it once with --node.first-start=true", path.display()
+         node has run before, and its disk was lost or is not mounted. Find out why first. To rebuild it from its \
+         peers, start it once with --node.first-start=true", path.display()
     )]
     LivedBefore {
         /// Where the storage should be.
         path: PathBuf,
         /// This node.
         node_id: NodeId,
-        /// Who knows it.
+        /// The peer that knows it.
         peer: String,
-        /// Where that one is.
+        /// The peer's address.
         address: String,
-        /// How many of its operations are there.
+        /// How many of its operations the peer has.
         operations: u64,
     },
-    /// The storage is empty, and nobody could be asked whether it should be.
+    /// The storage is empty, and no peer could be asked whether this node is new.
     #[error(
-        "the storage at {} is empty, and no peer in node.join could be asked whether this node has lived before \
+        "the storage at {} is empty, and no peer in node.join could be asked whether this node has run before \
          ({problems}). Start again when a peer runs. If this is the first node of a new cluster, start it once with \
          --node.first-start=true", path.display()
     )]
-    NobodyToAsk {
+    NoAnswer {
         /// Where the storage should be.
         path: PathBuf,
-        /// Why, for each of them.
+        /// The reasons, one for each peer.
         problems: String,
     },
-    /// Another process has this node's id.
+    /// Another process uses this node's id.
     #[error(
         "another node runs under this node's own id, {node_id}, at {address}: give every node its own node.id, \
          certificate and storage"
@@ -75,37 +75,37 @@ pub enum StartError {
     Twin {
         /// The id.
         node_id: NodeId,
-        /// Where the other one is.
+        /// The address of the other process.
         address: String,
     },
-    /// An address cannot be listened on.
+    /// The node cannot listen on an address.
     #[error("cannot listen on {setting} ({address}): {source}{hint}", hint = advice::on_address(source))]
     Listen {
         /// The setting.
         setting: &'static str,
         /// Its value.
         address: String,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// The place for backups cannot be used.
+    /// The location for backups cannot be used.
     #[error("node.backup: {0}")]
     Backup(#[from] ObjectError),
-    /// There is no key to sign backups with.
+    /// There is no usable key to sign backups.
     #[error(transparent)]
     Signer(#[from] SignerError),
-    /// There is no place for the parts of backups.
-    #[error("cannot make a directory for backups in {}: {source}. Set TMPDIR to one where that is possible", path.display())]
+    /// There is no directory for the parts of backups.
+    #[error("cannot create a directory for backups in {}: {source}. Set TMPDIR to a writable directory", path.display())]
     Staging {
-        /// Where it was to be made.
+        /// The parent directory.
         path: PathBuf,
-        /// Why it was not.
+        /// The cause.
         source: io::Error,
     },
     /// gRPC reflection could not be set up.
-    #[error("cannot describe the protocol: {0}")]
+    #[error("cannot set up gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The node was told to stop, or the runtime is going away.
+    /// The start was cancelled, or the runtime is shutting down.
     #[error("the start was interrupted")]
     Interrupted,
 }

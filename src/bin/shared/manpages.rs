@@ -1,4 +1,4 @@
-//! What a command line says of itself elsewhere: completion scripts and manual pages.
+//! Completion scripts and manual pages of both binaries.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 /// A shell's completion script for a command.
-pub fn completion(shell: Shell, mut command: Command) -> Vec<u8> {
+pub(crate) fn completion(shell: Shell, mut command: Command) -> Vec<u8> {
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);
@@ -19,15 +19,15 @@ pub fn completion(shell: Shell, mut command: Command) -> Vec<u8> {
 }
 
 /// The manual page of a command, without those of its subcommands.
-pub fn manual(command: Command) -> io::Result<Vec<u8>> {
+pub(crate) fn manual(command: Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     page_of(built(command)).render(&mut page)?;
     Ok(page)
 }
 
-/// Writes a manual page for a command and for each of its subcommands into `directory`, which is made
-/// if it is not there; returns the files.
-pub fn manuals(command: Command, directory: &Path) -> io::Result<Vec<PathBuf>> {
+/// Writes a manual page for a command and for each of its subcommands into `directory`, creating it if
+/// necessary; returns the files.
+pub(crate) fn manuals(command: Command, directory: &Path) -> io::Result<Vec<PathBuf>> {
     fs::create_dir_all(directory)?;
     let command = built(command);
     let mut written = Vec::new();
@@ -50,7 +50,7 @@ fn write_pages(command: &Command, directory: &Path, written: &mut Vec<PathBuf>) 
     Ok(())
 }
 
-/// `help` has no page of its own: every page is one.
+/// Without a page for `help`: every page is help.
 fn built(command: Command) -> Command {
     let mut command = command.disable_help_subcommand(true);
     command.build();

@@ -1,0 +1,65 @@
+//! gRPC health, and when a started node becomes ready.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, interval};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{
+    api::http::readiness::Readiness,
+    membership::peers::{PeerReport, Peers},
+    store::Store,
+};
+use brock_core::base::{limits, vector::Vector};
+use brock_net::task::{TaskName, Tasks};
+
+/// The services that report their health; the empty name means the whole node.
+const SERVICES: [&str; 4] =
+    ["", "brock.v1.KeyValueService", "brock.v1.ReplicationService", "brock.v1.AdminService"];
+
+/// Sets the health of all services.
+pub(super) async fn set_serving(reporter: &HealthReporter, serving: bool) {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for service in SERVICES {
+        reporter.set_service_status(service, status).await;
+    }
+}
+
+/// Makes the node ready once it has caught up with every peer that answers, at the latest after
+/// [`limits::FIRST_CATCH_UP_TIMEOUT`]: a node must also become ready alone.
+pub(super) fn spawn_first_catch_up(
+    tasks: &Tasks,
+    store: &Store,
+    peers: &Peers,
+    readiness: &Arc<Readiness>,
+    reporter: &HealthReporter,
+) {
+    let (store, peers, stop) = (store.clone(), peers.clone(), tasks.stopping().clone());
+    let (readiness, reporter) = (Arc::clone(readiness), reporter.clone());
+    tasks.spawn(TaskName::FirstCatchUp, |status| async move {
+        set_serving(&reporter, false).await;
+        status.set_state("catching up");
+        let deadline = Instant::now() + limits::FIRST_CATCH_UP_TIMEOUT;
+        let mut ticks = interval(limits::FIRST_CATCH_UP_POLL);
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            let (reports, applied) = (peers.reports(), store.applied());
+            let settled = reports.iter().all(|peer| is_settled(peer, &applied));
+            if settled || Instant::now() >= deadline {
+                readiness.set_caught_up();
+                set_serving(&reporter, true).await;
+                let caught_up_with = reports.iter().filter(|peer| has_all_of(peer, &applied)).count();
+                tracing::info!(peers = reports.len(), caught_up_with, "the node is ready");
+                break;
+            }
+        }
+    });
+}
+
+/// A peer that the node cannot pull from does not hold it up.
+fn is_settled(peer: &PeerReport, applied: &Vector) -> bool {
+    !peer.last_error.is_empty() || has_all_of(peer, applied)
+}
+
+fn has_all_of(peer: &PeerReport, applied: &Vector) -> bool {
+    peer.up && peer.heads.as_ref().is_some_and(|heads| heads.entries_above(applied) == 0)
+}

@@ -1,0 +1,102 @@
+//! The handle of a running node.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::spawn_blocking,
+};
+use tonic_health::server::HealthReporter;
+
+use crate::{
+    api::http::readiness::Readiness,
+    membership::peers::Peers,
+    store::{Health, Store},
+};
+use brock_net::task::Tasks;
+
+/// A running node.
+pub struct Node {
+    pub(super) store: Store,
+    pub(super) tasks: Tasks,
+    /// The HTTP server. It stops after the drain, so that it can answer that the node is draining.
+    pub(super) http_tasks: Tasks,
+    pub(super) readiness: Arc<Readiness>,
+    pub(super) peers: Peers,
+    /// Requests to reload certificates now, each with a channel for the answer.
+    pub(super) reloads: mpsc::Sender<oneshot::Sender<()>>,
+    pub(super) health: HealthReporter,
+    pub(super) address: SocketAddr,
+    pub(super) http_address: Option<SocketAddr>,
+    pub(super) shutdown_timeout: Duration,
+    /// Set to the reason when the gRPC server has ended before the node stops.
+    pub(super) server_failed: watch::Receiver<Option<String>>,
+}
+
+impl Node {
+    /// The address of the gRPC server.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The address of the HTTP server, if there is one.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
+    }
+
+    /// The node's store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The node's state, in one line for a supervisor.
+    pub fn state(&self) -> String {
+        let reports = self.peers.reports();
+        let up = reports.iter().filter(|peer| peer.up).count();
+        let pulling = match reports.len() {
+            0 => "no peers".to_owned(),
+            peers => format!("pulling from {up} of {peers} peers"),
+        };
+        match (self.readiness.reasons().as_slice(), self.peers.standing(&self.store.applied()).lag_entries) {
+            ([], _) => format!("ready; {pulling}"),
+            ([reason], Some(lag)) => format!("{reason}; {pulling}, lacks {lag} operations"),
+            (reasons, _) => format!("{}; {pulling}", reasons.join("; ")),
+        }
+    }
+
+    /// Whether the node works: the store answers within `timeout` and has not stopped, and the gRPC server
+    /// runs.
+    pub async fn is_healthy(&self, timeout: Duration) -> bool {
+        let store = self.store.clone();
+        // Takes the locks that every call takes, on a thread that other work needs too.
+        let answered = tokio::time::timeout(timeout, spawn_blocking(move || store.vector())).await;
+        let stopped = matches!(&*self.store.health().borrow(), Health::Stopped(_));
+        matches!(answered, Ok(Ok(_))) && !stopped && self.server_failed.borrow().is_none()
+    }
+
+    /// Reloads the certificates now. Returns when they are in use, or when they were rejected.
+    pub async fn reload(&self) {
+        let (answer, done) = oneshot::channel();
+        if self.reloads.send(answer).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    /// Resolves, with the reason, when the node cannot continue: a write failed, or the gRPC server has
+    /// ended.
+    pub async fn failed(&self) -> String {
+        let mut health = self.store.health();
+        let mut server = self.server_failed.clone();
+        let stopped = health.wait_for(|health| matches!(health, Health::Stopped(_)));
+        let ended = server.wait_for(Option::is_some);
+        let reason = tokio::select! {
+            health = stopped => match health.as_deref() {
+                Ok(Health::Stopped(reason)) => format!("the store has stopped: {reason}"),
+                _ => "the store has ended".to_owned(),
+            },
+            server = ended => server.ok().and_then(|reason| reason.clone()).unwrap_or_default(),
+        };
+        self.readiness.set_failed();
+        reason
+    }
+}

@@ -1,0 +1,84 @@
+//! Opens what a node keeps on disk: the store, the members in it, and the audit log.
+
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use super::{error::StartError, first_start, prepare::Prepared};
+use crate::{
+    audit::log::{self, AuditLog},
+    config::validate::{Config, FirstStart},
+    membership::members::Members,
+    store::{self, OpenError, Store},
+};
+use brock_core::base::{
+    id::{Incarnations, Instance},
+    limits,
+    time::WallClock,
+};
+use brock_net::{address::Address, task::Tasks};
+
+/// Opens the store. If it is empty and `node.first-start` is `auto`, asks the peers first.
+pub(super) async fn open(
+    config: &Config,
+    prepared: &Prepared,
+    instance: Instance,
+    stop: &CancellationToken,
+) -> Result<Store, StartError> {
+    if config.path.is_none() {
+        tracing::warn!("node.path is empty: ALL DATA IS IN RAM ONLY and is lost when this process ends");
+    }
+    let options = store::Options {
+        node_id: config.node_id.clone(),
+        path: config.path.clone(),
+        first_start: config.first_start == FirstStart::Yes,
+        cache_bytes: config.cache_size_bytes,
+        memtables_bytes: limits::MEMTABLES_BYTES,
+        expiry_margin: config.expiry_margin,
+        conflict_delay: config.conflict_backoff.delay,
+        conflict_min: config.conflict_backoff.min,
+        conflict_max: config.conflict_backoff.max,
+        wall_clock: WallClock::system(),
+        incarnations: Incarnations::random(),
+    };
+    match (open_store(options.clone()).await, config.first_start) {
+        (Err(StartError::Store(OpenError::Empty(_))), FirstStart::Auto) => {
+            first_start::check(config, prepared, instance, stop).await?;
+            open_store(store::Options { first_start: true, ..options }).await
+        }
+        (outcome, _) => outcome,
+    }
+}
+
+async fn open_store(options: store::Options) -> Result<Store, StartError> {
+    Ok(spawn_blocking(move || Store::open(&options)).await.map_err(|_| StartError::Interrupted)??)
+}
+
+/// The members that the store remembers, and the peers in `node.join`.
+pub(super) async fn load_members(
+    config: &Config,
+    store: &Store,
+    fixed: &[Address],
+    discovers: bool,
+) -> Result<Members, StartError> {
+    let damaged = |reason| {
+        let path = config.path.clone().unwrap_or_default();
+        StartError::Store(OpenError::Database { path, reason })
+    };
+    let remembered = store.members().await.map_err(|error| damaged(error.to_string()))?;
+    let fixed: Vec<String> = fixed.iter().map(ToString::to_string).collect();
+    Members::new(config.node_id.clone(), (&fixed, discovers), remembered, config.member_retention)
+        .map_err(|error| damaged(error.to_string()))
+}
+
+/// Opens the audit log, if there is a directory for it.
+pub(super) async fn open_audit_log(config: &Config, store: &Store, tasks: &Tasks) -> AuditLog {
+    let directory = config.audit.path.clone().or_else(|| Some(config.path.as_ref()?.join("audit")));
+    let Some(directory) = directory else {
+        tracing::warn!(
+            "node.path and audit.path are empty: there is NO AUDIT LOG of what operators do on this node"
+        );
+        return AuditLog::none();
+    };
+    let options = log::Options { directory, max_bytes: config.audit.max_bytes };
+    AuditLog::open(options, store, tasks).await
+}
