@@ -27,7 +27,7 @@ pub(super) const LAYERS: [(&str, &[&str]); 18] = [
     ("replication", &["brock_net", "runtime", "store", "transfer", "membership"]),
     ("maintenance", &["runtime", "store", "membership"]),
     ("backup", &["runtime", "store", "transfer"]),
-    ("telemetry", &["runtime"]),
+    ("telemetry", &["brock_net", "runtime"]),
     ("config", &["brock_net", "backup", "maintenance", "telemetry"]),
     (
         "app",
