@@ -546,7 +546,7 @@ address = ""
             ("node = 5", "'node'"),
             ("[nodes]\nid = \"a\"", "'nodes.id'"),
             ("[extra]", "'extra'"),
-            ("node.id.x = 1", "node.id is a table"),
+            ("node.id.x = 1", "node.id must not be a table"),
         ] {
             let text = error(&[], &[], Some(file));
             assert!(text.contains(key), "{file}: {text}");

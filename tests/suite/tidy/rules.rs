@@ -29,7 +29,7 @@ pub(super) const LAYERS: [(&str, &[&str]); 19] = [
     ("replication", &["brock_net", "runtime", "store", "transfer", "membership"]),
     ("maintenance", &["runtime", "store", "membership"]),
     ("backup", &["runtime", "store", "transfer"]),
-    ("telemetry", &["runtime"]),
+    ("telemetry", &["brock_net", "runtime"]),
     ("config", &["brock_net", "backup", "maintenance", "telemetry"]),
     ("app", &["brock_net", "runtime", "store", "membership", "replication", "maintenance", "backup"]),
     (
