@@ -4,7 +4,8 @@ use tokio::sync::oneshot;
 
 use super::error::RequestError;
 use crate::backup::{
-    job::{BackupError, Backups},
+    error::BackupError,
+    job::Backups,
     manifest::{Kind, Manifest},
 };
 use brock_core::base::limits;
