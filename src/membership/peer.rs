@@ -8,11 +8,7 @@ use tonic::{Code, transport::Channel};
 use brock_core::{
     base::limits, domain::codec::CodecError, proto::replication_service_client::ReplicationServiceClient,
 };
-use brock_net::{
-    address::Address,
-    dial::Dialler,
-    tls::{channel, errors},
-};
+use brock_net::{address::Address, channel, dial::Dialler, tls::errors};
 
 use crate::store::StoreError;
 

@@ -1,14 +1,18 @@
 //! Everything between an address and an identified connection.
 //!
-//! - [`address`]: `HOST:PORT`; [`join`]: what `node.join` may name; [`dns`]: asking DNS.
+//! - [`address`]: `HOST:PORT`.
+//! - [`dns`]: DNS look-ups.
+//! - [`join`]: the entries of `node.join`.
+//! - [`tls`]: credentials, roles, the trust store, accepting connections.
 //! - [`dial`]: from an address to an identified connection.
-//! - [`tls`]: certificates, roles, accepting connections, gRPC channels.
+//! - [`channel`]: gRPC channels over dialled connections.
 //! - [`pki`]: issuing, revoking and installing certificates.
 //! - [`task`]: background tasks with a name, a state and an owner; accepting connections is one.
 
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod channel;
 pub mod dial;
 pub mod dns;
 pub mod join;

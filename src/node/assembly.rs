@@ -208,7 +208,7 @@ pub(super) async fn assemble(
         .add_service(replication.max_decoding_message_size(limits::MESSAGE_MAX_BYTES))
         .add_service(AdminServiceServer::new(admin));
     let incoming = accept::accept(listener, &identity, tasks);
-    let server_failed = serving::spawn(tasks, server(trail), routes, incoming, identity.exchanges());
+    let server_failed = serving::spawn(tasks, server(trail), routes, incoming, identity.reloads());
     if let Some(made) = backups {
         backups::spawn(tasks, made, readiness);
     }

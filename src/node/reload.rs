@@ -84,7 +84,7 @@ impl Watch {
         let looked = spawn_blocking(move || {
             let refreshed = identity.refresh(&node_id);
             let judges = is_due || matches!(refreshed, Ok(Refreshed::Reloaded));
-            (refreshed, judges.then(|| identity.cut_off()))
+            (refreshed, judges.then(|| identity.close_untrusted()))
         });
         let Ok((refreshed, cut)) = looked.await else { return };
         if let Some(cut) = cut {

@@ -10,7 +10,7 @@ use brock_net::{
     task::Tasks,
     tls::{
         accept::Incoming,
-        credentials::{Exchanges, Outdated},
+        credentials::{Outdated, Reloads},
     },
 };
 
@@ -26,7 +26,7 @@ pub(super) fn spawn(
     server: GrpcServer,
     routes: Routes,
     mut incoming: Incoming,
-    mut exchanges: Exchanges,
+    mut reloads: Reloads,
 ) -> watch::Receiver<Option<String>> {
     let (failed, watcher) = watch::channel(None);
     let owner = tasks.clone();
@@ -51,7 +51,7 @@ pub(super) fn spawn(
             // The server gives the stream back when the node stops, too.
             let outdated = tokio::select! {
                 _ = &mut returned => return,
-                outdated = exchanges.next() => outdated,
+                outdated = reloads.next() => outdated,
             };
             draining.cancel();
             let Ok(again) = returned.await else { return };
@@ -74,7 +74,7 @@ async fn drain(outdated: Outdated) {
         );
     }
     sleep(limits::DRAIN_TIMEOUT).await;
-    let cut = outdated.cut_clients_off();
+    let cut = outdated.close_clients();
     if cut > 0 {
         tracing::warn!(
             connections = cut,

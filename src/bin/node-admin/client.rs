@@ -15,12 +15,9 @@ use brock_core::{
 };
 use brock_net::{
     address::Address,
+    channel::{lazy_channel, open_channel},
     dial::{DialError, Dialler},
-    tls::{
-        channel::{lazy_channel, open_channel},
-        credentials::ClientIdentity,
-        errors,
-    },
+    tls::{credentials::ClientIdentity, errors},
 };
 use bytes::Bytes;
 use tokio::time::{Instant, timeout, timeout_at};

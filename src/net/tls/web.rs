@@ -1,4 +1,4 @@
-//! TLS of the HTTP side: the node's own certificate, and a client's if it shows one.
+//! TLS of the HTTP side: the node's own certificate, and an optional client certificate.
 
 use std::{
     io,
@@ -19,7 +19,7 @@ use super::{
 };
 use brock_core::base::limits;
 
-/// Accepts browsers and scrapers. Cheap to clone; follows exchanged certificates.
+/// Accepts browsers and scrapers. Cheap to clone; it uses reloaded certificates.
 #[derive(Clone)]
 pub struct WebTls {
     acceptor: TlsAcceptor,
@@ -27,14 +27,15 @@ pub struct WebTls {
 }
 
 impl WebTls {
-    /// As this node.
+    /// Accepts with the node's certificate.
     pub fn new(identity: &Identity) -> Result<Self, TlsError> {
         let policy = identity.policy();
-        let config = config::web(identity.current(), identity.dir(), policy)?;
+        let config = config::web(identity.registry().trust_store(), identity.dir(), policy)?;
         Ok(Self { acceptor: TlsAcceptor::from(config), policy })
     }
 
-    /// The handshake, and the role that the client's certificate states; `None` = it showed none.
+    /// Does the handshake. Returns the role that the client's certificate states; `None` without a client
+    /// certificate.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<Role>)> {
         let stream = timeout(limits::HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await??;
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
@@ -44,10 +45,10 @@ impl WebTls {
     }
 }
 
-/// Asks a node's HTTP side over TLS, without a runtime.
+/// A TLS client for a node's HTTP side, without an async runtime.
 pub struct WebClient(Arc<ClientConfig>);
 
-/// A file with the CA's certificate is none.
+/// The CA file holds no usable certificate.
 #[derive(Debug, thiserror::Error)]
 #[error("{} is not a CA's certificate in PEM: {reason}", path.display())]
 pub struct NoCa {
@@ -75,7 +76,7 @@ impl WebClient {
         Ok(Self(Arc::new(config)))
     }
 
-    /// On a connection to `place`, `HOST:PORT`. The handshake is made with the first byte.
+    /// Starts TLS on a connection to `place`, `HOST:PORT`. The handshake is made with the first byte.
     pub fn connect(
         &self,
         place: &str,

@@ -10,8 +10,8 @@ use brock_core::{
 };
 use brock_net::{
     address::Address,
+    channel::open_channel,
     dial::{DialError, Dialler},
-    tls::channel::open_channel,
 };
 use tokio::{
     net::{TcpStream, lookup_host},
