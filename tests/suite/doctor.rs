@@ -106,7 +106,7 @@ async fn nothing_is_wrong_with_a_cluster_in_order_and_a_dead_peer_is_named() {
     group.stop_node(0).await;
     let said = doctor(&certs, &address, &[], &[]);
     said.fails("tcp", "refused", "does the node run");
-    said.fails("cluster", "nobody could say", "");
+    said.fails("cluster", "its state is unknown", "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
