@@ -80,7 +80,7 @@ async fn follow(
         }
         // A circular list would never end.
         if next <= after {
-            return Err(Failure::nonsense("its list of conflicts does not go on"));
+            return Err(Failure::nonsense("its list of conflicts does not end"));
         }
         page = next_page(next.clone()).await?;
         after = next;

@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
+use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{cli::Format, failure::Failure, paint};
+use crate::{cli::Format, failure::Failure};
 
 /// Prints data in the requested format.
 pub(crate) fn data<T: Serialize>(
@@ -83,22 +84,15 @@ pub(crate) fn fields(fields: &[(&str, String)]) -> String {
 
 /// Rows in aligned columns, indented by two; the first row is the heading.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| paint::width(cell)).max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| {
-            let padding = width.saturating_sub(paint::width(cell));
-            format!("  {cell}{:padding$}", "")
-        });
-        text.push_str(cells.collect::<String>().trim_end());
-        text.push('\n');
+    if rows.is_empty() {
+        return String::new();
     }
-    text
+    let mut table = Table::new();
+    table.load_style(NOTHING).add_rows(rows);
+    table.column_iter_mut().for_each(|column| {
+        column.set_padding((2, 0));
+    });
+    table.trim_fmt() + "\n"
 }
 
 /// `2026-05-01T12:00:00Z (1777636800)`, or "never" for 0.

@@ -265,7 +265,7 @@ async fn a_rate_is_kept_in_every_shape() {
         assert!((350..=700).contains(&tally.operations), "{load:?}: {}", tally.operations);
     }
     let tally = measure(Lie::Silence, Load { rate: Some(100.0), ..load() }, 0.0).await;
-    assert_eq!((tally.pending, tally.unsent), (2, 13), "what was due and never sent is told");
+    assert_eq!((tally.pending, tally.unsent), (2, 13), "what was due and never sent is reported");
 }
 
 #[tokio::test]

@@ -3,10 +3,10 @@
 //! The manifest names what could not be collected; the rest is collected all the same. `redact` filters
 //! everything that is written to the file.
 
+mod archive;
 mod redact;
-mod tar;
 
-use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use crate::{
     cli::{Bundle, Doctor, Global},
@@ -18,7 +18,7 @@ use crate::{
     quarantine, verify,
 };
 use brock_client::{Client, view::Setting};
-use brock_core::proto;
+use brock_core::{base::time::unix_now, proto};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
@@ -53,7 +53,7 @@ struct Entry {
 /// Collects everything and writes the file.
 pub(crate) async fn bundle(client: &Client, global: &Global, options: &Bundle) -> Result<(), Failure> {
     // First, so that a bad name fails before the work.
-    let mut file = create(&options.file)?;
+    let file = create(&options.file)?;
     let progress = Progress::counted("collecting", 9 + options.http_address.len() as u64);
     let mut collected =
         Collected { redactor: Redactor::new(), parts: Vec::new(), files: Vec::new(), progress };
@@ -95,9 +95,10 @@ pub(crate) async fn bundle(client: &Client, global: &Global, options: &Bundle) -
         let page = metrics(address, client.timeout()).await;
         collected.add_text(&name, "a node's metrics", page);
     }
-    let archive = collected.finish()?;
+    let parts = collected.finish()?;
     let failed = |error| Failure::Error(format!("could not write {}: {error}", options.file.display()));
-    file.write_all(&archive).and_then(|()| file.sync_all()).map_err(failed)?;
+    let made_unix = unix_now().unsigned_abs();
+    archive::write(file, &options.file, parts.iter(), made_unix).map_err(failed)?;
     output::message(&format!(
         "wrote {}: no key, key hash, payload, secret setting or private key is in it. Look into it before you pass it \
          on: it names nodes, addresses and operators",
@@ -173,19 +174,17 @@ impl Collected {
         self.files.push(Entry { name: name.to_owned(), what, error });
     }
 
-    fn finish(self) -> Result<Vec<u8>, Failure> {
+    /// All parts, the manifest first.
+    fn finish(mut self) -> Result<Vec<(String, Vec<u8>)>, Failure> {
         let manifest = Manifest {
-            made_unix: brock_core::base::time::unix_now(),
+            made_unix: unix_now(),
             node_admin: env!("CARGO_PKG_VERSION"),
             redaction: "key hashes and digests are replaced by [1], [2], …: equal ones have the same number \
                         throughout this file, and cannot be recovered from it",
             files: self.files,
         };
         let manifest = ("MANIFEST.json".to_owned(), output::json(&manifest)?.into_bytes());
-        Ok(tar::archive(std::iter::once(&manifest).chain(&self.parts), manifest_time()))
+        self.parts.insert(0, manifest);
+        Ok(self.parts)
     }
-}
-
-fn manifest_time() -> u64 {
-    brock_core::base::time::unix_now().unsigned_abs()
 }
