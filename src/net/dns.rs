@@ -22,12 +22,12 @@ pub enum ResolveError {
     )]
     Configuration(String),
     /// A server answered with an error, or not at all.
-    #[error("cannot resolve {name}{by}: {reason}")]
+    #[error("cannot resolve {name}{}: {reason}", by(.server.as_ref()))]
     Failed {
         /// The name.
         name: String,
-        /// ` by SERVER` if a server is configured; otherwise empty.
-        by: String,
+        /// The configured server; `None` for the machine's.
+        server: Option<SocketAddr>,
         /// The reason.
         reason: String,
     },
@@ -117,7 +117,10 @@ impl Resolver {
     }
 
     fn failed(&self, name: &str, reason: String) -> ResolveError {
-        let by = self.server.map(|server| format!(" by {server}")).unwrap_or_default();
-        ResolveError::Failed { name: name.to_owned(), by, reason }
+        ResolveError::Failed { name: name.to_owned(), server: self.server, reason }
     }
+}
+
+fn by(server: Option<&SocketAddr>) -> String {
+    server.map(|server| format!(" by {server}")).unwrap_or_default()
 }

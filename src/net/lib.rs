@@ -1,6 +1,6 @@
 //! Everything between an address and an identified connection.
 //!
-//! - [`address`]: `HOST:PORT`.
+//! - [`address`]: the address of a peer, `HOST:PORT`.
 //! - [`dns`]: DNS look-ups.
 //! - [`join`]: the entries of `node.join`.
 //! - [`tls`]: credentials, roles, the trust store, accepting connections.

@@ -197,7 +197,7 @@ async fn names_and_places_that_are_wrong_are_named() {
     );
     fs::write(at("file"), "").unwrap();
     let said = doctor(&certs.admin(), "127.0.0.1:1", &["--node.path", &at("file")], &[]);
-    said.fails("path", "no directory", "node.path");
+    said.fails("path", "not a directory", "node.path");
 
     let port = free_port();
     let text = format!(

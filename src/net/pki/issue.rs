@@ -19,8 +19,9 @@ use time::OffsetDateTime;
 
 use super::install;
 use crate::tls::{
-    TlsError, config,
+    TlsError,
     files::{self, Inventory},
+    handshake,
     keypair::{self, Validity},
     roles,
 };
@@ -365,7 +366,7 @@ fn belongs(
     ca: &CertificateDer<'static>,
     path: &Path,
 ) -> Result<bool, MakeError> {
-    match CertifiedKey::from_der(vec![ca.clone()], key.clone_key(), &config::provider()) {
+    match CertifiedKey::from_der(vec![ca.clone()], key.clone_key(), &handshake::provider()) {
         Ok(_) => Ok(true),
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Ok(false),
         Err(error) => Err(TlsError::NotAKey { path: path.to_owned(), reason: error.to_string() }.into()),

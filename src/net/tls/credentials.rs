@@ -16,8 +16,8 @@ use tokio::sync::watch;
 use super::{
     LOG_TARGET, TlsError,
     authority::{Authority, authorities},
-    config,
     files::{self, Inventory},
+    handshake,
     keypair::{KeyPair, Purpose, Validity},
     registry::ConnectionRegistry,
     roles::{PeerIdentity, RolePolicy},
@@ -100,8 +100,8 @@ impl Identity {
             dir: dir.to_owned(),
             policy,
             loaded: Arc::new(ArcSwap::from_pointee(loaded)),
-            server: config::server(&current, dir, policy)?,
-            client: config::client(&current, dir, policy)?,
+            server: handshake::server(&current, dir, policy)?,
+            client: handshake::client(&current, dir, policy)?,
             registry: ConnectionRegistry::new(current),
         })
     }
@@ -267,7 +267,7 @@ impl ClientIdentity {
         let material = pair.material(dir, store, &crls);
         pair.check_trusted(&material, Purpose::Client)?;
         let current = CurrentTrustStore::new(TrustStore::new(&material)?);
-        Ok(Self { peer: Arc::new(peer), client: config::client(&current, dir, policy)? })
+        Ok(Self { peer: Arc::new(peer), client: handshake::client(&current, dir, policy)? })
     }
 
     /// The identity that the certificate states.

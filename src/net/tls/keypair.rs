@@ -14,9 +14,8 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    TlsError,
-    config::{self, Material},
-    errors, files,
+    TlsError, errors, files,
+    handshake::{self, Material},
     roles::{self, PeerIdentity, RolePolicy},
 };
 
@@ -45,7 +44,7 @@ impl KeyPair {
             return Err(TlsError::NoKey { key: key_path, certificate });
         }
         let key = files::private_key(&key_path)?;
-        match CertifiedKey::from_der(chain.clone(), key.clone_key(), &config::provider()) {
+        match CertifiedKey::from_der(chain.clone(), key.clone_key(), &handshake::provider()) {
             Ok(_) => {}
             Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
                 return Err(TlsError::KeyMismatch { key: key_path, certificate });
@@ -90,13 +89,13 @@ impl KeyPair {
             |error| TlsError::NotTrusted { path: self.path.clone(), reason: errors::own_certificate(&error) };
         let now = UnixTime::now();
         let intermediates = self.chain.get(1..).unwrap_or_default();
-        config::client_verifier(material)?
+        handshake::client_verifier(material)?
             .verify_client_cert(self.leaf(), intermediates, now)
             .map_err(not_trusted)?;
         match purpose {
             Purpose::Client => Ok(()),
             Purpose::Node => {
-                let algorithms = config::provider().signature_verification_algorithms;
+                let algorithms = handshake::provider().signature_verification_algorithms;
                 ParsedCertificate::try_from(self.leaf())
                     .and_then(|leaf| {
                         let (roots, algorithms) = (&material.roots, algorithms.all);

@@ -7,7 +7,7 @@
 //! | [`credentials`] | what a node and an admin tool load from that directory |
 //! | `keypair` | one certificate with its key, checked before the first use |
 //! | [`authority`] | the trusted CAs, and how many certificates each has revoked |
-//! | `config` | the rustls configurations: TLS 1.3, mutual, hybrid key exchange first |
+//! | `handshake` | the rustls configurations: TLS 1.3, mutual, hybrid key exchange first |
 //! | `trust_store` | our own certificate and the verifiers of others', replaced by a reload |
 //! | `verify` | the role check inside the handshake, so that a refused peer receives an alert |
 //! | `registry` | the open connections, closed when they are no longer trusted |
@@ -28,10 +28,10 @@ pub(crate) mod abortable;
 pub mod accept;
 pub mod authority;
 pub(crate) mod coalesce;
-pub(crate) mod config;
 pub mod credentials;
 pub mod errors;
 pub mod files;
+pub(crate) mod handshake;
 pub(crate) mod io_delegate;
 pub(crate) mod keypair;
 pub(crate) mod registry;

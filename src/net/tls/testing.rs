@@ -11,7 +11,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 
 use super::{
-    config::{self, Material},
+    handshake::{self, Material},
     registry::ConnectionRegistry,
     roles::RolePolicy,
     trust_store::{CurrentTrustStore, TrustStore},
@@ -173,7 +173,7 @@ impl TestCa {
         policy: RolePolicy,
     ) -> (Arc<ConnectionRegistry>, Arc<ServerConfig>) {
         let current = CurrentTrustStore::new(self.trust_store(leaf));
-        let config = config::server(&current, Path::new("test"), policy).unwrap();
+        let config = handshake::server(&current, Path::new("test"), policy).unwrap();
         (ConnectionRegistry::new(current), config)
     }
 
@@ -186,7 +186,7 @@ impl TestCa {
     pub(crate) fn client(&self, leaf: &TestLeaf, policy: RolePolicy) -> Arc<ClientConfig> {
         self.with_material(leaf, |material| {
             let current = CurrentTrustStore::new(TrustStore::new(material).unwrap());
-            config::client(&current, material.dir, policy).unwrap()
+            handshake::client(&current, material.dir, policy).unwrap()
         })
     }
 

@@ -19,7 +19,7 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{
     accept::{Bounds, ConnectionInfo, accept_within},
-    config, errors,
+    errors, handshake,
     roles::{RoleError, RolePolicy},
     testing::{Dates, TestCa, TestKind, TestLeaf, kind_admin, kind_node},
 };
@@ -147,7 +147,7 @@ async fn a_client_that_is_refused_is_counted_and_told_why() {
 async fn a_client_without_a_certificate_is_refused() {
     let ca = TestCa::new();
     let server = TestServer::start(&ca, &node_leaf(&ca), LENIENT).await;
-    let mut config = ClientConfig::builder_with_provider(config::provider())
+    let mut config = ClientConfig::builder_with_provider(handshake::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(ca.roots())

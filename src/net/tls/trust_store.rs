@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::{
     TlsError,
-    config::{self, Material},
+    handshake::{self, Material},
 };
 
 /// Our own certificate and the verifiers of others' certificates, as loaded at one moment.
@@ -40,11 +40,11 @@ impl TrustStore {
     pub(crate) fn new(material: &Material<'_>) -> Result<Self, TlsError> {
         let refused = |source| TlsError::Config { dir: material.dir.to_owned(), source };
         let own =
-            CertifiedKey::from_der(material.chain.to_vec(), material.key.clone_key(), &config::provider());
+            CertifiedKey::from_der(material.chain.to_vec(), material.key.clone_key(), &handshake::provider());
         Ok(Self {
             own: Arc::new(own.map_err(refused)?),
-            clients: config::client_verifier(material)?,
-            nodes: config::node_verifier(material)?,
+            clients: handshake::client_verifier(material)?,
+            nodes: handshake::node_verifier(material)?,
             generation: 0,
         })
     }

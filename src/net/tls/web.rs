@@ -13,8 +13,9 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    TlsError, config,
+    TlsError,
     credentials::Identity,
+    handshake,
     roles::{PeerIdentity, Role, RolePolicy},
 };
 use brock_core::base::limits;
@@ -30,7 +31,7 @@ impl WebTls {
     /// Accepts with the node's certificate.
     pub fn new(identity: &Identity) -> Result<Self, TlsError> {
         let policy = identity.policy();
-        let config = config::web(identity.registry().trust_store(), identity.dir(), policy)?;
+        let config = handshake::web(identity.registry().trust_store(), identity.dir(), policy)?;
         Ok(Self { acceptor: TlsAcceptor::from(config), policy })
     }
 
@@ -68,7 +69,7 @@ impl WebClient {
         if roots.is_empty() {
             return Err(none("it holds no certificate".to_owned()));
         }
-        let config = ClientConfig::builder_with_provider(config::provider())
+        let config = ClientConfig::builder_with_provider(handshake::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| none(error.to_string()))?
             .with_root_certificates(roots)

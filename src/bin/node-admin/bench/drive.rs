@@ -125,7 +125,7 @@ async fn connect(client: &Client, address: &Address, count: usize) -> Result<Vec
         .buffer_unordered(DIALS_IN_FLIGHT)
         .try_collect()
         .await
-        .map_err(|error| Failure::from(error))
+        .map_err(Failure::from)
 }
 
 /// Runs the clients of one thread to the end.

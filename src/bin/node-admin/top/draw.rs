@@ -49,7 +49,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     );
     table(frame, screen, body);
     let seen = screen.made_unix().map_or_else(|| "?".to_owned(), output::moment);
-    let problem = Line::from(Span::styled(screen.problem.as_str(), coloured(Color::Red)));
+    let problem =
+        Line::from(Span::styled(screen.problem.as_deref().unwrap_or_default(), coloured(Color::Red)));
     frame.render_widget(Paragraph::new(vec![problem, Line::from(format!("{KEYS}   as of {seen}"))]), foot);
     if screen.shows_help {
         help(frame);

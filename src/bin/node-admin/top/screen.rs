@@ -47,8 +47,8 @@ pub(super) enum Step {
 
 pub(super) struct Screen {
     pub(super) cluster: Cluster,
-    /// Why the view is out of date; empty if it is current.
-    pub(super) problem: String,
+    /// Why the view is out of date or incomplete; `None` if it is current.
+    pub(super) problem: Option<String>,
     pub(super) page: Page,
     pub(super) line: usize,
     pub(super) shows_help: bool,
@@ -56,20 +56,20 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new(cluster: Cluster, misses: Vec<String>) -> Self {
-        let problem = misses.join("; ");
+        let problem = problem(&misses);
         Self { cluster, problem, page: Page::Nodes, line: 0, shows_help: false }
     }
 
     /// Shows a new view.
     pub(super) fn saw(&mut self, cluster: Cluster, misses: Vec<String>) {
         self.cluster = cluster;
-        self.problem = misses.join("; ");
+        self.problem = problem(&misses);
         self.line = self.line.min(self.lines().saturating_sub(1));
     }
 
     /// Keeps the old view, and marks it as out of date.
     pub(super) fn missed(&mut self, why: &str) {
-        self.problem = format!("out of date: {}", output::printable(&why.replace('\n', "; ")));
+        self.problem = Some(format!("out of date: {}", output::printable(&why.replace('\n', "; "))));
     }
 
     pub(super) fn press(&mut self, key: Key) -> Step {
@@ -112,6 +112,10 @@ impl Screen {
         };
         table.into_iter().map(|row| row.iter().map(|cell| paint::plain(cell)).collect()).collect()
     }
+}
+
+fn problem(misses: &[String]) -> Option<String> {
+    (!misses.is_empty()).then(|| misses.join("; "))
 }
 
 fn nodes(cluster: &Cluster) -> Vec<Vec<String>> {
