@@ -10,11 +10,7 @@ use brock_core::{
     domain::codec::CodecError,
     proto::{self, replication_service_client::ReplicationServiceClient},
 };
-use brock_net::{
-    address::Address,
-    dial::Dialler,
-    tls::{channel, errors},
-};
+use brock_net::{address::Address, channel, dial::Dialler, tls::errors};
 
 use crate::store::StoreError;
 

@@ -24,14 +24,14 @@ pub enum AddressError {
     Host(String),
 }
 
-/// Where a peer listens. The host is resolved at every dial, and is what the peer's certificate
-/// must name, unless the address was found under another name.
+/// Where a peer listens. The host is resolved at each dial, and the peer's certificate must name it, unless
+/// DNS gave the address for another name.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Address {
     host: Host,
     port: u16,
     uri: http::Uri,
-    /// What DNS was asked for when it answered with this IP address.
+    /// The name that DNS resolved to this IP address.
     found_as: Option<String>,
 }
 
@@ -42,15 +42,15 @@ enum Host {
 }
 
 impl Address {
-    /// An IP address that DNS gave for `name`. Its certificate must state that name: it is what an
-    /// operator has configured, and the answer of a DNS server proves nothing.
+    /// An IP address that DNS gave for `name`. The certificate must name `name`, because the operator
+    /// configured it; the answer of a DNS server proves nothing.
     pub(crate) fn found(ip: IpAddr, port: u16, name: &str) -> Option<Self> {
         let host = Host::Ip(ip);
         let uri = format!("http://{}", Bracketed(&host, port)).parse().ok()?;
         (port != 0).then(|| Self { host, port, uri, found_as: Some(name.to_owned()) })
     }
 
-    /// The name to resolve before dialling; `None`: it is an IP address.
+    /// The name to resolve before dialling; `None` for an IP address.
     pub(crate) fn name(&self) -> Option<&str> {
         match &self.host {
             Host::Name(name) => Some(name),
@@ -58,7 +58,7 @@ impl Address {
         }
     }
 
-    /// The host as the resolver takes it: without brackets.
+    /// The host without brackets, as a resolver takes it.
     pub fn host(&self) -> String {
         match &self.host {
             Host::Name(name) => name.clone(),
@@ -71,10 +71,10 @@ impl Address {
         self.port
     }
 
-    /// What the peer's certificate must name.
+    /// The name that the peer's certificate must state.
     pub(crate) fn server_name(&self) -> Option<ServerName<'static>> {
         match (&self.found_as, &self.host) {
-            // A certificate states a name without the dot that makes it absolute.
+            // A certificate states a name without the trailing dot.
             (Some(name), _) => ServerName::try_from(name.trim_end_matches('.').to_owned()).ok(),
             (None, Host::Name(name)) => ServerName::try_from(name.clone()).ok(),
             (None, Host::Ip(ip)) => Some(ServerName::from(*ip)),
@@ -125,7 +125,7 @@ impl FromStr for Address {
     }
 }
 
-/// A name that a certificate can state: what rustls takes for one, and not a misspelt IPv4 address.
+/// Accepts a name that a certificate can state and that is not a misspelt IPv4 address.
 pub(crate) fn check_host_name(name: &str) -> Result<(), ()> {
     let last_label = name.trim_end_matches('.').rsplit('.').next().unwrap_or(name);
     let looks_like_ipv4 = last_label.bytes().all(|byte| byte.is_ascii_digit());

@@ -13,9 +13,11 @@ use crate::{
     address::Address,
     dns::Resolver,
     tls::{
+        abortable::AbortableStream,
+        credentials::{ClientIdentity, Identity},
         errors,
         io_delegate::delegate_io,
-        registry::{Current, Cuttable, OtherEnd},
+        registry::{ConnectionRegistry, OtherEnd},
         roles::{PeerIdentity, RoleError, RolePolicy},
     },
 };
@@ -27,66 +29,66 @@ pub enum DialError {
     /// The host name has no address.
     #[error("cannot resolve {address}: {source}")]
     Resolve {
-        /// Who was dialled.
+        /// The dialled address.
         address: Address,
-        /// What the resolver said.
+        /// The resolver's error.
         source: io::Error,
     },
-    /// Nobody answers there.
+    /// Nothing answers at the address.
     #[error("cannot connect to {address} ({socket}): {source}")]
     Connect {
-        /// Who was dialled.
+        /// The dialled address.
         address: Address,
-        /// Where that resolved to.
+        /// The socket address that it resolved to.
         socket: SocketAddr,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// It took too long.
+    /// The node took too long.
     #[error("{address} did not answer within {after:?}")]
     Timeout {
-        /// Who was dialled.
+        /// The dialled address.
         address: Address,
-        /// How long was waited.
+        /// The time-out.
         after: Duration,
     },
-    /// No secure connection came about.
+    /// The TLS handshake failed.
     #[error("no secure connection to {address}: {reason}")]
     Tls {
-        /// Who was dialled.
+        /// The dialled address.
         address: Address,
-        /// In words, with what to do.
+        /// The reason, and what the operator can do.
         reason: String,
-        /// What rustls said.
+        /// The error of rustls.
         source: io::Error,
     },
-    /// Whoever answered is trusted, but not as a node.
+    /// The certificate is trusted, but is not a node's.
     #[error("{address} is not a node: {source}")]
     NotANode {
-        /// Who was dialled.
+        /// The dialled address.
         address: Address,
-        /// What its certificate says.
+        /// What is wrong with its role.
         source: RoleError,
     },
-    /// A channel of [`super::tls::channel::open_channel`] has lost its connection.
+    /// A channel of [`crate::channel::open_channel`] lost its connection.
     #[error("the connection to {address} was lost")]
     Lost {
-        /// Who was dialled.
+        /// The dialled address.
         address: Address,
     },
-    /// HTTP/2 did not start on a connection that was secure already.
+    /// HTTP/2 did not start after the TLS handshake.
     #[error("no HTTP/2 connection to {address}: {reason}")]
     Http2 {
-        /// Who was dialled.
+        /// The dialled address.
         address: Address,
-        /// In words.
+        /// The reason.
         reason: String,
     },
 }
 
 impl DialError {
-    /// Whether dialling again may help without anyone doing anything. Refusals by certificate need
-    /// a person (or a rotation) first.
+    /// Whether another attempt can succeed without a change. A refusal because of a certificate needs a new
+    /// certificate first.
     pub fn retry_can_help(&self) -> bool {
         match self {
             Self::Resolve { .. }
@@ -100,54 +102,62 @@ impl DialError {
     }
 }
 
-/// How somebody dials: as whom, and whom it believes.
+/// How to dial: with which certificate, against which trust store, and with which resolver.
 #[derive(Debug, Clone)]
 pub struct Dialler {
     config: Arc<ClientConfig>,
-    /// Whom connections are told to, so that they end when the other end is not trusted any more.
-    current: Option<Arc<Current>>,
+    /// Closes connections to peers that are no longer trusted; `None` for short-lived tools.
+    registry: Option<Arc<ConnectionRegistry>>,
     resolver: Resolver,
 }
 
 impl Dialler {
-    pub(crate) fn watched(config: Arc<ClientConfig>, current: Arc<Current>) -> Self {
-        Self { config, current: Some(current), resolver: Resolver::default() }
-    }
-
-    /// Resolves names so from now on.
+    /// Resolves names with `resolver` instead of the operating system.
     pub fn with_resolver(self, resolver: Resolver) -> Self {
         Self { resolver, ..self }
     }
-}
 
-impl Dialler {
-    /// What rustls is told.
+    /// The TLS configuration.
     pub fn config(&self) -> Arc<ClientConfig> {
         self.config.clone()
     }
 }
 
 impl From<Arc<ClientConfig>> for Dialler {
-    /// For short-lived tools: connections last, whatever is exchanged meanwhile.
+    /// For short-lived tools: a rotation of certificates does not close their connections.
     fn from(config: Arc<ClientConfig>) -> Self {
-        Self { config, current: None, resolver: Resolver::default() }
+        Self { config, registry: None, resolver: Resolver::default() }
+    }
+}
+
+impl Identity {
+    /// Dials as this node. Connections close when the peer is no longer trusted.
+    pub fn dialler(&self) -> Dialler {
+        Dialler { registry: Some(Arc::clone(self.registry())), ..self.client_config().into() }
+    }
+}
+
+impl ClientIdentity {
+    /// Dials with this certificate.
+    pub fn dialler(&self) -> Dialler {
+        self.client_config().into()
     }
 }
 
 /// A connection to a node.
 #[derive(Debug)]
 pub struct Dialled {
-    stream: Cuttable<TlsStream<TcpStream>>,
+    stream: AbortableStream<TlsStream<TcpStream>>,
     identity: Arc<PeerIdentity>,
 }
 
 impl Dialled {
-    /// Who is at the other end: always a node.
+    /// The identity of the peer, which is always a node.
     pub fn identity(&self) -> &Arc<PeerIdentity> {
         &self.identity
     }
 
-    /// The TLS session, for what was negotiated.
+    /// The TLS session, with the negotiated parameters.
     #[cfg(test)]
     pub(crate) fn session(&self) -> &rustls::ClientConnection {
         self.stream.get_ref().get_ref().1
@@ -156,11 +166,11 @@ impl Dialled {
 
 delegate_io!(Dialled);
 
-/// Resolves `address`, connects to each of its addresses in turn until one has shown a node's
-/// certificate for that host, all within [`limits::DIAL_TIMEOUT`].
+/// Resolves `address` and connects to each of its IP addresses in turn, until one shows a node's
+/// certificate for that host. Takes at most [`limits::DIAL_TIMEOUT`].
 ///
-/// In TLS 1.3 this succeeds before the node has looked at our certificate. A refusal arrives with
-/// the first read: ask [`errors::explain`] about that error.
+/// With TLS 1.3 this succeeds before the node has verified our certificate. A refusal is the error of the
+/// first read; [`errors::explain`] explains it.
 pub async fn dial(address: &Address, dialler: impl Into<Dialler>) -> Result<Dialled, DialError> {
     match timeout(limits::DIAL_TIMEOUT, dial_all(address, &dialler.into())).await {
         Ok(dialled) => dialled,
@@ -179,40 +189,40 @@ async fn dial_all(address: &Address, dialler: &Dialler) -> Result<Dialled, DialE
         _ => lookup_host((address.host(), address.port())).await.map_err(unresolved)?.collect(),
     };
     let sockets = &sockets[..sockets.len().min(limits::DIAL_ADDRESSES_MAX)];
-    // A share for each, so that a first address that swallows packets leaves time for the second.
+    // Each IP address gets a share, so that one that drops packets leaves time for the next.
     let share = limits::DIAL_TIMEOUT / (sockets.len().max(1) as u32);
-    let mut told = None;
+    let mut best = None;
     for &socket in sockets {
         let error = match timeout(share, dial_one(address, socket, dialler)).await {
             Ok(Ok(dialled)) => return Ok(dialled),
             Ok(Err(error)) => error,
             Err(_) => DialError::Timeout { address: address.clone(), after: share },
         };
-        // Of several failures, one that got as far as TLS says most.
-        if told.as_ref().is_none_or(DialError::retry_can_help) {
-            told = Some(error);
+        // Of several failures, one of the TLS handshake says most.
+        if best.as_ref().is_none_or(DialError::retry_can_help) {
+            best = Some(error);
         }
     }
     let nothing = || unresolved(io::Error::new(io::ErrorKind::NotFound, "the name has no addresses"));
-    Err(told.unwrap_or_else(nothing))
+    Err(best.unwrap_or_else(nothing))
 }
 
 async fn dial_one(address: &Address, socket: SocketAddr, dialler: &Dialler) -> Result<Dialled, DialError> {
     let unconnected = |source| DialError::Connect { address: address.clone(), socket, source };
     let tcp = TcpStream::connect(socket).await.map_err(unconnected)?;
-    // IMPORTANT: without it every small request waits for the acknowledgement of the last one.
+    // IMPORTANT: without it, each small request waits for the acknowledgement of the previous one.
     tcp.set_nodelay(true).map_err(unconnected)?;
     let server_name = address.server_name().ok_or_else(|| {
         unconnected(io::Error::new(io::ErrorKind::InvalidInput, "not a name that a certificate can state"))
     })?;
-    // Before the handshake, which is judged by this one or by a later one.
-    let before = dialler.current.as_ref().map(|current| (current, current.trust()));
+    // Loaded before the handshake, which uses this store or a newer one.
+    let before = dialler.registry.as_ref().map(|registry| (registry, registry.trust_store().load()));
     let connected = TlsConnector::from(Arc::clone(&dialler.config)).connect(server_name.clone(), tcp).await;
     let stream = connected.map_err(|source| tls_error(address, source))?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let leaf = chain.first();
     let not_a_node = |source| DialError::NotANode { address: address.clone(), source };
-    // The configuration's own verifier has applied the policy; this reads the identity again.
+    // The TLS configuration applied the role policy; this only reads the identity.
     let identity = leaf
         .ok_or_else(|| RoleError::Malformed("there is none".to_owned()))
         .and_then(|leaf| PeerIdentity::of_certificate(leaf, RolePolicy::default()))
@@ -220,8 +230,8 @@ async fn dial_one(address: &Address, socket: SocketAddr, dialler: &Dialler) -> R
         .map_err(not_a_node)?;
     let registered = before
         .as_ref()
-        .map(|(current, before)| current.register(before, chain, OtherEnd::Dialled(server_name)));
-    Ok(Dialled { stream: Cuttable::new(stream, registered), identity: Arc::new(identity) })
+        .map(|(registry, before)| registry.register(before, chain, OtherEnd::Dialled(server_name)));
+    Ok(Dialled { stream: AbortableStream::new(stream, registered), identity: Arc::new(identity) })
 }
 
 fn tls_error(address: &Address, source: io::Error) -> DialError {

@@ -1,4 +1,4 @@
-//! Asking DNS: which addresses a name has, and which services are listed under one.
+//! DNS look-ups: the addresses of a name, and the services that SRV records list.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,73 +12,72 @@ use tokio::{task::spawn_blocking, time::timeout};
 
 use brock_core::base::limits;
 
-/// Why DNS gave no answer. That a name does not exist is an answer.
+/// Why a look-up failed. A name that does not exist is not a failure.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ResolveError {
     /// The machine's own configuration cannot be used.
     #[error(
-        "cannot use this machine's DNS configuration (/etc/resolv.conf): {0}. Mend it, or name a server with \
+        "cannot use this machine's DNS configuration (/etc/resolv.conf): {0}. Repair it, or name a server with \
          node.dns-server"
     )]
     Configuration(String),
     /// A server answered with an error, or not at all.
-    #[error("cannot resolve {name}{by}: {reason}")]
+    #[error("cannot resolve {name}{}: {reason}", by(.server.as_ref()))]
     Failed {
-        /// What was asked for.
+        /// The name.
         name: String,
-        /// ` by SERVER`, if it is not the machine's.
-        by: String,
-        /// What went wrong.
+        /// The configured server; `None` for the machine's.
+        server: Option<SocketAddr>,
+        /// The reason.
         reason: String,
     },
 }
 
-/// Asks the machine's DNS servers, or one that was named. Cheap to clone.
+/// Asks the machine's DNS servers, or a configured one. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Resolver {
     server: Option<SocketAddr>,
 }
 
 impl Resolver {
-    /// `None`: as the machine is configured.
+    /// `None`: uses the machine's configuration.
     pub fn new(server: Option<SocketAddr>) -> Self {
         Self { server }
     }
 
-    /// Whether it asks a server of its own instead of the machine's.
+    /// Whether it asks a configured server instead of the machine's.
     pub(crate) fn is_own(&self) -> bool {
         self.server.is_some()
     }
 
-    /// Every address of a name, IPv4 first; empty = it has none.
+    /// All addresses of a name, IPv4 first; empty if it has none.
     pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
-        let asker = self.asker().await?;
-        match timeout(limits::DNS_TIMEOUT, asker.lookup_ip(name)).await {
+        let resolver = self.resolver().await?;
+        match timeout(limits::DNS_TIMEOUT, resolver.lookup_ip(name)).await {
             Ok(Ok(answer)) => Ok(answer.iter().collect()),
             Ok(Err(error)) => self.none(name, error),
             Err(_) => Err(self.late(name)),
         }
     }
 
-    /// Target and port of every SRV record of a name; empty = it has none.
+    /// The target and port of each SRV record of a name; empty if it has none.
     pub(crate) async fn services(&self, name: &str) -> Result<Vec<(String, u16)>, ResolveError> {
-        let asker = self.asker().await?;
-        let answer = match timeout(limits::DNS_TIMEOUT, asker.srv_lookup(name)).await {
+        let resolver = self.resolver().await?;
+        let answer = match timeout(limits::DNS_TIMEOUT, resolver.srv_lookup(name)).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return self.none(name, error),
             Err(_) => return Err(self.late(name)),
         };
         let service = |data: &RData| match data {
-            // A target of "." says that the service is decidedly not available.
+            // The target "." means that the service is not available.
             RData::SRV(srv) if !srv.target.is_root() => Some((srv.target.to_ascii(), srv.port)),
             _ => None,
         };
         Ok(answer.answers().iter().filter_map(|record| service(&record.data)).collect())
     }
 
-    /// Made anew for every question: nothing is cached, because what is asked for changes, and an
-    /// exchanged /etc/resolv.conf is heeded.
-    async fn asker(&self) -> Result<TokioResolver, ResolveError> {
+    /// A new resolver for each look-up, without a cache: the records change, and so may /etc/resolv.conf.
+    async fn resolver(&self) -> Result<TokioResolver, ResolveError> {
         let configuration = |error: &dyn std::fmt::Display| ResolveError::Configuration(error.to_string());
         let mut builder = match self.server {
             Some(server) => {
@@ -92,7 +91,7 @@ impl Resolver {
                 let config = ResolverConfig::from_name_servers(servers);
                 TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
             }
-            // Reads files.
+            // Reads files, so it may block.
             None => spawn_blocking(TokioResolver::builder_tokio)
                 .await
                 .map_err(|error| configuration(&error))?
@@ -118,7 +117,10 @@ impl Resolver {
     }
 
     fn failed(&self, name: &str, reason: String) -> ResolveError {
-        let by = self.server.map(|server| format!(" by {server}")).unwrap_or_default();
-        ResolveError::Failed { name: name.to_owned(), by, reason }
+        ResolveError::Failed { name: name.to_owned(), server: self.server, reason }
     }
+}
+
+fn by(server: Option<&SocketAddr>) -> String {
+    server.map(|server| format!(" by {server}")).unwrap_or_default()
 }

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::tls::config::provider;
+use crate::tls::handshake::provider;
 
 /// A client of the HTTP servers of nodes.
 #[derive(Clone)]

@@ -1,4 +1,4 @@
-//! What `node.join` may name: peers, or names under which DNS lists them.
+//! The entries of `node.join`: addresses of peers, or names under which DNS lists peers.
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 
@@ -11,32 +11,30 @@ use brock_core::base::limits;
 const ADDRESSES: &str = "dns+";
 const SERVICES: &str = "dnssrv+";
 
-/// Why a text names no peers.
+/// Why a text is not an entry of `node.join`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
-    /// Not the address of one peer.
+    /// The address of a peer is malformed.
     #[error(transparent)]
     Address(#[from] AddressError),
-    /// `dns+` before something that DNS is not asked for.
+    /// `dns+` before an IP address.
     #[error(
-        "{0:?} has dns+ before an IP address: leave dns+ away, it stands before a name whose addresses are the peers"
+        "{0:?} has dns+ before an IP address: leave dns+ away; it belongs before a name whose addresses are the peers"
     )]
     NotAName(String),
     /// `dnssrv+` with a port.
     #[error(
-        "{0:?} has a port: SRV records say the ports themselves, write such as dnssrv+_brock._tcp.example.com"
+        "{0:?} has a port: SRV records say the ports themselves; write a name such as dnssrv+_brock._tcp.example.com"
     )]
     PortOfServices(String),
-    /// `dnssrv+` without a name that SRV records may have.
+    /// `dnssrv+` before a name that is not one of SRV records.
     #[error(
-        "{0:?} is not the name of SRV records: write such as dnssrv+_brock._tcp.example.com, service and protocol \
-         with an underscore before them"
+        "{0:?} is not the name of SRV records: write a name such as dnssrv+_brock._tcp.example.com, with an underscore \
+         before service and protocol"
     )]
     Services(String),
-    /// Another word before the `+`.
-    #[error(
-        "{0:?} begins with a word that is not known: there are dns+NAME:PORT and dnssrv+_SERVICE._tcp.NAME"
-    )]
+    /// An unknown prefix before the `+`.
+    #[error("{0:?} begins with a prefix that is not known: use dns+NAME:PORT or dnssrv+_SERVICE._tcp.NAME")]
     Scheme(String),
 }
 
@@ -45,27 +43,27 @@ pub enum JoinError {
 pub enum Join {
     /// One peer.
     Peer(Address),
-    /// As many as DNS lists.
+    /// The peers that DNS lists.
     Listed(Listed),
 }
 
 /// A name under which DNS lists peers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listed {
-    /// Every A and AAAA record is a peer that listens on this port.
+    /// Each A and AAAA record is a peer that listens on this port.
     Addresses {
-        /// What is asked for, and what the certificates of all of them must state.
+        /// The name to look up. The certificates of all its peers must state it.
         name: String,
-        /// Where they listen.
+        /// The port of all its peers.
         port: u16,
     },
-    /// Every SRV record is a peer: its target, which the peer's certificate must state, and its port.
+    /// Each SRV record is a peer: its target, which the peer's certificate must state, and its port.
     Services(String),
 }
 
 impl Listed {
-    /// The peers that DNS lists now, each once; at most [`limits::DISCOVERED_MAX`]. That there is no
-    /// such name is an answer too: there are none.
+    /// The peers that DNS lists now, each once; at most [`limits::DISCOVERED_MAX`]. A name that does not
+    /// exist lists none.
     pub async fn resolve(&self, resolver: &Resolver) -> Result<Vec<Address>, ResolveError> {
         let mut found = BTreeMap::new();
         match self {
@@ -78,7 +76,7 @@ impl Listed {
             }
             Self::Services(name) => {
                 for (target, port) in resolver.services(name).await? {
-                    // A target that is no host name cannot be dialled, whoever wrote it.
+                    // A target that is not a host name cannot be dialled.
                     let address = format!("{}:{port}", target.trim_end_matches('.')).parse::<Address>();
                     found.extend(address.ok().map(|address| (address.to_string(), address)));
                 }
@@ -135,7 +133,7 @@ impl fmt::Display for Join {
     }
 }
 
-/// Whether a peer could listen there at all: not on "all interfaces".
+/// Whether the entry is the unspecified address ("all interfaces"), at which no peer can be reached.
 pub fn is_unspecified(join: &Join) -> bool {
     let Join::Peer(address) = join else { return false };
     address.host().parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified())

@@ -2,8 +2,9 @@
 //!
 //! - [`address`]: `HOST:PORT` of a peer; [`listen`]: an address to listen on.
 //! - [`join`]: what `node.join` may name; [`dns`]: asking DNS.
+//! - [`tls`]: credentials, roles, the trust store, accepting connections.
 //! - [`dial`]: from an address to an identified connection.
-//! - [`tls`]: certificates, roles, accepting connections, gRPC channels.
+//! - [`channel`]: gRPC channels over dialled connections.
 //! - [`pki`]: issuing, revoking and installing certificates.
 //! - [`http_client`]: GETs a page of a node's HTTP server.
 //! - [`task`]: background tasks with a name, a state and an owner; accepting connections is one.
@@ -12,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod channel;
 pub mod crashsafe;
 pub mod dial;
 pub mod dns;

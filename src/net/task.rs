@@ -75,7 +75,7 @@ pub struct TaskReport {
     pub name: TaskName,
     /// What it is doing, in a word or two.
     pub state: String,
-    /// Its last error; empty = none since the last success.
+    /// Its last error; empty if it has succeeded since.
     pub last_error: String,
 }
 
@@ -84,7 +84,7 @@ pub struct TaskReport {
 pub struct TaskStatus(Arc<Mutex<TaskReport>>);
 
 impl TaskStatus {
-    /// Says what the task is doing.
+    /// Sets what the task is doing.
     pub fn set_state(&self, state: &str) {
         let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if report.state != state {
@@ -92,14 +92,14 @@ impl TaskStatus {
         }
     }
 
-    /// Remembers the last error, cut to a bounded length; empty = all is well.
+    /// Sets the last error, cut to a bounded length; empty clears it.
     pub fn set_error(&self, error: &str) {
         let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         report.last_error = bounded(error);
     }
 }
 
-/// Cuts an error text to what a status keeps.
+/// Cuts an error text to the length that a status keeps.
 pub fn bounded(text: &str) -> String {
     let mut end = text.len().min(limits::ERROR_TEXT_MAX_BYTES);
     while !text.is_char_boundary(end) {
@@ -133,7 +133,7 @@ impl Tasks {
         });
     }
 
-    /// Starts a named task that may end long before the node does: its line goes with it.
+    /// Starts a named task that may end long before the node does. Its report is removed when it ends.
     pub fn spawn_passing<F: Future<Output = ()> + Send + 'static>(
         &self,
         name: TaskName,
@@ -150,7 +150,7 @@ impl Tasks {
         });
     }
 
-    /// Starts short-lived work (a connection, a call) that has an owner but no line of its own.
+    /// Starts short-lived work (a connection, a call) without a report of its own.
     pub fn spawn_short<F: Future<Output = ()> + Send + 'static>(&self, work: F) {
         self.tracker.spawn(work);
     }
@@ -160,13 +160,13 @@ impl Tasks {
         &self.stop
     }
 
-    /// Every named task, in the order they were started.
+    /// The reports of all named tasks, in the order of their start.
     pub fn reports(&self) -> Vec<TaskReport> {
         let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
         reports.iter().map(|status| status.0.lock().unwrap_or_else(PoisonError::into_inner).clone()).collect()
     }
 
-    /// Tells all tasks to end and waits for them. False if some had not when the deadline passed.
+    /// Stops all tasks and waits for them. Returns false if some had not ended at the deadline.
     pub async fn stop(&self, deadline: Duration) -> bool {
         self.stop.cancel();
         self.tracker.close();

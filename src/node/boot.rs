@@ -82,7 +82,7 @@ async fn serve(
     let (routes, health) = services::routes(config, &shared, &application, frame, &audit_log)?;
     let incoming = accept::accept(listener, &identity, tasks);
     let grpc = grpc_server::builder(audit_log);
-    let server_failed = grpc_server::spawn(tasks, grpc, routes, incoming, identity.exchanges());
+    let server_failed = grpc_server::spawn(tasks, grpc, routes, incoming, identity.reloads());
     background::spawn(config, &shared, &application, &frame.readiness, tasks);
     background::spawn_discovery(config, listed, &resolver, &shared, tasks);
     let reloads = reload::spawn(tasks, &identity, &config.node_id);

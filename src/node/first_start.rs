@@ -23,12 +23,7 @@ use brock_core::{
         recognition_service_server::RecognitionServiceServer,
     },
 };
-use brock_net::{
-    address::Address,
-    dial::Dialler,
-    task::Tasks,
-    tls::{accept, channel},
-};
+use brock_net::{address::Address, channel, dial::Dialler, task::Tasks, tls::accept};
 
 /// The answer of one address.
 enum Answer {

@@ -10,7 +10,7 @@ use brock_net::{
     task::{TaskName, Tasks},
     tls::{
         accept::Incoming,
-        credentials::{Exchanges, Outdated},
+        credentials::{Outdated, Reloads},
     },
 };
 
@@ -40,7 +40,7 @@ pub(super) fn spawn(
     server: GrpcServer,
     routes: Routes,
     mut incoming: Incoming,
-    mut exchanges: Exchanges,
+    mut exchanges: Reloads,
 ) -> watch::Receiver<Option<String>> {
     let (failed, watcher) = watch::channel(None);
     let owner = tasks.clone();
@@ -89,7 +89,7 @@ async fn drain(outdated: Outdated) {
         );
     }
     sleep(limits::DRAIN_TIMEOUT).await;
-    let cut = outdated.cut_clients_off();
+    let cut = outdated.close_clients();
     if cut > 0 {
         tracing::warn!(
             connections = cut,

@@ -84,7 +84,7 @@ impl Watch {
         let checked = spawn_blocking(move || {
             let refreshed = identity.refresh(&node_id);
             let verifies = is_due || matches!(refreshed, Ok(Refreshed::Reloaded));
-            (refreshed, verifies.then(|| identity.cut_off()))
+            (refreshed, verifies.then(|| identity.close_untrusted()))
         });
         let Ok((refreshed, closed)) = checked.await else { return };
         if let Some(closed) = closed {

@@ -1,17 +1,20 @@
-//! `alarms`: what a node wants somebody to look into.
+//! `alarms`: the alarms of a node.
 
 use crate::{
+    answer,
     cli::{AlarmsCommand, Format},
-    client::{self, Access},
     failure::Failure,
     output::{self, headed},
     status,
 };
-use brock_client::view::{Alarm, Status};
+use brock_client::{
+    Client,
+    view::{Alarm, Status},
+};
 use brock_core::proto;
 use serde::Serialize;
 
-/// What `alarms` prints: those that there are, or those that were cleared.
+/// What `alarms` prints: the current alarms, or those that were cleared.
 #[derive(Debug, Serialize)]
 struct Alarms {
     node_id: String,
@@ -19,28 +22,23 @@ struct Alarms {
     alarms: Vec<Alarm>,
 }
 
-/// Does what `alarms` was asked for, at the first node that answers.
-pub(crate) async fn run(access: &Access, command: AlarmsCommand, format: Format) -> Result<(), Failure> {
+/// Runs the command at the first node that answers.
+pub(crate) async fn run(client: &Client, command: AlarmsCommand, format: Format) -> Result<(), Failure> {
     let (alarms, title) = match command {
-        AlarmsCommand::List => (list(access).await?, "alarms"),
-        AlarmsCommand::Clear => (clear(access).await?, "cleared"),
+        AlarmsCommand::List => (list(client).await?, "alarms"),
+        AlarmsCommand::Clear => (clear(client).await?, "cleared"),
     };
     output::data(format, &alarms, |alarms| alarms.text(title))
 }
 
-async fn list(access: &Access) -> Result<Alarms, Failure> {
-    let Status { node_id, alarms, .. } = status::fetch(access).await?;
+async fn list(client: &Client) -> Result<Alarms, Failure> {
+    let Status { node_id, alarms, .. } = status::fetch(client).await?;
     Ok(Alarms { node_id, alarms })
 }
 
-async fn clear(access: &Access) -> Result<Alarms, Failure> {
-    let answered = access
-        .first_answer(async |channel| {
-            Ok(client::admin(channel).clear_alarms(proto::ClearAlarmsRequest {}).await?.into_inner())
-        })
-        .await;
-    answered.tell_misses();
-    let proto::ClearAlarmsResponse { node_id, alarms } = answered.repeatable()?;
+async fn clear(client: &Client) -> Result<Alarms, Failure> {
+    let answered = client.clear_alarms(proto::ClearAlarmsRequest {}).await;
+    let proto::ClearAlarmsResponse { node_id, alarms } = answer::reported_change(answered)?;
     Ok(Alarms { node_id, alarms: alarms.into_iter().map(Alarm::from).collect() })
 }
 

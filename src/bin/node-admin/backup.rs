@@ -1,40 +1,38 @@
 //! `backup now|list|show`: a node's backups.
 
 use crate::{
+    answer,
     cli::{BackupCommand, Format},
-    client::{self, Access},
     failure::Failure,
     output,
     progress::Progress,
 };
+use brock_client::Client;
 use brock_core::proto;
 use serde::Serialize;
 
 /// Runs one of them at the first node that answers.
-pub(crate) async fn run(access: &Access, command: BackupCommand, format: Format) -> Result<(), Failure> {
+pub(crate) async fn run(client: &Client, command: BackupCommand, format: Format) -> Result<(), Failure> {
     match command {
-        BackupCommand::Now { full } => now(access, full, format).await,
+        BackupCommand::Now { full } => now(client, full, format).await,
         BackupCommand::List => {
-            let backups = list(access).await?;
+            let backups = list(client).await?;
             output::data(format, &Listing { backups }, Listing::text)
         }
         BackupCommand::Show { key } => {
-            let found = list(access).await?.into_iter().rev().find(|backup| backup.key.contains(&key));
+            let found = list(client).await?.into_iter().rev().find(|backup| backup.key.contains(&key));
             let found = found.ok_or_else(|| Failure::NotFound("no backup has that in its key".to_owned()))?;
             output::data(format, &found, Backup::text)
         }
     }
 }
 
-async fn now(access: &Access, full: bool, format: Format) -> Result<(), Failure> {
+async fn now(client: &Client, full: bool, format: Format) -> Result<(), Failure> {
     let request = proto::BackupNowRequest { full };
     let progress = Progress::spinner("making a backup");
-    let answered = access
-        .first_answer(async |channel| Ok(client::admin(channel).backup_now(request).await?.into_inner()))
-        .await;
+    let answered = client.backup_now(request).await;
     drop(progress);
-    answered.tell_misses();
-    let made = answered.repeatable()?.backup.map(Backup::from);
+    let made = answer::reported_change(answered)?.backup.map(Backup::from);
     if made.is_none() {
         output::message("nothing was done since the last backup: there is nothing to add");
     }
@@ -43,19 +41,13 @@ async fn now(access: &Access, full: bool, format: Format) -> Result<(), Failure>
     })
 }
 
-async fn list(access: &Access) -> Result<Vec<Backup>, Failure> {
-    let answered = access
-        .first_answer(async |channel| {
-            Ok(client::admin(channel).list_backups(proto::ListBackupsRequest {}).await?.into_inner())
-        })
-        .await;
-    answered.tell_misses();
-    let listed = answered.repeatable()?;
+async fn list(client: &Client) -> Result<Vec<Backup>, Failure> {
+    let listed = answer::reported_change(client.list_backups(proto::ListBackupsRequest {}).await)?;
     if listed.omitted > 0 {
         output::message(&format!("{} older backups are not shown", listed.omitted));
     }
     for (key, problem) in &listed.doubtful {
-        output::message(&output::printable(&format!("not to be believed: {key}: {problem}")));
+        output::message(&output::printable(&format!("not to be trusted: {key}: {problem}")));
     }
     Ok(listed.backups.into_iter().map(Backup::from).collect())
 }

@@ -1,26 +1,16 @@
 //! `compact`: compacting a node's log now.
 
-use crate::{
-    cli::Format,
-    client::{self, Access},
-    failure::Failure,
-    output,
-    progress::Progress,
-};
+use crate::{answer, cli::Format, failure::Failure, output, progress::Progress};
+use brock_client::Client;
 use brock_core::proto;
 use serde::Serialize;
 
-/// Has the first node that answers compact its log.
-pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {
+/// Compacts the log of the first node that answers.
+pub(crate) async fn run(client: &Client, format: Format) -> Result<(), Failure> {
     let progress = Progress::spinner("compacting the log");
-    let answered = access
-        .first_answer(async |channel| {
-            Ok(client::admin(channel).compact(proto::CompactRequest {}).await?.into_inner())
-        })
-        .await;
+    let answered = client.compact(proto::CompactRequest {}).await;
     drop(progress);
-    answered.tell_misses();
-    output::data(format, &Compacted::from(answered.repeatable()?), Compacted::text)
+    output::data(format, &Compacted::from(answer::reported_change(answered)?), Compacted::text)
 }
 
 /// What `compact` prints.

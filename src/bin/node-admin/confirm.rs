@@ -1,4 +1,4 @@
-//! Asking before something is done that cannot be undone.
+//! Confirmation of commands that cannot be undone.
 
 use std::io::{self, BufRead, IsTerminal};
 
@@ -7,7 +7,7 @@ use crate::{failure::Failure, output};
 /// The longest line that is read as an answer.
 const ANSWER_MAX_BYTES: u64 = 1024;
 
-/// Has the operator type `word` after `warning`, unless `--yes` was given.
+/// Prints `warning` and asks the operator to type `word`, unless `--yes` was given.
 pub(crate) fn confirmed(yes: bool, warning: &str, word: &str) -> Result<(), Failure> {
     let stdin = io::stdin();
     let is_terminal = stdin.is_terminal();
@@ -27,7 +27,7 @@ fn confirm(
     if !is_terminal {
         return Err(Failure::Usage(format!("{warning}\nWithout a terminal to ask at, this needs --yes.")));
     }
-    output::message(&format!("{warning}\nType {word} to go on:"));
+    output::message(&format!("{warning}\nType {word} to continue:"));
     let mut answer = String::new();
     if let Err(error) = input.take(ANSWER_MAX_BYTES).read_line(&mut answer) {
         return Err(Failure::Error(format!("could not read the answer: {error}; nothing was done")));
@@ -55,6 +55,6 @@ mod tests {
         for wrong in ["", "\n", "y\n", "yes\n", "node-2\n", "node-33\n"] {
             assert_eq!(exit(false, true, wrong), Err(Exit::Error), "{wrong:?}");
         }
-        assert_eq!(exit(false, false, "node-3\n"), Err(Exit::Usage), "nobody typed that");
+        assert_eq!(exit(false, false, "node-3\n"), Err(Exit::Usage), "no operator typed it");
     }
 }

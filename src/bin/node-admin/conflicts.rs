@@ -1,11 +1,7 @@
 //! `conflicts list`: keys that were created more than once, with different payloads.
 
-use crate::{
-    cli::Format,
-    client::{self, Access},
-    failure::Failure,
-    output, stamp,
-};
+use crate::{answer, cli::Format, failure::Failure, output, stamp};
+use brock_client::{Client, Connection, calls};
 use brock_core::{
     base::vector::Stamp,
     proto::{self, list_conflicts_response as wire},
@@ -13,15 +9,14 @@ use brock_core::{
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use serde::Serialize;
-use tonic::{Status, transport::Channel};
 
 /// Conflicts in one answer.
 const PAGE: u32 = 1000;
 
-/// The conflicts of the first node that answers, together.
-pub(crate) async fn value(access: &Access) -> Result<serde_json::Value, Failure> {
-    let (first, node) = access.first_node(async |channel| page(channel, Bytes::new()).await).await?;
-    let next = async |after: Bytes| node.ask(async |channel| page(channel, after).await).await;
+/// All conflicts of the first node that answers.
+pub(crate) async fn value(client: &Client) -> Result<serde_json::Value, Failure> {
+    let (first, node) = first_page(client).await?;
+    let next = async |after: Bytes| Ok(node.list_conflicts(request(after)).await?);
     output::value(&together(first, next).await?)
 }
 
@@ -38,15 +33,20 @@ async fn together(
     Ok(all)
 }
 
-async fn page(channel: Channel, after: Bytes) -> Result<proto::ListConflictsResponse, Status> {
-    let request = proto::ListConflictsRequest { after, limit: PAGE };
-    Ok(client::admin(channel).list_conflicts(request).await?.into_inner())
+async fn first_page(client: &Client) -> Result<(proto::ListConflictsResponse, Connection), Failure> {
+    let first =
+        async |channel| Ok(calls::admin(channel).list_conflicts(request(Bytes::new())).await?.into_inner());
+    answer::reported(client.first_node(first).await)
+}
+
+fn request(after: Bytes) -> proto::ListConflictsRequest {
+    proto::ListConflictsRequest { after, limit: PAGE }
 }
 
 /// Prints the conflicts of the first node that answers: as text page by page, as JSON together.
-pub(crate) async fn list(access: &Access, format: Format) -> Result<(), Failure> {
-    let (first, node) = access.first_node(async |channel| page(channel, Bytes::new()).await).await?;
-    let next = async |after: Bytes| node.ask(async |channel| page(channel, after).await).await;
+pub(crate) async fn list(client: &Client, format: Format) -> Result<(), Failure> {
+    let (first, node) = first_page(client).await?;
+    let next = async |after: Bytes| Ok(node.list_conflicts(request(after)).await?);
     match format {
         Format::Json | Format::Yaml => output::data(format, &together(first, next).await?, |_| String::new()),
         Format::Text => {
@@ -78,9 +78,9 @@ async fn follow(
         if next.is_empty() {
             return Ok(());
         }
-        // A list that goes in circles would never end.
+        // A circular list would never end.
         if next <= after {
-            return Err(Failure::nonsense("its list of conflicts does not go on"));
+            return Err(Failure::nonsense("its list of conflicts does not end"));
         }
         page = next_page(next.clone()).await?;
         after = next;
@@ -210,7 +210,7 @@ mod tests {
             [1] => Ok(page(&[2, 3], &[3])),
             [3] => Ok(page(&[], &[9])),
             [9] => Ok(page(&[10], &[])),
-            other => Err(Failure::Error(format!("nobody should ask after {other:?}"))),
+            other => Err(Failure::Error(format!("no page follows {other:?}"))),
         };
         let mut pages = Vec::new();
         let taken = follow(page(&[1], &[1]), next_page, |page| {

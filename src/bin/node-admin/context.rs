@@ -1,6 +1,6 @@
-//! Contexts: addresses and certificates under a name, so that they need not be repeated.
+//! Contexts: named addresses and certificates directories.
 //!
-//! The file holds no secret, only addresses and paths. It is replaced as a whole, never changed in place.
+//! The file holds addresses and paths, no secrets. It is replaced as a whole, never changed in place.
 
 use std::{
     collections::BTreeMap,
@@ -12,14 +12,14 @@ use brock_net::crashsafe;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access,
     cli::{ContextCommand, Format, Global},
-    client,
     failure::Failure,
     output::{self, headed},
     paint,
 };
 
-/// The variable that names another file.
+/// The environment variable that names another file.
 const FILE_VARIABLE: &str = "BROCK_CONTEXT_FILE";
 
 /// The file, as it is written.
@@ -41,12 +41,12 @@ struct Context {
     certs_dir: Option<PathBuf>,
 }
 
-/// Fills in from the context what neither a flag nor the environment says.
+/// Takes from the context what neither a flag nor the environment sets.
 pub(crate) fn fill(mut global: Global) -> Result<Global, Failure> {
     let named = global.context.clone().filter(|name| !name.is_empty());
     let has_certs = global.certs_dir.as_ref().is_some_and(|dir| !dir.as_os_str().is_empty());
     let has_addresses = global.node_addresses.iter().any(|address| !address.trim().is_empty());
-    // Whoever says everything needs no file, not even a whole one.
+    // With all flags given, the file is not read, not even a damaged one.
     if named.is_none() && has_certs && has_addresses {
         return Ok(global);
     }
@@ -68,7 +68,7 @@ pub(crate) fn fill(mut global: Global) -> Result<Global, Failure> {
     Ok(global)
 }
 
-/// Does what `context` was asked for.
+/// Runs the command.
 pub(crate) fn run(global: &Global, command: ContextCommand) -> Result<(), Failure> {
     let place = place().ok_or_else(|| Failure::Usage(no_place()))?;
     let mut kept = Contexts::read(&place)?;
@@ -119,7 +119,7 @@ fn set(
     name: String,
     format: Format,
 ) -> Result<(), Failure> {
-    let addresses = client::parse_addresses(&global.node_addresses)?;
+    let addresses = access::parse_addresses(&global.node_addresses)?;
     let certs_dir = global.certs_dir.as_ref().filter(|dir| !dir.as_os_str().is_empty());
     if addresses.is_empty() && certs_dir.is_none() {
         return Err(Failure::Usage(format!(
@@ -132,7 +132,7 @@ fn set(
         context.node_addresses = addresses.iter().map(ToString::to_string).collect();
     }
     if let Some(dir) = certs_dir {
-        // A relative path would mean another directory the next time.
+        // A relative path would depend on the working directory.
         let absolute = std::path::absolute(dir)
             .map_err(|error| Failure::Error(format!("--certs-dir {}: {error}", dir.display())))?;
         if !absolute.is_dir() {
@@ -149,13 +149,13 @@ fn set(
     output::data(format, &Shown::new(name, &context, kept.current.as_deref()), Shown::text)
 }
 
-/// Where the file is; `None` if nothing says where a user's files are.
+/// The path of the file; `None` if neither HOME nor another variable is set.
 fn place() -> Option<PathBuf> {
     let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     if let Some(file) = variable(FILE_VARIABLE) {
         return Some(file);
     }
-    // The specification has relative ones ignored.
+    // The specification requires that relative paths are ignored.
     let config = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
     let config = config.or_else(|| variable("HOME").map(|home| home.join(".config")))?;
     Some(config.join("brock").join("contexts.toml"))
@@ -170,7 +170,7 @@ fn none_in_use(place: &Path) -> String {
 }
 
 impl Contexts {
-    /// A file that is not there holds no contexts.
+    /// A missing file holds no contexts.
     fn read(place: &Path) -> Result<Self, Failure> {
         let at = place.display();
         let text = match fs::read_to_string(place) {
@@ -180,7 +180,7 @@ impl Contexts {
         };
         let kept: Self = toml::from_str(&text).map_err(|error| {
             Failure::Usage(format!(
-                "{at} is not a file of contexts: {}\nMend it, or move it away and make the contexts anew with \
+                "{at} is not a file of contexts: {}\nRepair it, or move it away and create the contexts again with \
                  `node-admin context set NAME`.",
                 error.to_string().trim_end()
             ))
@@ -200,7 +200,7 @@ impl Contexts {
         let failed = |error: io::Error| Failure::Error(format!("cannot write {}: {error}", place.display()));
         let text = toml::to_string_pretty(self)
             .map_err(|error| Failure::Error(format!("cannot write {}: {error}", place.display())))?;
-        // Through a link to where the file really is, so that the link stays.
+        // Follows a link, so that the link stays.
         let file = place.canonicalize().unwrap_or_else(|_| place.to_owned());
         if let Some(directory) = file.parent() {
             fs::create_dir_all(directory).map_err(failed)?;

@@ -1,10 +1,9 @@
-//! What a command can end with, and the exit code that tells scripts which it was.
+//! How a command can fail, and the exit code that tells scripts why.
 
 use std::{fmt::Display, process::ExitCode};
 
+use brock_client::{CallError, ClientError, error::describe};
 use tonic::{Code, Status};
-
-use crate::output;
 
 /// The exit codes. Scripts rely on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +16,10 @@ pub(crate) enum Exit {
     Precondition = 5,
     Denied = 6,
     Exists = 7,
-    /// Something deserves a look.
-    Watch = 8,
-    /// Something needs somebody.
-    Act = 9,
+    /// A warning: something deserves a look.
+    Warning = 8,
+    /// Something is critical: an operator must act.
+    Critical = 9,
 }
 
 impl From<Exit> for ExitCode {
@@ -29,8 +28,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command did not do what it was asked to. The text is for the operator and never holds
-/// anything that a record keeps secret.
+/// Why a command failed. The text is for the operator and never holds a secret of a record.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Failure {
     #[error("{0}")]
@@ -39,6 +37,10 @@ pub(crate) enum Failure {
     Usage(String),
     #[error("{0}")]
     NotFound(String),
+    /// No node answered; the text lists why each did not.
+    #[error("{0}")]
+    NoAnswer(String),
+    /// A node answered that it cannot tell, or stopped answering.
     #[error("{0}")]
     Unreachable(String),
     #[error("{0}")]
@@ -47,12 +49,12 @@ pub(crate) enum Failure {
     Denied(String),
     #[error("{0}")]
     Exists(String),
-    /// The data says what deserves a look.
+    /// The printed data contains a warning.
     #[error("")]
-    Watch,
-    /// The data says what needs somebody.
+    Warning,
+    /// The printed data contains a critical finding.
     #[error("")]
-    Act,
+    Critical,
 }
 
 impl Failure {
@@ -61,82 +63,87 @@ impl Failure {
             Self::Error(_) => Exit::Error,
             Self::Usage(_) => Exit::Usage,
             Self::NotFound(_) => Exit::NotFound,
-            Self::Unreachable(_) => Exit::Unreachable,
+            Self::NoAnswer(_) | Self::Unreachable(_) => Exit::Unreachable,
             Self::Precondition(_) => Exit::Precondition,
             Self::Denied(_) => Exit::Denied,
             Self::Exists(_) => Exit::Exists,
-            Self::Watch => Exit::Watch,
-            Self::Act => Exit::Act,
+            Self::Warning => Exit::Warning,
+            Self::Critical => Exit::Critical,
         }
     }
 
-    /// The failure that a node answered with.
+    /// A node's error, by its gRPC code. The codes are spelled out, so that a new one cannot slip through.
     pub(crate) fn answered(status: &Status) -> Self {
         let text = describe(status);
-        match exit_of(status.code()) {
-            // A status is only looked at when a call failed; an Ok in it is a broken node.
-            Exit::Ok | Exit::Error | Exit::Watch | Exit::Act => Self::Error(text),
-            Exit::Usage => Self::Usage(text),
-            Exit::NotFound => Self::NotFound(text),
-            Exit::Unreachable => Self::Unreachable(text),
-            Exit::Precondition => Self::Precondition(text),
-            Exit::Denied => Self::Denied(text),
-            Exit::Exists => Self::Exists(text),
+        match status.code() {
+            Code::InvalidArgument => Self::Usage(text),
+            Code::NotFound => Self::NotFound(text),
+            Code::Unavailable | Code::DeadlineExceeded => Self::Unreachable(text),
+            Code::FailedPrecondition => Self::Precondition(text),
+            Code::PermissionDenied | Code::Unauthenticated => Self::Denied(text),
+            Code::AlreadyExists => Self::Exists(text),
+            // A failed call with the code Ok comes from a broken node.
+            Code::Ok
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::OutOfRange
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::DataLoss => Self::Error(text),
         }
     }
 
-    /// A node's answer that cannot be.
+    /// A node's answer is malformed.
     pub(crate) fn nonsense(why: impl Display) -> Self {
         Self::Error(format!("the node's answer makes no sense: {why}"))
     }
 
-    /// The same kind of failure with a remark behind its text.
+    /// The same failure with a remark on the next line.
     pub(crate) fn with_remark(self, remark: &str) -> Self {
         let add = |text: String| format!("{text}\n{remark}");
         match self {
             Self::Error(text) => Self::Error(add(text)),
             Self::Usage(text) => Self::Usage(add(text)),
             Self::NotFound(text) => Self::NotFound(add(text)),
+            Self::NoAnswer(text) => Self::NoAnswer(add(text)),
             Self::Unreachable(text) => Self::Unreachable(add(text)),
             Self::Precondition(text) => Self::Precondition(add(text)),
             Self::Denied(text) => Self::Denied(add(text)),
             Self::Exists(text) => Self::Exists(add(text)),
-            Self::Watch | Self::Act => self,
+            Self::Warning | Self::Critical => self,
         }
     }
 }
 
-/// The exit code for a gRPC code, spelled out so that a new code cannot slip through.
-pub(crate) fn exit_of(code: Code) -> Exit {
-    match code {
-        Code::InvalidArgument => Exit::Usage,
-        Code::NotFound => Exit::NotFound,
-        Code::Unavailable | Code::DeadlineExceeded => Exit::Unreachable,
-        Code::FailedPrecondition => Exit::Precondition,
-        Code::PermissionDenied | Code::Unauthenticated => Exit::Denied,
-        Code::AlreadyExists => Exit::Exists,
-        Code::Ok
-        | Code::Cancelled
-        | Code::Unknown
-        | Code::ResourceExhausted
-        | Code::Aborted
-        | Code::OutOfRange
-        | Code::Unimplemented
-        | Code::Internal
-        | Code::DataLoss => Exit::Error,
+impl From<&ClientError> for Failure {
+    fn from(error: &ClientError) -> Self {
+        match error {
+            ClientError::Status(status) => Self::answered(status),
+            // A retry does not help against a refusal, so scripts must see the refusal.
+            ClientError::NoAnswer(_) if error.is_refusal() => Self::Denied(error.to_string()),
+            ClientError::NoAnswer(_) => Self::NoAnswer(error.to_string()),
+        }
     }
 }
 
-/// A node's answer as a line of text. The node wrote the message, so it is made printable first.
-pub(crate) fn describe(status: &Status) -> String {
-    match status.message() {
-        "" => status.code().description().to_owned(),
-        message => output::printable(message),
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        Self::from(ClientError::from(error))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use brock_client::Miss;
+
     use super::*;
 
     #[test]
@@ -162,11 +169,21 @@ mod tests {
         ];
         for (number, (code, exit)) in table.into_iter().enumerate() {
             assert_eq!(code as usize, number, "the table lists every code in order");
-            assert_eq!(exit_of(code) as u8, exit, "{code:?}");
             let failure = Failure::answered(&Status::new(code, "why"));
             assert_eq!(failure.exit() as u8, exit, "{code:?}");
             assert_eq!(failure.with_remark("so").exit() as u8, exit, "{code:?}");
         }
+    }
+
+    #[test]
+    fn one_refusal_decides_when_no_node_answers() {
+        let miss = |is_refusal| {
+            let (address, reason) = ("a:1".to_owned(), "down".to_owned());
+            Miss { address, reason, is_refusal, may_be_done: false }
+        };
+        let failure = |misses| Failure::from(ClientError::NoAnswer(misses));
+        assert_eq!(failure(vec![miss(false)]).exit(), Exit::Unreachable);
+        assert_eq!(failure(vec![miss(false), miss(true)]).exit(), Exit::Denied);
     }
 
     #[test]

@@ -1,34 +1,30 @@
-//! `log tail`: a node's log as it grows.
+//! `log tail`: the newest entries of a node's log.
 
 use crate::{
+    answer,
     cli::{Format, Tail},
-    client::{self, Access, reason_of},
     failure::Failure,
     output, paint, stamp,
 };
-use brock_client::view::trace::operation_name;
+use brock_client::{Client, error::reason_of, view::trace::operation_name};
 use brock_core::{base::vector::Stamp, proto};
 use data_encoding::HEXLOWER;
 use serde::Serialize;
 use tokio::time::timeout;
 
 /// Prints entries of the first node that answers, one by one as they come.
-pub(crate) async fn tail(access: &Access, options: &Tail, format: Format) -> Result<(), Failure> {
+pub(crate) async fn tail(client: &Client, options: &Tail, format: Format) -> Result<(), Failure> {
     let request = proto::TailLogRequest { last: options.last, follow: options.follow };
-    let answered = access
-        .first_answer(async |channel| Ok(client::admin(channel).tail_log(request).await?.into_inner()))
-        .await;
-    answered.tell_misses();
-    let mut entries = answered.outcome?;
+    let mut entries = answer::reported(client.tail_log(request).await)?;
     if format == Format::Text && !output::print_on(&Entry::heading())? {
         return Ok(());
     }
     loop {
         let next = entries.message();
         let next = match options.follow {
-            // A node that is gone shows by the pings of the connection.
+            // The pings of the connection detect a dead node.
             true => next.await,
-            false => match timeout(access.timeout, next).await {
+            false => match timeout(client.timeout(), next).await {
                 Ok(next) => next,
                 Err(_) => return Err(Failure::Unreachable("the node's answer broke off".to_owned())),
             },
@@ -61,7 +57,7 @@ struct Entry {
     clock: u64,
     operation: &'static str,
     key_hash: String,
-    /// `null`: not known.
+    /// `null` if not known.
     applied_unix_ms: Option<i64>,
     log_bytes: u64,
     quarantined: bool,
@@ -82,7 +78,7 @@ impl Entry {
         })
     }
 
-    /// Columns of a fixed width: what is still to come is not known.
+    /// Columns of a fixed width, because later rows are not known yet.
     fn row(applied: &str, stamp: &str, operation: &str, bytes: &str, key_hash: &str, note: &str) -> String {
         let row = format!("{applied:24}  {stamp:24}  {operation:10}  {bytes:>6}  {key_hash:64}  {note}");
         row.trim_end().to_owned() + "\n"

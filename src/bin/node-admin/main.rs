@@ -1,17 +1,18 @@
-//! `node-admin`: what an operator does to a node from outside, and how fast it is.
+//! `node-admin`: operates and measures nodes through their gRPC interface; `audit list` and `audit verify` read
+//! files.
 //!
-//! Standard output is data, standard error is messages, and the exit code says which kind of
-//! answer it was (`failure`). Everything but `audit list` and `audit verify`, which read files, goes
-//! through the node's gRPC interface.
+//! Standard output is data, standard error is messages, and the exit code states the kind of the outcome
+//! (`failure`). The calls are those of `brock-client`; this program parses, calls and prints.
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod alarms;
+mod answer;
 mod audit;
 mod backup;
 mod bench;
 mod cli;
-mod client;
 mod cluster;
 mod compact;
 mod confirm;
@@ -40,11 +41,11 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use access::{BACKUP_TIMEOUT, CALL_TIMEOUT, CLUSTER_TIMEOUT, LONG_CALL_TIMEOUT};
 use cli::{Cli, Command, ConflictsCommand, DebugCommand, LogCommand, MemberCommand};
-use client::{Access, BACKUP_TIMEOUT, CALL_TIMEOUT, CLUSTER_TIMEOUT, LONG_CALL_TIMEOUT};
 use failure::{Exit, Failure};
 
-/// A tenth of what a short call costs is allocation, and glibc keeps an arena per thread.
+/// Allocation is a tenth of the cost of a short call, and glibc keeps an arena per thread.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -56,11 +57,11 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to stdout and are no failure; clap knows which is which.
+            // clap prints help and the version to standard output; they are no failure.
             let printed = error.print();
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };
             return match printed {
-                // Whoever reads us has seen enough (`--help | head`).
+                // A closed pipe is no failure (`--help | head`).
                 Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Exit::Error.into(),
                 _ => exit.into(),
             };
@@ -70,13 +71,13 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {
-            // What the data says already is not repeated.
-            if !matches!(failure, Failure::Watch | Failure::Act) {
+            // The printed data has shown these already.
+            if !matches!(failure, Failure::Warning | Failure::Critical) {
                 output::message(&format!("{} {failure}", paint::error_label()));
             }
-            if matches!(&failure, Failure::Unreachable(text) if text.starts_with(client::NOBODY)) {
+            if matches!(failure, Failure::NoAnswer(_)) {
                 output::message(
-                    "`node-admin doctor` goes the whole way to a node, and says where it ends and what to do",
+                    "`node-admin doctor` tests each step to a node, and says which one fails and what to do",
                 );
             }
             failure.exit().into()
@@ -87,56 +88,56 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), Failure> {
     let Cli { global, command } = cli;
     let format = global.output;
-    // What needs no node needs no context either.
+    // Commands that need no node need no context.
     let (global, command) = match command {
         Command::Context { command } => return context::run(&global, command),
         Command::Completion { shell } => return shell::completion(shell),
         Command::Man { dir } => return shell::man(dir.as_deref()),
-        // What is wrong with the context is for it to say.
-        Command::Doctor(options) => return client::block_on(doctor::run(global, &options)),
+        // It reports problems of the context itself.
+        Command::Doctor(options) => return access::block_on(doctor::run(global, &options)),
         command => (context::fill(global)?, command),
     };
-    let access = |usual| Access::load(&global, global.timeout.unwrap_or(usual));
-    // What the operator typed is checked before the network is touched.
+    let client = |usual| access::client(&global, global.timeout.unwrap_or(usual));
+    // The input is checked before the network is touched.
     match command {
         Command::Record { command } => record::run(&global, command),
-        Command::Status { cluster: false } => client::block_on(status::show(&access(CALL_TIMEOUT)?, format)),
+        Command::Status { cluster: false } => access::block_on(status::show(&client(CALL_TIMEOUT)?, format)),
         Command::Status { cluster: true } => {
-            client::block_on(cluster::status(&access(CLUSTER_TIMEOUT)?, format))
+            access::block_on(cluster::status(&client(CLUSTER_TIMEOUT)?, format))
         }
-        Command::Lag { watch } => client::block_on(cluster::lag(&access(CLUSTER_TIMEOUT)?, watch, format)),
+        Command::Lag { watch } => access::block_on(cluster::lag(&client(CLUSTER_TIMEOUT)?, watch, format)),
         Command::Peers { matrix } => {
-            client::block_on(cluster::peers(&access(CLUSTER_TIMEOUT)?, matrix, format))
+            access::block_on(cluster::peers(&client(CLUSTER_TIMEOUT)?, matrix, format))
         }
-        Command::Top(options) => client::block_on(top::run(&access(CLUSTER_TIMEOUT)?, &options, format)),
-        Command::Verify => client::block_on(verify::run(&access(LONG_CALL_TIMEOUT)?, format)),
-        Command::Repair => client::block_on(repair::run(&access(LONG_CALL_TIMEOUT)?, format)),
+        Command::Top(options) => access::block_on(top::run(&client(CLUSTER_TIMEOUT)?, &options, format)),
+        Command::Verify => access::block_on(verify::run(&client(LONG_CALL_TIMEOUT)?, format)),
+        Command::Repair => access::block_on(repair::run(&client(LONG_CALL_TIMEOUT)?, format)),
         Command::Backup { command } => {
-            client::block_on(backup::run(&access(BACKUP_TIMEOUT)?, command, format))
+            access::block_on(backup::run(&client(BACKUP_TIMEOUT)?, command, format))
         }
-        Command::Alarms { command } => client::block_on(alarms::run(&access(CALL_TIMEOUT)?, command, format)),
+        Command::Alarms { command } => access::block_on(alarms::run(&client(CALL_TIMEOUT)?, command, format)),
         Command::Audit { command } => audit::run(&global, command),
-        Command::Compact => client::block_on(compact::run(&access(LONG_CALL_TIMEOUT)?, format)),
-        Command::Members => client::block_on(members::list(&access(CALL_TIMEOUT)?, format)),
+        Command::Compact => access::block_on(compact::run(&client(LONG_CALL_TIMEOUT)?, format)),
+        Command::Members => access::block_on(members::list(&client(CALL_TIMEOUT)?, format)),
         Command::Member { command: MemberCommand::Retire { node, yes } } => {
-            let access = access(CALL_TIMEOUT)?;
+            let client = client(CALL_TIMEOUT)?;
             confirm::confirmed(yes, members::RETIRE_WARNING, &node)?;
-            client::block_on(members::retire(&access, node, format))
+            access::block_on(members::retire(&client, node, format))
         }
         Command::Conflicts { command: ConflictsCommand::List } => {
-            client::block_on(conflicts::list(&access(CALL_TIMEOUT)?, format))
+            access::block_on(conflicts::list(&client(CALL_TIMEOUT)?, format))
         }
-        Command::Quarantine { command } => quarantine::run(&access(CALL_TIMEOUT)?, command, format),
+        Command::Quarantine { command } => quarantine::run(&client(CALL_TIMEOUT)?, command, format),
         Command::Log { command: LogCommand::Tail(options) } => {
-            client::block_on(log::tail(&access(CALL_TIMEOUT)?, &options, format))
+            access::block_on(log::tail(&client(CALL_TIMEOUT)?, &options, format))
         }
         Command::Debug { command: DebugCommand::Bundle(options) } => {
-            let access = access(LONG_CALL_TIMEOUT)?;
-            client::block_on(debug::bundle(&access, &global, &options))
+            let client = client(LONG_CALL_TIMEOUT)?;
+            access::block_on(debug::bundle(&client, &global, &options))
         }
         Command::Context { .. } | Command::Completion { .. } | Command::Man { .. } | Command::Doctor(_) => {
             Ok(())
         }
-        Command::Bench { command } => bench::run(&access(CALL_TIMEOUT)?, command, format),
+        Command::Bench { command } => bench::run(&client(CALL_TIMEOUT)?, command, format),
     }
 }

@@ -1,53 +1,48 @@
-//! `members` and `member retire`: the nodes that a node counts on.
+//! `members` and `member retire`: the members of the cluster.
 
 use std::collections::BTreeMap;
 
 use crate::{
+    answer,
     cli::Format,
-    client::{self, Access},
     failure::Failure,
     output::{self, headed, known, section},
     paint, stamp,
 };
+use brock_client::{Client, calls};
 use brock_core::proto::{self, retire_member_response};
 use serde::Serialize;
 
-/// What is said before a member is retired.
-pub(crate) const RETIRE_WARNING: &str = "Retiring a member: no node waits for it any more before it forgets what is old. \
-     Do this only for a node that never returns; should it return all the same, it is filled anew from a peer.";
+/// Printed before a member is retired.
+pub(crate) const RETIRE_WARNING: &str = "Retiring a member: nodes no longer wait for it before they compact their logs. \
+     Do this only for a node that never returns; if it returns all the same, it resyncs from a peer.";
 
-/// Prints what the first node that answers knows of the members.
-pub(crate) async fn list(access: &Access, format: Format) -> Result<(), Failure> {
-    output::data(format, &fetch(access).await?, Members::text)
+/// Prints the members as the first node that answers sees them.
+pub(crate) async fn list(client: &Client, format: Format) -> Result<(), Failure> {
+    output::data(format, &fetch(client).await?, Members::text)
 }
 
-/// The same for those who collect it.
-pub(crate) async fn value(access: &Access) -> Result<serde_json::Value, Failure> {
-    output::value(&fetch(access).await?)
+/// The same as a value.
+pub(crate) async fn value(client: &Client) -> Result<serde_json::Value, Failure> {
+    output::value(&fetch(client).await?)
 }
 
-async fn fetch(access: &Access) -> Result<Members, Failure> {
-    let answered = access
-        .first_answer(async |channel| {
-            Ok(client::admin(channel).members(proto::MembersRequest {}).await?.into_inner())
-        })
-        .await;
-    answered.tell_misses();
-    Members::try_from(answered.outcome?)
+async fn fetch(client: &Client) -> Result<Members, Failure> {
+    Members::try_from(answer::reported(client.members(proto::MembersRequest {}).await)?)
 }
 
-/// Has the first node that answers retire a member, and tell its peers.
-pub(crate) async fn retire(access: &Access, member: String, format: Format) -> Result<(), Failure> {
+/// Retires a member at the first node that answers, which informs its peers.
+pub(crate) async fn retire(client: &Client, member: String, format: Format) -> Result<(), Failure> {
     let request = proto::RetireMemberRequest { member: member.clone() };
-    let answered = access
+    let answered = client
         .first_answer(async |channel| {
-            let mut admin = client::admin(channel);
+            let mut admin = calls::admin(channel);
             let members = admin.members(proto::MembersRequest {}).await?.into_inner().members;
             let runs = members.iter().any(|known| known.node_id == request.member && known.connected);
             Ok((runs, admin.retire_member(request.clone()).await?.into_inner()))
         })
         .await;
-    let (runs, response) = answered.repeatable()?;
+    let (runs, response) = answer::change(answered)?;
     let retired = Retired::new(member, response);
     output::data(format, &retired, Retired::text)?;
     if runs {
@@ -63,19 +58,19 @@ pub(crate) async fn retire(access: &Access, member: String, format: Format) -> R
 #[derive(Debug, Serialize)]
 struct Members {
     members: Vec<Member>,
-    /// What every member has applied.
+    /// The clocks that every member has applied, by origin.
     stable: BTreeMap<String, u64>,
 }
 
 #[derive(Debug, Serialize)]
 struct Member {
-    /// Empty: an address that never answered.
+    /// Empty for an address that never answered.
     node_id: String,
-    /// Empty: it pulls, but is not in `node.join`.
+    /// Empty for a node that pulls but is not in `node.join`.
     address: String,
     retired: bool,
     last_seen_unix: i64,
-    /// `null`: nothing is known of it.
+    /// `null` if not known.
     lag_entries: Option<u64>,
     holding_back: u64,
     connected: bool,
@@ -140,7 +135,7 @@ struct Retired {
 #[derive(Debug, Serialize)]
 struct Outcome {
     node: String,
-    /// Empty: done.
+    /// Empty if done.
     error: String,
 }
 

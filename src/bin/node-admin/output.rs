@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
+use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{cli::Format, failure::Failure, paint};
+use crate::{cli::Format, failure::Failure};
 
-/// Prints data in the form that was asked for.
+/// Prints data in the requested format.
 pub(crate) fn data<T: Serialize>(
     format: Format,
     data: &T,
@@ -21,12 +22,12 @@ pub(crate) fn data<T: Serialize>(
     print(&printed)
 }
 
-/// Prints data that is text already.
+/// Prints text.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     print_on(text).map(drop)
 }
 
-/// Prints text that more may follow; false = whoever reads us has seen enough (`… | head`).
+/// Prints text that more may follow. Returns false if the reader has closed the pipe (`… | head`).
 pub(crate) fn print_on(text: &str) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -36,7 +37,7 @@ pub(crate) fn print_on(text: &str) -> Result<bool, Failure> {
     }
 }
 
-/// Pretty JSON with fields in the order of the type, and a last newline.
+/// Indented JSON with the fields in the order of the type, and a final newline.
 pub(crate) fn json<T: Serialize>(data: &T) -> Result<String, Failure> {
     match serde_json::to_string_pretty(data) {
         Ok(text) => Ok(text + "\n"),
@@ -44,7 +45,7 @@ pub(crate) fn json<T: Serialize>(data: &T) -> Result<String, Failure> {
     }
 }
 
-/// Data as a value of its own.
+/// Data as a JSON value.
 pub(crate) fn value<T: Serialize>(data: &T) -> Result<serde_json::Value, Failure> {
     serde_json::to_value(data)
         .map_err(|error| Failure::Error(format!("could not encode the answer: {error}")))
@@ -58,22 +59,19 @@ pub(crate) fn json_line<T: Serialize>(data: &T) -> Result<String, Failure> {
     }
 }
 
-/// YAML of the same values.
+/// The same values as YAML.
 pub(crate) fn yaml<T: Serialize>(data: &T) -> Result<String, Failure> {
     serde_norway::to_string(data)
         .map_err(|error| Failure::Error(format!("could not encode the answer as YAML: {error}")))
 }
 
-/// Prints a message for people.
+/// Prints a message on standard error.
 pub(crate) fn message(text: &str) {
-    // Nobody is left to be told when standard error is gone.
+    // An error means that standard error is gone.
     let _ = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// `text` without control characters: it may come from another node, and goes to a terminal.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
-}
+pub(crate) use brock_client::error::printable;
 
 /// Names and values in two columns.
 pub(crate) fn fields(fields: &[(&str, String)]) -> String {
@@ -86,22 +84,15 @@ pub(crate) fn fields(fields: &[(&str, String)]) -> String {
 
 /// Rows in aligned columns, indented by two; the first row is the heading.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| paint::width(cell)).max().unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..columns).map(width).collect();
-    let mut text = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| {
-            let padding = width.saturating_sub(paint::width(cell));
-            format!("  {cell}{:padding$}", "")
-        });
-        text.push_str(cells.collect::<String>().trim_end());
-        text.push('\n');
+    if rows.is_empty() {
+        return String::new();
     }
-    text
+    let mut table = Table::new();
+    table.load_style(NOTHING).add_rows(rows);
+    table.column_iter_mut().for_each(|column| {
+        column.set_padding((2, 0));
+    });
+    table.trim_fmt() + "\n"
 }
 
 /// `2026-05-01T12:00:00Z (1777636800)`, or "never" for 0.
@@ -113,7 +104,7 @@ pub(crate) fn moment(unix: i64) -> String {
         OffsetDateTime::from_unix_timestamp(unix).ok().and_then(|time| time.format(&Rfc3339).ok());
     match formatted {
         Some(text) => format!("{text} ({unix})"),
-        // Beyond year 9999: the number is all there is to say.
+        // After the year 9999 there is only the number.
         None => unix.to_string(),
     }
 }
@@ -145,7 +136,7 @@ pub(crate) fn section(text: &mut String, title: &str, rows: &[Vec<String>]) {
     }
 }
 
-/// A number that may not be known.
+/// A number, or `unknown`.
 pub(crate) fn known<T: ToString>(number: Option<T>) -> String {
     number.map_or_else(|| "unknown".to_owned(), |number| number.to_string())
 }

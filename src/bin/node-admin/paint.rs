@@ -1,7 +1,7 @@
-//! Colour, sparingly: what is well, what deserves a look, what is wrong.
+//! Colours for good, warning and bad values.
 //!
-//! Only where a terminal shows it, and never in data for programs. Everything that comes from
-//! elsewhere is made printable first, so an escape sequence in a cell is always one of these.
+//! They are used on terminals only, never in data for programs. Texts from other machines are made printable
+//! first, so each escape sequence in a cell is one of these.
 
 use std::{
     env,
@@ -11,12 +11,12 @@ use std::{
 
 use crate::cli::When;
 
-/// Whether standard output and standard error take colours.
+/// Whether standard output and standard error show colours.
 static COLOURED: OnceLock<(bool, bool)> = OnceLock::new();
 
 const RESET: &str = "\x1b[0m";
 
-/// Decides for the rest of the process.
+/// Decides for the whole process.
 pub(crate) fn begin(when: When) {
     let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -36,27 +36,27 @@ fn paint(code: &str, text: &str, coloured: bool) -> String {
     if coloured && !text.is_empty() { format!("\x1b[{code}m{text}{RESET}") } else { text.to_owned() }
 }
 
-/// Whether standard output takes colours.
+/// Whether standard output shows colours.
 pub(crate) fn is_on() -> bool {
     COLOURED.get().is_some_and(|(stdout, _)| *stdout)
 }
 
-/// All is well with it.
+/// In the colour of a good value.
 pub(crate) fn good(text: &str) -> String {
     paint("32", text, is_on())
 }
 
-/// It deserves a look.
+/// In the colour of a warning.
 pub(crate) fn warn(text: &str) -> String {
     paint("33", text, is_on())
 }
 
-/// It is wrong.
+/// In the colour of a bad value.
 pub(crate) fn bad(text: &str) -> String {
     paint("31", text, is_on())
 }
 
-/// What comes first of a message on standard error.
+/// The label of an error on standard error.
 pub(crate) fn error_label() -> String {
     paint("31;1", "error:", COLOURED.get().is_some_and(|(_, stderr)| *stderr))
 }
@@ -73,11 +73,6 @@ pub(crate) fn plain(text: &str) -> String {
         }
     }
     plain
-}
-
-/// How many columns a cell takes: escape sequences take none.
-pub(crate) fn width(text: &str) -> usize {
-    plain(text).chars().count()
 }
 
 #[cfg(test)]
@@ -100,7 +95,7 @@ mod tests {
     #[test]
     fn colour_takes_no_room() {
         assert_eq!(paint("31", "down", true), "\x1b[31mdown\x1b[0m");
-        assert_eq!(width(&paint("31;1", "düwn", true)), 4);
+        assert_eq!(plain(&paint("31;1", "düwn", true)), "düwn");
         assert_eq!((paint("31", "", true), paint("31", "down", false)), (String::new(), "down".to_owned()));
     }
 }

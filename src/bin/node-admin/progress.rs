@@ -1,4 +1,4 @@
-//! Progress of long work: on standard error, and only if that is a terminal.
+//! Progress of long work, on standard error if that is a terminal.
 
 use std::{
     fmt::Write,
@@ -8,7 +8,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
-/// How often what is shown moves by itself.
+/// How often the display is updated.
 const TICK: Duration = Duration::from_millis(120);
 
 const BAR_COLUMNS: usize = 32;
@@ -17,29 +17,29 @@ const SPINNER: &str = "{spinner} {msg}, {elapsed}";
 const TIMED: &str = "{spinner} {msg} {share}";
 const COUNTED: &str = "{msg} [{bar:32}] {pos} of {len}, {eta} more";
 
-/// Something that goes on; it is wiped away when this is dropped.
+/// A progress display; it is removed when this is dropped.
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// Work of which nobody knows how long it takes.
+    /// Work of unknown length.
     pub(crate) fn spinner(what: &str) -> Self {
         Self::new(ProgressBar::new_spinner(), SPINNER, what)
     }
 
-    /// Work that takes this long, and some moments more for its end.
+    /// Work that takes about this long.
     pub(crate) fn timed(what: &str, duration: Duration) -> Self {
         let bar = Self::new(ProgressBar::new_spinner(), TIMED, what);
         bar.0.set_style(bar.0.style().with_key(
             "share",
             move |state: &ProgressState, out: &mut dyn Write| {
-                // Nobody is told when a terminal is gone.
+                // An error means that the terminal is gone.
                 let _ = write!(out, "{}", share(state.elapsed(), duration));
             },
         ));
         bar
     }
 
-    /// Work of so many pieces.
+    /// Work of a known number of pieces.
     pub(crate) fn counted(what: &str, pieces: u64) -> Self {
         Self::new(ProgressBar::new(pieces), COUNTED, what)
     }
@@ -48,7 +48,7 @@ impl Progress {
         if !io::stderr().is_terminal() {
             return Self(ProgressBar::hidden());
         }
-        // The templates are ours: one that is wrong shows in the tests.
+        // The templates are constants, and a test checks them.
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         bar.set_style(style.progress_chars("=> "));
         bar.set_message(what.to_owned());
@@ -57,13 +57,13 @@ impl Progress {
         Self(bar)
     }
 
-    /// So much more is done.
+    /// Adds finished pieces.
     pub(crate) fn add(&self, more: u64) {
         self.0.inc(more);
     }
 }
 
-/// A bar of what is over of `whole`.
+/// A bar of the elapsed share of `whole`.
 fn share(over: Duration, whole: Duration) -> String {
     let part = (over.as_secs_f64() / whole.as_secs_f64().max(1e-9)).min(1.0);
     let full = "=".repeat((part * BAR_COLUMNS as f64) as usize);

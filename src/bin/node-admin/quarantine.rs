@@ -1,26 +1,26 @@
 //! `quarantine`: operations that a node could not apply.
 
 use crate::{
+    access, answer,
     cli::{Format, QuarantineCommand},
-    client::{self, Access, CallError},
     confirm,
     failure::Failure,
     output::{self, headed, section},
     stamp,
 };
+use brock_client::{CallError, Client, ClientError, Connection, calls};
 use brock_core::{
     base::{limits, vector::Stamp},
     proto,
 };
 use data_encoding::HEXLOWER;
 use serde::Serialize;
-use tonic::{Status, transport::Channel};
 
 /// Entries in one answer.
 const PAGE: u32 = 1000;
 
-/// What is said before entries are dropped.
-const DROP_WARNING: &str = "Dropping from quarantine: this node forgets the operation. A repair brings the record back \
+/// Printed before entries are dropped.
+const DROP_WARNING: &str = "Dropping from quarantine: this node discards the operation. A repair restores the record \
      from peers that could apply it.";
 
 /// What is done to an entry.
@@ -31,90 +31,88 @@ enum Action {
 }
 
 impl Action {
-    async fn send(self, channel: Channel, entry: &Stamp) -> Result<(), Status> {
-        let mut client = client::admin(channel);
-        let request = proto::QuarantinedRequest { stamp: Some(stamp::to_wire(entry)) };
+    /// At the first node that answers.
+    async fn at_first_node(self, client: &Client, entry: &Stamp) -> Result<(), Failure> {
         match self {
-            Self::Retry => client.retry_quarantined(request).await.map(drop),
-            Self::Drop => client.drop_quarantined(request).await.map(drop),
+            Self::Retry => answer::reported_change(client.retry_quarantined(request(entry)).await).map(drop),
+            Self::Drop => answer::reported_change(client.drop_quarantined(request(entry)).await).map(drop),
+        }
+    }
+
+    async fn at(self, node: &Connection, entry: &Stamp) -> Result<(), CallError> {
+        match self {
+            Self::Retry => node.retry_quarantined(request(entry)).await.map(drop),
+            Self::Drop => node.drop_quarantined(request(entry)).await.map(drop),
         }
     }
 }
 
-/// Does what `quarantine` was asked for.
-pub(crate) fn run(access: &Access, command: QuarantineCommand, format: Format) -> Result<(), Failure> {
+/// Runs the command.
+pub(crate) fn run(client: &Client, command: QuarantineCommand, format: Format) -> Result<(), Failure> {
     match command {
-        QuarantineCommand::List => client::block_on(list(access, format)),
-        QuarantineCommand::Show { stamp } => client::block_on(show(access, stamp, format)),
+        QuarantineCommand::List => access::block_on(list(client, format)),
+        QuarantineCommand::Show { stamp } => access::block_on(show(client, stamp, format)),
         QuarantineCommand::Retry { which } => {
-            client::block_on(settle(access, Action::Retry, which.stamp, format))
+            access::block_on(settle(client, Action::Retry, which.stamp, format))
         }
         QuarantineCommand::Drop { which, yes } => {
             let word =
                 which.stamp.map_or_else(|| "all".to_owned(), |stamp| stamp::text(stamp.origin, stamp.clock));
             confirm::confirmed(yes, DROP_WARNING, &word)?;
-            client::block_on(settle(access, Action::Drop, which.stamp, format))
+            access::block_on(settle(client, Action::Drop, which.stamp, format))
         }
     }
 }
 
-/// Prints what the first node that answers has set aside.
-async fn list(access: &Access, format: Format) -> Result<(), Failure> {
-    let (list, _) = all(access).await?;
+/// Prints the quarantine of the first node that answers.
+async fn list(client: &Client, format: Format) -> Result<(), Failure> {
+    let (list, _) = all(client).await?;
     output::data(format, &list, List::text)
 }
 
-/// The same for those who collect it.
-pub(crate) async fn value(access: &Access) -> Result<serde_json::Value, Failure> {
-    output::value(&all(access).await?.0)
+/// The same as a value.
+pub(crate) async fn value(client: &Client) -> Result<serde_json::Value, Failure> {
+    output::value(&all(client).await?.0)
 }
 
 /// Prints one entry of the first node that answers.
-async fn show(access: &Access, entry: Stamp, format: Format) -> Result<(), Failure> {
-    let request = proto::QuarantinedRequest { stamp: Some(stamp::to_wire(&entry)) };
-    let answered = access
-        .first_answer(async |channel| {
-            Ok(client::admin(channel).show_quarantined(request.clone()).await?.into_inner())
-        })
-        .await;
-    answered.tell_misses();
-    output::data(format, &Shown::try_from(answered.outcome?)?, Shown::text)
+async fn show(client: &Client, entry: Stamp, format: Format) -> Result<(), Failure> {
+    let shown = answer::reported(client.show_quarantined(request(&entry)).await)?;
+    output::data(format, &Shown::try_from(shown)?, Shown::text)
+}
+
+fn request(entry: &Stamp) -> proto::QuarantinedRequest {
+    proto::QuarantinedRequest { stamp: Some(stamp::to_wire(entry)) }
 }
 
 /// Retries or drops one entry, or all of them (`None`), at the first node that answers.
 async fn settle(
-    access: &Access,
+    client: &Client,
     action: Action,
     which: Option<Stamp>,
     format: Format,
 ) -> Result<(), Failure> {
     let settled = match which {
         Some(entry) => {
-            let answered = access.first_answer(async |channel| action.send(channel, &entry).await).await;
-            answered.tell_misses();
-            Settled::one(&entry, answered.repeatable())?
+            let outcome = action.at_first_node(client, &entry).await;
+            Settled::one(&entry, outcome)?
         }
         None => {
-            let (list, node) = all(access).await?;
+            let (list, node) = all(client).await?;
             let stamps = list.entries.into_iter().map(|entry| entry.at).collect();
-            Settled::many(stamps, async |entry| {
-                node.call(async |channel| action.send(channel, entry).await).await
-            })
-            .await
+            Settled::many(stamps, async |entry| action.at(&node, entry).await).await
         }
     };
     output::data(format, &settled, Settled::text)?;
     settled.outcome()
 }
 
-/// Every entry, and the node that has them. Bounded: a node sets only so many aside.
-async fn all(access: &Access) -> Result<(List, client::Reused), Failure> {
-    let call = async |channel, after| {
-        let request = proto::ListQuarantineRequest { after, limit: PAGE };
-        Ok(client::admin(channel).list_quarantine(request).await?.into_inner())
-    };
-    let (first, node) = access.first_node(async |channel| call(channel, None).await).await?;
-    let next = async |after| node.ask(async |channel| call(channel, Some(after)).await).await;
+/// All entries, and the node that has them. Their number is bounded, because a node bounds its quarantine.
+async fn all(client: &Client) -> Result<(List, Connection), Failure> {
+    let page = |after| proto::ListQuarantineRequest { after, limit: PAGE };
+    let first = async |channel| Ok(calls::admin(channel).list_quarantine(page(None)).await?.into_inner());
+    let (first, node) = answer::reported(client.first_node(first).await)?;
+    let next = async |after| Ok(node.list_quarantine(page(Some(after))).await?);
     Ok((follow(first, next).await?, node))
 }
 
@@ -132,7 +130,7 @@ async fn follow(
         }
         let Some(next) = next else { return Ok(list) };
         let place = stamp::from_wire(Some(next.clone()))?;
-        // A list that goes in circles, or holds more than a node keeps, would never end.
+        // A circular list, or one that is longer than a quarantine, would never end.
         if after.is_some_and(|after| place <= after) || list.entries.len() as u64 > limits::QUARANTINE_MAX {
             return Err(Failure::nonsense("its list of quarantined entries does not end"));
         }
@@ -164,7 +162,7 @@ struct Entry {
 struct Shown {
     #[serde(flatten)]
     entry: Entry,
-    /// As it came, in hex.
+    /// As the node received it, in hex.
     operation: String,
 }
 
@@ -234,7 +232,7 @@ impl Shown {
 }
 
 impl Settled {
-    /// One entry. What the node says about the entry is data; that nobody could be asked is not.
+    /// One entry. A node's answer about the entry is data; a failure to ask is not.
     fn one(entry: &Stamp, outcome: Result<(), Failure>) -> Result<Self, Failure> {
         let stamp = stamp::text(entry.origin, entry.clock);
         match outcome {
@@ -246,7 +244,7 @@ impl Settled {
         }
     }
 
-    /// One after the other, until the node does not answer.
+    /// One entry after the other, until the node does not answer.
     async fn many(entries: Vec<Stamp>, act: impl AsyncFn(&Stamp) -> Result<(), CallError>) -> Self {
         let mut settled = Self::default();
         let mut gone = None;
@@ -258,8 +256,9 @@ impl Settled {
             }
             match act(&entry).await {
                 Ok(()) => settled.done.push(stamp),
-                Err(CallError::Answer(status)) => {
-                    settled.failed.push(Failed { stamp, error: Failure::answered(&status).to_string() });
+                Err(CallError::Status(status)) => {
+                    let error = ClientError::Status(status).to_string();
+                    settled.failed.push(Failed { stamp, error });
                 }
                 Err(CallError::Miss(miss)) => {
                     settled.failed.push(Failed { stamp, error: miss.reason.clone() });
@@ -296,8 +295,11 @@ mod tests {
 
     use bytes::Bytes;
 
+    use brock_client::Miss;
+    use tonic::Status;
+
     use super::*;
-    use crate::{client::Miss, failure::Exit};
+    use crate::failure::Exit;
 
     fn at(clock: u64) -> Stamp {
         stamp::parse(&format!("node-1/00000001:{clock}")).unwrap()
@@ -323,7 +325,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_is_this_json() {
-        let none = async |_| Err(Failure::Error("nobody should ask".to_owned()));
+        let none = async |_| Err(Failure::Error("no page follows".to_owned()));
         let list = follow(page(&[42], None), none).await.unwrap();
         let expected = r#"{
   "entries": [
@@ -364,7 +366,7 @@ mod tests {
         let next = async |after: proto::Stamp| match after.clock {
             2 => Ok(page(&[3], Some(3))),
             3 => Ok(page(&[4], None)),
-            other => Err(Failure::Error(format!("nobody should ask after {other}"))),
+            other => Err(Failure::Error(format!("no page follows {other}"))),
         };
         let list = follow(page(&[1, 2], Some(2)), next).await.unwrap();
         let stamps: Vec<_> = list.entries.iter().map(|entry| entry.at).collect();
@@ -392,7 +394,7 @@ mod tests {
             assert_eq!(json, expected);
             assert_eq!(settled.outcome().unwrap_err().exit(), Exit::Precondition);
         }
-        let unreachable = Failure::Unreachable("no node answered".to_owned());
+        let unreachable = Failure::NoAnswer("no node answered".to_owned());
         assert_eq!(Settled::one(&at(1), Err(unreachable.clone())).unwrap_err(), unreachable);
     }
 
@@ -402,8 +404,11 @@ mod tests {
         let act = async |entry: &Stamp| {
             tried.borrow_mut().push(entry.clock.0);
             match entry.clock.0 {
-                2 => Err(CallError::from(Status::failed_precondition("still not"))),
-                4 => Err(CallError::Miss(Miss { reason: "reset".to_owned(), denied: false, sent: true })),
+                2 => Err(CallError::Status(Status::failed_precondition("still not"))),
+                4 => {
+                    let (address, reason) = ("a:1".to_owned(), "reset".to_owned());
+                    Err(CallError::Miss(Miss { address, reason, is_refusal: false, may_be_done: true }))
+                }
                 _ => Ok(()),
             }
         };

@@ -1,26 +1,22 @@
-//! `repair`: joining what differs now.
+//! `repair`: merging differing records of the peers now.
 
 use crate::{
+    answer,
     cli::Format,
-    client::{self, Access},
     failure::Failure,
     output::{self, headed, known, section},
     progress::Progress,
 };
+use brock_client::Client;
 use brock_core::proto::{self, repair_response};
 use serde::Serialize;
 
-/// Has the first node that answers join its peers' records.
-pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {
-    let progress = Progress::spinner("joining what differs");
-    let answered = access
-        .first_answer(async |channel| {
-            Ok(client::admin(channel).repair(proto::RepairRequest {}).await?.into_inner())
-        })
-        .await;
+/// Merges the peers' records at the first node that answers.
+pub(crate) async fn run(client: &Client, format: Format) -> Result<(), Failure> {
+    let progress = Progress::spinner("repairing");
+    let answered = client.repair(proto::RepairRequest {}).await;
     drop(progress);
-    answered.tell_misses();
-    let repaired = Repaired::from(answered.repeatable()?);
+    let repaired = Repaired::from(answer::reported_change(answered)?);
     output::data(format, &repaired, Repaired::text)?;
     repaired.outcome()
 }
@@ -31,15 +27,15 @@ struct Repaired {
     peers: Vec<Peer>,
 }
 
-/// What came of one peer. All `null` if it could not be asked.
+/// The result for one peer. All `null` if the peer could not be asked.
 #[derive(Debug, Default, Serialize)]
 struct Peer {
     node: String,
-    /// Empty: it could be asked.
+    /// Empty if the peer could be asked.
     error: String,
     differing: Option<u64>,
     repaired: Option<u64>,
-    /// Left alone: they may have been deleted here, and nobody can tell any more.
+    /// Not merged: they may have been deleted here, and it is no longer known.
     ambiguous: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! `completion` and `man`: what the command line says of itself elsewhere.
+//! `completion` and `man`: completion scripts and manual pages.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ pub(crate) fn completion(shell: Shell) -> Result<(), Failure> {
 pub(crate) fn man(directory: Option<&Path>) -> Result<(), Failure> {
     let Some(directory) = directory else {
         let page = manpages::manual(Cli::command())
-            .map_err(|error| Failure::Error(format!("cannot make the manual page: {error}")))?;
+            .map_err(|error| Failure::Error(format!("cannot render the manual page: {error}")))?;
         return output::print(&String::from_utf8_lossy(&page));
     };
     let written = manpages::manuals(Cli::command(), directory).map_err(|error| {

@@ -1,4 +1,4 @@
-//! Stamps and clocks, as operators read and write them: `node-1/9f3c2a10:42`.
+//! Stamps in text: `node-1/9f3c2a10:42`.
 
 use std::{collections::BTreeMap, fmt::Display};
 
@@ -34,7 +34,7 @@ pub(crate) fn parse(text: &str) -> Result<Stamp, StampError> {
     let (origin, clock) = text.rsplit_once(':').ok_or(StampError::NoClock)?;
     let (node, incarnation) = origin.split_once('/').ok_or(StampError::NoIncarnation)?;
     let node: NodeId = node.parse().map_err(|error| StampError::Node(format!("{error}")))?;
-    // `from_str_radix` and `parse` would take a sign.
+    // `from_str_radix` and `parse` accept a sign.
     let is_hex = incarnation.len() == 8 && incarnation.bytes().all(|byte| byte.is_ascii_hexdigit());
     let incarnation =
         u32::from_str_radix(incarnation, 16).ok().filter(|_| is_hex).ok_or(StampError::Incarnation)?;
@@ -48,14 +48,14 @@ pub(crate) fn text(origin: impl Display, clock: impl Display) -> String {
     format!("{origin}:{clock}")
 }
 
-/// From a node's answer.
+/// Decodes a stamp of a node's answer.
 pub(crate) fn from_wire(stamp: Option<proto::Stamp>) -> Result<Stamp, Failure> {
     let stamp = stamp.ok_or_else(|| Failure::nonsense("a stamp is missing"))?;
     let origin = Origin::try_from(stamp.origin.as_ref()).map_err(Failure::nonsense)?;
     Ok(Stamp { origin, clock: Clock(stamp.clock) })
 }
 
-/// For a request.
+/// Encodes a stamp for a request.
 pub(crate) fn to_wire(stamp: &Stamp) -> proto::Stamp {
     proto::Stamp { origin: Bytes::copy_from_slice(stamp.origin.as_bytes()), clock: stamp.clock.0 }
 }

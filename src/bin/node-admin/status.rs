@@ -1,29 +1,27 @@
-//! `status`: how a node is.
+//! `status`: the status of one node.
 
 use crate::{
+    answer,
     cli::Format,
-    client::{self, Access},
     failure::Failure,
     output::{self, headed, section},
     paint,
 };
-use brock_client::view::{Authority, BackupStatus, Certificate, Peer, Resync, Status, Storage};
+use brock_client::{
+    Client,
+    view::{Authority, BackupStatus, Certificate, Peer, Resync, Status, Storage},
+};
 use brock_core::{base::limits, proto};
 
 /// Prints the status of the first node that answers.
-pub(crate) async fn show(access: &Access, format: Format) -> Result<(), Failure> {
-    output::data(format, &fetch(access).await?, text)
+pub(crate) async fn show(client: &Client, format: Format) -> Result<(), Failure> {
+    output::data(format, &fetch(client).await?, text)
 }
 
 /// The status of the first node that answers.
-pub(crate) async fn fetch(access: &Access) -> Result<Status, Failure> {
-    let answered = access
-        .first_answer(async |channel| {
-            Ok(client::admin(channel).status(proto::StatusRequest::default()).await?.into_inner())
-        })
-        .await;
-    answered.tell_misses();
-    Status::try_from(answered.outcome?).map_err(Failure::nonsense)
+pub(crate) async fn fetch(client: &Client) -> Result<Status, Failure> {
+    let status = answer::reported(client.status(proto::StatusRequest::default()).await)?;
+    Status::try_from(status).map_err(Failure::nonsense)
 }
 
 fn backup_text(backup: &BackupStatus) -> String {
@@ -121,7 +119,7 @@ fn resync_text(resync: &Resync) -> String {
     )
 }
 
-/// A line of warning if its wall clock is too far off for expired records to be removed.
+/// A warning if the peer's wall clock is so far off that expired records cannot be removed.
 fn skew(peer: &Peer) -> Option<String> {
     let apart = peer.clock_skew_seconds.unsigned_abs();
     if apart <= limits::CLOCK_SKEW_MAX_SECONDS {
@@ -158,7 +156,7 @@ fn storage_text(storage: &Storage) -> String {
     }
 }
 
-/// Of the one that expires first.
+/// The certificate that expires first.
 fn certificate_text(certificate: Option<&Certificate>) -> String {
     certificate.map_or_else(
         || "?".to_owned(),
@@ -168,7 +166,7 @@ fn certificate_text(certificate: Option<&Certificate>) -> String {
     )
 }
 
-/// `?` where it is not known.
+/// `?` if not known.
 fn round_trip(micros: Option<u64>) -> String {
     micros.map_or_else(|| "?".to_owned(), |micros| format!("{:.1} ms", micros as f64 / 1000.0))
 }

@@ -1,40 +1,35 @@
 //! `verify`: whether all nodes hold the same records.
 
 use crate::{
+    answer,
     cli::Format,
-    client::{self, Access},
     failure::Failure,
     output::{self, headed, known, section},
     paint,
     progress::Progress,
 };
+use brock_client::Client;
 use brock_core::proto::{self, verify_response};
 use data_encoding::HEXLOWER;
 use serde::Serialize;
 
-/// Has the first node that answers compare itself with its peers.
-pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {
+/// Compares the first node that answers with its peers.
+pub(crate) async fn run(client: &Client, format: Format) -> Result<(), Failure> {
     let progress = Progress::spinner("comparing the nodes");
-    let fetched = fetch(access).await;
+    let fetched = fetch(client).await;
     drop(progress);
     let verified = fetched?;
     output::data(format, &verified, Verified::text)?;
     verified.outcome()
 }
 
-/// The same for those who collect it.
-pub(crate) async fn value(access: &Access) -> Result<serde_json::Value, Failure> {
-    output::value(&fetch(access).await?)
+/// The same as a value.
+pub(crate) async fn value(client: &Client) -> Result<serde_json::Value, Failure> {
+    output::value(&fetch(client).await?)
 }
 
-async fn fetch(access: &Access) -> Result<Verified, Failure> {
-    let answered = access
-        .first_answer(async |channel| {
-            Ok(client::admin(channel).verify(proto::VerifyRequest {}).await?.into_inner())
-        })
-        .await;
-    answered.tell_misses();
-    Verified::try_from(answered.outcome?)
+async fn fetch(client: &Client) -> Result<Verified, Failure> {
+    Verified::try_from(answer::reported(client.verify(proto::VerifyRequest {}).await)?)
 }
 
 /// What `verify` prints.
@@ -53,11 +48,11 @@ enum Verdict {
     Diverged,
 }
 
-/// One node beside the one that was asked. All `null` if it could not be asked.
+/// One node. All `null` if it could not be asked.
 #[derive(Debug, Default, Serialize)]
 struct Node {
     node: String,
-    /// Empty: it could be asked.
+    /// Empty if the node could be asked.
     error: String,
     lag_entries: Option<u64>,
     records: Option<u64>,
@@ -73,7 +68,7 @@ impl TryFrom<proto::VerifyResponse> for Verified {
 
     fn try_from(response: proto::VerifyResponse) -> Result<Self, Failure> {
         let proto::VerifyResponse { verdict, nodes } = response;
-        // Nothing said would otherwise read as "all is well".
+        // An empty answer would otherwise look like success.
         if nodes.is_empty() {
             return Err(Failure::nonsense("it names no node, not even itself"));
         }
@@ -115,7 +110,7 @@ impl From<verify_response::Node> for Node {
 }
 
 impl Verified {
-    /// What the exit code says. Names nodes and counts, never a key hash.
+    /// The exit code of the verdict. The text has nodes and counts, never a key hash.
     fn outcome(&self) -> Result<(), Failure> {
         match self.verdict {
             Verdict::Converged => Ok(()),
@@ -131,7 +126,7 @@ impl Verified {
 
     fn list(&self, what: impl Fn(&Node) -> Option<String>) -> String {
         match self.nodes.iter().filter_map(what).collect::<Vec<_>>() {
-            // The node that was asked saw it change while it compared.
+            // Records changed during the comparison.
             named if named.is_empty() => "it did not hold still; try again".to_owned(),
             named => named.join("; "),
         }
@@ -163,7 +158,7 @@ impl Verified {
 }
 
 impl Node {
-    /// What there is to wait for.
+    /// Why the comparison must wait for this node.
     fn delay(&self) -> Option<String> {
         let name = output::printable(&self.node);
         match self.lag_entries {
@@ -178,7 +173,7 @@ impl Node {
         (count > 0).then(|| format!("{} ({count} key hashes)", output::printable(&self.node)))
     }
 
-    /// `lag_here` is the lag of the node that was asked: records can be compared when neither lags.
+    /// `lag_here` is the lag of the node that was asked: records are comparable when neither lags.
     fn row(&self, lag_here: Option<u64>) -> Vec<String> {
         let comparable = lag_here == Some(0) && self.lag_entries == Some(0);
         let equal = match self.equal {

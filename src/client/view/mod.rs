@@ -1,4 +1,6 @@
-//! What the operators' tools and the console show of nodes, as JSON has it: one set of names for both.
+//! The status of nodes as JSON, with one set of names for the tools and the console.
+//!
+//! - [`trace`]: a record's trace.
 
 #![allow(
     missing_docs,
@@ -14,35 +16,34 @@ use serde::Serialize;
 use brock_core::{
     base::id::Incarnation,
     domain::codec,
-    proto::{self, verdict::Level},
+    proto::{self, verdict},
 };
 
-/// An answer that makes no sense.
+/// A node's answer is malformed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ViewError(String);
 
-/// Every node, and what to make of them.
+/// All nodes, and a verdict.
 #[derive(Debug, Clone, Serialize)]
 pub struct Cluster {
     pub verdict: Verdict,
     pub nodes: Vec<Node>,
 }
 
-/// What to make of a cluster.
+/// The verdict on a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verdict {
-    /// `well`, `watch` or `act`.
-    pub level: &'static str,
+    pub level: Level,
     pub sentence: String,
     pub findings: Vec<Finding>,
 }
 
-/// One reason for it.
+/// One reason for a verdict.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    pub level: &'static str,
-    /// Empty: the cluster.
+    pub level: Level,
+    /// Empty if it concerns the cluster.
     pub node: String,
     pub what: String,
     pub todo: String,
@@ -55,13 +56,13 @@ pub struct Node {
     pub address: String,
     pub error: String,
     pub retired: bool,
-    /// By node id of the origin; `null`: not known.
+    /// By node id of the origin; `null` if not known.
     pub lags: Option<BTreeMap<String, u64>>,
-    /// `null`: not known.
+    /// `null` if not known.
     pub status: Option<Status>,
 }
 
-/// How a node is.
+/// The status of a node.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
     pub node_id: String,
@@ -75,23 +76,23 @@ pub struct Status {
     pub tombstones: u64,
     pub log_entries: u64,
     pub log_bytes: u64,
-    /// Deleted payloads that are still somewhere in the node's files.
+    /// Deleted payloads that the node's files still contain.
     pub removals_pending: u64,
     pub quarantined: u64,
     pub conflicts: u64,
-    /// Empty: writes are accepted.
+    /// Empty if writes are accepted.
     pub writes_refused: String,
     pub alarms: Vec<Alarm>,
-    /// `null`: none is under way.
+    /// `null` if none is under way.
     pub resync: Option<Resync>,
     pub backup_public_key: String,
-    /// `null`: not enabled.
+    /// `null` if not enabled.
     pub backup: Option<BackupStatus>,
     pub storage: Storage,
     pub traffic: Traffic,
-    /// The first to expire first.
+    /// In the order of their expiry.
     pub certificates: Vec<Certificate>,
-    /// Whom it trusts.
+    /// The trusted CAs.
     pub authorities: Vec<Authority>,
     pub clocks: BTreeMap<String, u64>,
     pub peers: Vec<Peer>,
@@ -101,7 +102,7 @@ pub struct Status {
     pub history: Vec<Sample>,
 }
 
-/// How a node gets on with another.
+/// A node's connection to a peer.
 #[derive(Debug, Clone, Serialize)]
 pub struct Peer {
     pub address: String,
@@ -109,14 +110,14 @@ pub struct Peer {
     pub up: bool,
     pub since_unix: i64,
     pub last_error: String,
-    /// `null`: not known.
+    /// `null` if not known.
     pub lag_entries: Option<u64>,
     pub rounds: u64,
     pub entries_received: u64,
     pub last_success_unix: i64,
-    /// Its wall clock minus the node's.
+    /// The peer's wall clock minus the node's.
     pub clock_skew_seconds: i64,
-    /// `null`: not known.
+    /// `null` if not known.
     pub round_trip_micros: Option<u64>,
     /// Oldest first.
     pub recent_rounds: Vec<Round>,
@@ -129,11 +130,11 @@ pub struct Round {
     pub duration_ms: u64,
     pub entries: u64,
     pub bytes: u64,
-    /// Empty: it went well.
+    /// Empty if it succeeded.
     pub error: String,
 }
 
-/// A node is being filled from a peer's records.
+/// A resync: the node copies a peer's records.
 #[derive(Debug, Clone, Serialize)]
 pub struct Resync {
     pub node: String,
@@ -152,7 +153,7 @@ pub struct Task {
     pub last_error: String,
 }
 
-/// How a node's backups are.
+/// The state of a node's backups.
 #[derive(Debug, Clone, Serialize)]
 pub struct BackupStatus {
     pub place: String,
@@ -164,7 +165,7 @@ pub struct BackupStatus {
     pub verify_error: String,
 }
 
-/// Bytes that the storage engine uses, and what is left.
+/// Bytes that the storage engine uses, and the free space.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Storage {
     pub sst_bytes: u64,
@@ -175,7 +176,7 @@ pub struct Storage {
     pub disk_total_bytes: u64,
 }
 
-/// What a node has counted.
+/// A node's counters.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Traffic {
     pub reads: u64,
@@ -183,7 +184,7 @@ pub struct Traffic {
     pub entries_received: u64,
 }
 
-/// When a certificate ceases to be valid.
+/// When a certificate expires.
 #[derive(Debug, Clone, Serialize)]
 pub struct Certificate {
     pub file: String,
@@ -191,7 +192,7 @@ pub struct Certificate {
     pub lifetime_seconds: i64,
 }
 
-/// What an operator should know about and look into.
+/// An alarm, for an operator to look into.
 #[derive(Debug, Clone, Serialize)]
 pub struct Alarm {
     pub at_unix: i64,
@@ -204,11 +205,11 @@ pub struct Authority {
     /// The first half of SHA-256 of its public key, hex.
     pub key: String,
     pub name: String,
-    /// How many of its certificates the node knows to be revoked.
+    /// How many of its certificates the node's revocation lists contain.
     pub revoked: u64,
 }
 
-/// What a node counted at one time.
+/// A node's counters at one time.
 #[derive(Debug, Clone, Serialize)]
 pub struct Sample {
     pub at_unix_ms: i64,
@@ -227,12 +228,38 @@ pub struct Setting {
     pub source: String,
 }
 
-/// The word for a level.
-pub fn level(level: Level) -> &'static str {
-    match level {
-        Level::Well => "well",
-        Level::Watch => "watch",
-        Level::Act => "act",
+/// How urgent a verdict or a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub enum Level {
+    /// `well`: nothing is to be done.
+    #[serde(rename = "well")]
+    Ok,
+    /// `watch`: it deserves a look.
+    #[serde(rename = "watch")]
+    Warning,
+    /// `act`: an operator must act.
+    #[serde(rename = "act")]
+    Critical,
+}
+
+impl Level {
+    /// The word that tools print.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "well",
+            Self::Warning => "watch",
+            Self::Critical => "act",
+        }
+    }
+}
+
+impl From<verdict::Level> for Level {
+    fn from(level: verdict::Level) -> Self {
+        match level {
+            verdict::Level::Well => Self::Ok,
+            verdict::Level::Watch => Self::Warning,
+            verdict::Level::Act => Self::Critical,
+        }
     }
 }
 
@@ -249,7 +276,7 @@ impl TryFrom<proto::ClusterResponse> for Cluster {
 
 impl From<proto::Verdict> for Verdict {
     fn from(verdict: proto::Verdict) -> Self {
-        let level = level(verdict.level());
+        let level = verdict.level().into();
         let proto::Verdict { level: _, sentence, findings } = verdict;
         Self { level, sentence, findings: findings.into_iter().map(Finding::from).collect() }
     }
@@ -257,7 +284,7 @@ impl From<proto::Verdict> for Verdict {
 
 impl From<proto::verdict::Finding> for Finding {
     fn from(finding: proto::verdict::Finding) -> Self {
-        let level = level(finding.level());
+        let level = finding.level().into();
         let proto::verdict::Finding { level: _, node, what, todo } = finding;
         Self { level, node, what, todo }
     }

@@ -1,5 +1,4 @@
-//! What the operators' tools and the console show of a record's trace, as JSON has it: one set of names for
-//! both.
+//! A record's trace as JSON, with one set of names for the tools and the console.
 
 use std::collections::BTreeMap;
 
@@ -11,43 +10,43 @@ use brock_core::{
     proto::{self, operation::Kind, record_trace},
 };
 
-/// What one node knows of a record. All `null` and empty if it could not be asked.
+/// What one node knows of a record. `null` and empty if the node could not be asked.
 #[derive(Debug, Default, Serialize)]
 pub struct TracedNode {
     /// Its node id or address.
     pub node: String,
-    /// Why it could not be asked; empty: it could.
+    /// Why the node could not be asked; otherwise empty.
     pub error: String,
-    /// `CREATED` and so on, as in `proto/brock/v1/admin.proto`.
+    /// The state, named as in `proto/brock/v1/admin.proto`.
     pub state: Option<&'static str>,
     /// Where the payload is.
     pub payload: Option<&'static str>,
-    /// When it expires, seconds since the Unix epoch; 0: never.
+    /// When it expires, seconds since the Unix epoch; 0 for never.
     pub expires_at_unix: Option<i64>,
     /// Whether it is public.
     pub public: Option<bool>,
-    /// Creates with other payloads that lost against it.
+    /// How many creates with other payloads lost against it.
     pub conflicts: Option<u32>,
-    /// How far the node has applied each origin.
+    /// The highest clock that the node has applied, by origin.
     pub applied: BTreeMap<String, u64>,
-    /// What the node's log tells of the record.
+    /// The operations on the record in the node's log.
     pub operations: Vec<TracedOperation>,
 }
 
 /// An operation on the record.
 #[derive(Debug, Serialize)]
 pub struct TracedOperation {
-    /// `create` and so on; `unknown`: this version does not know it.
+    /// `create` and so on; `unknown` if this version does not know it.
     pub operation: &'static str,
-    /// Where it was made.
+    /// The origin that made it.
     pub origin: String,
-    /// Which one of there.
+    /// Its clock at that origin.
     pub clock: u64,
-    /// When it was made, seconds since the Unix epoch; 0: not known any more.
+    /// When it was made, seconds since the Unix epoch; 0 if no longer known.
     pub at_unix: i64,
-    /// When the node applied it, milliseconds since the Unix epoch; 0: its log entry is compacted.
+    /// When the node applied it, milliseconds since the Unix epoch; 0 if its log entry was compacted.
     pub applied_unix_ms: i64,
-    /// Whether it could not be applied.
+    /// Whether the node quarantined it, because it could not be applied.
     pub quarantined: bool,
     /// Why the record was invalidated.
     pub reason: String,
@@ -59,8 +58,8 @@ impl From<proto::trace_record_response::Node> for TracedNode {
         if !error.is_empty() {
             return Self { node, error, ..Self::default() };
         }
-        // One node that talks nonsense does not spoil what the others say.
-        match trace.ok_or_else(|| "it says nothing".to_owned()).and_then(Self::known) {
+        // One malformed answer must not hide the others.
+        match trace.ok_or_else(|| "it is empty".to_owned()).and_then(Self::known) {
             Ok(known) => Self { node, ..known },
             Err(nonsense) => {
                 let error = format!("the node's answer makes no sense: {nonsense}");
@@ -90,7 +89,7 @@ impl TracedNode {
         })
     }
 
-    /// Whether it has, or had, anything of the record.
+    /// Whether the node has, or had, the record or an operation on it.
     pub fn knows_something(&self) -> bool {
         let absent = record_trace::State::Absent.as_str_name();
         self.state.is_some_and(|state| state != absent) || !self.operations.is_empty()
@@ -108,13 +107,13 @@ impl TracedOperation {
         Ok(Self { operation, origin, clock, at_unix, applied_unix_ms, quarantined, reason })
     }
 
-    /// Its stamp, in two parts.
+    /// Its stamp: origin and clock.
     pub fn place(&self) -> (&str, u64) {
         (&self.origin, self.clock)
     }
 }
 
-/// What a kind of operation is called wherever people see it.
+/// The name of a kind of operation.
 pub fn operation_name(kind: i32) -> &'static str {
     match Kind::try_from(kind) {
         Ok(Kind::Create) => "create",

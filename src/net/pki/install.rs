@@ -1,5 +1,5 @@
-//! Putting certificates and keys in place: whole, durable, with the right permissions from the
-//! first byte, and never over something else unasked.
+//! Writing certificates and keys: atomically, durably, with the final permissions from the first byte, and
+//! without replacing a file unless asked to.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use std::{
 use super::issue::MakeError;
 use crate::crashsafe;
 
-/// Refuses a `file` that lies in `dir` or below it, whatever links lead there.
+/// Refuses a `file` in `dir` or below it; links are resolved first.
 pub(crate) fn outside(file: &Path, dir: &Path) -> Result<(), MakeError> {
     let resolve =
         |path: &Path| resolved(path).map_err(|source| MakeError::Write { path: path.to_owned(), source });
@@ -19,7 +19,7 @@ pub(crate) fn outside(file: &Path, dir: &Path) -> Result<(), MakeError> {
     Ok(())
 }
 
-/// The path without links, as far as it exists; what does not exist yet has no links.
+/// The path with its links resolved, as far as it exists.
 fn resolved(path: &Path) -> io::Result<PathBuf> {
     let mut real = PathBuf::new();
     for component in std::path::absolute(path)?.components() {
@@ -38,7 +38,7 @@ fn resolved(path: &Path) -> io::Result<PathBuf> {
     Ok(real)
 }
 
-/// Refuses before anything is written if one of `paths` is taken.
+/// Fails if one of `paths` exists and must not be overwritten.
 pub(crate) fn free(paths: &[&PathBuf], overwrite: bool) -> Result<(), MakeError> {
     match paths.iter().find(|path| !overwrite && path.symlink_metadata().is_ok()) {
         Some(path) => Err(MakeError::Exists { path: path.to_path_buf() }),

@@ -1,7 +1,7 @@
-//! Making certificates with rcgen, for `brock cert` and `brock dev`: ECDSA P-256, one CA, leaves
-//! that state their role in a URI.
+//! Issuing certificates with rcgen, for `brock cert` and `brock dev`: ECDSA P-256, one CA, leaves that state
+//! their role in a URI.
 //!
-//! Nothing is overwritten unasked, and a key never exists with more permissions than 0400.
+//! No file is overwritten unless asked to, and a key never has more permissions than 0400.
 
 use std::{
     io,
@@ -19,54 +19,55 @@ use time::OffsetDateTime;
 
 use super::install;
 use crate::tls::{
-    TlsError, config,
+    TlsError,
     files::{self, Inventory},
+    handshake,
     keypair::{self, Validity},
     roles,
 };
 use brock_core::base::{duration, id::NodeId};
 
-/// How long a CA lives unless told otherwise: ten years.
+/// The default lifetime of a CA: ten years.
 pub const CA_LIFETIME_DEFAULT: Duration = Duration::from_secs(3650 * DAY_SECONDS);
-/// How long a leaf lives unless told otherwise: a year.
+/// The default lifetime of a leaf: a year.
 pub const LEAF_LIFETIME_DEFAULT: Duration = Duration::from_secs(365 * DAY_SECONDS);
-/// The domain in the URIs of leaves unless told otherwise.
+/// The default trust domain in the URIs of leaves.
 pub const TRUST_DOMAIN_DEFAULT: &str = "brock";
 
 const DAY_SECONDS: u64 = 24 * 3600;
-/// The longest lifetime; beyond it dates no longer fit what X.509 readers expect.
+/// The longest lifetime. Readers of X.509 may not support later dates.
 const LIFETIME_MAX: Duration = Duration::from_secs(100 * 366 * DAY_SECONDS);
-/// How far before now validity begins, for machines whose clocks are behind.
+/// How long before now the validity begins, for machines whose clocks are slow.
 const BACKDATE_SECONDS: i64 = 300;
 
-/// Why no certificate was made.
+/// Why no certificate was issued.
 #[derive(Debug, thiserror::Error)]
 pub enum MakeError {
-    /// A file of that name is there already.
+    /// A file of that name exists.
     #[error(
-        "{at} exists already and was left as it is. --overwrite replaces it, and a key that is replaced is gone; for a \
-         new CA beside the old one name other files",
+        "{at} exists already and was left as it is. --overwrite replaces it, and a replaced key is lost; for a \
+         new CA beside the old one, name other files",
         at = .path.display()
     )]
     Exists {
         /// The file.
         path: PathBuf,
     },
-    /// The CA's key would lie among what is copied to nodes.
+    /// The CA's key would be inside the directory that is copied to nodes.
     #[error(
         "the CA key {key} would lie inside the certificates directory {dir}: that directory is copied to nodes, and \
-         whoever has the CA key can make certificates of every role. Keep it elsewhere",
+         anyone who has the CA key can issue certificates of every role. Keep it elsewhere",
         key = .ca_key.display(), dir = .certs_dir.display()
     )]
     CaKeyInside {
-        /// Where the key was to go.
+        /// The requested place of the key.
         ca_key: PathBuf,
         /// The certificates directory.
         certs_dir: PathBuf,
     },
-    /// The CA's key is not there.
+    /// The CA's key does not exist.
     #[error(
-        "there is no CA key {at}: point --ca-key to where `brock cert ca` has put it, or make a CA first",
+        "there is no CA key {at}: let --ca-key name the file that `brock cert ca` wrote, or create a CA first",
         at = .path.display()
     )]
     NoCaKey {
@@ -76,7 +77,7 @@ pub enum MakeError {
     /// The CA's key belongs to none of the CA certificates.
     #[error(
         "{key} is not the key of any CA certificate (ca*.crt) in {dir}: use the key and the certificate that were \
-         made together",
+         created together",
         key = .ca_key.display(), dir = .certs_dir.display()
     )]
     WrongCaKey {
@@ -85,26 +86,26 @@ pub enum MakeError {
         /// The certificates directory.
         certs_dir: PathBuf,
     },
-    /// A certificate that is to be revoked was made by somebody else.
-    #[error("{at} was not made by the CA whose key was given: only that CA can revoke it", at = .path.display())]
+    /// Another CA issued the certificate that is to be revoked.
+    #[error("{at} was not made by the CA whose key was given: only its own CA can revoke it", at = .path.display())]
     OfAnotherCa {
         /// The certificate.
         path: PathBuf,
     },
-    /// A leaf would outlive its CA.
+    /// A leaf would be valid for longer than its CA.
     #[error(
         "a lifetime of {wanted} goes beyond the CA's end at {ca_not_after}: choose at most {longest} (--lifetime), or \
-         make a new CA"
+         create a new CA"
     )]
     OutlivesCa {
-        /// What was asked for.
+        /// The requested lifetime.
         wanted: String,
-        /// When the CA ends, RFC 3339.
+        /// When the CA expires, RFC 3339.
         ca_not_after: String,
-        /// The longest possible.
+        /// The longest possible lifetime.
         longest: String,
     },
-    /// A lifetime of nothing or of more than a century.
+    /// A lifetime below a minute or above a century.
     #[error("a certificate cannot live for {0}: choose a lifetime of at least 1m and at most 100 years")]
     Lifetime(String),
     /// A node certificate without hosts.
@@ -119,9 +120,9 @@ pub enum MakeError {
     /// A client's or admin's name, or a trust domain, that is not valid.
     #[error("{value:?} cannot be used in a certificate: {reason}")]
     Name {
-        /// What was given.
+        /// The value.
         value: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// The existing CA could not be read.
@@ -132,78 +133,78 @@ pub enum MakeError {
     Write {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// rcgen failed: should not happen once everything above has been checked.
-    #[error("the certificate could not be made: {0}")]
+    /// rcgen failed. The checks above should make this impossible.
+    #[error("the certificate could not be issued: {0}")]
     Certificate(#[from] rcgen::Error),
 }
 
-/// A CA to be made: `ca.crt` in the certificates directory, its key elsewhere.
+/// A request for a new CA: `ca.crt` in the certificates directory, its key elsewhere.
 #[derive(Debug, Clone)]
 pub struct MakeCa {
-    /// Where `ca.crt` goes; made if it is not there.
+    /// The directory of `ca.crt`; created if it does not exist.
     pub certs_dir: PathBuf,
-    /// Where the key goes; its directory is made (0700) if it is not there.
+    /// The file of the key; its directory is created (0700) if it does not exist.
     pub ca_key: PathBuf,
-    /// How long the CA lives.
+    /// The lifetime of the CA.
     pub lifetime: Duration,
     /// Replace an existing CA.
     pub overwrite: bool,
 }
 
-/// Whose leaf certificate is to be made.
+/// The kind of a leaf certificate.
 #[derive(Debug, Clone)]
 pub enum LeafKind {
     /// `node.crt` and `node.key`.
     Node {
-        /// The only node id its holder may act as.
+        /// The node id; the holder may act as this node only.
         node_id: NodeId,
-        /// The DNS names and IP addresses it is dialled by; at least one.
+        /// The DNS names and IP addresses by which peers and clients dial the node; at least one.
         hosts: Vec<String>,
     },
-    /// `client.crt` and `client.key` of someone who reads and writes records.
+    /// `client.crt` and `client.key` of an application that reads and writes records.
     Client {
-        /// For logs.
+        /// The name, for logs.
         name: String,
     },
     /// `client.crt` and `client.key` of an operator.
     Admin {
-        /// For logs and the audit.
+        /// The name, for logs and the audit log.
         name: String,
     },
 }
 
-/// A leaf certificate to be made, signed by the CA of the certificates directory.
+/// A request for a leaf certificate, signed by the CA of the certificates directory.
 #[derive(Debug, Clone)]
 pub struct MakeLeaf {
-    /// Where `ca.crt` is and the pair goes.
+    /// The directory with `ca.crt`, where the certificate and key are written.
     pub certs_dir: PathBuf,
     /// The CA's key.
     pub ca_key: PathBuf,
-    /// Whose it is.
+    /// The kind of the certificate.
     pub kind: LeafKind,
     /// The domain of its URI, see [`TRUST_DOMAIN_DEFAULT`].
     pub trust_domain: String,
-    /// How long it lives; not beyond its CA.
+    /// The lifetime; not beyond that of the CA.
     pub lifetime: Duration,
-    /// Replace an existing pair.
+    /// Replace an existing certificate and key.
     pub overwrite: bool,
 }
 
-/// What was made.
+/// An issued certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Made {
     /// The certificate's file.
     pub certificate: PathBuf,
     /// Its key's file.
     pub key: PathBuf,
-    /// When the certificate ceases to be valid.
+    /// When the certificate expires, seconds since the Unix epoch.
     pub not_after_unix_seconds: i64,
 }
 
-/// Makes a CA that may sign leaves only (path length 0).
+/// Creates a CA that may sign leaves only (path length 0).
 pub fn make_ca(request: &MakeCa) -> Result<Made, MakeError> {
     let MakeCa { certs_dir, ca_key, lifetime, overwrite } = request;
     install::outside(ca_key, certs_dir)?;
@@ -227,7 +228,7 @@ pub fn make_ca(request: &MakeCa) -> Result<Made, MakeError> {
     Ok(Made { certificate, key: ca_key.clone(), not_after_unix_seconds })
 }
 
-/// Makes the certificate and key of a node, a client or an admin.
+/// Issues the certificate and key of a node, a client or an admin.
 pub fn make_leaf(request: &MakeLeaf) -> Result<Made, MakeError> {
     let MakeLeaf { certs_dir, ca_key, kind, trust_domain, lifetime, overwrite } = request;
     let subject = Subject::of(kind, trust_domain)?;
@@ -251,7 +252,7 @@ pub fn make_leaf(request: &MakeLeaf) -> Result<Made, MakeError> {
     Ok(Made { certificate, key, not_after_unix_seconds })
 }
 
-/// What a leaf says about its holder.
+/// What a leaf states about its holder.
 struct Subject {
     stem: &'static str,
     common_name: String,
@@ -298,7 +299,7 @@ fn host_names(hosts: &[String]) -> Result<Vec<SanType>, MakeError> {
         let name = match host.parse() {
             Ok(ip) => SanType::IpAddress(ip),
             Err(_) => {
-                // What cannot be dialled by need not be stated.
+                // A name that cannot be dialled is refused.
                 let address: Result<crate::address::Address, _> = format!("{host}:1").parse();
                 if address.is_err() || host.starts_with('[') {
                     return Err(MakeError::Host(host.clone()));
@@ -313,7 +314,7 @@ fn host_names(hosts: &[String]) -> Result<Vec<SanType>, MakeError> {
     if names.is_empty() { Err(MakeError::NoHosts) } else { Ok(names) }
 }
 
-/// A CA whose key is at hand.
+/// A CA with its key.
 pub(crate) struct Ca {
     pub(crate) issuer: Issuer<'static, KeyPair>,
     pub(crate) validity: Validity,
@@ -348,7 +349,7 @@ impl Ca {
             return Ok(());
         }
         let left = u64::try_from(ca_not_after - keypair::now_unix_seconds()).unwrap_or(0);
-        // A little less, and a round number, so that it is still true by the time it is typed.
+        // Rounded down, with some minutes to spare, so that it still fits when the operator has typed it.
         let left = left.saturating_sub(600);
         let unit = if left >= 3600 { 3600 } else { 60 };
         let longest = Duration::from_secs(left / unit * unit);
@@ -365,7 +366,7 @@ fn belongs(
     ca: &CertificateDer<'static>,
     path: &Path,
 ) -> Result<bool, MakeError> {
-    match CertifiedKey::from_der(vec![ca.clone()], key.clone_key(), &config::provider()) {
+    match CertifiedKey::from_der(vec![ca.clone()], key.clone_key(), &handshake::provider()) {
         Ok(_) => Ok(true),
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Ok(false),
         Err(error) => Err(TlsError::NotAKey { path: path.to_owned(), reason: error.to_string() }.into()),

@@ -1,7 +1,8 @@
 //! The cluster's own certificate authority, for `brock cert` and `brock dev`.
 //!
-//! - [`issue`]: makes CAs and certificates; [`revoke`]: revokes certificates; `install`: writes the
-//!   files.
+//! - [`issue`]: issues CAs and certificates.
+//! - [`revoke`]: revokes certificates.
+//! - `install`: writes the files.
 
 mod install;
 pub mod issue;

@@ -1,4 +1,5 @@
-//! Revoking certificates: the list that nodes refuse and cut off by, for `brock cert revoke`.
+//! Revoking certificates, for `brock cert revoke`: nodes refuse the certificates on the list and close their
+//! connections.
 
 use std::path::{Path, PathBuf};
 
@@ -15,32 +16,32 @@ use super::{
 };
 use crate::tls::{TlsError, files, roles};
 
-/// The file in the certificates directory.
+/// The name of the list in the certificates directory.
 const NAME: &str = "ca.crl";
 const LINE: usize = 64;
 
-/// Certificates to be revoked by the CA of the certificates directory.
+/// A request to revoke certificates of the CA of the certificates directory.
 #[derive(Debug, Clone)]
 pub struct Revoke {
-    /// Where `ca.crt` is and `ca.crl` goes.
+    /// The directory with `ca.crt`, where `ca.crl` is written.
     pub certs_dir: PathBuf,
     /// The CA's key.
     pub ca_key: PathBuf,
-    /// The certificates; of each file the first.
+    /// The files of the certificates; the first certificate of each file is revoked.
     pub certificates: Vec<PathBuf>,
 }
 
-/// What was revoked.
+/// The result of [`revoke`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Revoked {
     /// The list's file.
     pub list: PathBuf,
-    /// How many certificates this CA has revoked by now.
+    /// How many certificates this CA has revoked in all.
     pub total: usize,
 }
 
-/// Adds certificates to the list of what their CA has revoked. Idempotent; what other CAs have revoked
-/// stays in the file as it is.
+/// Adds certificates to the revocation list of their CA. Idempotent. The lists of other CAs in the file stay
+/// as they are.
 pub fn revoke(request: &Revoke) -> Result<Revoked, MakeError> {
     let Revoke { certs_dir, ca_key, certificates } = request;
     let ca = Ca::load(certs_dir, ca_key)?;
@@ -72,7 +73,7 @@ pub fn revoke(request: &Revoke) -> Result<Revoked, MakeError> {
     let until = OffsetDateTime::from_unix_timestamp(ca.validity.not_after_unix_seconds).unwrap_or(now);
     let params = CertificateRevocationListParams {
         this_update: now,
-        // A list is valid until there is another one: nodes that were not given it must not be refused.
+        // A list stays valid until the next one: without a new list, certificates must not be refused.
         next_update: until,
         crl_number: SerialNumber::from(number.saturating_add(1)),
         issuing_distribution_point: None,

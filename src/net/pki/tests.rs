@@ -173,7 +173,7 @@ fn run(command: &mut Command) {
 }
 
 fn recipe(dir: &Path, hosts: &[&str]) -> PathBuf {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("certs-example/make-certs.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../certs-example/make-certs.sh");
     run(Command::new(script).arg(dir).args(hosts));
     dir.join("certs")
 }

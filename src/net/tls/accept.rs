@@ -1,9 +1,9 @@
 //! From a bound listener to a stream of identified connections, for tonic's
 //! `serve_with_incoming_shutdown`, and from one such server to its successor.
 //!
-//! Outsiders reach this code before they are anybody. So: every handshake runs in its own task
-//! with a deadline, handshakes and connections are capped, nothing that an outsider does is logged
-//! above debug, and no error of one connection ends the loop.
+//! Peers reach this code before they are authenticated. Therefore each handshake runs in its own task with
+//! a deadline, the numbers of handshakes and connections are bounded, failures of unauthenticated peers are
+//! logged at debug only, and an error of one connection does not end the loop.
 
 use std::{
     io,
@@ -31,11 +31,12 @@ use tonic::transport::server::Connected;
 
 use super::{
     LOG_TARGET,
+    abortable::AbortableStream,
     coalesce::Coalesce,
     credentials::Identity,
     errors::{self, HandshakeFailure},
     io_delegate::delegate_io,
-    registry::{Current, Cuttable, OtherEnd},
+    registry::{ConnectionRegistry, OtherEnd},
     roles::{PeerIdentity, Role, RolePolicy},
 };
 use crate::task::{TaskName, TaskStatus, Tasks};
@@ -44,29 +45,30 @@ use brock_core::base::{
     metrics::{CONNECTIONS, HANDSHAKE_FAILURES},
 };
 
-/// Who called, for handlers: tonic puts it into every request's extensions.
+/// The caller's connection. tonic puts it into the extensions of each request.
 #[derive(Debug, Clone)]
 pub struct ConnectionInfo {
-    /// Where the connection comes from.
+    /// The caller's socket address.
     pub remote: SocketAddr,
-    /// Who is at the other end.
+    /// The caller's identity.
     pub identity: Arc<PeerIdentity>,
-    /// Cancelled when the connection is to end: streams that would go on for ever end then, in order.
+    /// Cancelled when the connection drains: endless streams end then, in order.
     pub draining: CancellationToken,
 }
 
 impl ConnectionInfo {
-    /// What ends a stream that would go on for ever: its connection drains, or without one the node stops.
+    /// What ends an endless stream: the draining of its connection, or without a connection the stop of the
+    /// node.
     pub fn draining<T>(request: &tonic::Request<T>, tasks: &Tasks) -> CancellationToken {
         let info = request.extensions().get::<Self>();
         info.map_or_else(|| tasks.stopping().clone(), |info| info.draining.clone())
     }
 }
 
-/// A connection whose other end is known. Counts against the cap until it is dropped.
+/// An authenticated connection. It counts against the limit until it is dropped.
 #[derive(Debug)]
 pub struct Accepted {
-    stream: Coalesce<Cuttable<TlsStream<TcpStream>>>,
+    stream: Coalesce<AbortableStream<TlsStream<TcpStream>>>,
     info: ConnectionInfo,
     _open: Open,
 }
@@ -84,17 +86,17 @@ delegate_io!(Accepted);
 /// The stream of accepted connections. Ends when the node stops.
 #[derive(Debug)]
 pub struct Incoming {
-    /// `None` once it was handed on.
+    /// `None` after it was lent or returned.
     queue: Option<mpsc::Receiver<io::Result<Accepted>>>,
     draining: CancellationToken,
     successor: Option<oneshot::Sender<Incoming>>,
 }
 
 impl Incoming {
-    /// The stream for a server that may end before the node does, and what its successor gets: the
-    /// stream again, once that server has dropped it. Nobody who connects in between is lost.
+    /// Lends the stream to a server that may end before the node does. When that server drops it, the
+    /// receiver gets the stream back for the next server. Connections that arrive in between are kept.
     ///
-    /// `draining` is what those are told who come by this stream.
+    /// `draining` becomes [`ConnectionInfo::draining`] of the connections from the lent stream.
     pub fn lend(mut self, draining: CancellationToken) -> (Self, oneshot::Receiver<Self>) {
         let (successor, returned) = oneshot::channel();
         (Self { queue: self.queue.take(), draining, successor: Some(successor) }, returned)
@@ -105,7 +107,7 @@ impl Drop for Incoming {
     fn drop(&mut self) {
         if let Some(successor) = self.successor.take() {
             let draining = CancellationToken::new();
-            // No successor: the connections that wait close with the queue.
+            // Without a successor, the queued connections close with the queue.
             let _ = successor.send(Self { queue: self.queue.take(), draining, successor: None });
         }
     }
@@ -120,7 +122,7 @@ impl Stream for Incoming {
         loop {
             let mut accepted = queue.poll_recv(cx);
             if let Poll::Ready(Some(Ok(accepted))) = &mut accepted {
-                // Accepted before an exchange, and taken up behind it: nobody would drain it. It may dial again.
+                // Accepted before a rotation and served after it, it would never drain. The peer may dial again.
                 if accepted.stream.get_ref().is_outdated() {
                     continue;
                 }
@@ -132,11 +134,11 @@ impl Stream for Incoming {
 }
 
 /// Accepts on `listener`, as `identity`, until `tasks` stop or the returned stream is dropped.
-/// Connections end when their certificates are not trusted any more.
+/// Connections close when their certificates are no longer trusted.
 pub fn accept(listener: TcpListener, identity: &Identity, tasks: &Tasks) -> Incoming {
-    let current = Some(Arc::clone(identity.current()));
+    let registry = Some(Arc::clone(identity.registry()));
     accept_within(
-        Bounds { current, ..Bounds::default() },
+        Bounds { registry, ..Bounds::default() },
         listener,
         identity.server_config(),
         identity.policy(),
@@ -144,12 +146,12 @@ pub fn accept(listener: TcpListener, identity: &Identity, tasks: &Tasks) -> Inco
     )
 }
 
-/// What is set otherwise in tests.
+/// The limits, which tests lower.
 pub(crate) struct Bounds {
     pub(crate) connections: usize,
     pub(crate) handshakes: usize,
     pub(crate) handshake_timeout: Duration,
-    pub(crate) current: Option<Arc<Current>>,
+    pub(crate) registry: Option<Arc<ConnectionRegistry>>,
 }
 
 impl Default for Bounds {
@@ -158,7 +160,7 @@ impl Default for Bounds {
             connections: limits::CONNECTIONS_MAX,
             handshakes: limits::HANDSHAKES_MAX,
             handshake_timeout: limits::HANDSHAKE_TIMEOUT,
-            current: None,
+            registry: None,
         }
     }
 }
@@ -179,14 +181,14 @@ pub(crate) fn accept_within(
         connections: Arc::new(Semaphore::new(bounds.connections)),
         handshakes: Arc::new(Semaphore::new(bounds.handshakes)),
         handshake_timeout: bounds.handshake_timeout,
-        current: bounds.current,
+        registry: bounds.registry,
         legacy_seen: Arc::default(),
     };
     tasks.spawn(TaskName::Accept, |status| acceptor.run(listener, status));
     Incoming { queue: Some(receiver), draining: tasks.stopping().clone(), successor: None }
 }
 
-/// A place among the connections; the gauge follows it.
+/// A connection's permit. The gauge counts the permits.
 #[derive(Debug)]
 struct Open(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
 
@@ -212,8 +214,8 @@ struct Acceptor {
     connections: Arc<Semaphore>,
     handshakes: Arc<Semaphore>,
     handshake_timeout: Duration,
-    current: Option<Arc<Current>>,
-    /// Whether the log has been told of a certificate that names no role: once is enough.
+    registry: Option<Arc<ConnectionRegistry>>,
+    /// Whether a certificate without a SPIFFE URI was logged: once is enough.
     legacy_seen: Arc<AtomicBool>,
 }
 
@@ -227,13 +229,13 @@ impl Acceptor {
         }
     }
 
-    /// Never ends by itself. A place for the connection and one for its handshake are taken before
-    /// it is accepted: whoever finds none waits in the kernel's queue.
+    /// Never returns. It takes a permit for the connection and one for its handshake before it accepts;
+    /// without permits, peers wait in the kernel's queue.
     async fn accept_all(&self, listener: TcpListener, status: &TaskStatus) {
         let mut last_warning: Option<Instant> = None;
         status.set_state("accepting");
         loop {
-            // The semaphores are never closed; if they were, there would be nothing left to do.
+            // The semaphores are never closed.
             let Ok(connection) = self.connections.clone().acquire_owned().await else { return };
             let Ok(handshake) = self.handshakes.clone().acquire_owned().await else { return };
             match listener.accept().await {
@@ -243,8 +245,8 @@ impl Acceptor {
                 }
                 Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    // Out of descriptors or memory. The next accept would fail at once, too:
-                    // resting keeps the loop from spinning until connections have closed.
+                    // Out of descriptors or memory. The next accept would fail at once too: the pause
+                    // keeps the loop from spinning until connections have closed.
                     status.set_error(&error.to_string());
                     if last_warning.is_none_or(|at| at.elapsed() >= limits::ACCEPT_WARN_INTERVAL) {
                         last_warning = Some(Instant::now());
@@ -264,8 +266,8 @@ impl Acceptor {
         handshake: OwnedSemaphorePermit,
     ) {
         let stop: CancellationToken = self.tasks.stopping().clone();
-        // Before the handshake, which is judged by this one or by a later one.
-        let before = self.current.as_ref().map(|current| (current, current.trust()));
+        // Loaded before the handshake, which uses this store or a newer one.
+        let before = self.registry.as_ref().map(|registry| (registry, registry.trust_store().load()));
         let shaken = tokio::select! {
             () = stop.cancelled() => return,
             shaken = timeout(self.handshake_timeout, self.handshake(socket)) => shaken,
@@ -294,20 +296,20 @@ impl Acceptor {
         }
         let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let end = || OtherEnd::Caller { is_node: identity.role == Role::Node };
-        let registered = before.as_ref().map(|(current, before)| current.register(before, chain, end()));
-        let stream = Cuttable::new(stream, registered);
+        let registered = before.as_ref().map(|(registry, before)| registry.register(before, chain, end()));
+        let stream = AbortableStream::new(stream, registered);
         let info = ConnectionInfo { remote, identity: Arc::new(identity), draining: stop.clone() };
         let accepted = Accepted { stream: Coalesce::new(stream), info, _open: Open::new(connection) };
         tokio::select! {
             () = stop.cancelled() => {}
-            // The server is gone: the connection closes with this drop.
+            // If the server is gone, the connection closes with this drop.
             _ = self.sender.send(Ok(accepted)) => {}
         }
     }
 
     async fn handshake(&self, socket: TcpStream) -> Result<(TlsStream<TcpStream>, PeerIdentity), Refused> {
         let io_error = |error: io::Error| Refused::new(HandshakeFailure::Io, error.to_string());
-        // IMPORTANT: without it every small answer waits for the acknowledgement of the last one.
+        // IMPORTANT: without it, each small answer waits for the acknowledgement of the previous one.
         socket.set_nodelay(true).map_err(io_error)?;
         let stream = match self.tls.accept(socket).into_fallible().await {
             Ok(stream) => stream,
@@ -333,7 +335,7 @@ impl Acceptor {
 struct Refused {
     reason: HandshakeFailure,
     text: String,
-    /// The connection, if an alert is on its way.
+    /// The connection, if an alert was sent on it.
     socket: Option<TcpStream>,
 }
 
@@ -342,26 +344,27 @@ impl Refused {
         Self { reason, text, socket: None }
     }
 
-    /// Debug only: outsiders must not be able to flood the log. The counter shows the extent.
+    /// Logs at debug only, so that unauthenticated peers cannot flood the log. The counter shows how many
+    /// failed.
     fn report(&self, remote: SocketAddr) {
         metrics::counter!(HANDSHAKE_FAILURES, "reason" => self.reason.as_str()).increment(1);
         tracing::debug!(target: LOG_TARGET, %remote, reason = self.reason.as_str(), "refused a connection: {}", self.text);
     }
 }
 
-/// Gives the alert time to arrive. A client of TLS 1.3 is already sending when it is refused, and
-/// closing a socket with unread bytes resets the connection, which would discard the alert.
+/// Gives the alert time to arrive. A TLS 1.3 client already sends when it is refused. Closing a socket with
+/// unread bytes resets the connection, and the reset would discard the alert.
 async fn linger(mut socket: TcpStream) {
     let farewell = async {
         socket.shutdown().await?;
         let mut rest = socket.take(limits::REFUSAL_LINGER_BYTES);
         tokio::io::copy(&mut rest, &mut tokio::io::sink()).await
     };
-    // Whether the other end listened is its own affair.
+    // The connection ends here in any case.
     let _ = timeout(limits::REFUSAL_LINGER, farewell).await;
 }
 
-/// Errors of `accept` that belong to the connection it was about to return.
+/// Whether an error of `accept` concerns only the connection that it was about to return.
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,5 +1,5 @@
-//! The CAs that are trusted, and how much each has revoked: for whoever compares nodes. One that was not given
-//! the newest list lets in who is revoked, and nothing else would tell.
+//! The trusted CAs, and how many certificates each has revoked. Comparing these numbers between nodes is the
+//! only way to see that a node lacks the newest revocation list.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -13,23 +13,23 @@ use x509_parser::{
 
 use super::roles;
 
-/// Bytes of the hash that a CA goes by.
+/// Bytes of the hash that identifies a CA.
 const KEY_BYTES: usize = 16;
 
-/// A CA that is trusted.
+/// A trusted CA.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authority {
-    /// The first half of SHA-256 of its public key (SubjectPublicKeyInfo), hex: the same at all nodes,
-    /// whatever its file is called.
+    /// The first half of SHA-256 of its public key (SubjectPublicKeyInfo), in hex. It is
+    /// the same on all nodes, whatever the name of the file.
     pub key: String,
     /// Its subject.
     pub name: String,
-    /// How many of its certificates the lists in the directory revoke.
+    /// How many of its certificates the revocation lists of the directory contain.
     pub revoked: u64,
 }
 
-/// Those of `roots`, each key once, with what `lists` say of them, by name. What is malformed is left out:
-/// rustls refuses the whole directory for it.
+/// The CAs among `roots`, each public key once, with the number of certificates that `lists` revoke, ordered by
+/// key. Malformed entries are skipped, because rustls refuses the whole directory for them.
 pub(crate) fn authorities<'a>(
     roots: impl Iterator<Item = &'a CertificateDer<'a>>,
     lists: &[CertificateRevocationListDer<'_>],

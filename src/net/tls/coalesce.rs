@@ -1,9 +1,9 @@
-//! Joins the small writes of one turn of a connection into one.
+//! Combines the small writes of one poll of a connection into one write.
 //!
-//! HTTP/2 flushes between the body of an answer and its trailers, so every unary call would cost
-//! two TLS records, two system calls and two packets, which is most of what a short answer costs.
-//! Here a flush is put off until the connection is polled again, which it asks for at once: by
-//! then the trailers, and the answers of other calls, are in the buffer too.
+//! HTTP/2 flushes between the body of an answer and its trailers, so each unary call would cost two TLS
+//! records, two system calls and two packets: most of the cost of a short answer. Here a flush is delayed
+//! until the connection is polled again, which the flush requests at once. By then the trailers, and the
+//! answers of other calls, are in the buffer too.
 
 use std::{
     io::{self, IoSlice},
@@ -18,10 +18,9 @@ use brock_core::base::limits;
 
 /// A stream whose flushes wait for the next read.
 ///
-/// Contract: bytes keep their order. What was flushed is written at the next `poll_read` (the task
-/// was woken for it) or `poll_shutdown`, whichever is first; the owner must read as long as it
-/// lives, as HTTP/2 does. At most [`limits::COALESCE_BYTES`] wait, and a write beyond that waits
-/// for the socket.
+/// Contract: bytes keep their order. Flushed bytes are written at the next `poll_read` (the flush wakes the
+/// task) or `poll_shutdown`; the owner must keep reading, as HTTP/2 does. At most
+/// [`limits::COALESCE_BYTES`] are buffered; a further write waits for the socket.
 #[derive(Debug)]
 pub(crate) struct Coalesce<S> {
     inner: S,
@@ -38,7 +37,7 @@ impl<S: AsyncWrite + Unpin> Coalesce<S> {
         &self.inner
     }
 
-    /// Writes all that waits.
+    /// Writes the whole buffer.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.buffer.is_empty() {
             let written = ready!(Pin::new(&mut self.inner).poll_write(cx, &self.buffer))?;
@@ -52,7 +51,7 @@ impl<S: AsyncWrite + Unpin> Coalesce<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits until there is room, and takes of `slices` what fits.
+    /// Waits until the buffer has room, and copies as much of `slices` as fits.
     fn poll_fill(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if self.buffer.len() >= limits::COALESCE_BYTES {
             ready!(self.poll_drain(cx))?;
@@ -72,8 +71,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Coalesce<S> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // A socket that takes no more must not stop what comes in: the drain is tried again when
-        // it wakes this task.
+        // A full socket must not stop reads: the drain is tried again when the socket wakes this task.
         if self.is_due
             && let Poll::Ready(Err(error)) = self.poll_drain(cx)
         {

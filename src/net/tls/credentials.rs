@@ -1,8 +1,7 @@
 //! What a node and an admin tool load from the certificates directory.
 //!
-//! Everything that can be known to fail later is refused here, with the file and what to do: a key
-//! of another pair, an expired certificate, one that our own CA did not sign, one that no peer
-//! could verify a host name against.
+//! Loading refuses everything that would fail later, and names the file and the remedy: a key of another
+//! pair, an expired certificate, one that our own CA did not sign, one without a host name.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,40 +16,40 @@ use tokio::sync::watch;
 use super::{
     LOG_TARGET, TlsError,
     authority::{Authority, authorities},
-    config,
     files::{self, Inventory},
-    keypair::{Pair, Purpose, Validity},
-    registry::{Current, Trust},
+    handshake,
+    keypair::{KeyPair, Purpose, Validity},
+    registry::ConnectionRegistry,
     roles::{PeerIdentity, RolePolicy},
+    trust_store::{CurrentTrustStore, TrustStore},
 };
-use crate::dial::Dialler;
 use brock_core::base::id::NodeId;
 
-/// A node's own certificate and whom it trusts, ready for accepting and dialling. Cheap to clone; all
-/// clones follow a [`Identity::refresh`].
+/// A node's own certificate and its trust store, ready for accepting and dialling. Cheap to clone; a
+/// [`Identity::refresh`] affects all clones.
 #[derive(Debug, Clone)]
 pub struct Identity {
     dir: PathBuf,
     policy: RolePolicy,
     loaded: Arc<ArcSwap<Loaded>>,
-    current: Arc<Current>,
+    registry: Arc<ConnectionRegistry>,
     server: Arc<ServerConfig>,
     client: Arc<ClientConfig>,
 }
 
-/// What was found in the directory.
+/// What the directory held.
 #[derive(Debug)]
 struct Loaded {
     peer: PeerIdentity,
     expiries: Vec<Expiry>,
     authorities: Vec<Authority>,
     fingerprint: [u8; 32],
-    /// What somebody should know, though it works.
+    /// Problems that do not prevent the use.
     warnings: Vec<String>,
 }
 
 impl Loaded {
-    /// Says what is to be said and was not in what was loaded before.
+    /// Logs the warnings that are not in `before`.
     fn warn(&self, before: &[String]) {
         self.warnings
             .iter()
@@ -59,14 +58,14 @@ impl Loaded {
     }
 }
 
-/// When a certificate of the directory ceases to be valid.
+/// When a certificate of the directory expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expiry {
     /// Its file's name.
     pub file: String,
-    /// The last moment, in seconds since 1970.
+    /// Its last second of validity, seconds since the Unix epoch.
     pub not_after_unix_seconds: i64,
-    /// How long it is valid in all.
+    /// Its whole period of validity, in seconds.
     pub lifetime_seconds: i64,
 }
 
@@ -81,145 +80,145 @@ impl Expiry {
     }
 }
 
-/// What came of looking into the directory again.
+/// The result of [`Identity::refresh`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refreshed {
-    /// Nothing was exchanged.
+    /// The directory has not changed.
     Unchanged,
-    /// What is there now is used from now on.
+    /// The files were loaded and are used now.
     Reloaded,
 }
 
 impl Identity {
     /// Loads the one `node*.crt` of `dir` with its key, every `ca*.crt`, and every `*.crl`.
-    /// Certificates of clients are ignored: a machine may well have both.
+    /// Client certificates are ignored: a machine may have both.
     pub fn load(dir: &Path, policy: RolePolicy) -> Result<Self, TlsError> {
-        let (loaded, trust) = read_node(dir, policy)?;
+        let (loaded, store) = read_node(dir, policy)?;
         loaded.warn(&[]);
-        let current = Current::new(trust);
+        let current = CurrentTrustStore::new(store);
         Ok(Self {
             dir: dir.to_owned(),
             policy,
             loaded: Arc::new(ArcSwap::from_pointee(loaded)),
-            server: config::server(&current, dir, policy)?,
-            client: config::client(&current, dir, policy)?,
-            current,
+            server: handshake::server(&current, dir, policy)?,
+            client: handshake::client(&current, dir, policy)?,
+            registry: ConnectionRegistry::new(current),
         })
     }
 
-    /// Looks into the directory again and takes over what is there, if it was exchanged.
+    /// Reloads the directory if it has changed.
     ///
-    /// Contract: all or nothing. It is checked as at a start, and must still be `expected`'s; an error
-    /// leaves everything as it was. Blocks.
+    /// Contract: all or nothing. The files are checked as at the start, and the certificate must be that of
+    /// `expected`; after an error the previous ones stay in use. Blocks.
     pub fn refresh(&self, expected: &NodeId) -> Result<Refreshed, TlsError> {
         if files::fingerprint(&self.dir)? == self.loaded.load().fingerprint {
             return Ok(Refreshed::Unchanged);
         }
-        let (loaded, trust) = read_node(&self.dir, self.policy)?;
+        let (loaded, store) = read_node(&self.dir, self.policy)?;
         if let Some(found) = loaded.peer.node_id().filter(|found| found != expected) {
             let (found, expected) = (found.to_string(), expected.to_string());
             return Err(TlsError::OtherNode { dir: self.dir.clone(), found, expected });
         }
-        // Only now: what is refused is read again every few seconds.
+        // Only now: refused files are read again every few seconds, and would be logged each time.
         loaded.warn(&self.loaded.load().warnings);
-        self.current.replace(trust);
+        self.registry.trust_store().replace(store);
         self.loaded.store(Arc::new(loaded));
         Ok(Refreshed::Reloaded)
     }
 
-    /// Ends the connections of all whose certificates are not trusted any more: revoked, expired, or of
-    /// a CA that is gone. Returns how many.
-    pub fn cut_off(&self) -> usize {
-        self.current.cut_off()
+    /// Closes the connections whose certificates are no longer trusted: revoked, expired, or signed by a CA
+    /// that was removed. Returns how many.
+    pub fn close_untrusted(&self) -> usize {
+        self.registry.close_untrusted()
     }
 
-    /// Tells of exchanges from now on, for a server that drains its connections then.
-    pub fn exchanges(&self) -> Exchanges {
-        Exchanges { current: Arc::clone(&self.current), changes: self.current.exchanges() }
+    /// Reports reloads from now on, for a server that drains its connections then.
+    pub fn reloads(&self) -> Reloads {
+        Reloads { registry: Arc::clone(&self.registry), changes: self.registry.trust_store().subscribe() }
     }
 
-    /// Who this node is by its own certificate. `legacy` deserves a warning at start.
+    /// The identity that the node's own certificate states. `legacy` deserves a warning at start.
     pub fn peer(&self) -> PeerIdentity {
         self.loaded.load().peer.clone()
     }
 
-    /// Of the node's certificate and of its CAs.
+    /// The expiries of the node's certificate and of its CAs.
     pub fn expiries(&self) -> Vec<Expiry> {
         self.loaded.load().expiries.clone()
     }
 
-    /// The CAs that are trusted, with what each has revoked.
+    /// The trusted CAs, each with the number of certificates that it has revoked.
     pub fn authorities(&self) -> Vec<Authority> {
         self.loaded.load().authorities.clone()
     }
 
-    /// Where it was loaded from.
+    /// The certificates directory.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// How others are judged.
+    /// Which certificates of others are accepted.
     pub(crate) fn policy(&self) -> RolePolicy {
         self.policy
     }
 
-    /// Whom the connections are told to.
-    pub(crate) fn current(&self) -> &Arc<Current> {
-        &self.current
+    /// The registry of this node's connections.
+    pub(crate) fn registry(&self) -> &Arc<ConnectionRegistry> {
+        &self.registry
     }
 
-    /// For accepting; see [`super::accept::accept`].
+    /// The TLS configuration for accepting; see [`super::accept::accept`].
     pub fn server_config(&self) -> Arc<ServerConfig> {
         self.server.clone()
     }
 
-    /// For [`crate::dial::dial`] and [`super::channel`].
-    pub fn dialler(&self) -> Dialler {
-        Dialler::watched(self.client.clone(), Arc::clone(&self.current))
+    /// The TLS configuration for dialling.
+    pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
+        self.client.clone()
     }
 }
 
-/// The exchanges of certificates, one after the other.
+/// The reloads of certificates, one after the other.
 #[derive(Debug)]
-pub struct Exchanges {
-    current: Arc<Current>,
-    changes: watch::Receiver<Arc<Trust>>,
+pub struct Reloads {
+    registry: Arc<ConnectionRegistry>,
+    changes: watch::Receiver<Arc<TrustStore>>,
 }
 
-impl Exchanges {
-    /// Waits for the next exchange. Returns those who had connected before it.
+impl Reloads {
+    /// Waits for the next reload. Returns the connections that were accepted before it.
     pub async fn next(&mut self) -> Outdated {
         if self.changes.changed().await.is_err() {
-            // Whoever could exchange anything is gone.
+            // The identity is gone, so there are no more reloads.
             std::future::pending::<()>().await;
         }
         let after = Arc::clone(&self.changes.borrow_and_update());
-        Outdated { current: Arc::clone(&self.current), after }
+        Outdated { registry: Arc::clone(&self.registry), after }
     }
 }
 
-/// Connections that were accepted before an exchange.
+/// Connections that were accepted before a reload.
 #[derive(Debug)]
 pub struct Outdated {
-    current: Arc<Current>,
-    after: Arc<Trust>,
+    registry: Arc<ConnectionRegistry>,
+    after: Arc<TrustStore>,
 }
 
 impl Outdated {
     /// How many are open.
     pub fn count(&self) -> usize {
-        self.current.callers_before(&self.after)
+        self.registry.callers_before(&self.after)
     }
 
-    /// Ends those of clients and operators. Returns how many. A node that is still trusted keeps its own until
-    /// its last call has ended: to be filled anew may take hours, and should not begin again at every exchange.
-    pub fn cut_clients_off(&self) -> usize {
-        self.current.cut_clients_before(&self.after)
+    /// Closes those of clients and operators. Returns how many. A node that is still trusted keeps its
+    /// connection until its last call ends: a resync may take hours, and a reload must not restart it.
+    pub fn close_clients(&self) -> usize {
+        self.registry.close_clients_before(&self.after)
     }
 }
 
-fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, Trust), TlsError> {
-    // Before the files themselves: what is exchanged meanwhile is noticed the next time.
+fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, TrustStore), TlsError> {
+    // The fingerprint comes first: a change during the read then shows at the next refresh.
     let inventory = Inventory::of(dir)?;
     let fingerprint = files::fingerprint(dir)?;
     let Roots { store, trusted, mut expiries, warnings } = roots(&inventory)?;
@@ -231,14 +230,14 @@ fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, Trust), TlsError
             return Err(TlsError::Several { dir: dir.to_owned(), kind: "node", names });
         }
     };
-    let pair = Pair::load(certificate.clone())?;
+    let pair = KeyPair::load(certificate.clone())?;
     let peer = pair.identity(policy, Purpose::Node)?;
     expiries.push(Expiry::of(&certificate, pair.validity()?));
     let crls = revocation_lists(&inventory)?;
     let authorities = authorities(trusted.iter(), &crls);
     let material = pair.material(dir, store, &crls);
     pair.check_trusted(&material, Purpose::Node)?;
-    Ok((Loaded { peer, expiries, authorities, fingerprint, warnings }, Trust::of(&material)?))
+    Ok((Loaded { peer, expiries, authorities, fingerprint, warnings }, TrustStore::new(&material)?))
 }
 
 fn revocation_lists(inventory: &Inventory) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
@@ -246,7 +245,7 @@ fn revocation_lists(inventory: &Inventory) -> Result<Vec<CertificateRevocationLi
     Ok(lists?.concat())
 }
 
-/// What `node-admin` dials nodes with.
+/// The credentials with which a client or an admin tool dials nodes.
 #[derive(Debug, Clone)]
 pub struct ClientIdentity {
     peer: Arc<PeerIdentity>,
@@ -255,30 +254,30 @@ pub struct ClientIdentity {
 
 impl ClientIdentity {
     /// Loads `client.crt` (or the only `client*.crt`) of `dir` with its key, every `ca*.crt`, and every
-    /// `*.crl`. Without any client certificate a node's own pair is taken: what a node may do, it may
-    /// also do by hand on the node's machine.
+    /// `*.crl`. Without a client certificate, the node's own certificate and key are used, so that the tool
+    /// works on a node's machine.
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
         let inventory = Inventory::of(dir)?;
         let Roots { store, warnings, .. } = roots(&inventory)?;
         warnings.iter().for_each(|text| tracing::warn!(target: LOG_TARGET, "{text}"));
         let policy = RolePolicy::default();
-        let pair = Pair::load(choose_client(&inventory)?)?;
+        let pair = KeyPair::load(choose_client(&inventory)?)?;
         let peer = pair.identity(policy, Purpose::Client)?;
         let crls = revocation_lists(&inventory)?;
         let material = pair.material(dir, store, &crls);
         pair.check_trusted(&material, Purpose::Client)?;
-        let current = Current::new(Trust::of(&material)?);
-        Ok(Self { peer: Arc::new(peer), client: config::client(&current, dir, policy)? })
+        let current = CurrentTrustStore::new(TrustStore::new(&material)?);
+        Ok(Self { peer: Arc::new(peer), client: handshake::client(&current, dir, policy)? })
     }
 
-    /// Who the tool is by its certificate.
+    /// The identity that the certificate states.
     pub fn peer(&self) -> &PeerIdentity {
         &self.peer
     }
 
-    /// For [`crate::dial::dial`] and [`super::channel`].
-    pub fn dialler(&self) -> Dialler {
-        self.client.clone().into()
+    /// The TLS configuration for dialling.
+    pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
+        self.client.clone()
     }
 }
 
@@ -303,26 +302,26 @@ fn choose_client(inventory: &Inventory) -> Result<PathBuf, TlsError> {
 
 struct Roots {
     store: Arc<RootCertStore>,
-    /// What is in it.
+    /// The CA certificates of the store.
     trusted: Vec<CertificateDer<'static>>,
-    /// Of all, also of those that are not trusted any more.
+    /// The expiries of all CAs, including those that have expired.
     expiries: Vec<Expiry>,
-    /// What somebody should know about the CAs.
+    /// Problems of the CAs that do not prevent the use.
     warnings: Vec<String>,
 }
 
-/// The CAs that have not expired. rustls does not look at the dates of a root, so we do. One that
-/// is not valid yet is kept: it was put there ahead of a rotation, and its leaves have dates too.
+/// The CAs that have not expired. rustls does not check the dates of a root, so we do. A CA that is not
+/// valid yet is kept: it was installed ahead of a rotation, and its leaves have dates too.
 fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
     let (mut store, mut trusted, mut expiries) = (RootCertStore::empty(), Vec::new(), Vec::new());
-    let key_lies_there = |path: &PathBuf| {
+    let ca_key_warning = |path: &PathBuf| {
         format!(
-            "a CA's key lies in the certificates directory, {}: whoever takes this machine can then make \
+            "a CA's key lies in the certificates directory, {}: anyone who takes over this machine can then issue \
              certificates of every role. Move it to a safe place",
             path.display()
         )
     };
-    let mut warnings: Vec<String> = inventory.ca_keys.iter().map(key_lies_there).collect();
+    let mut warnings: Vec<String> = inventory.ca_keys.iter().map(ca_key_warning).collect();
     let mut expired = None;
     for (path, der) in inventory.roots()? {
         let validity = Validity::of(&path, &der)?;

@@ -1,4 +1,4 @@
-//! TLS failures: in words for people, and as labels of `brock_handshake_failures_total`.
+//! TLS failures: as sentences for operators, and as labels of `brock_handshake_failures_total`.
 
 use std::{error::Error as StdError, io};
 
@@ -7,26 +7,26 @@ use rustls_pki_types::UnixTime;
 
 use super::{keypair, roles::RoleError};
 
-/// What a failed handshake came down to.
+/// Why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HandshakeFailure {
-    /// The other end took too long.
+    /// The peer took too long.
     Timeout,
-    /// It showed no certificate.
+    /// The peer showed no certificate.
     NoCertificate,
-    /// Its certificate is not from a CA that we trust, or is not meant for this use.
+    /// The peer's certificate is not from a trusted CA, or may not be used this way.
     Untrusted,
-    /// Its certificate has expired or is not valid yet.
+    /// The peer's certificate has expired or is not valid yet.
     Expired,
-    /// It does not speak TLS 1.3.
+    /// The peer does not speak TLS 1.3.
     ProtocolVersion,
-    /// Its certificate has been revoked.
+    /// The peer's certificate has been revoked.
     Revoked,
-    /// Its certificate states no role.
+    /// The peer's certificate states no role.
     Role,
     /// The connection broke.
     Io,
-    /// Everything else, such as a port scanner.
+    /// Any other reason, such as a port scanner.
     Other,
 }
 
@@ -72,11 +72,10 @@ impl HandshakeFailure {
     }
 }
 
-/// The TLS error inside an error of I/O, HTTP/2 or gRPC, in words; `None` if TLS is not the cause.
+/// Explains the TLS error inside an error of I/O, HTTP/2 or gRPC; `None` if TLS is not the cause.
 ///
-/// In TLS 1.3 a client has finished its handshake before the server has looked at its certificate:
-/// a refusal arrives with the first read, wrapped by whoever was reading. Callers that hold such
-/// an error ask here what it means.
+/// With TLS 1.3 a client finishes its handshake before the server has verified its certificate. A refusal
+/// arrives with the first read, wrapped in an error of the layer that was reading.
 pub fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
     if let Some(error) = rustls_error(error) {
         return Some(describe(error));
@@ -92,11 +91,27 @@ pub fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
     None
 }
 
+/// Whether the peer ended the handshake with an alert, which is how a node refuses our certificate.
+pub fn is_refusal(error: &(dyn StdError + 'static)) -> bool {
+    if matches!(rustls_error(error), Some(Error::AlertReceived(_))) {
+        return true;
+    }
+    // HTTP/2 keeps only the text of an I/O error.
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.to_string().contains(ALERT_TEXT) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// How rustls's text of a received alert begins.
 const ALERT_TEXT: &str = "received fatal alert: ";
 
-/// The rustls error in a chain of causes. An `io::Error` names as its source the source of what it
-/// wraps, so what it wraps must be looked at on its own.
+/// The rustls error in a chain of causes. The source of an `io::Error` is the source of the error that it
+/// wraps, so the wrapped error itself is examined too.
 pub(crate) fn rustls_error<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a Error> {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -120,7 +135,7 @@ pub(crate) fn role_error(error: &Error) -> Option<&RoleError> {
     }
 }
 
-/// A handshake error in words. "The other end" is whoever was dialled or accepted.
+/// Explains a handshake error. "The other end" is the peer that was dialled or accepted.
 pub(crate) fn describe(error: &Error) -> String {
     if let Some(error) = role_error(error) {
         return error.to_string();
@@ -136,14 +151,14 @@ pub(crate) fn describe(error: &Error) -> String {
     }
 }
 
-/// What is wrong with our own certificate, found before anyone else could.
+/// Explains why our own certificate failed the check at load.
 pub(crate) fn own_certificate(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
             "none of them has signed it. It comes from another CA, or the wrong ca.crt was copied".to_owned()
         }
         Error::InvalidCertificate(CertificateError::Revoked) => {
-            "it has been revoked: make a new one with `brock cert`".to_owned()
+            "it has been revoked: issue a new one with `brock cert`".to_owned()
         }
         _ => describe(error),
     }
@@ -167,7 +182,7 @@ fn describe_certificate(error: &CertificateError) -> String {
             unix_date(*not_before)
         ),
         CertificateError::NotValidForNameContext { expected, presented } => format!(
-            "the other end's certificate is not for {}: it names {}. Dial it by one of those, or make it a \
+            "the other end's certificate is not for {}: it names {}. Dial it by one of those, or issue it a \
              certificate with `--host {0}`",
             expected.to_str(),
             presented_names(presented)
@@ -196,7 +211,7 @@ fn describe_alert(alert: AlertDescription) -> String {
     describe_alert_name(&format!("{alert:?}"))
 }
 
-/// By the name of the alert in rustls: the typed value does not survive HTTP/2.
+/// Matches the name that rustls gives the alert, because HTTP/2 loses the typed value.
 fn describe_alert_name(name: &str) -> String {
     match name {
         "UnknownCA" | "DecryptError" => {

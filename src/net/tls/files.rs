@@ -1,7 +1,7 @@
 //! Reading the certificates directory.
 //!
-//! The names tell what a file is for: `ca*.crt` are the roots, `node*.crt` and `client*.crt` come
-//! with a key of the same stem, `*.crl` say what the CAs have revoked. Keys that others may read are refused.
+//! The name of a file states its purpose: `ca*.crt` are the roots; `node*.crt` and `client*.crt` come with a
+//! key of the same stem; `*.crl` are revocation lists. Keys that other users may read are refused.
 
 use std::{
     fs::{self, File, Metadata},
@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 use super::TlsError;
 use brock_core::base::{id::sha256, limits};
 
-/// The certificates of a directory, by what their names say.
+/// The files of a certificates directory, by their names.
 #[derive(Debug, Default)]
 pub struct Inventory {
     /// The directory.
@@ -26,14 +26,14 @@ pub struct Inventory {
     pub node: Vec<PathBuf>,
     /// `client*.crt`, sorted.
     pub client: Vec<PathBuf>,
-    /// `*.crl`, sorted: what the CAs have revoked.
+    /// `*.crl`, sorted: the revocation lists.
     pub crl: Vec<PathBuf>,
-    /// `ca*.key`, sorted: they do not belong there.
+    /// `ca*.key`, sorted. They do not belong in this directory.
     pub ca_keys: Vec<PathBuf>,
 }
 
 impl Inventory {
-    /// Lists `dir`. A `.crt` of any other name is an error: it would silently not be used.
+    /// Lists `dir`. A `.crt` of any other name is an error, because it would be ignored silently.
     pub fn of(dir: &Path) -> Result<Self, TlsError> {
         let failed = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => TlsError::NoDirectory { dir: dir.to_owned() },
@@ -62,7 +62,7 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// Every certificate of every `ca*.crt`, with the file it is from; at least one.
+    /// All certificates of all `ca*.crt` with their files; at least one.
     pub fn roots(&self) -> Result<Vec<(PathBuf, CertificateDer<'static>)>, TlsError> {
         let mut roots = Vec::new();
         for path in &self.ca {
@@ -75,15 +75,15 @@ impl Inventory {
     }
 }
 
-/// SHA-256 of everything in `dir` that a node uses or refuses, with the names: another one when anything
-/// was exchanged, however that was done.
+/// SHA-256 of the files in `dir` that a node uses or refuses, names included. It changes when any of them
+/// changes.
 pub(crate) fn fingerprint(dir: &Path) -> Result<[u8; 32], TlsError> {
     let failed = |source: io::Error| TlsError::Read { path: dir.to_owned(), source };
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
         let path = entry.map_err(failed)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // One that does not belong here is noticed when it comes, not at the next start.
+        // Unexpected certificates count too, so that they are refused when they arrive, not at the next start.
         let is_certificate = name.ends_with(".crt") && !name.starts_with("client");
         let is_key = name.starts_with("node") && name.ends_with(".key");
         if is_certificate || is_key || name.ends_with(".crl") {
@@ -102,7 +102,7 @@ pub(crate) fn fingerprint(dir: &Path) -> Result<[u8; 32], TlsError> {
     Ok(sha256(&hashes))
 }
 
-/// Reads the lists of revoked certificates of a PEM file; at least one.
+/// Reads the revocation lists of a PEM file; at least one.
 pub(crate) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     let bytes = read(path, &mut open(path)?)?;
     let parsed: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
@@ -112,7 +112,7 @@ pub(crate) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationL
     }
 }
 
-/// The file names of `paths`, for a message that lists them.
+/// The file names of `paths`, for a message.
 pub(crate) fn names(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().filter_map(|path| path.file_name()).map(|name| name.to_string_lossy().into_owned()).collect()
 }
@@ -127,7 +127,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     }
 }
 
-/// Reads a private key, after checking who may read it. PKCS#8, PKCS#1 and SEC1.
+/// Reads a private key (PKCS#8, PKCS#1 or SEC1) after it has checked the permissions.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let mut file = open(path)?;
     // The permissions of the open file: those of the path could change in between.
@@ -144,7 +144,7 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
 }
 
 fn check_permissions(path: &Path, metadata: &Metadata) -> Result<(), TlsError> {
-    // Without the groups, no group is ours: then only an owner's key is accepted.
+    // Without the list of groups, only a key without group permissions is accepted.
     let mut groups: Vec<u32> =
         rustix::process::getgroups().unwrap_or_default().iter().map(|gid| gid.as_raw()).collect();
     groups.push(rustix::process::getegid().as_raw());
@@ -156,14 +156,15 @@ fn check_permissions(path: &Path, metadata: &Metadata) -> Result<(), TlsError> {
     Err(TlsError::KeyPermissions { path: path.to_owned(), mode })
 }
 
-/// Whether a key file is closed to others. Kubernetes mounts a secret as root's with the pod's
-/// group (a 0400 key becomes 0440): group-read is fine if root owns it and the group is ours.
+/// Whether other users cannot read a key file. Kubernetes mounts a secret with root as its owner and the
+/// pod's group (a 0400 key becomes 0440), so group-read is accepted if root owns the file and the process is
+/// in the group.
 fn is_private(owner: u32, group: u32, mode: u32, our_groups: &[u32]) -> bool {
     mode & 0o077 == 0 || (owner == 0 && mode & 0o037 == 0 && our_groups.contains(&group))
 }
 
-/// Whether systemd has put the file there for this service alone: an access list then grants what
-/// looks like a permission of root's group (0440).
+/// Whether systemd provided the file as a credential of this service. The access list of a credential looks
+/// like a permission of root's group (0440).
 fn is_credential(path: &Path) -> bool {
     let Some(directory) = std::env::var_os("CREDENTIALS_DIRECTORY") else { return false };
     match (fs::canonicalize(directory), fs::canonicalize(path)) {

@@ -1,7 +1,7 @@
-//! Makes a struct that owns a stream a stream itself.
+//! A macro that makes a struct that owns a stream a stream itself.
 
-/// Implements `AsyncRead` and `AsyncWrite` for `$outer` by its field `stream`. Vectored writes are
-/// passed on: HTTP/2 writes a frame's head and body in one go.
+/// Implements `AsyncRead` and `AsyncWrite` for `$outer` through its field `stream`, vectored writes included:
+/// HTTP/2 writes the head and the body of a frame together.
 macro_rules! delegate_io {
     ($outer:ty) => {
         impl ::tokio::io::AsyncRead for $outer {

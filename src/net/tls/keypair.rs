@@ -1,4 +1,4 @@
-//! One certificate with its key, and everything that can be wrong with them before first use.
+//! One certificate with its key, checked before the first use.
 
 use std::{
     path::{Path, PathBuf},
@@ -14,13 +14,12 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    TlsError,
-    config::{self, Material},
-    errors, files,
+    TlsError, errors, files,
+    handshake::{self, Material},
     roles::{self, PeerIdentity, RolePolicy},
 };
 
-/// What a pair will be used for.
+/// What a key pair is used for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// Accepting and dialling, as a node.
@@ -29,14 +28,14 @@ pub(crate) enum Purpose {
     Client,
 }
 
-/// A certificate chain and the key of its leaf, known to belong together and to be valid now.
-pub(crate) struct Pair {
+/// A certificate chain and the key of its leaf. They match, and the leaf was valid when they were loaded.
+pub(crate) struct KeyPair {
     path: PathBuf,
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
 }
 
-impl Pair {
+impl KeyPair {
     /// Reads `certificate` and the `.key` of the same stem next to it.
     pub(crate) fn load(certificate: PathBuf) -> Result<Self, TlsError> {
         let chain = files::certificates(&certificate)?;
@@ -45,7 +44,7 @@ impl Pair {
             return Err(TlsError::NoKey { key: key_path, certificate });
         }
         let key = files::private_key(&key_path)?;
-        match CertifiedKey::from_der(chain.clone(), key.clone_key(), &config::provider()) {
+        match CertifiedKey::from_der(chain.clone(), key.clone_key(), &handshake::provider()) {
             Ok(_) => {}
             Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
                 return Err(TlsError::KeyMismatch { key: key_path, certificate });
@@ -57,7 +56,7 @@ impl Pair {
         Ok(pair)
     }
 
-    /// Who the leaf says its holder is; an error if that does not suit the purpose.
+    /// The identity that the leaf states; an error if it does not suit the purpose.
     pub(crate) fn identity(&self, policy: RolePolicy, purpose: Purpose) -> Result<PeerIdentity, TlsError> {
         let role_error = |source| TlsError::Role { path: self.path.clone(), source };
         let identity = PeerIdentity::of_certificate(self.leaf(), policy).map_err(role_error)?;
@@ -73,7 +72,7 @@ impl Pair {
         }
     }
 
-    /// What the rustls configurations are made of.
+    /// The input of the TLS configurations.
     pub(crate) fn material<'a>(
         &'a self,
         dir: &'a Path,
@@ -83,20 +82,20 @@ impl Pair {
         Material { dir, chain: &self.chain, key: &self.key, roots, crls }
     }
 
-    /// Whether a peer with the same CAs would accept the certificate, in every direction that the
-    /// purpose has.
+    /// Checks that a peer with the same CAs accepts the certificate, in each direction that the purpose
+    /// needs.
     pub(crate) fn check_trusted(&self, material: &Material<'_>, purpose: Purpose) -> Result<(), TlsError> {
         let not_trusted =
             |error| TlsError::NotTrusted { path: self.path.clone(), reason: errors::own_certificate(&error) };
         let now = UnixTime::now();
         let intermediates = self.chain.get(1..).unwrap_or_default();
-        config::client_verifier(material)?
+        handshake::client_verifier(material)?
             .verify_client_cert(self.leaf(), intermediates, now)
             .map_err(not_trusted)?;
         match purpose {
             Purpose::Client => Ok(()),
             Purpose::Node => {
-                let algorithms = config::provider().signature_verification_algorithms;
+                let algorithms = handshake::provider().signature_verification_algorithms;
                 ParsedCertificate::try_from(self.leaf())
                     .and_then(|leaf| {
                         let (roots, algorithms) = (&material.roots, algorithms.all);
@@ -113,7 +112,7 @@ impl Pair {
         }
     }
 
-    /// When the leaf is valid.
+    /// The leaf's period of validity.
     pub(crate) fn validity(&self) -> Result<Validity, TlsError> {
         Validity::of(&self.path, self.leaf())
     }
@@ -124,7 +123,7 @@ impl Pair {
     }
 }
 
-/// When a certificate is valid.
+/// A certificate's period of validity.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Validity {
     pub(crate) not_before_unix_seconds: i64,
@@ -143,7 +142,7 @@ impl Validity {
         })
     }
 
-    /// Whether its time is over.
+    /// Whether the period is over.
     pub(crate) fn has_expired(&self) -> bool {
         now_unix_seconds() > self.not_after_unix_seconds
     }
@@ -152,7 +151,7 @@ impl Validity {
     pub(crate) fn check(&self, path: &Path) -> Result<(), TlsError> {
         let now = now_unix_seconds();
         let hint = if now > self.not_after_unix_seconds {
-            "it has expired, make a new one with `brock cert`"
+            "it has expired, issue a new one with `brock cert`"
         } else if now < self.not_before_unix_seconds {
             "it is not valid yet, check this machine's clock"
         } else {
@@ -168,7 +167,7 @@ impl Validity {
     }
 }
 
-/// The wall clock. A clock before 1970 counts as 1970: every certificate is then not valid yet.
+/// The wall clock, in seconds since the Unix epoch. A clock before 1970 counts as 1970.
 pub(crate) fn now_unix_seconds() -> i64 {
     let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     i64::try_from(seconds).unwrap_or(i64::MAX)

@@ -1,39 +1,42 @@
-//! Certificates, roles, and TLS connections whose other end is known.
+//! Certificates, roles, and authenticated TLS connections.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | [`roles`] | the role that a certificate states: node, client or admin |
 //! | [`files`] | reading the certificates directory: names, permissions, PEM |
 //! | [`credentials`] | what a node and an admin tool load from that directory |
-//! | `keypair` | one certificate with its key, and everything that can be wrong with them |
+//! | `keypair` | one certificate with its key, checked before the first use |
 //! | [`authority`] | the trusted CAs, and how many certificates each has revoked |
-//! | `config` | the rustls configurations: TLS 1.3, mutual, hybrid key exchange first |
-//! | `registry` | the current trust store, and the registry of open connections |
-//! | `verify` | the role check inside the handshake, so that the refused side receives an alert |
-//! | [`errors`] | TLS failures as sentences for people and as labels of a metric |
+//! | `handshake` | the rustls configurations: TLS 1.3, mutual, hybrid key exchange first |
+//! | `trust_store` | our own certificate and the verifiers of others', replaced by a reload |
+//! | `verify` | the role check inside the handshake, so that a refused peer receives an alert |
+//! | `registry` | the open connections, closed when they are no longer trusted |
+//! | `abortable` | a stream that the registry can close |
+//! | `io_delegate` | a macro that makes the owner of a stream a stream |
+//! | [`errors`] | TLS failures as sentences and as labels of a metric |
 //! | [`accept`] | from a bound listener to a stream of identified connections |
 //! | `coalesce` | one write where HTTP/2 makes several |
-//! | [`channel`] | gRPC channels over dialled connections |
 //! | [`web`] | TLS for the HTTP side |
 //!
-//! Invariants: no connection without a certificate of a trusted CA at both ends; no TLS below 1.3;
-//! no resumption (a revoked peer must not come back with a ticket); a connection never has a role that
-//! its certificate does not state; a dialled peer is a node or the dial fails.
+//! Invariants of the gRPC side: each end shows a certificate of a trusted CA; TLS 1.3 or later; no
+//! resumption (a revoked peer must not return with a ticket); the role of a connection is the one that its
+//! certificate states; a dialled peer is a node, or the dial fails.
 
 use std::{io, path::PathBuf};
 
+pub(crate) mod abortable;
 pub mod accept;
 pub mod authority;
-pub mod channel;
 pub(crate) mod coalesce;
-pub(crate) mod config;
 pub mod credentials;
 pub mod errors;
 pub mod files;
+pub(crate) mod handshake;
 pub(crate) mod io_delegate;
 pub(crate) mod keypair;
 pub(crate) mod registry;
 pub mod roles;
+pub(crate) mod trust_store;
 pub(crate) mod verify;
 pub mod web;
 
@@ -52,12 +55,12 @@ const LOG_TARGET: &str = "brock::tls";
 pub enum TlsError {
     /// There is no certificates directory.
     #[error(
-        "there is no certificates directory {at}: name the one that holds ca.crt, or make it (`mkdir -p {at}`) and \
+        "there is no certificates directory {at}: name the one that holds ca.crt, or create it (`mkdir -p {at}`) and \
          copy the cluster's ca.crt there. Only a new cluster needs a new CA: `brock cert ca`",
         at = .dir.display()
     )]
     NoDirectory {
-        /// The directory that was asked for.
+        /// The directory.
         dir: PathBuf,
     },
     /// No `ca*.crt`.
@@ -72,7 +75,7 @@ pub enum TlsError {
     },
     /// No `node*.crt`.
     #[error(
-        "there is no node certificate (node*.crt) in {at}: make one with \
+        "there is no node certificate (node*.crt) in {at}: issue one with \
          `brock cert node --certs-dir {at} --ca-key FILE --node-id ID --host HOST`",
         at = .dir.display()
     )]
@@ -80,9 +83,9 @@ pub enum TlsError {
         /// The certificates directory.
         dir: PathBuf,
     },
-    /// Neither `client*.crt` nor `node*.crt`.
+    /// Neither a `client*.crt` nor a `node*.crt`.
     #[error(
-        "there is no client certificate (client*.crt) in {at}: make one with \
+        "there is no client certificate (client*.crt) in {at}: issue one with \
          `brock cert admin --certs-dir {at} --ca-key FILE --name NAME`",
         at = .dir.display()
     )]
@@ -90,8 +93,8 @@ pub enum TlsError {
         /// The certificates directory.
         dir: PathBuf,
     },
-    /// Several certificates of which exactly one must be there.
-    #[error("{at} holds several {kind} certificates ({list}): which one is meant? Leave exactly one there", at = .dir.display(), list = .names.join(", "))]
+    /// Several certificates where exactly one is expected.
+    #[error("{at} holds several {kind} certificates ({list}): keep exactly one of them there", at = .dir.display(), list = .names.join(", "))]
     Several {
         /// The certificates directory.
         dir: PathBuf,
@@ -100,7 +103,7 @@ pub enum TlsError {
         /// The file names.
         names: Vec<String>,
     },
-    /// A certificate whose purpose its name does not tell.
+    /// A certificate whose name does not state its purpose.
     #[error(
         "{at} does not belong in a certificates directory: only ca*.crt, node*.crt and client*.crt do. Rename or remove it",
         at = .path.display()
@@ -112,15 +115,15 @@ pub enum TlsError {
     /// A certificate without its key.
     #[error("{key_at} is missing: it must hold the private key of {certificate_at}", key_at = .key.display(), certificate_at = .certificate.display())]
     NoKey {
-        /// The key file that was looked for.
+        /// The missing key file.
         key: PathBuf,
         /// Its certificate.
         certificate: PathBuf,
     },
-    /// A key that others may read.
+    /// A key that other users may read.
     #[error(
         "{at} may be read or changed by others (mode {mode:04o}): run `chmod 400 {at}`; if the key may have been \
-         read already, make a new one",
+         read already, issue a new one",
         at = .path.display()
     )]
     KeyPermissions {
@@ -134,7 +137,7 @@ pub enum TlsError {
     Read {
         /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A file is far larger than any certificate or key.
@@ -146,33 +149,33 @@ pub enum TlsError {
         limit: u64,
     },
     /// A file holds no PEM certificate.
-    #[error("{at} holds no PEM certificate (`-----BEGIN CERTIFICATE-----`): check that it was copied whole", at = .path.display())]
+    #[error("{at} holds no PEM certificate (`-----BEGIN CERTIFICATE-----`): check that it was copied completely", at = .path.display())]
     NotACertificate {
         /// The file.
         path: PathBuf,
     },
     /// A file holds no PEM list of revoked certificates.
-    #[error("{at} holds no PEM list of revoked certificates (`-----BEGIN X509 CRL-----`): check that it was copied whole", at = .path.display())]
+    #[error("{at} holds no PEM list of revoked certificates (`-----BEGIN X509 CRL-----`): check that it was copied completely", at = .path.display())]
     NotARevocationList {
         /// The file.
         path: PathBuf,
     },
     /// Far more files than a certificates directory has.
-    #[error("{at} holds more than {limit} certificates, keys and lists: remove those that are of no use any more", at = .dir.display())]
+    #[error("{at} holds more than {limit} certificates, keys and lists: remove those that are no longer used", at = .dir.display())]
     TooManyFiles {
         /// The certificates directory.
         dir: PathBuf,
         /// The bound.
         limit: usize,
     },
-    /// A new certificate that names another node.
-    #[error("{at} is now the certificate of node {found}, and this is node {expected}: it is not used", at = .dir.display())]
+    /// A new certificate that states another node id.
+    #[error("{at} is now the certificate of node {found}, but this is node {expected}: it is not used", at = .dir.display())]
     OtherNode {
         /// The certificates directory.
         dir: PathBuf,
-        /// Whose it is.
+        /// The node id that it states.
         found: String,
-        /// Whose it must be.
+        /// This node's id.
         expected: String,
     },
     /// A file holds no usable private key.
@@ -183,10 +186,10 @@ pub enum TlsError {
     NotAKey {
         /// The file.
         path: PathBuf,
-        /// What is wrong; never quotes the key.
+        /// The reason; never quotes the key.
         reason: String,
     },
-    /// A key and a certificate of two different pairs.
+    /// A key that does not belong to the certificate.
     #[error("{key_at} is not the key of {certificate_at}: the two files come from different pairs. Copy both again", key_at = .key.display(), certificate_at = .certificate.display())]
     KeyMismatch {
         /// The key file.
@@ -195,7 +198,7 @@ pub enum TlsError {
         certificate: PathBuf,
     },
     /// A certificate that has expired or is not valid yet.
-    #[error("{at} is valid from {not_before} until {not_after}, and now it is {now}: {hint}", at = .path.display())]
+    #[error("{at} is valid from {not_before} until {not_after}, and the time is {now}: {hint}", at = .path.display())]
     NotValidNow {
         /// The certificate file.
         path: PathBuf,
@@ -203,27 +206,27 @@ pub enum TlsError {
         not_before: String,
         /// Last moment of validity, RFC 3339.
         not_after: String,
-        /// The clock's time, RFC 3339.
+        /// The time of this machine's clock, RFC 3339.
         now: String,
-        /// What to do.
+        /// The remedy.
         hint: &'static str,
     },
-    /// A node certificate that no host name can be verified against.
+    /// A node certificate that names no host.
     #[error(
-        "{at} has no DNS name or IP address among its subject alternative names, and the common name does not count: \
-         peers could not verify it. Make a new one that names its hosts (`brock cert node … --host HOST`)",
+        "{at} has no DNS name or IP address among its subject alternative names, and the common name is not used: \
+         peers cannot verify it. Issue a new one that names its hosts (`brock cert node … --host HOST`)",
         at = .path.display()
     )]
     NoSubjectAlternativeName {
         /// The certificate file.
         path: PathBuf,
     },
-    /// A certificate that no CA of the directory has signed, or that may not be used as it must be.
+    /// A certificate that no CA of the directory has signed, or whose key usage does not allow its use.
     #[error("{at} cannot be used with the CA certificates in its directory: {reason}", at = .path.display())]
     NotTrusted {
         /// The certificate file.
         path: PathBuf,
-        /// In words.
+        /// The reason.
         reason: String,
     },
     /// A certificate that states no role, or the wrong one.
@@ -231,15 +234,15 @@ pub enum TlsError {
     Role {
         /// The certificate file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong with its role.
         source: RoleError,
     },
-    /// rustls refused the configuration: should not happen once everything above has been checked.
+    /// rustls refused the configuration. The checks above should make this impossible.
     #[error("the TLS configuration from {at} was refused: {source}", at = .dir.display())]
     Config {
         /// The certificates directory.
         dir: PathBuf,
-        /// What rustls said.
+        /// The error of rustls.
         source: rustls::Error,
     },
 }

@@ -1,8 +1,8 @@
-//! Who a certificate says its holder is.
+//! The identity that a certificate states.
 //!
 //! A certificate states its role in one `spiffe://<domain>/<role>/<name>` URI among its subject
-//! alternative names. Certificates without such a URI (the seed's `openssl` recipe) state it by
-//! their extended key usage. Whatever is neither is denied.
+//! alternative names. A certificate without such a URI (made by the `openssl` recipe) states it by its
+//! extended key usage. A certificate with neither is denied.
 
 use std::fmt;
 
@@ -24,12 +24,12 @@ pub enum Role {
     Node,
     /// Reads and writes records.
     Client,
-    /// Does what an operator does.
+    /// Operates nodes.
     Admin,
 }
 
 impl Role {
-    /// The word used in URIs, logs and metric labels.
+    /// The name in URIs, logs and metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Node => "node",
@@ -45,15 +45,15 @@ impl fmt::Display for Role {
     }
 }
 
-/// Which certificates are believed.
+/// Which certificates are accepted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RolePolicy {
-    /// Refuse certificates that state their role by key usage instead of a URI: under a CA that
-    /// also signs for others, any of its client certificates would be an admin.
+    /// Refuse certificates that state their role by key usage instead of a URI. Under a CA that signs for
+    /// other systems too, each of its client certificates would be an admin.
     pub require_uri: bool,
 }
 
-/// Why a certificate is nobody's. The texts quote URIs escaped and cut.
+/// Why a certificate states no identity. The texts quote URIs escaped and cut.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RoleError {
     /// Not X.509, or an extension that matters is malformed or repeated.
@@ -76,13 +76,13 @@ pub enum RoleError {
     /// A certificate without a URI where one is required.
     #[error(
         "the certificate (serial {serial}) has no spiffe URI, and certificates without one are refused here: \
-         make a new one with `brock cert`"
+         issue a new one with `brock cert`"
     )]
     UriRequired {
         /// The certificate's serial number, in hex.
         serial: String,
     },
-    /// Neither a URI nor a key usage that means a role.
+    /// Neither a URI nor a key usage that states a role.
     #[error(
         "the certificate (serial {serial}) states no role: it has no spiffe URI, and its extended key usage is \
          neither clientAuth with serverAuth (a node) nor clientAuth alone (an admin)"
@@ -91,32 +91,32 @@ pub enum RoleError {
         /// The certificate's serial number, in hex.
         serial: String,
     },
-    /// A node was expected.
+    /// The certificate is valid, but not a node's.
     #[error("the certificate belongs to {0}, but a node certificate is needed")]
     NotANode(String),
 }
 
-/// Who is at the other end of a connection, by its certificate.
+/// The identity of a peer, as its certificate states it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PeerIdentity {
-    /// What it may do.
+    /// The role.
     pub role: Role,
-    /// Node id, or the name of a client or admin; none in a certificate without a URI.
+    /// The node id, or the name of a client or admin; `None` without a URI.
     pub name: Option<String>,
-    /// The domain of its URI; none in a certificate without one.
+    /// The domain of the URI; `None` without a URI.
     pub trust_domain: Option<String>,
-    /// Whether the role comes from the key usage, for want of a URI.
+    /// Whether the role comes from the key usage, because there is no URI.
     pub legacy: bool,
     /// The certificate's serial number, in hex.
     pub serial: String,
     /// The certificate's SHA-256, in hex.
     pub fingerprint: String,
-    /// When the certificate ceases to be valid.
+    /// When the certificate expires, seconds since the Unix epoch.
     pub not_after_unix_seconds: i64,
 }
 
 impl PeerIdentity {
-    /// Reads the identity from a leaf certificate, whose chain someone else has verified.
+    /// Reads the identity from a leaf certificate. The caller has verified the chain.
     pub fn of_certificate(der: &[u8], policy: RolePolicy) -> Result<Self, RoleError> {
         let certificate = parse(der)?;
         let serial = certificate.raw_serial_as_string();
@@ -152,8 +152,8 @@ impl PeerIdentity {
         })
     }
 
-    /// The node id that the certificate states: the only one its holder may act as. None for a
-    /// client or an admin, and for a node without a URI.
+    /// The node id that the certificate states. Its holder may act as this node only. `None` for a client or
+    /// an admin, and for a node without a URI.
     pub fn node_id(&self) -> Option<NodeId> {
         match self.role {
             Role::Node => self.name.as_ref().and_then(|name| name.parse().ok()),
@@ -161,7 +161,7 @@ impl PeerIdentity {
         }
     }
 
-    /// The identity itself if it is a node's.
+    /// The identity, if it is a node's.
     pub(crate) fn require_node(self) -> Result<Self, RoleError> {
         match self.role {
             Role::Node => Ok(self),
@@ -199,7 +199,7 @@ pub(crate) fn names_a_host(certificate: &X509Certificate<'_>) -> bool {
     }
 }
 
-/// Checks the name of a client or admin: what a certificate may state and an audit line may show.
+/// Checks the name of a client or admin. Certificates state it and audit lines show it.
 pub(crate) fn check_name(name: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() {
@@ -218,8 +218,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The one spiffe URI of a certificate. The scheme is compared without regard to case, so that a
-/// strange spelling is denied as unknown instead of being overlooked.
+/// The one spiffe URI of a certificate. The comparison of the scheme ignores case, so that an unusual
+/// spelling is denied as unknown instead of ignored.
 fn spiffe_uri(certificate: &X509Certificate<'_>) -> Result<Option<String>, RoleError> {
     let names = certificate.subject_alternative_name().map_err(|e| RoleError::Malformed(e.to_string()))?;
     let mut found: Option<String> = None;
@@ -270,8 +270,8 @@ pub(crate) fn check_trust_domain(domain: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The seed's recipe, exactly: a usage beyond it (such as emailProtection) is someone else's
-/// certificate and means no role here.
+/// Exactly the usages of the openssl recipe. A certificate with further usages (such as emailProtection) was
+/// issued for another purpose and states no role.
 fn role_of_usage(usage: &ExtendedKeyUsage<'_>) -> Option<Role> {
     let ExtendedKeyUsage {
         any,

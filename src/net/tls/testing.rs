@@ -1,4 +1,4 @@
-//! Certificates for tests: also those that [`crate::pki::issue`] would never make.
+//! Certificates for tests, including those that [`crate::pki::issue`] refuses to issue.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
@@ -11,12 +11,13 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 
 use super::{
-    config::{self, Material},
-    registry::{Current, Trust},
+    handshake::{self, Material},
+    registry::ConnectionRegistry,
     roles::RolePolicy,
+    trust_store::{CurrentTrustStore, TrustStore},
 };
 
-/// From when until when.
+/// A period of validity.
 #[derive(Clone, Copy)]
 pub(crate) struct Dates(OffsetDateTime, OffsetDateTime);
 
@@ -26,20 +27,20 @@ impl Dates {
         Self(now - Duration::from_secs(3600), now + Duration::from_secs(3600))
     }
 
-    /// Over since `age`.
+    /// It ended `age` ago.
     pub(crate) fn past(age: Duration) -> Self {
         let end = OffsetDateTime::now_utc() - age;
         Self(end - Duration::from_secs(3600), end)
     }
 
-    /// Beginning in `delay`.
+    /// It begins in `delay`.
     pub(crate) fn future(delay: Duration) -> Self {
         let begin = OffsetDateTime::now_utc() + delay;
         Self(begin, begin + Duration::from_secs(3600))
     }
 }
 
-/// What a test certificate says.
+/// What a test certificate states.
 #[derive(Clone)]
 pub(crate) struct TestKind {
     pub(crate) uris: Vec<String>,
@@ -102,7 +103,7 @@ pub(crate) struct TestCa {
 }
 
 impl TestCa {
-    /// All of these have the same name, as CAs of one recipe do.
+    /// All test CAs have the same name, as the CAs of the openssl recipe do.
     pub(crate) fn new() -> Self {
         Self::with_dates(Dates::now())
     }
@@ -144,7 +145,7 @@ impl TestCa {
         fs::write(dir.join(name), &self.pem).unwrap();
     }
 
-    /// Writes `stem.crt` and `stem.key`, over what is there.
+    /// Writes `stem.crt` and `stem.key`, and replaces existing files.
     pub(crate) fn write_leaf(&self, dir: &Path, stem: &str, kind: &TestKind, dates: Dates) {
         let leaf = self.leaf(kind, dates);
         let key = dir.join(format!("{stem}.key"));
@@ -162,30 +163,30 @@ impl TestCa {
 
     /// For accepting as `leaf`, trusting this CA.
     pub(crate) fn server(&self, leaf: &TestLeaf, policy: RolePolicy) -> Arc<ServerConfig> {
-        self.current_server(leaf, policy).1
+        self.registered_server(leaf, policy).1
     }
 
-    /// The same, and what certificates are exchanged in.
-    pub(crate) fn current_server(
+    /// The same, and the registry whose trust store can be replaced.
+    pub(crate) fn registered_server(
         &self,
         leaf: &TestLeaf,
         policy: RolePolicy,
-    ) -> (Arc<Current>, Arc<ServerConfig>) {
-        let current = Current::new(self.trust(leaf));
-        let config = config::server(&current, Path::new("test"), policy).unwrap();
-        (current, config)
+    ) -> (Arc<ConnectionRegistry>, Arc<ServerConfig>) {
+        let current = CurrentTrustStore::new(self.trust_store(leaf));
+        let config = handshake::server(&current, Path::new("test"), policy).unwrap();
+        (ConnectionRegistry::new(current), config)
     }
 
     /// Showing `leaf`, trusting this CA.
-    pub(crate) fn trust(&self, leaf: &TestLeaf) -> Trust {
-        self.with_material(leaf, |material| Trust::of(material).unwrap())
+    pub(crate) fn trust_store(&self, leaf: &TestLeaf) -> TrustStore {
+        self.with_material(leaf, |material| TrustStore::new(material).unwrap())
     }
 
     /// For dialling as `leaf`, trusting this CA.
     pub(crate) fn client(&self, leaf: &TestLeaf, policy: RolePolicy) -> Arc<ClientConfig> {
         self.with_material(leaf, |material| {
-            let current = Current::new(Trust::of(material).unwrap());
-            config::client(&current, material.dir, policy).unwrap()
+            let current = CurrentTrustStore::new(TrustStore::new(material).unwrap());
+            handshake::client(&current, material.dir, policy).unwrap()
         })
     }
 

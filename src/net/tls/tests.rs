@@ -1,5 +1,4 @@
-//! Claims about real handshakes over loopback: who gets in, who does not, and what each side is
-//! told.
+//! Claims about real handshakes over loopback: which peers are accepted, and which error each side gets.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -20,13 +19,13 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{
     accept::{Bounds, ConnectionInfo, accept_within},
-    channel::{lazy_channel, open_channel},
-    config, errors,
+    errors, handshake,
     roles::{RoleError, RolePolicy},
     testing::{Dates, TestCa, TestKind, TestLeaf, kind_admin, kind_node},
 };
 use crate::{
     address::Address,
+    channel::{lazy_channel, open_channel},
     dial::{DialError, dial},
     task::Tasks,
 };
@@ -83,7 +82,7 @@ impl TestServer {
     }
 }
 
-/// Who the server says the caller is, or why not, in words.
+/// The caller's identity as the server sees it, or the explained error.
 async fn call(address: &Address, config: Arc<ClientConfig>) -> Result<String, String> {
     let (channel, _) = open_channel(address, config).await.map_err(|error| error.to_string())?;
     let answer = HealthClient::new(channel).check(HealthCheckRequest::default()).await;
@@ -148,7 +147,7 @@ async fn a_client_that_is_refused_is_counted_and_told_why() {
 async fn a_client_without_a_certificate_is_refused() {
     let ca = TestCa::new();
     let server = TestServer::start(&ca, &node_leaf(&ca), LENIENT).await;
-    let mut config = ClientConfig::builder_with_provider(config::provider())
+    let mut config = ClientConfig::builder_with_provider(handshake::provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(ca.roots())
@@ -229,13 +228,13 @@ async fn a_connection_beyond_the_cap_waits_for_another_to_close() {
 }
 
 #[tokio::test]
-async fn whoever_waits_while_certificates_are_exchanged_is_not_served_and_the_successor_gets_all_others() {
+async fn a_connection_that_waits_during_a_rotation_is_not_served_and_the_successor_gets_all_others() {
     let (ca, tasks) = (TestCa::new(), Tasks::default());
     let leaf = node_leaf(&ca);
-    let (current, server) = ca.current_server(&leaf, LENIENT);
+    let (registry, server) = ca.registered_server(&leaf, LENIENT);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
-    let bounds = Bounds { current: Some(Arc::clone(&current)), ..Bounds::default() };
+    let bounds = Bounds { registry: Some(Arc::clone(&registry)), ..Bounds::default() };
     let incoming = accept_within(bounds, listener, server, LENIENT, &tasks);
     let config = ca.client(&ca.leaf(&kind_admin("ops"), Dates::now()), LENIENT);
 
@@ -244,7 +243,7 @@ async fn whoever_waits_while_certificates_are_exchanged_is_not_served_and_the_su
     let _first_dialled = dial(&address, config.clone()).await.unwrap();
     let first = lent.next().await.unwrap().unwrap();
     let _waiting = dial(&address, config.clone()).await.unwrap();
-    current.replace(ca.trust(&leaf));
+    registry.trust_store().replace(ca.trust_store(&leaf));
     drop(lent);
     draining.cancel();
     assert!(first.connect_info().draining.is_cancelled());
@@ -254,9 +253,12 @@ async fn whoever_waits_while_certificates_are_exchanged_is_not_served_and_the_su
     let last = lent.next().await.unwrap().unwrap();
     assert!(!last.connect_info().draining.is_cancelled());
     let none = tokio::time::timeout(Duration::from_millis(200), lent.next()).await;
-    assert!(none.is_err(), "one from before the exchange was served behind it, where nobody would drain it");
-    let now = current.trust();
-    assert_eq!((current.callers_before(&now), current.cut_clients_before(&now)), (1, 1), "the first");
+    assert!(
+        none.is_err(),
+        "a connection from before the rotation was served after it, and would never drain"
+    );
+    let now = registry.trust_store().load();
+    assert_eq!((registry.callers_before(&now), registry.close_clients_before(&now)), (1, 1), "the first");
     drop((first, last));
     assert!(tasks.stop(Duration::from_secs(5)).await);
     while lent.next().await.is_some() {}

@@ -1,7 +1,7 @@
-//! The role check inside the handshake: first rustls's own chain check, then ours.
+//! The verifiers of the handshake: the chain is verified by rustls, the role by us.
 //!
-//! It could be made after the handshake just as well, but then the refused side would see a closed
-//! connection; this way it gets an alert, which [`super::errors`] puts into words.
+//! The role is verified inside the handshake, so that a refused peer receives an alert, which
+//! [`super::errors`] explains, instead of a closed connection.
 
 use std::sync::Arc;
 
@@ -13,24 +13,24 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{
-    registry::Current,
     roles::{PeerIdentity, RoleError, RolePolicy},
+    trust_store::CurrentTrustStore,
 };
 
 /// Accepts clients whose certificate states a role.
 #[derive(Debug)]
 pub(crate) struct ClientRoleVerifier {
-    current: Arc<Current>,
+    current: Arc<CurrentTrustStore>,
     policy: RolePolicy,
     mandatory: bool,
 }
 
 impl ClientRoleVerifier {
-    pub(crate) fn new(current: Arc<Current>, policy: RolePolicy) -> Self {
+    pub(crate) fn new(current: Arc<CurrentTrustStore>, policy: RolePolicy) -> Self {
         Self { current, policy, mandatory: true }
     }
 
-    /// Who shows no certificate is let in, and is nobody.
+    /// Accepts clients without a certificate too; they have no role.
     pub(crate) fn optional(self) -> Self {
         Self { mandatory: false, ..self }
     }
@@ -45,7 +45,7 @@ impl ClientCertVerifier for ClientRoleVerifier {
         self.mandatory
     }
 
-    /// None: a hint could not outlive the trust that it is of, and everybody has one certificate.
+    /// No hints: they would have to change with the trust store, and a client has one certificate.
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         &[]
     }
@@ -56,7 +56,7 @@ impl ClientCertVerifier for ClientRoleVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.current.trust().clients.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self.current.load().clients.verify_client_cert(end_entity, intermediates, now)?;
         PeerIdentity::of_certificate(end_entity, self.policy).map_err(refusal)?;
         Ok(verified)
     }
@@ -67,7 +67,7 @@ impl ClientCertVerifier for ClientRoleVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.current.trust().clients.verify_tls12_signature(message, cert, dss)
+        self.current.load().clients.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -76,23 +76,23 @@ impl ClientCertVerifier for ClientRoleVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.current.trust().clients.verify_tls13_signature(message, cert, dss)
+        self.current.load().clients.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.current.trust().clients.supported_verify_schemes()
+        self.current.load().clients.supported_verify_schemes()
     }
 }
 
-/// Accepts servers that are nodes and whose certificate names the dialled host.
+/// Accepts nodes whose certificate names the dialled host.
 #[derive(Debug)]
 pub(crate) struct NodeVerifier {
-    current: Arc<Current>,
+    current: Arc<CurrentTrustStore>,
     policy: RolePolicy,
 }
 
 impl NodeVerifier {
-    pub(crate) fn new(current: Arc<Current>, policy: RolePolicy) -> Self {
+    pub(crate) fn new(current: Arc<CurrentTrustStore>, policy: RolePolicy) -> Self {
         Self { current, policy }
     }
 }
@@ -106,7 +106,7 @@ impl ServerCertVerifier for NodeVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let nodes = Arc::clone(&self.current.trust().nodes);
+        let nodes = Arc::clone(&self.current.load().nodes);
         let verified =
             nodes.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
         PeerIdentity::of_certificate(end_entity, self.policy)
@@ -121,7 +121,7 @@ impl ServerCertVerifier for NodeVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.current.trust().nodes.verify_tls12_signature(message, cert, dss)
+        self.current.load().nodes.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -130,15 +130,15 @@ impl ServerCertVerifier for NodeVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.current.trust().nodes.verify_tls13_signature(message, cert, dss)
+        self.current.load().nodes.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.current.trust().nodes.supported_verify_schemes()
+        self.current.load().nodes.supported_verify_schemes()
     }
 }
 
-/// The peer is told `certificate_unknown`; the reason stays inside, for our own log.
+/// The peer receives the alert `certificate_unknown`; the reason is only for our own log.
 fn refusal(error: RoleError) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
 }

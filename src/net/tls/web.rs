@@ -1,4 +1,4 @@
-//! TLS of the HTTP side: the node's own certificate, and a client's if it shows one.
+//! TLS of the HTTP side: the node's own certificate, and an optional client certificate.
 
 use std::io;
 
@@ -6,13 +6,14 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    TlsError, config,
+    TlsError,
     credentials::Identity,
+    handshake,
     roles::{PeerIdentity, Role, RolePolicy},
 };
 use brock_core::base::limits;
 
-/// Accepts browsers and scrapers. Cheap to clone; follows exchanged certificates.
+/// Accepts browsers and scrapers. Cheap to clone; it uses reloaded certificates.
 #[derive(Clone)]
 pub struct WebTls {
     acceptor: TlsAcceptor,
@@ -20,14 +21,15 @@ pub struct WebTls {
 }
 
 impl WebTls {
-    /// As this node.
+    /// Accepts with the node's certificate.
     pub fn new(identity: &Identity) -> Result<Self, TlsError> {
         let policy = identity.policy();
-        let config = config::web(identity.current(), identity.dir(), policy)?;
+        let config = handshake::web(identity.registry().trust_store(), identity.dir(), policy)?;
         Ok(Self { acceptor: TlsAcceptor::from(config), policy })
     }
 
-    /// The handshake, and the role that the client's certificate states; `None` = it showed none.
+    /// Does the handshake. Returns the role that the client's certificate states; `None` without a client
+    /// certificate.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<Role>)> {
         let stream = timeout(limits::HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await??;
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());

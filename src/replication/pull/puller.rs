@@ -42,11 +42,7 @@ use brock_core::{
         replication_service_client::ReplicationServiceClient,
     },
 };
-use brock_net::{
-    address::Address,
-    task::TaskStatus,
-    tls::{channel, roles::PeerIdentity},
-};
+use brock_net::{address::Address, channel, task::TaskStatus, tls::roles::PeerIdentity};
 
 /// The replication protocol that this version speaks.
 pub const PROTOCOL_VERSION: u32 = 2;

@@ -21,7 +21,7 @@ use brock_core::{
     base::id::{Incarnation, Origin},
     proto::{self, replicate_request},
 };
-use brock_net::tls::{channel::open_channel, roles::Role};
+use brock_net::{channel::open_channel, tls::roles::Role};
 use prost::Message;
 use rcgen::ExtendedKeyUsagePurpose as Usage;
 use tonic::{Code, Status, transport::Channel};

@@ -288,7 +288,7 @@ async fn top_lives_on_a_terminal_and_gives_it_back_whatever_ends_it() {
     let certs = group.certs.admin();
     let address = group.node(0).address();
     group.stop_node(0).await;
-    terminal.shows("not as of now").await;
+    terminal.shows("out of date").await;
     terminal.press("\x03");
     assert_eq!(terminal.end().0, Some(0));
     // What fails at once leaves the terminal alone.
@@ -306,7 +306,7 @@ async fn one_frame_of_top_is_text_for_scripts() {
     let frame = admin(&group, 0).run(&["top", "--once"], "");
     let text = String::from_utf8(frame.stdout).unwrap();
     assert!(frame.status.success() && !text.contains('\x1b'), "{text}");
-    for part in ["well", "All 2 nodes are well", "READS/S", "node-0", "node-1", "ready", "q leave"] {
+    for part in ["well", "All 2 nodes are well", "READS/S", "node-0", "node-1", "ready", "q quit"] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
     group.stop().await;

@@ -106,7 +106,7 @@ async fn nothing_is_wrong_with_a_cluster_in_order_and_a_dead_peer_is_named() {
     group.stop_node(0).await;
     let said = doctor(&certs, &address, &[], &[]);
     said.fails("tcp", "refused", "does the node run");
-    said.fails("cluster", "nobody could say", "");
+    said.fails("cluster", "its state is unknown", "");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,7 +197,7 @@ async fn names_and_places_that_are_wrong_are_named() {
     );
     fs::write(at("file"), "").unwrap();
     let said = doctor(&certs.admin(), "127.0.0.1:1", &["--node.path", &at("file")], &[]);
-    said.fails("path", "no directory", "node.path");
+    said.fails("path", "not a directory", "node.path");
 
     let port = free_port();
     let text = format!(

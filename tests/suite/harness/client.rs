@@ -9,8 +9,8 @@ use brock_core::proto::{
 };
 use brock_net::{
     address::Address,
+    channel::{Connector, endpoint, open_channel},
     dial::Dialler,
-    tls::channel::{Connector, endpoint, open_channel},
 };
 use futures::stream;
 use tonic::{Code, Request, Status, transport::Channel};

@@ -131,7 +131,7 @@ impl Launch {
         let address = format!("127.0.0.1:{}", self.port).parse().unwrap();
         eventually(&format!("{} answers", self.id), || async {
             assert!(process.is_running(), "{} ended: {:?}", process.id, process.log());
-            brock_net::tls::channel::open_channel(&address, Certs::config(&certs.admin())).await.ok()
+            brock_net::channel::open_channel(&address, Certs::config(&certs.admin())).await.ok()
         })
         .await;
         let client = Client::connect(&address.to_string(), &certs.admin()).await;

@@ -1,7 +1,7 @@
 //! Calls with whatever bytes a test likes: any path, any message.
 
 use crate::harness::PATIENCE;
-use brock_net::tls::channel::open_channel;
+use brock_net::channel::open_channel;
 use bytes::{Buf, BufMut, Bytes};
 use futures::{Stream, StreamExt, stream};
 use http::uri::PathAndQuery;

@@ -16,11 +16,11 @@ use brock_core::{
     proto,
 };
 use brock_net::{
+    channel::open_channel,
     pki::{
         issue::{LeafKind, MakeCa, MakeLeaf, make_ca, make_leaf},
         revoke::{Revoke, revoke},
     },
-    tls::channel::open_channel,
 };
 use rustls_pki_types::CertificateDer;
 use tokio::{net::TcpStream, sync::mpsc, time::Instant};

@@ -62,7 +62,7 @@ async fn a_cluster_runs_on_the_openssl_recipes_certificates() {
         let address = format!("127.0.0.1:{port}").parse().unwrap();
         let config = Certs::config(&admin_dir);
         eventually("the node answers", || async {
-            brock_net::tls::channel::open_channel(&address, config.clone()).await.ok()
+            brock_net::channel::open_channel(&address, config.clone()).await.ok()
         })
         .await;
         clients.push(Client::connect(&address.to_string(), &admin_dir).await);

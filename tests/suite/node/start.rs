@@ -381,7 +381,7 @@ async fn a_draining_node_is_alive_and_says_that_it_is_not_ready() {
     assert!(get(port_http, "/livez").await.unwrap().starts_with("HTTP/1.1 200 "));
     let address = format!("127.0.0.1:{port}").parse().unwrap();
     eventually("it takes no new connections", || async {
-        brock_net::tls::channel::open_channel(&address, Certs::config(&certs.admin())).await.err()
+        brock_net::channel::open_channel(&address, Certs::config(&certs.admin())).await.err()
     })
     .await;
     call.abort();

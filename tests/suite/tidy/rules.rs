@@ -407,7 +407,7 @@ fn crate_of(file: &str) -> &'static str {
 }
 
 fn is_binary(file: &str) -> bool {
-    file.starts_with("src/bin/") || file.ends_with("build.rs")
+    file.starts_with("src/bin/") || file.contains("/examples/") || file.ends_with("build.rs")
 }
 
 /// The module that a file is, with its crate.

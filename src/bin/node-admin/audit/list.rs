@@ -1,4 +1,4 @@
-//! `audit list`: the lines of a log, those that are asked for.
+//! `audit list`: the lines of a log that match the filters.
 
 use std::{collections::HashSet, path::PathBuf};
 
@@ -14,7 +14,7 @@ use brock::audit::{
 };
 use brock_core::base::id::KeyHash;
 
-/// Prints line by line: a log may be larger than the memory.
+/// Prints line by line, because a log may be larger than the memory.
 pub(super) fn run(places: &[PathBuf], filter: &Filter, format: Format) -> Result<(), Failure> {
     let mark = match &filter.key {
         // The message never quotes it: an access key id opens its record.
@@ -28,7 +28,7 @@ pub(super) fn run(places: &[PathBuf], filter: &Filter, format: Format) -> Result
     for path in verify::collect(places).map_err(|error| failed(&error))? {
         let mut printed = Ok(());
         let read = verify::read(&path, |line| {
-            // What came of a call is said without its key.
+            // The outcome of a call has no key of its own.
             let call = line.call.map(|call| (line.incarnation.clone(), call));
             let ends = line.kind == Kind::Outcome && call.as_ref().is_some_and(|call| calls.remove(call));
             let mark = mark.as_deref().filter(|_| !ends);
@@ -55,7 +55,7 @@ fn is_wanted(line: &Line, filter: &Filter, mark: Option<&str>) -> bool {
     let Filter { since, until, who, method, denied, key: _ } = filter;
     let about =
         |mark: &str| ["key", "after_key"].iter().any(|name| line.what.get(*name).is_some_and(|v| v == mark));
-    // What was counted tells when it happened: the line is written up to a minute later.
+    // A line of counted events states when they happened: it is written up to a minute later.
     let (first_unix_ms, last_unix_ms) =
         line.more.map_or((line.at_unix_ms, line.at_unix_ms), |more| (more.first_unix_ms, more.last_unix_ms));
     since.is_none_or(|since| last_unix_ms >= since)
@@ -81,7 +81,7 @@ fn print(line: &Line, format: Format) -> Result<(), Failure> {
             let (bytes, _) = line.render().map_err(Failure::Error)?;
             String::from_utf8_lossy(&bytes).into_owned()
         }
-        // A list of one: what follows it on standard output goes on with the same list.
+        // A list of one item: the next line on standard output continues the same list.
         Format::Yaml => {
             let (bytes, _) = line.render().map_err(Failure::Error)?;
             let line: serde_json::Value = serde_json::from_slice(&bytes).map_err(Failure::nonsense)?;

@@ -1,11 +1,12 @@
-//! `audit`: what operators have done. The log itself is read from files; nobody needs to be asked.
+//! `audit`: what operators have done. `list` and `verify` read files and ask no node.
 
 mod list;
 mod verify;
 
 use crate::{
+    access::{self, CALL_TIMEOUT},
+    answer,
     cli::{AuditCommand, Global},
-    client::{self, Access, CALL_TIMEOUT},
     failure::Failure,
     output,
 };
@@ -13,7 +14,7 @@ use brock::audit::verify::VerifyError;
 use brock_core::proto;
 use serde::Serialize;
 
-/// Does what `audit` was asked for.
+/// Runs the command.
 pub(crate) fn run(global: &Global, command: AuditCommand) -> Result<(), Failure> {
     match command {
         AuditCommand::Head => head(global),
@@ -32,15 +33,10 @@ struct Shown {
 }
 
 fn head(global: &Global) -> Result<(), Failure> {
-    let access = Access::load(global, global.timeout.unwrap_or(CALL_TIMEOUT))?;
-    client::block_on(async {
-        let answered = access
-            .first_answer(async |channel| {
-                Ok(client::admin(channel).audit_head(proto::AuditHeadRequest {}).await?.into_inner())
-            })
-            .await;
-        answered.tell_misses();
-        let proto::AuditHeadResponse { path, sequence, hash } = answered.repeatable()?;
+    let client = access::client(global, global.timeout.unwrap_or(CALL_TIMEOUT))?;
+    access::block_on(async {
+        let answered = client.audit_head(proto::AuditHeadRequest {}).await;
+        let proto::AuditHeadResponse { path, sequence, hash } = answer::reported_change(answered)?;
         let (hash, path) = (output::printable(&hash), output::printable(&path));
         let shown = Shown { head: format!("{sequence}:{hash}"), sequence, hash, path };
         output::data(global.output, &shown, |shown| format!("{}\n", shown.head))

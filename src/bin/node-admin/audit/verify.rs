@@ -1,4 +1,4 @@
-//! `audit verify`: whether a log is what a node wrote, and what that does not say.
+//! `audit verify`: whether a log is what a node wrote, and what the check cannot show.
 
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ pub(super) fn run(places: &[PathBuf], noted: Option<&Head>, format: Format) -> R
         Begins::AtTheFirst | Begins::AfterDropped(_) => Ok(()),
         Begins::After(before) => Err(Failure::Precondition(format!(
             "the lines that are here are whole, but those up to {} are not here, and none of these says that the node \
-             has dropped them: they lie elsewhere, or were removed",
+             has dropped them: they are elsewhere, or were removed",
             before.sequence
         ))),
     }
@@ -37,7 +37,7 @@ struct Verified {
     first_sequence: u64,
     first_unix_ms: u64,
     last_unix_ms: u64,
-    /// first, dropped or missing: what is before the first line.
+    /// `first`, `dropped` or `missing`: the lines before the first one here.
     begins: &'static str,
     head: String,
     head_noted: bool,

@@ -8,7 +8,7 @@ use super::{
     tally::{Outcome, SharedTally},
     work::Work,
 };
-use crate::client;
+use brock_client::calls;
 use brock_core::{
     base::limits,
     proto::{
@@ -25,7 +25,7 @@ pub(super) async fn run(
     pace: &mut Pace,
     tally: &SharedTally,
 ) {
-    let mut client = client::key_values(channel);
+    let mut client = calls::key_values(channel);
     let mut outcomes = Vec::with_capacity(limits::BATCH_ITEMS_MAX);
     while let Some(start) = pace.next().await {
         tally.with(|tally| tally.pending += items as u64);
@@ -39,7 +39,7 @@ pub(super) async fn run(
         match answer {
             Ok(()) => tally.with(|tally| {
                 tally.answered(start, now);
-                // Fewer or more outcomes than items: none of them can be told to be right.
+                // With fewer or more outcomes than items, none of them can be matched.
                 let alike = outcomes.len() == items;
                 for index in 0..items {
                     let outcome = outcomes.get(index).copied().filter(|_| alike);

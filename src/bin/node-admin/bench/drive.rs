@@ -16,19 +16,20 @@ use super::{
     tally::{SharedTally, Tally},
     work::{Payloads, Work},
 };
-use crate::{cli::Load, client::Access, failure::Failure};
+use crate::{cli::Load, failure::Failure};
+use brock_client::Client;
 use brock_net::address::Address;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::{sync::Barrier, task::JoinSet, time::timeout_at};
 use tonic::transport::Channel;
 
-/// How long a client rests after its connection broke: it would only count refusals.
+/// How long a client pauses after its connection broke; otherwise it would only count refusals.
 pub(super) const BROKEN_CONNECTION_PAUSE: Duration = Duration::from_millis(100);
-/// Connections that one thread makes at a time.
+/// Connections that one thread opens at a time.
 const DIALS_IN_FLIGHT: usize = 16;
 
-/// How operations travel.
+/// How operations are sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape {
     Single,
@@ -70,13 +71,13 @@ impl Plan {
 }
 
 /// Measures one node.
-pub(super) fn measure(access: &Access, address: &Address, plan: &Plan) -> Result<Tally, Failure> {
+pub(super) fn measure(client: &Client, address: &Address, plan: &Plan) -> Result<Tally, Failure> {
     let threads = plan.threads();
     let gate = Gate { everyone: Barrier::new(threads), failed: AtomicBool::new(false) };
     let outcomes: Vec<Result<Tally, Failure>> = thread::scope(|scope| {
         let gate = &gate;
         let running: Vec<_> = (0..threads)
-            .map(|index| scope.spawn(move || run_thread(access, address, plan, index, threads, gate)))
+            .map(|index| scope.spawn(move || run_thread(client, address, plan, index, threads, gate)))
             .collect();
         let panicked = |_| Err(Failure::Error("a thread of the bench panicked".to_owned()));
         running.into_iter().map(|thread| thread.join().unwrap_or_else(panicked)).collect()
@@ -88,14 +89,14 @@ pub(super) fn measure(access: &Access, address: &Address, plan: &Plan) -> Result
     Ok(total)
 }
 
-/// Where the threads wait for each other before they start.
+/// Where the threads wait for each other before the start.
 struct Gate {
     everyone: Barrier,
     failed: AtomicBool,
 }
 
 fn run_thread(
-    access: &Access,
+    client: &Client,
     address: &Address,
     plan: &Plan,
     index: usize,
@@ -106,24 +107,25 @@ fn run_thread(
     let runtime = runtime.map_err(|error| Failure::Error(format!("could not start a thread: {error}")))?;
     runtime.block_on(async {
         let clients: Vec<usize> = (index..plan.load.clients as usize).step_by(threads).collect();
-        let connected = connect(access, address, clients.len()).await;
+        let connected = connect(client, address, clients.len()).await;
         gate.failed.fetch_or(connected.is_err(), Ordering::SeqCst);
         gate.everyone.wait().await;
         let channels = connected?;
         if gate.failed.load(Ordering::SeqCst) {
-            // Another thread has the reason.
+            // Another thread reports the reason.
             return Tally::new(Instant::now());
         }
-        run_clients(plan, clients.into_iter().zip(channels), access.timeout).await
+        run_clients(plan, clients.into_iter().zip(channels), client.timeout()).await
     })
 }
 
-async fn connect(access: &Access, address: &Address, count: usize) -> Result<Vec<Channel>, Failure> {
+async fn connect(client: &Client, address: &Address, count: usize) -> Result<Vec<Channel>, Failure> {
     stream::iter(0..count)
-        .map(|_| access.connect(address))
+        .map(|_| client.connect(address))
         .buffer_unordered(DIALS_IN_FLIGHT)
         .try_collect()
         .await
+        .map_err(Failure::from)
 }
 
 /// Runs the clients of one thread to the end.
@@ -166,7 +168,7 @@ async fn run_client(
             Shape::Session { depth } => session::run(channel, depth, &mut work, &mut pace, &tally).await,
         }
     };
-    // What is still pending then was never answered, and the tally says so.
+    // Requests that are still pending then count as never answered.
     let _ = timeout_at(give_up.into(), run).await;
     let per_call = match shape {
         Shape::Batch { items } => items as u64,

@@ -20,41 +20,43 @@ mod watch;
 mod work;
 
 use crate::{
+    access,
     cli::{BenchCommand, Format, Load},
-    client::{self, Access},
     failure::Failure,
     output,
     progress::Progress,
 };
+use brock_client::{Client, calls};
 use brock_core::{base::limits, proto};
+use brock_net::address::Address;
 use bytes::Bytes;
 use tonic::Code;
 
 use drive::{Plan, Shape};
 use work::Payloads;
 
-/// What a record takes in a message beside its payload, at most.
+/// The largest size of a record in a message, without its payload.
 const RECORD_OVERHEAD_BYTES: usize = 160;
 
-/// Measures, prints the figures, and fails when they mean nothing.
-pub(crate) fn run(access: &Access, command: BenchCommand, format: Format) -> Result<(), Failure> {
+/// Measures and prints the figures; fails if they are meaningless.
+pub(crate) fn run(client: &Client, command: BenchCommand, format: Format) -> Result<(), Failure> {
     let (load, keys, reads) = match command {
         BenchCommand::Put { load } => (load, 0, 0.0),
         BenchCommand::Get { load, keys } => (load, keys, 1.0),
         BenchCommand::Mixed { load, keys, reads } => (load, keys, reads),
-        BenchCommand::Visible(options) => return client::block_on(visible::run(access, &options, format)),
-        BenchCommand::Revoke(options) => return client::block_on(revoke::run(access, &options, format)),
+        BenchCommand::Visible(options) => return access::block_on(visible::run(client, &options, format)),
+        BenchCommand::Revoke(options) => return access::block_on(revoke::run(client, &options, format)),
     };
     let shape = shape_of(&load, reads)?;
     let payloads = Payloads::random(load.size);
-    let (target, known) = client::block_on(async {
-        let target = first_node(access).await?;
-        let known = seed::put_records(access, &access.addresses[target], &payloads, keys).await?;
+    let (target, known) = access::block_on(async {
+        let target = first_node(client).await?;
+        let known = seed::put_records(client, &target, &payloads, keys).await?;
         Ok((target, known))
     })?;
     let plan = Plan { load, shape, reads, payloads, known };
     let progress = Progress::timed("measuring", plan.load.duration);
-    let measured = drive::measure(access, &access.addresses[target], &plan)?;
+    let measured = drive::measure(client, &target, &plan)?;
     drop(progress);
     report::print(&measured, plan.load.duration, format)
 }
@@ -77,21 +79,22 @@ fn shape_of(load: &Load, reads: f64) -> Result<Shape, Failure> {
     Ok(Shape::Batch { items })
 }
 
-/// The index of the first node that answers a read: every client then measures that one.
-async fn first_node(access: &Access) -> Result<usize, Failure> {
-    // Nobody has it, so the answer is NOT_FOUND; a refusal shows here, before anything is written.
+/// The first node that answers a read: all clients then measure that one.
+async fn first_node(client: &Client) -> Result<Address, Failure> {
+    // No node has it, so the answer is NOT_FOUND; a refusal shows here, before anything is written.
     let key_hash = Bytes::copy_from_slice(&rand::random::<[u8; 32]>());
     let request = proto::GetRequest { key_hash, local: true };
-    let answered = access
-        .first_answer(async |channel| match client::key_values(channel).get(request.clone()).await {
+    let answered = client
+        .first_node(async |channel| match calls::key_values(channel).get(request.clone()).await {
             Ok(_) => Ok(()),
             Err(status) if status.code() == Code::NotFound => Ok(()),
             Err(status) => Err(status),
         })
         .await;
-    answered.outcome?;
-    for (address, miss) in &answered.misses {
-        output::message(&format!("note: {address} is not measured, it did not answer: {}", miss.reason));
+    let ((), node) = answered.outcome?;
+    for miss in &answered.misses {
+        let note = format!("note: {} is not measured, it did not answer: {}", miss.address, miss.reason);
+        output::message(&note);
     }
-    Ok(answered.misses.len())
+    Ok(node.address().clone())
 }

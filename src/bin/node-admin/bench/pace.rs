@@ -55,8 +55,8 @@ impl Pace {
             schedule.waited = true;
             return Turn::Wait(schedule.next);
         }
-        // Behind schedule, latency counts from when the operation was due: what a user would have
-        // waited, which is what a client that politely waits for the last answer never sees.
+        // Behind schedule, latency counts from when the operation was due, as a user would have waited. A
+        // client that waits for the previous answer never measures that.
         let own_lateness = schedule.waited && now - schedule.next < TIMER_SLACK;
         let start = if own_lateness { now } else { schedule.next };
         schedule.next += schedule.interval;
@@ -79,7 +79,7 @@ impl Pace {
         Instant::now() >= self.end || self.schedule.as_ref().is_some_and(|schedule| schedule.next >= self.end)
     }
 
-    /// Operations that were due before the end and never started. The last moments do not count:
+    /// Operations that were due before the end and never started. The last moments are excluded, because
     /// the timer may have fired after the end.
     pub(super) fn unsent(&self) -> u64 {
         let Some(schedule) = &self.schedule else { return 0 };

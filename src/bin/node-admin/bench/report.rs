@@ -23,7 +23,7 @@ struct Figures {
     duration_seconds: f64,
 }
 
-/// Prints the figures, and fails when they are not figures of a working node.
+/// Prints the figures; fails if they are not those of a working node.
 pub(super) fn print(tally: &Tally, duration: Duration, format: Format) -> Result<(), Failure> {
     let seconds = duration.as_secs_f64();
     let at = |quantile| milliseconds(&tally.latencies, quantile);
@@ -43,7 +43,7 @@ pub(super) fn print(tally: &Tally, duration: Duration, format: Format) -> Result
     verdict(tally)
 }
 
-/// Says on standard error what went wrong, by code.
+/// Reports the errors on standard error, by code.
 pub(super) fn explain(tally: &Tally) {
     for (code, count) in tally.failed.iter().enumerate().filter(|(_, count)| **count > 0) {
         output::message(&format!("errors: {count} {:?}", code_at(code)));
@@ -67,7 +67,7 @@ pub(super) fn explain(tally: &Tally) {
     }
 }
 
-/// Fails when nothing worked or an answer was wrong.
+/// Fails if no operation succeeded or an answer was wrong.
 pub(super) fn verdict(tally: &Tally) -> Result<(), Failure> {
     if tally.wrong > 0 {
         return Err(Failure::Error("the node gave wrong answers".to_owned()));

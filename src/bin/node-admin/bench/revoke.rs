@@ -13,11 +13,11 @@ use super::{
 };
 use crate::{
     cli::{Format, Revoke},
-    client::{self, Access},
     failure::Failure,
     output::{self, section},
     progress::Progress,
 };
+use brock_client::{Client, calls};
 use brock_core::proto;
 use bytes::Bytes;
 use hdrhistogram::Histogram;
@@ -27,22 +27,22 @@ use tokio::time::timeout;
 use tonic::{Status, transport::Channel};
 
 /// Puts records, waits until all readers hold them, then revokes one after the other.
-pub(super) async fn run(access: &Access, options: &Revoke, format: Format) -> Result<(), Failure> {
+pub(super) async fn run(client: &Client, options: &Revoke, format: Format) -> Result<(), Failure> {
     let readers = watch::reader_addresses(&options.readers)?;
-    let writer = &access.addresses[first_node(access).await?];
-    let reading = watch::connect(access, &readers).await?;
-    let channel = access.connect(writer).await?;
+    let writer = first_node(client).await?;
+    let reading = watch::connect(client, &readers).await?;
+    let channel = client.connect(&writer).await?;
     let payloads = Payloads::random(options.size);
     let keys = random_keys(options.count as usize, &mut SmallRng::from_os_rng());
     output::message(&format!("putting {} records to revoke", options.count));
     let progress = Progress::counted("putting records", u64::from(options.count));
-    seed::put_all(channel.clone(), &keys, &payloads, access.timeout, &progress).await?;
+    seed::put_all(channel.clone(), &keys, &payloads, client.timeout(), &progress).await?;
     drop(progress);
-    until_held(options, &payloads, &keys, reading.clone(), access.timeout).await?;
-    let revoke = async |key_hash| invalidate(channel.clone(), key_hash, access.timeout).await;
+    until_held(options, &payloads, &keys, reading.clone(), client.timeout()).await?;
+    let revoke = async |key_hash| invalidate(channel.clone(), key_hash, client.timeout()).await;
     let duration = Duration::from_secs_f64(f64::from(options.count) / options.rate);
     let progress = Progress::timed("revoking and watching", duration);
-    let (revoked, seen) = measure(options, &payloads, &keys, revoke, reading, access.timeout).await?;
+    let (revoked, seen) = measure(options, &payloads, &keys, revoke, reading, client.timeout()).await?;
     drop(progress);
     let figures = Figures::new(&revoked, &seen)?;
     output::data(format, &figures, Figures::text)?;
@@ -61,11 +61,11 @@ pub(super) async fn run(access: &Access, options: &Revoke, format: Format) -> Re
 async fn invalidate(channel: Channel, key_hash: Bytes, time: Duration) -> Result<(), Status> {
     let request =
         proto::InvalidateRequest { key_hash, reason: "bench revoke".to_owned(), ahead: false, acks: None };
-    let answer = timeout(time, client::admin(channel).invalidate(request)).await;
+    let answer = timeout(time, calls::admin(channel).invalidate(request)).await;
     answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer within the time-out"))).map(drop)
 }
 
-/// Waits until every reader holds every record: what a reader lacks it cannot be seen to refuse.
+/// Waits until every reader holds every record: a reader cannot refuse a record that it lacks.
 pub(super) async fn until_held(
     options: &Revoke,
     payloads: &Payloads,
@@ -106,7 +106,7 @@ pub(super) async fn measure(
     let (feeds, watching) = watch::start(payloads, looking, reading)?;
     let start = Instant::now();
     let interval = Duration::from_secs_f64(1.0 / options.rate);
-    // Long enough for all of them at that rate, even if the node hesitates now and then.
+    // Long enough for all of them at that rate, even if the node is slow at times.
     let end = start + interval.mul_f64(f64::from(options.count)) + patience;
     let mut pace = Pace::open(start, interval, end);
     let mut tally = Tally::new(end)?;
@@ -130,7 +130,7 @@ pub(super) async fn measure(
             }
         }
     }
-    // The readers end when there is nothing more to come.
+    // The readers end when no more feeds exist.
     drop(feeds);
     Ok((tally, watching.finish().await?))
 }
@@ -143,7 +143,7 @@ pub(super) struct Figures {
     revoke_p99_ms: f64,
     errors: u64,
     readers: Vec<ReaderFigures>,
-    /// What the readers showed, all in one heap.
+    /// The latencies of all readers together.
     together: Quantiles,
     /// From each acknowledgement until the last reader refused the record.
     everywhere: Quantiles,

@@ -3,12 +3,8 @@
 use std::time::Duration;
 
 use super::work::{Payloads, keys_in, random_keys};
-use crate::{
-    client::{self, Access},
-    failure::Failure,
-    output,
-    progress::Progress,
-};
+use crate::{failure::Failure, output, progress::Progress};
+use brock_client::{Client, calls, error::reason_of};
 use brock_core::{
     base::limits,
     proto::{self, batch_put_response::item::Outcome},
@@ -25,7 +21,7 @@ const BATCHES_IN_FLIGHT: usize = 4;
 
 /// Puts `count` records and returns their keys, end to end.
 pub(super) async fn put_records(
-    access: &Access,
+    client: &Client,
     address: &Address,
     payloads: &Payloads,
     count: u32,
@@ -35,9 +31,9 @@ pub(super) async fn put_records(
         return Ok(keys);
     }
     output::message(&format!("putting {count} records to read"));
-    let channel = access.connect(address).await?;
+    let channel = client.connect(address).await?;
     let progress = Progress::counted("putting records", u64::from(count));
-    put_all(channel, &keys, payloads, access.timeout, &progress).await?;
+    put_all(channel, &keys, payloads, client.timeout(), &progress).await?;
     Ok(keys)
 }
 
@@ -63,7 +59,7 @@ pub(super) async fn put_all(
 
 async fn put_batch(channel: Channel, items: Vec<proto::PutRequest>, time: Duration) -> Result<(), Failure> {
     let count = items.len();
-    let mut client = client::key_values(channel);
+    let mut client = calls::key_values(channel);
     let answer = match timeout(time, client.batch_put(proto::BatchPutRequest { items })).await {
         Ok(Ok(answer)) => answer.into_inner(),
         Ok(Err(status)) => return Err(failed(&status)),
@@ -85,6 +81,6 @@ async fn put_batch(channel: Channel, items: Vec<proto::PutRequest>, time: Durati
 }
 
 fn failed(status: &Status) -> Failure {
-    let text = format!("could not put the records: {}", client::reason_of(status));
+    let text = format!("could not put the records: {}", reason_of(status));
     Failure::answered(&Status::new(status.code(), text))
 }

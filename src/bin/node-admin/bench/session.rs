@@ -14,7 +14,7 @@ use super::{
     tally::{Outcome, SharedTally},
     work::{Expected, Work},
 };
-use crate::client;
+use brock_client::calls;
 use brock_core::proto::{self, session_request::Request, session_response::Response};
 use futures::Stream;
 use tokio::time::{sleep_until, timeout_at};
@@ -27,7 +27,7 @@ pub(super) async fn run(
     pace: &mut Pace,
     tally: &SharedTally,
 ) {
-    let mut client = client::key_values(channel);
+    let mut client = calls::key_values(channel);
     while !pace.is_over() {
         let outbox = Outbox::default();
         let ended = match client.session(outbox.requests()).await {
@@ -35,7 +35,7 @@ pub(super) async fn run(
             Err(status) => Err(status),
         };
         if let Err(status) = ended {
-            // What was in flight is settled already; this is the stream itself.
+            // The requests in flight are settled already; this counts the stream itself.
             tally.with(|tally| {
                 tally.pending += 1;
                 tally.fail(&status, 1);
@@ -69,7 +69,7 @@ impl<'a> Flights<'a> {
         Self { outbox, work, tally, slots: vec![None; depth], free: (0..depth).collect(), sent: 0 }
     }
 
-    /// Keeps requests in flight until the time is up and the last answer is here.
+    /// Keeps requests in flight until the time is up and the last answer has arrived.
     async fn fly(
         mut self,
         mut answers: Streaming<proto::SessionResponse>,
@@ -101,7 +101,7 @@ impl<'a> Flights<'a> {
         }
     }
 
-    /// Sends what is due. Says what stopped it if there was room for more.
+    /// Sends what is due. Returns what stopped it if there was room for more.
     fn launch(&mut self, pace: &mut Pace) -> Option<Turn> {
         while let Some(slot) = self.free.last().copied() {
             match pace.turn(Instant::now()) {
@@ -135,7 +135,7 @@ impl<'a> Flights<'a> {
         let now = Instant::now();
         let slot = usize::try_from(answer.id % self.slots.len() as u64).unwrap_or_default();
         let Some(flight) = self.slots[slot].filter(|flight| flight.id == answer.id) else {
-            // Nobody asked this. The request that it may be meant for stays unanswered.
+            // No request has this id. The request that it may be meant for stays unanswered.
             self.tally.with(|tally| tally.wrong += 1);
             return;
         };

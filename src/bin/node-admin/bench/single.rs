@@ -10,10 +10,10 @@ use super::{
     tally::{Outcome, SharedTally},
     work::Work,
 };
-use crate::client;
+use brock_client::calls;
 
 pub(super) async fn run(channel: Channel, work: &mut Work, pace: &mut Pace, tally: &SharedTally) {
-    let mut client = client::key_values(channel);
+    let mut client = calls::key_values(channel);
     while let Some(start) = pace.next().await {
         tally.with(|tally| tally.pending += 1);
         let answer: Result<bool, Status> = if work.next_reads() {

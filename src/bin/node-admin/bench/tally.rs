@@ -1,4 +1,4 @@
-//! What came of the operations.
+//! The outcomes of the operations.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -14,11 +14,11 @@ use crate::failure::Failure;
 const SHORTEST_NANOSECONDS: u64 = 1_000;
 const LONGEST_NANOSECONDS: u64 = 120_000_000_000;
 
-/// What came of one operation.
+/// The outcome of one operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Right,
-    /// An answer, but not to what was asked.
+    /// An answer to another request.
     Wrong,
     Failed(Code),
 }
@@ -49,13 +49,13 @@ pub(super) struct Tally {
     pub(super) operations: u64,
     /// Failed operations by code.
     pub(super) failed: [u64; 17],
-    /// Answers to something else than was asked.
+    /// Answers to other requests.
     pub(super) wrong: u64,
-    /// Operations that were sent and neither answered nor given up; in the end: never answered.
+    /// Operations that were sent and not answered yet; at the end: never answered.
     pub(super) pending: u64,
     /// Operations that were due and never started, because the node did not keep up.
     pub(super) unsent: u64,
-    /// The first failure in words.
+    /// The first failure, explained.
     pub(super) example: Option<String>,
 }
 
@@ -118,20 +118,20 @@ impl Tally {
         }
     }
 
-    /// Keeps the first failure in words.
+    /// Keeps the explanation of the first failure.
     pub(super) fn explain(&mut self, status: &Status) {
         if self.example.is_none() {
-            self.example = Some(crate::client::reason_of(status));
+            self.example = Some(brock_client::error::reason_of(status));
         }
     }
 
-    /// Everything that did not go right.
+    /// All operations without a right answer.
     pub(super) fn errors(&self) -> u64 {
         self.failed.iter().sum::<u64>() + self.wrong + self.pending
     }
 }
 
-/// A tally that the clients of one thread share. Never contended: they take turns on that thread.
+/// A tally that the clients of one thread share. The lock is never contended: they take turns on that thread.
 pub(super) struct SharedTally(Mutex<Tally>);
 
 impl SharedTally {

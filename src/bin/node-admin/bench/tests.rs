@@ -1,4 +1,4 @@
-//! The clients against a node in memory that can be told to lie.
+//! The bench clients against a fake node that can misbehave.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -33,7 +33,7 @@ use tonic::{
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
 
-/// What the node does wrong.
+/// How the node misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lie {
     Nothing,
@@ -265,7 +265,7 @@ async fn a_rate_is_kept_in_every_shape() {
         assert!((350..=700).contains(&tally.operations), "{load:?}: {}", tally.operations);
     }
     let tally = measure(Lie::Silence, Load { rate: Some(100.0), ..load() }, 0.0).await;
-    assert_eq!((tally.pending, tally.unsent), (2, 13), "what was due and never sent is told");
+    assert_eq!((tally.pending, tally.unsent), (2, 13), "what was due and never sent is reported");
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn visibility_is_measured_to_the_last_record() {
         assert_eq!(reader.unseen, 0);
         assert_eq!((reader.latencies.len() > 20, reader.wrong == 0), (seen_at_all, seen_at_all), "{lie:?}");
     }
-    // A node that never gets the records: another one.
+    // Another node never gets the records.
     let reading = vec![("other".to_owned(), start(Lie::Nothing).await)];
     let writing = vec![start(Lie::Nothing).await];
     let (written, seen) = visible::measure(&options, writing, reading, Duration::from_secs(5)).await.unwrap();

@@ -21,23 +21,23 @@ use super::{
 };
 use crate::{
     cli::{Format, Visible},
-    client::{self, Access},
     failure::Failure,
     output::{self, section},
     progress::Progress,
 };
+use brock_client::{Client, calls};
 
 /// Writes at a fixed rate and watches the readers.
-pub(super) async fn run(access: &Access, options: &Visible, format: Format) -> Result<(), Failure> {
+pub(super) async fn run(client: &Client, options: &Visible, format: Format) -> Result<(), Failure> {
     let readers = watch::reader_addresses(&options.readers)?;
-    let writer = &access.addresses[first_node(access).await?];
-    let reading = watch::connect(access, &readers).await?;
+    let writer = first_node(client).await?;
+    let reading = watch::connect(client, &readers).await?;
     let mut writing = Vec::new();
     for _ in 0..options.clients {
-        writing.push(access.connect(writer).await?);
+        writing.push(client.connect(&writer).await?);
     }
     let progress = Progress::timed("writing and watching", options.duration);
-    let (written, seen) = measure(options, writing, reading, access.timeout).await?;
+    let (written, seen) = measure(options, writing, reading, client.timeout()).await?;
     drop(progress);
     let figures = Figures::new(&written, &seen, options.duration);
     output::data(format, &figures, Figures::text)?;
@@ -53,7 +53,7 @@ pub(super) async fn run(access: &Access, options: &Visible, format: Format) -> R
     }
 }
 
-/// Runs writers and readers until everything was seen or patience ran out.
+/// Runs writers and readers until everything was seen or the time is up.
 pub(super) async fn measure(
     options: &Visible,
     writing: Vec<Channel>,
@@ -75,7 +75,7 @@ pub(super) async fn measure(
         let work = Work::new(payloads.share(), Bytes::new(), 0.0);
         writers.spawn(write(channel, work, pace, tally.clone(), feeds.clone(), call_timeout));
     }
-    // The readers end when there is nothing more to come.
+    // The readers end when no more feeds exist.
     drop(feeds);
     let panicked = |_| Failure::Error("a client of the bench panicked".to_owned());
     while let Some(ended) = writers.join_next().await {
@@ -96,7 +96,7 @@ async fn write(
     feeds: Feeds,
     call_timeout: Duration,
 ) {
-    let mut client = client::key_values(channel);
+    let mut client = calls::key_values(channel);
     while let Some(start) = pace.next().await {
         tally.with(|tally| tally.pending += 1);
         let request = work.put();

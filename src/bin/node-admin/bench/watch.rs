@@ -10,11 +10,8 @@ use std::{
 };
 
 use super::{drive::BROKEN_CONNECTION_PAUSE, report, tally, work::Payloads};
-use crate::{
-    client::{self, Access},
-    failure::Failure,
-    output,
-};
+use crate::{access, failure::Failure, output};
+use brock_client::{Client, calls, error::reason_of};
 use brock_core::{
     base::limits,
     proto::{self, batch_get_response::item::Outcome as GetOutcome},
@@ -30,15 +27,15 @@ use tokio::{
 };
 use tonic::{Code, Status, transport::Channel};
 
-/// Acknowledged operations that may wait for a reader; further ones slow the writers down.
+/// Acknowledged operations that may be queued for a reader; further ones slow the writers down.
 const WAITING_MAX: usize = 1_000_000;
 
-/// What a reader must come to show for each record.
+/// What a reader must show for each record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Awaited {
     /// The record.
     Held,
-    /// That it is revoked.
+    /// A refusal, because the record is revoked.
     Refused,
 }
 
@@ -53,16 +50,16 @@ pub(super) struct Looking {
     pub(super) call_timeout: Duration,
 }
 
-/// A record whose writer was told that what it did is durable.
+/// A record whose operation was acknowledged.
 #[derive(Debug, Clone)]
 struct Acknowledged {
     key_hash: Bytes,
     at: Instant,
-    /// Readers that have not shown it.
+    /// How many readers have not shown it.
     left: Arc<AtomicUsize>,
 }
 
-/// Where writers tell the readers what was acknowledged. The readers end when the last copy is gone.
+/// The queues from the writers to the readers. The readers end when the last copy is dropped.
 #[derive(Clone)]
 pub(super) struct Feeds(Vec<mpsc::Sender<Acknowledged>>);
 
@@ -70,13 +67,13 @@ impl Feeds {
     pub(super) async fn send(&self, key_hash: &Bytes, at: Instant) {
         let left = Arc::new(AtomicUsize::new(self.0.len()));
         for feed in &self.0 {
-            // A reader that ended early has said why.
+            // A reader that ended early has reported why.
             let _ = feed.send(Acknowledged { key_hash: key_hash.clone(), at, left: left.clone() }).await;
         }
     }
 }
 
-/// The readers at work.
+/// The running readers.
 pub(super) struct Watching(JoinSet<Reader>);
 
 impl Watching {
@@ -92,8 +89,8 @@ impl Watching {
 }
 
 /// Reads `--readers`.
-pub(super) fn reader_addresses(texts: &[String]) -> Result<Vec<Arc<Address>>, Failure> {
-    let readers = client::parse_addresses(texts)?;
+pub(super) fn reader_addresses(texts: &[String]) -> Result<Vec<Address>, Failure> {
+    let readers = access::parse_addresses(texts)?;
     match readers.is_empty() {
         true => Err(Failure::Usage("--readers HOST:PORT[,…] is missing".to_owned())),
         false => Ok(readers),
@@ -101,18 +98,15 @@ pub(super) fn reader_addresses(texts: &[String]) -> Result<Vec<Arc<Address>>, Fa
 }
 
 /// A connection to every reader.
-pub(super) async fn connect(
-    access: &Access,
-    readers: &[Arc<Address>],
-) -> Result<Vec<(String, Channel)>, Failure> {
+pub(super) async fn connect(client: &Client, readers: &[Address]) -> Result<Vec<(String, Channel)>, Failure> {
     let mut reading = Vec::new();
     for address in readers {
-        reading.push((address.to_string(), access.connect(address).await?));
+        reading.push((address.to_string(), client.connect(address).await?));
     }
     Ok(reading)
 }
 
-/// Sets the readers to work.
+/// Starts the readers.
 pub(super) fn start(
     payloads: &Payloads,
     looking: Looking,
@@ -129,7 +123,7 @@ pub(super) fn start(
     Ok((Feeds(feeds), Watching(readers)))
 }
 
-/// Says on standard error what went wrong while reading.
+/// Reports the errors of the readers on standard error.
 pub(super) fn explain(seen: &[Reader]) {
     for reader in seen {
         if let Some(error) = &reader.error {
@@ -138,14 +132,14 @@ pub(super) fn explain(seen: &[Reader]) {
     }
 }
 
-/// What one reading node came to show.
+/// One reader, and what it has shown.
 pub(super) struct Reader {
     pub(super) address: String,
     payloads: Payloads,
     looking: Looking,
-    /// Until this node showed it.
+    /// From the acknowledgement until this node showed the record.
     pub(super) latencies: Histogram<u64>,
-    /// Until all of them did, for the records that this node was the last to show.
+    /// The same, for the records that this node was the last to show.
     pub(super) last: Histogram<u64>,
     pub(super) wrong: u64,
     pub(super) unseen: u64,
@@ -168,8 +162,8 @@ impl Reader {
         })
     }
 
-    /// Asks for everything that is outstanding, again and again. A moment counts as seen when the
-    /// answer is here, so the figures are never too good.
+    /// Asks for all outstanding records repeatedly. A record counts as seen when the answer has arrived, so
+    /// the figures are never too good.
     async fn follow(mut self, channel: Channel, mut acknowledged: mpsc::Receiver<Acknowledged>) -> Self {
         let Looking { poll, patience, .. } = self.looking;
         let per_batch = self.payloads.per_batch(limits::BATCH_ITEMS_MAX, limits::BATCH_GET_ANSWER_BYTES);
@@ -203,7 +197,7 @@ impl Reader {
         self
     }
 
-    /// One question about every outstanding record, in batches; what is held is settled.
+    /// Asks once for all outstanding records, in batches, and settles the answers.
     async fn ask(&mut self, channel: &Channel, outstanding: &mut VecDeque<Acknowledged>, per_batch: usize) {
         let mut left = outstanding.len();
         while left > 0 {
@@ -213,7 +207,7 @@ impl Reader {
                 |record: &Acknowledged| proto::GetRequest { key_hash: record.key_hash.clone(), local: true };
             let request = proto::BatchGetRequest { items: batch.iter().map(get).collect() };
             let answer =
-                timeout(self.looking.call_timeout, client::key_values(channel.clone()).batch_get(request))
+                timeout(self.looking.call_timeout, calls::key_values(channel.clone()).batch_get(request))
                     .await;
             let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")));
             let now = Instant::now();
@@ -235,7 +229,7 @@ impl Reader {
         }
     }
 
-    /// Whether nothing more is to be learnt about the record.
+    /// Returns whether the record is settled.
     fn settle(&mut self, record: &Acknowledged, outcome: Option<GetOutcome>, now: Instant) -> bool {
         match (outcome, self.looking.awaited) {
             (Some(GetOutcome::Ok(answer)), awaited) => {
@@ -272,7 +266,7 @@ impl Reader {
 
     fn note(&mut self, status: &Status) {
         self.errors += 1;
-        self.error = Some(client::reason_of(status));
+        self.error = Some(reason_of(status));
     }
 }
 

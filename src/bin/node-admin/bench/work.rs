@@ -7,8 +7,8 @@ use rand::{Rng, RngCore, SeedableRng, rngs::SmallRng};
 const KEY_BYTES: usize = 32;
 /// Fresh keys are made in blocks, so that one costs a reference and no allocation.
 const BLOCK_BYTES: usize = 1024 * KEY_BYTES;
-/// Payloads are windows into this much randomness: large enough that the windows in one block of
-/// the store hardly overlap, so that compression does not make the disk look faster than it is.
+/// Payloads are windows into this much random data: large enough that the windows in one block of the store
+/// hardly overlap, so that compression does not make the disk look faster than it is.
 const POOL_BYTES: usize = 1024 * 1024;
 
 /// The payload of every key, as a function of the key: so an answer can be checked to the byte.
@@ -24,8 +24,8 @@ impl Payloads {
         Self { pool: pool.into(), size }
     }
 
-    /// The same payloads from memory of their own: threads that share a buffer fight over its
-    /// reference count.
+    /// The same payloads in a buffer of their own: threads that share a buffer contend for its reference
+    /// count.
     pub(super) fn copy(&self) -> Self {
         Self { pool: Bytes::copy_from_slice(&self.pool), size: self.size }
     }
@@ -86,7 +86,7 @@ pub(super) struct Work {
     reads: f64,
     /// Keys of the records that are there to be read, end to end.
     known: Bytes,
-    /// Keys that nobody has used, end to end.
+    /// Unused keys, end to end.
     fresh: Bytes,
     rng: SmallRng,
 }
@@ -109,7 +109,7 @@ impl Work {
         self.reads >= 1.0 || (self.reads > 0.0 && self.rng.random::<f64>() < self.reads)
     }
 
-    /// Creates a record that nobody has.
+    /// Creates a new record.
     pub(super) fn put(&mut self) -> proto::PutRequest {
         if self.fresh.is_empty() {
             self.fresh = random_keys(BLOCK_BYTES / KEY_BYTES, &mut self.rng);

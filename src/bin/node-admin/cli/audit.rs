@@ -1,4 +1,4 @@
-//! What can be asked of an audit log.
+//! The commands on audit logs.
 
 use std::path::PathBuf;
 
@@ -8,27 +8,27 @@ use clap::{Args, Subcommand};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AuditCommand {
-    /// Show the last line of a node's audit log, to be noted where nobody changes it
+    /// Print the head of a node's audit log, to be kept in a safe place
     Head,
-    /// Show the lines of audit logs on this machine; nodes and certificates are not needed
+    /// Show lines of audit logs on this machine; needs no node and no certificates
     ///
-    /// As JSON: one line each, as they are in the files.
+    /// JSON output has the lines as they are in the files.
     List {
-        /// Directories with an audit log, or files of one
+        /// Directories of audit logs, or their files
         #[arg(required = true, value_name = "DIR|FILE")]
         places: Vec<PathBuf>,
         #[command(flatten)]
         filter: Filter,
     },
-    /// Check that audit logs on this machine are what a node wrote: 0 they are, 1 they are not,
-    /// 5 lines before the first are not here
+    /// Verify that audit logs on this machine are what a node wrote; exit codes 0 they are, 1 they are not, 5 earlier
+    /// lines are not here
     ///
-    /// Lines that were cut off the end show only by a head that was noted elsewhere.
+    /// Only a head that was kept elsewhere shows that lines were cut off the end.
     Verify {
-        /// Directories with an audit log, or all files of one
+        /// Directories of audit logs, or all their files
         #[arg(required = true, value_name = "DIR|FILE")]
         places: Vec<PathBuf>,
-        /// A line that must be there, as `audit head` once showed it
+        /// A line that must be there, as `audit head` printed it
         #[arg(long, value_parser = values::head, value_name = "NUMBER:HASH")]
         head: Option<Head>,
     },
@@ -36,23 +36,23 @@ pub(crate) enum AuditCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Filter {
-    /// Only from then on: how long ago, or an RFC 3339 time
+    /// Only lines from this time on: how long ago, or an RFC 3339 time
     #[arg(long, value_parser = values::moment_unix_ms, value_name = "DURATION|TIME")]
     pub(crate) since: Option<u64>,
-    /// Only before then
+    /// Only lines before this time
     #[arg(long, value_parser = values::moment_unix_ms, value_name = "DURATION|TIME")]
     pub(crate) until: Option<u64>,
-    /// Only by whoever has this name, role, serial number, fingerprint or address
+    /// Only calls of the caller with this name, role, serial number, fingerprint or address
     #[arg(long, value_name = "WHO")]
     pub(crate) who: Option<String>,
-    /// Only this call, such as Invalidate
+    /// Only this method, such as Invalidate
     #[arg(long, value_name = "METHOD")]
     pub(crate) method: Option<String>,
-    /// Only what was denied
+    /// Only denied calls
     #[arg(long)]
     pub(crate) denied: bool,
-    /// Only about this record: its key hash (64 hex digits) or access key id
-    // Kept as text: clap would quote a mistyped one, and an access key id is not for logs.
+    /// Only calls about this record: its key hash (64 hex digits) or access key id
+    // Parsed later: clap would quote a mistyped key, and an access key id must not appear in logs.
     #[arg(long, visible_alias = "key-hash", value_name = "KEY")]
     pub(crate) key: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The command line: what can be asked, and which values are nonsense.
+//! The command line and the values that it accepts.
 
 mod audit;
 mod bench;
@@ -18,9 +18,9 @@ pub(crate) use values::Wait;
 
 /// The admin tool for Brock nodes.
 ///
-/// Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 unreachable (nobody could say),
-/// 5 invalidated, another precondition, or not everything yet, 6 denied, 7 exists already,
-/// 8 something deserves a look, 9 something needs somebody (status --cluster, doctor).
+/// Exit codes: 0 done, 1 error, 2 usage, 3 not found, 4 unreachable (no node could tell), 5 invalidated, another
+/// failed precondition, or incomplete, 6 denied, 7 exists already, 8 a warning, 9 a critical finding
+/// (8 and 9: status --cluster, doctor).
 #[derive(Debug, Parser)]
 #[command(name = "node-admin", version, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -32,13 +32,13 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Global {
-    /// Take addresses and certificates from this context, where no flag or variable says otherwise
+    /// Take addresses and certificates from this context, unless a flag or a variable sets them
     #[arg(long, global = true, env = "NODE_ADMIN_CONTEXT", value_name = "NAME")]
     pub(crate) context: Option<String>,
-    /// Directory with ca.crt and the certificate and key to show: client.crt/.key or node.crt/.key
+    /// Directory with ca.crt and the certificate and key to use: client.crt/.key or node.crt/.key
     #[arg(long, alias = "node.certs-dir", global = true, env = "NODE_ADMIN_CERTS_DIR", value_name = "DIR")]
     pub(crate) certs_dir: Option<PathBuf>,
-    /// The nodes to ask, in this order; the first that answers is the one that does it
+    /// The nodes to ask, in this order; the first that answers handles the command
     #[arg(
         long,
         alias = "node.address",
@@ -48,7 +48,7 @@ pub(crate) struct Global {
         value_delimiter = ','
     )]
     pub(crate) node_addresses: Vec<String>,
-    /// How to print data
+    /// The format of the data on standard output
     #[arg(short, long, global = true, value_enum, default_value_t)]
     pub(crate) output: Format,
     /// When to use colours; auto: on a terminal, unless NO_COLOR is set
@@ -56,19 +56,19 @@ pub(crate) struct Global {
     pub(crate) color: When,
     /// How long one node may take, connecting included [default: 5s; verify, repair, compact: 60s];
     /// with --wait: how long to wait for the other nodes [default: 10s, at most 5m]
-    // No default of clap's: with --wait, whether it was given makes a difference.
+    // Without a default of clap's, because --wait changes the default.
     #[arg(long, global = true, value_parser = values::positive_duration, value_name = "DURATION")]
     pub(crate) timeout: Option<Duration>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
+    /// Text for people
     #[default]
     Text,
-    /// For programs; one object in each line where entries follow one another
+    /// JSON; commands that print entries continuously print one object per line
     Json,
-    /// The same as YAML
+    /// The same values as YAML
     Yaml,
 }
 
@@ -82,96 +82,96 @@ pub(crate) enum When {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Write, change, show or follow one record
+    /// Create, change, show or trace one record
     Record {
         #[command(subcommand)]
         command: RecordCommand,
     },
-    /// How a node is, what it has applied, and how its peers are
+    /// Show a node's status: records, applied operations, peers, background tasks
     Status {
-        /// All nodes: the verdict first; exit codes 0 well, 8 something deserves a look, 9 something needs somebody
+        /// Show all nodes, with a verdict first; exit codes 0 well, 8 a warning, 9 a critical finding
         #[arg(long)]
         cluster: bool,
     },
-    /// What each node lacks of what any node has, by origin
+    /// Show how many operations each node lacks, by origin
     Lag {
-        /// Again and again, until interrupted
+        /// Repeat until interrupted
         #[arg(long, value_name = "INTERVAL", num_args = 0..=1, default_missing_value = "2s",
             value_parser = values::positive_duration)]
         watch: Option<Duration>,
     },
-    /// How a node gets on with each of its peers: state, round trip, rounds, last success, errors
+    /// Show a node's connection to each of its peers: state, round trip, rounds, last success, errors
     Peers {
-        /// The round trips between all nodes instead
+        /// Show the round trips between all nodes instead
         #[arg(long)]
         matrix: bool,
     },
-    /// Look for what is wrong between here and the cluster, and say what to do about it
+    /// Check everything between this machine and the cluster, and name the remedy for each problem
     ///
-    /// Certificates, names, connections, handshakes, clocks, disk, permissions, peers, versions, backups. It works
-    /// although nodes are down. Exit codes: 0 all is well, 8 something deserves a look, 9 something is wrong.
+    /// It checks certificates, names, connections, handshakes, clocks, disk, permissions, peers, versions and backups.
+    /// It works although nodes are down. Exit codes: 0 all is well, 8 a warning, 9 a failed check.
     Doctor(Doctor),
-    /// What a person who helps needs to know
+    /// Collect information for support
     Debug {
         #[command(subcommand)]
         command: DebugCommand,
     },
-    /// A live view of the cluster: verdict, nodes, lag, peers, rates
+    /// Show a live view of the cluster: verdict, nodes, lag, peers, rates
     ///
-    /// Keys: q leaves, Tab or the left and right arrows choose a page, the up and down arrows a line, ? shows them.
+    /// Keys: q quits, Tab or the left and right arrows change the page, the up and down arrows the line, ? shows help.
     Top(Top),
-    /// Compare a node's records with those of all its peers: 0 the same, 5 not yet, 1 they differ
+    /// Compare a node's records with those of all its peers; exit codes 0 the same, 5 not yet, 1 they differ
     Verify,
-    /// Join the records that differ from the peers' now, without waiting for the next comparison
+    /// Merge the peers' differing records into a node now, without waiting for the next comparison
     Repair,
-    /// The nodes that a node counts on, how far they are, and what every one of them has applied
+    /// List the members, their progress, and the operations that all of them have applied
     Members,
-    /// Change what a node counts on
+    /// Change the membership
     Member {
         #[command(subcommand)]
         command: MemberCommand,
     },
     /// Compact a node's log now, and remove deleted payloads from its disk
     Compact,
-    /// A node's backups
+    /// Make and list a node's backups
     Backup {
         #[command(subcommand)]
         command: BackupCommand,
     },
-    /// What a node wants somebody to look into
+    /// List and clear a node's alarms
     Alarms {
         #[command(subcommand)]
         command: AlarmsCommand,
     },
-    /// What operators have done at a node, and who was denied what
+    /// Read and verify audit logs: what operators did at a node, and which calls were denied
     Audit {
         #[command(subcommand)]
         command: AuditCommand,
     },
-    /// Keys that were created more than once, with different payloads
+    /// List keys that were created more than once, with different payloads
     Conflicts {
         #[command(subcommand)]
         command: ConflictsCommand,
     },
-    /// Operations that a node could not apply
+    /// List and retry operations that a node could not apply
     Quarantine {
         #[command(subcommand)]
         command: QuarantineCommand,
     },
-    /// A node's log
+    /// Read a node's log
     Log {
         #[command(subcommand)]
         command: LogCommand,
     },
-    /// Measure a node; writes random records, so not for a cluster in service
+    /// Measure a node; it writes random records, so do not use it on a production cluster
     Bench {
         #[command(subcommand)]
         command: BenchCommand,
     },
-    /// Named addresses and certificates, so that they need not be repeated
+    /// Manage contexts: named addresses and certificates
     ///
-    /// They are kept in contexts.toml, in $XDG_CONFIG_HOME/brock or ~/.config/brock, or where
-    /// BROCK_CONTEXT_FILE says. A flag counts more than an environment variable, and that more than a context.
+    /// Contexts are stored in contexts.toml in $XDG_CONFIG_HOME/brock or ~/.config/brock, or in the file that
+    /// BROCK_CONTEXT_FILE names. A flag takes precedence over an environment variable, and that over a context.
     Context {
         #[command(subcommand)]
         command: ContextCommand,
@@ -183,7 +183,7 @@ pub(crate) enum Command {
     },
     /// Print the manual page, or write one for each command
     Man {
-        /// Write the pages there instead; made if it does not exist
+        /// Write the pages into this directory instead; it is created if it does not exist
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
@@ -193,26 +193,26 @@ pub(crate) enum Command {
 pub(crate) enum ContextCommand {
     /// List the contexts; the one in use is marked
     List,
-    /// Show one, or the one in use
+    /// Show a context, by default the one in use
     Show {
         #[arg(value_name = "NAME")]
         name: Option<String>,
     },
-    /// Say which one is in use
+    /// Print the name of the context in use
     Current,
-    /// Use one from now on
+    /// Select the context to use
     Use {
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Keep the addresses and the certificates directory that the flags and the environment name
+    /// Store the addresses and the certificates directory that flags or the environment name
     ///
-    /// What is not given stays as it is. The first context that is made is used from then on.
+    /// A value that is not given stays as it is. The first context is selected automatically.
     Set {
         #[arg(value_name = "NAME", value_parser = values::context_name)]
         name: String,
     },
-    /// Forget one
+    /// Delete a context
     Delete {
         #[arg(value_name = "NAME")]
         name: String,
@@ -221,45 +221,45 @@ pub(crate) enum ContextCommand {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(crate) enum AlarmsCommand {
-    /// Show the alarms that there have been since the start of the node, or since they were cleared
+    /// Show the alarms since the start of the node, or since they were cleared
     List,
-    /// Forget them, once they are dealt with, and show which they were
+    /// Clear the alarms after they are dealt with, and show which were cleared
     ///
-    /// What has stayed as it was is found again, at the latest when the node starts the next time.
+    /// An alarm whose cause remains is raised again, at the latest when the node starts.
     Clear,
 }
 
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Doctor {
-    /// The configuration file of the node on this machine: its settings, certificates, directory, ports and peers
+    /// The configuration file of the node on this machine, to check its settings, certificates, directory, ports and peers
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// The directory of the data of the node on this machine
+    /// The data directory of the node on this machine
     #[arg(long = "node.path", value_name = "DIR")]
     pub(crate) path: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum DebugCommand {
-    /// Collect how the cluster is into one file that may be given away
+    /// Collect the state of the cluster in one tar file that is safe to pass on
     ///
-    /// No key, key hash, payload, secret setting or private key is in it. MANIFEST.json says what is.
+    /// It holds no key, key hash, payload, secret setting or private key. MANIFEST.json lists the contents.
     Bundle(Bundle),
 }
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Bundle {
-    /// Where to write it, as a tar file; must not exist
+    /// The file to write, which must not exist: .tar, or compressed .tar.gz or .tgz
     #[arg(short, long, value_name = "FILE.tar")]
     pub(crate) file: PathBuf,
-    /// Where nodes answer HTTP, to add their metrics
+    /// The HTTP addresses of nodes, to add their metrics
     #[arg(long, alias = "http.address", value_delimiter = ',', value_name = "HOST:PORT[,…]")]
     pub(crate) http_address: Vec<String>,
 }
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Top {
-    /// How often to look
+    /// How often to update
     #[arg(long, default_value = "2s", value_name = "DURATION", value_parser = values::positive_duration)]
     pub(crate) interval: Duration,
     /// Print one frame, for scripts; needs no terminal
@@ -271,31 +271,31 @@ pub(crate) struct Top {
 pub(crate) enum LogCommand {
     /// Show the newest entries, in the order in which they became visible at the node
     ///
-    /// As JSON, one object in each line.
+    /// JSON output has one object per line.
     Tail(Tail),
 }
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Tail {
-    /// Begin with this many of the newest entries, at most 10000
+    /// Start with this many of the newest entries, at most 10000
     #[arg(short = 'n', long, default_value_t = 10, value_name = "N",
         value_parser = clap::value_parser!(u32).range(..=i64::from(limits::TAIL_LAST_MAX)))]
     pub(crate) last: u32,
-    /// Go on with what comes, until interrupted
+    /// Print new entries as they arrive, until interrupted
     #[arg(short, long)]
     pub(crate) follow: bool,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum MemberCommand {
-    /// Wait no more for a member that never returns, on every node that answers
+    /// Remove a member that never returns, on every node that answers
     ///
-    /// Should it return all the same, it is filled anew from a peer's records.
+    /// Nodes then no longer wait for it. If it returns all the same, it resyncs from a peer.
     Retire {
         /// Its node id, or the HOST:PORT of a node that never answered
         #[arg(value_name = "NODE", value_parser = values::member)]
         node: String,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },
@@ -303,15 +303,15 @@ pub(crate) enum MemberCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum BackupCommand {
-    /// Make one now: what was done since the last one, or everything if that is due
+    /// Make a backup now: an incremental one, or a full one if that is due
     Now {
-        /// Everything, whatever is due
+        /// Make a full backup
         #[arg(long)]
         full: bool,
     },
-    /// List them, oldest first
+    /// List the backups, oldest first
     List,
-    /// Show the newest whose key contains this
+    /// Show the newest backup whose key contains KEY
     Show {
         #[arg(value_name = "KEY")]
         key: String,

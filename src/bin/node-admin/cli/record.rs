@@ -1,4 +1,4 @@
-//! What can be done to one record, and to the ledgers.
+//! The commands on records, conflicts and the quarantine.
 
 use std::path::PathBuf;
 
@@ -17,46 +17,46 @@ pub(crate) enum RecordCommand {
     Put {
         #[command(flatten)]
         key: Key,
-        /// Where the JSON is; - = standard input
+        /// The file with the JSON; - for standard input
         #[arg(long, default_value = "-", value_name = "FILE|-")]
         file: PathBuf,
         #[command(flatten)]
         waiting: Waiting,
     },
-    /// Show a record, an invalidated one too
+    /// Show a record, even an invalidated one
     Show {
         #[command(flatten)]
         key: Key,
-        /// From this node alone: do not let it ask its peers
+        /// Read from this node only; it does not ask its peers
         #[arg(long)]
         local: bool,
     },
-    /// Revoke a record: whoever uses it is refused, and told the reason
+    /// Revoke a record: applications that use it are refused with the reason
     ///
-    /// It stays readable to operators. Doing it twice does nothing more.
+    /// It stays readable to operators. Revoking it again changes nothing.
     Invalidate {
         #[command(flatten)]
         key: Key,
-        /// Why, for whoever uses the key: 1 to 1024 bytes
+        /// The reason that applications get: 1 to 1024 bytes
         reason: String,
         #[command(flatten)]
         change: Change,
     },
-    /// Take `public` from a record
+    /// Make a public record private
     Unpublish {
         #[command(flatten)]
         key: Key,
         #[command(flatten)]
         change: Change,
     },
-    /// Remove a record and its payload, for good
+    /// Delete a record and its payload permanently
     Delete {
         #[command(flatten)]
         key: Key,
         #[command(flatten)]
         change: Change,
     },
-    /// Where every node has come with one record, and why some have not come further
+    /// Show what each node knows of a record, and why nodes lack an operation on it
     Trace {
         #[command(flatten)]
         key: Key,
@@ -66,14 +66,14 @@ pub(crate) enum RecordCommand {
 #[derive(Debug, Args)]
 pub(crate) struct Key {
     /// The key hash (64 hex digits) or the access key id (28 base32 characters)
-    // Kept as text: clap would quote a mistyped one, and an access key id is not for logs.
+    // Parsed later: clap would quote a mistyped key, and an access key id must not appear in logs.
     #[arg(value_name = "KEY")]
     pub(crate) key: String,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Change {
-    /// Also if no node has the record: it takes effect whenever the record turns up
+    /// Accept it even if no node has the record; it takes effect when the record arrives
     #[arg(long)]
     pub(crate) ahead: bool,
     #[command(flatten)]
@@ -82,41 +82,41 @@ pub(crate) struct Change {
 
 #[derive(Debug, Args)]
 pub(crate) struct Waiting {
-    /// End only when this many other members hold it too, or all of them [default: 0]
+    /// Wait until this many other members hold the operation too, or all of them [default: 0]
     ///
-    /// When they do not within the time-out, the exit code is 5, and the operation stands.
+    /// If they do not within the time-out, the exit code is 5, and the operation stands.
     #[arg(long, value_parser = values::wait, value_name = "N|all")]
     pub(crate) wait: Option<Wait>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConflictsCommand {
-    /// List them: the create that won, and those that lost
+    /// List the conflicts: for each key the create that won and those that lost
     List,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum QuarantineCommand {
-    /// List them, and why they could not be applied
+    /// List the operations and why they could not be applied
     List,
-    /// Show one, with its bytes as they came
+    /// Show one operation with its bytes as the node received them
     Show {
-        /// Which: ORIGIN:CLOCK, such as node-1/9f3c2a10:42
+        /// The operation: ORIGIN:CLOCK, such as node-1/9f3c2a10:42
         #[arg(value_name = "STAMP", value_parser = stamp::parse)]
         stamp: Stamp,
     },
-    /// Try to apply one again, or all
+    /// Try again to apply one operation, or all
     Retry {
         #[command(flatten)]
         which: Which,
     },
-    /// Forget one, or all
+    /// Discard one operation, or all
     ///
-    /// What peers could apply, a repair brings back from them.
+    /// If peers could apply it, a repair restores the record from them.
     Drop {
         #[command(flatten)]
         which: Which,
-        /// Do not ask
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },
@@ -125,10 +125,10 @@ pub(crate) enum QuarantineCommand {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct Which {
-    /// Which: ORIGIN:CLOCK, such as node-1/9f3c2a10:42
+    /// The operation: ORIGIN:CLOCK, such as node-1/9f3c2a10:42
     #[arg(value_name = "STAMP", value_parser = stamp::parse)]
     pub(crate) stamp: Option<Stamp>,
-    /// All of them
+    /// All operations
     #[arg(long)]
     pub(crate) all: bool,
 }

@@ -1,4 +1,4 @@
-//! Which lines are understood.
+//! Claims about the lines that are accepted.
 
 use clap::CommandFactory;
 

@@ -1,4 +1,4 @@
-//! Which values make sense. Checked while the command line is read, before anything is done.
+//! The values of arguments. They are checked while the command line is parsed.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub(super) fn wait(text: &str) -> Result<Wait, String> {
     }
 }
 
-/// A member goes by its node id, or by its address if it never said its id.
+/// A member is named by its node id, or by its address if it never answered.
 pub(super) fn member(text: &str) -> Result<String, String> {
     let problem = match (text.contains(':'), text.parse::<Address>(), text.parse::<NodeId>()) {
         (true, Err(error), _) => error.to_string(),
@@ -32,7 +32,7 @@ pub(super) fn member(text: &str) -> Result<String, String> {
     Err(format!("{problem}; name a member as `members` shows it, by its node id or its HOST:PORT"))
 }
 
-/// The name of a context: what is easy to type and needs no quotes in TOML.
+/// The name of a context, which needs no quotes in TOML.
 pub(super) fn context_name(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     match (1..=64).contains(&text.len()) && text.chars().all(allowed) {
@@ -44,7 +44,7 @@ pub(super) fn context_name(text: &str) -> Result<String, String> {
 pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     match duration::parse(text) {
         Ok(Duration::ZERO) => Err("must be longer than 0".to_owned()),
-        // A day is longer than anybody means, and keeps sums of instants from overflowing.
+        // A day is longer than needed, and keeps sums of instants from overflowing.
         Ok(duration) if duration > Duration::from_secs(86_400) => Err("must be at most 24h".to_owned()),
         Ok(duration) => Ok(duration),
         Err(error) => Err(error.to_string()),

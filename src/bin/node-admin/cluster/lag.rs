@@ -1,4 +1,4 @@
-//! `lag`: what each node lacks of what any node has.
+//! `lag`: the operations that each node lacks.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,30 +9,29 @@ use std::{
 use super::{UNKNOWN, number, view};
 use crate::{
     cli::Format,
-    client::Access,
     failure::Failure,
     output::{self, headed},
     paint,
 };
-use brock_client::view::Cluster;
+use brock_client::{Client, view::Cluster};
 use serde::Serialize;
 
-/// To the upper left corner, and nothing left of what was shown.
+/// Moves to the upper left corner and clears the screen.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
-/// Prints it once, or again and again until it is interrupted or nobody reads any more.
-pub(crate) async fn run(access: &Access, watch: Option<Duration>, format: Format) -> Result<(), Failure> {
+/// Prints it once, or repeatedly until it is interrupted or its output is closed.
+pub(crate) async fn run(client: &Client, watch: Option<Duration>, format: Format) -> Result<(), Failure> {
     let Some(interval) = watch else {
-        return output::data(format, &Lag::new(&view(access, false).await?), Lag::text);
+        return output::data(format, &Lag::new(&view(client, false).await?), Lag::text);
     };
     let mut due = tokio::time::interval(interval);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut has_shown = false;
     loop {
         due.tick().await;
-        let lag = match view(access, false).await {
+        let lag = match view(client, false).await {
             Ok(view) => Lag::new(&view),
-            // Whoever watches wants to see it end, too; but not to wait for what was never there.
+            // A failure ends the first attempt only: a watch continues through an outage.
             Err(failure) if has_shown => {
                 output::message(&failure.to_string());
                 continue;
@@ -63,9 +62,9 @@ struct Lag {
 #[derive(Debug, Serialize)]
 struct Row {
     node: String,
-    /// Empty: it could be asked.
+    /// Empty if the node could be asked.
     error: String,
-    /// By origin; `null`: not known.
+    /// By origin; `null` if not known.
     lags: Option<BTreeMap<String, u64>>,
 }
 
@@ -86,7 +85,7 @@ impl Lag {
     }
 
     fn table(&self) -> Vec<Vec<String>> {
-        // Somebody who has written is an origin, so where there are none nobody lacks anything.
+        // Without origins nothing was written, so no node lacks anything.
         let mut heading = vec!["NODE"];
         let origins: Vec<String> = self.origins.iter().map(|origin| output::printable(origin)).collect();
         heading.extend(origins.iter().map(String::as_str));
@@ -98,7 +97,7 @@ impl Row {
     fn cells(&self, origins: &BTreeSet<String>) -> Vec<String> {
         let mut cells = vec![output::printable(&self.node)];
         cells.extend(origins.iter().map(|origin| {
-            // A node that answers and does not list an origin has all there is of it.
+            // A node that answers and does not list an origin has all its operations.
             let lag = self.lags.as_ref().map(|lags| lags.get(origin).copied().unwrap_or_default());
             match lag {
                 None => paint::warn(UNKNOWN),

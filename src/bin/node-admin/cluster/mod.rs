@@ -1,76 +1,71 @@
-//! How the whole cluster is: `status --cluster`, `lag`, `peers`.
+//! The status of the whole cluster: `status --cluster`, `lag`, `peers`.
 //!
-//! One node is asked, and asks the others. What it could not learn is unknown, shown as `?`, never as 0.
+//! The command asks one node, which asks the others. An unknown value is shown as `?`, never as 0.
 
 mod lag;
 mod peers;
 mod status;
 
-use crate::{
-    client::{self, Access},
-    failure::Failure,
-    output, paint,
+use crate::{failure::Failure, output, paint};
+use brock_client::{
+    Client,
+    view::{Cluster, Level},
 };
-use brock_client::view::Cluster;
 use brock_core::proto;
 
 pub(crate) use lag::{matrix as lag_matrix, run as lag};
 pub(crate) use peers::{matrix as round_trips, run as peers};
 pub(crate) use status::{run as status, state_of};
 
-/// What is not known.
+/// Shown for an unknown value.
 pub(crate) const UNKNOWN: &str = "?";
 
-/// What came of looking.
+/// The outcome of asking for the cluster.
 pub(crate) struct Looked {
     pub(crate) outcome: Result<Cluster, Failure>,
-    /// Who was asked before and did not answer, and why.
+    /// The nodes that did not answer before, and why.
     pub(crate) misses: Vec<String>,
 }
 
 impl Looked {
-    /// The view, and who did not answer.
-    pub(crate) fn told(self) -> Result<(Cluster, Vec<String>), Failure> {
+    /// The view, and the nodes that did not answer.
+    pub(crate) fn into_view(self) -> Result<(Cluster, Vec<String>), Failure> {
         Ok((self.outcome?, self.misses))
     }
 }
 
-/// The cluster as the first node that answers sees it. Says who did not answer.
-pub(crate) async fn view(access: &Access, history: bool) -> Result<Cluster, Failure> {
-    let looked = look(access, history).await;
+/// The cluster as the first node that answers sees it. Reports the nodes that did not answer.
+pub(crate) async fn view(client: &Client, history: bool) -> Result<Cluster, Failure> {
+    let looked = look(client, history).await;
     if looked.outcome.is_ok() {
         looked.misses.iter().for_each(|miss| output::message(&format!("note: {miss}")));
     }
     looked.outcome
 }
 
-/// The same, and says nothing.
-pub(crate) async fn look(access: &Access, history: bool) -> Looked {
-    let answered = access
-        .first_answer(async |channel| {
-            let mut client = client::admin(channel);
-            Ok(client.cluster(proto::ClusterRequest { history }).await?.into_inner())
-        })
-        .await;
-    let miss =
-        |(address, miss): &(String, client::Miss)| format!("{address} did not answer: {}", miss.reason);
-    let misses = answered.misses.iter().map(miss).collect();
-    let outcome = answered.outcome.and_then(|view| Cluster::try_from(view).map_err(Failure::nonsense));
+/// The same without a report.
+pub(crate) async fn look(client: &Client, history: bool) -> Looked {
+    let answered = client.cluster(proto::ClusterRequest { history }).await;
+    let misses =
+        answered.misses.iter().map(|miss| format!("{} did not answer: {}", miss.address, miss.reason));
+    let misses = misses.collect();
+    let outcome = answered.outcome.map_err(Failure::from);
+    let outcome = outcome.and_then(|view| Cluster::try_from(view).map_err(Failure::nonsense));
     Looked { outcome, misses }
 }
 
-/// A number that may not be known.
+/// A number, or `?`.
 pub(crate) fn number<T: ToString>(number: Option<T>) -> String {
     number.map_or_else(|| UNKNOWN.to_owned(), |number| number.to_string())
 }
 
-/// A level's word, in its colour.
-pub(crate) fn level(level: &str) -> String {
-    let word = output::printable(level);
+/// A level's word in its colour.
+pub(crate) fn level(level: Level) -> String {
+    let word = level.as_str();
     match level {
-        "well" => paint::good(&word),
-        "watch" => paint::warn(&word),
-        _ => paint::bad(&word),
+        Level::Ok => paint::good(word),
+        Level::Warning => paint::warn(word),
+        Level::Critical => paint::bad(word),
     }
 }
 
@@ -89,7 +84,7 @@ pub(crate) fn bytes(bytes: u64) -> String {
     format!("{value:.1} {}", UNITS[unit])
 }
 
-/// A span of time, roughly.
+/// A duration, rounded.
 pub(crate) fn roughly(seconds: i64) -> String {
     match seconds {
         ..0 => format!("-{}", roughly(seconds.saturating_neg())),
@@ -100,7 +95,7 @@ pub(crate) fn roughly(seconds: i64) -> String {
     }
 }
 
-/// Of a ping.
+/// A round trip.
 pub(crate) fn milliseconds(micros: Option<u64>) -> String {
     micros.map_or_else(|| UNKNOWN.to_owned(), |micros| format!("{:.1} ms", micros as f64 / 1000.0))
 }

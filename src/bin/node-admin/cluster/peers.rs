@@ -1,25 +1,27 @@
-//! `peers`: how a node gets on with the others.
+//! `peers`: the connections of a node to its peers.
 
 use std::collections::BTreeMap;
 
 use super::{UNKNOWN, milliseconds, number, view};
 use crate::{
     cli::Format,
-    client::Access,
     failure::Failure,
     output::{self, headed, section},
     paint, status,
 };
-use brock_client::view::{Cluster, Peer};
+use brock_client::{
+    Client,
+    view::{Cluster, Node, Peer},
+};
 use serde::Serialize;
 
 /// Prints the peers of the first node that answers, or the round trips between all nodes.
-pub(crate) async fn run(access: &Access, is_matrix: bool, format: Format) -> Result<(), Failure> {
+pub(crate) async fn run(client: &Client, is_matrix: bool, format: Format) -> Result<(), Failure> {
     if is_matrix {
-        let cluster = view(access, false).await?;
+        let cluster = view(client, false).await?;
         return output::data(format, &RoundTrips::new(&cluster), |trips| output::table(&trips.table()));
     }
-    let status = status::fetch(access).await?;
+    let status = status::fetch(client).await?;
     output::data(format, &Peers { node: status.node_id, peers: status.peers }, Peers::text)
 }
 
@@ -74,7 +76,7 @@ fn row(peer: &Peer) -> Vec<String> {
     ]
 }
 
-/// What `peers --matrix` prints: from (outer) to (inner), in microseconds; `null`: not known.
+/// What `peers --matrix` prints: from (outer) to (inner), in microseconds; `null` if not known.
 #[derive(Debug, Serialize)]
 struct RoundTrips {
     round_trip_micros: BTreeMap<String, BTreeMap<String, Option<u64>>>,
@@ -83,14 +85,14 @@ struct RoundTrips {
 impl RoundTrips {
     fn new(cluster: &Cluster) -> Self {
         let nodes: Vec<_> = cluster.nodes.iter().filter(|node| !node.retired).collect();
-        let between = |from: &brock_client::view::Node, to: &brock_client::view::Node| {
+        let between = |from: &Node, to: &Node| {
             let peers = from.status.iter().flat_map(|status| &status.peers);
             let is_it = |peer: &&Peer| {
                 peer.node_id == to.node || (peer.node_id.is_empty() && peer.address == to.address)
             };
             peers.filter(is_it).find_map(|peer| peer.round_trip_micros)
         };
-        let row = |from: &&brock_client::view::Node| {
+        let row = |from: &&Node| {
             let others = nodes.iter().filter(|to| to.node != from.node);
             (from.node.clone(), others.map(|to| (to.node.clone(), between(from, to))).collect())
         };
@@ -121,19 +123,19 @@ pub(crate) fn matrix(cluster: &Cluster) -> Vec<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use brock_core::proto::{self, cluster_response::Node};
+    use brock_core::proto::{self, cluster_response as wire};
 
     use super::*;
 
     #[test]
-    fn who_is_not_known_to_be_near_is_unknown_and_nobody_is_his_own_peer() {
+    fn an_unmeasured_round_trip_is_unknown_and_no_node_is_its_own_peer() {
         let peer = |node_id: &str, address: &str, round_trip_micros| proto::Peer {
             node_id: node_id.to_owned(),
             address: address.to_owned(),
             round_trip_micros,
             ..Default::default()
         };
-        let node = |name: &str, address: &str, peers: Option<Vec<proto::Peer>>| Node {
+        let node = |name: &str, address: &str, peers: Option<Vec<proto::Peer>>| wire::Node {
             node: name.to_owned(),
             address: address.to_owned(),
             status: peers.map(|peers| proto::StatusResponse { peers, ..Default::default() }),

@@ -1,34 +1,36 @@
-//! `status --cluster`: the verdict, and every node.
+//! `status --cluster`: the verdict, and all nodes.
 
 use super::{UNKNOWN, bytes, lag_matrix, level, number, roughly, view};
 use crate::{
     cli::Format,
-    client::Access,
     failure::Failure,
     output::{self, headed, section},
     paint,
 };
-use brock_client::view::{Cluster, Node, Status, Verdict};
+use brock_client::{
+    Client,
+    view::{Cluster, Level, Node, Status, Verdict},
+};
 
-/// Prints how the cluster is; the exit code is the verdict.
-pub(crate) async fn run(access: &Access, format: Format) -> Result<(), Failure> {
-    let cluster = view(access, false).await?;
+/// Prints the status of the cluster; the exit code is the verdict.
+pub(crate) async fn run(client: &Client, format: Format) -> Result<(), Failure> {
+    let cluster = view(client, false).await?;
     output::data(format, &cluster, text)?;
     outcome(&cluster.verdict)
 }
 
-/// What the exit code says.
+/// The exit code of the verdict.
 fn outcome(verdict: &Verdict) -> Result<(), Failure> {
     match verdict.level {
-        "well" => Ok(()),
-        "watch" => Err(Failure::Watch),
-        _ => Err(Failure::Act),
+        Level::Ok => Ok(()),
+        Level::Warning => Err(Failure::Warning),
+        Level::Critical => Err(Failure::Critical),
     }
 }
 
 fn text(cluster: &Cluster) -> String {
-    let Verdict { level: word, sentence, findings } = &cluster.verdict;
-    let mut text = format!("{}: {}\n", level(word), output::printable(sentence));
+    let Verdict { level: verdict, sentence, findings } = &cluster.verdict;
+    let mut text = format!("{}: {}\n", level(*verdict), output::printable(sentence));
     if !findings.is_empty() {
         text.push_str("\nfindings:\n");
         for finding in findings {
@@ -91,7 +93,7 @@ fn row(node: &Node) -> Vec<String> {
     ]
 }
 
-/// How a node is, in a word.
+/// The state of a node, in a word.
 pub(crate) fn state_of(node: &Node) -> &'static str {
     match &node.status {
         _ if node.retired => "retired",
@@ -116,13 +118,13 @@ fn painted(state: &str) -> String {
 mod tests {
     use std::collections::HashMap;
 
-    use brock_core::proto::{self, cluster_response as wire, verdict::Level};
+    use brock_core::proto::{self, cluster_response as wire, verdict};
 
     use super::*;
     use crate::failure::Exit;
 
     /// A node that is well, one that is dead.
-    fn response(level: Level) -> proto::ClusterResponse {
+    fn response(level: verdict::Level) -> proto::ClusterResponse {
         let status = proto::StatusResponse {
             node_id: "node-1".to_owned(),
             version: "1".to_owned(),
@@ -162,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_verdict_comes_first_and_what_is_not_known_is_no_number() {
-        let text = text(&Cluster::try_from(response(Level::Act)).unwrap());
+        let text = text(&Cluster::try_from(response(verdict::Level::Act)).unwrap());
         assert!(
             text.starts_with("act: 1 of 2 nodes answer.\n\nfindings:\n  act node-2: it does not"),
             "{text}"
@@ -189,9 +191,9 @@ mod tests {
         let exit = |level| {
             outcome(&Cluster::try_from(response(level)).unwrap().verdict).map_err(|failure| failure.exit())
         };
-        assert_eq!(exit(Level::Well), Ok(()));
-        assert_eq!(exit(Level::Watch), Err(Exit::Watch));
-        assert_eq!(exit(Level::Act), Err(Exit::Act));
-        assert_eq!((Exit::Watch as u8, Exit::Act as u8), (8, 9));
+        assert_eq!(exit(verdict::Level::Well), Ok(()));
+        assert_eq!(exit(verdict::Level::Watch), Err(Exit::Warning));
+        assert_eq!(exit(verdict::Level::Act), Err(Exit::Critical));
+        assert_eq!((Exit::Warning as u8, Exit::Critical as u8), (8, 9));
     }
 }

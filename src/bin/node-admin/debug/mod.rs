@@ -1,16 +1,15 @@
-//! `debug bundle`: how the cluster is, in one file that may be given away.
+//! `debug bundle`: the state of the cluster in one file that is safe to pass on.
 //!
-//! What cannot be had is told in the manifest; the rest is collected all the same. Everything passes
-//! through `redact` on its way into the file, whatever it is and whoever said it.
+//! The manifest names what could not be collected; the rest is collected all the same. `redact` filters
+//! everything that is written to the file.
 
+mod archive;
 mod redact;
-mod tar;
 
-use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
+use std::{fs::OpenOptions, os::unix::fs::OpenOptionsExt, path::Path, time::Duration};
 
 use crate::{
     cli::{Bundle, Doctor, Global},
-    client::{self, Access},
     cluster, conflicts,
     doctor::{self, certificates},
     failure::Failure,
@@ -18,8 +17,8 @@ use crate::{
     progress::Progress,
     quarantine, verify,
 };
-use brock_client::view::Setting;
-use brock_core::proto;
+use brock_client::{Client, view::Setting};
+use brock_core::{base::time::unix_now, proto};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
@@ -30,15 +29,15 @@ use tokio::{
 
 use redact::Redactor;
 
-/// The most of a page of metrics.
+/// The largest page of metrics.
 const METRICS_MAX_BYTES: u64 = 16 * 1024 * 1024;
 
-/// What the file holds.
+/// The manifest of the file.
 #[derive(Debug, Serialize)]
 struct Manifest {
     made_unix: i64,
     node_admin: &'static str,
-    /// How key hashes and digests are told apart: the same one has the same mask throughout this file.
+    /// How key hashes and digests are masked: equal ones have the same mask throughout this file.
     redaction: &'static str,
     files: Vec<Entry>,
 }
@@ -47,53 +46,62 @@ struct Manifest {
 struct Entry {
     name: String,
     what: &'static str,
-    /// Empty: it is there.
+    /// Why it is missing; empty if it is there.
     error: String,
 }
 
-/// Collects everything, and writes the file.
-pub(crate) async fn bundle(access: &Access, global: &Global, options: &Bundle) -> Result<(), Failure> {
-    // Before the work, so that nobody waits in vain.
-    let mut file = create(&options.file)?;
+/// Collects everything and writes the file.
+pub(crate) async fn bundle(client: &Client, global: &Global, options: &Bundle) -> Result<(), Failure> {
+    // First, so that a bad name fails before the work.
+    let file = create(&options.file)?;
     let progress = Progress::counted("collecting", 9 + options.http_address.len() as u64);
     let mut collected =
         Collected { redactor: Redactor::new(), parts: Vec::new(), files: Vec::new(), progress };
-    let view = cluster::view(access, true).await;
+    let view = cluster::view(client, true).await;
     collected.add(
         "cluster.json",
         "every node's status and the verdict",
         view.and_then(|view| output::value(&view)),
     );
-    collected.add("members.json", "whom a node waits for", members::value(access).await);
-    collected.add("verify.json", "whether all hold the same", verify::value(access).await);
+    collected.add("members.json", "the members that a node waits for", members::value(client).await);
+    collected.add("verify.json", "whether all nodes hold the same records", verify::value(client).await);
     collected.add(
         "quarantine.json",
-        "what could not be applied, without its bytes",
-        quarantine::value(access).await,
+        "operations that could not be applied, without their bytes",
+        quarantine::value(client).await,
     );
-    collected.add("conflicts.json", "payloads that lost", conflicts::value(access).await);
-    collected.add("configuration.json", "a node's settings, without secrets", configuration(access).await);
+    collected.add(
+        "conflicts.json",
+        "keys that were created with different payloads",
+        conflicts::value(client).await,
+    );
+    collected.add("configuration.json", "a node's settings, without secrets", configuration(client).await);
     collected.add(
         "certificates.json",
         "the operator's certificates, public parts only",
         certificates_of(global),
     );
     let report = doctor::examine(global.clone(), &Doctor::default()).await;
-    collected.add("doctor.json", "what `node-admin doctor` says", output::value(&report));
+    collected.add("doctor.json", "the report of `node-admin doctor`", output::value(&report));
     let versions = json!({ "node_admin": env!("CARGO_PKG_VERSION"), "system": std::env::consts::OS,
         "architecture": std::env::consts::ARCH });
-    collected.add("versions.json", "of this tool; the nodes' are in cluster.json", Ok(versions));
+    collected.add(
+        "versions.json",
+        "the version of this tool; those of the nodes are in cluster.json",
+        Ok(versions),
+    );
     for address in &options.http_address {
         let name = format!("metrics-{}.txt", address.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
-        let page = metrics(address, access.timeout).await;
+        let page = metrics(address, client.timeout()).await;
         collected.add_text(&name, "a node's metrics", page);
     }
-    let archive = collected.finish()?;
+    let parts = collected.finish()?;
     let failed = |error| Failure::Error(format!("could not write {}: {error}", options.file.display()));
-    file.write_all(&archive).and_then(|()| file.sync_all()).map_err(failed)?;
+    let made_unix = unix_now().unsigned_abs();
+    archive::write(file, &options.file, parts.iter(), made_unix).map_err(failed)?;
     output::message(&format!(
-        "wrote {}: no key, key hash, payload, secret setting or private key is in it. Look into it before you give it \
-         away: it names nodes, addresses and operators",
+        "wrote {}: no key, key hash, payload, secret setting or private key is in it. Look into it before you pass it \
+         on: it names nodes, addresses and operators",
         options.file.display()
     ));
     Ok(())
@@ -106,13 +114,8 @@ fn create(path: &Path) -> Result<std::fs::File, Failure> {
     })
 }
 
-async fn configuration(access: &Access) -> Result<Value, Failure> {
-    let answered = access
-        .first_answer(async |channel| {
-            let mut client = client::admin(channel);
-            Ok(client.show_configuration(proto::ShowConfigurationRequest {}).await?.into_inner())
-        })
-        .await;
+async fn configuration(client: &Client) -> Result<Value, Failure> {
+    let answered = client.show_configuration(proto::ShowConfigurationRequest {}).await;
     let settings: Vec<Setting> = answered.outcome?.settings.into_iter().map(Setting::from).collect();
     output::value(&settings)
 }
@@ -138,11 +141,11 @@ async fn metrics(address: &str, time: Duration) -> Result<String, Failure> {
     };
     match answer.split_once("\r\n\r\n") {
         Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
-        _ => Err(failed(answer.lines().next().unwrap_or("it says nothing").to_owned())),
+        _ => Err(failed(answer.lines().next().unwrap_or("the answer is empty").to_owned())),
     }
 }
 
-/// What was collected so far.
+/// The parts collected so far.
 struct Collected {
     redactor: Redactor,
     parts: Vec<(String, Vec<u8>)>,
@@ -171,19 +174,17 @@ impl Collected {
         self.files.push(Entry { name: name.to_owned(), what, error });
     }
 
-    fn finish(self) -> Result<Vec<u8>, Failure> {
+    /// All parts, the manifest first.
+    fn finish(mut self) -> Result<Vec<(String, Vec<u8>)>, Failure> {
         let manifest = Manifest {
-            made_unix: brock_core::base::time::unix_now(),
+            made_unix: unix_now(),
             node_admin: env!("CARGO_PKG_VERSION"),
-            redaction: "key hashes and digests are replaced by [1], [2], …: the same one has the same number \
-                        throughout this file, and cannot be found from it",
+            redaction: "key hashes and digests are replaced by [1], [2], …: equal ones have the same number \
+                        throughout this file, and cannot be recovered from it",
             files: self.files,
         };
         let manifest = ("MANIFEST.json".to_owned(), output::json(&manifest)?.into_bytes());
-        Ok(tar::archive(std::iter::once(&manifest).chain(&self.parts), manifest_time()))
+        self.parts.insert(0, manifest);
+        Ok(self.parts)
     }
-}
-
-fn manifest_time() -> u64 {
-    brock_core::base::time::unix_now().unsigned_abs()
 }

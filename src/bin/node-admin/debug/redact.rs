@@ -1,7 +1,7 @@
-//! Taking out what must not be given away.
+//! Masking secrets in texts and JSON.
 //!
-//! What looks like a key hash, a digest or an access key id goes, wherever it stands; public keys are
-//! known by the names of their fields.
+//! Everything that looks like a key hash, a digest or an access key id is masked, wherever it is. Public keys
+//! are recognised by the names of their fields.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,7 @@ const DIGEST_DIGITS: usize = 64;
 /// Characters of an access key id.
 const ACCESS_KEY_CHARACTERS: usize = 28;
 
-/// Gives every one that it takes out a number.
+/// Numbers the secrets that it masks.
 pub(super) struct Redactor(HashMap<String, usize>);
 
 impl Redactor {
@@ -23,7 +23,7 @@ impl Redactor {
         Self(HashMap::new())
     }
 
-    /// Every string in a value, names of fields included.
+    /// Masks the secrets in all strings of a value, names of fields included.
     pub(super) fn value(&mut self, value: &mut Value) {
         match value {
             Value::String(text) => *text = self.text(text),
@@ -41,7 +41,7 @@ impl Redactor {
         }
     }
 
-    /// A text in which every such word is replaced. What is public by its field's name stays.
+    /// Masks the secrets in a text. A value whose field is public stays.
     pub(super) fn text(&mut self, text: &str) -> String {
         let mut redacted = String::with_capacity(text.len());
         let mut word = String::new();

@@ -1,4 +1,4 @@
-//! Certificates directories: what is in them, whose it is, until when, and what is wrong with it.
+//! Certificates directories: their certificates, identities, expiries and problems.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -21,22 +21,22 @@ use x509_parser::{extensions::GeneralName, parse_x509_certificate};
 
 const CHECK: &str = "certificates";
 
-/// What everybody may know of a certificate.
+/// The public part of a certificate.
 #[derive(Debug, Serialize)]
 pub(crate) struct Public {
     pub(crate) file: String,
     pub(crate) subject: String,
     pub(crate) issuer: String,
-    /// `node`, `client` or `admin`, and the name; `null`: it states none, as a CA's.
+    /// `node`, `client` or `admin`, and the name; `null` for a certificate without a role, such as a CA's.
     pub(crate) role: Option<String>,
-    /// Hosts and addresses that it is for.
+    /// The host names and IP addresses that it states.
     pub(crate) hosts: Vec<String>,
     pub(crate) not_before_unix: i64,
     pub(crate) not_after_unix: i64,
     pub(crate) serial: String,
 }
 
-/// The certificates of a directory, their keys apart.
+/// The certificates of a directory, without their keys.
 pub(crate) fn public_parts(dir: &Path) -> Result<Vec<Public>, String> {
     let inventory = Inventory::of(dir).map_err(|error| error.to_string())?;
     let mut parts = Vec::new();
@@ -75,13 +75,13 @@ fn hosts(certificate: &x509_parser::certificate::X509Certificate<'_>) -> Vec<Str
     names.value.general_names.iter().filter_map(host).collect()
 }
 
-/// The operator's own. `is_node`: the machine is a node's.
+/// Checks the operator's certificates. `is_node`: the machine runs a node.
 pub(super) fn operator(report: &mut Report, dir: Option<&Path>, is_node: bool) -> Option<ClientIdentity> {
     let Some(dir) = dir.filter(|dir| !dir.as_os_str().is_empty()) else {
         let fix = "node-admin doctor --certs-dir DIR, or `node-admin context set NAME --certs-dir DIR`; \
                    `brock cert admin` makes an operator's certificate";
         match is_node {
-            // An operator's key has no place on a node's machine.
+            // An operator's key does not belong on a node's machine.
             true => report.note(
                 CHECK,
                 "",
@@ -129,7 +129,7 @@ pub(super) fn operator(report: &mut Report, dir: Option<&Path>, is_node: bool) -
     }
 }
 
-/// Those of the node that is configured here.
+/// Checks the certificates of the node that is configured on this machine.
 pub(super) fn node(report: &mut Report, config: &Config) -> Option<Identity> {
     let dir = &config.certs_dir;
     let at = directory_of(dir);
@@ -178,10 +178,10 @@ fn expiries(report: &mut Report, dir: &Path) {
             _ => format!("ends in {}, {}", roughly(left), output::moment(part.not_after_unix)),
         };
         let file = dir.join(&part.file).display().to_string();
-        let fix = "make a new one in its place with `brock cert … --overwrite`; nodes take it over without a restart";
+        let fix = "replace it with `brock cert … --overwrite`; nodes reload it without a restart";
         match left {
             ..0 => report.fail("expiry", &file, &what, fix),
-            // Whoever has short ones made exchanges them often.
+            // Short-lived certificates are rotated often.
             _ if left < limits::CERTIFICATE_WARN_SECONDS.min(lifetime / 4) => {
                 report.warn("expiry", &file, &what, fix);
             }
@@ -190,7 +190,7 @@ fn expiries(report: &mut Report, dir: &Path) {
     }
 }
 
-/// Whoever takes this machine could make certificates of every role.
+/// Warns of a CA key: anyone who takes over this machine could issue certificates of every role.
 fn ca_key(report: &mut Report, dir: &Path) {
     let Ok(entries) = dir.read_dir() else { return };
     let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
@@ -199,7 +199,7 @@ fn ca_key(report: &mut Report, dir: &Path) {
         report.warn(
             CHECK,
             &file,
-            "a CA's key lies among the certificates: whoever reads it can make certificates of every role",
+            "a CA's key lies among the certificates: anyone who reads it can issue certificates of every role",
             "move it to a safe place; neither nodes nor operators need it",
         );
     }

@@ -1,31 +1,31 @@
-//! The cluster as a whole: what its nodes say of each other.
+//! The cluster as a whole: what its nodes report about each other.
 
-use super::{Level, Report, access};
-use crate::{cli::Global, cluster::look, output};
-use brock_client::view::{Cluster, Node};
+use super::{Level, Report};
+use crate::{
+    access::{self, CLUSTER_TIMEOUT},
+    cli::Global,
+    cluster::look,
+    output,
+};
+use brock_client::view::{self, Cluster, Node};
 
 /// Asks the first node that answers, which asks all others.
 pub(super) async fn examine(report: &mut Report, global: &Global) {
-    let access = match access(global) {
-        Ok(access) => access,
-        Err(failure) => return report.fail("cluster", "", &failure.to_string(), "mend what is said above"),
+    let client = match access::client(global, global.timeout.unwrap_or(CLUSTER_TIMEOUT)) {
+        Ok(client) => client,
+        Err(failure) => return report.fail("cluster", "", &failure.to_string(), "fix what is said above"),
     };
-    match look(&access, false).await.outcome {
-        Ok(cluster) => judge(report, &cluster),
+    match look(&client, false).await.outcome {
+        Ok(cluster) => add_findings(report, &cluster),
         Err(failure) => {
-            // Each node has lines of its own.
+            // Each node has its own lines.
             let what = failure.to_string().lines().next().unwrap_or_default().to_owned();
-            report.fail(
-                "cluster",
-                "",
-                &format!("nobody could say how it is: {what}"),
-                "mend what is said above",
-            );
+            report.fail("cluster", "", &format!("its state is unknown: {what}"), "fix what is said above");
         }
     }
 }
 
-fn judge(report: &mut Report, cluster: &Cluster) {
+fn add_findings(report: &mut Report, cluster: &Cluster) {
     for node in cluster.nodes.iter().filter(|node| !node.retired) {
         peers(report, node);
         version(report, node);
@@ -33,7 +33,7 @@ fn judge(report: &mut Report, cluster: &Cluster) {
     }
     let findings = &cluster.verdict.findings;
     for finding in findings {
-        let level = if finding.level == "act" { Level::Fail } else { Level::Warn };
+        let level = if finding.level == view::Level::Critical { Level::Fail } else { Level::Warn };
         report.add(level, "cluster", &finding.node, &finding.what, &finding.todo);
     }
     if findings.is_empty() {
@@ -52,7 +52,7 @@ fn peers(report: &mut Report, node: &Node) {
             report.note("peer", &subject, "not reached yet", "");
         } else {
             let fix = format!(
-                "run `node-admin doctor --config FILE` on the machine of {}: it goes that way as the node",
+                "run `node-admin doctor --config FILE` on the machine of {}: it tests the connection as the node",
                 node.node
             );
             report.fail("peer", &subject, &peer.last_error, &fix);
@@ -67,7 +67,7 @@ fn version(report: &mut Report, node: &Node) {
         report.warn(
             "version",
             &node.node,
-            &format!("it runs {theirs}, and this tool is of {own}"),
+            &format!("it runs {theirs}, and the version of this tool is {own}"),
             "finish the upgrade, or use the node-admin of the nodes' version",
         );
     }
@@ -82,7 +82,7 @@ fn backups(report: &mut Report, node: &Node) {
             "none are made",
             "node.backup.enabled and node.backup.bucket turn them on",
         ),
-        // What is wrong with them is a finding.
+        // A problem of backups is a finding.
         Some(backup) if backup.last_error.is_empty() && backup.verify_error.is_empty() => {
             let what = format!("the newest: {}", output::moment(backup.last_success_unix_ms / 1000));
             report.note("backup", &node.node, &what, "");

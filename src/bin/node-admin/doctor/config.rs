@@ -11,7 +11,7 @@ use brock::config::{
 };
 use clap::Command;
 
-/// Reads it as the node would, the environment included.
+/// Reads the configuration as the node would, the environment included.
 pub(super) fn examine(report: &mut Report, file: &Path) -> Option<Config> {
     let at = file.display().to_string();
     let env: Vec<_> = std::env::vars_os().collect();
@@ -43,7 +43,7 @@ pub(super) fn examine(report: &mut Report, file: &Path) -> Option<Config> {
                     "config",
                     &at,
                     &problem.to_string(),
-                    &format!("mend it, then `brock config check --config {at}`"),
+                    &format!("fix it, then run `brock config check --config {at}`"),
                 );
             }
             None

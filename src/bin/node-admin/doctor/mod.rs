@@ -1,7 +1,7 @@
-//! `doctor`: what is wrong between here and the cluster, each with what to do about it.
+//! `doctor`: checks everything between this machine and the cluster, and names a remedy for each problem.
 //!
-//! It goes from what is nearest to what is farthest, so the first line that is not ok is usually the
-//! cause of those below. It works although nothing answers.
+//! The checks start at this machine and end at the cluster, so the first line that is not ok is usually the
+//! cause of those below. They work although nodes are down.
 
 pub(crate) mod certificates;
 mod cluster;
@@ -12,8 +12,8 @@ mod reach;
 use std::path::Path;
 
 use crate::{
+    access::CALL_TIMEOUT,
     cli::{Doctor, Global},
-    client::{self, CALL_TIMEOUT},
     context,
     failure::Failure,
     output, paint,
@@ -25,12 +25,12 @@ use serde::Serialize;
 
 use reach::{Role, Target};
 
-/// How a check ended.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Level {
     Ok,
-    /// Worth knowing; nothing is wrong.
+    /// Information only.
     Note,
     Warn,
     Fail,
@@ -43,7 +43,7 @@ struct Line {
     check: &'static str,
     subject: String,
     what: String,
-    /// What to do; empty where nothing is to be done.
+    /// The remedy; empty if there is nothing to do.
     fix: String,
 }
 
@@ -53,7 +53,7 @@ pub(crate) struct Report {
     lines: Vec<Line>,
 }
 
-/// Examines and prints; the exit code is the worst of it.
+/// Runs the checks and prints them; the exit code is the worst result.
 pub(crate) async fn run(global: Global, options: &Doctor) -> Result<(), Failure> {
     let format = global.output;
     let progress = Progress::spinner("examining");
@@ -63,7 +63,7 @@ pub(crate) async fn run(global: Global, options: &Doctor) -> Result<(), Failure>
     report.outcome()
 }
 
-/// Everything that can be seen from here.
+/// Runs all checks.
 pub(crate) async fn examine(global: Global, options: &Doctor) -> Report {
     let mut report = Report::default();
     let given = global.clone();
@@ -74,7 +74,7 @@ pub(crate) async fn examine(global: Global, options: &Doctor) -> Report {
                 "context",
                 "",
                 &failure.to_string(),
-                "mend or remove the file, or choose another context",
+                "fix or remove the file, or choose another context",
             );
             given
         }
@@ -90,7 +90,7 @@ pub(crate) async fn examine(global: Global, options: &Doctor) -> Report {
     }
     if let (Some(config), Some(node)) = (&config, &node) {
         for peer in &config.join {
-            // What is not one address is looked up by the node.
+            // The node itself looks up the entries that are not one address.
             let Ok(address) = peer.parse::<Address>() else { continue };
             let target =
                 Target { address: &address, dialler: Some(node.dialler()), role: Role::Node, timeout };
@@ -110,7 +110,7 @@ pub(crate) async fn examine(global: Global, options: &Doctor) -> Report {
     report
 }
 
-/// Whom to ask: who was named, or else the node that is configured here.
+/// The nodes to ask: those that were named, or the node that is configured on this machine.
 fn addresses(report: &mut Report, global: &Global, config: Option<&Config>) -> Vec<Address> {
     let mut addresses = Vec::new();
     let named = global.node_addresses.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
@@ -161,12 +161,12 @@ impl Report {
         self.lines.iter().filter(|line| line.level == level).count()
     }
 
-    /// What the exit code says.
+    /// The exit code of the worst result.
     fn outcome(&self) -> Result<(), Failure> {
         match self.lines.iter().map(|line| line.level).max() {
             None | Some(Level::Ok | Level::Note) => Ok(()),
-            Some(Level::Warn) => Err(Failure::Watch),
-            Some(Level::Fail) => Err(Failure::Act),
+            Some(Level::Warn) => Err(Failure::Warning),
+            Some(Level::Fail) => Err(Failure::Critical),
         }
     }
 
@@ -193,7 +193,7 @@ impl Report {
     }
 }
 
-/// How a command goes on that the operator should give, with the directory he already uses.
+/// The directory, for a command that the operator should run.
 fn directory_of(path: &Path) -> String {
     path.display().to_string()
 }
@@ -201,11 +201,6 @@ fn directory_of(path: &Path) -> String {
 /// The seconds since 1970.
 fn now_unix() -> i64 {
     brock_core::base::time::unix_now()
-}
-
-/// Reads again who may be asked, for those checks that ask the cluster as a whole.
-fn access(global: &Global) -> Result<client::Access, Failure> {
-    client::Access::load(global, global.timeout.unwrap_or(client::CLUSTER_TIMEOUT))
 }
 
 #[cfg(test)]
@@ -220,9 +215,9 @@ mod tests {
         report.note("backup", "a", "none", "set it up");
         assert_eq!(report.outcome(), Ok(()));
         report.warn("clock", "a:1", "off", "chrony");
-        assert_eq!(report.outcome().unwrap_err().exit(), Exit::Watch);
+        assert_eq!(report.outcome().unwrap_err().exit(), Exit::Warning);
         report.fail("tcp", "a:1", "refused\x1b[2J", "start it");
-        assert_eq!(report.outcome().unwrap_err().exit(), Exit::Act);
+        assert_eq!(report.outcome().unwrap_err().exit(), Exit::Critical);
         let text = report.text();
         assert!(text.contains("FAIL  tcp     a:1  refused\u{fffd}[2J\n      \u{2192} start it\n"), "{text}");
         assert!(text.ends_with("\n1 ok, 1 warn, 1 fail\n"), "{text}");

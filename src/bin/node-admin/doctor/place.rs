@@ -1,4 +1,4 @@
-//! Where a node on this machine keeps its data and listens.
+//! The data directory and the ports of a node on this machine.
 
 use std::{
     io,
@@ -13,7 +13,7 @@ use brock::config::validate::Config;
 use brock_core::base::limits;
 use rustix::fs::{Access, access, statvfs};
 
-/// The directory of the data: that it is there, whose it is, and how much room it has.
+/// Checks the data directory: existence, owner, permissions and free space.
 pub(super) fn path(report: &mut Report, path: &Path) {
     let at = path.display().to_string();
     let metadata = match path.metadata() {
@@ -31,7 +31,7 @@ pub(super) fn path(report: &mut Report, path: &Path) {
         }
     };
     if !metadata.is_dir() {
-        return report.fail("path", &at, "it is no directory", "node.path must name a directory");
+        return report.fail("path", &at, "it is not a directory", "node.path must name a directory");
     }
     let mode = metadata.permissions().mode() & 0o7777;
     if access(path, Access::READ_OK | Access::WRITE_OK | Access::EXEC_OK).is_err() {
@@ -46,7 +46,7 @@ pub(super) fn path(report: &mut Report, path: &Path) {
             &format!("chmod 700 {at}"),
         );
     } else {
-        report.ok("path", &at, "there, and may be written");
+        report.ok("path", &at, "it exists and may be written");
     }
     match statvfs(path) {
         Err(error) => report.warn("disk", &at, &error.to_string(), "look with `df`"),
@@ -68,7 +68,7 @@ pub(super) fn path(report: &mut Report, path: &Path) {
     }
 }
 
-/// Whether the ports could be had, or are.
+/// Checks whether the ports are in use or free.
 pub(super) fn ports(report: &mut Report, config: &Config) {
     let http = config.http_address.as_ref();
     for (setting, address) in [("node.address", Some(&config.address)), ("http.address", http)] {

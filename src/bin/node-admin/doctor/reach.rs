@@ -1,17 +1,17 @@
-//! The way to one node: name, connection, handshake, call.
+//! Reaching one node: name, connection, handshake, call.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use super::{Report, now_unix};
-use crate::client::{self, reason_of};
+use brock_client::{calls, error::reason_of};
 use brock_core::{
     base::limits,
     proto::{self, replication_service_client::ReplicationServiceClient},
 };
 use brock_net::{
     address::Address,
+    channel::open_channel,
     dial::{DialError, Dialler},
-    tls::channel::open_channel,
 };
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -19,7 +19,7 @@ use tokio::{
 };
 use tonic::{Code, Status, transport::Channel};
 
-/// As whom the node is asked.
+/// The identity with which the node is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     Operator,
@@ -27,16 +27,16 @@ pub(super) enum Role {
     Node,
 }
 
-/// Whom to reach, and how.
+/// The node to reach, and how.
 pub(super) struct Target<'a> {
     pub(super) address: &'a Address,
-    /// `None`: there are no certificates to show.
+    /// `None` without certificates to show.
     pub(super) dialler: Option<Dialler>,
     pub(super) role: Role,
     pub(super) timeout: Duration,
 }
 
-/// Goes as far as the way goes.
+/// Checks each step until one fails.
 pub(super) async fn examine(report: &mut Report, target: &Target<'_>) {
     let subject = target.address.to_string();
     let Some(sockets) = name(report, target, &subject).await else { return };
@@ -66,10 +66,10 @@ pub(super) async fn examine(report: &mut Report, target: &Target<'_>) {
     let answer = timeout(target.timeout, ask(channel, target.role)).await;
     let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer within the time-out")));
     match answer {
-        Ok(told) => {
-            let version = told.version.map(|version| format!(", version {version}")).unwrap_or_default();
-            report.ok("call", &subject, &format!("{} answers{version}", told.node_id));
-            clock(report, &subject, told.now_unix, asked.elapsed());
+        Ok(answer) => {
+            let version = answer.version.map(|version| format!(", version {version}")).unwrap_or_default();
+            report.ok("call", &subject, &format!("{} answers{version}", answer.node_id));
+            clock(report, &subject, answer.now_unix, asked.elapsed());
         }
         Err(status) => {
             let what = reason_of(&status);
@@ -146,32 +146,32 @@ async fn connects(report: &mut Report, target: &Target<'_>, subject: &str, socke
     false
 }
 
-/// What a node says of itself.
-struct Told {
+/// A node's answer.
+struct Answer {
     node_id: String,
     version: Option<String>,
     now_unix: i64,
 }
 
-async fn ask(channel: Channel, role: Role) -> Result<Told, Status> {
+async fn ask(channel: Channel, role: Role) -> Result<Answer, Status> {
     match role {
         Role::Operator => {
-            let status = client::admin(channel).status(proto::StatusRequest::default()).await?.into_inner();
+            let status = calls::admin(channel).status(proto::StatusRequest::default()).await?.into_inner();
             let now_unix = status.now_unix_ms / 1000;
-            Ok(Told { node_id: status.node_id, version: Some(status.version), now_unix })
+            Ok(Answer { node_id: status.node_id, version: Some(status.version), now_unix })
         }
         Role::Node => {
             let mut client = ReplicationServiceClient::new(channel);
             let proto::PingResponse { node_id, now_unix, .. } =
                 client.ping(proto::PingRequest {}).await?.into_inner();
-            Ok(Told { node_id, version: None, now_unix })
+            Ok(Answer { node_id, version: None, now_unix })
         }
     }
 }
 
 fn clock(report: &mut Report, subject: &str, now_there: i64, waited: Duration) {
     let apart = now_there.saturating_sub(now_unix());
-    // It looked at its clock while we waited.
+    // It read its clock while we waited.
     let beyond = apart.unsigned_abs().saturating_sub(waited.as_secs() + 1);
     let what = match apart {
         0.. => format!("its clock is {apart} s ahead of this machine's"),
@@ -185,7 +185,7 @@ fn clock(report: &mut Report, subject: &str, now_there: i64, waited: Duration) {
     }
 }
 
-/// What to do about a handshake that failed, by its words.
+/// The remedy for a failed handshake, by its explanation.
 fn remedy(what: &str, target: &Target<'_>) -> String {
     let host = target.address.host();
     let own = match target.role {
@@ -196,26 +196,24 @@ fn remedy(what: &str, target: &Target<'_>) -> String {
         format!("brock cert node --certs-dir DIR --ca-key FILE --node-id ID --host {host} --overwrite");
     let has = |part: &str| what.contains(part);
     if has("refused our certificate") {
-        return format!("make a certificate with the cluster's CA: {own}");
+        return format!("issue a certificate with the cluster's CA: {own}");
     }
     if has("is not for ") {
-        return format!(
-            "dial the node by a name that its certificate has, or make it a new one there: {node}"
-        );
+        return format!("dial the node by a name that its certificate states, or issue it a new one: {node}");
     }
     if has("not signed by a CA") {
         return "copy ca.crt of the cluster's CA into the certificates directory, here or there".to_owned();
     }
     if has("expired") || has("not valid before") {
         return format!(
-            "compare `date -u` on both machines; if the clocks are right, make the node a new one: {node}"
+            "compare `date -u` on both machines; if the clocks are right, issue the node a new one: {node}"
         );
     }
     if has("revoked") {
-        return format!("make a new certificate: {own}, or at the node: {node}");
+        return format!("issue a new certificate: {own}, or for the node: {node}");
     }
     if has("may not be used this way") || has("is not a node") {
-        return format!("whoever listens there has no node's certificate; make one: {node}");
+        return format!("the process that listens there has no node certificate; issue one: {node}");
     }
     format!("is {} the gRPC port of a node (node.address), and not its http.address?", target.address)
 }

@@ -1,34 +1,34 @@
-//! `--wait`: who else must hold an operation, and who does.
+//! `--wait`: how many other members must hold an operation, and which of them do.
 
 use std::time::Duration;
 
 use crate::{
+    access::CALL_TIMEOUT,
     cli::{Global, Wait},
-    client,
     failure::Failure,
     output,
 };
 use brock_core::{base::duration, proto};
 use serde::Serialize;
 
-/// How long to wait for others when --timeout is not given.
+/// How long to wait for others without --timeout.
 const WAIT_DEFAULT: Duration = Duration::from_secs(10);
 /// The longest that a node waits for others.
 const WAIT_MAX: Duration = Duration::from_secs(5 * 60);
-/// What the call itself may take beside the waiting.
+/// How long the call itself may take in addition to the wait.
 const WAIT_MARGIN: Duration = Duration::from_secs(5);
 
-/// What a write asks for, and how long it may take in all.
+/// The acknowledgements that a write waits for, and the time-out of its call.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) acks: Option<proto::Acks>,
     pub(crate) call_timeout: Duration,
 }
 
-/// Reads --wait and --timeout, which means the waiting if there is any.
+/// Reads --wait and --timeout. With --wait, --timeout bounds the wait.
 pub(crate) fn plan(wait: Option<Wait>, global: &Global) -> Result<Plan, Failure> {
     let Some(wait) = wait else {
-        return Ok(Plan { acks: None, call_timeout: global.timeout.unwrap_or(client::CALL_TIMEOUT) });
+        return Ok(Plan { acks: None, call_timeout: global.timeout.unwrap_or(CALL_TIMEOUT) });
     };
     let time = global.timeout.unwrap_or(WAIT_DEFAULT);
     if time > WAIT_MAX {
@@ -47,11 +47,11 @@ pub(crate) fn plan(wait: Option<Wait>, global: &Global) -> Result<Plan, Failure>
     Ok(Plan { acks: Some(acks), call_timeout: time + WAIT_MARGIN })
 }
 
-/// Who holds an operation besides the node that made it.
+/// The members that hold an operation, besides the node that made it.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Receipt {
     holders: Vec<Holder>,
-    /// Who was waited for in vain.
+    /// The members that did not confirm in time.
     missing: Vec<String>,
 }
 
@@ -61,7 +61,7 @@ struct Holder {
     after_ms: u64,
 }
 
-/// The receipt in an answer: there must be one if acks were asked for.
+/// The receipt in an answer; it is required if acknowledgements were requested.
 pub(super) fn receipt(
     asked: Option<&proto::Acks>,
     receipt: Option<proto::Receipt>,
@@ -72,7 +72,7 @@ pub(super) fn receipt(
             let holder = |proto::receipt::Holder { node, after_ms }| Holder { node, after_ms };
             Ok(Some(Receipt { holders: holders.into_iter().map(holder).collect(), missing }))
         }
-        // It does not know the field: no holders and nobody missing would look like success.
+        // The node does not know the field. An empty receipt would look like success.
         (Some(_), None) => Err(Failure::Error(
             "the operation stands, but the node did not say who else holds it: it may run an older version"
                 .to_owned(),
@@ -81,7 +81,7 @@ pub(super) fn receipt(
 }
 
 impl Receipt {
-    /// Rows for people.
+    /// The rows of the text.
     pub(super) fn fields(&self) -> [(&'static str, String); 2] {
         let holders = self.holders.iter();
         let holders =
@@ -92,7 +92,7 @@ impl Receipt {
         ]
     }
 
-    /// Fails when somebody did not confirm in time.
+    /// Fails if a member did not confirm in time.
     pub(super) fn verdict(&self, asked: Option<&proto::Acks>) -> Result<(), Failure> {
         if self.missing.is_empty() {
             return Ok(());

@@ -1,12 +1,8 @@
 //! `record invalidate`, `record unpublish` and `record delete`.
 
 use super::acks::{self, Receipt};
-use crate::{
-    cli::Format,
-    client::{self, Access},
-    failure::Failure,
-    output, stamp,
-};
+use crate::{answer, cli::Format, failure::Failure, output, stamp};
+use brock_client::{Answered, Client};
 use brock_core::{
     base::{
         id::{KeyHash, Origin},
@@ -17,9 +13,8 @@ use brock_core::{
 };
 use bytes::Bytes;
 use serde::Serialize;
-use tonic::{Status, transport::Channel};
 
-/// What is done to a record.
+/// A change of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     Invalidate { reason: String },
@@ -32,13 +27,13 @@ pub(crate) enum Change {
 pub(crate) struct Request {
     key: KeyHash,
     change: Change,
-    /// Also if nobody has the record.
+    /// Accept it even if no node has the record.
     ahead: bool,
     acks: Option<proto::Acks>,
 }
 
 impl Request {
-    /// Checks what the operator typed. Never quotes the key.
+    /// Checks the operator's input. An error never quotes the key.
     pub(crate) fn new(
         key_text: &str,
         change: Change,
@@ -58,28 +53,26 @@ impl Request {
         Ok(Self { key, change, ahead, acks })
     }
 
-    async fn send(&self, channel: Channel) -> Result<proto::OperationResponse, Status> {
-        let mut client = client::admin(channel);
+    async fn send(&self, client: &Client) -> Answered<proto::OperationResponse> {
         let (key_hash, ahead, acks) = (Bytes::copy_from_slice(&self.key.0), self.ahead, self.acks);
-        let answer = match &self.change {
+        match &self.change {
             Change::Invalidate { reason } => {
                 let reason = reason.clone();
                 client.invalidate(proto::InvalidateRequest { key_hash, reason, ahead, acks }).await
             }
             Change::Unpublish => client.unpublish(proto::UnpublishRequest { key_hash, ahead, acks }).await,
             Change::Delete => client.delete(proto::DeleteRequest { key_hash, ahead, acks }).await,
-        };
-        Ok(answer?.into_inner())
+        }
     }
 }
 
-/// Has the first node that answers do it.
-pub(crate) async fn run(access: &Access, request: &Request, format: Format) -> Result<(), Failure> {
-    let answered = access.first_answer(async |channel| request.send(channel).await).await;
-    let response = answered.repeatable().map_err(|failure| match failure {
-        Failure::NotFound(_) | Failure::Unreachable(_) if !request.ahead => failure.with_remark(
-            "With --ahead it is accepted all the same, and takes effect whenever the record turns up.",
-        ),
+/// Makes the change at the first node that answers.
+pub(crate) async fn run(client: &Client, request: &Request, format: Format) -> Result<(), Failure> {
+    let response = answer::change(request.send(client).await).map_err(|failure| match failure {
+        Failure::NotFound(_) | Failure::NoAnswer(_) | Failure::Unreachable(_) if !request.ahead => failure
+            .with_remark(
+                "With --ahead it is accepted all the same, and takes effect when the record arrives.",
+            ),
         other => other,
     })?;
     let changed = Changed::new(request, response)?;
@@ -175,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_waited_for_unless_asked() {
+    fn there_is_no_wait_unless_asked_for() {
         for (change, operation) in [
             (Change::Invalidate { reason: "leaked".to_owned() }, "invalidate"),
             (Change::Unpublish, "unpublish"),

@@ -29,7 +29,7 @@ pub(super) enum InputError {
     GrantMissing,
 }
 
-/// Every field that a record may be created with.
+/// The fields that a new record may have.
 const FIELDS: [&str; 7] = [
     "public",
     "satellite_address",
@@ -92,17 +92,17 @@ fn set(record: &mut proto::Record, field: &'static str, value: &Value) -> Result
     Ok(())
 }
 
-/// What serde says can quote values; where it says it cannot.
+/// The kind and the place of the error: serde's own message may quote values.
 fn place_of(error: &serde_json::Error) -> String {
     let what = match error.classify() {
         serde_json::error::Category::Eof => "it ends too early",
         serde_json::error::Category::Syntax => "it is not well-formed",
-        serde_json::error::Category::Data | serde_json::error::Category::Io => "it is something else",
+        serde_json::error::Category::Data | serde_json::error::Category::Io => "it is not an object",
     };
     format!("{what} (line {}, column {})", error.line(), error.column())
 }
 
-/// An object's fields in the order of the text, with the doubled ones that a map would swallow.
+/// An object's fields in the order of the text, duplicates included.
 struct Fields(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Fields {

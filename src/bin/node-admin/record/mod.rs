@@ -12,11 +12,12 @@ use std::{
 };
 
 use crate::{
+    access::{self, CALL_TIMEOUT},
     cli::{self, Format, Global, RecordCommand},
-    client::{self, Access, Answered},
     failure::Failure,
     output, stamp,
 };
+use brock_client::{Answered, Client, calls};
 use brock_core::{
     base::{id::KeyHash, limits, vector::Stamp},
     proto,
@@ -29,30 +30,30 @@ use tonic::Code;
 use acks::Receipt;
 use change::Change;
 
-/// The most JSON that is read: a payload of the largest size in base64, and room for the rest.
+/// The largest input: the largest payload in base64, and the other fields.
 const INPUT_MAX_BYTES: u64 = 4 * limits::PAYLOAD_MAX_BYTES as u64;
 
-/// Does what `record` was asked for.
+/// Runs the command.
 pub(crate) fn run(global: &Global, command: RecordCommand) -> Result<(), Failure> {
     let format = global.output;
     let key_of = |key: &cli::Key| key_hash(&key.key);
-    // What the operator typed is checked before the network is touched.
+    // The input is checked before the network is touched.
     let (key, change, options) = match command {
         RecordCommand::Put { key, file, waiting } => {
             let plan = acks::plan(waiting.wait, global)?;
             let request = put_request(&key.key, &file, plan.acks)?;
-            let access = Access::load(global, plan.call_timeout)?;
-            return client::block_on(put(&access, request, format));
+            let client = access::client(global, plan.call_timeout)?;
+            return access::block_on(put(&client, request, format));
         }
         RecordCommand::Show { key, local } => {
             let key = key_of(&key)?;
-            let access = Access::load(global, global.timeout.unwrap_or(client::CALL_TIMEOUT))?;
-            return client::block_on(show(&access, key, local, format));
+            let client = access::client(global, global.timeout.unwrap_or(CALL_TIMEOUT))?;
+            return access::block_on(show(&client, key, local, format));
         }
         RecordCommand::Trace { key } => {
             let key = key_of(&key)?;
-            let access = Access::load(global, global.timeout.unwrap_or(client::CALL_TIMEOUT))?;
-            return client::block_on(trace::run(&access, key, format));
+            let client = access::client(global, global.timeout.unwrap_or(CALL_TIMEOUT))?;
+            return access::block_on(trace::run(&client, key, format));
         }
         RecordCommand::Invalidate { key, reason, change } => (key, Change::Invalidate { reason }, change),
         RecordCommand::Unpublish { key, change } => (key, Change::Unpublish, change),
@@ -60,8 +61,8 @@ pub(crate) fn run(global: &Global, command: RecordCommand) -> Result<(), Failure
     };
     let plan = acks::plan(options.waiting.wait, global)?;
     let request = change::Request::new(&key.key, change, options.ahead, plan.acks)?;
-    let access = Access::load(global, plan.call_timeout)?;
-    client::block_on(change::run(&access, &request, format))
+    let client = access::client(global, plan.call_timeout)?;
+    access::block_on(change::run(&client, &request, format))
 }
 
 /// Reads a KEY. The message never quotes it: an access key id opens its record.
@@ -93,23 +94,21 @@ fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
 }
 
 /// Creates the record at the first node that answers.
-async fn put(access: &Access, request: proto::PutRequest, format: Format) -> Result<(), Failure> {
+async fn put(client: &Client, request: proto::PutRequest, format: Format) -> Result<(), Failure> {
     let key_hash = HEXLOWER.encode(&request.key_hash);
-    let answered = access
-        .first_answer(async |channel| {
-            Ok(client::key_values(channel).put(request.clone()).await?.into_inner())
-        })
-        .await;
-    let response = put_outcome(answered)?;
-    let written = Written::new(key_hash, request.acks.as_ref(), response)?;
+    let acks = request.acks;
+    let response = put_outcome(client.put(request).await)?;
+    let written = Written::new(key_hash, acks.as_ref(), response)?;
     output::data(format, &written, Written::text)?;
-    written.receipt.as_ref().map_or(Ok(()), |receipt| receipt.verdict(request.acks.as_ref()))
+    written.receipt.as_ref().map_or(Ok(()), |receipt| receipt.verdict(acks.as_ref()))
 }
 
-/// Adds what an attempt that broke off means for the answer that came after it.
+/// The outcome, with a remark if an earlier attempt may have created the record.
 fn put_outcome(answered: Answered<proto::PutResponse>) -> Result<proto::PutResponse, Failure> {
-    let Some(nodes) = answered.perhaps_done() else { return answered.outcome };
-    match answered.outcome {
+    let nodes = answered.perhaps_done();
+    let outcome = answered.outcome.map_err(Failure::from);
+    let Some(nodes) = nodes else { return outcome };
+    match outcome {
         Ok(response) => {
             output::message(&format!(
                 "note: {nodes} may have created the record too before the connection broke; \
@@ -129,25 +128,27 @@ fn put_outcome(answered: Answered<proto::PutResponse>) -> Result<proto::PutRespo
 }
 
 /// Prints the record as the first node that answers has it.
-async fn show(access: &Access, key: KeyHash, local: bool, format: Format) -> Result<(), Failure> {
+async fn show(client: &Client, key: KeyHash, local: bool, format: Format) -> Result<(), Failure> {
     let request = proto::ShowRecordRequest { key_hash: Bytes::copy_from_slice(&key.0), local };
-    let answered = access
+    let answered = client
         .first_answer(async |channel| {
-            match client::admin(channel.clone()).show_record(request.clone()).await {
+            match calls::admin(channel.clone()).show_record(request.clone()).await {
                 Ok(response) => Ok(response.into_inner()),
-                // An application's certificate may read what an application sees.
+                // An application's certificate may read what applications see.
                 Err(status) if status.code() == Code::PermissionDenied => {
                     let request = proto::GetRequest { key_hash: request.key_hash.clone(), local };
                     let proto::GetResponse { record, stamp } =
-                        client::key_values(channel).get(request).await?.into_inner();
+                        calls::key_values(channel).get(request).await?.into_inner();
                     Ok(proto::ShowRecordResponse { record, stamp })
                 }
                 Err(status) => Err(status),
             }
         })
         .await;
-    let response = answered.outcome.map_err(|failure| match failure {
-        Failure::Unreachable(_) => failure.with_remark("This is not the same as absent: nobody could say."),
+    let response = answered.outcome.map_err(|error| match Failure::from(error) {
+        failure @ (Failure::NoAnswer(_) | Failure::Unreachable(_)) => {
+            failure.with_remark("This is not the same as absent: no node could tell.")
+        }
         other => other,
     })?;
     output::data(format, &Shown::new(key, response)?, Shown::text)
@@ -159,7 +160,7 @@ struct Written {
     key_hash: String,
     origin: String,
     clock: u64,
-    /// Only if it was asked for.
+    /// Only with --wait.
     #[serde(flatten)]
     receipt: Option<Receipt>,
 }

@@ -1,5 +1,7 @@
+use brock_client::{ClientError, Miss};
+use tonic::Status;
+
 use super::*;
-use crate::client::Miss;
 
 fn stamp_of(written: &str) -> proto::Stamp {
     stamp::to_wire(&stamp::parse(written).unwrap())
@@ -57,19 +59,17 @@ fn an_answer_without_sense_is_an_error_and_no_panic() {
 
 #[test]
 fn a_put_that_broke_off_is_remembered_when_the_next_node_knows_the_record() {
-    let broke = Miss { reason: "reset".to_owned(), denied: false, sent: true };
-    let answered = |outcome| Answered { outcome, misses: vec![("a:1".to_owned(), broke.clone())] };
-    let exists = put_outcome(answered(Err(Failure::Exists("exists".to_owned())))).unwrap_err();
-    assert!(matches!(&exists, Failure::Exists(text) if text.contains("a:1 may have created it")), "{exists}");
-    let nobody = put_outcome(answered(Err(Failure::Unreachable("no node answered".to_owned())))).unwrap_err();
-    assert!(
-        matches!(&nobody, Failure::Unreachable(text) if text.contains("a:1 may have created")),
-        "{nobody}"
-    );
-    assert!(put_outcome(answered(Ok(proto::PutResponse::default()))).is_ok());
-
-    let clean = Answered { outcome: Err(Failure::Exists("exists".to_owned())), misses: Vec::new() };
+    let (address, reason) = ("a:1".to_owned(), "reset".to_owned());
+    let broke = Miss { address, reason, is_refusal: false, may_be_done: true };
+    let answered = |outcome| Answered { outcome, misses: vec![broke.clone()] };
+    let exists = || ClientError::Status(Status::already_exists("exists"));
+    let clean = Answered { outcome: Err(exists()), misses: Vec::new() };
     assert_eq!(put_outcome(clean), Err(Failure::Exists("exists".to_owned())));
+    let exists = put_outcome(answered(Err(exists()))).unwrap_err();
+    assert!(matches!(&exists, Failure::Exists(text) if text.contains("a:1 may have created it")), "{exists}");
+    let none = put_outcome(answered(Err(ClientError::NoAnswer(Vec::new())))).unwrap_err();
+    assert!(matches!(&none, Failure::NoAnswer(text) if text.contains("a:1 may have created")), "{none}");
+    assert!(put_outcome(answered(Ok(proto::PutResponse::default()))).is_ok());
 }
 
 #[test]

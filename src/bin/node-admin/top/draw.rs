@@ -11,20 +11,21 @@ use ratatui::{
 
 use super::screen::{Page, Screen};
 use crate::{failure::Failure, output, paint};
+use brock_client::view::Level;
 
-const KEYS: &str = "q leave   Tab page   \u{2191}\u{2193} line   ? help";
+const KEYS: &str = "q quit   Tab page   \u{2191}\u{2193} line   ? help";
 
 const HELP: [&str; 7] = [
-    "q, Esc, Ctrl-C   leave",
+    "q, Esc, Ctrl-C   quit",
     "Tab, \u{2192}           the next page",
     "Shift-Tab, \u{2190}     the page before",
     "\u{2191} \u{2193}              the line above, below",
     "?                this help, and back",
     "",
-    "? in a table: not known. Rates: over the last minute.",
+    "? in a table: unknown. Rates: over the last minute.",
 ];
 
-/// Draws everything.
+/// Draws the whole screen.
 pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     let [verdict, tabs, body, foot] = Layout::vertical([
         Constraint::Length(3),
@@ -35,7 +36,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     .areas(frame.area());
     let level = screen.cluster.verdict.level;
     let sentence = Line::from(vec![
-        Span::styled(format!(" {level} "), level_style(level).add_modifier(Modifier::REVERSED)),
+        Span::styled(format!(" {} ", level.as_str()), level_style(level).add_modifier(Modifier::REVERSED)),
         Span::raw(" "),
         Span::raw(output::printable(&screen.cluster.verdict.sentence)),
     ]);
@@ -48,7 +49,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen) {
     );
     table(frame, screen, body);
     let seen = screen.made_unix().map_or_else(|| "?".to_owned(), output::moment);
-    let problem = Line::from(Span::styled(screen.problem.as_str(), coloured(Color::Red)));
+    let problem =
+        Line::from(Span::styled(screen.problem.as_deref().unwrap_or_default(), coloured(Color::Red)));
     frame.render_widget(Paragraph::new(vec![problem, Line::from(format!("{KEYS}   as of {seen}"))]), foot);
     if screen.shows_help {
         help(frame);
@@ -68,7 +70,7 @@ fn table(frame: &mut Frame<'_>, screen: &Screen, area: Rect) {
         u16::try_from(width).unwrap_or(u16::MAX)
     };
     let widths = (0..columns).map(|column| match column + 1 == columns {
-        // What is long comes last.
+        // The longest column is the last.
         true => Constraint::Min(widest(column).min(20)),
         false => Constraint::Length(widest(column).min(60)),
     });
@@ -96,11 +98,11 @@ fn coloured(color: Color) -> Style {
     if paint::is_on() { Style::new().fg(color) } else { Style::new() }
 }
 
-fn level_style(level: &str) -> Style {
+fn level_style(level: Level) -> Style {
     coloured(match level {
-        "well" => Color::Green,
-        "watch" => Color::Yellow,
-        _ => Color::Red,
+        Level::Ok => Color::Green,
+        Level::Warning => Color::Yellow,
+        Level::Critical => Color::Red,
     })
 }
 
@@ -113,7 +115,7 @@ fn cell_style(cell: &str) -> Style {
     }
 }
 
-/// The same as text, for those who have no terminal.
+/// The same as text, without a terminal.
 pub(super) fn to_text(screen: &Screen, columns: u16, lines: u16) -> Result<String, Failure> {
     let failed = |error| Failure::Error(format!("could not draw: {error}"));
     let mut terminal = Terminal::new(TestBackend::new(columns, lines)).map_err(failed)?;
@@ -124,7 +126,7 @@ pub(super) fn to_text(screen: &Screen, columns: u16, lines: u16) -> Result<Strin
         cells.map(|cell| cell.symbol()).collect::<String>().trim_end().to_owned()
     };
     let drawn: Vec<String> = (0..lines).map(line).collect();
-    // A page that is shorter than the screen leaves it empty down to the foot.
+    // A page that is shorter than the screen leaves empty lines above the foot.
     let mut text = String::new();
     let mut was_empty = false;
     for line in drawn {

@@ -1,13 +1,13 @@
-//! Keys, read by a thread of their own: reading blocks.
+//! Keys, read by a thread, because reading blocks.
 
 use std::{thread, time::Duration};
 
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
 use tokio::sync::mpsc;
 
-/// Keys that wait for the screen; further ones are lost.
+/// Keys that are queued; further ones are dropped.
 const KEYS_WAITING: usize = 64;
-/// How soon the thread notices that nobody wants keys any more.
+/// How often the thread checks whether it must end.
 const POLL: Duration = Duration::from_millis(100);
 
 /// What a key means.
@@ -19,7 +19,7 @@ pub(super) enum Key {
     Up,
     Down,
     Help,
-    /// Nothing, but the screen must be drawn again.
+    /// The terminal was resized.
     Redraw,
 }
 
@@ -45,7 +45,7 @@ impl Keys {
         Self(receiver)
     }
 
-    /// `None`: there is no terminal any more.
+    /// `None` if the terminal is gone.
     pub(super) async fn next(&mut self) -> Option<Key> {
         self.0.recv().await
     }

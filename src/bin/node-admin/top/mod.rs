@@ -11,12 +11,11 @@ use std::{
 
 use crate::{
     cli::{Format, Top},
-    client::Access,
     cluster::look,
     failure::Failure,
     output,
 };
-use brock_client::view::Cluster;
+use brock_client::{Client, view::Cluster};
 use ratatui::DefaultTerminal;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -30,8 +29,8 @@ use screen::{Screen, Step};
 const ONCE_COLUMNS: u16 = 160;
 const ONCE_LINES: u16 = 48;
 
-/// Shows the cluster until somebody or something ends it.
-pub(crate) async fn run(access: &Access, options: &Top, format: Format) -> Result<(), Failure> {
+/// Shows the cluster until a key or a signal ends it.
+pub(crate) async fn run(client: &Client, options: &Top, format: Format) -> Result<(), Failure> {
     if format != Format::Text {
         return Err(Failure::Usage(
             "top is for people and knows text only; as data: `node-admin status --cluster -o json`"
@@ -46,21 +45,21 @@ pub(crate) async fn run(access: &Access, options: &Top, format: Format) -> Resul
                 .to_owned(),
         ));
     }
-    // Before the terminal is taken: what goes wrong at once is told as by every other command.
-    let (cluster, misses) = look(access, true).await.told()?;
+    // Before the terminal is taken over, so that an early failure is printed as usual.
+    let (cluster, misses) = look(client, true).await.into_view()?;
     let mut screen = Screen::new(cluster, misses);
     if options.once {
         return output::print(&draw::to_text(&screen, ONCE_COLUMNS, ONCE_LINES)?);
     }
     let ends = Ends::watch()?;
     let mut taken = Taken::take()?;
-    let outcome = live(access, options, &mut screen, &mut taken.0, ends).await;
+    let outcome = live(client, options, &mut screen, &mut taken.0, ends).await;
     drop(taken);
     outcome
 }
 
 async fn live(
-    access: &Access,
+    client: &Client,
     options: &Top,
     screen: &mut Screen,
     terminal: &mut DefaultTerminal,
@@ -79,7 +78,7 @@ async fn live(
                 None => return Ok(()),
                 Some(key) => if screen.press(key) == Step::Leave { return Ok(()) },
             },
-            _ = due.tick(), if looking.is_none() => looking = Some(Box::pin(seen(access))),
+            _ = due.tick(), if looking.is_none() => looking = Some(Box::pin(seen(client))),
             (outcome, misses) = ended(&mut looking) => {
                 looking = None;
                 match outcome {
@@ -93,12 +92,12 @@ async fn live(
 
 type Look = (Result<Cluster, Failure>, Vec<String>);
 
-async fn seen(access: &Access) -> Look {
-    let looked = look(access, true).await;
+async fn seen(client: &Client) -> Look {
+    let looked = look(client, true).await;
     (looked.outcome, looked.misses)
 }
 
-/// What is waited for, if anything is.
+/// Waits for the work, if there is any.
 async fn ended<T>(work: &mut Option<Pin<Box<dyn Future<Output = T> + '_>>>) -> T {
     match work {
         Some(work) => work.await,
@@ -106,12 +105,12 @@ async fn ended<T>(work: &mut Option<Pin<Box<dyn Future<Output = T> + '_>>>) -> T
     }
 }
 
-/// The terminal, given back however this ends.
+/// The terminal; it is restored when this is dropped.
 struct Taken(DefaultTerminal);
 
 impl Taken {
     fn take() -> Result<Self, Failure> {
-        // Also sees to it that a panic gives the terminal back first.
+        // Also restores the terminal before a panic is printed.
         ratatui::try_init().map(Self).map_err(terminal_failed)
     }
 }
@@ -123,10 +122,10 @@ impl Drop for Taken {
 }
 
 fn terminal_failed(error: io::Error) -> Failure {
-    Failure::Error(format!("the terminal does not do what it should: {error}"))
+    Failure::Error(format!("the terminal cannot be used: {error}"))
 }
 
-/// What ends this from outside.
+/// The signals that end the command.
 struct Ends([Signal; 3]);
 
 impl Ends {

@@ -1,4 +1,4 @@
-//! What is shown: the last view of the cluster, and where the eye is.
+//! The state of the screen: the last view of the cluster, the page and the selected line.
 
 use super::keys::Key;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 use brock_client::view::{Cluster, Node, Sample, Status};
 
-/// Over how long rates are taken.
+/// The period of the rates.
 const RATE_MS: i64 = 60_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Page {
     }
 }
 
-/// What a key has come to.
+/// The effect of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     Stay,
@@ -47,8 +47,8 @@ pub(super) enum Step {
 
 pub(super) struct Screen {
     pub(super) cluster: Cluster,
-    /// Why the view is older than it should be; empty: it is not.
-    pub(super) problem: String,
+    /// Why the view is out of date or incomplete; `None` if it is current.
+    pub(super) problem: Option<String>,
     pub(super) page: Page,
     pub(super) line: usize,
     pub(super) shows_help: bool,
@@ -56,20 +56,20 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new(cluster: Cluster, misses: Vec<String>) -> Self {
-        let problem = misses.join("; ");
+        let problem = problem(&misses);
         Self { cluster, problem, page: Page::Nodes, line: 0, shows_help: false }
     }
 
-    /// There is a new view.
+    /// Shows a new view.
     pub(super) fn saw(&mut self, cluster: Cluster, misses: Vec<String>) {
         self.cluster = cluster;
-        self.problem = misses.join("; ");
+        self.problem = problem(&misses);
         self.line = self.line.min(self.lines().saturating_sub(1));
     }
 
-    /// There is none: the old one stays, and is said to be old.
+    /// Keeps the old view, and marks it as out of date.
     pub(super) fn missed(&mut self, why: &str) {
-        self.problem = format!("not as of now: {}", output::printable(&why.replace('\n', "; ")));
+        self.problem = Some(format!("out of date: {}", output::printable(&why.replace('\n', "; "))));
     }
 
     pub(super) fn press(&mut self, key: Key) -> Step {
@@ -95,7 +95,7 @@ impl Screen {
         self.table().len().saturating_sub(1)
     }
 
-    /// When the node that was asked made this view, in seconds since 1970.
+    /// When the node that was asked made this view, seconds since the Unix epoch.
     pub(super) fn made_unix(&self) -> Option<i64> {
         let first = self.cluster.nodes.first()?;
         first.status.as_ref().map(|status| status.now_unix_ms / 1000)
@@ -112,6 +112,10 @@ impl Screen {
         };
         table.into_iter().map(|row| row.iter().map(|cell| paint::plain(cell)).collect()).collect()
     }
+}
+
+fn problem(misses: &[String]) -> Option<String> {
+    (!misses.is_empty()).then(|| misses.join("; "))
 }
 
 fn nodes(cluster: &Cluster) -> Vec<Vec<String>> {
@@ -150,7 +154,7 @@ fn node(node: &Node) -> Vec<String> {
         of(&|status| bytes(status.log_bytes)),
         match &rates {
             None => UNKNOWN.to_owned(),
-            // It shrinks when it is compacted.
+            // Compaction shrinks the log.
             Some(rates) if rates.log_bytes < 0.0 => format!("-{}", bytes((-rates.log_bytes * 60.0) as u64)),
             Some(rates) => bytes((rates.log_bytes * 60.0) as u64),
         },
@@ -162,7 +166,7 @@ fn node(node: &Node) -> Vec<String> {
     ]
 }
 
-/// A second, over the last minute.
+/// Per second, over the last minute.
 struct Rates {
     reads: f64,
     writes: f64,
@@ -171,7 +175,7 @@ struct Rates {
 }
 
 impl Rates {
-    /// `None`: there are not two samples yet, so it is not known.
+    /// `None` without two samples.
     fn of(history: &[Sample]) -> Option<Self> {
         let last = history.last()?;
         let first =

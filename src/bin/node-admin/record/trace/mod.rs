@@ -1,27 +1,20 @@
-//! `record trace`: where every node has come with one record.
+//! `record trace`: what each node knows of one record.
 
 use std::collections::BTreeMap;
 
-use crate::{
-    cli::Format,
-    client::{self, Access},
-    failure::Failure,
-    output, stamp,
+use crate::{cli::Format, failure::Failure, output, stamp};
+use brock_client::{
+    Client,
+    view::trace::{TracedNode, TracedOperation},
 };
-use brock_client::view::trace::{TracedNode, TracedOperation};
 use brock_core::{base::id::KeyHash, proto};
 use bytes::Bytes;
 use serde::Serialize;
 
-/// Asks the first node that answers; it asks all the others.
-pub(crate) async fn run(access: &Access, key: KeyHash, format: Format) -> Result<(), Failure> {
+/// Asks the first node that answers, which asks all others.
+pub(crate) async fn run(client: &Client, key: KeyHash, format: Format) -> Result<(), Failure> {
     let request = proto::TraceRecordRequest { key_hash: Bytes::copy_from_slice(&key.0) };
-    let answered = access
-        .first_answer(async |channel| {
-            Ok(client::admin(channel).trace_record(request.clone()).await?.into_inner())
-        })
-        .await;
-    let trace = Trace::new(key, answered.outcome?)?;
+    let trace = Trace::new(key, client.trace_record(request).await.outcome?)?;
     output::data(format, &trace, Trace::text)?;
     trace.verdict()
 }
@@ -42,7 +35,7 @@ impl Trace {
         Ok(Self { key_hash: key.to_hex(), nodes: response.nodes.into_iter().map(TracedNode::from).collect() })
     }
 
-    /// Fails when nobody knows anything of the key.
+    /// Fails if no node knows anything of the key.
     fn verdict(&self) -> Result<(), Failure> {
         if self.nodes.iter().any(TracedNode::knows_something) {
             return Ok(());
@@ -66,11 +59,11 @@ impl Trace {
         text
     }
 
-    /// Every operation that some node lists, by origin and clock.
+    /// All operations that any node lists, by origin and clock.
     fn operations(&self) -> BTreeMap<(&str, u64), &TracedOperation> {
         let mut all = BTreeMap::new();
         for operation in self.nodes.iter().flat_map(|node| &node.operations) {
-            // What a node could not apply is told best by one that could.
+            // A node that applied the operation describes it best.
             let told = all.entry(operation.place()).or_insert(operation);
             if told.quarantined || (told.at_unix == 0 && !operation.quarantined) {
                 *told = operation;
@@ -80,7 +73,7 @@ impl Trace {
     }
 }
 
-/// A block for people, with a line for every operation that any node lists.
+/// A node's block of text, with a line for each operation that any node lists.
 fn node_text(node: &TracedNode, all: &BTreeMap<(&str, u64), &TracedOperation>) -> String {
     let name = output::printable(&node.node);
     if !node.error.is_empty() {
@@ -113,7 +106,7 @@ fn node_text(node: &TracedNode, all: &BTreeMap<(&str, u64), &TracedOperation>) -
     text
 }
 
-/// Why an operation that another node lists is not listed here.
+/// Why a node does not list an operation that another node lists.
 fn why_absent(node: &TracedNode, operation: &TracedOperation) -> String {
     let TracedOperation { origin, clock, .. } = operation;
     match node.applied.get(origin).copied().unwrap_or_default() {
@@ -124,10 +117,10 @@ fn why_absent(node: &TracedNode, operation: &TracedOperation) -> String {
     }
 }
 
-/// The vector covers it, and the log does not have it any more.
+/// The version vector covers it, and the log no longer has it.
 const COMPACTED: &str = "applied; its log entry is compacted";
 
-/// What there is to say of it where it is listed.
+/// The note on an operation that the node lists.
 fn note(operation: &TracedOperation) -> String {
     let what = match (operation.quarantined, operation.applied_unix_ms) {
         (true, _) => "quarantined",

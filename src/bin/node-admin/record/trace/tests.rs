@@ -131,15 +131,15 @@ fn a_node_that_lacks_an_operation_says_why() {
 }
 
 #[test]
-fn the_exit_code_says_whether_anybody_knows_it() {
+fn the_exit_code_says_whether_any_node_knows_it() {
     let exit = |nodes| trace(nodes).verdict().map_err(|failure| failure.exit());
     let known = |name| node(name, record_trace::State::Deleted, &[], Vec::new());
     assert_eq!(exit(vec![absent("a"), known("b"), unasked("c")]), Ok(()));
     assert_eq!(exit(vec![absent("a"), absent("b")]), Err(Exit::NotFound));
     assert_eq!(exit(vec![absent("a"), unasked("c")]), Err(Exit::Unreachable));
-    // An operation that is only set aside is something that is known.
-    let set_aside = node("a", record_trace::State::Absent, &[], vec![revoke(0)]);
-    assert_eq!(exit(vec![set_aside]), Ok(()));
+    // A quarantined operation is known too.
+    let quarantined = node("a", record_trace::State::Absent, &[], vec![revoke(0)]);
+    assert_eq!(exit(vec![quarantined]), Ok(()));
 }
 
 #[test]

@@ -13,27 +13,27 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyD
 
 use super::{
     TlsError,
-    registry::Current,
     roles::RolePolicy,
+    trust_store::CurrentTrustStore,
     verify::{ClientRoleVerifier, NodeVerifier},
 };
 
-/// The only application protocol that is spoken.
+/// The only application protocol of the gRPC side.
 const ALPN_HTTP2: &[u8] = b"h2";
-/// What browsers and scrapers speak on the HTTP side.
+/// The application protocol of the HTTP side, for browsers and scrapers.
 const ALPN_HTTP1: &[u8] = b"http/1.1";
 
-/// A certificate chain (leaf first), its key and whom it trusts.
+/// What the TLS configurations are built from.
 pub(crate) struct Material<'a> {
-    /// Where it came from, for messages.
+    /// The certificates directory, for messages.
     pub(crate) dir: &'a Path,
-    /// Leaf first.
+    /// The certificate chain, leaf first.
     pub(crate) chain: &'a [CertificateDer<'static>],
     /// The leaf's key.
     pub(crate) key: &'a PrivateKeyDer<'static>,
-    /// The CAs.
+    /// The trusted CAs.
     pub(crate) roots: Arc<RootCertStore>,
-    /// What they have revoked.
+    /// Their revocation lists.
     pub(crate) crls: &'a [CertificateRevocationListDer<'static>],
 }
 
@@ -42,9 +42,9 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// For accepting: a client without a certificate that states a role is refused in the handshake.
+/// For accepting: the handshake refuses a client whose certificate states no role.
 pub(crate) fn server(
-    current: &Arc<Current>,
+    current: &Arc<CurrentTrustStore>,
     dir: &Path,
     policy: RolePolicy,
 ) -> Result<Arc<ServerConfig>, TlsError> {
@@ -52,9 +52,9 @@ pub(crate) fn server(
     accepting(current, dir, verifier, ALPN_HTTP2)
 }
 
-/// For the HTTP side: a client may show a certificate, and need not.
+/// For the HTTP side: a client certificate is optional.
 pub(crate) fn web(
-    current: &Arc<Current>,
+    current: &Arc<CurrentTrustStore>,
     dir: &Path,
     policy: RolePolicy,
 ) -> Result<Arc<ServerConfig>, TlsError> {
@@ -63,7 +63,7 @@ pub(crate) fn web(
 }
 
 fn accepting(
-    current: &Arc<Current>,
+    current: &Arc<CurrentTrustStore>,
     dir: &Path,
     verifier: ClientRoleVerifier,
     protocol: &[u8],
@@ -81,9 +81,9 @@ fn accepting(
     Ok(Arc::new(config))
 }
 
-/// For dialling: whoever answers must be a node, and its certificate must name the dialled host.
+/// For dialling: the peer must be a node, and its certificate must name the dialled host.
 pub(crate) fn client(
-    current: &Arc<Current>,
+    current: &Arc<CurrentTrustStore>,
     dir: &Path,
     policy: RolePolicy,
 ) -> Result<Arc<ClientConfig>, TlsError> {
@@ -91,7 +91,7 @@ pub(crate) fn client(
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(refused)?
-        // "Dangerous" is any verifier but the stock one; this one asks the stock one first.
+        // rustls calls every custom verifier "dangerous"; this one calls the standard one first.
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(NodeVerifier::new(Arc::clone(current), policy)))
         .with_client_cert_resolver(Arc::clone(current) as Arc<dyn ResolvesClientCert>);
@@ -101,15 +101,15 @@ pub(crate) fn client(
     Ok(Arc::new(config))
 }
 
-/// The chain check of client certificates. A CA without a list of what it has revoked has revoked
-/// nothing; a list is believed however old it is, since an old one is better than none.
+/// Verifies the chains of client certificates. A CA without a revocation list has revoked nothing. A list
+/// is used however old it is: an old list is better than none.
 pub(crate) fn client_verifier(material: &Material<'_>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let builder = WebPkiClientVerifier::builder_with_provider(material.roots.clone(), provider());
     let builder = builder.with_crls(material.crls.to_vec()).allow_unknown_revocation_status();
     builder.build().map_err(|error| unusable(material, &error))
 }
 
-/// The chain check of the certificates of nodes that are dialled.
+/// Verifies the chains of the nodes that we dial.
 pub(crate) fn node_verifier(material: &Material<'_>) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
     let builder = WebPkiServerVerifier::builder_with_provider(material.roots.clone(), provider());
     let builder = builder.with_crls(material.crls.to_vec()).allow_unknown_revocation_status();

@@ -12,14 +12,14 @@ use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint};
 use tower::Service;
 
-use super::{errors, roles::PeerIdentity};
 use crate::{
     address::Address,
     dial::{DialError, Dialled, Dialler, dial},
+    tls::{errors, roles::PeerIdentity},
 };
 use brock_core::base::limits;
 
-/// Dials its one address whenever a channel needs a connection, whatever URI it is asked for.
+/// Dials one address whenever a channel needs a connection. The URI of the request is ignored.
 #[derive(Debug, Clone)]
 pub struct Connector {
     address: Address,
@@ -27,7 +27,7 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// For `Endpoint::connect_with_connector` and its lazy twin.
+    /// For `Endpoint::connect_with_connector` and `connect_with_connector_lazy`.
     pub fn new(address: Address, dialler: Dialler) -> Self {
         Self { address, dialler }
     }
@@ -50,7 +50,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-/// Hands out the connection that was dialled beforehand, once.
+/// Returns one connection that was dialled before.
 struct Once {
     address: Address,
     dialled: Option<Dialled>,
@@ -71,8 +71,8 @@ impl Service<Uri> for Once {
     }
 }
 
-/// HTTP/2 settings of every channel: pings that notice a dead peer, and windows that bound memory.
-/// No connect time-out: [`dial`] has one, with a typed error. No call time-out: calls set their own.
+/// The HTTP/2 settings of every channel: pings that detect a dead peer, and windows that bound memory.
+/// There is no connect time-out, because [`dial`] has one; each call sets its own time-out.
 pub fn endpoint(address: &Address) -> Endpoint {
     Endpoint::from(address.uri().clone())
         .initial_stream_window_size(limits::STREAM_WINDOW_BYTES)
@@ -82,9 +82,8 @@ pub fn endpoint(address: &Address) -> Endpoint {
         .keep_alive_while_idle(true)
 }
 
-/// Dials now and returns a channel on that connection, and who is at its other end. When the
-/// connection is lost the channel is of no more use: it never reconnects behind the caller's back,
-/// so the identity stays true.
+/// Dials now, and returns a channel on that connection and the identity of the node. The channel never
+/// reconnects, so the identity stays valid; after the connection is lost, calls fail.
 pub async fn open_channel(
     address: &Address,
     dialler: impl Into<Dialler>,
@@ -101,7 +100,7 @@ pub async fn open_channel(
     }
 }
 
-/// A channel that dials at its first call, and again whenever it has lost its connection.
+/// A channel that dials at its first call, and again after it loses its connection.
 pub fn lazy_channel(address: &Address, dialler: impl Into<Dialler>) -> Channel {
     endpoint(address).connect_with_connector_lazy(Connector::new(address.clone(), dialler.into()))
 }

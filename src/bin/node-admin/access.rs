@@ -1,0 +1,71 @@
+//! From the flags to a client, and how long calls may take.
+
+use std::time::Duration;
+
+use crate::{cli::Global, failure::Failure};
+use brock_client::{Client, error};
+use brock_net::{address::Address, tls::credentials::ClientIdentity};
+
+/// How long a short call to one node may take, connecting included, without --timeout.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same for calls during which a node asks all its peers.
+pub(crate) const CLUSTER_TIMEOUT: Duration = Duration::from_secs(15);
+/// The same for calls that process all records of a node.
+pub(crate) const LONG_CALL_TIMEOUT: Duration = Duration::from_secs(60);
+/// The same for a backup.
+pub(crate) const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
+
+/// Runs a command that makes a few calls: one thread is enough.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Error(format!("could not start: {error}")))?
+        .block_on(work)
+}
+
+/// Checks the flags and loads the certificates. Does not touch the network.
+pub(crate) fn client(global: &Global, timeout: Duration) -> Result<Client, Failure> {
+    let Some(certs_dir) = global.certs_dir.as_deref().filter(|dir| !dir.as_os_str().is_empty()) else {
+        return Err(Failure::Usage(
+            "--certs-dir DIR (or NODE_ADMIN_CERTS_DIR, or a context) is missing; to keep it:\n  \
+             node-admin context set NAME --node-addresses HOST:20004 --certs-dir DIR"
+                .to_owned(),
+        ));
+    };
+    let addresses = parse_addresses(&global.node_addresses)?;
+    if addresses.is_empty() {
+        return Err(Failure::Usage(
+            "--node-addresses HOST:PORT[,…] (or NODE_ADMIN_NODE_ADDRESSES, or a context) is missing; to keep it:\n  \
+             node-admin context set NAME --node-addresses HOST:20004 --certs-dir DIR"
+                .to_owned(),
+        ));
+    }
+    let credentials =
+        ClientIdentity::load(certs_dir).map_err(|error| Failure::Error(error::chain_of(&error)))?;
+    Ok(Client::new(&credentials, addresses, timeout))
+}
+
+/// Parses addresses. The error names the first text that is not an address.
+pub(crate) fn parse_addresses(texts: &[String]) -> Result<Vec<Address>, Failure> {
+    let given = texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty());
+    let parse = |text: &str| {
+        text.parse().map_err(|error| Failure::Usage(format!("{text:?} is not HOST:PORT: {error}")))
+    };
+    given.map(parse).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Exit;
+
+    #[test]
+    fn addresses_are_checked_before_anything_is_dialled() {
+        let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(parse_addresses(&texts(&["a:1", " b:2", ""])).unwrap().len(), 2);
+        let failure = parse_addresses(&texts(&["a:1", "nonsense"])).err().unwrap();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("nonsense"));
+    }
+}
