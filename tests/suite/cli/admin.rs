@@ -4,10 +4,11 @@ use std::{path::Path, process::Output};
 
 use crate::harness::{
     certs::Certs,
+    cluster::Cluster,
     eventually,
     fake_peer::{FakePeer, Script},
     free_port,
-    node::{Cluster, TestNode, config},
+    node::{TestNode, config},
     process::{NODE_ADMIN, run},
     random_key,
 };
@@ -66,7 +67,7 @@ const GRANT: &str = r#"{"encrypted_access_grant":"Z3JhbnQ="}"#;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_put_on_one_node_is_shown_by_another_with_every_field() {
     let cluster = Cluster::start(2).await;
-    let admin = |i: usize| Admin::new(&cluster.certs.admin(), &[cluster.nodes[i].address()]);
+    let admin = |i: usize| Admin::new(&cluster.certs.admin(), &[cluster.node(i).address()]);
     let key = hex_key();
     let expires = brock_core::base::time::unix_now() + 3600;
     let record = json!({
@@ -106,7 +107,7 @@ async fn a_record_put_on_one_node_is_shown_by_another_with_every_field() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_access_key_id_is_the_key_whose_hash_it_is() {
     let cluster = Cluster::start(1).await;
-    let admin = Admin::new(&cluster.certs.admin(), &[cluster.nodes[0].address()]);
+    let admin = Admin::new(&cluster.certs.admin(), &[cluster.node(0).address()]);
     let access_key: [u8; 16] = rand::random();
     let id = BASE32_NOPAD.encode(&[&[0x4d], &access_key[..]].concat()).to_lowercase();
     assert_eq!(id.len(), 28);
@@ -223,7 +224,7 @@ async fn every_exit_code_means_what_it_says() {
 async fn of_several_addresses_the_first_that_answers_does_it() {
     let cluster = Cluster::start(2).await;
     let dead = format!("127.0.0.1:{}", free_port());
-    let [first, second] = [0, 1].map(|i: usize| cluster.nodes[i].address());
+    let [first, second] = [0, 1].map(|i: usize| cluster.node(i).address());
     let admin = Admin::new(&cluster.certs.admin(), &[dead.clone(), second.clone(), first]);
     let key = hex_key();
     let written = admin.json(&["record", "put", &key], GRANT);
@@ -241,10 +242,10 @@ async fn of_several_addresses_the_first_that_answers_does_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_shows_the_node_its_clocks_and_its_peers() {
     let cluster = Cluster::start(2).await;
-    cluster.nodes[0].client.put(&random_key(), b"g").await.unwrap();
-    cluster.nodes[1].client.put(&random_key(), b"g").await.unwrap();
+    cluster.node(0).client.put(&random_key(), b"g").await.unwrap();
+    cluster.node(1).client.put(&random_key(), b"g").await.unwrap();
     cluster.converged().await;
-    let admin = Admin::new(&cluster.certs.admin(), &[cluster.nodes[0].address()]);
+    let admin = Admin::new(&cluster.certs.admin(), &[cluster.node(0).address()]);
     let status = eventually("the peer is level", || async {
         let status = admin.json(&["status"], "");
         (status["peers"][0]["lag_entries"] == 0 && status["peers"][0]["up"] == true).then_some(status)
@@ -260,18 +261,18 @@ async fn a_status_shows_the_node_its_clocks_and_its_peers() {
     assert_eq!(clocks[&own], 1);
     assert!(clocks.len() == 2 && clocks.values().all(|clock| clock == 1), "{clocks:?}");
     let peer = &status["peers"][0];
-    assert_eq!(peer["address"], json!(cluster.nodes[1].address()));
+    assert_eq!(peer["address"], json!(cluster.node(1).address()));
     assert_eq!((&peer["node_id"], &peer["last_error"]), (&json!("node-1"), &json!("")));
     let text = admin.run(&["status"], "");
     let text = String::from_utf8(text.stdout).unwrap();
-    assert!(text.contains(&own) && text.contains(&cluster.nodes[1].address()), "{text}");
+    assert!(text.contains(&own) && text.contains(&cluster.node(1).address()), "{text}");
     cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bench_of_every_kind_gives_figures_and_no_errors() {
     let cluster = Cluster::start(1).await;
-    let admin = Admin::new(&cluster.certs.client(), &[cluster.nodes[0].address()]);
+    let admin = Admin::new(&cluster.certs.client(), &[cluster.node(0).address()]);
     for (kind, how) in [
         ("put", &[][..]),
         ("put", &["--batch", "50"]),

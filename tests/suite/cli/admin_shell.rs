@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::admin::{Admin, hex_key},
     harness::{
-        node::Cluster,
+        cluster::Cluster,
         process::{BROCK, NODE_ADMIN, run, run_with},
     },
 };
@@ -152,7 +152,7 @@ impl Home {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_context_counts_less_than_the_environment_and_that_less_than_a_flag() {
     let cluster = Cluster::start(2).await;
-    let [first, second] = [0, 1].map(|i: usize| cluster.nodes[i].address());
+    let [first, second] = [0, 1].map(|i: usize| cluster.node(i).address());
     let certs = cluster.certs.admin().display().to_string();
     let home = Home::new();
     home.fails(2, "node-admin context set", &["status"], &[]);
@@ -257,13 +257,9 @@ pub fn on_a_terminal(command: &str, env: &[(&str, &str)]) -> String {
 async fn colour_and_progress_are_for_terminals_that_want_them() {
     const GREEN: &str = "\x1b[32m";
     let cluster = Cluster::start(1).await;
-    let admin = Admin::new(&cluster.certs.admin(), &[cluster.nodes[0].address()]);
+    let admin = Admin::new(&cluster.certs.admin(), &[cluster.node(0).address()]);
     let access = |certs: &Path| {
-        format!(
-            "{NODE_ADMIN} --certs-dir {} --node-addresses {}",
-            certs.display(),
-            cluster.nodes[0].address()
-        )
+        format!("{NODE_ADMIN} --certs-dir {} --node-addresses {}", certs.display(), cluster.node(0).address())
     };
     let verify = format!("{} verify", access(&cluster.certs.admin()));
     let shown = on_a_terminal(&verify, &[]);
@@ -286,7 +282,7 @@ async fn colour_and_progress_are_for_terminals_that_want_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn yaml_holds_what_json_holds() {
     let cluster = Cluster::start(1).await;
-    let admin = Admin::new(&cluster.certs.admin(), &[cluster.nodes[0].address()]);
+    let admin = Admin::new(&cluster.certs.admin(), &[cluster.node(0).address()]);
     let key = hex_key();
     admin.json(&["record", "put", &key], GRANT);
     for command in [

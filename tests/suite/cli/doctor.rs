@@ -11,11 +11,11 @@ use crate::{
     cli::admin::Admin,
     harness::{
         certs::Certs,
+        cluster::Cluster,
         eventually,
         fake_peer::{FakePeer, Script},
         free_port,
-        group::{Group, compacts_on_command},
-        node::{TestNode, config},
+        node::{TestNode, compacts_on_command, config},
         process::{Launch, NODE_ADMIN, run_with},
         random_key,
         wire::{at, batch, create, origin},
@@ -67,9 +67,9 @@ async fn ram_node(certs: &Certs, change: impl FnOnce(Config) -> Config) -> TestN
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_wrong_with_a_cluster_in_order_and_a_dead_peer_is_named() {
-    let mut group = Group::start(2, 2, compacts_on_command).await;
-    let certs = group.certs.admin();
-    let address = group.node(0).address();
+    let mut cluster = Cluster::start_with(2, compacts_on_command).await;
+    let certs = cluster.certs.admin();
+    let address = cluster.node(0).address();
     let said = eventually("all is well", || async {
         let said = doctor(&certs, &address, &[], &[]);
         (said.code == Some(0)).then_some(said)
@@ -92,8 +92,8 @@ async fn nothing_is_wrong_with_a_cluster_in_order_and_a_dead_peer_is_named() {
         Admin::new(&certs, std::slice::from_ref(&address)).run(&["doctor"], "")
     });
     assert!(String::from_utf8_lossy(&text.stdout).ends_with(" ok, 0 warn, 0 fail\n"));
-    let port = group.ports[1];
-    group.stop_node(1).await;
+    let port = cluster.ports[1];
+    cluster.stop_node(1).await;
     let said = eventually("the dead peer is missed", || async {
         let said = doctor(&certs, &address, &[], &[]);
         let missed = said.lines.iter().any(|line| line["check"] == "peer" && line["level"] == "fail");
@@ -103,7 +103,7 @@ async fn nothing_is_wrong_with_a_cluster_in_order_and_a_dead_peer_is_named() {
     said.fails("peer", "refused", "node-admin doctor --config");
     said.fails("cluster", &format!("does not answer at 127.0.0.1:{port}"), "brock health");
     // It works although nothing answers.
-    group.stop_node(0).await;
+    cluster.stop_node(0).await;
     let said = doctor(&certs, &address, &[], &[]);
     said.fails("tcp", "refused", "does the node run");
     said.fails("cluster", "nobody could say", "");

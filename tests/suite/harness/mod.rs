@@ -5,10 +5,10 @@
 pub mod browser;
 pub mod certs;
 pub mod client;
+pub mod cluster;
 pub mod dns;
 pub mod fake_peer;
 pub mod files;
-pub mod group;
 pub mod ledger;
 pub mod metrics;
 pub mod node;

@@ -4,8 +4,9 @@ use std::{path::Path, time::Duration};
 
 use crate::harness::{
     certs::Certs,
+    cluster::Cluster,
     eventually, free_port,
-    node::{Cluster, TestNode, config},
+    node::{TestNode, config},
     process::Launch,
     random_key,
 };
@@ -61,10 +62,10 @@ async fn the_nodes_of_a_new_cluster_that_all_start_at_once_come_up_by_themselves
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_a_peer_knows_does_not_start_on_a_lost_disk_until_an_operator_says_so() {
-    let mut cluster = Cluster::start_with(2, |_, config| config).await;
-    cluster.nodes[1].client.put(&random_key(), b"grant").await.unwrap();
+    let mut cluster = Cluster::start(2).await;
+    cluster.node(1).client.put(&random_key(), b"grant").await.unwrap();
     cluster.converged().await;
-    cluster.nodes.remove(1).stop().await;
+    cluster.stop_node(1).await;
     let lose = |path: &Path| std::fs::remove_dir_all(path).unwrap();
     lose(&cluster.path(1));
     let error = refusal(auto(cluster.config(1))).await;
@@ -75,12 +76,12 @@ async fn a_node_that_a_peer_knows_does_not_start_on_a_lost_disk_until_an_operato
     assert!(!cluster.path(1).exists(), "a refusal changes nothing");
     // Retired: an empty disk is what everybody expects.
     let request = brock_core::proto::RetireMemberRequest { member: "node-1".to_owned() };
-    cluster.nodes[0].admin.admin.clone().retire_member(request).await.unwrap();
+    cluster.node(0).admin.admin.clone().retire_member(request).await.unwrap();
     let node = TestNode::start(&cluster.certs, auto(cluster.config(1))).await;
     eventually("it is filled", || async { (node.node.store().records() == 1).then_some(()) }).await;
     // Back as a member, it has lived before again.
     eventually("it is a member again", || async {
-        let members = cluster.nodes[0].admin.members().await.members;
+        let members = cluster.node(0).admin.members().await.members;
         members.iter().any(|member| member.node_id == "node-1" && !member.retired).then_some(())
     })
     .await;

@@ -5,8 +5,9 @@ use std::{fs, path::Path, time::Duration};
 use crate::harness::{
     certs::Certs,
     client::{Client, put_request},
+    cluster::Cluster,
     eventually, free_port,
-    node::{Cluster, TestNode, config},
+    node::{TestNode, config},
     process::run,
     random_key,
 };
@@ -121,10 +122,10 @@ async fn a_revoked_client_is_cut_off_and_refused_while_others_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_node_is_cut_off_by_its_peers_in_both_directions() {
-    let often = |_: usize, config: Config| Config { replication_interval: Duration::from_secs(1), ..config };
+    let often = |config: Config| Config { replication_interval: Duration::from_secs(1), ..config };
     let cluster = Cluster::start_with(2, often).await;
     cluster.converged().await;
-    let (good, stolen) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let (good, stolen) = (cluster.node(0), cluster.node(1));
     revoke_at(&cluster.certs, &cluster.certs.node("node-1").join("node.crt"), &cluster.certs.node("node-0"));
     eventually("the good one refuses to pull from it", || async {
         let status = good.admin.try_status().await.ok()?;
@@ -147,7 +148,7 @@ async fn a_node_that_was_not_given_the_newest_list_of_revoked_certificates_is_na
     let named = async || {
         // What is exchanged ends the connection that asks, too.
         let view = eventually("the cluster is seen", || async {
-            let mut admin = cluster.nodes[0].admin.admin.clone();
+            let mut admin = cluster.node(0).admin.admin.clone();
             Some(admin.cluster(proto::ClusterRequest::default()).await.ok()?.into_inner())
         })
         .await;
@@ -247,11 +248,10 @@ async fn writes_without_a_doubt(client: Client, stop: CancellationToken) -> usiz
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_connected_when_certificates_are_exchanged_connects_again() {
-    let interval =
-        |_: usize, config: Config| Config { replication_interval: Duration::from_secs(3600), ..config };
+    let interval = |config: Config| Config { replication_interval: Duration::from_secs(3600), ..config };
     let cluster = Cluster::start_with(2, interval).await;
     cluster.converged().await;
-    let (certs, node, peer) = (&cluster.certs, &cluster.nodes[0], &cluster.nodes[1]);
+    let (certs, node, peer) = (&cluster.certs, cluster.node(0), cluster.node(1));
     let once = Client::connect(&node.address(), &certs.client()).await;
     let stop = CancellationToken::new();
     let writers: Vec<_> =

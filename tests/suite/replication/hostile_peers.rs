@@ -6,10 +6,11 @@ use crate::{
     harness::{
         certs::Certs,
         client::record,
+        cluster::Cluster,
         eventually,
         fake_peer::{FakePeer, Script},
         free_port,
-        node::{Cluster, TestNode, config},
+        node::{TestNode, config},
         proxy::{Mode, Proxy},
         random_key,
         wire::{at, batch, create, origin},
@@ -112,10 +113,10 @@ async fn a_peer_that_has_more_of_my_own_operations_gives_them_back_to_a_new_inca
     for with_heads in [true, false] {
         let mut cluster = Cluster::start(1).await;
         for clock in 1..=3 {
-            assert_eq!(cluster.nodes[0].client.put(&random_key(), b"x").await.unwrap().clock, clock);
+            assert_eq!(cluster.node(0).client.put(&random_key(), b"x").await.unwrap().clock, clock);
         }
-        let before = cluster.nodes[0].node.store().origin();
-        cluster.nodes.pop().unwrap().stop().await;
+        let before = cluster.node(0).node.store().origin();
+        cluster.stop_node(0).await;
         let lost = [random_key(), random_key()];
         let entries = vec![create(4, &lost[0], b"lost"), create(5, &lost[1], b"lost")];
         let heads = if with_heads { at(before, 5) } else { Vector::default() };

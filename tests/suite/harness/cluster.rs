@@ -1,52 +1,56 @@
 //! Nodes that all join each other, each of which can be stopped, wiped and started again.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
     certs::Certs,
     eventually, free_port,
     node::{TestNode, config},
 };
-use brock::{
-    config::validate::Config,
-    maintenance::compact::{Mode, Policy},
-};
+use brock::config::validate::Config;
 use brock_core::{base::vector::Vector, proto};
 use tempfile::TempDir;
 
-pub struct Group {
+pub struct Cluster {
     pub certs: Certs,
+    /// The ports of all members, running or not: what each of them joins.
     pub ports: Vec<u16>,
     directory: TempDir,
-    nodes: Vec<Option<TestNode>>,
+    nodes: BTreeMap<usize, TestNode>,
     change: fn(Config) -> Config,
 }
 
-/// Compacts only when told to.
-pub fn compacts_on_command(config: Config) -> Config {
-    Config { compact: Policy { mode: Mode::Never, ..config.compact }, ..config }
-}
+impl Cluster {
+    /// `n` running nodes on disk.
+    pub async fn start(n: usize) -> Self {
+        Self::start_with(n, |config| config).await
+    }
 
-impl Group {
+    /// `n` running nodes on disk, each with its configuration changed.
+    pub async fn start_with(n: usize, change: fn(Config) -> Config) -> Self {
+        Self::start_some(n, n, change).await
+    }
+
     /// `n` nodes, of which the first `started` run.
-    pub async fn start(n: usize, started: usize, change: fn(Config) -> Config) -> Self {
-        let mut group = Self {
+    pub async fn start_some(n: usize, started: usize, change: fn(Config) -> Config) -> Self {
+        let mut cluster = Self {
             certs: Certs::new(),
             ports: (0..n).map(|_| free_port()).collect(),
             directory: tempfile::tempdir().unwrap(),
-            nodes: (0..n).map(|_| None).collect(),
+            nodes: BTreeMap::new(),
             change,
         };
         for i in 0..started {
-            group.start_node(i).await;
+            cluster.start_node(i).await;
         }
-        group
+        cluster
     }
 
     pub fn path(&self, i: usize) -> PathBuf {
         self.directory.path().join(format!("node-{i}"))
     }
 
+    /// The configuration of node `i`, joined to all others.
     pub fn config(&self, i: usize) -> Config {
         let others: Vec<u16> = (0..self.ports.len()).filter(|j| *j != i).map(|j| self.ports[j]).collect();
         let config = config(&self.certs, &format!("node-{i}"), self.ports[i], &others);
@@ -54,29 +58,37 @@ impl Group {
     }
 
     pub async fn start_node(&mut self, i: usize) {
-        let config = self.config(i);
-        self.nodes[i] = Some(TestNode::start(&self.certs, config).await);
+        self.start_node_with(i, |config| config).await;
     }
 
-    /// With another configuration than its own.
+    /// Starts node `i` with its configuration changed once more.
     pub async fn start_node_with(&mut self, i: usize, change: impl FnOnce(Config) -> Config) {
-        let config = change(self.config(i));
-        self.nodes[i] = Some(TestNode::start(&self.certs, config).await);
+        let node = TestNode::start(&self.certs, change(self.config(i))).await;
+        assert!(self.nodes.insert(i, node).is_none(), "node {i} runs already");
+    }
+
+    /// Adds and starts a node that joins all others. Returns its index.
+    pub async fn add_node(&mut self, change: impl FnOnce(Config) -> Config) -> usize {
+        self.ports.push(free_port());
+        let i = self.ports.len() - 1;
+        self.start_node_with(i, change).await;
+        i
     }
 
     pub async fn stop_node(&mut self, i: usize) {
-        self.nodes[i].take().unwrap().stop().await;
+        self.nodes.remove(&i).unwrap().stop().await;
     }
 
     pub fn node(&self, i: usize) -> &TestNode {
-        self.nodes[i].as_ref().unwrap()
+        &self.nodes[&i]
     }
 
+    /// The nodes that run, in the order of their indices.
     pub fn running(&self) -> impl Iterator<Item = &TestNode> {
-        self.nodes.iter().flatten()
+        self.nodes.values()
     }
 
-    /// Waits until all that run have applied the same, folded origins included.
+    /// Waits until all running nodes have applied the same, folded origins included.
     pub async fn converged(&self) -> Vector {
         eventually("all nodes have applied the same", || async {
             let first = self.running().next().unwrap().node.store().applied();
@@ -85,11 +97,11 @@ impl Group {
         .await
     }
 
-    /// Waits until every node that runs knows that all others that run have applied everything.
+    /// Waits until every running node knows that all other running nodes have applied everything.
     pub async fn acknowledged(&self) {
         self.converged().await;
         let running: Vec<&str> = self.running().map(|node| node.id.as_str()).collect();
-        eventually("everybody knows that everybody has everything", || async {
+        eventually("every node knows that all others have everything", || async {
             for node in self.running() {
                 let members = node.admin.members().await.members;
                 let lags = |id: &&str| {
@@ -105,7 +117,7 @@ impl Group {
         .await;
     }
 
-    /// Compacts at every node that runs.
+    /// Compacts at every running node.
     pub async fn compact(&self) -> Vec<proto::CompactResponse> {
         let mut outcomes = Vec::new();
         for node in self.running() {
@@ -115,8 +127,8 @@ impl Group {
         outcomes
     }
 
-    pub async fn stop(mut self) {
-        for node in std::mem::take(&mut self.nodes).into_iter().flatten() {
+    pub async fn stop(self) {
+        for node in self.nodes.into_values() {
             node.stop().await;
         }
     }
