@@ -18,30 +18,15 @@ pub mod proxy;
 pub mod raw;
 pub mod s3;
 pub mod store;
+mod wait;
 pub mod wire;
 
 use std::{
-    future::Future,
     net::TcpListener,
     sync::atomic::{AtomicU16, Ordering},
-    time::{Duration, Instant},
 };
 
-/// How long a fact may take to become true before a test fails. Generous: the machine may be busy,
-/// and a passing test never waits this long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits until `check` gives something. Panics with `what` after [`PATIENCE`].
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = check().await {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "still not so after {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
+pub use wait::{PATIENCE, eventually, eventually_here, stays, within, within_here};
 
 /// A loopback port that nothing listens on, below the ephemeral range, so that no outgoing
 /// connection takes it before its node does.

@@ -6,12 +6,12 @@ use std::{
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::mpsc;
 
-use super::{certs::Certs, client::Client, eventually, free_port};
+use super::{certs::Certs, client::Client, eventually, free_port, within_here};
 
 pub const BROCK: &str = env!("CARGO_BIN_EXE_brock");
 pub const NODE_ADMIN: &str = env!("CARGO_BIN_EXE_node-admin");
@@ -37,19 +37,13 @@ pub fn run_with(program: &str, arguments: &[&str], input: &str, env: &[(&str, &s
     child.wait_with_output().unwrap()
 }
 
-/// Waits for the end of a process, and not for ever.
+/// Waits for the end of a process. Kills it and panics when it takes too long.
 pub fn end_of(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        if Instant::now() >= deadline {
-            let _ = child.kill();
-            panic!("the process {} does not end", child.id());
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+    let status = within_here(Duration::from_secs(120), || child.try_wait().unwrap());
+    status.unwrap_or_else(|| {
+        let _ = child.kill();
+        panic!("the process {} does not end", child.id())
+    })
 }
 
 /// The lines that a process writes, as they come.

@@ -58,7 +58,7 @@ async fn a_node_killed_again_and_again_under_load_loses_nothing_acknowledged() {
         acknowledged_more(&ledger, random.random_range(1..1500)).await;
         kill(process, writers).await;
         if random.random_bool(0.3) {
-            // And once while it starts, wherever it is by then.
+            // And once at a random moment of its start.
             let process = launch.spawn();
             tokio::time::sleep(Duration::from_millis(random.random_range(0..80))).await;
             process.kill();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::harness::{
-    client::all_within, cluster::Cluster, eventually, node::compacts_on_command, random_key,
+    client::all_within, cluster::Cluster, eventually, node::compacts_on_command, random_key, stays,
 };
 use brock::config::validate::Config;
 use brock_core::{
@@ -104,9 +104,10 @@ async fn a_difference_that_nobody_mends_is_named_by_verify() {
         alarms.iter().any(|alarm| alarm.text.contains("held other records")).then_some(())
     })
     .await;
-    tokio::time::sleep(3 * limits::HEARTBEAT_INTERVAL).await;
-    let alarms = cluster.node(0).admin.status().await.alarms;
-    assert_eq!(alarms.len(), 1, "once: {alarms:?}");
+    stays("there is one alarm", 3 * limits::HEARTBEAT_INTERVAL, || async {
+        cluster.node(0).admin.status().await.alarms.len() == 1
+    })
+    .await;
     cluster.stop().await;
 }
 
