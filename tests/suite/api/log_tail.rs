@@ -5,20 +5,18 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    cli::admin::Admin,
-    harness::{
-        certs::Certs,
-        client::record,
-        cluster::Cluster,
-        eventually,
-        fake_peer::{FakePeer, Script},
-        free_port,
-        node::{TestNode, compacts_on_command, config},
-        process::{NODE_ADMIN, lines_of},
-        random_key,
-        wire::{at, batch, create, origin},
-    },
+use crate::harness::{
+    admin::Admin,
+    certs::Certs,
+    client::record,
+    cluster::Cluster,
+    eventually,
+    fake_peer::{FakePeer, Script},
+    free_port,
+    node::{TestNode, compacts_on_command, config},
+    process::{NODE_ADMIN, lines_of},
+    random_key,
+    wire::{at, batch, create, origin},
 };
 use brock::store::StoreError;
 use brock_core::{

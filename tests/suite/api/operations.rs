@@ -1,17 +1,15 @@
 //! Invalidate, unpublish, delete: what they do to a record on every node, and the receipts for them.
 
-use crate::{
-    harness::{
-        certs::Certs,
-        client::{all_within, nodes_within, put_request, record},
-        cluster::Cluster,
-        eventually,
-        fake_peer::{FakePeer, Script},
-        free_port,
-        node::{TestNode, config},
-        random_key,
-    },
-    replication::reads::{held, stamp},
+use crate::harness::{
+    certs::Certs,
+    client::{all_within, nodes_within, put_request, record},
+    cluster::Cluster,
+    eventually,
+    fake_peer::{FakePeer, Script},
+    free_port,
+    node::{TestNode, config},
+    random_key,
+    wire::{held, stamp},
 };
 use brock_core::{
     domain::record::RecordState,

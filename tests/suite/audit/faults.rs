@@ -3,17 +3,15 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use crate::{
-    audit::lines::{Audited, audit, kinds, lines, log_of, of, on_disk, start, verify},
-    harness::{
-        certs::Certs,
-        client::{Client, all_within},
-        eventually, free_port,
-        node::TestNode,
-        process::Launch,
-        random_key,
-    },
-    store::disk_full::SmallDisk,
+use crate::harness::{
+    audit::{Audited, audit, kinds, lines, log_of, of, on_disk, start, verify},
+    certs::Certs,
+    client::{Client, all_within},
+    eventually, free_port,
+    node::TestNode,
+    process::{Launch, Process},
+    random_key,
+    small_disk::SmallDisk,
 };
 use brock_core::proto;
 use tonic::Code;
@@ -129,7 +127,7 @@ async fn a_node_whose_log_cannot_be_written_at_the_start_serves_its_clients() {
 }
 
 /// A process whose operations nobody else will ever hold, and one that waits for that.
-async fn waiting(certs: &Certs, path: &Path) -> (Launch, crate::harness::process::Process, Client) {
+async fn waiting(certs: &Certs, path: &Path) -> (Launch, Process, Client) {
     let mut launch = Launch::new(certs, "node-1", path);
     launch.join = vec![free_port()];
     let (process, client) = launch.start(certs).await;

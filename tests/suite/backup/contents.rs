@@ -8,16 +8,14 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    cli::brock::{assert_fails, assert_succeeds, brock},
-    harness::{
-        client::Client,
-        cluster::Cluster,
-        eventually,
-        node::compacts_on_command,
-        random_key,
-        store::{close, created, key, new_record, open, options},
-    },
+use crate::harness::{
+    brock::{assert_fails, assert_succeeds, brock},
+    client::Client,
+    cluster::Cluster,
+    eventually,
+    node::compacts_on_command,
+    random_key,
+    store::{close, created, key, new_record, open, options},
 };
 use age::{secrecy::ExposeSecret, x25519};
 use brock::{

@@ -2,19 +2,17 @@
 
 use std::{fs, path::PathBuf, process::Output};
 
-use crate::{
-    cli::admin::Admin,
-    cli::brock::{assert_fails, assert_succeeds, brock_with, stderr},
-    harness::{
-        certs::Certs,
-        client::Client,
-        eventually,
-        files::{flip_bit, tree},
-        free_port,
-        process::{Launch, Process},
-        random_key,
-        s3::{ACCESS_KEY, BUCKET, Fault, Op, S3Server, SECRET},
-    },
+use crate::harness::{
+    admin::Admin,
+    brock::{assert_fails, assert_succeeds, brock_with, stderr},
+    certs::Certs,
+    client::Client,
+    eventually,
+    files::{flip_bit, tree},
+    free_port,
+    process::{Launch, Process},
+    random_key,
+    s3::{ACCESS_KEY, BUCKET, Fault, Op, S3Server, SECRET},
 };
 use age::{secrecy::ExposeSecret, x25519};
 use brock_core::proto::{BackupNowRequest, BackupStatus, verify_response::Verdict};

@@ -7,16 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    cli::brock::{assert_succeeds, brock},
-    harness::{
-        certs::Certs,
-        client::put_request,
-        eventually,
-        files::tree,
-        process::{Launch, run},
-        random_key,
-    },
+use crate::harness::{
+    brock::{assert_succeeds, brock},
+    certs::Certs,
+    client::put_request,
+    eventually,
+    files::tree,
+    process::{Launch, run},
+    random_key,
 };
 use age::{secrecy::ExposeSecret, x25519};
 use brock_core::proto::{self, BackupNowRequest};

@@ -1,15 +1,13 @@
 //! `node-admin` against real nodes: its data, its messages and its exit codes.
 
-use std::{path::Path, process::Output};
-
 use crate::harness::{
+    admin::{Admin, GRANT, hex_key},
     certs::Certs,
     cluster::Cluster,
     eventually,
     fake_peer::{FakePeer, Script},
     free_port,
     node::{TestNode, config},
-    process::{NODE_ADMIN, run},
     random_key,
 };
 use brock_core::{
@@ -22,47 +20,6 @@ use brock_core::{
 use data_encoding::{BASE32_NOPAD, BASE64, HEXLOWER};
 use prost::Message;
 use serde_json::{Value, json};
-
-/// `node-admin` for some nodes, as whoever holds these certificates.
-pub struct Admin {
-    certs_dir: String,
-    addresses: String,
-}
-
-impl Admin {
-    pub fn new(certs_dir: &Path, addresses: &[String]) -> Self {
-        Self { certs_dir: certs_dir.display().to_string(), addresses: addresses.join(",") }
-    }
-
-    pub fn run(&self, arguments: &[&str], input: &str) -> Output {
-        let access = ["--certs-dir", &self.certs_dir, "--node-addresses", &self.addresses];
-        // Off this thread: the nodes run in this process.
-        tokio::task::block_in_place(|| run(NODE_ADMIN, &[&access, arguments].concat(), input))
-    }
-
-    /// Exit code 0, pure JSON on stdout and nothing on stderr.
-    pub fn json(&self, arguments: &[&str], input: &str) -> Value {
-        let output = self.run(&[arguments, &["-o", "json"]].concat(), input);
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), &*told), (Some(0), ""), "{arguments:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    /// This exit code, nothing on stdout, and these words on stderr.
-    pub fn fails(&self, code: i32, part: &str, arguments: &[&str], input: &str) {
-        let output = self.run(arguments, input);
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
-        assert!(output.stdout.is_empty(), "a failure printed data");
-        assert!(told.contains(part), "{part:?} is not in {told}");
-    }
-}
-
-pub fn hex_key() -> String {
-    HEXLOWER.encode(&random_key())
-}
-
-const GRANT: &str = r#"{"encrypted_access_grant":"Z3JhbnQ="}"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_put_on_one_node_is_shown_by_another_with_every_field() {

@@ -10,20 +10,14 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{
-    cli::admin::Admin,
-    harness::{
-        cluster::Cluster,
-        eventually,
-        node::compacts_on_command,
-        process::{NODE_ADMIN, end_of, lines_of},
-        random_key,
-    },
+use crate::harness::{
+    admin::Admin,
+    cluster::Cluster,
+    eventually,
+    node::compacts_on_command,
+    process::{NODE_ADMIN, end_of, lines_of},
+    random_key,
 };
-
-fn admin(cluster: &Cluster, i: usize) -> Admin {
-    Admin::new(&cluster.certs.admin(), &[cluster.node(i).address()])
-}
 
 /// What it prints as JSON, and its exit code.
 fn asked(admin: &Admin, arguments: &[&str]) -> (Value, Option<i32>) {
@@ -35,7 +29,7 @@ fn asked(admin: &Admin, arguments: &[&str]) -> (Value, Option<i32>) {
 
 async fn well(cluster: &Cluster) {
     eventually("all is well", || async {
-        (asked(&admin(cluster, 0), &["status", "--cluster"]).1 == Some(0)).then_some(())
+        (asked(&Admin::of(cluster, 0), &["status", "--cluster"]).1 == Some(0)).then_some(())
     })
     .await;
 }
@@ -46,9 +40,9 @@ async fn the_verdict_is_the_exit_code_and_a_dead_node_is_no_number() {
     cluster.node(1).client.put(&random_key(), b"grant").await.unwrap();
     cluster.converged().await;
     well(&cluster).await;
-    let text = admin(&cluster, 2).run(&["status", "--cluster"], "");
+    let text = Admin::of(&cluster, 2).run(&["status", "--cluster"], "");
     assert!(String::from_utf8_lossy(&text.stdout).starts_with("well: All 3 nodes are well"));
-    let (lag, code) = asked(&admin(&cluster, 0), &["lag"]);
+    let (lag, code) = asked(&Admin::of(&cluster, 0), &["lag"]);
     assert_eq!((code, &lag["origins"]), (Some(0), &json!(["node-1"])));
     assert!(
         lag["nodes"].as_array().unwrap().iter().all(|node| node["lags"] == json!({"node-1": 0})),
@@ -57,14 +51,14 @@ async fn the_verdict_is_the_exit_code_and_a_dead_node_is_no_number() {
 
     cluster.stop_node(2).await;
     let (view, _) = eventually("the dead node is missed", || async {
-        let (view, code) = asked(&admin(&cluster, 0), &["status", "--cluster"]);
+        let (view, code) = asked(&Admin::of(&cluster, 0), &["status", "--cluster"]);
         (code == Some(9)).then_some((view, code))
     })
     .await;
     assert_eq!(view["verdict"]["level"], "act");
     let dead = view["nodes"].as_array().unwrap().iter().find(|node| node["node"] == "node-2").unwrap();
     assert_eq!((&dead["status"], &dead["lags"]), (&Value::Null, &Value::Null));
-    let text = admin(&cluster, 0).run(&["status", "--cluster"], "");
+    let text = Admin::of(&cluster, 0).run(&["status", "--cluster"], "");
     let (shown, told) = (String::from_utf8_lossy(&text.stdout), String::from_utf8_lossy(&text.stderr));
     assert!(shown.starts_with("act: 2 of 3 nodes answer") && told.is_empty(), "{shown}{told}");
     let row = |text: &str| {
@@ -73,7 +67,7 @@ async fn the_verdict_is_the_exit_code_and_a_dead_node_is_no_number() {
     };
     let rows = row(&shown);
     assert!(rows[0].starts_with("node-2 silent ? ? ? ? ? ?") && rows[1] == "node-2 ?", "{shown}");
-    let lag = admin(&cluster, 0).run(&["lag"], "");
+    let lag = Admin::of(&cluster, 0).run(&["lag"], "");
     assert_eq!(row(&String::from_utf8_lossy(&lag.stdout)), ["node-2 ?"]);
     cluster.stop().await;
 }
@@ -108,7 +102,7 @@ async fn lag_goes_on_when_the_node_that_was_asked_is_gone() {
     let mut shown = lines_of(watching.stdout.take().unwrap());
     let mut told = lines_of(watching.stderr.take().unwrap());
     shown.recv().await.unwrap();
-    let gone = admin(&cluster, 0);
+    let gone = Admin::of(&cluster, 0);
     cluster.stop_node(0).await;
     // Whoever watches sees what is shown, too.
     let drain = tokio::spawn(async move { while shown.recv().await.is_some() {} });
@@ -131,7 +125,7 @@ async fn lag_goes_on_when_the_node_that_was_asked_is_gone() {
 async fn peers_shows_each_peer_and_the_matrix_how_far_they_are_apart() {
     let mut cluster = Cluster::start_some(3, 2, compacts_on_command).await;
     let near = eventually("a ping was answered", || async {
-        let (matrix, _) = asked(&admin(&cluster, 0), &["peers", "--matrix"]);
+        let (matrix, _) = asked(&Admin::of(&cluster, 0), &["peers", "--matrix"]);
         matrix["round_trip_micros"]["node-0"]["node-1"].is_u64().then_some(matrix)
     })
     .await;
@@ -140,7 +134,7 @@ async fn peers_shows_each_peer_and_the_matrix_how_far_they_are_apart() {
     assert_eq!(near["round_trip_micros"][&absent]["node-0"], Value::Null);
     assert!(near["round_trip_micros"]["node-0"].get("node-0").is_none());
     let (peers, code) = eventually("both peers were dialled", || async {
-        let (peers, code) = asked(&admin(&cluster, 0), &["peers"]);
+        let (peers, code) = asked(&Admin::of(&cluster, 0), &["peers"]);
         let tried = |peer: &Value| peer["up"] == true || peer["last_error"] != "";
         peers["peers"].as_array().unwrap().iter().all(tried).then_some((peers, code))
     })
@@ -148,7 +142,7 @@ async fn peers_shows_each_peer_and_the_matrix_how_far_they_are_apart() {
     assert_eq!((code, &peers["node"]), (Some(0), &json!("node-0")));
     let up: Vec<&Value> = peers["peers"].as_array().unwrap().iter().map(|peer| &peer["up"]).collect();
     assert_eq!(up, [&json!(true), &json!(false)]);
-    let text = String::from_utf8(admin(&cluster, 0).run(&["peers"], "").stdout).unwrap();
+    let text = String::from_utf8(Admin::of(&cluster, 0).run(&["peers"], "").stdout).unwrap();
     assert!(text.starts_with("peers of node-0:\n") && text.contains("refused"), "{text}");
     cluster.start_node(2).await;
     cluster.converged().await;
@@ -304,7 +298,7 @@ async fn top_lives_on_a_terminal_and_gives_it_back_whatever_ends_it() {
 async fn one_frame_of_top_is_text_for_scripts() {
     let cluster = Cluster::start_with(2, compacts_on_command).await;
     well(&cluster).await;
-    let frame = admin(&cluster, 0).run(&["top", "--once"], "");
+    let frame = Admin::of(&cluster, 0).run(&["top", "--once"], "");
     let text = String::from_utf8(frame.stdout).unwrap();
     assert!(frame.status.success() && !text.contains('\x1b'), "{text}");
     for part in ["well", "All 2 nodes are well", "READS/S", "node-0", "node-1", "ready", "q leave"] {

@@ -1,25 +1,17 @@
 //! `node-admin` for the life cycle: the JSON and the exit codes that scripts rely on.
 
-use crate::{
-    cli::admin::{Admin, hex_key},
-    harness::{
-        certs::Certs,
-        cluster::Cluster,
-        eventually,
-        fake_peer::{FakePeer, Script},
-        node::{TestNode, compacts_on_command, config},
-        random_key, store,
-    },
+use crate::harness::{
+    admin::{Admin, GRANT, hex_key},
+    certs::Certs,
+    cluster::Cluster,
+    eventually,
+    fake_peer::{FakePeer, Script},
+    node::{TestNode, compacts_on_command, config},
+    random_key, store,
 };
 use brock_core::domain::operation::Operation;
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
-
-const GRANT: &str = r#"{"encrypted_access_grant":"Z3JhbnQ="}"#;
-
-fn admin(cluster: &Cluster, i: usize) -> Admin {
-    Admin::new(&cluster.certs.admin(), &[cluster.node(i).address()])
-}
 
 /// This exit code, and JSON on stdout all the same.
 fn json_with(code: i32, admin: &Admin, arguments: &[&str]) -> Value {
@@ -36,7 +28,7 @@ fn fields(value: &Value) -> Vec<&str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_revoked_with_a_receipt_and_the_cluster_is_verified_from_the_command_line() {
     let mut cluster = Cluster::start_with(2, compacts_on_command).await;
-    let here = admin(&cluster, 0);
+    let here = Admin::of(&cluster, 0);
     let (key, other) = (hex_key(), hex_key());
     let put = here.json(&["record", "put", &key, "--wait", "all", "--timeout", "20s"], GRANT);
     assert_eq!(put["missing"], json!([]));
@@ -51,7 +43,7 @@ async fn a_key_is_revoked_with_a_receipt_and_the_cluster_is_verified_from_the_co
     found.sort_unstable();
     assert_eq!(found, expected);
     assert_eq!((&done["operation"], &done["already"]), (&json!("invalidate"), &json!(false)));
-    let there = admin(&cluster, 1);
+    let there = Admin::of(&cluster, 1);
     let shown = there.json(&["record", "show", &key], "");
     assert_eq!((&shown["state"], &shown["invalidation_reason"]), (&json!("INVALIDATED"), &json!("leaked")));
     let again = there.json(&["record", "invalidate", &key, "again"], "");
@@ -87,7 +79,7 @@ async fn a_key_is_revoked_with_a_receipt_and_the_cluster_is_verified_from_the_co
 #[tokio::test(flavor = "multi_thread")]
 async fn members_are_listed_and_retired_and_the_log_is_compacted_from_the_command_line() {
     let mut cluster = Cluster::start_with(2, compacts_on_command).await;
-    let here = admin(&cluster, 0);
+    let here = Admin::of(&cluster, 0);
     let key = hex_key();
     here.json(&["record", "put", &key], GRANT);
     cluster.acknowledged().await;
@@ -114,7 +106,7 @@ async fn members_are_listed_and_retired_and_the_log_is_compacted_from_the_comman
 #[tokio::test(flavor = "multi_thread")]
 async fn alarms_are_listed_until_somebody_clears_them() {
     let cluster = Cluster::start_with(1, compacts_on_command).await;
-    let here = admin(&cluster, 0);
+    let here = Admin::of(&cluster, 0);
     assert_eq!(here.json(&["alarms", "list"], ""), json!({ "node_id": "node-0", "alarms": [] }));
     let store = cluster.node(0).node.store();
     store.alarm("the disk is odd".to_owned());
@@ -142,7 +134,7 @@ async fn alarms_are_listed_until_somebody_clears_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_retires_a_node_that_runs_is_told_what_comes_of_that() {
     let cluster = Cluster::start_with(2, compacts_on_command).await;
-    let here = admin(&cluster, 0);
+    let here = Admin::of(&cluster, 0);
     here.json(&["record", "put", &hex_key()], GRANT);
     cluster.acknowledged().await;
     let output = here.run(&["member", "retire", "node-1", "--yes"], "");
@@ -211,7 +203,7 @@ async fn a_revocation_bench_gives_figures_for_every_reader() {
     let readers = cluster.node(1).address();
     let arguments =
         ["bench", "revoke", "--count", "20", "--rate", "100", "--readers", &readers, "-o", "json"];
-    let output = admin(&cluster, 0).run(&arguments, "");
+    let output = Admin::of(&cluster, 0).run(&arguments, "");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&figures["revoked"], &figures["errors"]), (&json!(20), &json!(0)));

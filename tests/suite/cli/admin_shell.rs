@@ -8,12 +8,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{
-    cli::admin::{Admin, hex_key},
-    harness::{
-        cluster::Cluster,
-        process::{BROCK, NODE_ADMIN, run, run_with},
-    },
+use crate::harness::{
+    admin::{Admin, hex_key},
+    cluster::Cluster,
+    process::{BROCK, NODE_ADMIN, run, run_with},
 };
 
 const GRANT: &str = r#"{"encrypted_access_grant":"Z3JhbnQ="}"#;

@@ -7,19 +7,18 @@ use std::{
     process::Command,
 };
 
-use crate::{
-    cli::admin::Admin,
-    harness::{
-        certs::Certs,
-        cluster::Cluster,
-        eventually,
-        fake_peer::{FakePeer, Script},
-        free_port,
-        node::{TestNode, compacts_on_command, config},
-        process::{Launch, NODE_ADMIN, run_with},
-        random_key,
-        wire::{at, batch, create, origin},
-    },
+use crate::harness::{
+    admin::Admin,
+    certs::Certs,
+    cluster::Cluster,
+    eventually,
+    fake_peer::{FakePeer, Script},
+    faketime::faketime,
+    free_port,
+    node::{TestNode, compacts_on_command, config},
+    process::{Launch, NODE_ADMIN, run_with},
+    random_key,
+    wire::{at, batch, create, origin},
 };
 use brock::{config::validate::Config, node::Node};
 use brock_core::base::id::sha256;
@@ -165,7 +164,7 @@ async fn wrong_certificates_are_named_with_the_command_that_mends_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_off_and_what_has_expired_by_it_are_named() {
-    let Some(library) = crate::node::survival::faketime() else { return };
+    let Some(library) = faketime() else { return };
     let certs = Certs::new();
     let node = ram_node(&certs, |config| config).await;
     let at = |offset| [("LD_PRELOAD", library), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];

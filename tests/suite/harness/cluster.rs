@@ -6,9 +6,10 @@ use super::{
     certs::Certs,
     eventually, free_port,
     node::{TestNode, config},
+    wire::{key_hash, whole_log},
 };
 use brock::config::validate::Config;
-use brock_core::{base::vector::Vector, proto};
+use brock_core::{base::vector::Vector, domain::codec::encode_state, proto};
 use tempfile::TempDir;
 
 pub struct Cluster {
@@ -131,5 +132,24 @@ impl Cluster {
         for node in self.nodes.into_values() {
             node.stop().await;
         }
+    }
+}
+
+/// Fails unless all nodes have the same records, byte by byte, and the same logs, entry by entry.
+pub async fn assert_same(nodes: impl IntoIterator<Item = &TestNode>, keys: &[Vec<u8>]) {
+    let hashes: Vec<_> = keys.iter().map(|key| key_hash(key)).collect();
+    let mut first = None;
+    for node in nodes {
+        let store = node.node.store();
+        let states = store.get_many(hashes.clone()).await.unwrap();
+        let states: Vec<_> =
+            states.into_iter().map(|state| state.map(|state| encode_state(&state))).collect();
+        assert!(states.iter().all(Option::is_some), "{} lacks a record", node.id);
+        let all = (states, whole_log(store).await, store.records());
+        let (id, (states, logs, records)) = first.get_or_insert_with(|| (node.id.clone(), all.clone()));
+        assert!(*states == all.0, "{} has other records than {id}", node.id);
+        assert!(*logs == all.1, "{} has another log than {id}", node.id);
+        assert_eq!(*records, all.2, "{} counts other records", node.id);
+        assert_eq!(store.quarantined(), 0);
     }
 }

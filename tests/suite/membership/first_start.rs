@@ -6,6 +6,7 @@ use crate::harness::{
     certs::Certs,
     cluster::Cluster,
     eventually, free_port,
+    http::get,
     node::{TestNode, config},
     process::Launch,
     random_key,
@@ -126,11 +127,11 @@ async fn a_node_that_nobody_tells_whether_it_is_new_answers_probes_and_then_give
     launch.more = vec!["--node.first-start=auto".to_owned()];
     let process = launch.spawn();
     let http_port = launch.http_port;
-    let live = eventually("it is alive", || crate::node::start::get(http_port, "/livez")).await;
+    let live = eventually("it is alive", || get(http_port, "/livez")).await;
     assert!(live.starts_with("HTTP/1.1 200 "), "{live}");
-    let ready = crate::node::start::get(http_port, "/readyz").await.unwrap();
+    let ready = get(http_port, "/readyz").await.unwrap();
     assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("the store is not open yet"), "{ready}");
-    let metrics = crate::node::start::get(http_port, "/metrics").await.unwrap();
+    let metrics = get(http_port, "/metrics").await.unwrap();
     assert!(metrics.contains("brock_build_info{") && metrics.contains("brock_ready 0"), "{metrics}");
     let (status, log) = process.wait();
     assert_eq!(status.code(), Some(1), "{log:?}");
@@ -143,7 +144,7 @@ async fn a_node_that_nobody_tells_whether_it_is_new_answers_probes_and_then_give
 
     // And one that is told to stop meanwhile stops at once, in order.
     let process = launch.spawn();
-    eventually("it is alive", || crate::node::start::get(http_port, "/livez")).await;
+    eventually("it is alive", || get(http_port, "/livez")).await;
     let began = std::time::Instant::now();
     let (status, log) = process.terminate();
     assert!(status.success(), "{log:?}");

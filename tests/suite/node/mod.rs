@@ -6,8 +6,8 @@
 //! - `supervised`: what systemd sees.
 //! - `survival`: partitions, jumping clocks, rolled back directories.
 
-pub mod crash;
-pub mod restarts;
-pub mod start;
-pub mod supervised;
-pub mod survival;
+mod crash;
+mod restarts;
+mod start;
+mod supervised;
+mod survival;

@@ -2,9 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{
-    harness::{client::Client, cluster::Cluster, eventually, node::TestNode, random_key},
-    replication::convergence::assert_same,
+use crate::harness::{
+    client::Client,
+    cluster::{Cluster, assert_same},
+    eventually,
+    node::TestNode,
+    random_key,
 };
 use brock::{
     config::validate::Config,

@@ -10,23 +10,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    cli::brock::{Home, assert_fails, assert_succeeds, brock, brock_with},
-    harness::{
-        certs::Certs,
-        client::{Client, all_within},
-        eventually, free_port,
-        process::{Launch, Process},
-        random_key,
-        store::{close, node_id, open, options},
-        within,
-    },
+use crate::harness::{
+    brock::{Home, assert_fails, assert_succeeds, brock, brock_with},
+    certs::Certs,
+    client::{Client, all_within},
+    eventually, free_port,
+    http::get,
+    process::{Launch, Process},
+    random_key,
+    store::{close, node_id, open, options},
+    within,
 };
 use brock_core::base::metrics as names;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-};
 
 /// A home with a certificate for n1 and the flags to start it.
 fn home() -> (Home, Vec<String>) {
@@ -163,16 +158,6 @@ async fn empty_and_foreign_storage_is_not_taken_for_this_nodes() {
         1,
         &["belongs to node n1, but node.id is n2", "Give the node its own directory, or its own id back"],
     );
-}
-
-/// The whole answer to a request.
-pub async fn get(port: u16, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    Some(answer)
 }
 
 async fn until_ready(process: &Process) {

@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -12,6 +12,7 @@ use crate::harness::{
     certs::Certs,
     client::{Client, all_within, nodes_within},
     eventually,
+    faketime::faketime,
     files::copy,
     free_port,
     process::{Launch, Process},
@@ -200,19 +201,6 @@ async fn what_is_deleted_behind_a_partition_does_not_return_when_it_heals() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_deleted_behind_a_partition_does_not_return_although_its_tombstones_are_gone() {
     nothing_returns(true).await;
-}
-
-/// The library that shows a process another time, if this machine has it.
-pub fn faketime() -> Option<&'static str> {
-    let paths = [
-        "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-        "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-    ];
-    let found = paths.into_iter().find(|path| Path::new(path).exists());
-    if found.is_none() {
-        eprintln!("skipped: libfaketime is not installed (`make setup` installs it)");
-    }
-    found
 }
 
 #[tokio::test(flavor = "multi_thread")]

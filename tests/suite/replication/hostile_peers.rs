@@ -2,20 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{
-    harness::{
-        certs::Certs,
-        client::record,
-        cluster::Cluster,
-        eventually,
-        fake_peer::{FakePeer, Script},
-        free_port,
-        node::{TestNode, config},
-        proxy::{Mode, Proxy},
-        random_key, stays,
-        wire::{at, batch, create, origin},
-    },
-    replication::convergence::assert_same,
+use crate::harness::{
+    certs::Certs,
+    client::record,
+    cluster::{Cluster, assert_same},
+    eventually,
+    fake_peer::{FakePeer, Script},
+    free_port,
+    node::{TestNode, config},
+    proxy::{Mode, Proxy},
+    random_key, stays,
+    wire::{at, batch, create, origin},
 };
 use brock::config::validate::Config;
 use brock_core::{

@@ -1,15 +1,12 @@
 //! Operations that come by way of another node.
 
-use crate::{
-    harness::{
-        certs::Certs,
-        cluster::Cluster,
-        eventually, free_port,
-        node::{TestNode, config},
-        random_key,
-        wire::log_of,
-    },
-    replication::convergence::assert_same,
+use crate::harness::{
+    certs::Certs,
+    cluster::{Cluster, assert_same},
+    eventually, free_port,
+    node::{TestNode, config},
+    random_key,
+    wire::log_of,
 };
 use brock::config::validate::Config;
 

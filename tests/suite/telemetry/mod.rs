@@ -4,6 +4,6 @@
 //! - `metrics`: what a node measures of itself and of the cluster.
 //! - `traces`: traces that are sent to a collector.
 
-pub mod logs;
-pub mod metrics;
-pub mod traces;
+mod logs;
+mod metrics;
+mod traces;
