@@ -11,7 +11,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{certs::Certs, client::Client, eventually, free_port, within_here};
+use super::{certs::Certs, client::Client, eventually, free_port, http::get, within_here};
 
 pub const BROCK: &str = env!("CARGO_BIN_EXE_brock");
 pub const NODE_ADMIN: &str = env!("CARGO_BIN_EXE_node-admin");
@@ -178,7 +178,16 @@ impl Process {
             .is_some_and(|stat| !stat.contains(") Z "))
     }
 
-    /// Sends a signal by number.
+    /// Waits until it answers on `/readyz` that it is ready.
+    pub async fn ready(&self) {
+        eventually("it is ready", || async {
+            assert!(self.is_running(), "{:?}", self.log());
+            get(self.http_port, "/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200 "))
+        })
+        .await;
+    }
+
+    /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();

@@ -1,12 +1,14 @@
 //! Boot, shutdown, crashes.
 //!
 //! - `crash`: processes that are killed while clients write.
+//! - `probes`: what a running node answers over HTTP.
 //! - `restarts`: nodes that stop and come back.
-//! - `start`: starts that must fail, and what a running node says over HTTP.
+//! - `start`: starts that must fail.
 //! - `supervised`: what systemd sees.
 //! - `survival`: partitions, jumping clocks, rolled back directories.
 
 mod crash;
+mod probes;
 mod restarts;
 mod start;
 mod supervised;
