@@ -61,7 +61,7 @@ async fn a_cluster_of_healthy_nodes_is_well_and_every_one_of_them_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_node_is_unknown_and_a_lagging_one_lacks_what_it_lacks() {
     let mut cluster = Cluster::start_some(3, 1, compacts_on_command).await;
-    // It pulls from nobody.
+    // It pulls from no peer.
     cluster.start_node_with(1, |config| Config { join: Vec::new(), ..config }).await;
     for _ in 0..7 {
         cluster.node(0).client.put(&random_key(), b"grant").await.unwrap();
@@ -81,7 +81,7 @@ async fn a_dead_node_is_unknown_and_a_lagging_one_lacks_what_it_lacks() {
     assert_eq!(verdict.level(), Level::Act);
     assert!(verdict.sentence.starts_with("2 of 3 nodes answer; this needs somebody now: "), "{verdict:?}");
     assert!(verdict.findings[0].todo.contains(&dead.address), "{verdict:?}");
-    // Seen from the one that joins nobody: node 0 pulls from it, so it is known, and cannot be asked.
+    // Seen from the one that joins no peer: node 0 pulls from it, so it is known, and cannot be asked.
     let seen = self::view(&cluster.node(1).admin, false).await;
     assert!(named(&seen, "node-0").error.contains("not in this node's node.join"), "{seen:?}");
     cluster.stop().await;

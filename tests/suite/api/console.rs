@@ -1,4 +1,4 @@
-//! The console, as a browser shows it and as whoever must not see it is refused.
+//! The console, as a browser shows it and as it refuses those who must not see it.
 
 use std::path::PathBuf;
 
@@ -63,7 +63,7 @@ fn keep(name: &str, picture: &[u8]) {
 async fn a_browser_shows_a_healthy_a_lagging_and_a_dead_node_as_what_they_are() {
     let mut cluster = Cluster::start_some(3, 0, compacts_on_command).await;
     cluster.start_node_with(0, with_http).await;
-    // It pulls from nobody.
+    // It pulls from no peer.
     cluster.start_node_with(1, |config| Config { join: Vec::new(), ..config }).await;
     cluster.start_node(2).await;
     let key = random_key();

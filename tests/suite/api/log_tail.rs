@@ -186,7 +186,7 @@ async fn only_so_many_follow_at_once_and_one_that_leaves_makes_room() {
     })
     .await;
     drop(following);
-    // Nobody who follows holds up a shutdown.
+    // A follower does not hold up a shutdown.
     let mut last = admin.tail_log(request).await.unwrap().into_inner();
     cluster.stop().await;
     let told = last.message().await.unwrap_err();

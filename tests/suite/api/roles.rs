@@ -35,7 +35,7 @@ async fn check_role(channel: &Channel, role: Role) {
                 let told = status.message();
                 assert!(told.contains(&format!("not for the role {role}")), "{told}");
             }
-            // Allowed to everybody, and the health service does not have it yet.
+            // Allowed to all roles, and the health service does not have it yet.
             Err(status) if *path == "/grpc.health.v1.Health/List" => {
                 assert_eq!(status.code(), Code::Unimplemented);
             }
@@ -172,7 +172,7 @@ async fn a_node_may_only_act_as_the_node_id_of_its_certificate() {
         assert_eq!(status.code(), code, "{node_id:?}: {status}");
         assert!(status.message().contains(part), "{status}");
     }
-    // Somebody with this node's own certificate is this node, or a thief: refused either way.
+    // A caller with this node's own certificate is this node, or a thief: refused either way.
     let twin = raw::channel_of_node(&node.address(), &certs, "node-1").await;
     let status = raw::call_open(&twin, path, &hello("node-1", 2)).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);

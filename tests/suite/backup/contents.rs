@@ -206,7 +206,7 @@ async fn any_changed_byte_is_noticed_before_anything_is_installed() {
     created(&store, new_record(key(2), b"canary in a coal mine")).await;
     backups.make(None).await.unwrap().unwrap();
     close(store).await;
-    // Metadata is for the store's own rules only, and nobody here believes it.
+    // Metadata is for the store's own rules only, and a restore does not believe it.
     let mut all = files(&bench.bucket());
     all.retain(|path| !path.to_string_lossy().ends_with("~meta"));
     assert_eq!(all.len(), 4);

@@ -458,7 +458,7 @@ async fn a_log_that_is_compacted_all_the_time_makes_no_backup_a_full_one() {
     assert_succeeds(&site.verify(&[]));
 }
 
-/// Waits until every node holds so many records, and nobody lacks anything of the others.
+/// Waits until every node holds so many records, and lacks nothing of the others.
 async fn converged(nodes: &[(Process, Client)], records: u64) {
     eventually("all nodes hold the same", || async {
         for (_, client) in nodes {

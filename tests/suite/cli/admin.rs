@@ -161,7 +161,7 @@ async fn every_exit_code_means_what_it_says() {
     );
     admin.fails(7, "already exists", &["record", "put", &key], GRANT);
 
-    // 5: revoked elsewhere, replicated here. An operator is shown it; whoever would use it is not.
+    // 5: revoked elsewhere, replicated here. Operators see it; clients do not.
     let revoked_hex = HEXLOWER.encode(&revoked);
     eventually("the invalidated record is here", || async {
         let found = node.client.get_local(&revoked).await.unwrap_err();

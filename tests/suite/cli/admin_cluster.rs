@@ -104,7 +104,7 @@ async fn lag_goes_on_when_the_node_that_was_asked_is_gone() {
     shown.recv().await.unwrap();
     let gone = Admin::of(&cluster, 0);
     cluster.stop_node(0).await;
-    // Whoever watches sees what is shown, too.
+    // The frames are visible while it runs, too.
     let drain = tokio::spawn(async move { while shown.recv().await.is_some() {} });
     let mut looks = 0;
     while looks < 2 {

@@ -40,7 +40,7 @@ fn a_completion_script_is_of_its_shell_and_offers_the_commands() {
         let at = file.display();
         let checked = bash(&format!("bash -n {at}"));
         assert!(checked.status.success(), "{}", text(&checked).1);
-        // What the shell does when somebody presses Tab.
+        // What the shell does when the user presses Tab.
         let function = name.replace('-', "__");
         let offer = bash(&format!(
             "source {at}; COMP_WORDS=({name} {typed}); COMP_CWORD=1; _{function} {name} {typed} {name}; \
@@ -211,7 +211,7 @@ async fn a_file_of_contexts_that_is_wrong_is_named_with_the_place_and_what_to_do
         home.fails(2, part, &["context", "list"], &[]);
         home.fails(2, &file, &["status"], &[]);
         assert_eq!(fs::read_to_string(home.file()).unwrap(), content, "it was changed");
-        // Whoever says everything does not need it.
+        // A command with all flags does not need it.
         home.fails(1, "none", &["status", "--certs-dir", "/none", "--node-addresses", "a:1"], &[]);
     }
     // A relative directory means the one of now, and a link to the file stays a link.

@@ -22,7 +22,7 @@ fn cert_makes_what_a_cluster_needs_and_no_key_is_readable_by_others() {
         assert_eq!(mode(&home.path(certificate)) & 0o022, 0, "{certificate} may be changed by others");
     }
     assert!(!home.path("certs/ca.key").exists());
-    // Somebody else's reader agrees about what is in it.
+    // Another program reads the same in it.
     let read = |file: &str| {
         let path = home.path(file);
         let output = Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(path).output();

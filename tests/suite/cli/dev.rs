@@ -142,7 +142,7 @@ async fn the_log_of_a_healthy_cluster_has_nothing_to_complain_about() {
         client.get(&random_key()).await.unwrap_err();
         client.put(&keys[0], b"other").await.unwrap_err();
     }
-    // Some rounds that start anew.
+    // Some rounds that restart.
     for client in &clients {
         eventually("rounds have been run", || async {
             let status = client.status().await;

@@ -240,7 +240,7 @@ async fn names_and_places_that_are_wrong_are_named() {
     );
 }
 
-/// Reads a tar file as everybody else does.
+/// Reads a tar file with the `tar` program.
 fn unpacked(file: &Path, into: &Path) -> Vec<String> {
     let listed = Command::new("tar")
         .args(["--extract", "--verbose", "--file"])

@@ -25,7 +25,7 @@ pub fn run(program: &str, arguments: &[&str], input: &str) -> Output {
 pub fn run_with(program: &str, arguments: &[&str], input: &str, env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // What whoever runs the tests has set up for himself is not part of them.
+    // The settings of the person who runs the tests are no part of them.
     for variable in
         ["BROCK_CONFIG", "NODE_ADMIN_CONTEXT", "XDG_CONFIG_HOME", "HOME", "BROCK_CONTEXT_FILE", "NO_COLOR"]
     {
@@ -51,7 +51,7 @@ pub fn lines_of(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (written, lines) = mpsc::channel(1);
     thread::spawn(move || {
         let mut read = BufReader::new(stream).lines().map_while(Result::ok);
-        // Nobody who listens any more is fine.
+        // The test may have dropped the receiver.
         let _ = read.try_for_each(|line| written.blocking_send(line));
     });
     lines

@@ -65,7 +65,7 @@ async fn only_what_every_member_has_is_compacted_and_members_says_who_holds_it_b
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_node_on_a_compacted_cluster_is_filled_from_the_records_and_then_follows() {
     let mut cluster = Cluster::start_some(3, 2, |config| {
-        // The third is not known of yet: nobody waits for it.
+        // The third is not known yet: no node waits for it.
         let join = config.join.into_iter().filter(|address| !address.ends_with('?')).collect();
         compacts_on_command(Config { join, ..config })
     })

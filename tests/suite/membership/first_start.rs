@@ -48,7 +48,7 @@ async fn the_nodes_of_a_new_cluster_that_all_start_at_once_come_up_by_themselves
     for node in [a, b, c] {
         assert!(node.unwrap().stop().await.closed);
     }
-    // From now on there is storage, and nobody is asked.
+    // From now on there is storage, and no peer is asked.
     let alone = Node::start(config(0), None).await.unwrap();
     // A node that joins those that have been there.
     let ports = [free_port(), ports[0]];
@@ -75,7 +75,7 @@ async fn a_node_that_a_peer_knows_does_not_start_on_a_lost_disk_until_an_operato
         assert!(error.to_string().contains(part), "{error}");
     }
     assert!(!cluster.path(1).exists(), "a refusal changes nothing");
-    // Retired: an empty disk is what everybody expects.
+    // Retired: an empty disk is what all peers expect.
     let request = brock_core::proto::RetireMemberRequest { member: "node-1".to_owned() };
     cluster.node(0).admin.admin.clone().retire_member(request).await.unwrap();
     let node = TestNode::start(&cluster.certs, auto(cluster.config(1))).await;

@@ -178,7 +178,7 @@ async fn a_cluster_whose_addresses_are_in_dns_grows_and_shrinks_without_new_argu
     three.stop().await;
     has_peers(&one, &["node-2"]).await;
     has_peers(&two, &["node-1"]).await;
-    // It may come back with what nobody else has: until an operator says otherwise it is waited for.
+    // It may come back with operations that no other node has: the others wait until an operator retires it.
     assert_eq!(member_names(&one).await, ["node-2", "node-3"]);
     let verified = one.admin.verify().await;
     let gone = verified.nodes.iter().find(|node| node.node == "node-3").unwrap();
@@ -217,7 +217,7 @@ async fn who_is_new_is_asked_of_those_whom_dns_lists_now() {
     let refused = Node::start(lost, None).await.err().unwrap().to_string();
     assert!(refused.contains("node-2") && refused.contains("node-1"), "{refused}");
 
-    // Nobody answers at one of the addresses, until DNS does not list it any more.
+    // Nothing answers at one of the addresses, until DNS does not list it any more.
     site.list(&[1, 9]);
     let starting = tokio::spawn(Node::start(auto(3), None));
     site.dns.is_asked_again(20).await;

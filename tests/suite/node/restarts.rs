@@ -51,7 +51,7 @@ impl Solo {
         runtime.shutdown_background();
     }
 
-    /// Drops it as it is: nothing is flushed, nobody is told.
+    /// Drops it as it is: nothing is flushed, no peer is informed.
     async fn lose(self) {
         let Self { runtime, node } = self;
         tokio::task::spawn_blocking(move || {
@@ -135,7 +135,7 @@ async fn nodes_restarted_at_every_point_converge_again_with_rounds_of_200_ms() {
     restart_at_every_point(Duration::from_millis(200)).await;
 }
 
-/// Rounds that begin anew all the time, under writes: nothing is lost at the seams.
+/// Rounds that restart all the time, under writes: nothing is lost at the seams.
 #[tokio::test(flavor = "multi_thread")]
 async fn rounds_that_end_under_load_lose_nothing() {
     let short = |config| Config { replication_interval: Duration::from_millis(200), ..config };

@@ -78,7 +78,7 @@ impl Fleet {
         self.launches[i].path.clone()
     }
 
-    /// Nobody hears node `i`, and it hears nobody.
+    /// Node `i` receives nothing, and nothing is received from it.
     fn cut_off(&self, i: usize, mode: Mode) {
         for (a, row) in self.links.iter().enumerate() {
             for (b, link) in row.iter().enumerate() {
@@ -129,7 +129,7 @@ async fn code_of(client: &Client, key: &[u8]) -> Code {
 }
 
 /// Delete on one side of a partition, compact behind it, heal: nothing returns. With tombstones
-/// kept, nobody has to do anything; where they are collected, the lost side must be retired first.
+/// kept, no operator has to act; where they are collected, the lost side must be retired first.
 async fn nothing_returns(collected: bool) {
     let grace = if collected { "--tombstone-grace=0s" } else { "--tombstone-grace=never" };
     let fleet = Fleet::start(3, &["--node.replication-interval=1s", "--compact-mode=never", grace]).await;
@@ -295,7 +295,7 @@ async fn a_directory_rolled_back_to_an_old_copy_is_noticed_and_loses_and_skips_n
     fleet.stop().await;
 }
 
-/// Whoever cannot pull from a peer tries again more and more rarely; what the peer writes once it is back must
+/// A node that cannot pull from a peer tries again more and more rarely; what the peer writes once it is back must
 /// not wait for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_was_away_for_long_is_pulled_from_as_soon_as_it_answers() {

@@ -94,7 +94,7 @@ async fn a_node_gets_hardly_any_entry_twice_and_none_when_it_is_up_to_date() {
         node.client.put(&random_key(), &round.to_be_bytes()).await.unwrap();
         cluster.converged().await;
     }
-    // The same with a pause before each: whoever supplied an origin lately is long forgotten.
+    // The same with a pause before each: the last supplier of an origin is long forgotten.
     let mut pace = tokio::time::interval(Duration::from_millis(250));
     for round in 0..12_u32 {
         pace.tick().await;

@@ -74,7 +74,7 @@ async fn a_relay_passes_on_an_origin_that_is_gone_for_good() {
     }
 }
 
-/// Each joins its neighbours only, and everybody writes, also while the middle is away.
+/// Each joins its neighbours only, and all of them write, also while the middle is away.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_of_nodes_converges_and_goes_on_after_its_middle_was_away() {
     let mut cluster = Cluster::start_some(4, 0, |config| config).await;

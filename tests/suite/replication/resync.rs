@@ -101,7 +101,7 @@ async fn a_new_node_starts_with_the_records_when_that_is_cheaper_than_the_log() 
 }
 
 /// Claim: what a page has taken away, because its donor had deleted and forgotten it, may come back
-/// from elsewhere while the resync is broken off. So that one begins anew, and takes it away again.
+/// from elsewhere while the resync is broken off. So the resync restarts, and takes it away again.
 #[tokio::test]
 async fn a_resync_from_a_donor_that_has_forgotten_begins_anew() {
     let store = Store::open(&ram("puller")).unwrap();

@@ -89,7 +89,7 @@ async fn a_difference_that_nobody_mends_is_named_by_verify() {
     cluster.acknowledged().await;
     cluster.stop_node(1).await;
     lose_record(&cluster.path(1), &keys[0]);
-    // It pulls from nobody, so it cannot mend what it has lost.
+    // It pulls from no peer, so it cannot repair what it has lost.
     cluster.start_node_with(1, |config| Config { join: Vec::new(), ..config }).await;
     let verified = eventually("the difference shows", || async {
         let verified = cluster.node(0).admin.verify().await;
