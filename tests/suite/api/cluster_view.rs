@@ -2,12 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::harness::{
-    client::Client,
-    eventually,
-    group::{Group, compacts_on_command},
-    random_key,
-};
+use crate::harness::{client::Client, cluster::Cluster, eventually, node::compacts_on_command, random_key};
 use brock::config::validate::Config;
 use brock_core::proto::{self, cluster_response::Node, verdict::Level};
 
@@ -26,15 +21,15 @@ fn lags(node: &Node) -> BTreeMap<&str, u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_of_healthy_nodes_is_well_and_every_one_of_them_says_so() {
-    let group = Group::start(3, 3, compacts_on_command).await;
+    let cluster = Cluster::start_with(3, compacts_on_command).await;
     for _ in 0..5 {
-        group.node(1).client.put(&random_key(), b"grant").await.unwrap();
+        cluster.node(1).client.put(&random_key(), b"grant").await.unwrap();
     }
-    group.node(0).client.get(&random_key()).await.unwrap_err();
-    group.converged().await;
+    cluster.node(0).client.get(&random_key()).await.unwrap_err();
+    cluster.converged().await;
     for i in 0..3 {
         let view = eventually("all say that all is well", || async {
-            let view = view(&group.node(i).admin, true).await;
+            let view = view(&cluster.node(i).admin, true).await;
             (view.verdict.as_ref().unwrap().level() == Level::Well).then_some(view)
         })
         .await;
@@ -54,42 +49,42 @@ async fn a_cluster_of_healthy_nodes_is_well_and_every_one_of_them_says_so() {
         assert_eq!(named(&view, "node-0").status.as_ref().unwrap().traffic.unwrap().reads, 1);
     }
     assert!(
-        view(&group.node(0).admin, false)
+        view(&cluster.node(0).admin, false)
             .await
             .nodes
             .iter()
             .all(|node| { node.status.as_ref().is_some_and(|status| status.history.is_empty()) })
     );
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_node_is_unknown_and_a_lagging_one_lacks_what_it_lacks() {
-    let mut group = Group::start(3, 1, compacts_on_command).await;
-    // It pulls from nobody.
-    group.start_node_with(1, |config| Config { join: Vec::new(), ..config }).await;
+    let mut cluster = Cluster::start_some(3, 1, compacts_on_command).await;
+    // It pulls from no peer.
+    cluster.start_node_with(1, |config| Config { join: Vec::new(), ..config }).await;
     for _ in 0..7 {
-        group.node(0).client.put(&random_key(), b"grant").await.unwrap();
+        cluster.node(0).client.put(&random_key(), b"grant").await.unwrap();
     }
-    group.node(1).client.put(&random_key(), b"grant").await.unwrap();
+    cluster.node(1).client.put(&random_key(), b"grant").await.unwrap();
     let view = eventually("node 0 has what node 1 wrote", || async {
-        let view = view(&group.node(0).admin, false).await;
+        let view = view(&cluster.node(0).admin, false).await;
         (lags(&view.nodes[0]).get("node-1") == Some(&0)).then_some(view)
     })
     .await;
     let lagging = named(&view, "node-1");
     assert_eq!(lags(lagging), [("node-0", 7), ("node-1", 0)].into());
     // It has never said what it is called.
-    let dead = named(&view, &format!("127.0.0.1:{}", group.ports[2]));
+    let dead = named(&view, &format!("127.0.0.1:{}", cluster.ports[2]));
     assert!(dead.status.is_none() && dead.lags.is_none() && !dead.error.is_empty(), "{dead:?}");
     let verdict = view.verdict.as_ref().unwrap();
     assert_eq!(verdict.level(), Level::Act);
     assert!(verdict.sentence.starts_with("2 of 3 nodes answer; act now: "), "{verdict:?}");
     assert!(verdict.findings[0].todo.contains(&dead.address), "{verdict:?}");
-    // Seen from the one that joins nobody: node 0 pulls from it, so it is known, and cannot be asked.
-    let seen = self::view(&group.node(1).admin, false).await;
+    // Seen from the one that joins no peer: node 0 pulls from it, so it is known, and cannot be asked.
+    let seen = self::view(&cluster.node(1).admin, false).await;
     assert!(named(&seen, "node-0").error.contains("not in this node's node.join"), "{seen:?}");
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,10 +93,10 @@ async fn a_node_knows_how_far_away_its_peers_are_and_what_the_last_rounds_brough
         replication_interval: std::time::Duration::from_millis(100),
         ..compacts_on_command(config)
     };
-    let mut group = Group::start(2, 2, short).await;
-    group.node(0).client.put(&random_key(), b"grant").await.unwrap();
+    let mut cluster = Cluster::start_with(2, short).await;
+    cluster.node(0).client.put(&random_key(), b"grant").await.unwrap();
     let peer = eventually("a round that brought the record has ended, and a ping was answered", || async {
-        let peer = group.node(1).admin.status().await.peers.pop().unwrap();
+        let peer = cluster.node(1).admin.status().await.peers.pop().unwrap();
         let brought = peer.recent_rounds.iter().any(|round| round.entries == 1 && round.bytes > 5);
         (brought && peer.round_trip_micros.is_some()).then_some(peer)
     })
@@ -110,21 +105,21 @@ async fn a_node_knows_how_far_away_its_peers_are_and_what_the_last_rounds_brough
     assert!((1..2_000_000).contains(&micros), "{micros}");
     assert!(peer.recent_rounds.iter().all(|round| round.error.is_empty() && round.started_unix_ms > 0));
     eventually("more rounds have ended than are remembered", || async {
-        let peer = group.node(1).admin.status().await.peers.pop().unwrap();
+        let peer = cluster.node(1).admin.status().await.peers.pop().unwrap();
         (peer.rounds > 25).then_some(())
     })
     .await;
-    group.stop_node(0).await;
+    cluster.stop_node(0).await;
     eventually("a failed round is remembered with its error", || async {
-        let peer = group.node(1).admin.status().await.peers.pop().unwrap();
+        let peer = cluster.node(1).admin.status().await.peers.pop().unwrap();
         assert_eq!(peer.recent_rounds.len(), 20, "only the last ones");
         peer.recent_rounds.iter().any(|round| !round.error.is_empty()).then_some(())
     })
     .await;
     eventually("what does not answer is not near", || async {
-        let peer = group.node(1).admin.status().await.peers.pop().unwrap();
+        let peer = cluster.node(1).admin.status().await.peers.pop().unwrap();
         peer.round_trip_micros.is_none().then_some(())
     })
     .await;
-    group.stop().await;
+    cluster.stop().await;
 }

@@ -1,13 +1,13 @@
-//! The console, as a browser shows it and as whoever must not see it is refused.
+//! The console, as a browser shows it and as it refuses those who must not see it.
 
 use std::path::PathBuf;
 
 use crate::harness::{
     browser::Browser,
     certs::Certs,
+    cluster::Cluster,
     eventually,
-    group::{Group, compacts_on_command},
-    node::{TestNode, config},
+    node::{TestNode, compacts_on_command, config},
     process::run,
     random_key,
 };
@@ -61,27 +61,27 @@ fn keep(name: &str, picture: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_shows_a_healthy_a_lagging_and_a_dead_node_as_what_they_are() {
-    let mut group = Group::start(3, 0, compacts_on_command).await;
-    group.start_node_with(0, with_http).await;
-    // It pulls from nobody.
-    group.start_node_with(1, |config| Config { join: Vec::new(), ..config }).await;
-    group.start_node(2).await;
+    let mut cluster = Cluster::start_some(3, 0, compacts_on_command).await;
+    cluster.start_node_with(0, with_http).await;
+    // It pulls from no peer.
+    cluster.start_node_with(1, |config| Config { join: Vec::new(), ..config }).await;
+    cluster.start_node(2).await;
     let key = random_key();
-    group.node(0).client.put(&key, b"the grant that nobody may see").await.unwrap();
+    cluster.node(0).client.put(&key, b"the grant that nobody may see").await.unwrap();
     for _ in 0..6 {
-        group.node(0).client.put(&random_key(), b"grant").await.unwrap();
+        cluster.node(0).client.put(&random_key(), b"grant").await.unwrap();
     }
-    group.node(2).client.put(&random_key(), b"grant").await.unwrap();
-    group.node(0).admin.invalidate(&key, "<b>leaked</b>", None).await.unwrap();
+    cluster.node(2).client.put(&random_key(), b"grant").await.unwrap();
+    cluster.node(0).admin.invalidate(&key, "<b>leaked</b>", None).await.unwrap();
     eventually("node 0 has what node 2 wrote", || async {
-        (group.node(0).vector().len() == 2).then_some(())
+        (cluster.node(0).vector().len() == 2).then_some(())
     })
     .await;
-    group.stop_node(2).await;
-    group.node(1).node.store().alarm("the disk <i>is</i> odd".to_owned());
+    cluster.stop_node(2).await;
+    cluster.node(1).node.store().alarm("the disk <i>is</i> odd".to_owned());
 
     let browser = Browser::start().await;
-    browser.open(&console(group.node(0))).await;
+    browser.open(&console(cluster.node(0))).await;
     let level = "return document.querySelector('#verdict').dataset.level === 'act'";
     browser.until("the verdict is there", level).await;
     let dead = "const cell = [...document.querySelectorAll('#nodes-table tbody tr')].find(tr => \
@@ -147,13 +147,13 @@ async fn a_browser_shows_a_healthy_a_lagging_and_a_dead_node_as_what_they_are() 
     assert_eq!(browser.run(elsewhere).await, json!([]), "nothing comes from elsewhere");
     assert_eq!(browser.complaints().await, Vec::<String>::new());
 
-    group.stop_node(0).await;
+    cluster.stop_node(0).await;
     let stale = "return document.querySelector('#age').className === 'stale' && \
                  document.querySelector('#age').textContent";
     let said = browser.until("the page says that its node does not answer", stale).await;
     assert!(said.as_str().unwrap().contains("does not answer; last heard"), "{said}");
     browser.quit().await;
-    group.stop().await;
+    cluster.stop().await;
 }
 
 async fn exchange(address: std::net::SocketAddr, request: &str) -> String {

@@ -5,20 +5,18 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    cli::admin::Admin,
-    harness::{
-        certs::Certs,
-        client::record,
-        eventually,
-        fake_peer::{FakePeer, Script},
-        free_port,
-        group::{Group, compacts_on_command},
-        node::{Cluster, TestNode, config},
-        process::{NODE_ADMIN, lines_of},
-        random_key,
-        wire::{at, batch, create, origin},
-    },
+use crate::harness::{
+    admin::Admin,
+    certs::Certs,
+    client::record,
+    cluster::Cluster,
+    eventually,
+    fake_peer::{FakePeer, Script},
+    free_port,
+    node::{TestNode, compacts_on_command, config},
+    process::{NODE_ADMIN, lines_of},
+    random_key,
+    wire::{at, batch, create, origin},
 };
 use brock::store::StoreError;
 use brock_core::{
@@ -70,11 +68,11 @@ async fn the_newest_entries_of_all_origins_come_in_the_order_of_their_arrival() 
     // One after the other, each awaited here, so the order is a fact.
     for i in 0..12 {
         let key = random_key();
-        cluster.nodes[i % 2].client.put(&key, b"grant").await.unwrap();
+        cluster.node(i % 2).client.put(&key, b"grant").await.unwrap();
         cluster.converged().await;
         keys.push(HEXLOWER.encode(&key));
     }
-    let admin = Admin::new(&cluster.certs.admin(), &[cluster.nodes[0].address()]);
+    let admin = Admin::new(&cluster.certs.admin(), &[cluster.node(0).address()]);
     let all = lines(&admin, &["-n", "100"]);
     let seen: Vec<&str> = all.iter().map(|entry| entry["key_hash"].as_str().unwrap()).collect();
     assert_eq!(seen, keys);
@@ -90,7 +88,7 @@ async fn the_newest_entries_of_all_origins_come_in_the_order_of_their_arrival() 
     admin.fails(2, "10000", &["log", "tail", "-n", "10001"], "");
     let text = String::from_utf8(admin.run(&["log", "tail", "-n", "1"], "").stdout).unwrap();
     assert!(text.starts_with("APPLIED HERE") && text.contains(keys.last().unwrap()), "{text}");
-    Admin::new(&cluster.certs.client(), &[cluster.nodes[0].address()]).fails(
+    Admin::new(&cluster.certs.client(), &[cluster.node(0).address()]).fails(
         6,
         "not for the role client",
         &["log", "tail"],
@@ -103,14 +101,14 @@ async fn the_newest_entries_of_all_origins_come_in_the_order_of_their_arrival() 
 async fn whoever_follows_is_shown_every_kind_from_every_origin_as_it_comes() {
     let cluster = Cluster::start(2).await;
     let (key, other) = (random_key(), random_key());
-    cluster.nodes[0].client.put(&key, b"grant").await.unwrap();
+    cluster.node(0).client.put(&key, b"grant").await.unwrap();
     cluster.converged().await;
-    let mut following = Following::start(&cluster.certs, &cluster.nodes[0].address(), "1");
+    let mut following = Following::start(&cluster.certs, &cluster.node(0).address(), "1");
     assert_eq!(following.next().await["key_hash"], json!(HEXLOWER.encode(&key)));
     let public = proto::Record { public: true, ..record(b"grant") };
-    cluster.nodes[1].client.put_record(&other, public).await.unwrap();
+    cluster.node(1).client.put_record(&other, public).await.unwrap();
     assert_eq!(following.next().await["key_hash"], json!(HEXLOWER.encode(&other)));
-    let admin = &cluster.nodes[1].admin;
+    let admin = &cluster.node(1).admin;
     admin.unpublish(&other).await.unwrap();
     assert_eq!(following.next().await["operation"], "unpublish");
     admin.invalidate(&other, "leaked", None).await.unwrap();
@@ -119,10 +117,10 @@ async fn whoever_follows_is_shown_every_kind_from_every_origin_as_it_comes() {
     let last = following.next().await;
     assert_eq!((&last["operation"], &last["clock"]), (&json!("delete"), &json!(4)));
     // More than one page, from an origin that others wait behind.
-    let before = cluster.nodes[0].vector();
+    let before = cluster.node(0).vector();
     let requests: Vec<Vec<u8>> = (0..3 * limits::TAIL_PAGE).map(|_| random_key()).collect();
     for chunk in requests.chunks(256) {
-        let put = chunk.iter().map(|key| cluster.nodes[1].client.put(key, b"grant"));
+        let put = chunk.iter().map(|key| cluster.node(1).client.put(key, b"grant"));
         futures::future::try_join_all(put).await.unwrap();
     }
     let mut clock = 4;
@@ -154,26 +152,26 @@ async fn what_is_quarantined_is_shown_as_that() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_that_compaction_has_overtaken_is_told_so() {
-    let group = Group::start(1, 1, compacts_on_command).await;
-    let store = group.node(0).node.store();
+    let cluster = Cluster::start_with(1, compacts_on_command).await;
+    let store = cluster.node(0).node.store();
     for _ in 0..5 {
-        group.node(0).client.put(&random_key(), b"g").await.unwrap();
+        cluster.node(0).client.put(&random_key(), b"g").await.unwrap();
     }
     assert_eq!(store.tail_above(Vector::default(), 3).await.unwrap().0.len(), 3);
-    group.compact().await;
+    cluster.compact().await;
     let overtaken = store.tail_above(Vector::default(), 3).await;
     assert!(matches!(overtaken, Err(StoreError::BelowFloor { .. })), "{overtaken:?}");
     let (newest, read) = store.tail(10).await.unwrap();
     assert_eq!((newest.len(), read), (0, store.vector()));
-    group.node(0).client.put(&random_key(), b"g").await.unwrap();
+    cluster.node(0).client.put(&random_key(), b"g").await.unwrap();
     assert_eq!(store.tail_above(store.floors(), 3).await.unwrap().0[0].stamp.clock.0, 6);
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_so_many_follow_at_once_and_one_that_leaves_makes_room() {
     let cluster = Cluster::start(1).await;
-    let mut admin = cluster.nodes[0].admin.admin.clone();
+    let mut admin = cluster.node(0).admin.admin.clone();
     let request = proto::TailLogRequest { last: 0, follow: true };
     let mut following = Vec::new();
     for _ in 0..limits::TAILS_MAX {
@@ -188,7 +186,7 @@ async fn only_so_many_follow_at_once_and_one_that_leaves_makes_room() {
     })
     .await;
     drop(following);
-    // Nobody who follows holds up a shutdown.
+    // A follower does not hold up a shutdown.
     let mut last = admin.tail_log(request).await.unwrap().into_inner();
     cluster.stop().await;
     let told = last.message().await.unwrap_err();

@@ -8,10 +8,10 @@
 //! - `roles`: every call with every role.
 //! - `session`: pipelined Puts and Gets.
 
-pub mod cluster_view;
-pub mod console;
-pub mod log_tail;
-pub mod operations;
-pub mod protocol;
-pub mod roles;
-pub mod session;
+mod cluster_view;
+mod console;
+mod log_tail;
+mod operations;
+mod protocol;
+mod roles;
+mod session;

@@ -315,7 +315,7 @@ async fn garbage_instead_of_a_message_is_answered_and_harms_nobody() {
     let (certs, node) = node().await;
     let peer = raw::channel_of_node(&node.address(), &certs, "node-9").await;
     let mut rng = rand::rng();
-    // Health's List is allowed to everybody, and the health service does not have it yet.
+    // Health's List is allowed to all roles, and the health service does not have it yet.
     let calls = brock::api::grpc::calls::TABLE.iter().filter(|call| !call.path.ends_with("/List"));
     for brock::api::grpc::calls::Call { path, roles, .. } in calls {
         let channel =

@@ -2,30 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{
-    harness::own_ca::{Leaf, OwnCa},
-    harness::raw,
-    harness::{
-        certs::Certs,
-        client::{Client, record},
-        node::{TestNode, config},
-        random_key,
-    },
+use crate::harness::{
+    calls::call_any,
+    certs::Certs,
+    client::Client,
+    node::{TestNode, config},
+    own_ca::{Leaf, OwnCa},
+    random_key, raw,
 };
 use brock::{
     api::grpc::calls::{TABLE, is_allowed},
     config::validate::Config,
-    replication::pull::puller::PROTOCOL_VERSION,
 };
-use brock_core::{
-    base::id::{Incarnation, Origin},
-    proto::{self, replicate_request},
-};
+use brock_core::proto::{self, replicate_request};
 use brock_net::{channel::open_channel, tls::roles::Role};
 use prost::Message;
 use rcgen::ExtendedKeyUsagePurpose as Usage;
-use tonic::{Code, Status, transport::Channel};
-use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_request::MessageRequest};
+use tonic::{Code, transport::Channel};
 
 async fn node_with(change: impl FnOnce(Config) -> Config) -> (Certs, TestNode) {
     let certs = Certs::new();
@@ -33,80 +26,16 @@ async fn node_with(change: impl FnOnce(Config) -> Config) -> (Certs, TestNode) {
     (certs, node)
 }
 
-/// A message that each call understands, so that a refusal can only be about the role.
-fn message(path: &str) -> Vec<u8> {
-    let key_hash = bytes::Bytes::from(random_key());
-    let put = || proto::PutRequest { key_hash: key_hash.clone(), record: Some(record(b"g")), acks: None };
-    let get = || proto::GetRequest { key_hash: key_hash.clone(), local: true };
-    let hello = proto::Hello {
-        protocol_version: PROTOCOL_VERSION,
-        node_id: "node-9".to_owned(),
-        batch_limit: 10,
-        ..proto::Hello::default()
-    };
-    match path.rsplit('/').next().unwrap() {
-        "Put" => put().encode_to_vec(),
-        "Get" => get().encode_to_vec(),
-        "BatchPut" => proto::BatchPutRequest { items: vec![put()] }.encode_to_vec(),
-        "BatchGet" => proto::BatchGetRequest { items: vec![get()] }.encode_to_vec(),
-        "Session" => {
-            let request = Some(proto::session_request::Request::Put(put()));
-            proto::SessionRequest { id: 1, request }.encode_to_vec()
-        }
-        "Recognise" => proto::RecogniseRequest { node_id: "node-9".to_owned() }.encode_to_vec(),
-        "Peek" => proto::PeekRequest { key_hash }.encode_to_vec(),
-        "Replicate" => {
-            let message = Some(replicate_request::Message::Hello(hello));
-            proto::ReplicateRequest { message }.encode_to_vec()
-        }
-        "ServerReflectionInfo" => ServerReflectionRequest {
-            host: String::new(),
-            message_request: Some(MessageRequest::ListServices(String::new())),
-        }
-        .encode_to_vec(),
-        "ListBucket" => proto::ListBucketRequest { bucket: 0, ..Default::default() }.encode_to_vec(),
-        "FetchStates" => proto::FetchStatesRequest { key_hashes: vec![key_hash] }.encode_to_vec(),
-        "Trace" => proto::TraceRequest { key_hash }.encode_to_vec(),
-        "TraceRecord" => proto::TraceRecordRequest { key_hash }.encode_to_vec(),
-        "Invalidate" => {
-            let reason = "leaked".to_owned();
-            proto::InvalidateRequest { key_hash, reason, ..Default::default() }.encode_to_vec()
-        }
-        "Unpublish" => proto::UnpublishRequest { key_hash, ..Default::default() }.encode_to_vec(),
-        "Delete" => proto::DeleteRequest { key_hash, ..Default::default() }.encode_to_vec(),
-        "RetireMember" => proto::RetireMemberRequest { member: "node-7".to_owned() }.encode_to_vec(),
-        "Retire" => {
-            proto::RetireRequest { member: "node-7".to_owned(), ..Default::default() }.encode_to_vec()
-        }
-        "ShowQuarantined" | "RetryQuarantined" | "DropQuarantined" => {
-            let origin = Origin::new(&"node-7".parse().unwrap(), Incarnation(1));
-            let origin = bytes::Bytes::copy_from_slice(origin.as_bytes());
-            proto::QuarantinedRequest { stamp: Some(proto::Stamp { origin, clock: 1 }) }.encode_to_vec()
-        }
-        "ShowRecord" => proto::ShowRecordRequest { key_hash, local: true }.encode_to_vec(),
-        _ => Vec::new(),
-    }
-}
-
-pub async fn call(channel: &Channel, path: &'static str) -> Result<(), Status> {
-    // Replicate keeps its stream open; the others end by themselves.
-    let answer = match path.ends_with("/Replicate") {
-        true => raw::call_open(channel, path, &message(path)).await,
-        false => raw::call(channel, path, &message(path)).await,
-    };
-    answer.map(|_| ())
-}
-
 /// Makes every call of the table and says what is wrong with the outcome for this role.
 async fn check_role(channel: &Channel, role: Role) {
     for path in TABLE.iter().map(|call| call.path) {
-        match call(channel, path).await {
+        match call_any(channel, path).await {
             Err(status) if status.code() == Code::PermissionDenied => {
                 assert!(!is_allowed(path, role), "{role} may call {path} and was denied: {status}");
                 let told = status.message();
                 assert!(told.contains(&format!("not for the role {role}")), "{told}");
             }
-            // Allowed to everybody, and the health service does not have it yet.
+            // Allowed to all roles, and the health service does not have it yet.
             Err(status) if path == "/grpc.health.v1.Health/List" => {
                 assert_eq!(status.code(), Code::Unimplemented);
             }
@@ -140,7 +69,7 @@ async fn a_denied_put_writes_nothing() {
     let channel = raw::channel_of_node(&node.address(), &certs, "node-9").await;
     for path in ["Put", "BatchPut", "Session"] {
         let path = TABLE.iter().find(|call| call.method() == path).unwrap().path;
-        assert_eq!(call(&channel, path).await.unwrap_err().code(), Code::PermissionDenied);
+        assert_eq!(call_any(&channel, path).await.unwrap_err().code(), Code::PermissionDenied);
     }
     assert_eq!(node.vector(), brock_core::base::vector::Vector::default());
     node.stop().await;
@@ -190,7 +119,9 @@ async fn a_certificate_without_uri_is_refused_where_uris_are_required() {
     for usages in [&[Usage::ServerAuth, Usage::ClientAuth][..], &[Usage::ClientAuth]] {
         let directory = legacy.without_uri(&format!("old-{}", usages.len()), usages);
         let outcome = match legacy.channel(&directory).await {
-            Ok(channel) => call(&channel, "/grpc.health.v1.Health/Check").await.map_err(|s| s.to_string()),
+            Ok(channel) => {
+                call_any(&channel, "/grpc.health.v1.Health/Check").await.map_err(|s| s.to_string())
+            }
             Err(error) => Err(error),
         };
         assert!(outcome.is_err(), "it was let in");
@@ -215,7 +146,7 @@ async fn a_certificate_with_a_strange_identity_gets_nowhere() {
         let uris = uris.iter().map(|uri| (*uri).to_owned()).collect();
         let directory = legacy.ca.directory(&format!("strange-{i}"), &Leaf { uris, ..Leaf::admin("x") });
         if let Ok(channel) = legacy.channel(&directory).await {
-            let status = call(&channel, "/grpc.health.v1.Health/Check").await.unwrap_err();
+            let status = call_any(&channel, "/grpc.health.v1.Health/Check").await.unwrap_err();
             assert_ne!(status.code(), Code::NotFound, "it was answered");
         }
     }
@@ -241,7 +172,7 @@ async fn a_node_may_only_act_as_the_node_id_of_its_certificate() {
         assert_eq!(status.code(), code, "{node_id:?}: {status}");
         assert!(status.message().contains(part), "{status}");
     }
-    // Somebody with this node's own certificate is this node, or a thief: refused either way.
+    // A caller with this node's own certificate is this node, or a thief: refused either way.
     let twin = raw::channel_of_node(&node.address(), &certs, "node-1").await;
     let status = raw::call_open(&twin, path, &hello("node-1", 2)).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);

@@ -15,7 +15,7 @@ use crate::{
         certs::Certs,
         client::put_request,
         node::{TestNode, config},
-        random_key,
+        random_key, within,
     },
 };
 use brock_core::{
@@ -125,10 +125,15 @@ async fn a_client_that_does_not_read_is_held_back_and_then_answered_in_full() {
     });
     let mut answers = node.client.kv.clone().session(requests).await.unwrap().into_inner();
     // Until nothing has moved for a while: 31 MiB of answers do not fit into any window.
+    let quiet = Duration::from_millis(300);
     let mut last = usize::MAX;
-    while last != sent.load(Ordering::SeqCst) {
-        last = sent.load(Ordering::SeqCst);
-        tokio::time::sleep(Duration::from_millis(300)).await;
+    loop {
+        let moved = within(quiet, || async {
+            let now = sent.load(Ordering::SeqCst);
+            (now != last).then_some(now)
+        });
+        let Some(now) = moved.await else { break };
+        last = now;
     }
     assert!((limits::SESSION_DEPTH..REQUESTS).contains(&last), "{last} requests were taken unread");
     // Others are served meanwhile, on the same connection too.

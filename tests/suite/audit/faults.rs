@@ -1,19 +1,17 @@
-//! The audit log when something is wrong: with its disk, with the process, with whoever calls, with the
+//! The audit log when something is wrong: with its disk, with the process, with the caller, with the
 //! files.
 
 use std::{fs, path::Path, time::Duration};
 
-use crate::{
-    audit::lines::{Audited, audit, kinds, lines, log_of, of, on_disk, start, verify},
-    harness::{
-        certs::Certs,
-        client::{Client, all_within},
-        eventually, free_port,
-        node::TestNode,
-        process::Launch,
-        random_key,
-    },
-    store::disk_full::SmallDisk,
+use crate::harness::{
+    audit::{Audited, audit, kinds, lines, log_of, of, on_disk, start, verify},
+    certs::Certs,
+    client::{Client, all_within},
+    eventually, free_port,
+    node::TestNode,
+    process::{Launch, Process},
+    random_key,
+    small_disk::SmallDisk,
 };
 use brock_core::proto;
 use tonic::Code;
@@ -42,7 +40,7 @@ async fn assert_closed(node: &TestNode, key: &[u8]) {
 }
 
 async fn assert_open(node: &TestNode, log: &Path, key: &[u8]) {
-    // Nobody has to try: the node does, and says what was refused meanwhile.
+    // No caller has to try: the node does, and logs what was refused meanwhile.
     eventually("the node writes again", || async {
         let is_there = log.is_dir() && lines(log).iter().any(|line| line["kind"] == "gap");
         is_there.then_some(())
@@ -128,8 +126,8 @@ async fn a_node_whose_log_cannot_be_written_at_the_start_serves_its_clients() {
     verify(&log);
 }
 
-/// A process whose operations nobody else will ever hold, and one that waits for that.
-async fn waiting(certs: &Certs, path: &Path) -> (Launch, crate::harness::process::Process, Client) {
+/// A process whose operations no other node will ever hold, and a call that waits for that.
+async fn waiting(certs: &Certs, path: &Path) -> (Launch, Process, Client) {
     let mut launch = Launch::new(certs, "node-1", path);
     launch.join = vec![free_port()];
     let (process, client) = launch.start(certs).await;
@@ -223,7 +221,7 @@ async fn a_node_notices_at_its_start_that_its_log_was_cut_or_replaced() {
     let (code, _, stderr) = audit(&["verify", log.to_str().unwrap()]);
     assert!(code == 1 && stderr.contains("lines 3 to") && stderr.contains("are missing"), "{stderr}");
 
-    // A log that is whole in itself, and somebody else's.
+    // A log that is whole in itself, and another node's.
     let other = Audited::start().await;
     for _ in 0..20 {
         other.node.admin.invalidate_ahead(&random_key(), "leaked").await;

@@ -1,85 +1,24 @@
 //! The audit log: what is in it, who finds what, and what `node-admin audit` makes of it.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-use crate::{
-    api::roles,
-    cli::admin::{Admin, hex_key},
-    harness::{
-        certs::Certs,
-        client::Client,
-        eventually, files,
-        node::{TestNode, config},
-        process::{NODE_ADMIN, run},
-        random_key,
-    },
+use crate::harness::{
+    admin::{Admin, hex_key},
+    audit::{Audited, audit, kinds, lines, of, verify},
+    calls::call_any,
+    certs::Certs,
+    client::Client,
+    eventually, files,
+    node::{TestNode, config},
+    process::run,
+    random_key,
 };
-use brock::{api::grpc::calls::TABLE, config::validate::Config};
+use brock::api::grpc::calls::TABLE;
 use brock_core::proto;
 use data_encoding::HEXLOWER;
 use prost::Message;
 use serde_json::Value;
-use tempfile::TempDir;
 use tonic::Code;
-
-/// A node on a disk, with its audit log there.
-pub struct Audited {
-    pub certs: Certs,
-    pub node: TestNode,
-    pub directory: TempDir,
-}
-
-impl Audited {
-    pub async fn start() -> Self {
-        let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
-        let node = start(&certs, directory.path()).await;
-        Self { certs, node, directory }
-    }
-
-    pub fn log(&self) -> PathBuf {
-        log_of(self.directory.path())
-    }
-
-    /// Everything that is in the log once the node has stopped.
-    pub async fn stop(self) -> (Vec<Value>, TempDir) {
-        self.node.stop().await;
-        (lines(&log_of(self.directory.path())), self.directory)
-    }
-}
-
-pub fn on_disk(certs: &Certs, directory: &Path) -> Config {
-    Config { path: Some(directory.join("data")), ..config(certs, "node-1", 0, &[]) }
-}
-
-pub async fn start(certs: &Certs, directory: &Path) -> TestNode {
-    TestNode::start(certs, on_disk(certs, directory)).await
-}
-
-pub fn log_of(directory: &Path) -> PathBuf {
-    directory.join("data/audit")
-}
-
-/// Every line of a log.
-pub fn lines(log: &Path) -> Vec<Value> {
-    let mut paths: Vec<_> = fs::read_dir(log).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.sort();
-    let text: String = paths.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
-    // A node may be in the middle of the next one.
-    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-    whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-pub fn of<'a>(lines: &'a [Value], method: &str) -> Vec<&'a Value> {
-    lines.iter().filter(|line| line["method"] == method).collect()
-}
-
-pub fn kinds(lines: &[&Value]) -> Vec<String> {
-    lines.iter().map(|line| line["kind"].as_str().unwrap().to_owned()).collect()
-}
 
 /// Calls that change nothing take one line. Every other one is in the log before it is carried out.
 const READS: [&str; 13] = [
@@ -106,19 +45,6 @@ fn fingerprint(certificate: &Path) -> String {
     text.trim().rsplit_once('=').unwrap().1.replace(':', "").to_lowercase()
 }
 
-/// `node-admin audit …` on files, without certificates or nodes; the exit code, and what it printed.
-pub fn audit(arguments: &[&str]) -> (i32, String, String) {
-    let output = run(NODE_ADMIN, &[&["audit"], arguments].concat(), "");
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-}
-
-pub fn verify(log: &Path) -> Value {
-    let (code, stdout, stderr) = audit(&["verify", log.to_str().unwrap(), "-o", "json"]);
-    assert_eq!(code, 0, "{stderr}");
-    serde_json::from_str(&stdout).unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operators_call_leaves_its_lines_and_every_attempt_of_a_client_is_in_it_as_denied() {
     let audited = Audited::start().await;
@@ -130,8 +56,8 @@ async fn every_operators_call_leaves_its_lines_and_every_attempt_of_a_client_is_
     let mut called = Vec::new();
     for path in paths {
         // Whatever it answers: no backups are configured, and no record is there.
-        let answer = roles::call(&audited.node.admin.channel, path).await;
-        let denied = roles::call(&audited.node.client.channel, path).await.unwrap_err();
+        let answer = call_any(&audited.node.admin.channel, path).await;
+        let denied = call_any(&audited.node.client.channel, path).await.unwrap_err();
         assert_eq!(denied.code(), Code::PermissionDenied);
         called
             .push((path.rsplit('/').next().unwrap(), answer.err().map_or(Code::Ok, |status| status.code())));

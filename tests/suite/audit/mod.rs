@@ -3,5 +3,5 @@
 //! - `faults`: a full disk, a crash, a hostile caller, a changed file.
 //! - `lines`: what is in it, and what `node-admin audit` reports.
 
-pub mod faults;
-pub mod lines;
+mod faults;
+mod lines;

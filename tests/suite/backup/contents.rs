@@ -8,15 +8,14 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    cli::brock::{assert_fails, assert_succeeds, brock},
-    harness::{
-        client::Client,
-        eventually,
-        group::{Group, compacts_on_command},
-        random_key,
-        store::{close, created, key, new_record, open, options},
-    },
+use crate::harness::{
+    brock::{assert_fails, assert_succeeds, brock},
+    client::Client,
+    cluster::Cluster,
+    eventually,
+    node::compacts_on_command,
+    random_key,
+    store::{close, created, key, new_record, open, options},
 };
 use age::{secrecy::ExposeSecret, x25519};
 use brock::{
@@ -208,7 +207,7 @@ async fn any_changed_byte_is_noticed_before_anything_is_installed() {
     created(&store, new_record(key(2), b"canary in a coal mine")).await;
     backups.make(None).await.unwrap().unwrap();
     close(store).await;
-    // Metadata is for the store's own rules only, and nobody here believes it.
+    // Metadata is for the store's own rules only, and a restore does not believe it.
     let mut all = files(&bench.bucket());
     all.retain(|path| !path.to_string_lossy().ends_with("~meta"));
     assert_eq!(all.len(), 4);
@@ -270,43 +269,43 @@ async fn backups_that_do_not_follow_on_each_other_are_refused_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_node_joins_what_was_deleted_and_revoked_since_and_brings_what_only_it_has() {
     let bench = Bench::new().await;
-    let mut group = Group::start(2, 2, compacts_on_command).await;
+    let mut cluster = Cluster::start_with(2, compacts_on_command).await;
     let keys: Vec<Vec<u8>> = (0..12).map(|_| random_key()).collect();
     for key in &keys {
-        group.node(1).client.put(key, b"grant").await.unwrap();
+        cluster.node(1).client.put(key, b"grant").await.unwrap();
     }
-    group.acknowledged().await;
-    group.stop_node(0).await;
+    cluster.acknowledged().await;
+    cluster.stop_node(0).await;
     // Only the backup will know of these.
     let own: Vec<Vec<u8>> = (0..3).map(|_| random_key()).collect();
     for key in &own {
-        group.node(1).client.put(key, b"grant").await.unwrap();
+        cluster.node(1).client.put(key, b"grant").await.unwrap();
     }
-    let backups = bench.backups(group.node(1).node.store()).await;
+    let backups = bench.backups(cluster.node(1).node.store()).await;
     backups.make(None).await.unwrap().unwrap();
     drop(backups);
-    group.stop_node(1).await;
-    fs::remove_dir_all(group.path(1)).unwrap();
-    group.start_node(0).await;
+    cluster.stop_node(1).await;
+    fs::remove_dir_all(cluster.path(1)).unwrap();
+    cluster.start_node(0).await;
     for key in &keys[..4] {
-        group.node(0).admin.delete(key, None).await.unwrap();
+        cluster.node(0).admin.delete(key, None).await.unwrap();
     }
     for key in &keys[4..8] {
-        group.node(0).admin.invalidate(key, "leaked", None).await.unwrap();
+        cluster.node(0).admin.invalidate(key, "leaked", None).await.unwrap();
     }
-    let [data, identity] = [group.path(1), bench.identity_file()].map(|path| path.display().to_string());
+    let [data, identity] = [cluster.path(1), bench.identity_file()].map(|path| path.display().to_string());
     let url = bench.url();
     let arguments = ["backup", "restore", "--from", &url, "--node.path", &data, "--identity", &identity];
     let output = tokio::task::block_in_place(|| brock(&arguments));
     assert_succeeds(&output);
-    group
+    cluster
         .start_node_with(1, |config| brock::config::validate::Config {
             first_start: brock::config::validate::FirstStart::No,
             ..config
         })
         .await;
-    group.converged().await;
-    for node in group.running() {
+    cluster.converged().await;
+    for node in cluster.running() {
         let code = async |client: &Client, key: &[u8]| client.get_local(key).await.err().map(|s| s.code());
         for key in &keys[..4] {
             assert_eq!(code(&node.client, key).await, Some(Code::NotFound), "{}", node.id);
@@ -319,14 +318,14 @@ async fn a_restored_node_joins_what_was_deleted_and_revoked_since_and_brings_wha
         }
     }
     eventually("all hold the same", || async {
-        let verdict = group.node(0).admin.verify().await.verdict();
+        let verdict = cluster.node(0).admin.verify().await.verdict();
         (verdict == brock_core::proto::verify_response::Verdict::Converged).then_some(())
     })
     .await;
     // A second restore into the same place is refused.
     let output = tokio::task::block_in_place(|| brock(&arguments));
     assert_fails(&output, 1, &["is not empty"]);
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

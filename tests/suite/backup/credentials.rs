@@ -15,7 +15,7 @@ use axum::{
 use tokio::{net::TcpListener, task::block_in_place};
 
 use crate::{
-    cli::brock::{assert_fails, brock_with},
+    harness::brock::{assert_fails, brock_with},
     harness::s3::{ACCESS_KEY, OTHER_ACCESS_KEY, OTHER_SECRET, Op, S3Server, SECRET},
 };
 

@@ -8,10 +8,10 @@
 //! - `stores`: one store without a node: increments, gaps, interruptions.
 //! - `tools`: the `age` command, and a restore that is killed.
 
-pub mod contents;
-pub mod credentials;
-pub mod nodes;
-pub mod object_faults;
-pub mod objects;
-pub mod stores;
-pub mod tools;
+mod contents;
+mod credentials;
+mod nodes;
+mod object_faults;
+mod objects;
+mod stores;
+mod tools;

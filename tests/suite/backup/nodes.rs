@@ -2,19 +2,17 @@
 
 use std::{fs, path::PathBuf, process::Output};
 
-use crate::{
-    cli::admin::Admin,
-    cli::brock::{assert_fails, assert_succeeds, brock_with, stderr},
-    harness::{
-        certs::Certs,
-        client::Client,
-        eventually,
-        files::{flip_bit, tree},
-        free_port,
-        process::{Launch, Process},
-        random_key,
-        s3::{ACCESS_KEY, BUCKET, Fault, Op, S3Server, SECRET},
-    },
+use crate::harness::{
+    admin::Admin,
+    brock::{assert_fails, assert_succeeds, brock_with, stderr},
+    certs::Certs,
+    client::Client,
+    eventually,
+    files::{flip_bit, tree},
+    free_port,
+    process::{Launch, Process},
+    random_key,
+    s3::{ACCESS_KEY, BUCKET, Fault, Op, S3Server, SECRET},
 };
 use age::{secrecy::ExposeSecret, x25519};
 use brock_core::proto::{BackupNowRequest, BackupStatus, verify_response::Verdict};
@@ -460,7 +458,7 @@ async fn a_log_that_is_compacted_all_the_time_makes_no_backup_a_full_one() {
     assert_succeeds(&site.verify(&[]));
 }
 
-/// Waits until every node holds so many records, and nobody lacks anything of the others.
+/// Waits until every node holds so many records, and lacks nothing of the others.
 async fn converged(nodes: &[(Process, Client)], records: u64) {
     eventually("all nodes hold the same", || async {
         for (_, client) in nodes {

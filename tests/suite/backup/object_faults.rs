@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use crate::{
     backup::objects::{MIB, bytes, get, keys, noise, some_metadata},
-    harness::s3::{ACCESS_KEY, BUCKET, Fault, Op, S3Server, SECRET},
+    harness::{
+        eventually,
+        s3::{ACCESS_KEY, BUCKET, Fault, Op, S3Server, SECRET},
+    },
 };
 use brock::backup::objects::{
     CredentialSettings, Location, Metadata, ObjectError, Secret, Settings, Source, Target, Timeouts,
@@ -264,11 +267,8 @@ async fn an_interrupted_put_leaves_no_object() {
     server.fault(Op::Complete, 1, Fault::Stall);
     let none = Metadata::new();
     let put = target.put("killed", &large, &none);
-    let stalled = async {
-        while server.count(Op::Complete) == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    };
+    let stalled =
+        eventually("the put is stalled", || async { (server.count(Op::Complete) > 0).then_some(()) });
     tokio::select! { result = put => panic!("{result:?}"), () = stalled => {} }
     assert_eq!(keys(&target, "").await, [""; 0]);
     for key in ["refused", "killed"] {
@@ -313,6 +313,7 @@ async fn a_slow_reader_loses_nothing() {
     server.fault(Op::Get, 1, Fault::CutBody(50_000));
     let mut stream = Box::pin(target.get("k", 0).await.unwrap().into_stream());
     let mut read = stream.next().await.unwrap().unwrap().to_vec();
+    // The subject itself: a reader that pauses for longer than any time limit of the transfer.
     tokio::time::sleep(Duration::from_millis(900)).await;
     while let Some(piece) = stream.next().await {
         read.extend_from_slice(&piece.unwrap());

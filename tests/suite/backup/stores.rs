@@ -5,15 +5,16 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicU64, Ordering},
         mpsc,
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::harness::{
     files::flip_bit,
+    stays,
     store::{NOW, close, created, key, new_record, open, options, ram},
 };
 use age::x25519;
@@ -308,6 +309,12 @@ async fn a_node_notices_what_is_damaged_where_it_is_kept_and_begins_anew() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_are_not_rewritten_while_a_dump_still_sees_what_was_deleted() {
     let bench = Bench::new().await;
+    // How long a removal takes when nothing is in its way.
+    created(&bench.store, new_record(key(0), b"g")).await;
+    delete(&bench.store, 0).await;
+    let alone = Instant::now();
+    assert_eq!(bench.store.remove_payloads().await.unwrap(), 1);
+    let alone = alone.elapsed();
     created(&bench.store, new_record(key(1), b"g")).await;
     delete(&bench.store, 1).await;
     let (begun, wait_begun) = mpsc::channel();
@@ -325,15 +332,10 @@ async fn files_are_not_rewritten_while_a_dump_still_sees_what_was_deleted() {
         })
     });
     tokio::task::spawn_blocking(move || wait_begun.recv().unwrap()).await.unwrap();
-    let ended = Arc::new(Mutex::new(false));
-    let (store, at_end) = (bench.store.clone(), Arc::clone(&ended));
-    let removal = tokio::spawn(async move {
-        let removed = store.remove_payloads().await.unwrap();
-        *at_end.lock().unwrap() = true;
-        removed
-    });
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!*ended.lock().unwrap(), "it was rewritten under the dump");
+    let store = bench.store.clone();
+    let removal = tokio::spawn(async move { store.remove_payloads().await.unwrap() });
+    let long_enough = (10 * alone).max(Duration::from_millis(300));
+    stays("nothing is rewritten under the dump", long_enough, || async { !removal.is_finished() }).await;
     // Reads and writes do not wait for it.
     created(&bench.store, new_record(key(2), b"g")).await;
     go_on.send(()).unwrap();

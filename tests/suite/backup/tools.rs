@@ -7,16 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{
-    cli::brock::{assert_succeeds, brock},
-    harness::{
-        certs::Certs,
-        client::put_request,
-        eventually,
-        files::tree,
-        process::{Launch, run},
-        random_key,
-    },
+use crate::harness::{
+    brock::{assert_succeeds, brock},
+    certs::Certs,
+    client::put_request,
+    eventually,
+    files::tree,
+    process::{Launch, run},
+    random_key,
 };
 use age::{secrecy::ExposeSecret, x25519};
 use brock_core::proto::{self, BackupNowRequest};
@@ -111,7 +109,7 @@ async fn a_restore_that_is_killed_at_any_time_installs_nothing_and_the_next_one_
         for kill in 0..KILLS {
             let place = vault.path("restored");
             let mut process = vault.restore("restored").spawn().unwrap();
-            // A random moment of it, spread over the time that it takes.
+            // A random moment of the restore, spread over the time that it takes.
             std::thread::sleep(takes * kill / KILLS + Duration::from_millis(rand::random_range(0..20)));
             process.kill().unwrap();
             if process.wait().unwrap().success() {

@@ -1,14 +1,13 @@
 //! `node-admin` against real nodes: its data, its messages and its exit codes.
 
-use std::{path::Path, process::Output};
-
 use crate::harness::{
+    admin::{Admin, GRANT, hex_key},
     certs::Certs,
+    cluster::Cluster,
     eventually,
     fake_peer::{FakePeer, Script},
     free_port,
-    node::{Cluster, TestNode, config},
-    process::{NODE_ADMIN, run},
+    node::{TestNode, config},
     random_key,
 };
 use brock_core::{
@@ -22,51 +21,10 @@ use data_encoding::{BASE32_NOPAD, BASE64, HEXLOWER};
 use prost::Message;
 use serde_json::{Value, json};
 
-/// `node-admin` for some nodes, as whoever holds these certificates.
-pub struct Admin {
-    certs_dir: String,
-    addresses: String,
-}
-
-impl Admin {
-    pub fn new(certs_dir: &Path, addresses: &[String]) -> Self {
-        Self { certs_dir: certs_dir.display().to_string(), addresses: addresses.join(",") }
-    }
-
-    pub fn run(&self, arguments: &[&str], input: &str) -> Output {
-        let access = ["--certs-dir", &self.certs_dir, "--node-addresses", &self.addresses];
-        // Off this thread: the nodes run in this process.
-        tokio::task::block_in_place(|| run(NODE_ADMIN, &[&access, arguments].concat(), input))
-    }
-
-    /// Exit code 0, pure JSON on stdout and nothing on stderr.
-    pub fn json(&self, arguments: &[&str], input: &str) -> Value {
-        let output = self.run(&[arguments, &["-o", "json"]].concat(), input);
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!((output.status.code(), &*told), (Some(0), ""), "{arguments:?}");
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    /// This exit code, nothing on stdout, and these words on stderr.
-    pub fn fails(&self, code: i32, part: &str, arguments: &[&str], input: &str) {
-        let output = self.run(arguments, input);
-        let told = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
-        assert!(output.stdout.is_empty(), "a failure printed data");
-        assert!(told.contains(part), "{part:?} is not in {told}");
-    }
-}
-
-pub fn hex_key() -> String {
-    HEXLOWER.encode(&random_key())
-}
-
-const GRANT: &str = r#"{"encrypted_access_grant":"Z3JhbnQ="}"#;
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_put_on_one_node_is_shown_by_another_with_every_field() {
     let cluster = Cluster::start(2).await;
-    let admin = |i: usize| Admin::new(&cluster.certs.admin(), &[cluster.nodes[i].address()]);
+    let admin = |i: usize| Admin::new(&cluster.certs.admin(), &[cluster.node(i).address()]);
     let key = hex_key();
     let expires = brock_core::base::time::unix_now() + 3600;
     let record = json!({
@@ -106,7 +64,7 @@ async fn a_record_put_on_one_node_is_shown_by_another_with_every_field() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_access_key_id_is_the_key_whose_hash_it_is() {
     let cluster = Cluster::start(1).await;
-    let admin = Admin::new(&cluster.certs.admin(), &[cluster.nodes[0].address()]);
+    let admin = Admin::new(&cluster.certs.admin(), &[cluster.node(0).address()]);
     let access_key: [u8; 16] = rand::random();
     let id = BASE32_NOPAD.encode(&[&[0x4d], &access_key[..]].concat()).to_lowercase();
     assert_eq!(id.len(), 28);
@@ -203,7 +161,7 @@ async fn every_exit_code_means_what_it_says() {
     );
     admin.fails(7, "already exists", &["record", "put", &key], GRANT);
 
-    // 5: revoked elsewhere, replicated here. An operator is shown it; whoever would use it is not.
+    // 5: revoked elsewhere, replicated here. Operators see it; clients do not.
     let revoked_hex = HEXLOWER.encode(&revoked);
     eventually("the invalidated record is here", || async {
         let found = node.client.get_local(&revoked).await.unwrap_err();
@@ -223,7 +181,7 @@ async fn every_exit_code_means_what_it_says() {
 async fn of_several_addresses_the_first_that_answers_does_it() {
     let cluster = Cluster::start(2).await;
     let dead = format!("127.0.0.1:{}", free_port());
-    let [first, second] = [0, 1].map(|i: usize| cluster.nodes[i].address());
+    let [first, second] = [0, 1].map(|i: usize| cluster.node(i).address());
     let admin = Admin::new(&cluster.certs.admin(), &[dead.clone(), second.clone(), first]);
     let key = hex_key();
     let written = admin.json(&["record", "put", &key], GRANT);
@@ -241,10 +199,10 @@ async fn of_several_addresses_the_first_that_answers_does_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_status_shows_the_node_its_clocks_and_its_peers() {
     let cluster = Cluster::start(2).await;
-    cluster.nodes[0].client.put(&random_key(), b"g").await.unwrap();
-    cluster.nodes[1].client.put(&random_key(), b"g").await.unwrap();
+    cluster.node(0).client.put(&random_key(), b"g").await.unwrap();
+    cluster.node(1).client.put(&random_key(), b"g").await.unwrap();
     cluster.converged().await;
-    let admin = Admin::new(&cluster.certs.admin(), &[cluster.nodes[0].address()]);
+    let admin = Admin::new(&cluster.certs.admin(), &[cluster.node(0).address()]);
     let status = eventually("the peer is level", || async {
         let status = admin.json(&["status"], "");
         (status["peers"][0]["lag_entries"] == 0 && status["peers"][0]["up"] == true).then_some(status)
@@ -260,18 +218,18 @@ async fn a_status_shows_the_node_its_clocks_and_its_peers() {
     assert_eq!(clocks[&own], 1);
     assert!(clocks.len() == 2 && clocks.values().all(|clock| clock == 1), "{clocks:?}");
     let peer = &status["peers"][0];
-    assert_eq!(peer["address"], json!(cluster.nodes[1].address()));
+    assert_eq!(peer["address"], json!(cluster.node(1).address()));
     assert_eq!((&peer["node_id"], &peer["last_error"]), (&json!("node-1"), &json!("")));
     let text = admin.run(&["status"], "");
     let text = String::from_utf8(text.stdout).unwrap();
-    assert!(text.contains(&own) && text.contains(&cluster.nodes[1].address()), "{text}");
+    assert!(text.contains(&own) && text.contains(&cluster.node(1).address()), "{text}");
     cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bench_of_every_kind_gives_figures_and_no_errors() {
     let cluster = Cluster::start(1).await;
-    let admin = Admin::new(&cluster.certs.client(), &[cluster.nodes[0].address()]);
+    let admin = Admin::new(&cluster.certs.client(), &[cluster.node(0).address()]);
     for (kind, how) in [
         ("put", &[][..]),
         ("put", &["--batch", "50"]),

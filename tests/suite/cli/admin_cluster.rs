@@ -10,19 +10,14 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{
-    cli::admin::Admin,
-    harness::{
-        eventually,
-        group::{Group, compacts_on_command},
-        process::{NODE_ADMIN, end_of, lines_of},
-        random_key,
-    },
+use crate::harness::{
+    admin::Admin,
+    cluster::Cluster,
+    eventually,
+    node::compacts_on_command,
+    process::{NODE_ADMIN, end_of, lines_of},
+    random_key,
 };
-
-fn admin(group: &Group, i: usize) -> Admin {
-    Admin::new(&group.certs.admin(), &[group.node(i).address()])
-}
 
 /// What it prints as JSON, and its exit code.
 fn asked(admin: &Admin, arguments: &[&str]) -> (Value, Option<i32>) {
@@ -32,38 +27,38 @@ fn asked(admin: &Admin, arguments: &[&str]) -> (Value, Option<i32>) {
     (serde_json::from_slice(&output.stdout).unwrap(), output.status.code())
 }
 
-async fn well(group: &Group) {
+async fn well(cluster: &Cluster) {
     eventually("all is well", || async {
-        (asked(&admin(group, 0), &["status", "--cluster"]).1 == Some(0)).then_some(())
+        (asked(&Admin::of(cluster, 0), &["status", "--cluster"]).1 == Some(0)).then_some(())
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_verdict_is_the_exit_code_and_a_dead_node_is_no_number() {
-    let mut group = Group::start(3, 3, compacts_on_command).await;
-    group.node(1).client.put(&random_key(), b"grant").await.unwrap();
-    group.converged().await;
-    well(&group).await;
-    let text = admin(&group, 2).run(&["status", "--cluster"], "");
+    let mut cluster = Cluster::start_with(3, compacts_on_command).await;
+    cluster.node(1).client.put(&random_key(), b"grant").await.unwrap();
+    cluster.converged().await;
+    well(&cluster).await;
+    let text = Admin::of(&cluster, 2).run(&["status", "--cluster"], "");
     assert!(String::from_utf8_lossy(&text.stdout).starts_with("well: All 3 nodes are well"));
-    let (lag, code) = asked(&admin(&group, 0), &["lag"]);
+    let (lag, code) = asked(&Admin::of(&cluster, 0), &["lag"]);
     assert_eq!((code, &lag["origins"]), (Some(0), &json!(["node-1"])));
     assert!(
         lag["nodes"].as_array().unwrap().iter().all(|node| node["lags"] == json!({"node-1": 0})),
         "{lag}"
     );
 
-    group.stop_node(2).await;
+    cluster.stop_node(2).await;
     let (view, _) = eventually("the dead node is missed", || async {
-        let (view, code) = asked(&admin(&group, 0), &["status", "--cluster"]);
+        let (view, code) = asked(&Admin::of(&cluster, 0), &["status", "--cluster"]);
         (code == Some(9)).then_some((view, code))
     })
     .await;
     assert_eq!(view["verdict"]["level"], "act");
     let dead = view["nodes"].as_array().unwrap().iter().find(|node| node["node"] == "node-2").unwrap();
     assert_eq!((&dead["status"], &dead["lags"]), (&Value::Null, &Value::Null));
-    let text = admin(&group, 0).run(&["status", "--cluster"], "");
+    let text = Admin::of(&cluster, 0).run(&["status", "--cluster"], "");
     let (shown, told) = (String::from_utf8_lossy(&text.stdout), String::from_utf8_lossy(&text.stderr));
     assert!(shown.starts_with("act: 2 of 3 nodes answer") && told.is_empty(), "{shown}{told}");
     let row = |text: &str| {
@@ -72,20 +67,20 @@ async fn the_verdict_is_the_exit_code_and_a_dead_node_is_no_number() {
     };
     let rows = row(&shown);
     assert!(rows[0].starts_with("node-2 silent ? ? ? ? ? ?") && rows[1] == "node-2 ?", "{shown}");
-    let lag = admin(&group, 0).run(&["lag"], "");
+    let lag = Admin::of(&cluster, 0).run(&["lag"], "");
     assert_eq!(row(&String::from_utf8_lossy(&lag.stdout)), ["node-2 ?"]);
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lag_goes_on_until_nobody_reads_it() {
-    let group = Group::start(1, 1, compacts_on_command).await;
-    group.node(0).client.put(&random_key(), b"grant").await.unwrap();
-    let certs = group.certs.admin();
+    let cluster = Cluster::start_with(1, compacts_on_command).await;
+    cluster.node(0).client.put(&random_key(), b"grant").await.unwrap();
+    let certs = cluster.certs.admin();
     let line = format!(
         "{NODE_ADMIN} --certs-dir {} --node-addresses {} lag --watch=1ms -o json | head -n 3; echo ${{PIPESTATUS[0]}}",
         certs.display(),
-        group.node(0).address()
+        cluster.node(0).address()
     );
     let ended = tokio::task::block_in_place(|| Command::new("bash").args(["-c", &line]).output().unwrap());
     let text = String::from_utf8(ended.stdout).unwrap();
@@ -94,22 +89,22 @@ async fn lag_goes_on_until_nobody_reads_it() {
     for line in &lines[..3] {
         assert_eq!(serde_json::from_str::<Value>(line).unwrap()["origins"], json!(["node-0"]));
     }
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lag_goes_on_when_the_node_that_was_asked_is_gone() {
-    let mut group = Group::start(1, 1, compacts_on_command).await;
+    let mut cluster = Cluster::start_with(1, compacts_on_command).await;
     let mut command = Command::new(NODE_ADMIN);
-    command.args(["--certs-dir", group.certs.admin().to_str().unwrap()]);
-    command.args(["--node-addresses", &group.node(0).address(), "lag", "--watch=20ms", "-o", "json"]);
+    command.args(["--certs-dir", cluster.certs.admin().to_str().unwrap()]);
+    command.args(["--node-addresses", &cluster.node(0).address(), "lag", "--watch=20ms", "-o", "json"]);
     let mut watching = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut shown = lines_of(watching.stdout.take().unwrap());
     let mut told = lines_of(watching.stderr.take().unwrap());
     shown.recv().await.unwrap();
-    let gone = admin(&group, 0);
-    group.stop_node(0).await;
-    // Whoever watches sees what is shown, too.
+    let gone = Admin::of(&cluster, 0);
+    cluster.stop_node(0).await;
+    // The frames are visible while it runs, too.
     let drain = tokio::spawn(async move { while shown.recv().await.is_some() {} });
     let mut looks = 0;
     while looks < 2 {
@@ -123,23 +118,23 @@ async fn lag_goes_on_when_the_node_that_was_asked_is_gone() {
     // What was never there is not waited for.
     let never = gone.run(&["lag", "--watch=20ms"], "");
     assert_eq!(never.status.code(), Some(4));
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn peers_shows_each_peer_and_the_matrix_how_far_they_are_apart() {
-    let mut group = Group::start(3, 2, compacts_on_command).await;
+    let mut cluster = Cluster::start_some(3, 2, compacts_on_command).await;
     let near = eventually("a ping was answered", || async {
-        let (matrix, _) = asked(&admin(&group, 0), &["peers", "--matrix"]);
+        let (matrix, _) = asked(&Admin::of(&cluster, 0), &["peers", "--matrix"]);
         matrix["round_trip_micros"]["node-0"]["node-1"].is_u64().then_some(matrix)
     })
     .await;
-    let absent = format!("127.0.0.1:{}", group.ports[2]);
+    let absent = format!("127.0.0.1:{}", cluster.ports[2]);
     assert_eq!(near["round_trip_micros"]["node-0"][&absent], Value::Null);
     assert_eq!(near["round_trip_micros"][&absent]["node-0"], Value::Null);
     assert!(near["round_trip_micros"]["node-0"].get("node-0").is_none());
     let (peers, code) = eventually("both peers were dialled", || async {
-        let (peers, code) = asked(&admin(&group, 0), &["peers"]);
+        let (peers, code) = asked(&Admin::of(&cluster, 0), &["peers"]);
         let tried = |peer: &Value| peer["up"] == true || peer["last_error"] != "";
         peers["peers"].as_array().unwrap().iter().all(tried).then_some((peers, code))
     })
@@ -147,11 +142,11 @@ async fn peers_shows_each_peer_and_the_matrix_how_far_they_are_apart() {
     assert_eq!((code, &peers["node"]), (Some(0), &json!("node-0")));
     let up: Vec<&Value> = peers["peers"].as_array().unwrap().iter().map(|peer| &peer["up"]).collect();
     assert_eq!(up, [&json!(true), &json!(false)]);
-    let text = String::from_utf8(admin(&group, 0).run(&["peers"], "").stdout).unwrap();
+    let text = String::from_utf8(Admin::of(&cluster, 0).run(&["peers"], "").stdout).unwrap();
     assert!(text.starts_with("peers of node-0:\n") && text.contains("refused"), "{text}");
-    group.start_node(2).await;
-    group.converged().await;
-    group.stop().await;
+    cluster.start_node(2).await;
+    cluster.converged().await;
+    cluster.stop().await;
 }
 
 /// A program on a terminal of its own.
@@ -246,14 +241,14 @@ const GIVEN_BACK: &str = "\x1b[?1049l";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn top_lives_on_a_terminal_and_gives_it_back_whatever_ends_it() {
-    let mut group = Group::start(2, 2, compacts_on_command).await;
-    group.node(1).client.put(&random_key(), b"grant").await.unwrap();
-    group.converged().await;
-    well(&group).await;
+    let mut cluster = Cluster::start_with(2, compacts_on_command).await;
+    cluster.node(1).client.put(&random_key(), b"grant").await.unwrap();
+    cluster.converged().await;
+    well(&cluster).await;
     let top = format!(
         "{NODE_ADMIN} --certs-dir {} --node-addresses {} top --interval 100ms",
-        group.certs.admin().display(),
-        group.node(0).address()
+        cluster.certs.admin().display(),
+        cluster.node(0).address()
     );
     let directory = tempfile::tempdir().unwrap();
     let mut terminal = OnTerminal::start(directory.path(), &top);
@@ -265,7 +260,7 @@ async fn top_lives_on_a_terminal_and_gives_it_back_whatever_ends_it() {
     terminal.shows(" keys ").await;
     terminal.press("?");
     // What happens meanwhile shows by itself.
-    group.stop_node(1).await;
+    cluster.stop_node(1).await;
     terminal.shows("1 of 2 nodes answer").await;
     terminal.press("q");
     let (code, shown) = terminal.end();
@@ -285,9 +280,9 @@ async fn top_lives_on_a_terminal_and_gives_it_back_whatever_ends_it() {
     let directory = tempfile::tempdir().unwrap();
     let mut terminal = OnTerminal::start(directory.path(), &top);
     terminal.shows("1 of 2 nodes answer").await;
-    let certs = group.certs.admin();
-    let address = group.node(0).address();
-    group.stop_node(0).await;
+    let certs = cluster.certs.admin();
+    let address = cluster.node(0).address();
+    cluster.stop_node(0).await;
     terminal.shows("out of date").await;
     terminal.press("\x03");
     assert_eq!(terminal.end().0, Some(0));
@@ -301,13 +296,13 @@ async fn top_lives_on_a_terminal_and_gives_it_back_whatever_ends_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_frame_of_top_is_text_for_scripts() {
-    let group = Group::start(2, 2, compacts_on_command).await;
-    well(&group).await;
-    let frame = admin(&group, 0).run(&["top", "--once"], "");
+    let cluster = Cluster::start_with(2, compacts_on_command).await;
+    well(&cluster).await;
+    let frame = Admin::of(&cluster, 0).run(&["top", "--once"], "");
     let text = String::from_utf8(frame.stdout).unwrap();
     assert!(frame.status.success() && !text.contains('\x1b'), "{text}");
     for part in ["well", "All 2 nodes are well", "READS/S", "node-0", "node-1", "ready", "q quit"] {
         assert!(text.contains(part), "{part} is not in\n{text}");
     }
-    group.stop().await;
+    cluster.stop().await;
 }

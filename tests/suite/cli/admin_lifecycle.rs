@@ -1,25 +1,17 @@
 //! `node-admin` for the life cycle: the JSON and the exit codes that scripts rely on.
 
-use crate::{
-    cli::admin::{Admin, hex_key},
-    harness::{
-        certs::Certs,
-        eventually,
-        fake_peer::{FakePeer, Script},
-        group::{Group, compacts_on_command},
-        node::{TestNode, config},
-        random_key, store,
-    },
+use crate::harness::{
+    admin::{Admin, GRANT, hex_key},
+    certs::Certs,
+    cluster::Cluster,
+    eventually,
+    fake_peer::{FakePeer, Script},
+    node::{TestNode, compacts_on_command, config},
+    random_key, store,
 };
 use brock_core::domain::operation::Operation;
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
-
-const GRANT: &str = r#"{"encrypted_access_grant":"Z3JhbnQ="}"#;
-
-fn admin(group: &Group, i: usize) -> Admin {
-    Admin::new(&group.certs.admin(), &[group.node(i).address()])
-}
 
 /// This exit code, and JSON on stdout all the same.
 fn json_with(code: i32, admin: &Admin, arguments: &[&str]) -> Value {
@@ -35,8 +27,8 @@ fn fields(value: &Value) -> Vec<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_revoked_with_a_receipt_and_the_cluster_is_verified_from_the_command_line() {
-    let mut group = Group::start(2, 2, compacts_on_command).await;
-    let here = admin(&group, 0);
+    let mut cluster = Cluster::start_with(2, compacts_on_command).await;
+    let here = Admin::of(&cluster, 0);
     let (key, other) = (hex_key(), hex_key());
     let put = here.json(&["record", "put", &key, "--wait", "all", "--timeout", "20s"], GRANT);
     assert_eq!(put["missing"], json!([]));
@@ -51,7 +43,7 @@ async fn a_key_is_revoked_with_a_receipt_and_the_cluster_is_verified_from_the_co
     found.sort_unstable();
     assert_eq!(found, expected);
     assert_eq!((&done["operation"], &done["already"]), (&json!("invalidate"), &json!(false)));
-    let there = admin(&group, 1);
+    let there = Admin::of(&cluster, 1);
     let shown = there.json(&["record", "show", &key], "");
     assert_eq!((&shown["state"], &shown["invalidation_reason"]), (&json!("INVALIDATED"), &json!("leaked")));
     let again = there.json(&["record", "invalidate", &key, "again"], "");
@@ -74,24 +66,24 @@ async fn a_key_is_revoked_with_a_receipt_and_the_cluster_is_verified_from_the_co
     }
     assert_eq!(json_with(3, &here, &["record", "trace", &hex_key()])["nodes"][0]["state"], "ABSENT");
 
-    group.stop_node(1).await;
+    cluster.stop_node(1).await;
     let more = hex_key();
     here.json(&["record", "put", &more], GRANT);
     let waited = ["record", "invalidate", &more, "leaked", "--wait", "all", "--timeout", "500ms"];
     let missed = json_with(5, &here, &waited);
     assert_eq!((&missed["missing"], &missed["holders"]), (&json!(["node-1"]), &json!([])));
     assert_eq!(json_with(5, &here, &["verify"])["verdict"], "not_yet");
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_are_listed_and_retired_and_the_log_is_compacted_from_the_command_line() {
-    let mut group = Group::start(2, 2, compacts_on_command).await;
-    let here = admin(&group, 0);
+    let mut cluster = Cluster::start_with(2, compacts_on_command).await;
+    let here = Admin::of(&cluster, 0);
     let key = hex_key();
     here.json(&["record", "put", &key], GRANT);
-    group.acknowledged().await;
-    group.stop_node(1).await;
+    cluster.acknowledged().await;
+    cluster.stop_node(1).await;
     here.json(&["record", "delete", &key], "");
     let listed = here.json(&["members"], "");
     let member = &listed["members"][0];
@@ -108,15 +100,15 @@ async fn members_are_listed_and_retired_and_the_log_is_compacted_from_the_comman
     assert_eq!(here.json(&["members"], "")["members"][0]["retired"], true);
     assert_eq!(here.json(&["compact"], "")["entries_kept"], 0);
     assert_eq!(here.json(&["status"], "")["tombstones"], 1);
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alarms_are_listed_until_somebody_clears_them() {
-    let group = Group::start(1, 1, compacts_on_command).await;
-    let here = admin(&group, 0);
+    let cluster = Cluster::start_with(1, compacts_on_command).await;
+    let here = Admin::of(&cluster, 0);
     assert_eq!(here.json(&["alarms", "list"], ""), json!({ "node_id": "node-0", "alarms": [] }));
-    let store = group.node(0).node.store();
+    let store = cluster.node(0).node.store();
     store.alarm("the disk is odd".to_owned());
     let listed = here.json(&["alarms", "list"], "");
     assert_eq!(listed["alarms"][0]["text"], "the disk is odd");
@@ -136,19 +128,19 @@ async fn alarms_are_listed_until_somebody_clears_them() {
     })
     .await;
     assert!(well.contains("The only node is well."), "{well}");
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_retires_a_node_that_runs_is_told_what_comes_of_that() {
-    let group = Group::start(2, 2, compacts_on_command).await;
-    let here = admin(&group, 0);
+    let cluster = Cluster::start_with(2, compacts_on_command).await;
+    let here = Admin::of(&cluster, 0);
     here.json(&["record", "put", &hex_key()], GRANT);
-    group.acknowledged().await;
+    cluster.acknowledged().await;
     let output = here.run(&["member", "retire", "node-1", "--yes"], "");
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("note: node-1 runs and is connected: stop it"), "{told}");
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -207,11 +199,11 @@ async fn the_ledgers_are_listed_and_a_quarantined_entry_is_shown_retried_and_dro
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revocation_bench_gives_figures_for_every_reader() {
-    let group = Group::start(2, 2, compacts_on_command).await;
-    let readers = group.node(1).address();
+    let cluster = Cluster::start_with(2, compacts_on_command).await;
+    let readers = cluster.node(1).address();
     let arguments =
         ["bench", "revoke", "--count", "20", "--rate", "100", "--readers", &readers, "-o", "json"];
-    let output = admin(&group, 0).run(&arguments, "");
+    let output = Admin::of(&cluster, 0).run(&arguments, "");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let figures: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&figures["revoked"], &figures["errors"]), (&json!(20), &json!(0)));
@@ -219,5 +211,5 @@ async fn a_revocation_bench_gives_figures_for_every_reader() {
         figures["everywhere"]["p99_ms"].as_f64().unwrap()
             >= figures["everywhere"]["p50_ms"].as_f64().unwrap()
     );
-    group.stop().await;
+    cluster.stop().await;
 }

@@ -8,12 +8,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{
-    cli::admin::{Admin, hex_key},
-    harness::{
-        node::Cluster,
-        process::{BROCK, NODE_ADMIN, run, run_with},
-    },
+use crate::harness::{
+    admin::{Admin, hex_key},
+    cluster::Cluster,
+    process::{BROCK, NODE_ADMIN, run, run_with},
 };
 
 const GRANT: &str = r#"{"encrypted_access_grant":"Z3JhbnQ="}"#;
@@ -42,7 +40,7 @@ fn a_completion_script_is_of_its_shell_and_offers_the_commands() {
         let at = file.display();
         let checked = bash(&format!("bash -n {at}"));
         assert!(checked.status.success(), "{}", text(&checked).1);
-        // What the shell does when somebody presses Tab.
+        // What the shell does when the user presses Tab.
         let function = name.replace('-', "__");
         let offer = bash(&format!(
             "source {at}; COMP_WORDS=({name} {typed}); COMP_CWORD=1; _{function} {name} {typed} {name}; \
@@ -152,7 +150,7 @@ impl Home {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_context_counts_less_than_the_environment_and_that_less_than_a_flag() {
     let cluster = Cluster::start(2).await;
-    let [first, second] = [0, 1].map(|i: usize| cluster.nodes[i].address());
+    let [first, second] = [0, 1].map(|i: usize| cluster.node(i).address());
     let certs = cluster.certs.admin().display().to_string();
     let home = Home::new();
     home.fails(2, "node-admin context set", &["status"], &[]);
@@ -213,7 +211,7 @@ async fn a_file_of_contexts_that_is_wrong_is_named_with_the_place_and_what_to_do
         home.fails(2, part, &["context", "list"], &[]);
         home.fails(2, &file, &["status"], &[]);
         assert_eq!(fs::read_to_string(home.file()).unwrap(), content, "it was changed");
-        // Whoever says everything does not need it.
+        // A command with all flags does not need it.
         home.fails(1, "none", &["status", "--certs-dir", "/none", "--node-addresses", "a:1"], &[]);
     }
     // A relative directory means the one of now, and a link to the file stays a link.
@@ -257,13 +255,9 @@ pub fn on_a_terminal(command: &str, env: &[(&str, &str)]) -> String {
 async fn colour_and_progress_are_for_terminals_that_want_them() {
     const GREEN: &str = "\x1b[32m";
     let cluster = Cluster::start(1).await;
-    let admin = Admin::new(&cluster.certs.admin(), &[cluster.nodes[0].address()]);
+    let admin = Admin::new(&cluster.certs.admin(), &[cluster.node(0).address()]);
     let access = |certs: &Path| {
-        format!(
-            "{NODE_ADMIN} --certs-dir {} --node-addresses {}",
-            certs.display(),
-            cluster.nodes[0].address()
-        )
+        format!("{NODE_ADMIN} --certs-dir {} --node-addresses {}", certs.display(), cluster.node(0).address())
     };
     let verify = format!("{} verify", access(&cluster.certs.admin()));
     let shown = on_a_terminal(&verify, &[]);
@@ -286,7 +280,7 @@ async fn colour_and_progress_are_for_terminals_that_want_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn yaml_holds_what_json_holds() {
     let cluster = Cluster::start(1).await;
-    let admin = Admin::new(&cluster.certs.admin(), &[cluster.nodes[0].address()]);
+    let admin = Admin::new(&cluster.certs.admin(), &[cluster.node(0).address()]);
     let key = hex_key();
     admin.json(&["record", "put", &key], GRANT);
     for command in [

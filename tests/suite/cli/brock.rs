@@ -1,79 +1,12 @@
 //! The `brock` command as its users meet it: certificates, configuration, and starts that fail.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::Path,
-    process::{Command, Output, Stdio},
-};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use crate::harness::process::BROCK;
-use brock::config::settings::{self, SETTINGS};
-
-/// Runs brock without any setting of the surroundings.
-pub fn brock_with(arguments: &[&str], env: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(BROCK);
-    for setting in SETTINGS {
-        command.env_remove(setting.env());
-    }
-    command.env_remove(settings::CONFIG_ENV).envs(env.iter().copied());
-    command.args(arguments).stdin(Stdio::null()).output().unwrap()
-}
-
-pub fn brock(arguments: &[&str]) -> Output {
-    brock_with(arguments, &[])
-}
-
-pub fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// A code, nothing on stdout, and all these parts in the message.
-pub fn assert_fails(output: &Output, code: i32, parts: &[&str]) {
-    let told = stderr(output);
-    assert_eq!(output.status.code(), Some(code), "{told}");
-    assert_eq!(stdout(output), "", "a failure printed data");
-    for part in parts {
-        assert!(told.contains(part), "{part:?} is not in\n{told}");
-    }
-}
-
-pub fn assert_succeeds(output: &Output) {
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
-}
+use crate::harness::brock::{Home, assert_fails, assert_succeeds, brock, brock_with, stderr, stdout};
+use brock::config::settings::SETTINGS;
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o7777
-}
-
-/// A home with a CA, and the paths of its certificates directory and key.
-pub struct Home {
-    pub directory: tempfile::TempDir,
-    pub certs: String,
-    pub key: String,
-}
-
-impl Home {
-    pub fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let at = |name: &str| directory.path().join(name).display().to_string();
-        let home = Self { certs: at("certs"), key: at("safe/ca.key"), directory };
-        assert_succeeds(&brock(&["cert", "ca", "--certs-dir", &home.certs, "--ca-key", &home.key]));
-        home
-    }
-
-    pub fn cert(&self, arguments: &[&str]) -> Output {
-        let place = ["--certs-dir", &self.certs, "--ca-key", &self.key];
-        brock(&[&["cert"], arguments, &place].concat())
-    }
-
-    pub fn path(&self, name: &str) -> std::path::PathBuf {
-        self.directory.path().join(name)
-    }
 }
 
 #[test]
@@ -89,7 +22,7 @@ fn cert_makes_what_a_cluster_needs_and_no_key_is_readable_by_others() {
         assert_eq!(mode(&home.path(certificate)) & 0o022, 0, "{certificate} may be changed by others");
     }
     assert!(!home.path("certs/ca.key").exists());
-    // Somebody else's reader agrees about what is in it.
+    // Another program reads the same in it.
     let read = |file: &str| {
         let path = home.path(file);
         let output = Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(path).output();

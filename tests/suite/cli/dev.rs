@@ -4,7 +4,6 @@ use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
     sync::mpsc,
-    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -12,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::harness::{
     PATIENCE,
     certs::Certs,
-    eventually,
+    eventually, eventually_here,
     process::{BROCK, Launch, NODE_ADMIN, run},
     random_key,
 };
@@ -83,21 +82,17 @@ fn brock_dev_runs_a_cluster_that_its_own_hints_work_on_and_leaves_nothing_behind
     let shell = |command: &str| run("sh", &["-c", command], "");
     let put = shell(commands[0].trim());
     assert!(put.status.success(), "{}: {}", commands[0], String::from_utf8_lossy(&put.stderr));
-    let started = std::time::Instant::now();
     // What an operator's certificate may: show what the other node itself holds.
     let admin_dir = root.join("admin");
     let client_dir = root.join("client");
     let as_operator = commands[1].replace(client_dir.to_str().unwrap(), admin_dir.to_str().unwrap());
-    loop {
+    let shown = eventually_here("the other node holds it", || {
         let shown = shell(as_operator.trim());
-        if shown.status.success() {
-            assert!(String::from_utf8_lossy(&shown.stdout).contains("aGVsbG8="));
-            break;
-        }
-        assert_eq!(shown.status.code(), Some(3), "{}", String::from_utf8_lossy(&shown.stderr));
-        assert!(started.elapsed() < PATIENCE);
-        std::thread::sleep(Duration::from_millis(20));
-    }
+        let expected = shown.status.success() || shown.status.code() == Some(3);
+        assert!(expected, "{}", String::from_utf8_lossy(&shown.stderr));
+        shown.status.success().then_some(shown)
+    });
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("aGVsbG8="));
     let shown = shell(commands[1].trim());
     assert!(shown.status.success(), "{}: {}", commands[1], String::from_utf8_lossy(&shown.stderr));
 
@@ -147,7 +142,7 @@ async fn the_log_of_a_healthy_cluster_has_nothing_to_complain_about() {
         client.get(&random_key()).await.unwrap_err();
         client.put(&keys[0], b"other").await.unwrap_err();
     }
-    // Some rounds that start anew.
+    // Some rounds that restart.
     for client in &clients {
         eventually("rounds have been run", || async {
             let status = client.status().await;

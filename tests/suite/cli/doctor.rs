@@ -7,19 +7,18 @@ use std::{
     process::Command,
 };
 
-use crate::{
-    cli::admin::Admin,
-    harness::{
-        certs::Certs,
-        eventually,
-        fake_peer::{FakePeer, Script},
-        free_port,
-        group::{Group, compacts_on_command},
-        node::{TestNode, config},
-        process::{Launch, NODE_ADMIN, run_with},
-        random_key,
-        wire::{at, batch, create, origin},
-    },
+use crate::harness::{
+    admin::Admin,
+    certs::Certs,
+    cluster::Cluster,
+    eventually,
+    fake_peer::{FakePeer, Script},
+    faketime::faketime,
+    free_port,
+    node::{TestNode, compacts_on_command, config},
+    process::{Launch, NODE_ADMIN, run_with},
+    random_key,
+    wire::{at, batch, create, origin},
 };
 use brock::{config::validate::Config, node::Node};
 use brock_core::base::id::sha256;
@@ -67,9 +66,9 @@ async fn ram_node(certs: &Certs, change: impl FnOnce(Config) -> Config) -> TestN
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_wrong_with_a_cluster_in_order_and_a_dead_peer_is_named() {
-    let mut group = Group::start(2, 2, compacts_on_command).await;
-    let certs = group.certs.admin();
-    let address = group.node(0).address();
+    let mut cluster = Cluster::start_with(2, compacts_on_command).await;
+    let certs = cluster.certs.admin();
+    let address = cluster.node(0).address();
     let said = eventually("all is well", || async {
         let said = doctor(&certs, &address, &[], &[]);
         (said.code == Some(0)).then_some(said)
@@ -92,8 +91,8 @@ async fn nothing_is_wrong_with_a_cluster_in_order_and_a_dead_peer_is_named() {
         Admin::new(&certs, std::slice::from_ref(&address)).run(&["doctor"], "")
     });
     assert!(String::from_utf8_lossy(&text.stdout).ends_with(" ok, 0 warn, 0 fail\n"));
-    let port = group.ports[1];
-    group.stop_node(1).await;
+    let port = cluster.ports[1];
+    cluster.stop_node(1).await;
     let said = eventually("the dead peer is missed", || async {
         let said = doctor(&certs, &address, &[], &[]);
         let missed = said.lines.iter().any(|line| line["check"] == "peer" && line["level"] == "fail");
@@ -103,7 +102,7 @@ async fn nothing_is_wrong_with_a_cluster_in_order_and_a_dead_peer_is_named() {
     said.fails("peer", "refused", "node-admin doctor --config");
     said.fails("cluster", &format!("does not answer at 127.0.0.1:{port}"), "brock health");
     // It works although nothing answers.
-    group.stop_node(0).await;
+    cluster.stop_node(0).await;
     let said = doctor(&certs, &address, &[], &[]);
     said.fails("tcp", "refused", "does the node run");
     said.fails("cluster", "its state is unknown", "");
@@ -165,7 +164,7 @@ async fn wrong_certificates_are_named_with_the_command_that_mends_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_is_off_and_what_has_expired_by_it_are_named() {
-    let Some(library) = crate::node::survival::faketime() else { return };
+    let Some(library) = faketime() else { return };
     let certs = Certs::new();
     let node = ram_node(&certs, |config| config).await;
     let at = |offset| [("LD_PRELOAD", library), ("FAKETIME", offset), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
@@ -241,7 +240,7 @@ async fn names_and_places_that_are_wrong_are_named() {
     );
 }
 
-/// Reads a tar file as everybody else does.
+/// Reads a tar file with the `tar` program.
 fn unpacked(file: &Path, into: &Path) -> Vec<String> {
     let listed = Command::new("tar")
         .args(["--extract", "--verbose", "--file"])

@@ -8,10 +8,10 @@
 //! - `dev`: `brock dev`.
 //! - `doctor`: `doctor` and `debug bundle`.
 
-pub mod admin;
-pub mod admin_cluster;
-pub mod admin_lifecycle;
-pub mod admin_shell;
-pub mod brock;
-pub mod dev;
-pub mod doctor;
+mod admin;
+mod admin_cluster;
+mod admin_lifecycle;
+mod admin_shell;
+mod brock;
+mod dev;
+mod doctor;

@@ -1,6 +1,9 @@
 //! A certificate authority for one test.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use brock_net::{
     dial::Dialler,
@@ -10,11 +13,13 @@ use brock_net::{
         roles::RolePolicy,
     },
 };
+use rustls_pki_types::{CertificateDer, ServerName};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-/// A CA and whatever it has signed, in a directory that goes away with it.
+/// A CA and everything it has signed, in a directory that is deleted with it.
 pub struct Certs {
     directory: TempDir,
 }
@@ -73,8 +78,8 @@ impl Certs {
         self.leaf("admin", LeafKind::Admin { name: "ops".to_owned() })
     }
 
-    /// How somebody with these certificates dials.
-    pub fn config(directory: &std::path::Path) -> Dialler {
+    /// How a caller with these certificates dials.
+    pub fn config(directory: &Path) -> Dialler {
         ClientIdentity::load(directory).unwrap().dialler()
     }
 
@@ -82,4 +87,27 @@ impl Certs {
     pub fn node_identity(&self, id: &str) -> Identity {
         Identity::load(&self.node(id), RolePolicy { require_uri: false }).unwrap()
     }
+}
+
+/// The certificate that a node presents.
+pub async fn presented(address: &str, certs: &Certs) -> CertificateDer<'static> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let name = ServerName::try_from("localhost").unwrap();
+    let config = Certs::config(&certs.admin()).config();
+    let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
+    stream.get_ref().1.peer_certificates().unwrap()[0].clone()
+}
+
+/// Replaces the certificate of a node by a new one.
+pub fn make_node(certs_dir: &Path, ca_key: &Path, id: &str) {
+    let hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
+    make_leaf(&MakeLeaf {
+        certs_dir: certs_dir.to_owned(),
+        ca_key: ca_key.to_owned(),
+        kind: LeafKind::Node { node_id: id.parse().unwrap(), hosts },
+        trust_domain: "brock".to_owned(),
+        lifetime: DAY,
+        overwrite: true,
+    })
+    .unwrap();
 }

@@ -173,6 +173,7 @@ impl ReplicationService for Service {
         request: Request<proto::PeekRequest>,
     ) -> Result<Response<proto::PeekResponse>, Status> {
         *self.peeks.lock().unwrap() += 1;
+        // The script is a slow peer.
         tokio::time::sleep(self.script.peek_delay).await;
         let held = self.script.holds.get(request.into_inner().key_hash.as_ref()).cloned();
         let state = held.map_or_else(|| self.script.peek.clone(), Ok)?;
@@ -212,6 +213,7 @@ impl ReplicationService for Service {
                         digest: None,
                     };
                     loop {
+                        // As often as a real peer.
                         tokio::time::sleep(limits::HEARTBEAT_INTERVAL).await;
                         let message = Some(replicate_response::Message::Heads(beat()));
                         if out.send(Ok(proto::ReplicateResponse { message })).await.is_err() {

@@ -1,14 +1,44 @@
-//! What all integration tests share: certificates, nodes in this process, nodes as processes,
-//! a TCP proxy and an object store that misbehave, a DNS server, peers that lie, and waiting for facts instead of
-//! sleeping.
+//! What the tests share.
+//!
+//! - `admin`: `node-admin` as a process.
+//! - `audit`: nodes with an audit log, and reading it.
+//! - `brock`: the `brock` command, and a home with certificates for it.
+//! - `browser`: Chromium, driven through WebDriver.
+//! - `calls`: a valid request for every call of the protocol.
+//! - `certs`: a certificate authority for one test.
+//! - `client`: a client of one node.
+//! - `cluster`: nodes that all join each other.
+//! - `dns`: a DNS server with one zone.
+//! - `fake_peer`: a peer that follows a script.
+//! - `faketime`: a process with a wrong clock.
+//! - `files`: storage directories: read, copied, damaged.
+//! - `http`: HTTP requests to a node.
+//! - `ledger`: what was acknowledged, for tests that kill nodes.
+//! - `metrics`: reading a node's metrics.
+//! - `node`: nodes in this process.
+//! - `own_ca`: certificates that `brock cert` does not make.
+//! - `process`: nodes and tools as processes.
+//! - `proxy`: a TCP proxy that delays, stalls and cuts.
+//! - `raw`: calls with any path and any bytes.
+//! - `s3`: an object store that misbehaves.
+//! - `small_disk`: a file system that a test can fill.
+//! - `store`: stores without a node.
+//! - `wait`: waiting for a condition, with a deadline.
+//! - `wire`: entries, batches and logs as peers send them.
 
+pub mod admin;
+pub mod audit;
+pub mod brock;
 pub mod browser;
+pub mod calls;
 pub mod certs;
 pub mod client;
+pub mod cluster;
 pub mod dns;
 pub mod fake_peer;
+pub mod faketime;
 pub mod files;
-pub mod group;
+pub mod http;
 pub mod ledger;
 pub mod metrics;
 pub mod node;
@@ -17,31 +47,17 @@ pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod s3;
+pub mod small_disk;
 pub mod store;
+mod wait;
 pub mod wire;
 
 use std::{
-    future::Future,
     net::TcpListener,
     sync::atomic::{AtomicU16, Ordering},
-    time::{Duration, Instant},
 };
 
-/// How long a fact may take to become true before a test fails. Generous: the machine may be busy,
-/// and a passing test never waits this long.
-pub const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Waits until `check` gives something. Panics with `what` after [`PATIENCE`].
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut check: impl FnMut() -> F) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(value) = check().await {
-            return value;
-        }
-        assert!(Instant::now() < deadline, "still not so after {PATIENCE:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
+pub use wait::{PATIENCE, eventually, eventually_here, stays, within, within_here};
 
 /// A loopback port that nothing listens on, below the ephemeral range, so that no outgoing
 /// connection takes it before its node does.

@@ -1,14 +1,12 @@
 //! Nodes in this process: real TLS, real RocksDB, real sockets.
 
-use std::{path::PathBuf, sync::Arc};
-
-use super::{certs::Certs, client::Client, eventually, free_port};
+use super::{certs::Certs, client::Client};
 use brock::{
     config::validate::Config,
+    maintenance::compact::{Mode, Policy},
     node::{Node, Stopped},
 };
 use brock_core::base::vector::Vector;
-use tempfile::TempDir;
 
 /// How to start one node: the defaults, but for these. Change what a test is about.
 pub fn config(certs: &Certs, id: &str, port: u16, join: &[u16]) -> Config {
@@ -26,6 +24,11 @@ pub fn config(certs: &Certs, id: &str, port: u16, join: &[u16]) -> Config {
         ("http.address", ""),
     ])
     .unwrap()
+}
+
+/// Compacts only on command.
+pub fn compacts_on_command(config: Config) -> Config {
+    Config { compact: Policy { mode: Mode::Never, ..config.compact }, ..config }
 }
 
 /// A running node and two clients of it.
@@ -62,63 +65,5 @@ impl TestNode {
         let id = self.id.clone();
         let in_order = Stopped { drained: true, closed: true };
         assert_eq!(self.node.stop().await, in_order, "{id} did not stop in order");
-    }
-}
-
-/// Nodes that all join each other.
-pub struct Cluster {
-    pub certs: Arc<Certs>,
-    pub nodes: Vec<TestNode>,
-    pub ports: Vec<u16>,
-    directory: TempDir,
-}
-
-impl Cluster {
-    /// `n` nodes on disk.
-    pub async fn start(n: usize) -> Self {
-        Self::start_with(n, |_, config| config).await
-    }
-
-    /// `n` nodes on disk, each with its configuration changed.
-    pub async fn start_with(n: usize, change: impl Fn(usize, Config) -> Config) -> Self {
-        let ports: Vec<u16> = (0..n).map(|_| free_port()).collect();
-        let mut cluster = Self {
-            certs: Arc::new(Certs::new()),
-            nodes: Vec::new(),
-            ports,
-            directory: tempfile::tempdir().unwrap(),
-        };
-        for i in 0..n {
-            let config = change(i, cluster.config(i));
-            let node = TestNode::start(&cluster.certs, config).await;
-            cluster.nodes.push(node);
-        }
-        cluster
-    }
-
-    pub fn path(&self, i: usize) -> PathBuf {
-        self.directory.path().join(format!("node-{i}"))
-    }
-
-    /// The configuration of node `i`, joined to all others.
-    pub fn config(&self, i: usize) -> Config {
-        let others: Vec<u16> = (0..self.ports.len()).filter(|j| *j != i).map(|j| self.ports[j]).collect();
-        let config = config(&self.certs, &format!("node-{i}"), self.ports[i], &others);
-        Config { path: Some(self.path(i)), ..config }
-    }
-
-    /// Waits until all nodes have applied the same.
-    pub async fn converged(&self) -> Vector {
-        eventually("all nodes have the same vector", || async {
-            let first = self.nodes[0].vector();
-            self.nodes.iter().all(|node| node.vector() == first).then_some(first)
-        })
-        .await
-    }
-
-    pub async fn stop(self) {
-        for node in self.nodes {
-            node.stop().await;
-        }
     }
 }

@@ -95,7 +95,7 @@ impl OwnCa {
         directory
     }
 
-    /// How somebody with a directory dials, also if brock would not load it.
+    /// How a caller with these certificates dials, even if brock would not load them.
     pub fn client_config(directory: &Path) -> Dialler {
         let policy = RolePolicy { require_uri: false };
         let config = match directory.join("client.crt").exists() {
@@ -107,7 +107,7 @@ impl OwnCa {
         })
     }
 
-    /// How somebody dials who checks nothing of their own: CA certificates of `trusted`, the pair of
+    /// How a caller dials that checks nothing of its own: CA certificates of `trusted`, the pair of
     /// `shown` if any, and these versions.
     pub fn careless_config(
         trusted: &Path,

@@ -6,12 +6,12 @@ use std::{
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::{Arc, Mutex},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use tokio::sync::mpsc;
 
-use super::{certs::Certs, client::Client, eventually, free_port};
+use super::{certs::Certs, client::Client, eventually, free_port, http::get, within_here};
 
 pub const BROCK: &str = env!("CARGO_BIN_EXE_brock");
 pub const NODE_ADMIN: &str = env!("CARGO_BIN_EXE_node-admin");
@@ -25,7 +25,7 @@ pub fn run(program: &str, arguments: &[&str], input: &str) -> Output {
 pub fn run_with(program: &str, arguments: &[&str], input: &str, env: &[(&str, &str)]) -> Output {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // What whoever runs the tests has set up for himself is not part of them.
+    // The settings of the person who runs the tests are no part of them.
     for variable in
         ["BROCK_CONFIG", "NODE_ADMIN_CONTEXT", "XDG_CONFIG_HOME", "HOME", "BROCK_CONTEXT_FILE", "NO_COLOR"]
     {
@@ -37,19 +37,13 @@ pub fn run_with(program: &str, arguments: &[&str], input: &str, env: &[(&str, &s
     child.wait_with_output().unwrap()
 }
 
-/// Waits for the end of a process, and not for ever.
+/// Waits for the end of a process. Kills it and panics when it takes too long.
 pub fn end_of(child: &mut Child) -> ExitStatus {
-    let deadline = Instant::now() + Duration::from_secs(120);
-    loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            return status;
-        }
-        if Instant::now() >= deadline {
-            let _ = child.kill();
-            panic!("the process {} does not end", child.id());
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
+    let status = within_here(Duration::from_secs(120), || child.try_wait().unwrap());
+    status.unwrap_or_else(|| {
+        let _ = child.kill();
+        panic!("the process {} does not end", child.id())
+    })
 }
 
 /// The lines that a process writes, as they come.
@@ -57,7 +51,7 @@ pub fn lines_of(stream: impl Read + Send + 'static) -> mpsc::Receiver<String> {
     let (written, lines) = mpsc::channel(1);
     thread::spawn(move || {
         let mut read = BufReader::new(stream).lines().map_while(Result::ok);
-        // Nobody who listens any more is fine.
+        // The test may have dropped the receiver.
         let _ = read.try_for_each(|line| written.blocking_send(line));
     });
     lines
@@ -184,7 +178,16 @@ impl Process {
             .is_some_and(|stat| !stat.contains(") Z "))
     }
 
-    /// Sends a signal by number.
+    /// Waits until it answers on `/readyz` that it is ready.
+    pub async fn ready(&self) {
+        eventually("it is ready", || async {
+            assert!(self.is_running(), "{:?}", self.log());
+            get(self.http_port, "/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200 "))
+        })
+        .await;
+    }
+
+    /// Sends a signal.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.pid()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();

@@ -81,7 +81,7 @@ pub async fn call_open(
     call_with(channel, path, stream::iter([message]).chain(stream::pending())).await
 }
 
-/// A channel to a node, as whoever holds the certificates of a directory.
+/// A channel to a node, with the certificates of a directory.
 pub async fn channel(address: &str, certs_dir: &std::path::Path) -> Channel {
     let config = crate::harness::certs::Certs::config(certs_dir);
     open_channel(&address.parse().unwrap(), config).await.unwrap().0

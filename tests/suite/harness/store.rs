@@ -1,11 +1,8 @@
 //! Stores without a node around them, and what peers might send them.
 
-use std::{
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::path::Path;
 
-use super::PATIENCE;
+use super::eventually;
 use brock::store::{CreateOutcome, NewRecord, OpenError, Options, Store, StoreError};
 use brock_core::{
     base::{
@@ -44,18 +41,16 @@ pub fn ram(id: &str) -> Options {
     }
 }
 
-/// Opens a store, waiting for whoever has just let go of it.
+/// Opens a store, and waits while another is still closing it.
 pub async fn open(options: &Options) -> Store {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
+    eventually("the lock of the store is free", || async {
         match Store::open(options) {
-            Ok(store) => return store,
-            Err(OpenError::Locked(_)) if Instant::now() < deadline => {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            Ok(store) => Some(store),
+            Err(OpenError::Locked(_)) => None,
             Err(error) => panic!("the store does not open: {error}"),
         }
-    }
+    })
+    .await
 }
 
 /// Closes a store in order.

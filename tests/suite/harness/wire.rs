@@ -4,9 +4,12 @@ use brock::store::Store;
 use brock_core::{
     base::{
         id::{Incarnation, KeyHash, Origin, sha256},
-        vector::{Clock, Vector},
+        vector::{Clock, Stamp, Vector},
     },
-    domain::{operation::Operation, record::UnixSeconds},
+    domain::{
+        operation::Operation,
+        record::{Creation, RecordState, UnixSeconds},
+    },
     proto,
 };
 use bytes::Bytes;
@@ -89,4 +92,15 @@ pub async fn whole_log(store: &Store) -> Vec<(Origin, u64, Vec<proto::Entry>)> {
         logs.push((origin, through, entries));
     }
     logs
+}
+
+/// A stamp of an origin that no test node has.
+pub fn stamp() -> Stamp {
+    Stamp { origin: origin("elsewhere", 1), clock: Clock(1) }
+}
+
+/// A record that a peer has, with this grant.
+pub fn held(grant: &[u8]) -> RecordState {
+    let creation = Some(Creation::new(1_700_000_000, stamp(), payload(grant)));
+    RecordState { creation, ..RecordState::default() }
 }

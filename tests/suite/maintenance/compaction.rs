@@ -4,8 +4,9 @@ use std::{fs, path::Path};
 
 use crate::harness::{
     client::{Client, all_within},
+    cluster::Cluster,
     eventually,
-    group::{Group, compacts_on_command},
+    node::compacts_on_command,
     random_key,
 };
 use brock::{
@@ -31,70 +32,70 @@ async fn has_all(client: &Client, keys: &[Vec<u8>]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_what_every_member_has_is_compacted_and_members_says_who_holds_it_back() {
-    let mut group = Group::start(3, 3, compacts_on_command).await;
-    let early = put(&group.node(0).client, 20).await;
-    group.acknowledged().await;
-    group.stop_node(2).await;
-    let late = put(&group.node(0).client, 10).await;
-    group.acknowledged().await;
-    for outcome in group.compact().await {
+    let mut cluster = Cluster::start_with(3, compacts_on_command).await;
+    let early = put(&cluster.node(0).client, 20).await;
+    cluster.acknowledged().await;
+    cluster.stop_node(2).await;
+    let late = put(&cluster.node(0).client, 10).await;
+    cluster.acknowledged().await;
+    for outcome in cluster.compact().await {
         assert_eq!((outcome.entries_removed, outcome.entries_kept), (20, 10));
     }
-    let members = group.node(0).admin.members().await.members;
+    let members = cluster.node(0).admin.members().await.members;
     let away = members.iter().find(|member| member.node_id == "node-2").unwrap();
     assert_eq!((away.lag_entries, away.holding_back, away.connected), (Some(10), 10, false));
     assert!(members.iter().any(|member| member.node_id == "node-1" && member.connected));
 
-    group.start_node(2).await;
-    group.acknowledged().await;
-    assert_eq!(group.node(2).admin.status().await.resync, None);
-    let floors = group.node(0).node.store().floors();
-    for (i, outcome) in group.compact().await.into_iter().enumerate() {
+    cluster.start_node(2).await;
+    cluster.acknowledged().await;
+    assert_eq!(cluster.node(2).admin.status().await.resync, None);
+    let floors = cluster.node(0).node.store().floors();
+    for (i, outcome) in cluster.compact().await.into_iter().enumerate() {
         assert_eq!(outcome.entries_kept, 0, "node-{i}");
     }
-    assert_ne!(group.node(0).node.store().floors(), floors);
-    for node in group.running() {
+    assert_ne!(cluster.node(0).node.store().floors(), floors);
+    for node in cluster.running() {
         has_all(&node.client, &early).await;
         has_all(&node.client, &late).await;
         assert_eq!(node.admin.status().await.log_entries, 0);
     }
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_node_on_a_compacted_cluster_is_filled_from_the_records_and_then_follows() {
-    let mut group = Group::start(3, 2, |config| {
-        // The third is not known of yet: nobody waits for it.
+    let mut cluster = Cluster::start_some(3, 2, |config| {
+        // The third is not known yet: no node waits for it.
         let join = config.join.into_iter().filter(|address| !address.ends_with('?')).collect();
         compacts_on_command(Config { join, ..config })
     })
     .await;
-    let kept = put(&group.node(0).client, 50).await;
-    let revoked = put(&group.node(1).client, 5).await;
-    let deleted = put(&group.node(1).client, 5).await;
-    group.converged().await;
+    let kept = put(&cluster.node(0).client, 50).await;
+    let revoked = put(&cluster.node(1).client, 5).await;
+    let deleted = put(&cluster.node(1).client, 5).await;
+    cluster.converged().await;
     for key in &revoked {
-        group.node(0).admin.invalidate(key, "leaked", None).await.unwrap();
+        cluster.node(0).admin.invalidate(key, "leaked", None).await.unwrap();
     }
     for key in &deleted {
-        group.node(0).admin.delete(key, None).await.unwrap();
+        cluster.node(0).admin.delete(key, None).await.unwrap();
     }
-    group.acknowledged().await;
+    cluster.acknowledged().await;
     // It is in node.join, so it holds the log back until an operator says otherwise.
-    for outcome in group.compact().await {
+    for outcome in cluster.compact().await {
         assert_eq!(outcome.entries_removed, 0);
     }
-    let address = format!("127.0.0.1:{}", group.ports[2]);
+    let address = format!("127.0.0.1:{}", cluster.ports[2]);
     let request = proto::RetireMemberRequest { member: address };
-    let told = group.node(0).admin.admin.clone().retire_member(request).await.unwrap().into_inner();
+    let told = cluster.node(0).admin.admin.clone().retire_member(request).await.unwrap().into_inner();
     assert!(told.outcomes.iter().all(|outcome| outcome.error.is_empty()), "{told:?}");
-    for outcome in group.compact().await {
+    for outcome in cluster.compact().await {
         assert_eq!(outcome.entries_kept, 0);
     }
-    let more = put(&group.node(1).client, 7).await;
-    group.start_node(2).await;
-    group.converged().await;
-    let fresh = group.node(2);
+    let more = put(&cluster.node(1).client, 7).await;
+    cluster.start_node(2).await;
+    cluster.converged().await;
+    let fresh = cluster.node(2);
     has_all(&fresh.client, &kept).await;
     has_all(&fresh.client, &more).await;
     for key in &revoked {
@@ -107,27 +108,27 @@ async fn a_new_node_on_a_compacted_cluster_is_filled_from_the_records_and_then_f
     let status = fresh.admin.status().await;
     assert_eq!((status.tombstones, status.records), (5, 62));
     let last = put(&fresh.client, 3).await;
-    group.converged().await;
-    has_all(&group.node(0).client, &last).await;
-    assert_eq!(group.node(0).admin.verify().await.verdict(), proto::verify_response::Verdict::Converged);
-    group.stop().await;
+    cluster.converged().await;
+    has_all(&cluster.node(0).client, &last).await;
+    assert_eq!(cluster.node(0).admin.verify().await.verdict(), proto::verify_response::Verdict::Converged);
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retired_node_that_returns_is_filled_anew_and_loses_nothing_of_its_own() {
-    let mut group = Group::start(3, 3, compacts_on_command).await;
-    let old = put(&group.node(0).client, 10).await;
-    group.acknowledged().await;
-    group.stop_node(2).await;
+    let mut cluster = Cluster::start_with(3, compacts_on_command).await;
+    let old = put(&cluster.node(0).client, 10).await;
+    cluster.acknowledged().await;
+    cluster.stop_node(2).await;
     for key in &old[..5] {
-        group.node(0).admin.delete(key, None).await.unwrap();
+        cluster.node(0).admin.delete(key, None).await.unwrap();
     }
-    group.acknowledged().await;
+    cluster.acknowledged().await;
     let request = proto::RetireMemberRequest { member: "node-2".to_owned() };
-    let retired = group.node(0).admin.admin.clone().retire_member(request).await.unwrap().into_inner();
+    let retired = cluster.node(0).admin.admin.clone().retire_member(request).await.unwrap().into_inner();
     let told: Vec<&str> = retired.outcomes.iter().map(|outcome| outcome.node.as_str()).collect();
     assert_eq!(told, ["node-0", "node-1"], "one command is enough");
-    for outcome in group.compact().await {
+    for outcome in cluster.compact().await {
         assert_eq!(outcome.entries_kept, 0, "nobody waits for it any more");
     }
     let waits_for = |members: proto::MembersResponse| {
@@ -138,63 +139,63 @@ async fn a_retired_node_that_returns_is_filled_anew_and_loses_nothing_of_its_own
             .map(|member| member.node_id)
             .collect::<Vec<_>>()
     };
-    assert_eq!(waits_for(group.node(0).admin.members().await), ["node-1"]);
+    assert_eq!(waits_for(cluster.node(0).admin.members().await), ["node-1"]);
 
     // Alone, it still serves what was deleted, and takes new records.
-    group.start_node_with(2, |config| Config { join: Vec::new(), ..config }).await;
-    group.node(2).client.get_local(&old[0]).await.unwrap();
-    let own = put(&group.node(2).client, 4).await;
-    group.stop_node(2).await;
+    cluster.start_node_with(2, |config| Config { join: Vec::new(), ..config }).await;
+    cluster.node(2).client.get_local(&old[0]).await.unwrap();
+    let own = put(&cluster.node(2).client, 4).await;
+    cluster.stop_node(2).await;
 
-    group.start_node(2).await;
-    group.acknowledged().await;
-    for node in group.running() {
+    cluster.start_node(2).await;
+    cluster.acknowledged().await;
+    for node in cluster.running() {
         has_all(&node.client, &own).await;
         has_all(&node.client, &old[5..]).await;
         for key in &old[..5] {
             assert_eq!(node.client.get_local(key).await.unwrap_err().code(), Code::NotFound);
         }
     }
-    assert_eq!(waits_for(group.node(0).admin.members().await), ["node-1", "node-2"], "a member again");
-    group.stop().await;
+    assert_eq!(waits_for(cluster.node(0).admin.members().await), ["node-1", "node-2"], "a member again");
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn finished_incarnations_fold_away_and_late_ones_are_not_lost() {
-    let mut group = Group::start(2, 2, compacts_on_command).await;
+    let mut cluster = Cluster::start_with(2, compacts_on_command).await;
     let mut keys = Vec::new();
     for _ in 0..4 {
-        keys.extend(put(&group.node(0).client, 3).await);
-        group.acknowledged().await;
-        group.stop_node(0).await;
-        group.start_node(0).await;
+        keys.extend(put(&cluster.node(0).client, 3).await);
+        cluster.acknowledged().await;
+        cluster.stop_node(0).await;
+        cluster.start_node(0).await;
     }
-    keys.extend(put(&group.node(0).client, 3).await);
-    group.acknowledged().await;
-    assert_eq!(group.node(1).vector().len(), 5);
-    let folded: Vec<u64> = group.compact().await.iter().map(|outcome| outcome.origins_folded).collect();
+    keys.extend(put(&cluster.node(0).client, 3).await);
+    cluster.acknowledged().await;
+    assert_eq!(cluster.node(1).vector().len(), 5);
+    let folded: Vec<u64> = cluster.compact().await.iter().map(|outcome| outcome.origins_folded).collect();
     assert_eq!(folded, [4, 4]);
-    assert_eq!(group.node(1).vector().len(), 1, "only what goes on is listed");
-    keys.extend(put(&group.node(1).client, 3).await);
-    group.acknowledged().await;
+    assert_eq!(cluster.node(1).vector().len(), 1, "only what goes on is listed");
+    keys.extend(put(&cluster.node(1).client, 3).await);
+    cluster.acknowledged().await;
     // One side folds and the other has not yet; a restart in between.
-    group.stop_node(0).await;
-    group.start_node(0).await;
-    keys.extend(put(&group.node(0).client, 1).await);
-    group.acknowledged().await;
+    cluster.stop_node(0).await;
+    cluster.start_node(0).await;
+    keys.extend(put(&cluster.node(0).client, 1).await);
+    cluster.acknowledged().await;
     let request = proto::CompactRequest {};
-    let outcome = group.node(1).admin.admin.clone().compact(request).await.unwrap().into_inner();
+    let outcome = cluster.node(1).admin.admin.clone().compact(request).await.unwrap().into_inner();
     assert_eq!(outcome.origins_folded, 1);
-    group.stop_node(1).await;
-    group.start_node(1).await;
-    keys.extend(put(&group.node(1).client, 1).await);
-    group.converged().await;
-    for node in group.running() {
+    cluster.stop_node(1).await;
+    cluster.start_node(1).await;
+    keys.extend(put(&cluster.node(1).client, 1).await);
+    cluster.converged().await;
+    for node in cluster.running() {
         has_all(&node.client, &keys).await;
         assert_eq!(node.admin.status().await.resync, None);
         assert_eq!(node.admin.status().await.alarms, []);
     }
-    group.stop().await;
+    cluster.stop().await;
 }
 
 /// Whether the bytes stand in any file of the directory.
@@ -210,28 +211,28 @@ fn is_on_disk(directory: &Path, bytes: &[u8]) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_payload_leaves_the_disk_and_the_trace_says_when() {
-    let group = Group::start(1, 1, compacts_on_command).await;
-    let node = group.node(0);
+    let cluster = Cluster::start_with(1, compacts_on_command).await;
+    let node = cluster.node(0);
     let (canary, other) = (random_key(), random_key());
     node.client.put(&random_key(), &canary).await.unwrap();
     let key = random_key();
     node.client.put(&key, &other).await.unwrap();
-    assert!(is_on_disk(&group.path(0), &other));
+    assert!(is_on_disk(&cluster.path(0), &other));
     node.admin.delete(&key, None).await.unwrap();
-    assert!(is_on_disk(&group.path(0), &other), "not yet: it stands in the write-ahead log");
+    assert!(is_on_disk(&cluster.path(0), &other), "not yet: it stands in the write-ahead log");
     let payload = async || node.admin.trace(&key).await.nodes[0].trace.as_ref().unwrap().payload();
     assert_eq!(payload().await, Payload::RemovalPending);
     assert_eq!(node.admin.status().await.removals_pending, 1);
-    let [outcome] = group.compact().await.try_into().unwrap();
+    let [outcome] = cluster.compact().await.try_into().unwrap();
     assert_eq!(outcome.payloads_removed, 1);
     assert_eq!(payload().await, Payload::Removed);
     assert_eq!(node.admin.status().await.removals_pending, 0);
     eventually("the old write-ahead log is removed", || async {
-        (!is_on_disk(&group.path(0), &other)).then_some(())
+        (!is_on_disk(&cluster.path(0), &other)).then_some(())
     })
     .await;
-    assert!(is_on_disk(&group.path(0), &canary), "what was not deleted is still there");
-    group.stop().await;
+    assert!(is_on_disk(&cluster.path(0), &canary), "what was not deleted is still there");
+    cluster.stop().await;
 }
 
 fn collects_at_once(config: Config) -> Config {
@@ -242,66 +243,66 @@ fn collects_at_once(config: Config) -> Config {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tombstones_are_collected_only_where_that_is_asked_for_and_only_when_every_member_has_them() {
-    let mut group = Group::start(3, 3, collects_at_once).await;
-    let keys = put(&group.node(0).client, 6).await;
-    group.acknowledged().await;
-    group.stop_node(2).await;
+    let mut cluster = Cluster::start_with(3, collects_at_once).await;
+    let keys = put(&cluster.node(0).client, 6).await;
+    cluster.acknowledged().await;
+    cluster.stop_node(2).await;
     for key in &keys[..3] {
-        group.node(0).admin.delete(key, None).await.unwrap();
+        cluster.node(0).admin.delete(key, None).await.unwrap();
     }
-    group.acknowledged().await;
-    for outcome in group.compact().await {
+    cluster.acknowledged().await;
+    for outcome in cluster.compact().await {
         assert_eq!(outcome.tombstones_collected, 0, "one of them has not heard of the deletes");
     }
-    group.start_node(2).await;
-    group.acknowledged().await;
+    cluster.start_node(2).await;
+    cluster.acknowledged().await;
     eventually("all tombstones are gone", || async {
-        group.compact().await;
+        cluster.compact().await;
         let mut left = 0;
-        for node in group.running() {
+        for node in cluster.running() {
             left += node.admin.status().await.tombstones;
         }
         (left == 0).then_some(())
     })
     .await;
-    for node in group.running() {
+    for node in cluster.running() {
         for key in &keys[..3] {
             assert_eq!(node.client.get_local(key).await.unwrap_err().code(), Code::NotFound);
         }
         has_all(&node.client, &keys[3..]).await;
     }
-    assert_eq!(group.node(0).admin.verify().await.verdict(), proto::verify_response::Verdict::Converged);
-    group.stop().await;
+    assert_eq!(cluster.node(0).admin.verify().await.verdict(), proto::verify_response::Verdict::Converged);
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_missed_deletes_whose_tombstones_are_gone_brings_nothing_back() {
-    let mut group = Group::start(3, 3, collects_at_once).await;
-    let keys = put(&group.node(2).client, 6).await;
-    group.acknowledged().await;
-    group.stop_node(2).await;
+    let mut cluster = Cluster::start_with(3, collects_at_once).await;
+    let keys = put(&cluster.node(2).client, 6).await;
+    cluster.acknowledged().await;
+    cluster.stop_node(2).await;
     for key in &keys[..3] {
-        group.node(0).admin.delete(key, None).await.unwrap();
+        cluster.node(0).admin.delete(key, None).await.unwrap();
     }
-    group.acknowledged().await;
+    cluster.acknowledged().await;
     let request = proto::RetireMemberRequest { member: "node-2".to_owned() };
-    group.node(1).admin.admin.clone().retire_member(request).await.unwrap();
+    cluster.node(1).admin.admin.clone().retire_member(request).await.unwrap();
     eventually("all tombstones are gone", || async {
-        group.compact().await;
+        cluster.compact().await;
         let mut left = 0;
-        for node in group.running() {
+        for node in cluster.running() {
             left += node.admin.status().await.tombstones;
         }
         (left == 0).then_some(())
     })
     .await;
-    group.start_node_with(2, |config| Config { join: Vec::new(), ..config }).await;
-    group.node(2).client.get_local(&keys[0]).await.unwrap();
-    let own = put(&group.node(2).client, 2).await;
-    group.stop_node(2).await;
-    group.start_node(2).await;
-    group.acknowledged().await;
-    for node in group.running() {
+    cluster.start_node_with(2, |config| Config { join: Vec::new(), ..config }).await;
+    cluster.node(2).client.get_local(&keys[0]).await.unwrap();
+    let own = put(&cluster.node(2).client, 2).await;
+    cluster.stop_node(2).await;
+    cluster.start_node(2).await;
+    cluster.acknowledged().await;
+    for node in cluster.running() {
         for key in &keys[..3] {
             let status = node.client.get_local(key).await.unwrap_err();
             assert_eq!(status.code(), Code::NotFound, "{} shows a deleted record", node.id);
@@ -309,7 +310,7 @@ async fn a_node_that_missed_deletes_whose_tombstones_are_gone_brings_nothing_bac
         has_all(&node.client, &keys[3..]).await;
         has_all(&node.client, &own).await;
     }
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -318,11 +319,11 @@ async fn the_compactor_runs_by_itself_when_its_mode_says_so() {
         let compact = Policy { mode: Mode::Modified, ..config.compact };
         Config { compact, ..config }
     };
-    let group = Group::start(2, 2, modified).await;
-    let keys = put(&group.node(0).client, 10).await;
-    group.node(0).admin.delete(&keys[0], all_within(20_000)).await.unwrap();
+    let cluster = Cluster::start_with(2, modified).await;
+    let keys = put(&cluster.node(0).client, 10).await;
+    cluster.node(0).admin.delete(&keys[0], all_within(20_000)).await.unwrap();
     eventually("the log is empty and the payload is gone", || async {
-        for node in group.running() {
+        for node in cluster.running() {
             let status = node.admin.status().await;
             if status.log_entries > 0 || status.removals_pending > 0 {
                 return None;
@@ -331,10 +332,10 @@ async fn the_compactor_runs_by_itself_when_its_mode_says_so() {
         Some(())
     })
     .await;
-    for node in group.running() {
+    for node in cluster.running() {
         has_all(&node.client, &keys[1..]).await;
     }
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test]

@@ -2,4 +2,4 @@
 //!
 //! - `compaction`: what leaves the log, what that waits for, and nodes that were away too long.
 
-pub mod compaction;
+mod compaction;

@@ -4,8 +4,10 @@ use std::{path::Path, time::Duration};
 
 use crate::harness::{
     certs::Certs,
+    cluster::Cluster,
     eventually, free_port,
-    node::{Cluster, TestNode, config},
+    http::get,
+    node::{TestNode, config},
     process::Launch,
     random_key,
 };
@@ -46,7 +48,7 @@ async fn the_nodes_of_a_new_cluster_that_all_start_at_once_come_up_by_themselves
     for node in [a, b, c] {
         assert!(node.unwrap().stop().await.closed);
     }
-    // From now on there is storage, and nobody is asked.
+    // From now on there is storage, and no peer is asked.
     let alone = Node::start(config(0), None).await.unwrap();
     // A node that joins those that have been there.
     let ports = [free_port(), ports[0]];
@@ -61,10 +63,10 @@ async fn the_nodes_of_a_new_cluster_that_all_start_at_once_come_up_by_themselves
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_a_peer_knows_does_not_start_on_a_lost_disk_until_an_operator_says_so() {
-    let mut cluster = Cluster::start_with(2, |_, config| config).await;
-    cluster.nodes[1].client.put(&random_key(), b"grant").await.unwrap();
+    let mut cluster = Cluster::start(2).await;
+    cluster.node(1).client.put(&random_key(), b"grant").await.unwrap();
     cluster.converged().await;
-    cluster.nodes.remove(1).stop().await;
+    cluster.stop_node(1).await;
     let lose = |path: &Path| std::fs::remove_dir_all(path).unwrap();
     lose(&cluster.path(1));
     let error = refusal(auto(cluster.config(1))).await;
@@ -73,14 +75,14 @@ async fn a_node_that_a_peer_knows_does_not_start_on_a_lost_disk_until_an_operato
         assert!(error.to_string().contains(part), "{error}");
     }
     assert!(!cluster.path(1).exists(), "a refusal changes nothing");
-    // Retired: an empty disk is what everybody expects.
+    // Retired: an empty disk is what all peers expect.
     let request = brock_core::proto::RetireMemberRequest { member: "node-1".to_owned() };
-    cluster.nodes[0].admin.admin.clone().retire_member(request).await.unwrap();
+    cluster.node(0).admin.admin.clone().retire_member(request).await.unwrap();
     let node = TestNode::start(&cluster.certs, auto(cluster.config(1))).await;
     eventually("it is filled", || async { (node.node.store().records() == 1).then_some(()) }).await;
     // Back as a member, it has lived before again.
     eventually("it is a member again", || async {
-        let members = cluster.nodes[0].admin.members().await.members;
+        let members = cluster.node(0).admin.members().await.members;
         members.iter().any(|member| member.node_id == "node-1" && !member.retired).then_some(())
     })
     .await;
@@ -125,11 +127,11 @@ async fn a_node_that_nobody_tells_whether_it_is_new_answers_probes_and_then_give
     launch.more = vec!["--node.first-start=auto".to_owned()];
     let process = launch.spawn();
     let http_port = launch.http_port;
-    let live = eventually("it is alive", || crate::node::start::get(http_port, "/livez")).await;
+    let live = eventually("it is alive", || get(http_port, "/livez")).await;
     assert!(live.starts_with("HTTP/1.1 200 "), "{live}");
-    let ready = crate::node::start::get(http_port, "/readyz").await.unwrap();
+    let ready = get(http_port, "/readyz").await.unwrap();
     assert!(ready.starts_with("HTTP/1.1 503 ") && ready.contains("the store is not open yet"), "{ready}");
-    let metrics = crate::node::start::get(http_port, "/metrics").await.unwrap();
+    let metrics = get(http_port, "/metrics").await.unwrap();
     assert!(metrics.contains("brock_build_info{") && metrics.contains("brock_ready 0"), "{metrics}");
     let (status, log) = process.wait();
     assert_eq!(status.code(), Some(1), "{log:?}");
@@ -142,7 +144,7 @@ async fn a_node_that_nobody_tells_whether_it_is_new_answers_probes_and_then_give
 
     // And one that is told to stop meanwhile stops at once, in order.
     let process = launch.spawn();
-    eventually("it is alive", || crate::node::start::get(http_port, "/livez")).await;
+    eventually("it is alive", || get(http_port, "/livez")).await;
     let began = std::time::Instant::now();
     let (status, log) = process.terminate();
     assert!(status.success(), "{log:?}");

@@ -5,9 +5,10 @@ use std::time::Duration;
 use crate::harness::{
     certs::Certs,
     client::{all_within, put_request},
+    cluster::Cluster,
     dns::Dns,
     eventually, free_port,
-    node::{Cluster, TestNode, config},
+    node::{TestNode, config},
     random_key,
 };
 use brock::{
@@ -109,19 +110,19 @@ async fn discovery_error(node: &TestNode) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_nodes_may_have_the_same_list_and_none_is_a_peer_of_its_own() {
-    let mut cluster = Cluster::start_with(3, |_, config| config).await;
+    let mut cluster = Cluster::start(3).await;
     let mut all: Vec<String> = cluster.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     // Node 0 by its name, too.
     all.push(format!("localhost:{}", cluster.ports[0]));
-    for node in std::mem::take(&mut cluster.nodes) {
-        node.stop().await;
+    for i in 0..3 {
+        cluster.stop_node(i).await;
     }
     for i in 0..3 {
-        let config = Config { join: all[..if i == 0 { 4 } else { 3 }].to_vec(), ..cluster.config(i) };
-        cluster.nodes.push(TestNode::start(&cluster.certs, config).await);
+        let join = all[..if i == 0 { 4 } else { 3 }].to_vec();
+        cluster.start_node_with(i, |config| Config { join, ..config }).await;
     }
     let others = [["node-1", "node-2"], ["node-0", "node-2"], ["node-0", "node-1"]];
-    for (node, others) in cluster.nodes.iter().zip(others) {
+    for (node, others) in cluster.running().zip(others) {
         has_peers(node, &others).await;
         reaches_all(node, &others).await;
         assert_eq!(member_names(node).await, others);
@@ -132,7 +133,7 @@ async fn all_nodes_may_have_the_same_list_and_none_is_a_peer_of_its_own() {
     // Nothing waits for an answer that never comes.
     eventually("the log is compacted away", || async {
         let request = brock_core::proto::CompactRequest {};
-        let compacted = cluster.nodes[0].admin.admin.clone().compact(request).await.unwrap().into_inner();
+        let compacted = cluster.node(0).admin.admin.clone().compact(request).await.unwrap().into_inner();
         (compacted.entries_kept == 0).then_some(())
     })
     .await;
@@ -177,7 +178,7 @@ async fn a_cluster_whose_addresses_are_in_dns_grows_and_shrinks_without_new_argu
     three.stop().await;
     has_peers(&one, &["node-2"]).await;
     has_peers(&two, &["node-1"]).await;
-    // It may come back with what nobody else has: until an operator says otherwise it is waited for.
+    // It may come back with operations that no other node has: the others wait until an operator retires it.
     assert_eq!(member_names(&one).await, ["node-2", "node-3"]);
     let verified = one.admin.verify().await;
     let gone = verified.nodes.iter().find(|node| node.node == "node-3").unwrap();
@@ -216,7 +217,7 @@ async fn who_is_new_is_asked_of_those_whom_dns_lists_now() {
     let refused = Node::start(lost, None).await.err().unwrap().to_string();
     assert!(refused.contains("node-2") && refused.contains("node-1"), "{refused}");
 
-    // Nobody answers at one of the addresses, until DNS does not list it any more.
+    // Nothing answers at one of the addresses, until DNS does not list it any more.
     site.list(&[1, 9]);
     let starting = tokio::spawn(Node::start(auto(3), None));
     site.dns.is_asked_again(20).await;

@@ -4,6 +4,6 @@
 //! - `identity`: incarnations after a lost disk or a lost end.
 //! - `joining`: `node.join`: lists, and names in DNS.
 
-pub mod first_start;
-pub mod identity;
-pub mod joining;
+mod first_start;
+mod identity;
+mod joining;

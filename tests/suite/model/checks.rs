@@ -40,7 +40,7 @@ fn collection() -> Lifecycle {
     Lifecycle { budget: Budget { collections: 2, ..budget }, ..Lifecycle::default() }
 }
 
-/// Tombstones are collected while keys are created at several nodes; nobody loses anything.
+/// Tombstones are collected while keys are created at several nodes; no node loses anything.
 fn concurrent_collection() -> Lifecycle {
     let budget = Budget {
         creates: 2,

@@ -49,7 +49,7 @@ impl State {
     /// it deleted. Clients do not create a key again once it is deleted, so each create is older than
     /// the delete or concurrent with it. The one exception needs tombstone collection: a create that
     /// was known neither to the deleter, nor to the node that was the first to collect a tombstone of
-    /// the key, nor to a member of that node, on its disk at that moment. Nobody can tell it from a new one.
+    /// the key, nor to a member of that node, on its disk at that moment. No node can tell it from a new one.
     pub fn keeps_deleted_what_is_deleted(&self) -> bool {
         self.nodes.iter().all(|node| {
             (0..KEYS).all(|key| {
@@ -89,7 +89,7 @@ impl Lifecycle {
         })
     }
 
-    /// Once messages flow: everybody pulls, resyncs and repairs from everybody until nothing changes.
+    /// Once messages flow: every node pulls, resyncs and repairs from every other until nothing changes.
     /// Then all vectors are equal, all nodes show the same, and what any disk had is in effect on all.
     pub fn converges(&self, state: &State) -> bool {
         let had = state.nodes.iter().fold(0, |had: Operations, node| had | node.disk.vector);

@@ -182,7 +182,7 @@ pub struct Disk {
     pub floor: Operations,
     /// At or below it, creates that have no record here are deleted, their tombstones collected.
     pub horizon: Operations,
-    /// Minted with the first operation after a start: one without operations is known to nobody.
+    /// Minted with the first operation after a start: no node knows one without operations.
     pub incarnation: Option<u8>,
     /// Nodes.
     pub retired: u8,

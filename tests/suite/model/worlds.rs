@@ -9,7 +9,7 @@ use super::{
     step::Action,
 };
 
-/// Nothing yet; a record that everybody has; the same, deleted everywhere, with an older copy of one
+/// Nothing yet; a record that every node has; the same, deleted everywhere, with an older copy of one
 /// disk; two creates of one key, one of them still on its way to where the other is deleted. All are
 /// reachable from the first; beginning with each reaches deeper in as many steps.
 pub fn worlds(model: &Lifecycle) -> Vec<State> {

@@ -3,10 +3,11 @@
 use std::{fs, path::Path, time::Duration};
 
 use crate::harness::{
-    certs::Certs,
+    certs::{Certs, make_node, presented},
     client::{Client, put_request},
+    cluster::Cluster,
     eventually, free_port,
-    node::{Cluster, TestNode, config},
+    node::{TestNode, config},
     process::run,
     random_key,
 };
@@ -22,8 +23,7 @@ use brock_net::{
         revoke::{Revoke, revoke},
     },
 };
-use rustls_pki_types::CertificateDer;
-use tokio::{net::TcpStream, sync::mpsc, time::Instant};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
@@ -45,15 +45,6 @@ fn revoke_at(certs: &Certs, certificate: &Path, node: &Path) {
     fs::copy(revoked.list, node.join("ca.crl")).unwrap();
 }
 
-/// What a node shows to whoever dials it.
-pub async fn shown(address: &str, certs: &Certs) -> CertificateDer<'static> {
-    let stream = TcpStream::connect(address).await.unwrap();
-    let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
-    let config = Certs::config(&certs.admin()).config();
-    let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
-    stream.get_ref().1.peer_certificates().unwrap()[0].clone()
-}
-
 async fn certificates_error(node: &TestNode) -> String {
     // What is exchanged ends the connection that asks, too.
     let status = eventually("it is answered", || async { node.admin.try_status().await.ok() }).await;
@@ -62,20 +53,6 @@ async fn certificates_error(node: &TestNode) -> String {
 
 async fn start_one(certs: &Certs) -> TestNode {
     TestNode::start(certs, config(certs, "node-0", free_port(), &[])).await
-}
-
-/// A new certificate of a node in place of another.
-pub fn make_node(certs_dir: &Path, ca_key: &Path, id: &str) {
-    let hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    make_leaf(&MakeLeaf {
-        certs_dir: certs_dir.to_owned(),
-        ca_key: ca_key.to_owned(),
-        kind: LeafKind::Node { node_id: id.parse().unwrap(), hosts },
-        trust_domain: "brock".to_owned(),
-        lifetime: DAY,
-        overwrite: true,
-    })
-    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,10 +98,10 @@ async fn a_revoked_client_is_cut_off_and_refused_while_others_go_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_node_is_cut_off_by_its_peers_in_both_directions() {
-    let often = |_: usize, config: Config| Config { replication_interval: Duration::from_secs(1), ..config };
+    let often = |config: Config| Config { replication_interval: Duration::from_secs(1), ..config };
     let cluster = Cluster::start_with(2, often).await;
     cluster.converged().await;
-    let (good, stolen) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let (good, stolen) = (cluster.node(0), cluster.node(1));
     revoke_at(&cluster.certs, &cluster.certs.node("node-1").join("node.crt"), &cluster.certs.node("node-0"));
     eventually("the good one refuses to pull from it", || async {
         let status = good.admin.try_status().await.ok()?;
@@ -147,7 +124,7 @@ async fn a_node_that_was_not_given_the_newest_list_of_revoked_certificates_is_na
     let named = async || {
         // What is exchanged ends the connection that asks, too.
         let view = eventually("the cluster is seen", || async {
-            let mut admin = cluster.nodes[0].admin.admin.clone();
+            let mut admin = cluster.node(0).admin.admin.clone();
             Some(admin.cluster(proto::ClusterRequest::default()).await.ok()?.into_inner())
         })
         .await;
@@ -172,11 +149,11 @@ async fn exchanged_certificates_are_used_without_a_restart_and_wrong_ones_are_no
     let certs = Certs::new();
     let node = start_one(&certs).await;
     let directory = certs.node("node-0");
-    let first = shown(&node.address(), &certs).await;
+    let first = presented(&node.address(), &certs).await;
 
     make_node(&directory, &certs.ca_key(), "node-0");
     let second = eventually("the new certificate is shown", || async {
-        Some(shown(&node.address(), &certs).await).filter(|now| *now != first)
+        Some(presented(&node.address(), &certs).await).filter(|now| *now != first)
     })
     .await;
     eventually("clients are served under it", || async {
@@ -190,7 +167,7 @@ async fn exchanged_certificates_are_used_without_a_restart_and_wrong_ones_are_no
         certificates_error(&node).await.contains("node.crt holds no PEM certificate").then_some(())
     })
     .await;
-    assert_eq!(shown(&node.address(), &certs).await, second, "what was there before is still used");
+    assert_eq!(presented(&node.address(), &certs).await, second, "what was there before is still used");
 
     let misnamed = directory.join("new-ca.crt");
     fs::write(directory.join("node.crt"), &good).unwrap();
@@ -206,7 +183,7 @@ async fn exchanged_certificates_are_used_without_a_restart_and_wrong_ones_are_no
         certificates_error(&node).await.contains("is now the certificate of node node-9").then_some(())
     })
     .await;
-    assert_eq!(shown(&node.address(), &certs).await, second);
+    assert_eq!(presented(&node.address(), &certs).await, second);
 
     fs::write(directory.join("node.crt"), good).unwrap();
     eventually("a certificate without its key is told", || async {
@@ -247,11 +224,10 @@ async fn writes_without_a_doubt(client: Client, stop: CancellationToken) -> usiz
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_is_connected_when_certificates_are_exchanged_connects_again() {
-    let interval =
-        |_: usize, config: Config| Config { replication_interval: Duration::from_secs(3600), ..config };
+    let interval = |config: Config| Config { replication_interval: Duration::from_secs(3600), ..config };
     let cluster = Cluster::start_with(2, interval).await;
     cluster.converged().await;
-    let (certs, node, peer) = (&cluster.certs, &cluster.nodes[0], &cluster.nodes[1]);
+    let (certs, node, peer) = (&cluster.certs, cluster.node(0), cluster.node(1));
     let once = Client::connect(&node.address(), &certs.client()).await;
     let stop = CancellationToken::new();
     let writers: Vec<_> =

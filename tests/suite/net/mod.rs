@@ -4,6 +4,6 @@
 //! - `handshakes`: connections that are refused, and what the refused side is told.
 //! - `recipe`: the openssl recipe in `certs-example/`.
 
-pub mod certificates;
-pub mod handshakes;
-pub mod recipe;
+mod certificates;
+mod handshakes;
+mod recipe;

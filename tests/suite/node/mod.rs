@@ -1,13 +1,15 @@
 //! Boot, shutdown, crashes.
 //!
 //! - `crash`: processes that are killed while clients write.
+//! - `probes`: what a running node answers over HTTP.
 //! - `restarts`: nodes that stop and come back.
-//! - `start`: starts that must fail, and what a running node says over HTTP.
+//! - `start`: starts that must fail.
 //! - `supervised`: what systemd sees.
 //! - `survival`: partitions, jumping clocks, rolled back directories.
 
-pub mod crash;
-pub mod restarts;
-pub mod start;
-pub mod supervised;
-pub mod survival;
+mod crash;
+mod probes;
+mod restarts;
+mod start;
+mod supervised;
+mod survival;

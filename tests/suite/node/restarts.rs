@@ -2,14 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{
-    harness::{
-        client::Client,
-        eventually,
-        node::{Cluster, TestNode},
-        random_key,
-    },
-    replication::convergence::assert_same,
+use crate::harness::{
+    client::Client,
+    cluster::{Cluster, assert_same},
+    eventually,
+    node::TestNode,
+    random_key,
 };
 use brock::{
     config::validate::Config,
@@ -53,7 +51,7 @@ impl Solo {
         runtime.shutdown_background();
     }
 
-    /// Drops it as it is: nothing is flushed, nobody is told.
+    /// Drops it as it is: nothing is flushed, no peer is informed.
     async fn lose(self) {
         let Self { runtime, node } = self;
         tokio::task::spawn_blocking(move || {
@@ -84,12 +82,7 @@ async fn converged(solos: &[Solo]) {
 /// Each node in turn stops before writes, after its own writes, and while others write; once in
 /// order and once not. What is acknowledged before and after is everywhere in the end.
 async fn restart_at_every_point(interval: Duration) {
-    let cluster = Arc::new(Cluster::start(0).await);
-    let cluster = {
-        let mut cluster = Arc::into_inner(cluster).unwrap();
-        cluster.ports = (0..3).map(|_| crate::harness::free_port()).collect();
-        Arc::new(cluster)
-    };
+    let cluster = Arc::new(Cluster::start_some(3, 0, |config| config).await);
     let config = |i| Config { replication_interval: interval, ..cluster.config(i) };
     let mut solos = Vec::new();
     for i in 0..3 {
@@ -142,15 +135,15 @@ async fn nodes_restarted_at_every_point_converge_again_with_rounds_of_200_ms() {
     restart_at_every_point(Duration::from_millis(200)).await;
 }
 
-/// Rounds that begin anew all the time, under writes: nothing is lost at the seams.
+/// Rounds that restart all the time, under writes: nothing is lost at the seams.
 #[tokio::test(flavor = "multi_thread")]
 async fn rounds_that_end_under_load_lose_nothing() {
-    let short = |_, config| Config { replication_interval: Duration::from_millis(200), ..config };
+    let short = |config| Config { replication_interval: Duration::from_millis(200), ..config };
     let cluster = Cluster::start_with(3, short).await;
     let mut keys = Vec::new();
     eventually("every peer was pulled from in five rounds", || async {
         let mut rounds = Vec::new();
-        for node in &cluster.nodes {
+        for node in cluster.running() {
             rounds.extend(node.admin.status().await.peers.iter().map(|peer| peer.rounds));
         }
         rounds.iter().all(|rounds| *rounds >= 5).then_some(())
@@ -158,12 +151,12 @@ async fn rounds_that_end_under_load_lose_nothing() {
     .await;
     for i in 0..200 {
         let key = random_key();
-        cluster.nodes[i % 3].client.put(&key, b"x").await.unwrap();
+        cluster.node(i % 3).client.put(&key, b"x").await.unwrap();
         keys.push(key);
     }
     cluster.converged().await;
-    assert_same(&cluster.nodes, &keys).await;
-    for node in &cluster.nodes {
+    assert_same(cluster.running(), &keys).await;
+    for node in cluster.running() {
         let peers = node.admin.status().await.peers;
         assert!(peers.iter().all(|peer| peer.last_error.is_empty()), "{peers:?}");
     }

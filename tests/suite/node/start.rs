@@ -1,29 +1,17 @@
-//! Starts of `brock run` that must fail, and say why and what to do; and what a running one says
-//! over HTTP.
+//! Starts of `brock run` that must fail: the message says why, and what to do.
 
 use std::{
-    collections::BTreeSet,
     fs,
     net::TcpListener,
     os::unix::fs::PermissionsExt,
     time::{Duration, Instant},
 };
 
-use crate::{
-    cli::brock::{Home, assert_fails, assert_succeeds, brock, brock_with},
-    harness::{
-        certs::Certs,
-        client::{Client, all_within},
-        eventually, free_port,
-        process::{Launch, Process},
-        random_key,
-        store::{close, node_id, open, options},
-    },
-};
-use brock_core::base::metrics as names;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+use crate::harness::{
+    brock::{Home, assert_fails, assert_succeeds, brock},
+    free_port,
+    process::Launch,
+    store::{close, node_id, open, options},
 };
 
 /// A home with a certificate for n1 and the flags to start it.
@@ -149,7 +137,7 @@ async fn empty_and_foreign_storage_is_not_taken_for_this_nodes() {
         more: vec!["--node.first-start=true".to_owned()],
     };
     let process = launch.spawn();
-    until_ready(&process).await;
+    process.ready().await;
     // A second process on the same directory is refused while the first one runs.
     start_fails(&flags, &[], 1, &["is in use by another process: is this node already running?"]);
     let (status, log) = process.terminate();
@@ -161,230 +149,4 @@ async fn empty_and_foreign_storage_is_not_taken_for_this_nodes() {
         1,
         &["belongs to node n1, but node.id is n2", "Give the node its own directory, or its own id back"],
     );
-}
-
-/// The whole answer to a request.
-pub async fn get(port: u16, path: &str) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.ok()?;
-    Some(answer)
-}
-
-async fn until_ready(process: &Process) {
-    eventually("it is ready", || async {
-        assert!(process.is_running(), "{:?}", process.log());
-        get(process.http_port, "/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200 "))
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_only_peer_is_unreachable_starts_and_becomes_ready() {
-    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
-    let dead = free_port();
-    let launch = Launch { join: vec![dead], ..Launch::new(&certs, "n1", &home.path().join("data")) };
-    let (process, client) = launch.start(&certs).await;
-    client.put(&random_key(), b"g").await.unwrap();
-    until_ready(&process).await;
-    let status = client.status().await;
-    assert!(status.ready && !status.peers[0].up, "{status:?}");
-    assert!(status.peers[0].last_error.contains(&format!("127.0.0.1:{dead}")), "{status:?}");
-    // Ready, but it keeps up with nobody.
-    let answer = get(process.http_port, "/healthz?max_lag=1000").await.unwrap();
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("no peer has said"), "{answer}");
-    let address = format!("--http-address=:{}", process.http_port);
-    let health = |more: &[&str]| brock(&[&["health", &address], more].concat());
-    assert_succeeds(&health(&[]));
-    assert_fails(&health(&["--max-gap=1h"]), 1, &["not healthy: nothing was heard from any peer yet"]);
-    assert!(process.terminate().0.success());
-}
-
-/// Samples of Prometheus' text format: name, labels as written, value. Panics on any other line.
-fn parse_metrics(text: &str) -> Vec<(String, String, f64)> {
-    let mut samples = Vec::new();
-    let is_name = |name: &str| {
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
-    };
-    for line in text.lines().filter(|line| !line.is_empty()) {
-        if let Some(comment) = line.strip_prefix("# ") {
-            let mut words = comment.splitn(3, ' ');
-            assert!(matches!(words.next(), Some("HELP" | "TYPE")), "{line}");
-            assert!(is_name(words.next().unwrap()), "{line}");
-            continue;
-        }
-        let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
-        let value = value.parse().unwrap_or_else(|_| panic!("not a number: {line}"));
-        let (name, labels) = match series.split_once('{') {
-            Some((name, labels)) => (name, labels.strip_suffix('}').unwrap_or_else(|| panic!("{line}"))),
-            None => (series, ""),
-        };
-        assert!(is_name(name), "{line}");
-        for label in labels.split("\",").filter(|label| !label.is_empty()) {
-            let (label, _) =
-                label.split_once("=\"").unwrap_or_else(|| panic!("a label without value: {line}"));
-            assert!(is_name(label), "{line}");
-        }
-        samples.push((name.to_owned(), labels.to_owned(), value));
-    }
-    samples
-}
-
-/// The metrics on a page that is in order, all of them known, none with a key in it.
-fn check_page(page: &str, keys: &[Vec<u8>]) -> BTreeSet<&'static str> {
-    let (head, body) = page.split_once("\r\n\r\n").unwrap();
-    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
-    for key in keys {
-        let hex = data_encoding::HEXLOWER.encode(&key[..4]);
-        assert!(!body.to_lowercase().contains(&hex), "a metric shows a key hash");
-    }
-    let is_seed = |name: &str| names::SEED.iter().any(|seed| seed.name == name);
-    let metric_of = |(name, labels, value): (String, String, f64)| {
-        assert!(value.is_finite(), "{name}{{{labels}}} {value}");
-        let base = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
-        let metric = names::ALL.iter().find(|metric| metric.name == name || Some(metric.name) == base);
-        metric.unwrap_or_else(|| panic!("{name} is not in the list")).name
-    };
-    parse_metrics(body).into_iter().filter(|(name, ..)| !is_seed(name)).map(metric_of).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_busy_cluster_shows_every_metric_and_never_a_key() {
-    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
-    let mut launches = ["n1", "n2"].map(|id| Launch::new(&certs, id, &home.path().join(id)));
-    launches[0].join = vec![launches[1].port];
-    launches[1].join = vec![launches[0].port];
-    let bucket = format!("--node.backup.bucket=file://{}", home.path().join("bucket").display());
-    launches[0].more.extend(["--node.backup.enabled=true".to_owned(), bucket]);
-    let (first, writer) = launches[0].start(&certs).await;
-    let (second, reader) = launches[1].start(&certs).await;
-    for process in [&first, &second] {
-        until_ready(process).await;
-    }
-    let mut keys = Vec::new();
-    for i in 0..20 {
-        let key = random_key();
-        let expires_at_unix = if i % 2 == 0 { 0 } else { brock_core::base::time::unix_now() + 3600 };
-        let record = brock_core::proto::Record { expires_at_unix, ..crate::harness::client::record(b"g") };
-        writer.put_record(&key, record).await.unwrap();
-        keys.push(key);
-    }
-    for key in &keys {
-        eventually("it is replicated", || reader.has_local(key)).await;
-    }
-    // Revoked with a receipt, and compacted once both know.
-    writer.invalidate(&keys[1], "leaked", all_within(20_000)).await.unwrap();
-    eventually("something is compacted", || async {
-        let compact = brock_core::proto::CompactRequest {};
-        let outcome = writer.admin.clone().compact(compact).await.unwrap().into_inner();
-        (outcome.entries_removed > 0).then_some(())
-    })
-    .await;
-    let compact = brock_core::proto::CompactRequest {};
-    reader.admin.clone().compact(compact).await.unwrap();
-    // Both keep up: by their own word, and by that of a health check.
-    for process in [&first, &second] {
-        eventually("it keeps up", || async {
-            let answer = get(process.http_port, "/healthz?max_lag=1000&max_gap=30s").await?;
-            answer.starts_with("HTTP/1.1 200 ").then_some(())
-        })
-        .await;
-        let address = format!("0.0.0.0:{}", process.http_port);
-        let environment = [("BROCK_HTTP_ADDRESS", address.as_str())];
-        assert_succeeds(&brock_with(&["health", "--max-lag=1000", "--max-gap=30s"], &environment));
-    }
-    // Missing everywhere, existing already, and denied.
-    reader.get(&random_key()).await.unwrap_err();
-    reader.put(&keys[0], b"other").await.unwrap_err();
-    writer.put(&keys[0], b"other").await.unwrap_err();
-    writer.replication.clone().ping(brock_core::proto::PingRequest {}).await.unwrap_err();
-    // Faults too: their counters stand at 0 from the start.
-    let mut missing: BTreeSet<&str> = names::ALL.iter().map(|metric| metric.name).collect();
-    // These nodes do not find their peers by DNS: `joining` sees what counts that.
-    missing.retain(|name| !name.starts_with("brock_discovery_"));
-    // What was backed up is read again within a quarter of a minute.
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !missing.is_empty() {
-        assert!(Instant::now() < deadline, "never seen: {missing:?}");
-        for process in [&first, &second] {
-            let page = get(process.http_port, "/metrics").await.unwrap();
-            for name in check_page(&page, &keys) {
-                missing.remove(name);
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let page = eventually("20 records and one revocation are the clock", || async {
-        let page = get(first.http_port, "/metrics").await?;
-        page.contains("as_badgerauth_current_clock{node_id=\"n1\"} 21").then_some(page)
-    })
-    .await;
-    check_seed_names(&page);
-    for process in [first, second] {
-        assert!(process.terminate().0.success());
-    }
-}
-
-/// The page of a node with one peer, after what the test above does, has what a dashboard for badgerauth
-/// asks for, with the same values as the metrics of today.
-fn check_seed_names(page: &str) {
-    let (_, body) = page.split_once("\r\n\r\n").unwrap();
-    let samples = parse_metrics(body);
-    let value = |name: &str, labels: &str| {
-        let sample = samples.iter().find(|sample| sample.0 == name && sample.1.contains(labels));
-        sample.unwrap_or_else(|| panic!("{name}{{{labels}}} is not in\n{body}")).2
-    };
-    for seed in names::SEED {
-        value(seed.name, "");
-    }
-    assert_eq!(value("as_badgerauth_insert", ""), 10.0);
-    assert_eq!(value("as_badgerauth_expiring_insert", ""), 10.0);
-    assert_eq!(value("as_badgerauth_duplicate_key", "values_equal=\"false\""), 1.0);
-    value("as_badgerauth_peer_up", "address=\"127.0.0.1:");
-    assert_eq!(
-        value("as_badgerauth_backup", "successful=\"true\""),
-        value("brock_backup_duration_seconds_count", "")
-    );
-    assert_eq!(value("as_badgerauth_kv_bytes_lsm", ""), value("brock_storage_bytes", "kind=\"sst\""));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_draining_node_is_alive_and_says_that_it_is_not_ready() {
-    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
-    let mut launch = Launch::new(&certs, "n1", &home.path().join("data"));
-    launch.more.push("--node.shutdown-timeout=3s".to_owned());
-    let (process, client) = launch.start(&certs).await;
-    until_ready(&process).await;
-    for (path, body) in [("/livez", "ok\n"), ("/readyz", "ok\n"), ("/", "/metrics")] {
-        let answer = get(process.http_port, path).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(body), "{answer}");
-    }
-    assert!(get(process.http_port, "/other").await.unwrap().starts_with("HTTP/1.1 404 "));
-    // A replication stream that says no hello is a call under way that does not finish.
-    let node =
-        crate::harness::raw::channel_of_node(&format!("127.0.0.1:{}", process.port), &certs, "n9").await;
-    let call = tokio::spawn(async move {
-        let silence = futures::stream::pending();
-        let _ =
-            crate::harness::raw::call_with(&node, "/brock.v1.ReplicationService/Replicate", silence).await;
-    });
-    client.status().await;
-    process.signal(rustix::process::Signal::TERM);
-    let (port, port_http) = (process.port, process.http_port);
-    let answer = eventually("it says that it drains", || async move {
-        get(port_http, "/readyz").await.filter(|answer| !answer.starts_with("HTTP/1.1 200 "))
-    })
-    .await;
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("shutting down"), "{answer}");
-    assert!(get(port_http, "/livez").await.unwrap().starts_with("HTTP/1.1 200 "));
-    let address = format!("127.0.0.1:{port}").parse().unwrap();
-    eventually("it takes no new connections", || async {
-        brock_net::channel::open_channel(&address, Certs::config(&certs.admin())).await.err()
-    })
-    .await;
-    call.abort();
-    process.wait();
-    let _ = Client::clone(&client);
 }

@@ -13,9 +13,10 @@ use std::{
 
 use rustix::process::Signal;
 
-use crate::{
-    harness::{certs::Certs, eventually, process::Launch},
-    net::certificates::{make_node, shown},
+use crate::harness::{
+    certs::{Certs, make_node, presented},
+    eventually,
+    process::Launch,
 };
 
 /// A supervisor that reads what it is told.
@@ -101,12 +102,12 @@ async fn a_reload_takes_over_exchanged_certificates_before_it_is_over() {
     let (process, _client) = launch.start(&certs).await;
     let served = supervisor.hears(0, &["READY=1"]).await;
     let address = format!("127.0.0.1:{}", launch.port);
-    let before = shown(&address, &certs).await;
+    let before = presented(&address, &certs).await;
     make_node(&launch.certs_dir, &certs.ca_key(), "node-1");
     process.signal(Signal::HUP);
     let reloading = supervisor.hears(served, &["RELOADING=1"]).await;
     let served = supervisor.hears(reloading + 1, &["READY=1"]).await;
-    assert_ne!(shown(&address, &certs).await, before, "the reload was over too early");
+    assert_ne!(presented(&address, &certs).await, before, "the reload was over too early");
     fs::write(launch.certs_dir.join("node.crt"), "not a certificate").unwrap();
     process.signal(Signal::HUP);
     let reloading = supervisor.hears(served, &["RELOADING=1"]).await;

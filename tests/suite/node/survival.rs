@@ -4,7 +4,7 @@
 use std::{
     collections::HashSet,
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -12,6 +12,7 @@ use crate::harness::{
     certs::Certs,
     client::{Client, all_within, nodes_within},
     eventually,
+    faketime::faketime,
     files::copy,
     free_port,
     process::{Launch, Process},
@@ -77,7 +78,7 @@ impl Fleet {
         self.launches[i].path.clone()
     }
 
-    /// Nobody hears node `i`, and it hears nobody.
+    /// Node `i` receives nothing, and nothing is received from it.
     fn cut_off(&self, i: usize, mode: Mode) {
         for (a, row) in self.links.iter().enumerate() {
             for (b, link) in row.iter().enumerate() {
@@ -128,7 +129,7 @@ async fn code_of(client: &Client, key: &[u8]) -> Code {
 }
 
 /// Delete on one side of a partition, compact behind it, heal: nothing returns. With tombstones
-/// kept, nobody has to do anything; where they are collected, the lost side must be retired first.
+/// kept, no operator has to act; where they are collected, the lost side must be retired first.
 async fn nothing_returns(collected: bool) {
     let grace = if collected { "--tombstone-grace=0s" } else { "--tombstone-grace=never" };
     let fleet = Fleet::start(3, &["--node.replication-interval=1s", "--compact-mode=never", grace]).await;
@@ -200,19 +201,6 @@ async fn what_is_deleted_behind_a_partition_does_not_return_when_it_heals() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_deleted_behind_a_partition_does_not_return_although_its_tombstones_are_gone() {
     nothing_returns(true).await;
-}
-
-/// The library that shows a process another time, if this machine has it.
-pub fn faketime() -> Option<&'static str> {
-    let paths = [
-        "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-        "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-    ];
-    let found = paths.into_iter().find(|path| Path::new(path).exists());
-    if found.is_none() {
-        eprintln!("skipped: libfaketime is not installed (`make setup` installs it)");
-    }
-    found
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,7 +295,7 @@ async fn a_directory_rolled_back_to_an_old_copy_is_noticed_and_loses_and_skips_n
     fleet.stop().await;
 }
 
-/// Whoever cannot pull from a peer tries again more and more rarely; what the peer writes once it is back must
+/// A node that cannot pull from a peer tries again more and more rarely; what the peer writes once it is back must
 /// not wait for that.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_was_away_for_long_is_pulled_from_as_soon_as_it_answers() {

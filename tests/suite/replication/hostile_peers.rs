@@ -2,19 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{
-    harness::{
-        certs::Certs,
-        client::record,
-        eventually,
-        fake_peer::{FakePeer, Script},
-        free_port,
-        node::{Cluster, TestNode, config},
-        proxy::{Mode, Proxy},
-        random_key,
-        wire::{at, batch, create, origin},
-    },
-    replication::convergence::assert_same,
+use crate::harness::{
+    certs::Certs,
+    client::record,
+    cluster::{Cluster, assert_same},
+    eventually,
+    fake_peer::{FakePeer, Script},
+    free_port,
+    node::{TestNode, config},
+    proxy::{Mode, Proxy},
+    random_key, stays,
+    wire::{at, batch, create, origin},
 };
 use brock::config::validate::Config;
 use brock_core::{
@@ -112,10 +110,10 @@ async fn a_peer_that_has_more_of_my_own_operations_gives_them_back_to_a_new_inca
     for with_heads in [true, false] {
         let mut cluster = Cluster::start(1).await;
         for clock in 1..=3 {
-            assert_eq!(cluster.nodes[0].client.put(&random_key(), b"x").await.unwrap().clock, clock);
+            assert_eq!(cluster.node(0).client.put(&random_key(), b"x").await.unwrap().clock, clock);
         }
-        let before = cluster.nodes[0].node.store().origin();
-        cluster.nodes.pop().unwrap().stop().await;
+        let before = cluster.node(0).node.store().origin();
+        cluster.stop_node(0).await;
         let lost = [random_key(), random_key()];
         let entries = vec![create(4, &lost[0], b"lost"), create(5, &lost[1], b"lost")];
         let heads = if with_heads { at(before, 5) } else { Vector::default() };
@@ -191,15 +189,13 @@ async fn a_peer_that_always_fails_is_dialled_ever_more_rarely() {
     let gap = vec![batch(origin("evil", 1), 5, 6, vec![create(6, &random_key(), b"x")])];
     let evil = FakePeer::start(&certs, "evil", Script { batches: gap, ..Script::new("evil") }).await;
     let me = node(&certs, "me", &[evil.port]).await;
-    let streams = || async { (*evil.streams.lock().unwrap() >= 4).then(Instant::now) };
-    let fourth = eventually("it was tried four times", streams).await;
+    let streams = || async { (*evil.streams.lock().unwrap() >= 4).then_some(()) };
+    eventually("it was tried four times", streams).await;
     // From here on the delays are 0.4 s at least, and double.
-    let mut observe = tokio::time::interval(Duration::from_millis(100));
-    while fourth.elapsed() < Duration::from_secs(3) {
-        observe.tick().await;
-    }
-    let streams = *evil.streams.lock().unwrap();
-    assert!(streams <= 8, "{streams} streams in three seconds");
+    stays("it is tried up to eight times", Duration::from_secs(3), || async {
+        *evil.streams.lock().unwrap() <= 8
+    })
+    .await;
     assert!(report(&me, evil.port).await.last_error.contains("begins after 5"));
     me.stop().await;
 }
@@ -269,11 +265,8 @@ async fn a_peer_whose_clock_is_far_off_holds_the_sweeper() {
     let alarms = me.admin.status().await.alarms;
     assert!(alarms.iter().any(|alarm| alarm.text.contains("expired records are left alone")), "{alarms:?}");
     eventually("it has expired", || async { me.client.has_local(&key).await.is_none().then_some(()) }).await;
-    let expired = Instant::now();
-    while expired.elapsed() < limits::SWEEP_INTERVAL + Duration::from_secs(1) {
-        assert_eq!(me.node.store().records(), 1, "it was swept by a clock in doubt");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let a_sweep = limits::SWEEP_INTERVAL + Duration::from_secs(1);
+    stays("a clock in doubt sweeps nothing", a_sweep, || async { me.node.store().records() == 1 }).await;
     proxy.set(Mode::Cut);
     eventually("it is swept", || async { (me.node.store().records() == 0).then_some(()) }).await;
     me.stop().await;

@@ -9,11 +9,11 @@
 //! - `resync`: filling a node from a peer's records.
 //! - `verification`: comparing nodes, and repairing differences.
 
-pub mod convergence;
-pub mod hostile_entries;
-pub mod hostile_peers;
-pub mod hostile_pullers;
-pub mod reads;
-pub mod relay;
-pub mod resync;
-pub mod verification;
+mod convergence;
+mod hostile_entries;
+mod hostile_peers;
+mod hostile_pullers;
+mod reads;
+mod relay;
+mod resync;
+mod verification;

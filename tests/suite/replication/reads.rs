@@ -11,16 +11,13 @@ use crate::harness::{
     node::{TestNode, config},
     proxy::{Mode, Proxy},
     random_key,
-    wire::{at, batch, invalidate, origin, payload},
+    wire::{at, batch, held, invalidate, origin, payload, stamp},
 };
 use brock_core::{
-    base::{
-        limits,
-        vector::{Clock, Stamp},
-    },
+    base::limits,
     domain::{
         codec::state_to_proto,
-        record::{Creation, Invalidation, RecordState},
+        record::{Invalidation, RecordState},
     },
     proto::{self, batch_get_response::item::Outcome},
 };
@@ -29,16 +26,6 @@ use tonic::{Code, Status};
 
 async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
     TestNode::start(certs, config(certs, id, free_port(), join)).await
-}
-
-pub fn stamp() -> Stamp {
-    Stamp { origin: origin("elsewhere", 1), clock: Clock(1) }
-}
-
-/// A record that a peer has, with this grant.
-pub fn held(grant: &[u8]) -> RecordState {
-    let creation = Some(Creation::new(1_700_000_000, stamp(), payload(grant)));
-    RecordState { creation, ..RecordState::default() }
 }
 
 fn invalidated(reason: &str) -> RecordState {

@@ -1,14 +1,12 @@
 //! Operations that come by way of another node.
 
-use crate::{
-    harness::{
-        certs::Certs,
-        eventually, free_port,
-        node::{Cluster, TestNode, config},
-        random_key,
-        wire::log_of,
-    },
-    replication::convergence::assert_same,
+use crate::harness::{
+    certs::Certs,
+    cluster::{Cluster, assert_same},
+    eventually, free_port,
+    node::{TestNode, config},
+    random_key,
+    wire::log_of,
 };
 use brock::config::validate::Config;
 
@@ -76,36 +74,36 @@ async fn a_relay_passes_on_an_origin_that_is_gone_for_good() {
     }
 }
 
-/// Each joins its neighbours only, and everybody writes, also while the middle is away.
+/// Each joins its neighbours only, and all of them write, also while the middle is away.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_line_of_nodes_converges_and_goes_on_after_its_middle_was_away() {
+    let mut cluster = Cluster::start_some(4, 0, |config| config).await;
+    let addresses: Vec<String> = cluster.ports.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     let line = |i: usize, config: Config| {
-        let others = (0..4).filter(|j| *j != i);
-        let neighbours = others.zip(&config.join).filter(|(j, _)| j.abs_diff(i) == 1);
-        let join = neighbours.map(|(_, join)| join.clone()).collect();
-        Config { join, ..config }
+        let neighbours = (0..4).filter(|j| i.abs_diff(*j) == 1);
+        Config { join: neighbours.map(|j| addresses[j].clone()).collect(), ..config }
     };
-    let mut cluster = Cluster::start_with(4, line).await;
+    for i in 0..4 {
+        cluster.start_node_with(i, |config| line(i, config)).await;
+    }
     let mut keys = Vec::new();
-    for node in &cluster.nodes {
+    for node in cluster.running() {
         keys.extend(put_all(node, &node.id, 10).await);
     }
     cluster.converged().await;
-    let middle = cluster.nodes.remove(1);
-    middle.stop().await;
-    for node in &cluster.nodes {
+    cluster.stop_node(1).await;
+    for node in cluster.running() {
         keys.extend(put_all(node, &node.id, 10).await);
     }
     eventually("the far part has converged", || async {
-        (cluster.nodes[1].vector() == cluster.nodes[2].vector()).then_some(())
+        (cluster.node(2).vector() == cluster.node(3).vector()).then_some(())
     })
     .await;
-    assert_ne!(cluster.nodes[0].vector(), cluster.nodes[1].vector(), "there is no way around the middle");
-    let middle = TestNode::start(&cluster.certs, line(1, cluster.config(1))).await;
-    cluster.nodes.insert(1, middle);
-    keys.extend(put_all(&cluster.nodes[1], "back", 10).await);
+    assert_ne!(cluster.node(0).vector(), cluster.node(2).vector(), "there is no way around the middle");
+    cluster.start_node_with(1, |config| line(1, config)).await;
+    keys.extend(put_all(cluster.node(1), "back", 10).await);
     cluster.converged().await;
-    assert_same(&cluster.nodes, &keys).await;
+    assert_same(cluster.running(), &keys).await;
     cluster.stop().await;
 }
 

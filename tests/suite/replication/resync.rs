@@ -2,9 +2,9 @@
 
 use crate::harness::{
     client::put_request,
+    cluster::Cluster,
     eventually,
-    group::{Group, compacts_on_command},
-    node::{TestNode, config},
+    node::{TestNode, compacts_on_command, config},
     proxy::{Mode, Proxy},
     random_key,
     store::{NOW, batch, creation, deliver, entry, node_id, origin, payload, ram},
@@ -24,8 +24,8 @@ const RECORDS: usize = 20_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resync_that_breaks_off_goes_on_where_it_was() {
-    let group = Group::start(1, 1, compacts_on_command).await;
-    let donor = group.node(0);
+    let cluster = Cluster::start_with(1, compacts_on_command).await;
+    let donor = cluster.node(0);
     let mut keys = Vec::new();
     for _ in 0..RECORDS / 1000 {
         let chunk: Vec<Vec<u8>> = (0..1000).map(|_| random_key()).collect();
@@ -33,14 +33,14 @@ async fn a_resync_that_breaks_off_goes_on_where_it_was() {
         donor.client.kv.clone().batch_put(proto::BatchPutRequest { items }).await.unwrap();
         keys.extend(chunk);
     }
-    assert_eq!(group.compact().await[0].entries_kept, 0, "there is nobody to wait for");
+    assert_eq!(cluster.compact().await[0].entries_kept, 0, "there is nobody to wait for");
 
     let proxy = Proxy::start(donor.port).await;
     proxy.set(Mode::Delay(std::time::Duration::from_millis(10)));
-    let config = config(&group.certs, "late", 0, &[proxy.port]);
+    let config = config(&cluster.certs, "late", 0, &[proxy.port]);
     let config =
         brock::config::validate::Config { replication_interval: std::time::Duration::from_secs(1), ..config };
-    let late = TestNode::start(&group.certs, config).await;
+    let late = TestNode::start(&cluster.certs, config).await;
     let progress = async || late.admin.status().await.resync.map(|resync| resync.records_joined);
     let reached =
         eventually("a part of it has come", || async { progress().await.filter(|joined| *joined >= 4_000) })
@@ -64,7 +64,7 @@ async fn a_resync_that_breaks_off_goes_on_where_it_was() {
     donor.client.put(&key, b"grant").await.unwrap();
     eventually("it follows", || late.client.has_local(&key)).await;
     late.stop().await;
-    group.stop().await;
+    cluster.stop().await;
 }
 
 /// A log with several operations on each record, none of them compacted.
@@ -75,8 +75,8 @@ async fn a_new_node_starts_with_the_records_when_that_is_cheaper_than_the_log() 
 
     use crate::harness::store::{key, new_record};
     let records = limits::RESYNC_CHEAPER_ENTRIES / 3;
-    let group = Group::start(1, 1, compacts_on_command).await;
-    let store = group.node(0).node.store();
+    let cluster = Cluster::start_with(1, compacts_on_command).await;
+    let store = cluster.node(0).node.store();
     for chunk in 0..=records / 500 {
         let numbers = chunk * 500..(chunk + 1) * 500;
         store.create(numbers.clone().map(|number| new_record(key(number), b"g")).collect()).await.unwrap();
@@ -88,19 +88,20 @@ async fn a_new_node_starts_with_the_records_when_that_is_cheaper_than_the_log() 
         });
         futures::future::try_join_all(operations).await.unwrap();
     }
-    let late = TestNode::start(&group.certs, config(&group.certs, "late", 0, &[group.node(0).port])).await;
-    eventually("all has come", || async { (late.vector() == group.node(0).vector()).then_some(()) }).await;
+    let late =
+        TestNode::start(&cluster.certs, config(&cluster.certs, "late", 0, &[cluster.node(0).port])).await;
+    eventually("all has come", || async { (late.vector() == cluster.node(0).vector()).then_some(()) }).await;
     let received: u64 = late.admin.status().await.peers.iter().map(|peer| peer.entries_received).sum();
     assert_eq!(received, 0, "nothing came as a batch of the log");
     let status = late.admin.status().await;
     assert_eq!(status.records, store.records());
     assert_eq!(status.log_entries, store.totals().log_entries, "what the donor's log has is copied too");
     late.stop().await;
-    group.stop().await;
+    cluster.stop().await;
 }
 
 /// Claim: what a page has taken away, because its donor had deleted and forgotten it, may come back
-/// from elsewhere while the resync is broken off. So that one begins anew, and takes it away again.
+/// from elsewhere while the resync is broken off. So the resync restarts, and takes it away again.
 #[tokio::test]
 async fn a_resync_from_a_donor_that_has_forgotten_begins_anew() {
     let store = Store::open(&ram("puller")).unwrap();

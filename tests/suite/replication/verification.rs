@@ -3,10 +3,7 @@
 use std::path::Path;
 
 use crate::harness::{
-    client::all_within,
-    eventually,
-    group::{Group, compacts_on_command},
-    random_key,
+    client::all_within, cluster::Cluster, eventually, node::compacts_on_command, random_key, stays,
 };
 use brock::config::validate::Config;
 use brock_core::{
@@ -28,12 +25,12 @@ fn lose_record(directory: &Path, key: &[u8]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_says_converged_or_who_lags() {
-    let mut group = Group::start(3, 3, compacts_on_command).await;
+    let mut cluster = Cluster::start_with(3, compacts_on_command).await;
     let key = random_key();
-    group.node(0).client.put(&key, b"grant").await.unwrap();
-    group.node(1).admin.invalidate(&key, "leaked", all_within(20_000)).await.unwrap();
-    group.node(2).admin.delete(&random_key(), None).await.unwrap_err();
-    let verified = group.node(2).admin.verify().await;
+    cluster.node(0).client.put(&key, b"grant").await.unwrap();
+    cluster.node(1).admin.invalidate(&key, "leaked", all_within(20_000)).await.unwrap();
+    cluster.node(2).admin.delete(&random_key(), None).await.unwrap_err();
+    let verified = cluster.node(2).admin.verify().await;
     assert_eq!(verified.verdict(), Verdict::Converged, "{verified:?}");
     assert!(verified.nodes.iter().all(|node| node.equal && node.lag_entries == 0 && node.error.is_empty()));
     assert!(verified.nodes.iter().all(|node| node.records == 1));
@@ -42,60 +39,60 @@ async fn verify_says_converged_or_who_lags() {
     names.sort_unstable();
     assert_eq!(names, ["node-0", "node-1", "node-2"]);
 
-    group.stop_node(1).await;
-    let verified = group.node(2).admin.verify().await;
+    cluster.stop_node(1).await;
+    let verified = cluster.node(2).admin.verify().await;
     assert_eq!(verified.verdict(), Verdict::NotYet);
     let away = verified.nodes.iter().find(|node| node.node == "node-1").unwrap();
     assert_ne!(away.error, "", "{verified:?}");
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_lost_behind_the_stores_back_is_noticed_and_comes_back_from_the_peers() {
-    let mut group = Group::start(2, 2, compacts_on_command).await;
+    let mut cluster = Cluster::start_with(2, compacts_on_command).await;
     let keys: Vec<Vec<u8>> = (0..20).map(|_| random_key()).collect();
     for key in &keys {
-        group.node(0).client.put(key, b"grant").await.unwrap();
+        cluster.node(0).client.put(key, b"grant").await.unwrap();
     }
-    group.node(0).admin.delete(&keys[1], None).await.unwrap();
-    group.acknowledged().await;
-    group.stop_node(1).await;
-    lose_record(&group.path(1), &keys[0]);
-    lose_record(&group.path(1), &keys[1]);
-    group.start_node(1).await;
-    eventually("the record is back", || async { group.node(1).client.has_local(&keys[0]).await }).await;
+    cluster.node(0).admin.delete(&keys[1], None).await.unwrap();
+    cluster.acknowledged().await;
+    cluster.stop_node(1).await;
+    lose_record(&cluster.path(1), &keys[0]);
+    lose_record(&cluster.path(1), &keys[1]);
+    cluster.start_node(1).await;
+    eventually("the record is back", || async { cluster.node(1).client.has_local(&keys[0]).await }).await;
     let told = eventually("the operator was told", || async {
-        let alarms = group.node(1).admin.status().await.alarms;
+        let alarms = cluster.node(1).admin.status().await.alarms;
         (alarms.len() >= 2).then_some(alarms)
     })
     .await;
     assert!(told.iter().any(|alarm| alarm.text.contains("are not those that were written")), "{told:?}");
     assert!(told.iter().any(|alarm| alarm.text.contains("held other records")), "{told:?}");
     eventually("the tombstone is back, and all is equal", || async {
-        let status = group.node(1).admin.status().await;
-        let verified = group.node(0).admin.verify().await;
+        let status = cluster.node(1).admin.status().await;
+        let verified = cluster.node(0).admin.verify().await;
         ((status.records, status.tombstones) == (19, 1) && verified.verdict() == Verdict::Converged)
             .then_some(())
     })
     .await;
-    assert_eq!(group.node(1).client.put(&keys[1], b"again").await.unwrap_err().code(), Code::AlreadyExists);
-    group.stop().await;
+    assert_eq!(cluster.node(1).client.put(&keys[1], b"again").await.unwrap_err().code(), Code::AlreadyExists);
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_difference_that_nobody_mends_is_named_by_verify() {
-    let mut group = Group::start(2, 2, compacts_on_command).await;
+    let mut cluster = Cluster::start_with(2, compacts_on_command).await;
     let keys = [random_key(), random_key()];
     for key in &keys {
-        group.node(0).client.put(key, b"grant").await.unwrap();
+        cluster.node(0).client.put(key, b"grant").await.unwrap();
     }
-    group.acknowledged().await;
-    group.stop_node(1).await;
-    lose_record(&group.path(1), &keys[0]);
-    // It pulls from nobody, so it cannot mend what it has lost.
-    group.start_node_with(1, |config| Config { join: Vec::new(), ..config }).await;
+    cluster.acknowledged().await;
+    cluster.stop_node(1).await;
+    lose_record(&cluster.path(1), &keys[0]);
+    // It pulls from no peer, so it cannot repair what it has lost.
+    cluster.start_node_with(1, |config| Config { join: Vec::new(), ..config }).await;
     let verified = eventually("the difference shows", || async {
-        let verified = group.node(0).admin.verify().await;
+        let verified = cluster.node(0).admin.verify().await;
         (verified.verdict() == Verdict::Diverged).then_some(verified)
     })
     .await;
@@ -103,51 +100,52 @@ async fn a_difference_that_nobody_mends_is_named_by_verify() {
     assert_eq!((hurt.equal, hurt.differing_total, hurt.lag_entries), (false, 1, 0));
     assert_eq!(hurt.differing, [keys[0].clone()]);
     eventually("the operator is told", || async {
-        let alarms = group.node(0).admin.status().await.alarms;
+        let alarms = cluster.node(0).admin.status().await.alarms;
         alarms.iter().any(|alarm| alarm.text.contains("held other records")).then_some(())
     })
     .await;
-    tokio::time::sleep(3 * limits::HEARTBEAT_INTERVAL).await;
-    let alarms = group.node(0).admin.status().await.alarms;
-    assert_eq!(alarms.len(), 1, "once: {alarms:?}");
-    group.stop().await;
+    stays("there is one alarm", 3 * limits::HEARTBEAT_INTERVAL, || async {
+        cluster.node(0).admin.status().await.alarms.len() == 1
+    })
+    .await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_difference_is_mended_by_repair_at_once() {
-    let mut group = Group::start(2, 2, compacts_on_command).await;
+    let mut cluster = Cluster::start_with(2, compacts_on_command).await;
     let key = random_key();
-    group.node(0).client.put(&key, b"grant").await.unwrap();
-    group.acknowledged().await;
-    group.stop_node(0).await;
-    lose_record(&group.path(0), &key);
-    group.start_node(0).await;
-    let admin = group.node(0).admin.admin.clone();
+    cluster.node(0).client.put(&key, b"grant").await.unwrap();
+    cluster.acknowledged().await;
+    cluster.stop_node(0).await;
+    lose_record(&cluster.path(0), &key);
+    cluster.start_node(0).await;
+    let admin = cluster.node(0).admin.admin.clone();
     let repaired = admin.clone().repair(proto::RepairRequest {}).await.unwrap().into_inner();
     assert_eq!(repaired.peers.len(), 1);
     assert!(repaired.peers[0].error.is_empty(), "{repaired:?}");
-    group.node(0).client.get_local(&key).await.unwrap();
+    cluster.node(0).client.get_local(&key).await.unwrap();
     let again = admin.clone().repair(proto::RepairRequest {}).await.unwrap().into_inner();
     assert_eq!((again.peers[0].differing, again.peers[0].repaired), (0, 0));
-    group.stop().await;
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unequal_creates_are_in_the_ledger_of_every_node_with_the_same_winner() {
-    let mut group = Group::start(2, 1, compacts_on_command).await;
+    let mut cluster = Cluster::start_some(2, 1, compacts_on_command).await;
     let (key, other) = (random_key(), random_key());
     let early = proto::Record { created_at_unix: 1_000, ..crate::harness::client::record(b"early") };
     let late = proto::Record { created_at_unix: 2_000, ..crate::harness::client::record(b"late") };
-    group.node(0).client.put_record(&key, late.clone()).await.unwrap();
-    group.node(0).client.put_record(&other, early.clone()).await.unwrap();
-    group.stop_node(0).await;
-    group.start_node(1).await;
-    group.node(1).client.put_record(&key, early.clone()).await.unwrap();
-    group.node(1).client.put_record(&other, early).await.unwrap();
-    group.start_node(0).await;
-    group.converged().await;
+    cluster.node(0).client.put_record(&key, late.clone()).await.unwrap();
+    cluster.node(0).client.put_record(&other, early.clone()).await.unwrap();
+    cluster.stop_node(0).await;
+    cluster.start_node(1).await;
+    cluster.node(1).client.put_record(&key, early.clone()).await.unwrap();
+    cluster.node(1).client.put_record(&other, early).await.unwrap();
+    cluster.start_node(0).await;
+    cluster.converged().await;
     let mut ledgers = Vec::new();
-    for node in group.running() {
+    for node in cluster.running() {
         let request = proto::ListConflictsRequest::default();
         let ledger = node.admin.admin.clone().list_conflicts(request).await.unwrap().into_inner();
         assert_eq!(ledger.conflicts.len(), 1, "the same payload twice is no conflict");
@@ -159,5 +157,5 @@ async fn unequal_creates_are_in_the_ledger_of_every_node_with_the_same_winner() 
         ledgers.push(ledger);
     }
     assert_eq!(ledgers[0], ledgers[1]);
-    group.stop().await;
+    cluster.stop().await;
 }

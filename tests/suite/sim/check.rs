@@ -76,7 +76,7 @@ impl World {
         }
         let totals = store.totals();
         let counted = (totals.log_entries, totals.log_bytes);
-        // Of a lost origin, a resync that broke off may have left entries that nobody applies any more.
+        // Of a lost origin, a resync that broke off may have left entries that no node applies any more.
         let lost = self.history.operations_above(applied);
         let is_true = counted == (entries, bytes) || (entries < counted.0 && counted.0 <= entries + lost);
         assert!(is_true, "{} counts {counted:?}, not {entries} {bytes}", store.node_id());

@@ -23,7 +23,7 @@ const LARGE_BYTES: usize = 400 * 1024;
 
 impl World {
     fn any_key(&mut self) -> KeyHash {
-        // Where nobody creates again what was deleted, new ones are needed all the time.
+        // Where clients do not create again what was deleted, new ones are needed all the time.
         let first = if self.profile.collects() { self.steps * self.profile.keys / 80 } else { 0 };
         key(first + self.random.random_range(0..self.profile.keys))
     }
@@ -37,9 +37,9 @@ impl World {
         payload(&vec![number; size])
     }
 
-    /// Whether a client may create it. Where tombstones are collected, nobody creates again what
-    /// somebody has deleted, nor changes it ahead; where nodes are retired besides, nobody creates
-    /// twice.
+    /// Whether a client may create it. Where tombstones are collected, no client creates again
+    /// what a client has deleted, nor changes it ahead; where nodes are retired besides, no client
+    /// creates a key twice.
     fn may_create(&self, key: &KeyHash) -> bool {
         let again = self.profile.retires && self.history.was_created(key);
         !self.profile.collects() || !(self.deleted.contains(key) || again)
@@ -163,7 +163,7 @@ impl World {
 }
 
 /// Operations with poison between them and gaps. Where tombstones are collected, they are on key
-/// hashes of their own and delete nothing: the ghost is nobody's member.
+/// hashes of their own and delete nothing: the ghost is no node's member.
 pub fn ghost_log(random: &mut StdRng, profile: &Profile) -> Vec<proto::Entry> {
     let mut clock = 0;
     let entries = (0..25).map(|_| {
@@ -188,7 +188,7 @@ pub fn ghost_log(random: &mut StdRng, profile: &Profile) -> Vec<proto::Entry> {
     entries.collect()
 }
 
-/// The same for everybody: the payloads of what has expired go sooner on one node than on another.
+/// The same at every node: the payloads of what has expired go sooner on one node than on another.
 pub fn comparable(state: &RecordState, now: i64) -> RecordState {
     if state.is_expired(now) { state.without_payload() } else { state.clone() }
 }

@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// What no disk has any more is lost, and nobody can be blamed.
+    /// What no disk has any more is lost, and no node can be blamed.
     fn note_losses(&mut self) {
         let left: Vec<_> = self.nodes.iter().map(|node| node.disk.applied.clone()).collect();
         let lost = self.history.note_losses(&left);

@@ -1,4 +1,4 @@
-//! After the faults: everybody is up, hears everybody and has the right time, until nothing changes
+//! After the faults: every node is up, hears all others and has the right time, until nothing changes
 //! any more.
 
 use super::{network::Message, world::World};
@@ -126,9 +126,9 @@ impl World {
         self.tally.get("operations lost with a disk") > 0
     }
 
-    /// Time passes and everybody compacts.
+    /// Time passes and every node compacts.
     ///
-    /// Claim: once everybody has everything, nothing is left in any log, and the lives that are over
+    /// Claim: once every node has everything, nothing is left in any log, and the lives that are over
     /// are not listed any more.
     pub async fn drain(&mut self) {
         for _ in 0..4 {

@@ -36,7 +36,7 @@ pub struct History {
 impl History {
     /// Notes what stands under a stamp.
     ///
-    /// Claim: one value per stamp, whoever shows it.
+    /// Claim: one value per stamp, whichever node shows it.
     pub fn note(&mut self, stamp: Stamp, key_hash: &Bytes, encoded: &Bytes, payload: Option<&Bytes>) {
         if let Some(payload) = payload {
             self.payloads.entry(sha256(payload)).or_insert_with(|| payload.clone());
@@ -86,7 +86,7 @@ impl History {
         self.operations.get(&stamp).and_then(|done| Operation::decode(&done.encoded).ok())
     }
 
-    /// Whether an entry of somebody's log is what stands under its stamp.
+    /// Whether an entry of a node's log is what stands under its stamp.
     pub fn is_verbatim(&self, stamp: Stamp, entry: &proto::Entry) -> bool {
         let Some(done) = self.operations.get(&stamp) else { return false };
         done.key_hash == entry.key_hash && done.encoded == entry.operation
@@ -102,7 +102,7 @@ impl History {
         stamps.iter().copied().filter(|stamp| self.operation(*stamp) == Some(Operation::Delete))
     }
 
-    /// Whether a client was told that somebody created it.
+    /// Whether a client was told that it was created.
     pub fn was_created(&self, key: &KeyHash) -> bool {
         let stamps = self.by_key.get(key).map_or(&[] as &[Stamp], Vec::as_slice);
         stamps.iter().any(|stamp| matches!(self.operation(*stamp), Some(Operation::Create { .. })))
@@ -125,7 +125,7 @@ impl History {
         }
     }
 
-    /// After a disk went: what nobody has any more is lost. Returns how many operations that were.
+    /// After a disk went: what no node has any more is lost. Returns how many operations that were.
     pub fn note_losses(&mut self, left: &[Vector]) -> u64 {
         let before = self.lost.len();
         let is_lost = |stamp: &&Stamp| left.iter().all(|applied| !applied.has(**stamp));

@@ -18,7 +18,7 @@ use super::{
 };
 use brock::runtime::planted::{Bug, VARIABLE};
 
-/// The seeds of a hunt: always the same, so that one that finds nothing does so for everybody.
+/// The seeds of a hunt: always the same, so that one that finds nothing does so on every machine.
 const SEEDS: u64 = 250;
 const FIRST_SEED: &str = "BROCK_SIM_FIRST_SEED";
 /// In which a bug must be found.

@@ -323,7 +323,7 @@ impl World {
         self.note(format!("links: {:?}", self.hears));
     }
 
-    /// Everybody hears everybody, and nothing is on its way. Returns what was.
+    /// All nodes hear each other, and nothing is on its way. Returns what was.
     pub fn mend_the_network(&mut self) -> Vec<Flight> {
         self.hears.iter_mut().flatten().for_each(|link| *link = true);
         std::mem::take(&mut self.flights)

@@ -45,7 +45,7 @@ pub struct Disk {
     pub states: BTreeMap<KeyHash, RecordState>,
     /// What it has ever shown as deleted.
     pub deleted: BTreeSet<KeyHash>,
-    /// Whom the node retired, and what it had applied then: in memory, and as it is written down.
+    /// The members that the node retired, and what it had applied then: in memory, and as it is written down.
     pub retired: BTreeMap<usize, Vector>,
     pub remembered_retired: BTreeMap<usize, Vector>,
 }
@@ -93,7 +93,7 @@ pub struct Running {
     pub skews: BTreeMap<usize, i64>,
     /// When it began: in truth, and by its own clock.
     pub began: (u64, u64),
-    /// Whether somebody has claimed to know more of this life than there is.
+    /// Whether a peer has claimed to know more of this life than there is.
     pub has_heard_a_rumour: bool,
 }
 

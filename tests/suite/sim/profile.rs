@@ -79,7 +79,7 @@ pub struct Profile {
     /// For how long tombstones are kept; `None` = for ever.
     pub grace: Option<Duration>,
     pub retires: bool,
-    /// Whether some operations of the ghost cannot be applied. Whoever has such collects nothing.
+    /// Whether some operations of the ghost cannot be applied. A node that has such operations collects nothing.
     pub has_poison: bool,
     /// A few fill a page of a snapshot.
     pub large_payloads: bool,

@@ -1,4 +1,4 @@
-//! Resyncs, message by message: they break off, go on where they were, change donors and begin anew,
+//! Resyncs, message by message: they break off, continue where they were, change donors and restart,
 //! as in `replication/resync.rs`.
 
 use super::{node::Resync, world::World};

@@ -161,7 +161,7 @@ impl World {
         self.nodes[node].set_time(self.now);
     }
 
-    /// Somebody knows more of a node's present life than there is: it goes on under another name.
+    /// A peer knows more of a node's present life than there is: it goes on under another name.
     pub async fn spread_a_rumour(&mut self) {
         let Some(node) = self.any_running() else { return };
         let Some(running) = self.running_mut(node) else { return };

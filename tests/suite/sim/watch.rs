@@ -102,7 +102,7 @@ impl World {
     }
 
     /// Claim: states only rise. A record goes only where tombstones are collected, and only if
-    /// somebody has deleted it.
+    /// it was deleted.
     fn check_nothing_vanished(
         &self,
         node: usize,

@@ -1,102 +1,22 @@
 //! What a node does when its disk is full, and when there is room again.
 
-use std::{
-    fs,
-    io::{Read, Write},
-    net::TcpStream,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::Path};
 
 use crate::harness::{
     certs::Certs,
     client::Client,
     eventually,
+    http::get,
     ledger::Ledger,
     process::{Launch, Process},
     random_key,
+    small_disk::SmallDisk,
     store::{contiguous_log, key, open, options},
 };
 use brock_core::base::limits;
-use rustix::fs::statvfs;
-use tempfile::TempDir;
 use tonic::Code;
 
 const MIB: u64 = 1024 * 1024;
-
-/// A small file system of its own. Goes away when dropped.
-pub struct SmallDisk {
-    directory: TempDir,
-}
-
-impl SmallDisk {
-    /// `None`, and a word about it, where mounting is not permitted.
-    pub fn mount(test: &str, mount_options: &str) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        let output = mount.args(["-t", "tmpfs", "-o", mount_options, "tmpfs"]).arg(directory.path()).output();
-        match output {
-            Ok(output) if output.status.success() => Some(Self { directory }),
-            failed => {
-                eprintln!("NOT TESTED: {test}: a small file system cannot be mounted here: {failed:?}");
-                None
-            }
-        }
-    }
-
-    pub fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    fn free_bytes(&self) -> u64 {
-        let stat = statvfs(self.path()).unwrap();
-        stat.f_bavail * stat.f_frsize
-    }
-
-    /// Takes space away until no more than `leave` bytes are free.
-    pub fn fill(&self, leave: u64) -> PathBuf {
-        self.fill_file("filler", leave)
-    }
-
-    /// Takes away all the space there is.
-    pub fn take_the_rest(&self) -> PathBuf {
-        self.fill_file("rest", 0)
-    }
-
-    fn fill_file(&self, name: &str, leave: u64) -> PathBuf {
-        let path = self.path().join(name);
-        let mut file = fs::File::create(&path).unwrap();
-        let zeros = vec![0; 64 * 1024];
-        while self.free_bytes() > leave {
-            // Somebody else may have taken the rest meanwhile.
-            if file.write(&zeros).is_err() {
-                break;
-            }
-        }
-        path
-    }
-
-    /// Takes all inodes away: no file can be created, although there is space.
-    fn fill_inodes(&self) -> Vec<PathBuf> {
-        let names = (0..).map(|i| self.path().join(format!("inode-{i}")));
-        names.take_while(|path| fs::File::create(path).is_ok()).collect()
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("-l").arg(self.path()).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "{} stays mounted", self.path().display());
-    }
-}
-
-fn http_get(port: u16, path: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
 
 /// Waits until a put is refused for want of space, and returns what the client was told.
 async fn refused(client: &Client) -> String {
@@ -161,7 +81,10 @@ async fn a_nearly_full_disk_refuses_writes_clearly_and_recovers_by_itself() {
         );
         ledger.check(&client, "reads go on").await;
         assert!(client.status().await.writes_refused.contains("the disk is full"));
-        assert!(http_get(launch.http_port, "/livez").starts_with("HTTP/1.1 200"), "it is alive all the same");
+        assert!(
+            get(launch.http_port, "/livez").await.unwrap().starts_with("HTTP/1.1 200"),
+            "it is alive all the same"
+        );
 
         fs::remove_file(filler).unwrap();
         accepted(&client).await;

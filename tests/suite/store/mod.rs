@@ -5,7 +5,7 @@
 //! - `repetition`: calls and messages that arrive twice.
 //! - `storage`: what the store keeps, counts and merges.
 
-pub mod disk_full;
-pub mod opening;
-pub mod repetition;
-pub mod storage;
+mod disk_full;
+mod opening;
+mod repetition;
+mod storage;

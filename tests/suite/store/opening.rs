@@ -33,7 +33,7 @@ async fn crashed_store(path: &Path, records: u64) -> Origin {
     store.checkpoint().unwrap();
     let origin = store.origin();
     drop(store);
-    // The next one to open it would have to wait for the lock: so does whoever copies it.
+    // The next one to open it would have to wait for the lock: so does this test, before it copies.
     let lock = || Store::open(&Options { node_id: node_id("nobody"), ..options(path) });
     while matches!(lock(), Err(OpenError::Locked(_))) {
         tokio::task::yield_now().await;

@@ -352,7 +352,7 @@ async fn unequal_duplicates_have_the_same_winner_in_both_orders_and_are_counted(
             assert_eq!((store.conflicts(), store.records()), (clock, clock));
         }
     }
-    // The loser's entry stays in the log, without a payload that nobody would ever use.
+    // The loser's entry stays in the log, without a payload that would never be used.
     let logs = [log_of(&first, x, 9).await, log_of(&first, y, 9).await].concat();
     assert_eq!(logs.iter().filter(|entry| entry.payload.is_some()).count(), 3);
     assert_eq!(logs.len(), 6);

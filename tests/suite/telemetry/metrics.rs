@@ -47,7 +47,7 @@ async fn an_origin_says_how_old_its_entries_are_and_a_relay_says_nothing() {
     let foreign = wire::batch(peer, 0, 1, vec![wire::invalidate(1, &key(3).0, "gone")]);
     deliver(&store, foreign).await.unwrap();
     assert_eq!(batch(peer, 100).await.ages_ms, [0; 0], "when it was made is not known here");
-    // A clock that was set back makes nobody younger than new.
+    // A clock that was set back makes no entry younger than new.
     now.fetch_sub(2 * HOUR_MS, Ordering::Relaxed);
     assert_eq!(batch(store.origin(), 100).await.ages_ms, [0, 0]);
     close(store).await;
