@@ -25,7 +25,7 @@ first-time := the first time about nine minutes on two cores
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-build build demo test deploy sim model bench release fmt clean
+.PHONY: help setup setup-build build demo test deploy sim model bench release references fmt clean
 
 help: ## Say what can be made
 	@printf 'Brock: a masterless, clustered, eventually consistent key-value node.\n\n'
@@ -83,6 +83,10 @@ release: setup-build ## Build optimised binaries
 	$(call heading,release)
 	$(cargo) build --locked --release --bins
 	@printf 'Built %s and node-admin beside it.\n' '$(CARGO_TARGET_DIR)/release/brock'
+
+references: setup ## Write docs/reference/ from the code
+	$(call heading,references)
+	UPDATE_REFERENCES=1 $(cargo) test --locked --workspace $(FEATURES) --test suite -- documents::references
 
 fmt: ## Format the code
 	cargo fmt --all

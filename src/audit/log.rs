@@ -23,9 +23,11 @@ use super::{
     entry::{Draft, Head, Kind, Origin, What},
     writer::Writer,
 };
-use crate::store::Store;
+use crate::{
+    runtime::task::{TaskName, TaskStatus, Tasks, bounded},
+    store::Store,
+};
 use brock_core::base::{limits, metrics as names};
-use brock_net::task::{TaskName, TaskStatus, Tasks, bounded};
 
 const NOTE: &[u8] = b"audit_head";
 

@@ -39,11 +39,11 @@ use crate::{
     runtime::{
         retry::{Retry, RetryPolicy},
         spans,
+        task::{TaskStatus, bounded},
     },
     store::{Dumped, Store, StoreError},
 };
 use brock_core::base::{duration::milliseconds, limits, metrics as names};
-use brock_net::task::{TaskStatus, bounded};
 
 /// How backups are made.
 #[derive(Clone)]

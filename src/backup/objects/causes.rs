@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use brock_net::task;
+use crate::runtime::task;
 
 /// The messages of an error and its causes, each once. Bounded in length.
 pub(super) fn with_causes(error: &(dyn Error + 'static)) -> String {

@@ -9,7 +9,7 @@ use super::{
     credentials::Credentials,
     error::{Act, Attempts, ObjectError},
 };
-use brock_net::task;
+use crate::runtime::task;
 
 /// The request that failed.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,7 @@
 
 use std::{fmt, io, path::PathBuf, time::Duration};
 
-use super::{credentials::CredentialsError, location::LocationError};
+use super::{credentials::CredentialsError, key::BadKey, location::LocationError};
 use brock_core::base::limits;
 
 /// The operation that was attempted.
@@ -227,16 +227,9 @@ pub enum ObjectError {
         /// Where reading should begin.
         offset: u64,
     },
-    /// The key or its metadata is invalid.
-    #[error("'{key}' cannot be an object's key: {problem}; keys are {rule}")]
-    BadKey {
-        /// The key.
-        key: String,
-        /// What is wrong with it.
-        problem: &'static str,
-        /// What is allowed.
-        rule: &'static str,
-    },
+    /// The key or its metadata is not allowed.
+    #[error(transparent)]
+    BadKey(#[from] BadKey),
     /// The location holds too many objects to list.
     #[error(
         "{place} holds more than {max} objects; give backups a prefix of their own, or remove old ones",
@@ -301,7 +294,7 @@ impl ObjectError {
             | Self::Changed { .. }
             | Self::UploadGone { .. }
             | Self::PastEnd { .. }
-            | Self::BadKey { .. }
+            | Self::BadKey(_)
             | Self::TooMany { .. }
             | Self::TooLarge { .. }
             | Self::SourceChanged { .. } => false,

@@ -1,13 +1,26 @@
 //! Which keys and metadata are allowed: those that every store and every file system accepts.
 
-use super::{error::ObjectError, object::Metadata};
+use std::collections::BTreeMap;
+
 use brock_core::base::limits;
 
 /// The allowed keys, for messages.
 const KEY_RULE: &str = "letters, digits, '.', '_', '-', ':', '=' and single slashes between";
 
+/// Why a key or its metadata is not allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("'{key}' cannot be an object's key: {problem}; keys are {rule}")]
+pub struct BadKey {
+    /// The key.
+    pub key: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+    /// What is allowed.
+    pub rule: &'static str,
+}
+
 /// Rejects a key that some store or file system would not keep as it is.
-pub(super) fn check_key(key: &str) -> Result<(), ObjectError> {
+pub(super) fn check_key(key: &str) -> Result<(), BadKey> {
     // The limit is that of S3. With a prefix, the whole is checked by the target.
     if key.is_empty() || key.len() > limits::OBJECT_KEY_MAX_BYTES {
         return Err(bad_key(key, "it is empty or too long"));
@@ -31,13 +44,13 @@ pub(super) fn is_key(key: &str) -> bool {
 }
 
 /// Rejects a text that no allowed key can begin with.
-pub(super) fn check_prefix(prefix: &str) -> Result<(), ObjectError> {
+pub(super) fn check_prefix(prefix: &str) -> Result<(), BadKey> {
     let whole = prefix.strip_suffix('/').unwrap_or(prefix);
     if prefix.is_empty() { Ok(()) } else { check_key(whole) }
 }
 
 /// Rejects metadata that some store would change.
-pub(super) fn check_metadata(key: &str, metadata: &Metadata) -> Result<(), ObjectError> {
+pub(super) fn check_metadata(key: &str, metadata: &BTreeMap<String, String>) -> Result<(), BadKey> {
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
     };
@@ -57,9 +70,9 @@ fn is_plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"._-:=".contains(&byte)
 }
 
-fn bad_key(key: &str, problem: &'static str) -> ObjectError {
+fn bad_key(key: &str, problem: &'static str) -> BadKey {
     let shown = key.chars().take(100).collect::<String>().escape_debug().to_string();
-    ObjectError::BadKey { key: shown, problem, rule: KEY_RULE }
+    BadKey { key: shown, problem, rule: KEY_RULE }
 }
 
 #[cfg(test)]
@@ -115,9 +128,9 @@ mod tests {
             ("a", "x\r\ny: z", false),
             ("a", "é", false),
         ] {
-            let metadata = Metadata::from([(name.to_owned(), value.to_owned())]);
+            let metadata = BTreeMap::from([(name.to_owned(), value.to_owned())]);
             assert_eq!(check_metadata("k", &metadata).is_ok(), good, "{name}: {value:?}");
         }
-        assert!(check_metadata("k", &Metadata::from([("a".to_owned(), "x".repeat(3000))])).is_err());
+        assert!(check_metadata("k", &BTreeMap::from([("a".to_owned(), "x".repeat(3000))])).is_err());
     }
 }

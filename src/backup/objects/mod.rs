@@ -13,19 +13,19 @@
 //!
 //! Modules, lowest first; each imports only those above it:
 //!
-//! - `key`: which keys and metadata are allowed; `location`: the URL of a location; `endpoint`: checking
-//!   endpoints and regions.
+//! - `key`: which keys and metadata are allowed; `location`: the URL of a location.
 //! - `causes`: an error with its causes.
 //! - `credentials`: an access key; `credentials_file`: a file of them; `cloud`: those of a workload on AWS;
 //!   `credential_source`: which of them apply.
-//! - `error`: what can go wrong; `timeouts`: how long operations may take, and retries.
+//! - `error`: what can go wrong; `endpoint`: checking endpoints and regions; `timeouts`: how long operations
+//!   may take, and retries.
 //! - `object`: settings, sources, listings.
-//! - `blocking`: file operations off the runtime; `bucket`: requests to a bucket; `classify`: what the
-//!   answers mean.
+//! - `blocking`: file operations off the runtime; `classify`: what the answers of a store mean; `bucket`:
+//!   requests to a bucket.
 //! - `download`: reading an object; `multipart`: storing a large one.
 //! - `file`: a directory as a target; `s3`: a bucket as a target; `s3_dialling`: one at a fixed address,
 //!   for tests.
-//! - `target`: any of them; `faulty`: one that fails on request, for tests.
+//! - `target`: any of them; `faulty`: one that fails on request, for tests. These two contain each other.
 
 mod blocking;
 mod bucket;
@@ -57,6 +57,7 @@ pub use error::{Act, Attempts, ObjectError};
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use faulty::{Fault, Faulty};
 pub use file::FileTarget;
+pub use key::BadKey;
 pub use location::{Location, LocationError};
 pub use object::{Head, Listed, Metadata, Settings, Source};
 pub use s3::S3Target;

@@ -22,7 +22,8 @@ use super::{
     bucket::{Bucket, as_headers},
     download::{self, Download},
     error::{Act, ObjectError},
-    key, multipart,
+    key::{self, BadKey},
+    multipart,
     object::{Head, Listed, Metadata, Settings, Source},
     timeouts::within,
 };
@@ -76,11 +77,11 @@ impl S3Target {
     ) -> Result<(), ObjectError> {
         let bucket = &self.bucket;
         if bucket.full(key).len() > limits::OBJECT_KEY_MAX_BYTES {
-            return Err(ObjectError::BadKey {
+            return Err(ObjectError::BadKey(BadKey {
                 key: key.to_owned(),
                 problem: "it is too long together with the prefix",
                 rule: "at most 1024 bytes",
-            });
+            }));
         }
         let reader = multipart::Reader::open(source).await?;
         let size_bytes = reader.size_bytes();
