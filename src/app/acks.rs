@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::error::Problem;
 use crate::{
-    membership::members::{Acks, Members},
+    membership::{members::Members, receipt::Acks},
     store::Store,
 };
 use brock_core::{

@@ -5,13 +5,8 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use futures::future::join_all;
 use tokio::sync::Mutex;
 
-use super::{
-    error::Problem,
-    health,
-    operations::{Lifecycle, UNRESOLVED, name_of, unreachable},
-    status::Reporter,
-};
-use crate::membership::{members::MemberView, peer::Peer};
+use super::{error::Problem, health, operations::Lifecycle, status::Reporter};
+use crate::membership::{contacts::Unreachable, peer::Peer};
 use brock_core::{
     base::{limits, vector::Vector},
     domain::codec,
@@ -54,27 +49,26 @@ impl Cluster {
     }
 
     async fn look(&self) -> Result<proto::ClusterResponse, Problem> {
-        let Lifecycle { store, members, directory, .. } = &*self.lifecycle;
-        let (views, peers) = (members.views(store.now()), directory.peers());
-        let reports = join_all(peers.iter().map(report)).await;
+        let Lifecycle { store, roster, .. } = &*self.lifecycle;
+        let contacts = roster.contacts(store.now());
+        let reports = join_all(contacts.peers.iter().map(|contact| report(&contact.peer))).await;
         let own = self.reporter.status(true).await?;
         let own_applied = store.applied();
         let mut seen = vec![Seen::well(&own.node_id.clone(), "", own, own_applied)];
-        for (peer, report) in peers.iter().zip(reports) {
-            let name = name_of(&views, peer);
+        for (contact, report) in contacts.peers.iter().zip(reports) {
+            let address = contact.peer.key.as_str();
             let mut node = match report {
-                Ok((status, applied)) => Seen::well(&status.node_id.clone(), &peer.address, status, applied),
-                Err(error) => Seen::silent(&name, &peer.address, error),
+                Ok((status, applied)) => Seen::well(&status.node_id.clone(), address, status, applied),
+                Err(error) => Seen::silent(&contact.name, address, error),
             };
-            let is_it = |view: &&MemberView| view.address.as_ref() == Some(&peer.address);
-            node.node.retired = views.iter().find(is_it).is_some_and(|view| view.retired);
+            node.node.retired = contact.is_retired;
             seen.push(node);
         }
-        for name in directory.unresolved() {
-            seen.push(Seen::silent(&name, &name, UNRESOLVED.to_owned()));
+        for name in &contacts.unresolved {
+            seen.push(Seen::silent(name.as_str(), name.as_str(), Unreachable::Unresolved.to_string()));
         }
-        for (name, error) in unreachable(&views, &peers) {
-            seen.push(Seen::silent(&name, "", error));
+        for (node_id, reason) in &contacts.unreachable {
+            seen.push(Seen::silent(node_id.as_str(), "", reason.to_string()));
         }
         seen[1..].sort_by(|a, b| a.node.node.cmp(&b.node.node));
         let nodes = with_lags(seen);

@@ -481,7 +481,7 @@ mod tests {
             (
                 |s| {
                     s.alarms =
-                        ["old", "new"].map(|text| proto::Alarm { at_unix: 1, text: text.into() }).into()
+                        ["old", "new"].map(|text| proto::Alarm { at_unix: 1, text: text.into() }).into();
                 },
                 Level::Watch,
                 "2 alarms, the newest: new",

@@ -8,14 +8,15 @@ use super::{acks::Wanted, error::Problem, records};
 use crate::{
     maintenance::{compact::Compactor, scrub},
     membership::{
-        directory::Directory,
+        contacts::{Contact, Unreachable},
         members::{MemberView, Members},
         peer::{Peer, RemoteError},
+        roster::Roster,
     },
     replication::{
         peek::{Answer, Asker},
         remote::Remote,
-        repair::{self, Standing},
+        repair::{self, Comparison},
         resync::Resyncs,
     },
     store::{NewOperation, OperationOutcome, Store, Summary},
@@ -30,19 +31,14 @@ use brock_core::{
     proto::{self, verify_response::Verdict},
 };
 
-/// Why a name in `node.join` cannot be asked.
-pub const UNRESOLVED: &str = "DNS has not said yet which nodes these are: see `node-admin status`";
-
 /// A node's lifecycle operations.
 pub struct Lifecycle {
     /// This node's store.
     pub store: Store,
-    /// Who is waited for.
-    pub members: Members,
     /// For key hashes that are unknown here.
     pub asker: Asker,
-    /// Who the peers are.
-    pub directory: Directory,
+    /// The peers, and the members.
+    pub roster: Roster,
     /// Keeps the log short.
     pub compactor: Compactor,
     /// Not to be disturbed.
@@ -60,7 +56,7 @@ impl Lifecycle {
         acks: Option<proto::Acks>,
     ) -> Result<proto::OperationResponse, Problem> {
         let key_hash = records::key_hash(key_hash_bytes)?;
-        let wanted = Wanted::decode(acks, &self.store, &self.members)?;
+        let wanted = Wanted::decode(acks, &self.store, self.roster.members())?;
         let request = |ahead| NewOperation { key_hash, operation: operation.clone(), ahead };
         let mut outcome = self.store.operate(request(ahead)).await?;
         if outcome == OperationOutcome::Unknown {
@@ -82,16 +78,17 @@ impl Lifecycle {
             OperationOutcome::Unknown => return Err(Problem::Absent),
         };
         if !already && matches!(operation, Operation::Invalidate { .. } | Operation::Delete) {
-            self.members.revocations().add(stamp);
-            // Somebody may have it already.
-            self.members.settle_revocations(self.store.now());
+            let members = self.roster.members();
+            members.revocations().add(stamp);
+            // The members may have it already.
+            members.settle_revocations(self.store.now());
         }
         Ok(self.answer(stamp, already, wanted).await)
     }
 
     async fn answer(&self, stamp: Stamp, already: bool, wanted: Option<Wanted>) -> proto::OperationResponse {
         let receipt = match wanted {
-            Some(wanted) => Some(wanted.receipt(stamp, &self.store, &self.members).await),
+            Some(wanted) => Some(wanted.receipt(stamp, &self.store, self.roster.members()).await),
             None => None,
         };
         proto::OperationResponse { stamp: Some(codec::stamp_to_proto(stamp)), already, receipt }
@@ -115,7 +112,8 @@ impl Lifecycle {
     /// The members, and what holds the log back.
     pub fn members(&self) -> proto::MembersResponse {
         let (applied, now) = (self.store.applied(), self.store.now());
-        let stable = self.members.stable(&applied, now);
+        let members = self.roster.members();
+        let stable = members.stable(&applied, now);
         let floors = self.store.floors();
         let member = |view: MemberView| {
             let theirs = view.applied.clone().unwrap_or_default();
@@ -126,9 +124,9 @@ impl Lifecycle {
             });
             proto::Member {
                 node_id: view.node_id.map(|node_id| node_id.to_string()).unwrap_or_default(),
-                address: view.address.unwrap_or_default(),
+                address: view.address.map(|address| address.to_string()).unwrap_or_default(),
                 retired: view.retired,
-                last_seen_unix: view.last_seen,
+                last_seen_unix: view.last_seen.unwrap_or_default(),
                 lag_entries: view.applied.map(|theirs| applied.entries_above(&theirs)),
                 holding_back: if waits { held_back.fold(0, u64::saturating_add) } else { 0 },
                 connected: view.connected,
@@ -136,35 +134,35 @@ impl Lifecycle {
         };
         let listed: Vector = self.store.vector().meet(&stable);
         proto::MembersResponse {
-            members: self.members.views(now).into_iter().map(member).collect(),
+            members: members.views(now).into_iter().map(member).collect(),
             stable: codec::vector_to_proto(&listed).clocks,
         }
     }
 
     /// Retires a member here, and then at every peer that answers.
     pub async fn retire(&self, member: &str) -> Result<proto::RetireMemberResponse, Problem> {
-        retire_here(&self.store, &self.members, member, "").await?;
+        retire_here(&self.store, self.roster.members(), member, "").await?;
         let outcome = |node: String, error: Option<RemoteError>| proto::retire_member_response::Outcome {
             node,
             error: error.map(|error| error.to_string()).unwrap_or_default(),
         };
         let mut outcomes = vec![outcome(self.store.node_id().to_string(), None)];
-        let views = self.members.views(self.store.now());
-        let peers = self.directory.peers();
-        let told = peers.iter().map(|peer| {
-            let (name, alias) = (name_of(&views, peer), alias_of(&views, member));
+        let now = self.store.now();
+        let alias = self.roster.members().alias(member, now).unwrap_or_default();
+        let request = proto::RetireRequest { member: member.to_owned(), alias };
+        let retired = self.roster.contacts(now).peers.into_iter().map(|Contact { peer, name, .. }| {
+            let request = request.clone();
             async move {
-                let request = proto::RetireRequest { member: member.to_owned(), alias };
-                let told = peer.call(|mut client| async move { client.retire(request).await }).await;
-                // Who does not know it need not forget it.
-                let told = told.map(drop).or_else(|error| match error {
+                let retired = peer.call(|mut client| async move { client.retire(request).await }).await;
+                // A node that does not know the member need not forget it.
+                let retired = retired.map(drop).or_else(|error| match error {
                     RemoteError::Absent(_) => Ok(()),
                     other => Err(other),
                 });
-                (name, told.err())
+                (name, retired.err())
             }
         });
-        for (name, error) in join_all(told).await {
+        for (name, error) in join_all(retired).await {
             // The retired one need not agree.
             if name != member {
                 outcomes.push(outcome(name, error));
@@ -203,12 +201,12 @@ impl Lifecycle {
     }
 
     async fn look(&self) -> Result<proto::VerifyResponse, Problem> {
-        let views = self.members.views(self.store.now());
-        let peers = self.directory.peers();
-        let asked: Vec<_> = peers
+        let contacts = self.roster.contacts(self.store.now());
+        let asked: Vec<_> = contacts
+            .peers
             .iter()
-            .filter(|peer| !is_retired(&views, peer))
-            .map(async |peer| (name_of(&views, peer), peer, peer.summary(false).await))
+            .filter(|contact| !contact.is_retired)
+            .map(async |contact| (contact.name.clone(), &contact.peer, contact.peer.summary(false).await))
             .collect();
         let answers = join_all(asked).await;
         let mine = self.store.summary();
@@ -231,11 +229,10 @@ impl Lifecycle {
                 }
             });
         }
-        for node in self.directory.unresolved() {
-            let error = UNRESOLVED.to_owned();
-            nodes.push(proto::verify_response::Node { node, error, ..Default::default() });
-        }
-        for (node, error) in unreachable(&views, &peers) {
+        let unresolved = contacts.unresolved.iter().map(|name| (name.to_string(), Unreachable::Unresolved));
+        let unreachable = contacts.unreachable.iter().map(|(node_id, reason)| (node_id.to_string(), *reason));
+        for (node, reason) in unresolved.chain(unreachable) {
+            let error = reason.to_string();
             nodes.push(proto::verify_response::Node { node, error, ..Default::default() });
         }
         let lags = nodes.iter().any(|node| !node.error.is_empty() || node.lag_entries > 0);
@@ -256,16 +253,16 @@ impl Lifecycle {
         applied: Vector,
         answer: proto::SummaryResponse,
     ) -> proto::verify_response::Node {
-        let standing = repair::standing(mine, &applied, &answer.digest.clone().unwrap_or_default());
+        let comparison = repair::compare(mine, &applied, &answer.digest.clone().unwrap_or_default());
         let mut node = proto::verify_response::Node {
             node: answer.node_id,
             lag_entries: everything.entries_above(&applied),
             records: answer.records,
             tombstones: answer.tombstones,
-            equal: standing == Standing::Equal,
+            equal: comparison == Comparison::Equal,
             ..Default::default()
         };
-        if standing == Standing::Different {
+        if comparison == Comparison::Different {
             match repair::differences(&self.store, peer).await {
                 Ok(differences) => {
                     node.differing_total = differences.total;
@@ -283,11 +280,10 @@ impl Lifecycle {
     pub async fn repair(&self) -> Result<proto::RepairResponse, Problem> {
         scrub::all(&self.store).await?;
         let _no_resync = self.resyncs.others().await;
-        let views = self.members.views(self.store.now());
+        let contacts = self.roster.contacts(self.store.now()).peers;
         let mut peers = Vec::new();
-        for peer in self.directory.peers().iter().filter(|peer| !is_retired(&views, peer)) {
-            let node = name_of(&views, peer);
-            peers.push(match repair::repair(&self.store, peer).await {
+        for Contact { peer, name: node, .. } in contacts.into_iter().filter(|contact| !contact.is_retired) {
+            peers.push(match repair::repair(&self.store, &peer).await {
                 Ok(repaired) => proto::repair_response::Peer {
                     node,
                     error: String::new(),
@@ -329,42 +325,4 @@ fn own_line(store: &Store, mine: &Summary, everything: &Vector) -> proto::verify
         equal: true,
         ..Default::default()
     }
-}
-
-/// A peer's node id, or its address until it has said one.
-pub fn name_of(views: &[MemberView], peer: &Peer) -> String {
-    let view = views.iter().find(|view| view.address.as_ref() == Some(&peer.address));
-    let node_id = view.and_then(|view| view.node_id.as_ref()).map(ToString::to_string);
-    node_id.unwrap_or_else(|| peer.address.clone())
-}
-
-/// A member's address for its node id, or the other way round; empty if that is not known.
-fn alias_of(views: &[MemberView], member: &str) -> String {
-    let by_id = |view: &&MemberView| view.node_id.as_ref().is_some_and(|id| id.as_str() == member);
-    if let Some(view) = views.iter().find(by_id) {
-        return view.address.clone().unwrap_or_default();
-    }
-    let by_address = views.iter().find(|view| view.address.as_deref() == Some(member));
-    by_address.and_then(|view| view.node_id.as_ref()).map(ToString::to_string).unwrap_or_default()
-}
-
-/// Members that nobody can ask from here, and why: those that pull from here and are not in
-/// `node.join`, as long as no nameless address may be one of them; and those that DNS does not list
-/// any more.
-pub fn unreachable(views: &[MemberView], peers: &[Peer]) -> Vec<(String, String)> {
-    let all_are_named = views.iter().all(|view| view.node_id.is_some());
-    let reason = |view: &MemberView| match &view.address {
-        None if all_are_named => Some("it is not in this node's node.join, so it cannot be asked from here"),
-        Some(address) if peers.iter().all(|peer| peer.address != *address) => Some(
-            "DNS does not list it any more, so it cannot be asked from here: retire it if it never returns",
-        ),
-        _ => None,
-    };
-    let named =
-        views.iter().filter(|view| !view.retired).filter_map(|view| Some((view.node_id.as_ref()?, view)));
-    named.filter_map(|(node_id, view)| Some((node_id.to_string(), reason(view)?.to_owned()))).collect()
-}
-
-fn is_retired(views: &[MemberView], peer: &Peer) -> bool {
-    views.iter().any(|view| view.retired && view.address.as_ref() == Some(&peer.address))
 }

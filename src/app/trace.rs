@@ -6,13 +6,9 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::Semaphore;
 
-use super::{
-    error::Problem,
-    operations::{name_of, unreachable},
-    records,
-};
+use super::{error::Problem, records};
 use crate::{
-    membership::{members::MemberView, peer::Peer},
+    membership::contacts::Contacts,
     store::{LoggedOperation, Store, Traced},
 };
 use brock_core::{
@@ -54,24 +50,26 @@ impl Traces {
     pub async fn everywhere(
         &self,
         key_hash_bytes: &[u8],
-        peers: &[Peer],
-        views: &[MemberView],
+        contacts: Contacts,
     ) -> Result<proto::TraceRecordResponse, Problem> {
         let here = self.here(key_hash_bytes).await?;
         let node = |node, error, trace| proto::trace_record_response::Node { node, error, trace };
         let mut nodes = vec![node(self.store.node_id().to_string(), String::new(), Some(here))];
-        let asked = peers.iter().map(|peer| {
+        let asked = contacts.peers.into_iter().map(|contact| {
             let request = proto::TraceRequest { key_hash: Bytes::copy_from_slice(key_hash_bytes) };
-            async move { peer.call(|mut client| async move { client.trace(request).await }).await }
+            async move {
+                let call = contact.peer.call(|mut client| async move { client.trace(request).await });
+                (contact.name, call.await)
+            }
         });
-        for (peer, answer) in peers.iter().zip(join_all(asked).await) {
-            let name = name_of(views, peer);
+        for (name, answer) in join_all(asked).await {
             nodes.push(match answer {
                 Ok(answer) => node(name, String::new(), answer.trace),
                 Err(error) => node(name, error.to_string(), None),
             });
         }
-        nodes.extend(unreachable(views, peers).into_iter().map(|(name, error)| node(name, error, None)));
+        let unreachable = contacts.unreachable.into_iter();
+        nodes.extend(unreachable.map(|(id, reason)| node(id.to_string(), reason.to_string(), None)));
         Ok(proto::TraceRecordResponse { nodes })
     }
 }

@@ -21,7 +21,7 @@ use super::{
     parts::{PartError, PartReader},
 };
 use crate::{
-    replication::repair::{self, Standing},
+    replication::repair::{self, Comparison},
     store::{OpenError, Options, Store, StoreError},
     transfer::snapshot::{JoinError, Joiner},
 };
@@ -219,9 +219,9 @@ impl Restore<'_> {
         let Some(last) = self.chain.last() else { return Ok(()) };
         let failed = |error: CodecError| JoinError::Protocol(error.to_string());
         let standing = last.manifest.applied().map_err(failed)?;
-        match repair::standing(&store.summary(), &standing, &last.manifest.digest()) {
-            Standing::Equal => Ok(()),
-            Standing::Different | Standing::Incomparable => {
+        match repair::compare(&store.summary(), &standing, &last.manifest.digest()) {
+            Comparison::Equal => Ok(()),
+            Comparison::Different | Comparison::Incomparable => {
                 Err(RestoreError::Digest(last.manifest.key.clone()))
             }
         }

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::sweep;
 use crate::{
-    membership::{members::Members, peers::Peers},
+    membership::{members::Members, roster::Roster},
     runtime::planted::{self, Bug},
     store::{Store, StoreError},
 };
@@ -186,7 +186,7 @@ impl Compactor {
     }
 
     /// Runs when it is due, until stopped. Tombstones are left alone while the clocks are in doubt.
-    pub async fn run(self, peers: Peers, stop: CancellationToken, task: TaskStatus) {
+    pub async fn run(self, roster: Roster, stop: CancellationToken, task: TaskStatus) {
         let mut ticks = tokio::time::interval(limits::COMPACT_CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let trust = sweep::ClockTrust::begin(self.store.now());
@@ -195,7 +195,7 @@ impl Compactor {
             if stop.run_until_cancelled(ticks.tick()).await.is_none() {
                 return;
             }
-            let trusted = trust.doubt(self.store.now(), &peers.reports()).is_none();
+            let trusted = trust.doubt(self.store.now(), &roster.reports()).is_none();
             self.in_doubt.store(!trusted, Ordering::Relaxed);
             if let Err(error) = self.mark(trusted).await {
                 task.set_error(&error.to_string());

@@ -32,10 +32,10 @@ use crate::{
     config::{sources::ShownSetting, validate::Config},
     maintenance::compact::Compactor,
     membership::{
-        directory::Directory,
         members::Members,
-        peers::{Peers, Standing},
+        peer::PeerKey,
         pings,
+        roster::{Roster, SyncStatus},
     },
     replication::{peek::Asker, resync::Resyncs},
     store::{OpenError, Store},
@@ -59,7 +59,7 @@ pub(super) struct Frame {
     pub(super) instance: Instance,
     pub(super) readiness: Arc<Readiness>,
     /// Set once there are a store and peers to compare.
-    standing: Arc<OnceLock<Box<dyn Fn() -> Standing + Send + Sync>>>,
+    sync_status: Arc<OnceLock<Box<dyn Fn() -> SyncStatus + Send + Sync>>>,
     /// Set with the services.
     console: console::Slot,
 }
@@ -71,20 +71,20 @@ impl Frame {
             http_tasks: Tasks::default(),
             instance: Instance::random(),
             readiness: Arc::default(),
-            standing: Arc::default(),
+            sync_status: Arc::default(),
             console: Arc::default(),
         }
     }
 
     /// What the HTTP side shows, from before the storage opens.
     pub(super) fn pages(&self, prepared: &Prepared, telemetry: Option<Arc<Telemetry>>) -> Pages {
-        let known = Arc::clone(&self.standing);
-        // Nobody sees the figures of a node that is not open yet: it is not ready.
-        let nothing = Standing { peers: 0, lag_entries: None, gap: None };
-        let standing = Arc::new(move || known.get().map_or(nothing, |standing| standing()));
+        let known = Arc::clone(&self.sync_status);
+        // Not shown before the node is open: until then it is not ready.
+        let nothing = SyncStatus { peers: 0, lag_entries: None, gap: None };
+        let sync_status = Arc::new(move || known.get().map_or(nothing, |sync_status| sync_status()));
         Pages {
             readiness: Arc::clone(&self.readiness),
-            standing,
+            sync_status,
             telemetry,
             console: Arc::clone(&self.console),
             gate: Arc::clone(&prepared.console_gate),
@@ -108,22 +108,21 @@ pub(super) async fn assemble(
     store: &Store,
 ) -> Result<Node, StartError> {
     let Prepared { identity, join, resolver, listener, address, http_address, backup_target, .. } = prepared;
-    let Frame { tasks, http_tasks, instance, readiness, standing, console } = frame;
-    let peers = Peers::default();
-    let compared = (store.clone(), peers.clone());
-    let _ = standing.set(Box::new(move || compared.1.standing(&compared.0.applied())));
+    let Frame { tasks, http_tasks, instance, readiness, sync_status, console } = frame;
     let (fixed, listed) = prepare::split(join);
     let members = load_members(config, store, &fixed, !listed.is_empty()).await?;
-    let directory = Directory::new(
+    let roster = Roster::new(
         &fixed,
         listed.iter().map(ToString::to_string),
         identity.dialler().with_resolver(resolver.clone()),
-        (peers.clone(), members.clone()),
+        members.clone(),
         store.now(),
     );
-    let asker = Asker::new(directory.clone());
-    let (pinged, known, stop) = (directory.clone(), peers.clone(), tasks.stopping().clone());
-    tasks.spawn("pings", |status| pings::run(pinged, known, stop, status));
+    let compared = (store.clone(), roster.clone());
+    let _ = sync_status.set(Box::new(move || compared.1.sync_status(&compared.0.applied())));
+    let asker = Asker::new(roster.clone());
+    let (pinged, stop) = (roster.clone(), tasks.stopping().clone());
+    tasks.spawn("pings", |status| pings::run(pinged, stop, status));
     let (traces, resyncs) = (Traces::new(store.clone()), Resyncs::default());
     let compactor = Compactor::new(store.clone(), members.clone(), config.compact);
     let records = Arc::new(Records {
@@ -135,9 +134,8 @@ pub(super) async fn assemble(
     });
     let lifecycle = Arc::new(Lifecycle {
         store: store.clone(),
-        members: members.clone(),
         asker,
-        directory: directory.clone(),
+        roster: roster.clone(),
         compactor: compactor.clone(),
         resyncs: resyncs.clone(),
     });
@@ -158,7 +156,7 @@ pub(super) async fn assemble(
         resyncs: resyncs.clone(),
         backups: backups.clone(),
         backup_public_key,
-        peers: peers.clone(),
+        roster: roster.clone(),
         tasks: tasks.clone(),
         readiness: is_ready,
         identity: identity.clone(),
@@ -212,11 +210,11 @@ pub(super) async fn assemble(
     if let Some(made) = backups {
         backups::spawn(tasks, made, readiness);
     }
-    let shared = Shared { store, peers: &peers, members: &members, resyncs: &resyncs, directory: &directory };
+    let shared = Shared { store, resyncs: &resyncs, roster: &roster };
     background::spawn(config, shared, compactor, tasks);
     background::spawn_discovery(config, listed, &resolver, shared, tasks);
     let look_at_certificates = reload::spawn(tasks, &identity, &config.node_id);
-    upkeep::spawn_first_catch_up(tasks, store, &peers, readiness, &health);
+    upkeep::spawn_first_catch_up(tasks, store, &roster, readiness, &health);
     tracing::info!(
         node_id = %config.node_id, origin = %store.origin(), %address,
         http_address = http_address.map(tracing::field::display), peers = fixed.len(), records = store.records(),
@@ -227,7 +225,7 @@ pub(super) async fn assemble(
         tasks: tasks.clone(),
         http_tasks: http_tasks.clone(),
         readiness: Arc::clone(readiness),
-        peers,
+        roster,
         look_at_certificates,
         health,
         address,
@@ -263,7 +261,7 @@ async fn load_members(
         StartError::Store(OpenError::Database { path, reason: source })
     };
     let remembered = store.members().await.map_err(|error| damaged(error.to_string()))?;
-    let fixed: Vec<String> = fixed.iter().map(ToString::to_string).collect();
+    let fixed: Vec<PeerKey> = fixed.iter().map(PeerKey::from).collect();
     Members::new(config.node_id.clone(), (&fixed, discovers), remembered, config.member_retention)
         .map_err(|error| damaged(error.to_string()))
 }

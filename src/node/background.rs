@@ -4,7 +4,7 @@ use super::upkeep;
 use crate::{
     config::validate::Config,
     maintenance::{compact::Compactor, scrub, sweep},
-    membership::{directory::Directory, discovery::Discovery, members::Members, peers::Peers},
+    membership::{discovery::Discovery, roster::Roster},
     replication::{
         pull::{puller::Puller, pullers},
         resync::Resyncs,
@@ -17,38 +17,33 @@ use brock_net::{dns::Resolver, join::Listed, task::Tasks};
 #[derive(Clone, Copy)]
 pub(super) struct Shared<'a> {
     pub(super) store: &'a Store,
-    pub(super) peers: &'a Peers,
-    pub(super) members: &'a Members,
     pub(super) resyncs: &'a Resyncs,
-    pub(super) directory: &'a Directory,
+    pub(super) roster: &'a Roster,
 }
 
 /// Pulls, and keeps the storage in order.
 pub(super) fn spawn(config: &Config, shared: Shared<'_>, compactor: Compactor, tasks: &Tasks) {
-    let Shared { store, peers, members, resyncs, directory } = shared;
+    let Shared { store, resyncs, roster } = shared;
     let (interval, batch_limit) = (config.replication_interval, config.replication_limit);
-    let (its_store, its_peers, its_members) = (store.clone(), peers.clone(), members.clone());
-    let (its_resyncs, its_directory) = (resyncs.clone(), directory.clone());
+    let (its_store, its_resyncs, its_roster) = (store.clone(), resyncs.clone(), roster.clone());
     let make = move |address: &_, stop| Puller {
         address: Clone::clone(address),
-        directory: its_directory.clone(),
+        roster: its_roster.clone(),
         store: its_store.clone(),
-        peers: its_peers.clone(),
-        members: its_members.clone(),
         resyncs: its_resyncs.clone(),
         interval,
         batch_limit: u32::try_from(batch_limit).unwrap_or(u32::MAX),
         stop,
     };
-    let (dialled, owner) = (directory.clone(), tasks.clone());
+    let (dialled, owner) = (roster.clone(), tasks.clone());
     tasks.spawn("pullers", |status| pullers::run(dialled, owner, make, status));
-    let (swept, known, stop) = (store.clone(), peers.clone(), tasks.stopping().clone());
+    let (swept, known, stop) = (store.clone(), roster.clone(), tasks.stopping().clone());
     tasks.spawn("sweeper", |status| sweep::run(swept, known, stop, status));
-    let (known, stop) = (peers.clone(), tasks.stopping().clone());
+    let (known, stop) = (roster.clone(), tasks.stopping().clone());
     tasks.spawn("compactor", |status| compactor.run(known, stop, status));
     let (scrubbed, stop) = (store.clone(), tasks.stopping().clone());
     tasks.spawn("scrubber", |status| scrub::run(scrubbed, stop, status));
-    upkeep::spawn(tasks, store, peers, members);
+    upkeep::spawn(tasks, store, roster);
 }
 
 /// Asks DNS again and again for the names in `node.join`.
@@ -65,7 +60,7 @@ pub(super) fn spawn_discovery(
             listed,
             resolver: resolver.clone(),
             interval: config.discovery_interval,
-            directory: shared.directory.clone(),
+            roster: shared.roster.clone(),
             store: shared.store.clone(),
             stop: tasks.stopping().clone(),
         };

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::http::{readiness::Readiness, server},
     config::validate::Config,
-    membership::peers::Peers,
+    membership::roster::Roster,
     store::{Health, Store},
     telemetry::logs::Telemetry,
 };
@@ -31,7 +31,7 @@ pub struct Node {
     /// The HTTP side, which outlives the drain so that it can say that the node is draining.
     pub(super) http_tasks: Tasks,
     pub(super) readiness: Arc<Readiness>,
-    pub(super) peers: Peers,
+    pub(super) roster: Roster,
     pub(super) look_at_certificates: mpsc::Sender<oneshot::Sender<()>>,
     pub(super) health: tonic_health::server::HealthReporter,
     pub(super) address: SocketAddr,
@@ -100,13 +100,16 @@ impl Node {
 
     /// How it is, in a line for a supervisor.
     pub fn state(&self) -> String {
-        let reports = self.peers.reports();
+        let reports = self.roster.reports();
         let up = reports.iter().filter(|peer| peer.up).count();
         let pulling = match reports.len() {
             0 => "no peers".to_owned(),
             peers => format!("pulling from {up} of {peers} peers"),
         };
-        match (self.readiness.reasons().as_slice(), self.peers.standing(&self.store.applied()).lag_entries) {
+        match (
+            self.readiness.reasons().as_slice(),
+            self.roster.sync_status(&self.store.applied()).lag_entries,
+        ) {
             ([], _) => format!("ready; {pulling}"),
             ([reason], Some(lag)) => format!("{reason}; {pulling}, lacks {lag} operations"),
             (reasons, _) => format!("{}; {pulling}", reasons.join("; ")),

@@ -12,10 +12,7 @@ use crate::{
     api::http::readiness::Readiness,
     audit::log::{self, Trail},
     config::validate::Config,
-    membership::{
-        members::Members,
-        peers::{PeerReport, Peers},
-    },
+    membership::{members::Members, roster::Roster, status::PeerReport},
     store::{Engine, Store},
 };
 use brock_core::{
@@ -50,8 +47,8 @@ pub(super) async fn open_trail(config: &Config, store: &Store, tasks: &Tasks) ->
 }
 
 /// Keeps the superblock and the gauges up to date.
-pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers, members: &Members) {
-    let (watched, clock, stop) = (members.clone(), store.clone(), tasks.stopping().clone());
+pub(super) fn spawn(tasks: &Tasks, store: &Store, roster: &Roster) {
+    let (watched, clock, stop) = (roster.members().clone(), store.clone(), tasks.stopping().clone());
     tasks.spawn("revocations", |status| async move {
         status.set_state("waiting");
         let mut changes = watched.changes();
@@ -59,7 +56,7 @@ pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers, members: &Membe
             watched.settle_revocations(clock.now());
         }
     });
-    let (store, peers, members) = (store.clone(), peers.clone(), members.clone());
+    let (store, roster, members) = (store.clone(), roster.clone(), roster.members().clone());
     let stop = tasks.stopping().clone();
     tasks.spawn("upkeep", |status| async move {
         let mut ticks = interval(limits::SUPERBLOCK_INTERVAL);
@@ -72,7 +69,7 @@ pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers, members: &Membe
             members.settle_revocations(store.now());
             members.revocations().record_gauges();
             metrics::gauge!(names::MEMBERS).set(members.count(store.now()) as f64);
-            record_gauges(&store, &peers, &status).await;
+            record_gauges(&store, &roster, &status).await;
             remember(&store, &members, &mut remembered, &status).await;
             let vector = store.vector();
             if vector != written {
@@ -128,7 +125,7 @@ async fn checkpoint(store: &Store, status: &TaskStatus, failed_before: bool) -> 
     }
 }
 
-async fn record_gauges(store: &Store, peers: &Peers, status: &TaskStatus) {
+async fn record_gauges(store: &Store, roster: &Roster, status: &TaskStatus) {
     let (vector, totals) = (store.vector(), store.totals());
     metrics::gauge!(names::RECORDS).set(totals.records as f64);
     metrics::gauge!(names::TOMBSTONES).set(totals.tombstones as f64);
@@ -152,7 +149,7 @@ async fn record_gauges(store: &Store, peers: &Peers, status: &TaskStatus) {
     for (node_id, operations) in operations {
         metrics::gauge!(names::SEED_CLOCK, "node_id" => node_id).set(operations as f64);
     }
-    peers.record_gauges(&store.applied());
+    roster.record_gauges(&store.applied());
     match store.engine().await {
         Ok(engine) => record_engine(&engine),
         Err(error) => status.set_error(&error.to_string()),
@@ -195,11 +192,11 @@ fn record_engine(engine: &Engine) {
 pub(super) fn spawn_first_catch_up(
     tasks: &Tasks,
     store: &Store,
-    peers: &Peers,
+    roster: &Roster,
     readiness: &Arc<Readiness>,
     reporter: &HealthReporter,
 ) {
-    let (store, peers, stop) = (store.clone(), peers.clone(), tasks.stopping().clone());
+    let (store, roster, stop) = (store.clone(), roster.clone(), tasks.stopping().clone());
     let (readiness, reporter) = (Arc::clone(readiness), reporter.clone());
     tasks.spawn("first catch-up", |status| async move {
         set_serving(&reporter, false).await;
@@ -207,7 +204,7 @@ pub(super) fn spawn_first_catch_up(
         let deadline = Instant::now() + limits::FIRST_CATCH_UP_TIMEOUT;
         let mut ticks = interval(limits::FIRST_CATCH_UP_POLL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let (reports, applied) = (peers.reports(), store.applied());
+            let (reports, applied) = (roster.reports(), store.applied());
             let settled = reports.iter().all(|peer| is_settled(peer, &applied));
             if settled || Instant::now() >= deadline {
                 readiness.set_caught_up();
@@ -222,7 +219,7 @@ pub(super) fn spawn_first_catch_up(
 }
 
 fn is_settled(peer: &PeerReport, applied: &Vector) -> bool {
-    !peer.last_error.is_empty() || has_all_of(peer, applied)
+    peer.last_error.is_some() || has_all_of(peer, applied)
 }
 
 fn has_all_of(peer: &PeerReport, applied: &Vector) -> bool {

@@ -125,9 +125,9 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::TraceRecordRequest>,
     ) -> Result<Response<proto::TraceRecordResponse>, Status> {
-        let Lifecycle { store, members, directory, .. } = &*self.lifecycle;
-        let (views, peers) = (members.views(store.now()), directory.peers());
-        Ok(Response::new(self.traces.everywhere(&request.into_inner().key_hash, &peers, &views).await?))
+        let Lifecycle { store, roster, .. } = &*self.lifecycle;
+        let contacts = roster.contacts(store.now());
+        Ok(Response::new(self.traces.everywhere(&request.into_inner().key_hash, contacts).await?))
     }
 
     async fn members(

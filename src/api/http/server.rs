@@ -31,7 +31,7 @@ use super::{
     probes::Thresholds,
     readiness::Readiness,
 };
-use crate::{membership::peers::Standing, telemetry::logs::Telemetry};
+use crate::{membership::roster::SyncStatus, telemetry::logs::Telemetry};
 use brock_net::{task::Tasks, tls::web::WebTls};
 
 /// The type of Prometheus' text format.
@@ -60,7 +60,7 @@ pub struct Pages {
     /// Behind `/readyz`.
     pub readiness: Arc<Readiness>,
     /// Behind `/healthz`: how the node stands against its peers now.
-    pub standing: Arc<dyn Fn() -> Standing + Send + Sync>,
+    pub sync_status: Arc<dyn Fn() -> SyncStatus + Send + Sync>,
     /// Behind `/metrics`; without it that page answers 404.
     pub telemetry: Option<Arc<Telemetry>>,
     /// Behind `/console/`.
@@ -101,7 +101,7 @@ async fn healthz(
         Err(problem) => return (StatusCode::BAD_REQUEST, format!("{problem}\n")),
     };
     let mut reasons: Vec<String> = pages.readiness.reasons().into_iter().map(str::to_owned).collect();
-    reasons.extend(thresholds.exceeded(&(pages.standing)()));
+    reasons.extend(thresholds.exceeded(&(pages.sync_status)()));
     if reasons.is_empty() {
         return (StatusCode::OK, "ok\n".to_owned());
     }
@@ -218,12 +218,12 @@ mod tests {
         let (tasks, readiness) = (Tasks::default(), Arc::new(Readiness::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let standing =
-            Arc::new(|| Standing { peers: 1, lag_entries: Some(7), gap: Some(Duration::from_secs(3)) });
+        let sync_status =
+            Arc::new(|| SyncStatus { peers: 1, lag_entries: Some(7), gap: Some(Duration::from_secs(3)) });
         let gate = Arc::new(Gate { on_loopback: true, token: None, tls: false });
         let pages = Pages {
             readiness: Arc::clone(&readiness),
-            standing,
+            sync_status,
             telemetry,
             console: console::Slot::default(),
             gate,

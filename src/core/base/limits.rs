@@ -182,7 +182,7 @@ pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
 pub const DNS_TRY_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often an ignored address is dialled again: one that leads to this node itself, or to a peer that is
 /// up at another address.
-pub const ASIDE_RECHECK_INTERVAL: Duration = Duration::from_secs(60);
+pub const IGNORED_RECHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// How long all peers together may take to answer a Peek, dialling included.
 pub const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
 /// Concurrent Peeks; further local misses answer UNAVAILABLE.

@@ -5,7 +5,7 @@ use brock::{
     membership::members::MemberView,
     replication::{
         remote::{Remote, digest_to_proto},
-        repair::{self, Standing},
+        repair::{self, Comparison},
     },
 };
 use brock_core::base::{limits, vector::Clock};
@@ -103,8 +103,8 @@ impl World {
     pub async fn repair(&mut self, node: usize, other: usize, is_told_to: bool) -> bool {
         let (Some(store), Some(remote)) = (self.store(node), self.store(other)) else { return false };
         let theirs = remote.summary();
-        let standing = repair::standing(&store.summary(), &theirs.applied(), &digest_to_proto(&theirs));
-        if standing != Standing::Different && !is_told_to {
+        let comparison = repair::compare(&store.summary(), &theirs.applied(), &digest_to_proto(&theirs));
+        if comparison != Comparison::Different && !is_told_to {
             return false;
         }
         let repaired = repair::repair(&store, &remote).await.expect("both can be read");
@@ -120,8 +120,8 @@ impl World {
     pub fn differ(&self, node: usize, other: usize) -> bool {
         let (Some(store), Some(remote)) = (self.store(node), self.store(other)) else { return false };
         let theirs = remote.summary();
-        let standing = repair::standing(&store.summary(), &theirs.applied(), &digest_to_proto(&theirs));
-        standing == Standing::Different
+        let comparison = repair::compare(&store.summary(), &theirs.applied(), &digest_to_proto(&theirs));
+        comparison == Comparison::Different
     }
 
     /// An operator says at one node that another never returns.

@@ -114,9 +114,9 @@ async fn trace(
     let Some(key_hash) = hex.and_then(|hex| HEXLOWER_PERMISSIVE.decode(hex.trim().as_bytes()).ok()) else {
         return problem(StatusCode::BAD_REQUEST, "a key hash is 64 hexadecimal digits: the SHA-256 of a key");
     };
-    let Lifecycle { store, members, directory, .. } = &*console.lifecycle;
-    let (views, peers) = (members.views(store.now()), directory.peers());
-    match console.traces.everywhere(&key_hash, &peers, &views).await {
+    let Lifecycle { store, roster, .. } = &*console.lifecycle;
+    let contacts = roster.contacts(store.now());
+    match console.traces.everywhere(&key_hash, contacts).await {
         Ok(traced) => {
             Json(traced.nodes.into_iter().map(TracedNode::from).collect::<Vec<_>>()).into_response()
         }
