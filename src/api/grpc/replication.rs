@@ -12,7 +12,7 @@ use crate::{
     app::{error::Problem, operations, status::Reporter, trace::Traces},
     membership::members::Members,
     replication::{
-        donor::session::{self, Puller},
+        donor::session::{Session, SessionError},
         pull::puller::PROTOCOL_VERSION,
         remote::Remote,
     },
@@ -146,15 +146,15 @@ impl ReplicationService for Replication {
         };
         self.store.heed(&vector).await.map_err(Problem::from)?;
         let (out, responses) = mpsc::channel(1);
-        let puller =
-            Puller { store: self.store.clone(), members: self.members.clone(), node_id, hello, vector };
+        let session =
+            Session { store: self.store.clone(), members: self.members.clone(), node_id, hello, vector };
         let stopping = stop.clone();
         self.tasks.spawn_short(async move {
             let failed = out.clone();
-            if let Err(error) = session::run(puller, requests, out, stop).await {
+            if let Err(error) = session.run(requests, out, stop).await {
                 let status = match error {
-                    session::FeedError::Protocol(problem) => Status::invalid_argument(problem),
-                    session::FeedError::Store(error) => Problem::from(error).into(),
+                    SessionError::Protocol(problem) => Status::invalid_argument(problem),
+                    SessionError::Store(error) => Problem::from(error).into(),
                 };
                 // Behind what is still on its way to the puller. Nobody listening is as good as told.
                 let told = failed.send_timeout(Err(status), limits::STREAM_SILENCE_TIMEOUT);

@@ -1,4 +1,4 @@
-//! The other end of a pull.
+//! The donor's end of a Replicate stream.
 //!
 //! - [`session`]: one puller's stream; [`feed`]: decides which batch to send next.
 
