@@ -115,10 +115,7 @@ impl Reporter {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         status.set_state("sampling");
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            match self.sample().await {
-                Ok(()) => status.set_error(""),
-                Err(problem) => status.set_error(&problem.to_string()),
-            }
+            status.set_outcome(&self.sample().await);
         }
     }
 
@@ -194,7 +191,7 @@ fn resync(report: ResyncReport) -> proto::Resync {
 }
 
 fn task(report: TaskReport) -> proto::Task {
-    proto::Task { name: report.name, state: report.state, last_error: report.last_error }
+    proto::Task { name: report.name, state: report.state, last_error: report.last_error.unwrap_or_default() }
 }
 
 fn backup(backups: &Backups) -> proto::BackupStatus {

@@ -234,7 +234,7 @@ impl Backups {
             let Some(outcome) = stop.run_until_cancelled(self.make_for(Wish::Clock)).await else { return };
             delay = match outcome {
                 Ok(_) => {
-                    task.set_error("");
+                    task.clear_error();
                     retry.reset();
                     every
                 }

@@ -179,7 +179,7 @@ impl Compactor {
             match stop.run_until_cancelled(run).await {
                 None => return,
                 Some(Ok(outcome)) => {
-                    task.set_error("");
+                    task.clear_error();
                     log(outcome);
                 }
                 Some(Err(error)) => task.set_error(&error.to_string()),

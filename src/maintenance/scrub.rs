@@ -17,10 +17,7 @@ pub async fn run(store: Store, stop: CancellationToken, task: TaskStatus) {
         for bucket in 0..=u8::MAX {
             task.set_state("comparing records with their digests");
             let began = Instant::now();
-            match scrub(&store, bucket).await {
-                Ok(_) => task.set_error(""),
-                Err(error) => task.set_error(&error.to_string()),
-            }
+            task.set_outcome(&scrub(&store, bucket).await);
             task.set_state("waiting");
             // A fifth of the time at most, so that it does not slow other work.
             let pause = began.elapsed().saturating_mul(4).max(Duration::from_millis(1));

@@ -38,10 +38,7 @@ pub async fn run(store: Store, roster: Roster, stop: CancellationToken, task: Ta
         }
         held = false;
         task.set_state("sweeping");
-        match sweep(&store, now, &stop).await {
-            Ok(()) => task.set_error(""),
-            Err(error) => task.set_error(&error.to_string()),
-        }
+        task.set_outcome(&sweep(&store, now, &stop).await);
         task.set_state("waiting");
     }
 }

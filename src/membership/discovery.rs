@@ -73,13 +73,13 @@ impl Discovery {
         let ListingChange { added, dropped, left_out } = self.roster.found(name, addresses, self.store.now());
         metrics::gauge!(names::DISCOVERED, "name" => name.to_owned()).set(listed as f64);
         task.set_state(&format!("DNS lists {listed}"));
-        task.set_error(&match left_out {
-            0 => String::new(),
-            left_out => format!(
+        match left_out {
+            0 => task.clear_error(),
+            left_out => task.set_error(&format!(
                 "{left_out} of those that DNS lists are left out: at most {} are peers",
                 limits::PEERS_MAX
-            ),
-        });
+            )),
+        }
         if std::mem::take(&mut logged.is_failing) {
             tracing::info!(name, "DNS answers again");
         }

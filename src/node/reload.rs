@@ -125,7 +125,7 @@ impl Watch {
         }
         if !self.problem.is_empty() {
             self.problem.clear();
-            status.set_error("");
+            status.clear_error();
         }
     }
 

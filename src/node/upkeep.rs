@@ -111,7 +111,7 @@ async fn checkpoint(store: &Store, status: &TaskStatus, failed_before: bool) -> 
             if failed_before {
                 tracing::info!("the superblock is brought up to date again");
             }
-            status.set_error("");
+            status.clear_error();
             true
         }
         Ok(Err(error)) => {

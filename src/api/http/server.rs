@@ -134,7 +134,7 @@ pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
             match accepted {
                 None => break,
                 Some(Ok((stream, slot))) => {
-                    status.set_error("");
+                    status.clear_error();
                     has_failed = false;
                     let (router, stopping, tls) = (router.clone(), stopping.clone(), tls.clone());
                     connections.spawn_short(async move {

@@ -83,7 +83,7 @@ impl Puller {
             let delay = match outcome {
                 Ok(()) => {
                     self.roster.end_round(&key, None);
-                    task.set_error("");
+                    task.clear_error();
                     continue;
                 }
                 Err(reason) if reason.leads_to_no_peer() => {
@@ -114,7 +114,7 @@ impl Puller {
             tracing::info!(address = %key, "not a peer of its own: {reason}");
         }
         task.set_state(&reason.to_string());
-        task.set_error("");
+        task.clear_error();
     }
 
     fn note_failure(&self, key: &PeerKey, error: &str, task: &TaskStatus) {
