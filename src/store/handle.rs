@@ -125,7 +125,7 @@ pub(super) struct Shared {
     /// Why the present incarnation began.
     reason: ArcSwap<&'static str>,
     /// Whether the operator was told that peers have more of this node's earlier operations.
-    heeded: AtomicBool,
+    has_noted_rollback: AtomicBool,
     /// What is durable and may be served. Raised by the writer alone, after its fsync.
     visible: RwLock<Visible>,
     /// Counts commits, so that followers wake.
@@ -216,7 +216,7 @@ impl Store {
             origin: ArcSwap::from_pointee(booted.origin),
             visible: RwLock::new(visible.clone()),
             reason: ArcSwap::from_pointee(booted.reason),
-            heeded: AtomicBool::new(false),
+            has_noted_rollback: AtomicBool::new(false),
             commits,
             alarms: Alarms::default(),
             kept_for_backup: Mutex::default(),
@@ -289,10 +289,10 @@ impl Store {
         Ok(())
     }
 
-    /// A peer has applied this. If that is more of this node's own operations than are here, the
-    /// storage was rolled back: under the present incarnation the node goes on with another at once;
-    /// earlier ones are only noted, and come back from the peers.
-    pub async fn heed(&self, theirs: &Vector) -> Result<(), StoreError> {
+    /// Checks what a peer has applied against this node's own operations. If the peer has more of them, the
+    /// storage was rolled back. Operations of the current incarnation: the node mints another one at once.
+    /// Operations of earlier ones: the node raises an alarm, and they come back from the peers.
+    pub async fn check_rollback(&self, theirs: &Vector) -> Result<(), StoreError> {
         let own = self.origin();
         let missing = {
             let visible = self.shared.visible();
@@ -301,7 +301,7 @@ impl Store {
                 .map(|(origin, clock)| clock.0.saturating_sub(visible.clock(&origin).0))
                 .fold(0, u64::saturating_add)
         };
-        if missing > 0 && !self.shared.heeded.swap(true, Ordering::Relaxed) {
+        if missing > 0 && !self.shared.has_noted_rollback.swap(true, Ordering::Relaxed) {
             self.alarm(format!(
                 "peers have {missing} operations that this node made in earlier lives and that its storage lacks: it was \
                  rolled back to an old copy, or has lost data. They come back from the peers by themselves"

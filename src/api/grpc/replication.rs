@@ -144,7 +144,7 @@ impl ReplicationService for Replication {
         let Ok(permit) = Arc::clone(&self.feeds).try_acquire_owned() else {
             return Err(Status::resource_exhausted("this node feeds as many pullers as it can"));
         };
-        self.store.heed(&vector).await.map_err(Problem::from)?;
+        self.store.check_rollback(&vector).await.map_err(Problem::from)?;
         let (out, responses) = mpsc::channel(1);
         let session =
             Session { store: self.store.clone(), members: self.members.clone(), node_id, hello, vector };
@@ -172,7 +172,7 @@ impl ReplicationService for Replication {
         let request = request.into_inner();
         let applied = codec::vector_from_proto(&request.applied.clone().unwrap_or_default())
             .map_err(|error| Status::invalid_argument(format!("applied: {error}")))?;
-        self.store.heed(&applied).await.map_err(Problem::from)?;
+        self.store.check_rollback(&applied).await.map_err(Problem::from)?;
         let mut feed = SnapshotFeed::begin(self.store.clone(), request).map_err(|error| match error {
             SnapshotError::Restarted => Status::aborted(error.to_string()),
             SnapshotError::Cursor(_) => Status::invalid_argument(error.to_string()),

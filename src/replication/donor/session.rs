@@ -58,28 +58,6 @@ pub struct Session {
 type Outcome = Result<proto::ReplicateResponse, tonic::Status>;
 type Out = mpsc::Sender<Outcome>;
 
-/// What a session does when its turn comes.
-struct Turn {
-    now: Instant,
-    next: Next,
-    /// The heads are due.
-    heartbeat: bool,
-    /// There is a message to send now.
-    sends: bool,
-    wake_at: Instant,
-}
-
-/// The sending half of a session whose puller the log can help.
-struct Sender<'a> {
-    store: &'a Store,
-    feed: Feed,
-    /// What the heads have said so far.
-    announced: Vector,
-    heartbeat_at: Instant,
-    gather_until: Instant,
-    batch_limit: usize,
-}
-
 impl Session {
     /// Serves the puller until it hangs up, breaks the protocol, turns out to need more than the log, or the
     /// node stops. Memory is bounded by the batch in hand and the one in `out`.
@@ -190,6 +168,28 @@ impl Session {
     }
 }
 
+/// What a session does when its turn comes.
+struct Turn {
+    now: Instant,
+    next: Next,
+    /// The heads are due.
+    heartbeat: bool,
+    /// There is a message to send now.
+    sends: bool,
+    wake_at: Instant,
+}
+
+/// The sending half of a session whose puller the log can help.
+struct Sender<'a> {
+    store: &'a Store,
+    feed: Feed,
+    /// What the heads have said so far.
+    announced: Vector,
+    heartbeat_at: Instant,
+    gather_until: Instant,
+    batch_limit: usize,
+}
+
 impl Sender<'_> {
     fn turn(&mut self, now: Instant) -> Turn {
         let above = self.store.above(self.feed.vector());
@@ -282,7 +282,7 @@ fn lacks(reason: Reason, origin: Origin, floor: Clock) -> proto::OutOfSync {
 /// A puller that has more of this node's own origin than this node shows that this node's storage was rolled
 /// back.
 async fn check_own_clock(store: &Store, applied: &Vector) {
-    if let Err(error) = store.heed(applied).await {
+    if let Err(error) = store.check_rollback(applied).await {
         tracing::debug!(%error, "a puller claims more of this node's own operations than there are");
     }
 }

@@ -247,7 +247,7 @@ impl<'a> Round<'a> {
         // The incarnation may be a newer one than at the beginning of the round.
         let life = (&self.donor, Incarnation(heads.incarnation));
         self.puller.roster.heard(&self.peer.key, life, &vector, fresh, skew_seconds, now);
-        store.heed(&vector).await?;
+        store.check_rollback(&vector).await?;
         match heads.digest {
             // At the first heads this node does not know yet what the donor has folded.
             Some(digest) if !fresh => self.compare(&digest).await,
@@ -316,7 +316,7 @@ impl<'a> Round<'a> {
     async fn take_folds(&mut self, folds: proto::Folds) -> Result<(), RoundError> {
         let store = &self.puller.store;
         let theirs = codec::folds_from_proto(folds)?;
-        store.heed(&theirs).await?;
+        store.check_rollback(&theirs).await?;
         self.theirs.join(&theirs);
         let mine = codec::folds_to_proto(&store.folds());
         self.send(replicate_request::Message::Folds(mine)).await
@@ -346,7 +346,7 @@ impl<'a> Round<'a> {
             Err(_) => return Err(RoundError::Ended),
         };
         if segment.origin.is_of(store.node_id()) {
-            store.heed(&[(segment.origin, segment.covered_through)].into_iter().collect()).await?;
+            store.check_rollback(&[(segment.origin, segment.covered_through)].into_iter().collect()).await?;
         }
         let _no_resync = self.puller.resyncs.others().await;
         match store.apply(segment).await {

@@ -1,6 +1,5 @@
 //! The network between the nodes: it loses, repeats, reorders and delays, and parts them one way or
-//! both. The two ends of a stream do what `replication/pull` and
-//! `replication/donor` do.
+//! both. The two ends of a stream do what `replication/pull` and `replication/donor` do.
 
 use std::time::Duration;
 
@@ -134,7 +133,7 @@ impl World {
         let name = self.nodes[puller].id.clone();
         let Some(running) = self.nodes[donor].running.as_ref() else { return };
         let (store, members) = (running.store.clone(), running.members.clone());
-        if store.heed(&vector).await.is_err() {
+        if store.check_rollback(&vector).await.is_err() {
             return;
         }
         let mut told = Vector::default();
@@ -204,7 +203,7 @@ impl World {
         let now = running.store.now();
         running.skews.insert(donor, time.saturating_sub(now));
         running.members.heard(&address.as_str().into(), (&name, speaker.incarnation), &vector, fresh, now);
-        let _ = running.store.clone().heed(&vector).await;
+        let _ = running.store.clone().check_rollback(&vector).await;
     }
 
     /// A donor sends what it may.
@@ -258,7 +257,7 @@ impl World {
         let segment = Segment::check(batch).expect("stores send well-formed batches");
         let (origin, through) = (segment.origin, segment.covered_through);
         if origin.is_of(store.node_id())
-            && store.heed(&[(origin, through)].into_iter().collect()).await.is_err()
+            && store.check_rollback(&[(origin, through)].into_iter().collect()).await.is_err()
         {
             return;
         }
@@ -300,7 +299,7 @@ impl World {
         self.told[donor][puller].acknowledges(speaker.life);
         let Some(running) = self.running_mut(donor) else { return };
         let store = running.store.clone();
-        let _ = store.heed(&vector).await;
+        let _ = store.check_rollback(&vector).await;
         running.members.acknowledge(&name, &vector, store.now());
         if let Some(feeding) = running.feeds.get_mut(&puller) {
             feeding.feed.acknowledge(&vector);

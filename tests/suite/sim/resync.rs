@@ -30,7 +30,7 @@ impl World {
         let request = resync.joiner.request();
         let Some(source) = source else { return };
         let puller_applied = self.running(puller).map(|running| running.store.applied()).unwrap_or_default();
-        if source.heed(&puller_applied).await.is_err() {
+        if source.check_rollback(&puller_applied).await.is_err() {
             return;
         }
         match SnapshotFeed::begin(source, request) {

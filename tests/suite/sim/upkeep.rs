@@ -170,7 +170,7 @@ impl World {
         let store = running.store.clone();
         let before = store.origin();
         let claimed = Clock(store.clock(&before).0 + 3);
-        store.heed(&[(before, claimed)].into_iter().collect()).await.expect("the store mints");
+        store.check_rollback(&[(before, claimed)].into_iter().collect()).await.expect("the store mints");
         assert!(store.origin() != before, "{node} goes on under a name that somebody knows more of");
         self.touched.insert(node);
         self.note(format!("{node} goes on as {}", store.origin()));
