@@ -5,7 +5,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::error::RequestError;
-use crate::membership::members::{Acks, Members, Receipt};
+use crate::membership::{
+    members::Members,
+    receipt::{Acks, Receipt},
+};
 use brock_core::{
     base::{limits, vector::Stamp},
     domain::record::UnixSeconds,

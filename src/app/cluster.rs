@@ -5,8 +5,11 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use futures::future::join_all;
 use tokio::sync::Mutex;
 
-use super::{error::RequestError, health, nodes::Nodes, status::Reporter};
-use crate::{membership::peer::Peer, store::Store};
+use super::{error::RequestError, health, status::Reporter};
+use crate::{
+    membership::{contacts::Unreachable, peer::Peer, roster::Roster},
+    store::Store,
+};
 use brock_core::{
     base::{limits, vector::Vector},
     domain::codec,
@@ -17,16 +20,16 @@ use brock_core::{
 #[derive(Clone)]
 pub struct Cluster {
     store: Store,
-    nodes: Nodes,
+    roster: Roster,
     reporter: Arc<Reporter>,
     /// The last view and when it was made: many viewers cost the peers no more than one.
     last: Arc<Mutex<Option<(Instant, proto::ClusterResponse)>>>,
 }
 
 impl Cluster {
-    /// From this node's store, members and status.
-    pub fn new(store: Store, nodes: Nodes, reporter: Arc<Reporter>) -> Self {
-        Self { store, nodes, reporter, last: Arc::default() }
+    /// From this node's store, peers and status.
+    pub fn new(store: Store, roster: Roster, reporter: Arc<Reporter>) -> Self {
+        Self { store, roster, reporter, last: Arc::default() }
     }
 
     /// Every node's status, and the verdict on the cluster; with `history`, their samples too.
@@ -50,26 +53,25 @@ impl Cluster {
     }
 
     async fn look(&self) -> Result<proto::ClusterResponse, RequestError> {
-        let seen = self.nodes.seen();
-        let reports = join_all(seen.peers.iter().map(report)).await;
+        let contacts = self.roster.contacts(self.store.now());
+        let reports = join_all(contacts.peers.iter().map(|contact| report(&contact.peer))).await;
         let own = self.reporter.status(true).await?;
         let own_applied = self.store.applied();
         let mut asked = vec![Asked::answered(&own.node_id.clone(), "", own, own_applied)];
-        for (peer, report) in seen.peers.iter().zip(reports) {
+        for (contact, report) in contacts.peers.iter().zip(reports) {
+            let address = contact.peer.key.as_str();
             let mut node = match report {
-                Ok((status, applied)) => {
-                    Asked::answered(&status.node_id.clone(), &peer.address, status, applied)
-                }
-                Err(error) => Asked::silent(&seen.name_of(peer), &peer.address, error),
+                Ok((status, applied)) => Asked::answered(&status.node_id.clone(), address, status, applied),
+                Err(error) => Asked::silent(&contact.name, address, error),
             };
-            node.node.retired = seen.is_retired(peer);
+            node.node.retired = contact.is_retired;
             asked.push(node);
         }
-        for (name, error) in self.nodes.unresolved() {
-            asked.push(Asked::silent(&name, &name, error));
+        for name in &contacts.unresolved {
+            asked.push(Asked::silent(name.as_str(), name.as_str(), Unreachable::Unresolved.to_string()));
         }
-        for (name, error) in seen.unreachable() {
-            asked.push(Asked::silent(&name, "", error));
+        for (node_id, reason) in &contacts.unreachable {
+            asked.push(Asked::silent(node_id.as_str(), "", reason.to_string()));
         }
         asked[1..].sort_by(|a, b| a.node.node.cmp(&b.node.node));
         let nodes = with_lags(asked);

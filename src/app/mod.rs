@@ -6,7 +6,6 @@
 //!   [`ledgers`]: conflicts and quarantine; [`tail`]: the log as it grows.
 //! - [`trace`]: one record on every node; [`status`]: the status of this node; [`cluster`]: of all nodes;
 //!   [`health`]: the verdict on them.
-//! - [`nodes`]: which nodes can be asked.
 //! - [`error`]: why a request is not answered as asked.
 //!
 //! The exception: the reports that nodes send each other (status, cluster, health, trace) are the generated
@@ -19,7 +18,6 @@ pub mod cluster;
 pub mod error;
 pub mod health;
 pub mod ledgers;
-pub mod nodes;
 pub mod operations;
 pub mod records;
 pub mod status;

@@ -7,7 +7,6 @@ use tokio::time::{Instant, sleep};
 use super::{
     acks::{WaitFor, Waiting},
     error::RequestError,
-    nodes::Nodes,
 };
 use crate::{
     maintenance::{
@@ -15,8 +14,11 @@ use crate::{
         scrub,
     },
     membership::{
-        members::{MemberView, Receipt},
+        contacts::{Contact, Unreachable},
+        members::MemberView,
         peer::{Peer, RemoteError},
+        receipt::Receipt,
+        roster::Roster,
     },
     replication::{
         peek::{Answer, Asker},
@@ -149,7 +151,7 @@ pub struct RepairOutcome {
 /// What an operator can do at a node.
 pub struct Operations {
     store: Store,
-    nodes: Nodes,
+    roster: Roster,
     asker: Asker,
     compactor: Compactor,
     resyncs: Resyncs,
@@ -157,8 +159,8 @@ pub struct Operations {
 
 impl Operations {
     /// The asker looks for key hashes that this node does not know; a repair waits for the resyncs.
-    pub fn new(store: Store, nodes: Nodes, asker: Asker, compactor: Compactor, resyncs: Resyncs) -> Self {
-        Self { store, nodes, asker, compactor, resyncs }
+    pub fn new(store: Store, roster: Roster, asker: Asker, compactor: Compactor, resyncs: Resyncs) -> Self {
+        Self { store, roster, asker, compactor, resyncs }
     }
 
     /// The node that carries the operations out.
@@ -200,7 +202,7 @@ impl Operations {
     ) -> Result<InEffect, RequestError> {
         let OperationRequest { key_hash, ahead, wait } = request;
         let now = self.store.now();
-        let waiting = wait.map(|wait| Waiting::begin(wait, &self.nodes.members, now)).transpose()?;
+        let waiting = wait.map(|wait| Waiting::begin(wait, self.roster.members(), now)).transpose()?;
         let wanted = |ahead| NewOperation { key_hash, operation: operation.clone(), ahead };
         let mut outcome = self.store.operate(wanted(ahead)).await?;
         if outcome == OperationOutcome::Unknown {
@@ -222,16 +224,17 @@ impl Operations {
             OperationOutcome::Unknown => return Err(RequestError::Absent),
         };
         if !already && matches!(operation, Operation::Invalidate { .. } | Operation::Delete) {
-            self.nodes.members.revocations().add(stamp);
+            let members = self.roster.members();
+            members.revocations().add(stamp);
             // A member may have it already.
-            self.nodes.members.settle_revocations(self.store.now());
+            members.settle_revocations(self.store.now());
         }
         Ok(self.in_effect(stamp, already, waiting).await)
     }
 
     async fn in_effect(&self, stamp: Stamp, already: bool, waiting: Option<Waiting>) -> InEffect {
         let receipt = match waiting {
-            Some(waiting) => Some(waiting.receipt(stamp, &self.nodes.members, self.store.now()).await),
+            Some(waiting) => Some(waiting.receipt(stamp, self.roster.members(), self.store.now()).await),
             None => None,
         };
         InEffect { stamp, already, receipt }
@@ -256,8 +259,9 @@ impl Operations {
 
     /// The members, and what holds the log back.
     pub fn members(&self) -> MembersReport {
-        let (applied, floors) = (self.store.applied(), self.store.floors());
-        let stable = self.nodes.members.stable(&applied, self.store.now());
+        let (applied, floors, now) = (self.store.applied(), self.store.floors(), self.store.now());
+        let members = self.roster.members();
+        let stable = members.stable(&applied, now);
         let report = |view: MemberView| {
             let theirs = view.applied.clone().unwrap_or_default();
             let held_back = applied.iter().map(|(origin, clock)| {
@@ -267,7 +271,7 @@ impl Operations {
             let lag_entries = view.applied.as_ref().map(|theirs| applied.entries_above(theirs));
             MemberReport { view, lag_entries, holding_back }
         };
-        let members = self.nodes.seen().views.into_iter().map(report).collect();
+        let members = members.views(now).into_iter().map(report).collect();
         MembersReport { members, stable: self.store.vector().meet(&stable) }
     }
 
@@ -277,21 +281,42 @@ impl Operations {
             let problem = "is the node that was asked: ask another one to retire it";
             return Err(RequestError::field("member", problem));
         }
-        self.nodes.retire_here(member, "").await?;
+        self.retire_here(member, "").await?;
         let mut outcomes = vec![RetireOutcome { node: self.store.node_id().to_string(), error: None }];
-        let seen = self.nodes.seen();
-        let answers = seen.peers.iter().map(async |peer| {
-            let retired = peer.retire(member, seen.alias_of(member)).await;
+        let now = self.store.now();
+        let alias = self.roster.members().alias(member, now).unwrap_or_default();
+        let contacts = self.roster.contacts(now).peers;
+        let answers = contacts.into_iter().map(async |Contact { peer, name, .. }| {
+            let retired = peer.retire(member, alias.clone()).await;
             let error = match retired {
                 // A node that does not know the member need not retire it.
                 Ok(()) | Err(RemoteError::Absent(_)) => None,
                 Err(error) => Some(error),
             };
-            RetireOutcome { node: seen.name_of(peer), error }
+            RetireOutcome { node: name, error }
         });
         // The retired member itself need not agree.
         outcomes.extend(join_all(answers).await.into_iter().filter(|outcome| outcome.node != member));
         Ok(outcomes)
+    }
+
+    /// Retires a member at this node alone. Durable when it returns. `alias` is the member's address for
+    /// its node id, or the other way round; empty if that is not known.
+    pub async fn retire_here(&self, member: &str, alias: &str) -> Result<(), RequestError> {
+        if [member, alias].contains(&self.store.node_id().as_str()) {
+            // A node does not wait for itself.
+            return Ok(());
+        }
+        let members = self.roster.members();
+        let _writing = members.writing().await;
+        let applied = self.store.applied();
+        let retired = match members.retire(member, &applied) {
+            Err(_) if !alias.is_empty() => members.retire(alias, &applied),
+            retired => retired,
+        };
+        self.store.remember(vec![retired?], Vec::new()).await?;
+        tracing::warn!(member, "an operator retired a member: this node does not wait for it any more");
+        Ok(())
     }
 
     /// Compacts now.
@@ -320,13 +345,14 @@ impl Operations {
     }
 
     async fn compare(&self) -> Result<Verification, RequestError> {
-        let seen = self.nodes.seen();
-        let asked = seen.peers.iter().filter(|peer| !seen.is_retired(peer));
-        let answers = join_all(asked.map(async |peer| (peer, peer.summary(false).await))).await;
+        let contacts = self.roster.contacts(self.store.now());
+        let asked = contacts.peers.iter().filter(|contact| !contact.is_retired);
+        let answers = asked.map(async |contact| (contact, contact.peer.summary(false).await));
+        let answers = join_all(answers).await;
         let mine = self.store.summary();
         let mut everything = mine.applied();
         let mut summaries = Vec::with_capacity(answers.len());
-        for (peer, answer) in answers {
+        for (contact, answer) in answers {
             let summary = answer.and_then(|answer| {
                 let applied = repair::applied(&answer)?;
                 everything.join(&applied);
@@ -340,23 +366,25 @@ impl Operations {
                 };
                 Ok((node, applied, comparison))
             });
-            summaries.push((peer, summary));
+            summaries.push((contact, summary));
         }
         let mut nodes = vec![self.own_line(&mine, &everything)];
-        for (peer, summary) in summaries {
+        for (contact, summary) in summaries {
             nodes.push(match summary {
                 Ok((mut node, applied, comparison)) => {
                     node.lag_entries = everything.entries_above(&applied);
                     if comparison == Comparison::Different {
-                        self.list_differences(peer, &mut node).await;
+                        self.list_differences(&contact.peer, &mut node).await;
                     }
                     node
                 }
-                Err(error) => not_asked(seen.name_of(peer), error.to_string()),
+                Err(error) => not_asked(contact.name.clone(), error.to_string()),
             });
         }
-        let unasked = self.nodes.unresolved().into_iter().chain(seen.unreachable());
-        nodes.extend(unasked.map(|(node, error)| not_asked(node, error)));
+        let unresolved = contacts.unresolved.iter().map(|name| (name.to_string(), Unreachable::Unresolved));
+        let unreachable = contacts.unreachable.iter().map(|(node_id, reason)| (node_id.to_string(), *reason));
+        let unasked = unresolved.chain(unreachable);
+        nodes.extend(unasked.map(|(node, reason)| not_asked(node, reason.to_string())));
         Ok(Verification { convergence: convergence(&nodes), nodes })
     }
 
@@ -388,11 +416,11 @@ impl Operations {
     pub async fn repair(&self) -> Result<Vec<RepairOutcome>, RequestError> {
         scrub::all(&self.store).await?;
         let _no_resync = self.resyncs.others().await;
-        let seen = self.nodes.seen();
+        let contacts = self.roster.contacts(self.store.now()).peers;
         let mut outcomes = Vec::new();
-        for peer in seen.peers.iter().filter(|peer| !seen.is_retired(peer)) {
-            let repaired = repair::repair(&self.store, peer).await;
-            outcomes.push(RepairOutcome { node: seen.name_of(peer), repaired });
+        for Contact { peer, name, .. } in contacts.into_iter().filter(|contact| !contact.is_retired) {
+            let repaired = repair::repair(&self.store, &peer).await;
+            outcomes.push(RepairOutcome { node: name, repaired });
         }
         Ok(outcomes)
     }

@@ -10,7 +10,7 @@ use super::{
     error::RequestError,
 };
 use crate::{
-    membership::members::{Members, Receipt},
+    membership::{members::Members, receipt::Receipt},
     replication::peek::{Answer, Asker},
     store::{CreateOutcome, NewRecord, Store},
 };

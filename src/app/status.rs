@@ -11,7 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::{error::RequestError, records::Records};
 use crate::{
     backup::job::Backups,
-    membership::peers::{PeerReport, Peers, Round},
+    membership::{
+        roster::Roster,
+        status::{PeerReport, Round},
+    },
     replication::resync::{ResyncReport, Resyncs},
     runtime::alarms::Alarm,
     store::{Health, StorageUse, Store},
@@ -41,8 +44,8 @@ pub struct Reporter {
     pub backups: Option<Backups>,
     /// The key that signs them, hex.
     pub backup_public_key: String,
-    /// What is known of the peers.
-    pub peers: Peers,
+    /// For the peers' reports.
+    pub roster: Roster,
     /// The node's background work.
     pub tasks: Tasks,
     /// Whether the node is ready.
@@ -60,7 +63,7 @@ impl Reporter {
     pub async fn status(&self, history: bool) -> Result<proto::StatusResponse, RequestError> {
         let store = &self.store;
         let (applied, totals) = (store.applied(), store.totals());
-        let reports = self.peers.reports();
+        let reports = self.roster.reports();
         let traffic = self.traffic(&applied, &reports);
         let storage = store.storage_use().await?;
         let mut expiries = self.identity.expiries();
@@ -113,10 +116,7 @@ impl Reporter {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         status.set_state("sampling");
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            match self.sample().await {
-                Ok(()) => status.set_error(""),
-                Err(error) => status.set_error(&error.to_string()),
-            }
+            status.set_outcome(&self.sample().await);
         }
     }
 
@@ -125,7 +125,7 @@ impl Reporter {
         let totals = store.totals();
         let sample = proto::Sample {
             at_unix_ms: signed(store.now_ms()),
-            traffic: Some(self.traffic(&store.applied(), &self.peers.reports())),
+            traffic: Some(self.traffic(&store.applied(), &self.roster.reports())),
             records: totals.records,
             log_entries: totals.log_entries,
             log_bytes: totals.log_bytes,
@@ -155,16 +155,16 @@ impl Reporter {
 
 fn peer(report: PeerReport, applied: &Vector) -> proto::Peer {
     proto::Peer {
-        address: report.address,
+        address: report.key.to_string(),
         node_id: report.node_id.map(|node_id| node_id.to_string()).unwrap_or_default(),
         up: report.up,
         since_unix: report.since,
-        last_error: report.last_error,
+        last_error: report.last_error.unwrap_or_default(),
         lag_entries: report.heads.map(|heads| heads.entries_above(applied)),
         rounds: report.rounds,
         entries_received: report.entries_received,
-        last_success_unix: report.last_success,
-        clock_skew_seconds: report.clock_skew_seconds,
+        last_success_unix: report.last_heard.map(|heard| heard.at_unix).unwrap_or_default(),
+        clock_skew_seconds: report.clock_skew_seconds.unwrap_or_default(),
         round_trip_micros: report.round_trip.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
         recent_rounds: report.recent_rounds.into_iter().map(round).collect(),
     }
@@ -176,7 +176,7 @@ fn round(round: Round) -> proto::Round {
         duration_ms: milliseconds(round.duration),
         entries: round.entries,
         bytes: round.bytes,
-        error: round.error,
+        error: round.error.unwrap_or_default(),
     }
 }
 
@@ -192,7 +192,8 @@ fn resync(report: ResyncReport) -> proto::Resync {
 }
 
 fn task(report: TaskReport) -> proto::Task {
-    proto::Task { name: report.name.to_string(), state: report.state, last_error: report.last_error }
+    let TaskReport { name, state, last_error } = report;
+    proto::Task { name: name.to_string(), state, last_error: last_error.unwrap_or_default() }
 }
 
 fn backup(backups: &Backups) -> proto::BackupStatus {

@@ -6,8 +6,11 @@ use bytes::Bytes;
 use futures::future::join_all;
 use tokio::sync::Semaphore;
 
-use super::{error::RequestError, nodes::Nodes};
-use crate::store::{LoggedOperation, Store, Traced};
+use super::error::RequestError;
+use crate::{
+    membership::roster::Roster,
+    store::{LoggedOperation, Store, Traced},
+};
 use brock_core::{
     base::{id::KeyHash, limits, vector::Stamp},
     domain::{
@@ -26,14 +29,14 @@ use brock_core::{
 #[derive(Clone)]
 pub struct Traces {
     store: Store,
-    nodes: Nodes,
+    roster: Roster,
     permits: Arc<Semaphore>,
 }
 
 impl Traces {
-    /// In this store, and at these nodes.
-    pub fn new(store: Store, nodes: Nodes) -> Self {
-        Self { store, nodes, permits: Arc::new(Semaphore::new(limits::TRACES_MAX)) }
+    /// In this store, and at the peers.
+    pub fn new(store: Store, roster: Roster) -> Self {
+        Self { store, roster, permits: Arc::new(Semaphore::new(limits::TRACES_MAX)) }
     }
 
     /// What this node knows.
@@ -46,22 +49,25 @@ impl Traces {
     /// What every node knows, this one first.
     pub async fn everywhere(&self, key_hash: KeyHash) -> Result<proto::TraceRecordResponse, RequestError> {
         let here = self.here(key_hash).await?;
-        let seen = self.nodes.seen();
+        let contacts = self.roster.contacts(self.store.now());
         let node = |node, error, trace| proto::trace_record_response::Node { node, error, trace };
         let mut nodes = vec![node(self.store.node_id().to_string(), String::new(), Some(here))];
         let request = proto::TraceRequest { key_hash: Bytes::copy_from_slice(&key_hash.0) };
-        let answers = seen.peers.iter().map(|peer| {
+        let asked = contacts.peers.into_iter().map(|contact| {
             let request = request.clone();
-            peer.call(|mut client| async move { client.trace(request).await })
+            async move {
+                let call = contact.peer.call(|mut client| async move { client.trace(request).await });
+                (contact.name, call.await)
+            }
         });
-        for (peer, answer) in seen.peers.iter().zip(join_all(answers).await) {
-            let name = seen.name_of(peer);
+        for (name, answer) in join_all(asked).await {
             nodes.push(match answer {
                 Ok(answer) => node(name, String::new(), answer.trace),
                 Err(error) => node(name, error.to_string(), None),
             });
         }
-        nodes.extend(seen.unreachable().into_iter().map(|(name, error)| node(name, error, None)));
+        let unreachable = contacts.unreachable.into_iter();
+        nodes.extend(unreachable.map(|(id, reason)| node(id.to_string(), reason.to_string(), None)));
         Ok(proto::TraceRecordResponse { nodes })
     }
 }

@@ -192,7 +192,7 @@ impl Backups {
             };
             delay = match outcome {
                 Ok(_) => {
-                    task.set_error("");
+                    task.clear_error();
                     retry.reset();
                     every
                 }

@@ -1,8 +1,8 @@
-//! The compactor: when the log is compacted, what goes, and what goes with it.
+//! The compactor: removes log entries that every member has applied.
 //!
-//! The mode decides when. What may go is decided by the members alone: log entries that every one
-//! of them has applied. In the same run, finished incarnations fold away, payloads of deleted
-//! records leave the files, and, where that is asked for, tombstones are collected.
+//! The mode decides when. The members alone decide what: only stable entries go. The same run folds
+//! finished incarnations away, removes the payloads of deleted records from the files, and, where that is
+//! configured, collects tombstones.
 
 use std::{
     sync::{
@@ -12,28 +12,20 @@ use std::{
     time::Duration,
 };
 
-use prost::Message;
 use tokio::{
     sync::Mutex as AsyncMutex,
     time::{Instant, MissedTickBehavior},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::sweep;
+use super::{collect::Collector, sweep};
 use crate::{
-    membership::{members::Members, peers::Peers},
+    membership::{members::Members, roster::Roster},
     runtime::planted::{self, Bug},
     store::{Store, StoreError},
 };
-use brock_core::{
-    base::{limits, vector::Vector},
-    domain::{codec, record::UnixSeconds},
-    proto,
-};
+use brock_core::base::{limits, vector::Vector};
 use brock_net::task::TaskStatus;
-
-/// Under which name the marks are kept.
-const MARKS: &[u8] = b"marks";
 
 /// What makes the compactor run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +49,7 @@ pub enum Mode {
 /// When to compact.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Policy {
-    /// What makes it run.
+    /// What makes the compactor run.
     pub mode: Mode,
     /// Growth of the log, as a share of what the last run left.
     pub factor: f64,
@@ -72,7 +64,7 @@ pub struct Policy {
 /// How the log has changed since the last run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Growth {
-    bytes_then: u64,
+    bytes_before: u64,
     bytes_now: u64,
     elapsed: Duration,
     is_compactable: bool,
@@ -80,9 +72,9 @@ struct Growth {
 
 impl Policy {
     fn is_due(&self, growth: Growth) -> bool {
-        let grown = growth.bytes_now.saturating_sub(growth.bytes_then);
+        let grown = growth.bytes_now.saturating_sub(growth.bytes_before);
         let by_factor = grown >= limits::COMPACT_GROWTH_MIN_BYTES
-            && grown as f64 >= self.factor * growth.bytes_then as f64;
+            && grown as f64 >= self.factor * growth.bytes_before as f64;
         let by_size = grown >= self.size_bytes;
         let by_timer = growth.elapsed >= self.timer;
         match self.mode {
@@ -97,19 +89,26 @@ impl Policy {
     }
 }
 
-/// What one run did, and what it left.
+/// What one run removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Log entries that went.
+    /// Log entries.
     pub entries_removed: u64,
-    /// And their bytes.
+    /// The bytes of those entries.
     pub bytes_removed: u64,
-    /// Payloads of deleted records that are in no file any more.
+    /// Payloads of deleted records that are no longer in any file.
     pub payloads_removed: u64,
-    /// Tombstones that went.
+    /// Tombstones.
     pub tombstones_collected: u64,
-    /// Finished incarnations that vectors do not list any more.
+    /// Finished incarnations that vectors no longer list.
     pub origins_folded: u64,
+}
+
+/// What makes a run start, and how it treats what is kept for the next backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trigger {
+    Policy,
+    Operator,
 }
 
 #[derive(Debug, Clone)]
@@ -120,25 +119,6 @@ struct LastRun {
     rewritten_at: Option<Instant>,
 }
 
-/// A collection that waits for its moment.
-#[derive(Debug, Clone)]
-struct Armed {
-    /// What every member had acknowledged.
-    stable: Vector,
-    /// What the members had applied by then: nothing that was concurrent with a delete below
-    /// `stable` lies above it.
-    known: Vector,
-    /// Who they were. When others are members by now, it begins anew.
-    members: Vec<String>,
-}
-
-#[derive(Debug, Default)]
-struct Collection {
-    /// What was applied here when, oldest first; `None` = not read from the store yet.
-    marks: Option<Vec<(UnixSeconds, Vector)>>,
-    armed: Option<Armed>,
-}
-
 /// Keeps the log short. Cheap to clone.
 #[derive(Clone)]
 pub struct Compactor {
@@ -146,18 +126,25 @@ pub struct Compactor {
     members: Members,
     policy: Policy,
     last_run: Arc<Mutex<LastRun>>,
-    /// Whether the wall clock was in doubt when it was last looked at.
+    /// Whether the wall clock was in doubt at the last check.
     in_doubt: Arc<AtomicBool>,
     /// Held by the one run at a time.
-    collection: Arc<AsyncMutex<Collection>>,
+    collector: Arc<AsyncMutex<Collector>>,
 }
 
 impl Compactor {
     /// For this store, with these members.
     pub fn new(store: Store, members: Members, policy: Policy) -> Self {
         let last_run = LastRun { bytes: store.totals().log_bytes, at: Instant::now(), rewritten_at: None };
-        let last_run = Arc::new(Mutex::new(last_run));
-        Self { store, members, policy, last_run, in_doubt: Arc::default(), collection: Arc::default() }
+        let collector = Collector::new(store.clone(), members.clone(), policy.tombstone_grace);
+        Self {
+            store,
+            members,
+            policy,
+            last_run: Arc::new(Mutex::new(last_run)),
+            in_doubt: Arc::default(),
+            collector: Arc::new(AsyncMutex::new(collector)),
+        }
     }
 
     /// What every member has applied.
@@ -169,6 +156,54 @@ impl Compactor {
         self.members.stable(&applied, self.store.now())
     }
 
+    /// Runs when the policy says so, until stopped. Tombstones stay while the wall clock is in doubt.
+    pub async fn run(self, roster: Roster, stop: CancellationToken, task: TaskStatus) {
+        let mut ticks = tokio::time::interval(limits::COMPACT_CHECK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let trust = sweep::ClockTrust::begin(self.store.now());
+        loop {
+            task.set_state("waiting");
+            if stop.run_until_cancelled(ticks.tick()).await.is_none() {
+                return;
+            }
+            let trusted = trust.doubt(self.store.now(), &roster.reports()).is_none();
+            self.in_doubt.store(!trusted, Ordering::Relaxed);
+            if let Err(error) = self.mark(trusted).await {
+                task.set_error(&error.to_string());
+            }
+            if !self.is_due() {
+                continue;
+            }
+            task.set_state("compacting");
+            let run = self.compact_for(Trigger::Policy, trusted);
+            match stop.run_until_cancelled(run).await {
+                None => return,
+                Some(Ok(outcome)) => {
+                    task.clear_error();
+                    log(outcome);
+                }
+                Some(Err(error)) => task.set_error(&error.to_string()),
+            }
+        }
+    }
+
+    /// Compacts now. A second call waits for the first.
+    pub async fn compact(&self, clock_is_trusted: bool) -> Result<Outcome, StoreError> {
+        self.compact_for(Trigger::Operator, clock_is_trusted).await
+    }
+
+    /// Notes what is applied now, so that it is known later how old a tombstone is at least. Does nothing
+    /// during a run.
+    pub async fn mark(&self, clock_is_trusted: bool) -> Result<(), StoreError> {
+        if !clock_is_trusted {
+            return Ok(());
+        }
+        match self.collector.try_lock() {
+            Ok(mut collector) => collector.mark().await,
+            Err(_) => Ok(()),
+        }
+    }
+
     fn last_run(&self) -> LastRun {
         self.last_run.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -178,93 +213,50 @@ impl Compactor {
         let is_compactable = self.policy.mode == Mode::Modified
             && !self.stable().above(&self.store.floors()).above(&self.store.folds()).is_empty();
         self.policy.is_due(Growth {
-            bytes_then: last_run.bytes,
+            bytes_before: last_run.bytes,
             bytes_now: self.store.totals().log_bytes,
             elapsed: last_run.at.elapsed(),
             is_compactable,
         })
     }
 
-    /// Runs when it is due, until stopped. Tombstones are left alone while the clocks are in doubt.
-    pub async fn run(self, peers: Peers, stop: CancellationToken, task: TaskStatus) {
-        let mut ticks = tokio::time::interval(limits::COMPACT_CHECK_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let trust = sweep::ClockTrust::begin(self.store.now());
-        loop {
-            task.set_state("waiting");
-            if stop.run_until_cancelled(ticks.tick()).await.is_none() {
-                return;
-            }
-            let trusted = trust.doubt(self.store.now(), &peers.reports()).is_none();
-            self.in_doubt.store(!trusted, Ordering::Relaxed);
-            if let Err(error) = self.mark(trusted).await {
-                task.set_error(&error.to_string());
-            }
-            if !self.is_due() {
-                continue;
-            }
-            task.set_state("compacting");
-            let outcome = tokio::select! {
-                () = stop.cancelled() => return,
-                outcome = self.compact_with(trusted, false) => outcome,
-            };
-            match outcome {
-                Ok(outcome) => {
-                    task.set_error("");
-                    if outcome != Outcome::default() {
-                        tracing::info!(
-                            entries = outcome.entries_removed,
-                            bytes = outcome.bytes_removed,
-                            payloads = outcome.payloads_removed,
-                            tombstones = outcome.tombstones_collected,
-                            origins = outcome.origins_folded,
-                            "compacted the log"
-                        );
-                    }
-                }
-                Err(error) => task.set_error(&error.to_string()),
-            }
-        }
-    }
-
-    /// Compacts now. One run at a time; a second one waits for the first.
-    pub async fn compact(&self, clock_is_trusted: bool) -> Result<Outcome, StoreError> {
-        self.compact_with(clock_is_trusted, true).await
-    }
-
-    async fn compact_with(&self, clock_is_trusted: bool, is_asked_for: bool) -> Result<Outcome, StoreError> {
-        let mut collection = self.collection.lock().await;
-        let stable = match is_asked_for {
-            true => self.stable(),
-            false => self.store.without_kept_for_backup(self.stable()),
+    async fn compact_for(&self, trigger: Trigger, clock_is_trusted: bool) -> Result<Outcome, StoreError> {
+        let mut collector = self.collector.lock().await;
+        let stable = match trigger {
+            Trigger::Operator => self.stable(),
+            Trigger::Policy => self.store.without_kept_for_backup(self.stable()),
         };
         let removed = self.store.compact(&stable).await?;
         let mut outcome =
             Outcome { entries_removed: removed.entries, bytes_removed: removed.bytes, ..Outcome::default() };
         outcome.origins_folded = self.fold(&stable).await?;
-        let clock_is_trusted = clock_is_trusted && !self.in_doubt.load(Ordering::Relaxed);
-        // A quarantined create is applied and in no record: whoever learns from here what is forgotten
-        // would take it for deleted.
-        let is_whole = self.store.quarantined() == 0;
-        if self.policy.tombstone_grace.is_some() && clock_is_trusted && is_whole {
-            outcome.tombstones_collected = self.collect(&mut collection, &stable).await?;
+        if clock_is_trusted && !self.in_doubt.load(Ordering::Relaxed) {
+            outcome.tombstones_collected = collector.collect(&stable).await?;
         }
         let mut last_run = self.last_run();
-        let pending = self.store.totals().removals;
-        let rests = last_run.rewritten_at.is_some_and(|at| at.elapsed() < limits::REWRITE_INTERVAL);
-        let rewrites_all = pending > limits::REMOVALS_ONE_BY_ONE as u64;
-        if pending > 0 && (is_asked_for || !rests || !rewrites_all) {
-            outcome.payloads_removed = self.store.remove_payloads().await? as u64;
-            if rewrites_all {
-                last_run.rewritten_at = Some(Instant::now());
-            }
-        }
+        outcome.payloads_removed = self.remove_payloads(trigger, &mut last_run).await?;
         if removed.bytes >= limits::COMPACT_REWRITE_BYTES {
             self.store.rewrite_log().await?;
         }
         (last_run.bytes, last_run.at) = (self.store.totals().log_bytes, Instant::now());
         *self.last_run.lock().unwrap_or_else(PoisonError::into_inner) = last_run;
         Ok(outcome)
+    }
+
+    /// Removes the payloads of deleted records from the files. While they are many, that rewrites all files,
+    /// and waits for [`limits::REWRITE_INTERVAL`] unless an operator asks.
+    async fn remove_payloads(&self, trigger: Trigger, last_run: &mut LastRun) -> Result<u64, StoreError> {
+        let pending = self.store.totals().removals;
+        let rewrites_all = pending > limits::REMOVALS_ONE_BY_ONE as u64;
+        let rests = last_run.rewritten_at.is_some_and(|at| at.elapsed() < limits::REWRITE_INTERVAL);
+        if pending == 0 || (trigger == Trigger::Policy && rests && rewrites_all) {
+            return Ok(0);
+        }
+        let removed = self.store.remove_payloads().await? as u64;
+        if rewrites_all {
+            last_run.rewritten_at = Some(Instant::now());
+        }
+        Ok(removed)
     }
 
     async fn fold(&self, stable: &Vector) -> Result<u64, StoreError> {
@@ -278,96 +270,18 @@ impl Compactor {
         }
         Ok(folded)
     }
+}
 
-    /// Remembers what is applied now, so that it is known later how old a tombstone is at least.
-    pub async fn mark(&self, clock_is_trusted: bool) -> Result<(), StoreError> {
-        let Some(grace) = self.policy.tombstone_grace.filter(|_| clock_is_trusted) else { return Ok(()) };
-        let Ok(mut collection) = self.collection.try_lock() else { return Ok(()) };
-        let marks = self.marks(&mut collection).await?;
-        let now = self.store.now();
-        let grace_seconds = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
-        // A clock that was set back would otherwise end the marking for as long.
-        marks.retain(|(at, _)| *at <= now);
-        let apart = grace_seconds / i64::from(limits::MARKS_PER_GRACE);
-        if marks.last().is_some_and(|(at, _)| now.saturating_sub(*at) < apart.max(1)) {
-            return Ok(());
-        }
-        marks.push((now, self.store.applied()));
-        // Of those that are old enough, only the newest matters.
-        let old = marks.iter().filter(|(at, _)| now.saturating_sub(*at) >= grace_seconds).count();
-        marks.drain(..old.saturating_sub(1));
-        let mark = |(at, applied): &(UnixSeconds, Vector)| proto::marks::Mark {
-            at_unix: *at,
-            applied: Some(codec::vector_to_proto(applied)),
-        };
-        let value = proto::Marks { marks: marks.iter().map(mark).collect() }.encode_to_vec();
-        self.store.keep_note(MARKS, value).await
-    }
-
-    async fn marks<'a>(
-        &self,
-        collection: &'a mut Collection,
-    ) -> Result<&'a mut Vec<(UnixSeconds, Vector)>, StoreError> {
-        if collection.marks.is_none() {
-            let malformed = codec::CodecError::Malformed("marks");
-            let value = self.store.note(MARKS).await?.unwrap_or_default();
-            let kept = proto::Marks::decode(value.as_slice()).map_err(|_| malformed)?;
-            let mut marks = Vec::new();
-            for mark in kept.marks {
-                marks.push((mark.at_unix, codec::vector_from_proto(&mark.applied.unwrap_or_default())?));
-            }
-            collection.marks = Some(marks);
-        }
-        Ok(collection.marks.get_or_insert_default())
-    }
-
-    /// Forgets tombstones, in two steps.
-    ///
-    /// Contract: a tombstone goes only when every member has acknowledged its delete, and when
-    /// everything that those members had applied by then is applied here: whatever else was done to
-    /// that key hash anywhere has then met the delete on this node, and nothing can bring the record
-    /// back.
-    async fn collect(&self, collection: &mut Collection, stable: &Vector) -> Result<u64, StoreError> {
-        if self.store.totals().tombstones == 0 {
-            return Ok(0);
-        }
-        let grace = self.policy.tombstone_grace.unwrap_or_default();
-        let grace_seconds = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
-        let now = self.store.now();
-        let marks = self.marks(collection).await?;
-        let old = marks.iter().rev().find(|(at, _)| now.saturating_sub(*at) >= grace_seconds);
-        let old_enough = match old {
-            Some((_, applied)) => applied.clone(),
-            None if grace.is_zero() => self.store.applied(),
-            None => return Ok(0),
-        };
-        if planted::is(Bug::CollectEarly) {
-            return self.collect_below(&old_enough).await;
-        }
-        let members = self.members.watched_names(now);
-        let armed = match collection.armed.take() {
-            Some(armed) if armed.members == members => armed,
-            _ => Armed { stable: stable.clone(), known: self.members.known(now), members },
-        };
-        if !self.store.applied().covers(&armed.known) && !planted::is(Bug::CollectWithoutWaiting) {
-            collection.armed = Some(armed);
-            return Ok(0);
-        }
-        self.collect_below(&armed.stable.meet(&old_enough)).await
-    }
-
-    async fn collect_below(&self, cut: &Vector) -> Result<u64, StoreError> {
-        let (mut after, mut collected) = (None, 0);
-        loop {
-            let (found, next) = self.store.tombstones(after, cut.clone(), limits::COLLECT_BATCH).await?;
-            if !found.is_empty() {
-                collected += self.store.collect(found, cut.clone()).await? as u64;
-            }
-            match next {
-                Some(next) => after = Some(next),
-                None => return Ok(collected),
-            }
-        }
+fn log(outcome: Outcome) {
+    if outcome != Outcome::default() {
+        tracing::info!(
+            entries = outcome.entries_removed,
+            bytes = outcome.bytes_removed,
+            payloads = outcome.payloads_removed,
+            tombstones = outcome.tombstones_collected,
+            origins = outcome.origins_folded,
+            "compacted the log"
+        );
     }
 }
 
@@ -380,8 +294,12 @@ mod tests {
 
     #[test]
     fn the_mode_decides_when() {
-        let growth =
-            |bytes_then, bytes_now, elapsed| Growth { bytes_then, bytes_now, elapsed, is_compactable: false };
+        let growth = |bytes_before, bytes_now, elapsed| Growth {
+            bytes_before,
+            bytes_now,
+            elapsed,
+            is_compactable: false,
+        };
         let idle = growth(10 * MIB, 10 * MIB, Duration::ZERO);
         let grown_by_half = growth(10 * MIB, 15 * MIB, Duration::ZERO);
         let grown_by_100_mib = growth(1000 * MIB, 1100 * MIB, Duration::ZERO);

@@ -1,7 +1,7 @@
-//! Removing what has expired: slowly, and only while the clocks agree.
+//! The sweeper: removes expired records, slowly, and only while the wall clocks agree.
 //!
-//! A record reads as absent the moment it expires; removing it from disk can wait, and must wait
-//! while the wall clock is in doubt, because a clock that jumped years ahead would destroy data.
+//! A record reads as absent the moment it expires. Its removal from the disk can wait, and must wait while
+//! the wall clock is in doubt: a clock that jumped years ahead would destroy data.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    membership::peers::{PeerReport, Peers},
-    store::Store,
+    membership::{roster::Roster, status::PeerReport},
+    store::{Store, StoreError},
 };
 use brock_core::{base::limits, domain::record::UnixSeconds};
 use brock_net::task::TaskStatus;
 
 /// Sweeps until stopped.
-pub async fn run(store: Store, peers: Peers, stop: CancellationToken, task: TaskStatus) {
+pub async fn run(store: Store, roster: Roster, stop: CancellationToken, task: TaskStatus) {
     let mut ticks = tokio::time::interval(limits::SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let trust = ClockTrust::begin(store.now());
@@ -27,7 +27,7 @@ pub async fn run(store: Store, peers: Peers, stop: CancellationToken, task: Task
             _ = ticks.tick() => {}
         }
         let now = store.now();
-        if let Some(doubt) = trust.doubt(now, &peers.reports()) {
+        if let Some(doubt) = trust.doubt(now, &roster.reports()) {
             if !held {
                 store.alarm(format!("expired records are left alone: {doubt}"));
             }
@@ -38,43 +38,36 @@ pub async fn run(store: Store, peers: Peers, stop: CancellationToken, task: Task
         }
         held = false;
         task.set_state("sweeping");
-        match sweep(&store, now, &stop).await {
-            Ok(()) => task.set_error(""),
-            Err(error) => task.set_error(&error.to_string()),
-        }
+        task.set_outcome(&sweep(&store, now, &stop).await);
         task.set_state("waiting");
     }
 }
 
-async fn sweep(
-    store: &Store,
-    now: UnixSeconds,
-    stop: &CancellationToken,
-) -> Result<(), crate::store::StoreError> {
+async fn sweep(store: &Store, now: UnixSeconds, stop: &CancellationToken) -> Result<(), StoreError> {
     while !stop.is_cancelled() && store.sweep(now).await? == limits::SWEEP_BATCH {}
     Ok(())
 }
 
-/// Whether the wall clock is to be trusted.
+/// Decides whether the wall clock can be trusted.
 pub struct ClockTrust {
     began: Instant,
-    wall_clock_then: UnixSeconds,
+    began_unix: UnixSeconds,
 }
 
 impl ClockTrust {
-    /// At the start, with the time of the wall clock.
+    /// Begins to watch the wall clock, which says `now`.
     pub fn begin(now: UnixSeconds) -> Self {
-        Self { began: Instant::now(), wall_clock_then: now }
+        Self { began: Instant::now(), began_unix: now }
     }
 
-    /// Why not, if not.
+    /// Why the wall clock, which says `now`, cannot be trusted; `None` = it can.
     pub fn doubt(&self, now: UnixSeconds, peers: &[PeerReport]) -> Option<String> {
-        doubt(self.wall_clock_then, self.began.elapsed(), now, peers)
+        doubt(self.began_unix, self.began.elapsed(), now, peers)
     }
 }
 
-/// Why the wall clock is not to be trusted, if it is not: it has moved differently from the
-/// monotonic clock since the start, or a peer that is up has quite another time.
+/// The wall clock is in doubt if it has moved differently from the monotonic clock since the start, or if a
+/// peer that is up has quite another time.
 fn doubt(began: UnixSeconds, elapsed: Duration, now: UnixSeconds, peers: &[PeerReport]) -> Option<String> {
     let expected = began.saturating_add_unsigned(elapsed.as_secs());
     if now.abs_diff(expected) > limits::CLOCK_SKEW_MAX_SECONDS {
@@ -83,13 +76,13 @@ fn doubt(began: UnixSeconds, elapsed: Duration, now: UnixSeconds, peers: &[PeerR
             now.saturating_sub(expected)
         ));
     }
-    let off = peers
-        .iter()
-        .filter(|peer| peer.up && peer.clock_skew_seconds.unsigned_abs() > limits::CLOCK_SKEW_MAX_SECONDS)
-        .max_by_key(|peer| peer.clock_skew_seconds.unsigned_abs())?;
+    let skews = peers.iter().filter(|peer| peer.up).filter_map(|peer| Some((peer, peer.clock_skew_seconds?)));
+    let (peer, skew_seconds) = skews
+        .filter(|(_, skew_seconds)| skew_seconds.unsigned_abs() > limits::CLOCK_SKEW_MAX_SECONDS)
+        .max_by_key(|(_, skew_seconds)| skew_seconds.unsigned_abs())?;
     Some(format!(
-        "the wall clock of the peer at {} is {} s from this node's; synchronise the clocks",
-        off.address, off.clock_skew_seconds
+        "the wall clock of the peer at {} is {skew_seconds} s from this node's; synchronise the clocks",
+        peer.key
     ))
 }
 
@@ -99,17 +92,15 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumps_or_disagrees_is_doubted() {
-        let peers = Peers::default();
-        peers.add("a:1", 0);
-        let node = ("me".parse().unwrap(), "other".parse().unwrap());
-        peers.admit("a:1", &node.0, (&node.1, brock_core::base::id::Incarnation(1)), 0).unwrap();
+        let mut peer = PeerReport::new("a:1".into(), 0);
+        peer.up = true;
         let minute = Duration::from_secs(60);
-        assert_eq!(doubt(1000, minute, 1060, &peers.reports()), None);
-        assert!(doubt(1000, minute, 1060 + 315_360_000, &peers.reports()).unwrap().contains("jumped"));
-        assert!(doubt(1000, minute, 500, &peers.reports()).unwrap().contains("jumped"));
-        peers.heard("a:1", &brock_core::base::vector::Vector::default(), true, -301, 0);
-        assert!(doubt(1000, minute, 1060, &peers.reports()).unwrap().contains("a:1"));
-        peers.failed("a:1", "gone", 0);
-        assert_eq!(doubt(1000, minute, 1060, &peers.reports()), None, "a peer that is down says nothing");
+        assert_eq!(doubt(1000, minute, 1060, &[peer.clone()]), None);
+        assert!(doubt(1000, minute, 1060 + 315_360_000, &[peer.clone()]).unwrap().contains("jumped"));
+        assert!(doubt(1000, minute, 500, &[peer.clone()]).unwrap().contains("jumped"));
+        peer.clock_skew_seconds = Some(-301);
+        assert!(doubt(1000, minute, 1060, &[peer.clone()]).unwrap().contains("a:1"));
+        peer.up = false;
+        assert_eq!(doubt(1000, minute, 1060, &[peer]), None, "a peer that is down says nothing");
     }
 }

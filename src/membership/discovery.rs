@@ -1,37 +1,43 @@
-//! Peers that DNS lists: asked for again and again, so that a cluster grows and shrinks without
-//! anybody telling its nodes.
+//! Asks DNS for the peers at an interval, so that a cluster grows and shrinks without a change of its
+//! nodes' configuration.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::directory::{Change, Directory};
+use super::roster::{ListingChange, Roster};
 use crate::store::Store;
 use brock_core::base::{limits, metrics as names};
-use brock_net::{dns::Resolver, join::Listed, task::TaskStatus};
+use brock_net::{address::Address, dns::Resolver, join::Listed, task::TaskStatus};
 
-/// What asking for one name needs.
+/// Resolves one name of `node.join`.
 pub struct Discovery {
     /// The name.
     pub listed: Listed,
-    /// Whom to ask.
+    /// Resolves it.
     pub resolver: Resolver,
-    /// How often.
+    /// Between two questions.
     pub interval: Duration,
-    /// Where the answers go.
-    pub directory: Directory,
-    /// Its clock.
+    /// Takes the answers.
+    pub roster: Roster,
+    /// For the time of the answers.
     pub store: Store,
     /// Ends it.
     pub stop: CancellationToken,
+}
+
+/// What was last logged of a name.
+#[derive(Default)]
+struct Logged {
+    is_failing: bool,
+    has_left_out: bool,
 }
 
 impl Discovery {
     /// Asks until stopped.
     pub async fn run(self, task: TaskStatus) {
         let name = self.listed.to_string();
-        let mut warned = false;
-        let mut overfull = false;
+        let mut logged = Logged::default();
         metrics::counter!(names::DISCOVERY_FAILURES, "name" => name.clone()).absolute(0);
         loop {
             task.set_state("asking DNS");
@@ -40,38 +46,12 @@ impl Discovery {
                 return;
             };
             match answer {
-                Ok(addresses) => {
-                    let change = self.directory.found(&name, &addresses, self.store.now());
-                    metrics::gauge!(names::DISCOVERED, "name" => name.clone()).set(addresses.len() as f64);
-                    task.set_state(&format!("DNS lists {}", addresses.len()));
-                    task.set_error(&ignored(change));
-                    if std::mem::take(&mut warned) {
-                        tracing::info!(name, "DNS answers again");
-                    }
-                    let Change { added, dropped, ignored } = change;
-                    if added + dropped > 0 {
-                        tracing::info!(
-                            name,
-                            added,
-                            dropped,
-                            listed = addresses.len(),
-                            "DNS lists other peers"
-                        );
-                    }
-                    if ignored > 0 && !overfull {
-                        tracing::warn!(
-                            name,
-                            ignored,
-                            "DNS lists more peers than a node may have; the others pass on what they know"
-                        );
-                    }
-                    overfull = ignored > 0;
-                }
+                Ok(addresses) => self.take(&name, &addresses, &task, &mut logged),
                 Err(error) => {
                     let error = error.to_string();
                     metrics::counter!(names::DISCOVERY_FAILURES, "name" => name.clone()).increment(1);
-                    self.directory.not_found(&name, &error, self.store.now());
-                    if !std::mem::replace(&mut warned, true) {
+                    self.roster.not_found(&name, &error, self.store.now());
+                    if !std::mem::replace(&mut logged.is_failing, true) {
                         tracing::warn!(
                             name,
                             error,
@@ -87,13 +67,32 @@ impl Discovery {
             }
         }
     }
-}
 
-fn ignored(change: Change) -> String {
-    match change.ignored {
-        0 => String::new(),
-        ignored => {
-            format!("{ignored} of those that DNS lists are left out: at most {} are peers", limits::PEERS_MAX)
+    fn take(&self, name: &str, addresses: &[Address], task: &TaskStatus, logged: &mut Logged) {
+        let listed = addresses.len();
+        let ListingChange { added, dropped, left_out } = self.roster.found(name, addresses, self.store.now());
+        metrics::gauge!(names::DISCOVERED, "name" => name.to_owned()).set(listed as f64);
+        task.set_state(&format!("DNS lists {listed}"));
+        match left_out {
+            0 => task.clear_error(),
+            left_out => task.set_error(&format!(
+                "{left_out} of those that DNS lists are left out: at most {} are peers",
+                limits::PEERS_MAX
+            )),
         }
+        if std::mem::take(&mut logged.is_failing) {
+            tracing::info!(name, "DNS answers again");
+        }
+        if added + dropped > 0 {
+            tracing::info!(name, added, dropped, listed, "DNS lists other peers");
+        }
+        if left_out > 0 && !logged.has_left_out {
+            tracing::warn!(
+                name,
+                ignored = left_out,
+                "DNS lists more peers than a node may have; the others pass on what they know"
+            );
+        }
+        logged.has_left_out = left_out > 0;
     }
 }

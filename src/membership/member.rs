@@ -1,44 +1,85 @@
-//! One member: who it is, and what it is known to have applied.
+//! One member: what it is known to have applied, and the state of it that the store remembers.
 
+use super::peer::PeerKey;
 use brock_core::{
     base::{
         id::{Incarnation, NodeId, Origin},
         limits,
         vector::{Clock, Stamp, Vector},
     },
-    domain::{codec, record::UnixSeconds},
+    domain::{
+        codec::{self, CodecError},
+        record::UnixSeconds,
+    },
     proto,
 };
 
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Member {
-    /// `None` until an address of `node.join` has answered.
-    pub(crate) node_id: Option<NodeId>,
-    /// `None` if it is not in `node.join`.
-    pub(crate) address: Option<String>,
-    pub(crate) incarnation: Option<Incarnation>,
-    pub(crate) last_seen: UnixSeconds,
-    /// What its pulls announced. Replaced by each hello: a node may have lost data.
-    pub(crate) pulled: Option<Vector>,
+pub(super) struct Member {
+    /// `None` until the peer at `address` has answered.
+    pub(super) node_id: Option<NodeId>,
+    /// `None`: it only pulls from here.
+    pub(super) address: Option<PeerKey>,
+    pub(super) incarnation: Option<Incarnation>,
+    pub(super) last_seen: Option<UnixSeconds>,
+    /// What it announced as a puller. Replaced by each hello: a node may have lost data.
+    pub(super) pulled: Option<Vector>,
     /// What it said as a donor that it has applied. Replaced by each round.
-    pub(crate) heads: Option<Vector>,
+    pub(super) heads: Option<Vector>,
     /// Set when it was retired: what this node had applied then.
-    pub(crate) retired: Option<Vector>,
+    pub(super) retired: Option<Vector>,
     /// When it last said hello although it is retired.
-    pub(crate) returned_at: Option<UnixSeconds>,
-    /// Streams by which it follows this node now.
-    pub(crate) feeds: usize,
-    /// Without a name, and not in `node.join` as it is: nothing to remember over a restart.
-    pub(crate) is_passing: bool,
+    pub(super) returned_at: Option<UnixSeconds>,
+    /// The streams by which it is pulling from this node now.
+    pub(super) feeds: usize,
+    /// A peer from DNS that has not answered yet: not remembered over a restart.
+    pub(super) is_passing: bool,
 }
 
 impl Member {
-    pub(crate) fn name(&self) -> String {
-        let named = self.node_id.as_ref().map(ToString::to_string);
-        named.or_else(|| self.address.clone()).unwrap_or_default()
+    /// What the store remembers. An address lasts if `node.join` has it, or may still have a name for it.
+    pub(super) fn from_proto(
+        state: proto::MemberState,
+        join: &[PeerKey],
+        discovers: bool,
+    ) -> Result<Self, CodecError> {
+        let vector =
+            |vector: Option<proto::Vector>| vector.as_ref().map(codec::vector_from_proto).transpose();
+        let node_id: Option<NodeId> = state.node_id.parse().ok();
+        let stays =
+            |address: &PeerKey| join.contains(address) || (discovers && (node_id.is_some() || state.retired));
+        let address = (!state.address.is_empty()).then(|| PeerKey::from(state.address.as_str()));
+        Ok(Self {
+            address: address.filter(stays),
+            node_id,
+            last_seen: Some(state.last_seen_unix).filter(|seen| *seen != 0),
+            // A damaged vector must not fail the start: the next hello replaces it.
+            pulled: vector(state.applied).unwrap_or_default(),
+            retired: match state.retired {
+                true => Some(vector(state.retired_at)?.unwrap_or_default()),
+                false => None,
+            },
+            ..Self::default()
+        })
     }
 
-    pub(crate) fn applied(&self) -> Option<Vector> {
+    pub(super) fn to_proto(&self) -> proto::MemberState {
+        proto::MemberState {
+            node_id: self.node_id.as_ref().map(ToString::to_string).unwrap_or_default(),
+            address: self.address.as_ref().map(ToString::to_string).unwrap_or_default(),
+            last_seen_unix: self.last_seen.unwrap_or_default(),
+            applied: self.applied().as_ref().map(codec::vector_to_proto),
+            retired_at: self.retired.as_ref().map(codec::vector_to_proto),
+            retired: self.retired.is_some(),
+        }
+    }
+
+    pub(super) fn name(&self) -> String {
+        let node_id = self.node_id.as_ref().map(ToString::to_string);
+        node_id.or_else(|| self.address.as_ref().map(ToString::to_string)).unwrap_or_default()
+    }
+
+    pub(super) fn applied(&self) -> Option<Vector> {
         match (&self.pulled, &self.heads) {
             (Some(pulled), Some(heads)) => {
                 let mut applied = pulled.clone();
@@ -49,30 +90,19 @@ impl Member {
         }
     }
 
-    pub(crate) fn has(&self, stamp: Stamp) -> bool {
+    pub(super) fn has(&self, stamp: Stamp) -> bool {
         [&self.pulled, &self.heads].into_iter().flatten().any(|vector| vector.has(stamp))
     }
 
-    pub(crate) fn clock(&self, origin: &Origin) -> Clock {
+    pub(super) fn clock(&self, origin: &Origin) -> Clock {
         let said = [&self.pulled, &self.heads].into_iter().flatten();
         said.map(|vector| vector.get(origin)).max().unwrap_or_default()
     }
 
-    pub(crate) fn to_proto(&self) -> proto::MemberState {
-        proto::MemberState {
-            node_id: self.node_id.as_ref().map(ToString::to_string).unwrap_or_default(),
-            address: self.address.clone().unwrap_or_default(),
-            last_seen_unix: self.last_seen,
-            applied: self.applied().as_ref().map(codec::vector_to_proto),
-            retired_at: self.retired.as_ref().map(codec::vector_to_proto),
-            retired: self.retired.is_some(),
-        }
+    /// Whether it is a retired node that has said hello lately, and so is being filled.
+    pub(super) fn is_returning(&self, now: UnixSeconds) -> bool {
+        let patience = i64::try_from(limits::RETURN_PATIENCE.as_secs()).unwrap_or(i64::MAX);
+        let lately = self.returned_at.is_some_and(|at| now.saturating_sub(at) <= patience);
+        self.retired.is_some() && lately
     }
-}
-
-/// A retired node that has said hello lately: it is being filled.
-pub(crate) fn is_returning(member: &Member, now: UnixSeconds) -> bool {
-    let patience = i64::try_from(limits::RETURN_PATIENCE.as_secs()).unwrap_or(i64::MAX);
-    let lately = member.returned_at.is_some_and(|at| now.saturating_sub(at) <= patience);
-    member.retired.is_some() && lately
 }

@@ -1,16 +1,18 @@
-//! Who the peers and members are, and what they have acknowledged.
+//! The peers and members of the cluster, and what they have acknowledged.
 //!
-//! - [`directory`]: the peers now; [`discovery`]: what DNS lists for them; [`peer`]: one peer, called
-//!   over the network.
-//! - [`peers`]: what is known of each peer, for the status; [`pings`]: the round trip to each.
-//! - [`members`]: acknowledgements, receipts, the stable vector, retirement.
-//! - [`revocations`]: revocations made here that some member has not applied yet.
+//! - [`roster`]: the one table of peers: addresses, channels, reports; [`discovery`]: fills it from DNS;
+//!   [`pings`]: measures the round trip to each peer; [`contacts`]: the nodes that can be asked now.
+//! - [`peer`]: one peer, called over the network; [`status`]: what is known of one peer.
+//! - [`members`]: acknowledgements, the stable vector, retirement; `member`: one of them; [`receipt`]: which
+//!   members hold an operation; [`revocations`]: revocations made here that some member has not applied yet.
 
-pub mod directory;
+pub mod contacts;
 pub mod discovery;
 mod member;
 pub mod members;
 pub mod peer;
-pub mod peers;
 pub mod pings;
+pub mod receipt;
 pub mod revocations;
+pub mod roster;
+pub mod status;

@@ -1,6 +1,6 @@
 //! One peer, called over the network.
 
-use std::future::Future;
+use std::{fmt, future::Future, sync::Arc};
 
 use tokio::time::timeout;
 use tonic::{Code, transport::Channel};
@@ -14,22 +14,78 @@ use brock_net::{address::Address, channel, dial::Dialler, tls::errors};
 
 use crate::store::StoreError;
 
-/// Why another node's records could not be looked at.
+/// Identifies a peer in the roster: its address as `node.join` or DNS lists it, or a name in `node.join`
+/// that DNS has not answered for yet. Ordered by its text.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerKey(Arc<str>);
+
+impl PeerKey {
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<&Address> for PeerKey {
+    fn from(address: &Address) -> Self {
+        Self(address.to_string().into())
+    }
+}
+
+impl From<&str> for PeerKey {
+    fn from(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+impl fmt::Display for PeerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a peer did not answer a call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CallError {
+    /// TLS failed: one of the two ends refused the other's certificate.
+    #[error("{0}")]
+    Tls(String),
+    /// The peer, or this node's end of the connection to it, reports an error.
+    #[error("{code}: {message}")]
+    Status {
+        /// Its gRPC code.
+        code: Code,
+        /// Its text.
+        message: String,
+    },
+}
+
+impl From<tonic::Status> for CallError {
+    fn from(status: tonic::Status) -> Self {
+        // A certificate that the peer refused shows only here, as a broken connection.
+        match errors::explain(&status) {
+            Some(reason) => Self::Tls(reason),
+            None => Self::Status { code: status.code(), message: status.message().to_owned() },
+        }
+    }
+}
+
+/// Why another node's records could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RemoteError {
-    /// It could not be asked.
-    #[error("{0}")]
-    Call(String),
-    /// It has not what was asked for.
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The peer does not have the requested item.
     #[error("{0}")]
     Absent(String),
-    /// It did not answer in time.
+    /// The peer did not answer in time.
     #[error("no answer within {} s", limits::PEER_CALL_TIMEOUT.as_secs())]
     Late,
-    /// Its answer makes no sense.
+    /// The peer's answer is malformed.
     #[error("its answer makes no sense: {0}")]
     Nonsense(#[from] CodecError),
-    /// It is this process's own store, which could not be read.
+    /// The local store, read in the peer's place, failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -37,22 +93,26 @@ pub enum RemoteError {
 /// A peer, called over the network.
 #[derive(Clone)]
 pub struct Peer {
-    /// As it stands in `node.join`.
-    pub address: String,
-    /// Dials when it is first used, and again whenever the connection is lost.
+    /// Which peer this is.
+    pub key: PeerKey,
+    /// Dials at the first call, and again after the connection was lost.
     pub client: ReplicationServiceClient<Channel>,
 }
 
 impl Peer {
-    /// Connects when it is first called, each time by resolving the address anew.
+    /// A peer at an address that is resolved at every dial.
     pub fn new(address: &Address, dialler: &Dialler) -> Self {
-        let channel = channel::lazy_channel(address, dialler.clone());
-        let client =
-            ReplicationServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_MAX_BYTES);
-        Self { address: address.to_string(), client }
+        Self::on(address.into(), channel::lazy_channel(address, dialler.clone()))
     }
 
-    /// One bounded call.
+    /// A peer at the other end of a channel.
+    pub fn on(key: PeerKey, channel: Channel) -> Self {
+        let client =
+            ReplicationServiceClient::new(channel).max_decoding_message_size(limits::MESSAGE_MAX_BYTES);
+        Self { key, client }
+    }
+
+    /// Makes one call, within [`limits::PEER_CALL_TIMEOUT`].
     pub async fn call<T, F>(
         &self,
         call: impl FnOnce(ReplicationServiceClient<Channel>) -> F,
@@ -60,7 +120,14 @@ impl Peer {
     where
         F: Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     {
-        answer(timeout(limits::PEER_CALL_TIMEOUT, call(self.client.clone())).await)
+        match timeout(limits::PEER_CALL_TIMEOUT, call(self.client.clone())).await {
+            Err(_) => Err(RemoteError::Late),
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) if status.code() == Code::NotFound => {
+                Err(RemoteError::Absent(status.message().to_owned()))
+            }
+            Ok(Err(status)) => Err(CallError::from(status).into()),
+        }
     }
 
     /// Asks the peer to retire a member; `alias` is the member's address for its node id, or the other way
@@ -68,20 +135,5 @@ impl Peer {
     pub async fn retire(&self, member: &str, alias: String) -> Result<(), RemoteError> {
         let request = proto::RetireRequest { member: member.to_owned(), alias };
         self.call(|mut client| async move { client.retire(request).await }).await.map(drop)
-    }
-}
-
-fn answer<T>(
-    answered: Result<Result<tonic::Response<T>, tonic::Status>, tokio::time::error::Elapsed>,
-) -> Result<T, RemoteError> {
-    match answered {
-        Err(_) => Err(RemoteError::Late),
-        Ok(Ok(response)) => Ok(response.into_inner()),
-        Ok(Err(status)) if status.code() == Code::NotFound => {
-            Err(RemoteError::Absent(status.message().to_owned()))
-        }
-        Ok(Err(status)) => Err(RemoteError::Call(
-            errors::explain(&status).unwrap_or_else(|| format!("{}: {}", status.code(), status.message())),
-        )),
     }
 }

@@ -1,7 +1,7 @@
-//! Which revocations made here are not yet known to be everywhere, and how long the others took.
+//! The revocations made here that some member has not applied yet, and how long the others took.
 //!
-//! A revocation is an invalidate or a delete. It is everywhere once every member that is waited for has
-//! announced it; announcements are what `members` keeps, so this costs nobody a message.
+//! A revocation is an invalidate or a delete. It is everywhere once every current member has announced it.
+//! The members' announcements are kept anyway, so this costs no message.
 
 use std::{
     collections::VecDeque,
@@ -22,7 +22,7 @@ struct Pending {
     since: Instant,
 }
 
-/// The revocations that are waited for, in the order of their clocks. Cheap to clone.
+/// The pending revocations, in the order of their clocks. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Revocations(Arc<Mutex<VecDeque<Pending>>>);
 
@@ -31,22 +31,22 @@ impl Revocations {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A revocation has just become durable here. What is too much to remember is not timed: the oldest
-    /// ones are kept, because those are what somebody must know of.
+    /// A revocation has just become durable here. Beyond [`limits::REVOCATIONS_PENDING`] it is only
+    /// counted: the oldest ones are kept, because an operator must know of them first.
     pub fn add(&self, stamp: Stamp) {
         let mut pending = self.lock();
         if pending.len() >= limits::REVOCATIONS_PENDING {
             metrics::counter!(names::REVOCATIONS_UNTIMED).increment(1);
             return;
         }
-        // Callers are answered together and may come here in another order than their clocks.
+        // The callers of one group commit arrive here in any order.
         let later = |other: &Pending| other.stamp.origin == stamp.origin && other.stamp.clock > stamp.clock;
         let at = pending.iter().rposition(|other| !later(other)).map_or(0, |last| last + 1);
         pending.insert(at, Pending { stamp, since: Instant::now() });
     }
 
-    /// Takes out what is everywhere now. `held` says how far all members have applied an origin; `None`
-    /// = there is no other member, so nothing is waited for.
+    /// Removes the revocations that are everywhere now. `held` says up to which clock all members have
+    /// applied an origin; `None` = there is no other member to wait for.
     pub fn settle(&self, held: impl Fn(&Origin) -> Option<Clock>) {
         let mut pending = self.lock();
         let mut known: Option<(Origin, Option<Clock>)> = None;
@@ -107,7 +107,7 @@ mod tests {
         revocations.settle(held);
         assert_eq!(revocations.clocks(), [4]);
         revocations.settle(|_| None);
-        assert_eq!(revocations.clocks(), [0; 0], "nobody is waited for");
+        assert_eq!(revocations.clocks(), [0; 0], "there is no member to wait for");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Background work with a name, a state, a last error and an owner.
 
 use std::{
-    fmt,
+    fmt::{self, Display},
     future::Future,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -75,8 +75,8 @@ pub struct TaskReport {
     pub name: TaskName,
     /// What it is doing, in a word or two.
     pub state: String,
-    /// Its last error; empty if it has succeeded since.
-    pub last_error: String,
+    /// Its last error; `None` = none since the last success.
+    pub last_error: Option<String>,
 }
 
 /// A task's own handle on its report.
@@ -92,10 +92,22 @@ impl TaskStatus {
         }
     }
 
-    /// Sets the last error, cut to a bounded length; empty clears it.
+    /// Notes an error, cut to a bounded length.
     pub fn set_error(&self, error: &str) {
-        let mut report = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        report.last_error = bounded(error);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).last_error = Some(bounded(error));
+    }
+
+    /// Notes a success: the last error is over.
+    pub fn clear_error(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).last_error = None;
+    }
+
+    /// Notes a success or an error.
+    pub fn set_outcome<T, E: Display>(&self, outcome: &Result<T, E>) {
+        match outcome {
+            Ok(_) => self.clear_error(),
+            Err(error) => self.set_error(&error.to_string()),
+        }
     }
 }
 
@@ -123,7 +135,7 @@ impl Tasks {
         name: TaskName,
         work: impl FnOnce(TaskStatus) -> F,
     ) {
-        let report = TaskReport { name, state: "starting".to_owned(), last_error: String::new() };
+        let report = TaskReport { name, state: "starting".to_owned(), last_error: None };
         let status = TaskStatus(Arc::new(Mutex::new(report)));
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).push(status.clone());
         let work = work(status.clone());
@@ -192,7 +204,7 @@ mod tests {
         ready.await.unwrap();
         let [report] = tasks.reports().try_into().unwrap();
         assert_eq!((report.name, report.state.as_str()), (TaskName::Sweeper, "sweeping"));
-        assert_eq!(report.last_error, "disk on fire");
+        assert_eq!(report.last_error.as_deref(), Some("disk on fire"));
         assert!(tasks.stop(Duration::from_secs(5)).await);
         assert_eq!(tasks.reports()[0].state, "ended");
     }

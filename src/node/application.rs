@@ -5,14 +5,11 @@ use std::sync::{Arc, Mutex};
 use super::{backups, error::StartError, frame::Frame, prepare::Prepared, storage};
 use crate::{
     api::http::console::Console,
-    app::{
-        cluster::Cluster, nodes::Nodes, operations::Operations, records::Records, status::Reporter,
-        trace::Traces,
-    },
+    app::{cluster::Cluster, operations::Operations, records::Records, status::Reporter, trace::Traces},
     backup::{job::Backups, manifest, objects::Target, signer},
     config::{sources::ShownSetting, validate::Config},
     maintenance::compact::Compactor,
-    membership::{directory::Directory, members::Members, peers::Peers},
+    membership::roster::Roster,
     replication::{peek::Asker, resync::Resyncs},
     store::Store,
 };
@@ -22,9 +19,7 @@ use brock_net::tls::credentials::Identity;
 /// What the application and the background work share.
 pub(super) struct Shared {
     pub(super) store: Store,
-    pub(super) peers: Peers,
-    pub(super) members: Members,
-    pub(super) directory: Directory,
+    pub(super) roster: Roster,
     pub(super) resyncs: Resyncs,
     pub(super) compactor: Compactor,
     /// How many peers `node.join` names by address.
@@ -34,21 +29,18 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) async fn new(config: &Config, prepared: &Prepared, store: &Store) -> Result<Self, StartError> {
         let Prepared { fixed, listed, identity, resolver, .. } = prepared;
-        let peers = Peers::default();
         let members = storage::load_members(config, store, fixed, !listed.is_empty()).await?;
-        let directory = Directory::new(
+        let roster = Roster::new(
             fixed,
             listed.iter().map(ToString::to_string),
             identity.dialler().with_resolver(resolver.clone()),
-            (peers.clone(), members.clone()),
+            members.clone(),
             store.now(),
         );
         Ok(Self {
-            compactor: Compactor::new(store.clone(), members.clone(), config.compact),
+            compactor: Compactor::new(store.clone(), members, config.compact),
             store: store.clone(),
-            peers,
-            members,
-            directory,
+            roster,
             resyncs: Resyncs::default(),
             fixed_peers: fixed.len(),
         })
@@ -58,7 +50,6 @@ impl Shared {
 /// What the protocols call.
 pub(super) struct Application {
     pub(super) records: Arc<Records>,
-    pub(super) nodes: Nodes,
     pub(super) operations: Arc<Operations>,
     pub(super) traces: Traces,
     pub(super) backups: Option<Backups>,
@@ -77,12 +68,12 @@ impl Application {
         backup_target: Option<Target>,
     ) -> Result<Self, StartError> {
         let store = &shared.store;
-        let asker = Asker::new(shared.directory.clone());
-        let nodes = Nodes::new(store.clone(), shared.members.clone(), shared.directory.clone());
-        let limit = config.payload_limit_bytes;
-        let records = Arc::new(Records::new(store.clone(), asker.clone(), shared.members.clone(), limit));
+        let asker = Asker::new(shared.roster.clone());
+        let roster = &shared.roster;
+        let (members, limit) = (roster.members().clone(), config.payload_limit_bytes);
+        let records = Arc::new(Records::new(store.clone(), asker.clone(), members, limit));
         let (compactor, resyncs) = (shared.compactor.clone(), shared.resyncs.clone());
-        let operations = Operations::new(store.clone(), nodes.clone(), asker, compactor, resyncs);
+        let operations = Operations::new(store.clone(), roster.clone(), asker, compactor, resyncs);
         let signer = Arc::new(signer::load(store).await?);
         let backup_public_key = manifest::public_key(&signer);
         let backups = backups::open(config, backup_target, store, signer).await?;
@@ -93,7 +84,7 @@ impl Application {
             resyncs: shared.resyncs.clone(),
             backups: backups.clone(),
             backup_public_key,
-            peers: shared.peers.clone(),
+            roster: roster.clone(),
             tasks: frame.tasks.clone(),
             readiness: Arc::new(move || readiness.is_ready()),
             identity: identity.clone(),
@@ -101,11 +92,10 @@ impl Application {
             history: Mutex::default(),
         });
         Ok(Self {
-            cluster: Cluster::new(store.clone(), nodes.clone(), Arc::clone(&reporter)),
-            traces: Traces::new(store.clone(), nodes.clone()),
+            cluster: Cluster::new(store.clone(), roster.clone(), Arc::clone(&reporter)),
+            traces: Traces::new(store.clone(), roster.clone()),
             settings: config.settings.iter().map(ShownSetting::to_proto).collect(),
             records,
-            nodes,
             operations: Arc::new(operations),
             backups,
             reporter,

@@ -29,7 +29,7 @@ pub(super) fn spawn(
 ) {
     spawn_pulling(config, shared, tasks);
     spawn_maintenance(shared, tasks);
-    checkpoint::spawn(tasks, &shared.store, &shared.peers, &shared.members);
+    checkpoint::spawn(tasks, &shared.store, &shared.roster);
     if let Some(backups) = application.backups.clone() {
         backups::spawn(tasks, backups, readiness);
     }
@@ -38,35 +38,32 @@ pub(super) fn spawn(
 }
 
 fn spawn_pulling(config: &Config, shared: &Shared, tasks: &Tasks) {
-    let (directory, peers, stop) = (shared.directory.clone(), shared.peers.clone(), tasks.stopping().clone());
-    tasks.spawn(TaskName::Pings, |status| pings::run(directory, peers, stop, status));
+    let (roster, stop) = (shared.roster.clone(), tasks.stopping().clone());
+    tasks.spawn(TaskName::Pings, |status| pings::run(roster, stop, status));
     let (interval, batch_limit) = (config.replication_interval, config.replication_limit);
-    let (store, peers, members) = (shared.store.clone(), shared.peers.clone(), shared.members.clone());
-    let (resyncs, directory) = (shared.resyncs.clone(), shared.directory.clone());
+    let (store, roster, resyncs) = (shared.store.clone(), shared.roster.clone(), shared.resyncs.clone());
     let make = move |address: &_, stop| Puller {
         address: Clone::clone(address),
-        directory: directory.clone(),
+        roster: roster.clone(),
         store: store.clone(),
-        peers: peers.clone(),
-        members: members.clone(),
         resyncs: resyncs.clone(),
         interval,
         batch_limit: u32::try_from(batch_limit).unwrap_or(u32::MAX),
         stop,
     };
-    let (directory, owner) = (shared.directory.clone(), tasks.clone());
-    tasks.spawn(TaskName::Pullers, |status| pullers::run(directory, owner, make, status));
+    let (roster, owner) = (shared.roster.clone(), tasks.clone());
+    tasks.spawn(TaskName::Pullers, |status| pullers::run(roster, owner, make, status));
 }
 
 fn spawn_maintenance(shared: &Shared, tasks: &Tasks) {
     let stop = || tasks.stopping().clone();
-    let (store, peers) = (shared.store.clone(), shared.peers.clone());
-    tasks.spawn(TaskName::Sweeper, |status| sweep::run(store, peers, stop(), status));
-    let (compactor, peers) = (shared.compactor.clone(), shared.peers.clone());
-    tasks.spawn(TaskName::Compactor, |status| compactor.run(peers, stop(), status));
+    let (store, roster) = (shared.store.clone(), shared.roster.clone());
+    tasks.spawn(TaskName::Sweeper, |status| sweep::run(store, roster, stop(), status));
+    let (compactor, roster) = (shared.compactor.clone(), shared.roster.clone());
+    tasks.spawn(TaskName::Compactor, |status| compactor.run(roster, stop(), status));
     let store = shared.store.clone();
     tasks.spawn(TaskName::Scrubber, |status| scrub::run(store, stop(), status));
-    let (store, members, stop) = (shared.store.clone(), shared.members.clone(), stop());
+    let (store, members, stop) = (shared.store.clone(), shared.roster.members().clone(), stop());
     tasks.spawn(TaskName::Revocations, |status| async move {
         status.set_state("waiting");
         let mut changes = members.changes();
@@ -90,7 +87,7 @@ pub(super) fn spawn_discovery(
             listed,
             resolver: resolver.clone(),
             interval: config.discovery_interval,
-            directory: shared.directory.clone(),
+            roster: shared.roster.clone(),
             store: shared.store.clone(),
             stop: tasks.stopping().clone(),
         };

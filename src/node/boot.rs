@@ -73,7 +73,7 @@ async fn serve(
 ) -> Result<Node, StartError> {
     let tasks = &frame.tasks;
     let shared = Shared::new(config, &prepared, store).await?;
-    frame.show_sync_status(store.clone(), shared.peers.clone());
+    frame.show_sync_status(store.clone(), shared.roster.clone());
     let Prepared { identity, listed, resolver, listener, address, http_address, backup_target, .. } =
         prepared;
     let application = Application::new(config, &shared, frame, &identity, backup_target).await?;
@@ -86,7 +86,7 @@ async fn serve(
     background::spawn(config, &shared, &application, &frame.readiness, tasks);
     background::spawn_discovery(config, listed, &resolver, &shared, tasks);
     let reloads = reload::spawn(tasks, &identity, &config.node_id);
-    health::spawn_first_catch_up(tasks, store, &shared.peers, &frame.readiness, &health);
+    health::spawn_first_catch_up(tasks, store, &shared.roster, &frame.readiness, &health);
     tracing::info!(
         node_id = %config.node_id, origin = %store.origin(), %address,
         http_address = http_address.map(tracing::field::display), peers = shared.fixed_peers,
@@ -97,7 +97,7 @@ async fn serve(
         tasks: tasks.clone(),
         http_tasks: frame.http_tasks.clone(),
         readiness: Arc::clone(&frame.readiness),
-        peers: shared.peers,
+        roster: shared.roster,
         reloads,
         health,
         address,

@@ -7,7 +7,7 @@ use tokio::{
 
 use super::gauges;
 use crate::{
-    membership::{members::Members, peers::Peers},
+    membership::{members::Members, roster::Roster},
     store::Store,
 };
 use brock_core::{
@@ -17,8 +17,8 @@ use brock_core::{
 use brock_net::task::{TaskName, TaskStatus, Tasks};
 
 /// Starts the task.
-pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers, members: &Members) {
-    let (store, peers, members) = (store.clone(), peers.clone(), members.clone());
+pub(super) fn spawn(tasks: &Tasks, store: &Store, roster: &Roster) {
+    let (store, roster, members) = (store.clone(), roster.clone(), roster.members().clone());
     let stop = tasks.stopping().clone();
     tasks.spawn(TaskName::Checkpoint, |status| async move {
         let mut ticks = interval(limits::SUPERBLOCK_INTERVAL);
@@ -31,7 +31,7 @@ pub(super) fn spawn(tasks: &Tasks, store: &Store, peers: &Peers, members: &Membe
             members.settle_revocations(store.now());
             members.revocations().record_gauges();
             metrics::gauge!(names::MEMBERS).set(members.count(store.now()) as f64);
-            gauges::record(&store, &peers, &status).await;
+            gauges::record(&store, &roster, &status).await;
             remember(&store, &members, &mut remembered, &status).await;
             let vector = store.vector();
             if vector != written {
@@ -73,7 +73,7 @@ async fn checkpoint(store: &Store, status: &TaskStatus, failed_before: bool) -> 
             if failed_before {
                 tracing::info!("writing the superblock works again");
             }
-            status.set_error("");
+            status.clear_error();
             true
         }
         Ok(Err(error)) => {

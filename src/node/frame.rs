@@ -9,7 +9,7 @@ use crate::{
         readiness::Readiness,
         server::Pages,
     },
-    membership::peers::{Peers, Standing},
+    membership::roster::{Roster, SyncStatus},
     store::Store,
     telemetry::logs::Telemetry,
 };
@@ -24,7 +24,7 @@ pub(super) struct Frame {
     pub(super) instance: Instance,
     pub(super) readiness: Arc<Readiness>,
     /// Set once there are a store and peers to compare.
-    sync_status: Arc<OnceLock<Box<dyn Fn() -> Standing + Send + Sync>>>,
+    sync_status: Arc<OnceLock<Box<dyn Fn() -> SyncStatus + Send + Sync>>>,
     /// Set once there are services.
     console: console::Slot,
 }
@@ -45,11 +45,11 @@ impl Frame {
     pub(super) fn pages(&self, prepared: &Prepared, telemetry: Option<Arc<Telemetry>>) -> Pages {
         let known = Arc::clone(&self.sync_status);
         // Not visible: a node whose store is not open is not ready, whatever this says.
-        let unknown = Standing { peers: 0, lag_entries: None, gap: None };
-        let standing = Arc::new(move || known.get().map_or(unknown, |sync_status| sync_status()));
+        let unknown = SyncStatus { peers: 0, lag_entries: None, gap: None };
+        let sync_status = Arc::new(move || known.get().map_or(unknown, |sync_status| sync_status()));
         Pages {
             readiness: Arc::clone(&self.readiness),
-            standing,
+            sync_status,
             telemetry,
             console: Arc::clone(&self.console),
             gate: Arc::clone(&prepared.console_gate),
@@ -58,8 +58,8 @@ impl Frame {
     }
 
     /// From now on `/healthz` compares this store with these peers.
-    pub(super) fn show_sync_status(&self, store: Store, peers: Peers) {
-        let _ = self.sync_status.set(Box::new(move || peers.standing(&store.applied())));
+    pub(super) fn show_sync_status(&self, store: Store, roster: Roster) {
+        let _ = self.sync_status.set(Box::new(move || roster.sync_status(&store.applied())));
     }
 
     /// From now on the console shows the cluster.

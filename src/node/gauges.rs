@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    membership::peers::Peers,
+    membership::roster::Roster,
     store::{Engine, Store},
 };
 use brock_core::base::metrics as names;
 use brock_net::task::TaskStatus;
 
 /// Records all of them. What the storage engine does not answer becomes the task's error.
-pub(super) async fn record(store: &Store, peers: &Peers, status: &TaskStatus) {
+pub(super) async fn record(store: &Store, roster: &Roster, status: &TaskStatus) {
     let (vector, totals) = (store.vector(), store.totals());
     metrics::gauge!(names::RECORDS).set(totals.records as f64);
     metrics::gauge!(names::TOMBSTONES).set(totals.tombstones as f64);
@@ -34,7 +34,7 @@ pub(super) async fn record(store: &Store, peers: &Peers, status: &TaskStatus) {
     for (node_id, operations) in operations {
         metrics::gauge!(names::SEED_CLOCK, "node_id" => node_id).set(operations as f64);
     }
-    peers.record_gauges(&store.applied());
+    roster.record_gauges(&store.applied());
     match store.engine().await {
         Ok(engine) => record_engine(&engine),
         Err(error) => status.set_error(&error.to_string()),

@@ -7,7 +7,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     api::http::readiness::Readiness,
-    membership::peers::{PeerReport, Peers},
+    membership::{roster::Roster, status::PeerReport},
     store::Store,
 };
 use brock_core::base::{limits, vector::Vector};
@@ -30,11 +30,11 @@ pub(super) async fn set_serving(reporter: &HealthReporter, serving: bool) {
 pub(super) fn spawn_first_catch_up(
     tasks: &Tasks,
     store: &Store,
-    peers: &Peers,
+    roster: &Roster,
     readiness: &Arc<Readiness>,
     reporter: &HealthReporter,
 ) {
-    let (store, peers, stop) = (store.clone(), peers.clone(), tasks.stopping().clone());
+    let (store, roster, stop) = (store.clone(), roster.clone(), tasks.stopping().clone());
     let (readiness, reporter) = (Arc::clone(readiness), reporter.clone());
     tasks.spawn(TaskName::FirstCatchUp, |status| async move {
         set_serving(&reporter, false).await;
@@ -42,7 +42,7 @@ pub(super) fn spawn_first_catch_up(
         let deadline = Instant::now() + limits::FIRST_CATCH_UP_TIMEOUT;
         let mut ticks = interval(limits::FIRST_CATCH_UP_POLL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let (reports, applied) = (peers.reports(), store.applied());
+            let (reports, applied) = (roster.reports(), store.applied());
             let settled = reports.iter().all(|peer| is_settled(peer, &applied));
             if settled || Instant::now() >= deadline {
                 readiness.set_caught_up();
@@ -57,7 +57,7 @@ pub(super) fn spawn_first_catch_up(
 
 /// A peer that the node cannot pull from does not hold it up.
 fn is_settled(peer: &PeerReport, applied: &Vector) -> bool {
-    !peer.last_error.is_empty() || has_all_of(peer, applied)
+    peer.last_error.is_some() || has_all_of(peer, applied)
 }
 
 fn has_all_of(peer: &PeerReport, applied: &Vector) -> bool {

@@ -111,7 +111,7 @@ impl Watch {
                     tracing::info!(identity = %self.identity.peer(), "reloaded the rotated certificates");
                 }
                 if self.problem.take().is_some() {
-                    status.set_error("");
+                    status.clear_error();
                 }
             }
             Err(error) => {

@@ -10,7 +10,7 @@ use tonic_health::server::HealthReporter;
 
 use crate::{
     api::http::readiness::Readiness,
-    membership::peers::Peers,
+    membership::roster::Roster,
     store::{Health, Store},
 };
 use brock_net::task::Tasks;
@@ -22,7 +22,7 @@ pub struct Node {
     /// The HTTP server. It stops after the drain, so that it can answer that the node is draining.
     pub(super) http_tasks: Tasks,
     pub(super) readiness: Arc<Readiness>,
-    pub(super) peers: Peers,
+    pub(super) roster: Roster,
     /// Requests to reload certificates now, each with a channel for the answer.
     pub(super) reloads: mpsc::Sender<oneshot::Sender<()>>,
     pub(super) health: HealthReporter,
@@ -51,13 +51,14 @@ impl Node {
 
     /// The node's state, in one line for a supervisor.
     pub fn state(&self) -> String {
-        let reports = self.peers.reports();
+        let reports = self.roster.reports();
         let up = reports.iter().filter(|peer| peer.up).count();
         let pulling = match reports.len() {
             0 => "no peers".to_owned(),
             peers => format!("pulling from {up} of {peers} peers"),
         };
-        match (self.readiness.reasons().as_slice(), self.peers.standing(&self.store.applied()).lag_entries) {
+        let lag_entries = self.roster.sync_status(&self.store.applied()).lag_entries;
+        match (self.readiness.reasons().as_slice(), lag_entries) {
             ([], _) => format!("ready; {pulling}"),
             ([reason], Some(lag)) => format!("{reason}; {pulling}, lacks {lag} operations"),
             (reasons, _) => format!("{}; {pulling}", reasons.join("; ")),

@@ -32,9 +32,8 @@ pub(super) fn routes(
     frame: &Frame,
     audit_log: &AuditLog,
 ) -> Result<(Routes, HealthReporter), StartError> {
-    let (store, members, tasks) = (&shared.store, &shared.members, &frame.tasks);
-    let Application { records, nodes, operations, traces, backups, reporter, cluster, settings } =
-        application;
+    let (store, members, tasks) = (&shared.store, shared.roster.members(), &frame.tasks);
+    let Application { records, operations, traces, backups, reporter, cluster, settings } = application;
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -57,7 +56,7 @@ pub(super) fn routes(
     let replication = ReplicationServiceServer::new(Replication {
         store: store.clone(),
         donor: Donor::new(store.clone(), members.clone()),
-        nodes: nodes.clone(),
+        operations: operations.clone(),
         traces: traces.clone(),
         reporter: reporter.clone(),
         tasks: tasks.clone(),

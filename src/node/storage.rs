@@ -7,7 +7,7 @@ use super::{error::StartError, first_start, prepare::Prepared};
 use crate::{
     audit::log::{self, AuditLog},
     config::validate::{Config, FirstStart},
-    membership::members::Members,
+    membership::{members::Members, peer::PeerKey},
     store::{self, OpenError, Store},
 };
 use brock_core::base::{
@@ -65,7 +65,7 @@ pub(super) async fn load_members(
         StartError::Store(OpenError::Database { path, reason })
     };
     let remembered = store.members().await.map_err(|error| damaged(error.to_string()))?;
-    let fixed: Vec<String> = fixed.iter().map(ToString::to_string).collect();
+    let fixed: Vec<PeerKey> = fixed.iter().map(PeerKey::from).collect();
     Members::new(config.node_id.clone(), (&fixed, discovers), remembered, config.member_retention)
         .map_err(|error| damaged(error.to_string()))
 }

@@ -1,8 +1,8 @@
-//! How long operations take from their commit at their origin until they are visible here.
+//! The time from an operation's commit at its origin until it is visible here.
 //!
-//! No two wall clocks are compared. The origin says how old each entry was, by its own clock, when it
-//! read it for this puller; the puller adds half a round trip and the time until its own commit. What
-//! a relay sends has no age: the relay knows when it got an entry, not when the entry was made.
+//! No two wall clocks are compared. The origin says how old each entry was, by its own clock, when it read
+//! the entry for this puller. The puller adds half a round trip and the time until its own commit. Entries
+//! from a relay have no age: the relay knows when it received an entry, not when the entry was made.
 
 use std::time::Duration;
 
@@ -26,8 +26,9 @@ pub(crate) struct Ages {
 }
 
 impl Ages {
-    /// Takes them out of a batch from the node `donor`, which has travelled for `travelled`. None if the
-    /// donor does not say, is not the origin, or says what cannot be.
+    /// Takes the ages out of a batch from the node `donor` that was on its way for `travelled`. There are none
+    /// if the donor is not the origin or does not give one age for each entry; ages above
+    /// [`limits::VISIBLE_AGE_MAX`] are left out.
     pub(crate) fn take(
         batch: &mut proto::Batch,
         donor: &NodeId,
@@ -47,7 +48,7 @@ impl Ages {
         Self { arrived, ages }
     }
 
-    /// Now they are visible here. What lies at or below `before` was visible earlier, by another way.
+    /// Records the ages: the entries are visible now. Entries up to `before` arrived earlier by another path.
     pub(crate) fn record(self, address: &str, before: Clock) {
         let held = self.arrived.elapsed();
         if self.ages.last().is_none_or(|(clock, _)| *clock <= before) {

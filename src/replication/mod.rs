@@ -2,10 +2,10 @@
 //!
 //! - [`pull`]: dials a peer, announces this node's vector, applies what arrives, acknowledges it.
 //! - [`donor`]: serves one puller, and decides what to send next.
-//! - [`peek`]: a read that misses here asks the peers.
+//! - [`peek`]: asks the peers for a record that this node lacks.
 //! - [`resync`]: fills a store from a peer's records when the log is not enough.
-//! - [`remote`], [`repair`]: compare another node's records with the local ones, and join them.
-//! - `latency`: how long operations take from their origin to here.
+//! - [`remote`]: another node's records; [`repair`]: compares them with the local ones, and joins them.
+//! - `latency`: the time that operations take from their origin to here.
 
 pub mod donor;
 mod latency;

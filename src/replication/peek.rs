@@ -1,4 +1,4 @@
-//! Asking the peers: what a read does when this node does not have the record (yet).
+//! Peeking: a read asks the peers for a record that this node does not have (yet).
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use tokio::{
 };
 use tonic::{Code, transport::Channel};
 
-use crate::membership::directory::Directory;
+use crate::membership::roster::Roster;
 use brock_core::{
     base::{id::KeyHash, limits, metrics as names},
     domain::{
@@ -21,37 +21,37 @@ use brock_core::{
     proto::{self, replication_service_client::ReplicationServiceClient},
 };
 
-/// What the peers said together.
+/// The peers' common answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// One of them has it.
+    /// One of them has the record.
     Found(Box<RecordState>),
-    /// All of them were asked, and none has it.
+    /// All of them answered, and none has the record.
     Absent,
-    /// None that answered has it, and this many could not be asked.
+    /// No peer that answered has the record, and some did not answer.
     Unknown {
-        /// Peers in all.
+        /// All peers.
         peers: usize,
         /// Those that did not answer.
         unanswered: usize,
     },
-    /// Too many reads are asking already.
+    /// Too many reads ask the peers already.
     Refused,
 }
 
 /// Asks all peers at once. Cheap to clone.
 #[derive(Clone)]
 pub struct Asker {
-    directory: Directory,
+    roster: Roster,
     absent: Cache<KeyHash, ()>,
     permits: Arc<Semaphore>,
 }
 
 impl Asker {
-    /// Asks whoever is a peer when a question comes.
-    pub fn new(directory: Directory) -> Self {
+    /// Asks the peers that the roster has at the time of the question.
+    pub fn new(roster: Roster) -> Self {
         Self {
-            directory,
+            roster,
             absent: Cache::builder()
                 .max_capacity(limits::NEGATIVE_CACHE_ENTRIES)
                 .time_to_live(limits::NEGATIVE_CACHE_TTL)
@@ -60,13 +60,13 @@ impl Asker {
         }
     }
 
-    /// Does not believe any more what the peers said of this key hash.
+    /// Removes a key hash from the cache of negative answers.
     pub fn forget(&self, key_hash: &KeyHash) {
         self.absent.invalidate(key_hash);
     }
 
-    /// The first peer that has the record answers; the others are not waited for. Takes until
-    /// `deadline` at most, dialling included.
+    /// Asks all peers, and returns as soon as one has the record; at `deadline` at the latest, dialling
+    /// included.
     pub async fn ask(&self, key_hash: KeyHash, deadline: Instant) -> Answer {
         let (answer, outcome) = match self.ask_peers(key_hash, deadline).await {
             Ok(answer) => {
@@ -85,9 +85,9 @@ impl Asker {
     }
 
     async fn ask_peers(&self, key_hash: KeyHash, deadline: Instant) -> Result<Answer, Cached> {
-        let peers = self.directory.peers();
-        // Names that DNS has not answered for stand for peers that cannot be asked.
-        let mut unanswered = self.directory.unresolved().len();
+        let peers = self.roster.peers();
+        // A name that DNS has not answered for stands for peers that cannot be asked.
+        let mut unanswered = self.roster.unresolved().len();
         let asked = peers.len() + unanswered;
         if asked == 0 {
             return Ok(Answer::Absent);
@@ -103,10 +103,10 @@ impl Asker {
         while let Some(answer) = answers.next().await {
             match answer {
                 Ok(Some(state)) if state.visibility(0) != Visibility::Incomplete => {
-                    // With what others have said already: an invalidation must not be forgotten.
+                    // Joined with the earlier answers: an invalidation among them must not be lost.
                     return Ok(Answer::Found(Box::new(state.join(incomplete.unwrap_or_default()))));
                 }
-                // A part of it (an invalidation ahead of its create): another peer may have the rest.
+                // A part of the record (an invalidation ahead of its create): another peer may have the rest.
                 Ok(Some(state)) => incomplete = Some(state.join(incomplete.unwrap_or_default())),
                 Ok(None) => {}
                 Err(()) => unanswered += 1,
@@ -123,7 +123,7 @@ impl Asker {
     }
 }
 
-/// Every peer said lately that it does not have it.
+/// A cached answer: no peer had the record a moment ago.
 struct Cached;
 
 async fn peek(
@@ -134,12 +134,12 @@ async fn peek(
     match timeout_at(deadline, peer.peek(request)).await {
         Ok(Ok(response)) => state(response.into_inner()).map(Some).ok_or(()),
         Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
-        // Which peers are down, and why, is the pullers' business to report.
+        // The pullers report which peers are down, and why.
         Ok(Err(_)) | Err(_) => Err(()),
     }
 }
 
-/// A peer's state of a key hash; `None` if it does not hold together.
+/// A peer's state of a key hash; `None` if it is malformed.
 fn state(response: proto::PeekResponse) -> Option<RecordState> {
     codec::foreign_state(response.state?).ok()
 }

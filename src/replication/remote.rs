@@ -1,4 +1,4 @@
-//! What a node answers when another looks at its records from outside, and how it is asked.
+//! Another node's records, read over the network: the questions, and this node's answers to them.
 
 use std::future::Future;
 
@@ -16,9 +16,9 @@ use brock_core::{
     proto,
 };
 
-/// Another node's records, seen from outside.
+/// The records of a node, as another node reads them.
 pub trait Remote: Sync {
-    /// What it has applied, and the digest of its records there.
+    /// What it has applied, and the digest of its records at exactly that point.
     fn summary(
         &self,
         buckets: bool,
@@ -100,7 +100,7 @@ impl Remote for Store {
     }
 }
 
-/// To the wire.
+/// Encodes the digest of a summary.
 pub fn digest_to_proto(summary: &Summary) -> proto::Digest {
     let (records, tombstones) = summary.digest.roots();
     proto::Digest {

@@ -1,8 +1,8 @@
-//! Comparing record sets with another node's, and joining what differs.
+//! Compares the records of two nodes, and joins those that differ.
 //!
-//! Two nodes that have applied the same must hold the same records. When they do not (bit rot, a
-//! dropped quarantine entry, an operator's mistake), each joins the other's differing states: joining
-//! never loses anything, and gives both the same.
+//! Two nodes that have applied the same operations must hold the same records. When they do not (bit rot, a
+//! dropped quarantine entry, an operator's mistake), each joins the other's differing states. A join loses
+//! nothing and gives both nodes the same state.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
@@ -24,27 +24,27 @@ use brock_core::{
     proto,
 };
 
-/// Where two nodes differ.
+/// The key hashes whose states differ between two nodes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// Key hashes, at most [`limits::REPAIR_KEYS_MAX`].
+    /// The first of them, at most [`limits::REPAIR_KEYS_MAX`].
     pub key_hashes: Vec<KeyHash>,
     /// How many there are in all.
     pub total: u64,
 }
 
-/// What a repair did.
+/// The outcome of a repair.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Repaired {
-    /// Key hashes whose state was another one there.
+    /// Key hashes whose states differed.
     pub differing: u64,
-    /// Of them, those whose state here changed.
+    /// Those of them whose state changed here.
     pub repaired: u64,
-    /// Of them, those that were left alone: this node may have deleted them and forgotten.
+    /// Those of them that were left alone, because this node may have deleted and forgotten them.
     pub ambiguous: u64,
 }
 
-/// What the other has applied, folded origins included.
+/// What the other node has applied, folded origins included.
 pub fn applied(theirs: &proto::SummaryResponse) -> Result<Vector, CodecError> {
     let mut applied = codec::vector_from_proto(&theirs.vector.clone().unwrap_or_default())?;
     applied.join(&codec::folds_from_proto(theirs.folds.clone().unwrap_or_default())?);
@@ -58,43 +58,55 @@ pub async fn differences(store: &Store, remote: &impl Remote) -> Result<Differen
     let comparable = mine.collected.is_empty() && !theirs.digest.as_ref().is_some_and(|d| d.has_collected);
     let mut found = Differences::default();
     for bucket in differing_buckets(&mine.digest, &theirs, comparable)? {
-        let (mut mine, mut theirs) = (BTreeMap::new(), BTreeMap::new());
-        let mut after = None;
-        loop {
-            let (items, more) = store.bucket(bucket, after).await?;
-            after = items.last().map(|item| item.key_hash);
-            mine.extend(items.into_iter().map(|item| (item.key_hash, item)));
-            if !more {
-                break;
-            }
-        }
-        let mut after = Bytes::new();
-        loop {
-            let request = proto::ListBucketRequest { bucket: bucket.into(), after: after.clone() };
-            let page = remote.list_bucket(request).await?;
-            let mut last: Option<BucketItem> = None;
-            for item in &page.items {
-                let item = item_from_proto(item).ok_or(CodecError::Malformed("bucket item"))?;
-                let is_out_of_order = last
-                    .is_some_and(|last| item.key_hash.cmp(&last.key_hash) != Ordering::Greater)
-                    || item.key_hash.0[..] <= after[..];
-                if is_out_of_order || SetDigest::bucket_of(&item.key_hash) != bucket {
-                    return Err(CodecError::Malformed("bucket").into());
-                }
-                last = Some(item);
-                theirs.insert(item.key_hash, item);
-            }
-            let Some(last) = last.filter(|_| page.more) else { break };
-            after = Bytes::copy_from_slice(&last.key_hash.0);
-            if theirs.len() > mine.len() + limits::REPAIR_KEYS_MAX {
-                // More than one repair deals with: the next comparison finds the rest.
-                mine.retain(|key_hash, _| *key_hash <= last.key_hash);
-                break;
-            }
-        }
-        note_differences(&mine, &theirs, comparable, &mut found);
+        let mut here = bucket_here(store, bucket).await?;
+        let there = bucket_there(remote, bucket, &mut here).await?;
+        note_differences(&here, &there, comparable, &mut found);
     }
     Ok(found)
+}
+
+type Items = BTreeMap<KeyHash, BucketItem>;
+
+async fn bucket_here(store: &Store, bucket: u8) -> Result<Items, RemoteError> {
+    let mut here = Items::new();
+    let mut after = None;
+    loop {
+        let (items, more) = store.bucket(bucket, after).await?;
+        after = items.last().map(|item| item.key_hash);
+        here.extend(items.into_iter().map(|item| (item.key_hash, item)));
+        if !more {
+            return Ok(here);
+        }
+    }
+}
+
+/// The other node's items. If they are more than one repair handles, both sides end at the same key hash,
+/// and the next comparison finds the rest.
+async fn bucket_there(remote: &impl Remote, bucket: u8, here: &mut Items) -> Result<Items, RemoteError> {
+    let mut there = Items::new();
+    let mut after = Bytes::new();
+    loop {
+        let request = proto::ListBucketRequest { bucket: bucket.into(), after: after.clone() };
+        let page = remote.list_bucket(request).await?;
+        let mut last: Option<BucketItem> = None;
+        for item in &page.items {
+            let item = item_from_proto(item).ok_or(CodecError::Malformed("bucket item"))?;
+            let is_out_of_order = last
+                .is_some_and(|last| item.key_hash.cmp(&last.key_hash) != Ordering::Greater)
+                || item.key_hash.0[..] <= after[..];
+            if is_out_of_order || SetDigest::bucket_of(&item.key_hash) != bucket {
+                return Err(CodecError::Malformed("bucket").into());
+            }
+            last = Some(item);
+            there.insert(item.key_hash, item);
+        }
+        let Some(last) = last.filter(|_| page.more) else { return Ok(there) };
+        after = Bytes::copy_from_slice(&last.key_hash.0);
+        if there.len() > here.len() + limits::REPAIR_KEYS_MAX {
+            here.retain(|key_hash, _| *key_hash <= last.key_hash);
+            return Ok(there);
+        }
+    }
 }
 
 fn differing_buckets(
@@ -114,18 +126,13 @@ fn differing_buckets(
     Ok((0..BUCKETS).filter(differs).filter_map(|bucket| u8::try_from(bucket).ok()).collect())
 }
 
-fn note_differences(
-    mine: &BTreeMap<KeyHash, BucketItem>,
-    theirs: &BTreeMap<KeyHash, BucketItem>,
-    comparable: bool,
-    found: &mut Differences,
-) {
+fn note_differences(mine: &Items, theirs: &Items, comparable: bool, found: &mut Differences) {
     let all: std::collections::BTreeSet<&KeyHash> = mine.keys().chain(theirs.keys()).collect();
     for key_hash in all {
         let (here, there) = (mine.get(key_hash), theirs.get(key_hash));
         let is_same = match (here, there) {
             (Some(here), Some(there)) => here == there,
-            // A tombstone that the other has collected.
+            // A tombstone that the other node has collected.
             (Some(one), None) | (None, Some(one)) => one.deleted && !comparable,
             (None, None) => true,
         };
@@ -138,10 +145,11 @@ fn note_differences(
     }
 }
 
-/// Joins the other's differing states. What only this node has, the other joins when it looks.
+/// Joins the other node's differing states. The states that only this node has are joined by the other one,
+/// in its own repair.
 ///
-/// Contract: nothing that this node has deleted and forgotten comes back: a create that it lacks, and
-/// that was made before it last collected tombstones, is left alone.
+/// Contract: no record that this node has deleted and forgotten comes back. A create that this node lacks,
+/// and that was made before it last collected tombstones, is left alone.
 pub async fn repair(store: &Store, remote: &impl Remote) -> Result<Repaired, RemoteError> {
     let differences = differences(store, remote).await?;
     let mut outcome = Repaired { differing: differences.total, ..Repaired::default() };

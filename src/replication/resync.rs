@@ -1,4 +1,4 @@
-//! Filling this node from a peer's records, when no log can bring it up to date any more.
+//! Fills this node from a peer's records, when no log can bring it up to date any more.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,6 +10,7 @@ use tonic::{Code, transport::Channel};
 use tracing::Instrument as _;
 
 use crate::{
+    membership::peer::CallError,
     runtime::spans,
     store::Store,
     transfer::join::{JoinError, Joiner},
@@ -25,34 +26,37 @@ use brock_core::{
 pub struct ResyncReport {
     /// The donor.
     pub node_id: NodeId,
-    /// Why.
+    /// Why the log was not enough.
     pub reason: String,
     /// Records joined so far.
     pub records: u64,
     /// Log entries copied so far.
     pub log_entries: u64,
-    /// Records that there are, roughly.
+    /// Records of the donor, roughly.
     pub expected: u64,
     /// When it began.
     pub since: UnixSeconds,
 }
 
-/// Why a resync did not come to its end. It goes on where it was with the next round.
+/// Why a resync did not finish. The next round continues where it stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ResyncError {
-    /// Another one is under way.
+    /// Another resync is running.
     #[error("this node is being filled from {0} first")]
     UnderWay(String),
     /// The donor answered with an error, or the connection broke.
     #[error("the snapshot broke off: {0}")]
-    Call(String),
-    /// Nothing was heard for too long.
+    Call(#[from] CallError),
+    /// The donor ended the stream before its last message.
+    #[error("the snapshot broke off: it ended early")]
+    EndedEarly,
+    /// The donor sent nothing for too long.
     #[error("nothing was heard of the snapshot for {} s", limits::STREAM_SILENCE_TIMEOUT.as_secs())]
     Silence,
-    /// It took too long in all.
+    /// The whole resync took too long.
     #[error("the snapshot was not whole within {} s", limits::RESYNC_TIMEOUT.as_secs())]
     Late,
-    /// What came could not be joined.
+    /// A message could not be joined.
     #[error(transparent)]
     Join(#[from] JoinError),
 }
@@ -60,21 +64,21 @@ pub enum ResyncError {
 /// All resyncs of a node: one at a time. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Resyncs {
-    /// How far a broken one came.
+    /// The state of one that broke off.
     turn: Arc<AsyncMutex<Option<Joiner>>>,
-    /// Held for writing by a resync, for reading by whatever else brings something from peers.
+    /// Held for writing by a resync, and for reading while anything else from peers is applied.
     gate: Arc<RwLock<()>>,
     report: Arc<Mutex<Option<ResyncReport>>>,
 }
 
 impl Resyncs {
-    /// The one that is under way.
+    /// The one that is running.
     pub fn report(&self) -> Option<ResyncReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Waits until no resync is under way, and keeps the next one from beginning. While the pages of
-    /// a donor that has collected tombstones take records away, nobody else may bring them back.
+    /// Waits until no resync is running, and keeps the next one from beginning. The pages of a donor that has
+    /// collected tombstones remove records, and nothing else may bring those back meanwhile.
     pub async fn others(&self) -> RwLockReadGuard<'_, ()> {
         self.gate.read().await
     }
@@ -83,7 +87,7 @@ impl Resyncs {
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
 
-    /// Fills the store from a donor, from where the last attempt with it ended.
+    /// Fills the store from a donor, from where the last attempt with it stopped.
     pub async fn run(
         &self,
         store: &Store,
@@ -147,10 +151,10 @@ impl Resyncs {
             Err(_) => return Err(ResyncError::Silence),
             Ok(Err(status)) => {
                 if status.code() == Code::Aborted {
-                    // The donor cannot go on from there: the next attempt begins anew.
+                    // The donor cannot continue from there: the next attempt restarts.
                     **turn = None;
                 }
-                return Err(call_error(&status));
+                return Err(CallError::from(status).into());
             }
             Ok(Ok(response)) => response.into_inner(),
         };
@@ -158,8 +162,8 @@ impl Resyncs {
             let message = timeout(limits::STREAM_SILENCE_TIMEOUT, messages.message()).await;
             let message: proto::SnapshotResponse = match message {
                 Err(_) => return Err(ResyncError::Silence),
-                Ok(Err(status)) => return Err(call_error(&status)),
-                Ok(Ok(None)) => return Err(ResyncError::Call("it ended early".to_owned())),
+                Ok(Err(status)) => return Err(CallError::from(status).into()),
+                Ok(Ok(None)) => return Err(ResyncError::EndedEarly),
                 Ok(Ok(Some(message))) => message,
             };
             match joiner.take(message).await {
@@ -174,8 +178,4 @@ impl Resyncs {
             }
         }
     }
-}
-
-fn call_error(status: &tonic::Status) -> ResyncError {
-    ResyncError::Call(format!("{}: {}", status.code(), status.message()))
 }

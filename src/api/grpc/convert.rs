@@ -15,7 +15,7 @@ use crate::{
         records::{self, Created, Get, Put, Record},
     },
     backup::manifest::{Kind as BackupKind, Manifest},
-    membership::members::{Acks, Receipt},
+    membership::receipt::{Acks, Receipt},
     store::{Conflict, Tailed},
 };
 use brock_core::{
@@ -147,9 +147,9 @@ pub(super) fn operation_response(in_effect: InEffect) -> proto::OperationRespons
 pub(super) fn members_response(report: MembersReport) -> proto::MembersResponse {
     let member = |MemberReport { view, lag_entries, holding_back }| proto::Member {
         node_id: view.node_id.map(|node_id| node_id.to_string()).unwrap_or_default(),
-        address: view.address.unwrap_or_default(),
+        address: view.address.map(|address| address.to_string()).unwrap_or_default(),
         retired: view.retired,
-        last_seen_unix: view.last_seen,
+        last_seen_unix: view.last_seen.unwrap_or_default(),
         lag_entries,
         holding_back,
         connected: view.connected,

@@ -8,9 +8,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::{
-    app::{error::RequestError, nodes::Nodes, records, status::Reporter, trace::Traces},
+    app::{error::RequestError, operations::Operations, records, status::Reporter, trace::Traces},
     replication::{
-        donor::{admission::Donor, error::DonorError, session},
+        donor::{admission::Donor, error::DonorError},
         remote::Remote,
     },
     store::Store,
@@ -30,7 +30,7 @@ pub struct Replication {
     /// Feeds pullers.
     pub donor: Donor,
     /// Retires members.
-    pub nodes: Nodes,
+    pub operations: Arc<Operations>,
     /// Traces records.
     pub traces: Traces,
     /// Reports the status of this node.
@@ -85,12 +85,12 @@ impl ReplicationService for Replication {
         let Some(replicate_request::Message::Hello(hello)) = first.message else {
             return Err(DonorError::NoHello.into());
         };
-        let (puller, permit) = self.donor.admit(hello, certified).await?;
+        let (session, permit) = self.donor.admit(hello, certified).await?;
         let (out, responses) = mpsc::channel(1);
         let stopping = stop.clone();
         self.tasks.spawn_short(async move {
             let failed = out.clone();
-            if let Err(error) = session::run(puller, requests, out, stop).await {
+            if let Err(error) = session.run(requests, out, stop).await {
                 let status = DonorError::from(error).into();
                 // Behind the messages that are still on their way to the puller, which may be gone.
                 let sent = failed.send_timeout(Err(status), limits::STREAM_SILENCE_TIMEOUT);
@@ -165,7 +165,7 @@ impl ReplicationService for Replication {
         request: Request<proto::RetireRequest>,
     ) -> Result<Response<proto::RetireResponse>, Status> {
         let proto::RetireRequest { member, alias } = request.into_inner();
-        self.nodes.retire_here(&member, &alias).await?;
+        self.operations.retire_here(&member, &alias).await?;
         Ok(Response::new(proto::RetireResponse {}))
     }
 }

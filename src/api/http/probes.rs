@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::membership::peers::Standing;
+use crate::membership::roster::SyncStatus;
 use brock_core::base::duration;
 
 /// The limits that the caller calls healthy. `None`: not checked.
@@ -43,13 +43,13 @@ impl Thresholds {
 
     /// Each exceeded threshold as a sentence; empty = healthy. A value that is not known yet exceeds its
     /// threshold. A node without peers is always healthy.
-    pub(crate) fn exceeded(&self, standing: &Standing) -> Vec<String> {
+    pub(crate) fn exceeded(&self, sync: &SyncStatus) -> Vec<String> {
         let mut reasons = Vec::new();
-        if standing.peers == 0 {
+        if sync.peers == 0 {
             return reasons;
         }
         if let Some(max) = self.max_lag_entries {
-            match standing.lag_entries {
+            match sync.lag_entries {
                 None => reasons.push("no peer has said yet what it has".to_owned()),
                 Some(lag) if lag > max => {
                     reasons
@@ -59,7 +59,7 @@ impl Thresholds {
             }
         }
         if let Some(max) = self.max_gap {
-            match standing.gap {
+            match sync.gap {
                 None => reasons.push("nothing was heard from any peer yet".to_owned()),
                 Some(gap) if gap > max => reasons.push(format!(
                     "nothing was heard from any peer for {}, longer than {}",
@@ -107,7 +107,7 @@ mod tests {
         let thresholds = parse(&[("max_lag", "10"), ("max_gap", "5s")]).unwrap();
         let reasons = |peers, lag_entries, gap_seconds: Option<u64>| {
             let gap = gap_seconds.map(Duration::from_secs);
-            thresholds.exceeded(&Standing { peers, lag_entries, gap })
+            thresholds.exceeded(&SyncStatus { peers, lag_entries, gap })
         };
         assert!(reasons(2, Some(10), Some(5)).is_empty());
         assert!(reasons(0, None, None).is_empty(), "it has no peer to keep up with");
@@ -120,7 +120,7 @@ mod tests {
         );
         assert_eq!(reasons(2, None, None).len(), 2);
         assert!(
-            Thresholds::default().exceeded(&Standing { peers: 2, lag_entries: None, gap: None }).is_empty()
+            Thresholds::default().exceeded(&SyncStatus { peers: 2, lag_entries: None, gap: None }).is_empty()
         );
     }
 }

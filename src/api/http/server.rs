@@ -30,7 +30,7 @@ use super::{
     probes::Thresholds,
     readiness::Readiness,
 };
-use crate::{membership::peers::Standing, telemetry::logs::Telemetry};
+use crate::{membership::roster::SyncStatus, telemetry::logs::Telemetry};
 use brock_net::{
     task::{TaskName, Tasks},
     tls::web::WebTls,
@@ -62,7 +62,7 @@ pub struct Pages {
     /// For `/readyz`.
     pub readiness: Arc<Readiness>,
     /// For `/healthz`: how far the node is behind its peers now.
-    pub standing: Arc<dyn Fn() -> Standing + Send + Sync>,
+    pub sync_status: Arc<dyn Fn() -> SyncStatus + Send + Sync>,
     /// For `/metrics`; without it, that page answers 404.
     pub telemetry: Option<Arc<Telemetry>>,
     /// For `/console/`.
@@ -103,7 +103,7 @@ async fn healthz(
         Err(problem) => return (StatusCode::BAD_REQUEST, format!("{problem}\n")),
     };
     let mut reasons: Vec<String> = pages.readiness.reasons().into_iter().map(str::to_owned).collect();
-    reasons.extend(thresholds.exceeded(&(pages.standing)()));
+    reasons.extend(thresholds.exceeded(&(pages.sync_status)()));
     if reasons.is_empty() {
         return (StatusCode::OK, "ok\n".to_owned());
     }
@@ -136,7 +136,7 @@ pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
             match accepted {
                 None => break,
                 Some(Ok((stream, slot))) => {
-                    status.set_error("");
+                    status.clear_error();
                     has_failed = false;
                     let (router, stopping, tls) = (router.clone(), stopping.clone(), tls.clone());
                     connections.spawn_short(async move {
@@ -220,12 +220,12 @@ mod tests {
         let (tasks, readiness) = (Tasks::default(), Arc::new(Readiness::default()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let standing =
-            Arc::new(|| Standing { peers: 1, lag_entries: Some(7), gap: Some(Duration::from_secs(3)) });
+        let sync_status =
+            Arc::new(|| SyncStatus { peers: 1, lag_entries: Some(7), gap: Some(Duration::from_secs(3)) });
         let gate = Arc::new(Gate { on_loopback: true, token: None, tls: false });
         let pages = Pages {
             readiness: Arc::clone(&readiness),
-            standing,
+            sync_status,
             telemetry,
             console: console::Slot::default(),
             gate,

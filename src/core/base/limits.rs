@@ -1,6 +1,6 @@
-//! Every bound in one place: sizes, counts, queues and time-outs that are not settings.
+//! All bounds in one place: sizes, counts, queues and timeouts that are not settings.
 //!
-//! A bound that operators must be able to change is a setting instead (`config/settings.rs`).
+//! A bound that operators may need to change is a setting instead (`config/settings.rs`).
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use std::time::Duration;
 
 /// The default for `node.payload-limit`.
 pub const PAYLOAD_DEFAULT_BYTES: usize = 64 * 1024;
-/// The most that `node.payload-limit` may be set to: a batch message must hold several.
+/// The most that `node.payload-limit` may be set to: a batch message must hold several payloads.
 pub const PAYLOAD_MAX_BYTES: usize = 1024 * 1024;
 /// The longest invalidation reason.
 pub const REASON_MAX_BYTES: usize = 1024;
-/// The largest encoded operation (without payload) that is kept.
+/// The largest encoded operation, without its payload.
 pub const OPERATION_MAX_BYTES: usize = 4 * 1024;
 
-/// Creates with other payloads that one record remembers as having lost.
+/// Conflicting creates that one record remembers as losers.
 pub const LOSERS_MAX: usize = 7;
 
 // ---- messages ----------------------------------------------------------------------------
@@ -24,102 +24,102 @@ pub const LOSERS_MAX: usize = 7;
 pub const MESSAGE_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// The most items in a BatchPut or BatchGet.
 pub const BATCH_ITEMS_MAX: usize = 1000;
-/// The most bytes of records in a BatchGet answer: below the 4 MiB that gRPC clients take by
-/// default. Later items answer RESOURCE_EXHAUSTED.
+/// The most bytes of records in a BatchGet answer: below the 4 MiB that gRPC clients accept by
+/// default. Further items answer RESOURCE_EXHAUSTED.
 pub const BATCH_GET_ANSWER_BYTES: usize = 4 * 1024 * 1024 - 128 * 1024;
-/// The most requests of one Session that are under way at once.
+/// The most requests of one Session that run at once.
 pub const SESSION_DEPTH: usize = 256;
 
 // ---- connections -------------------------------------------------------------------------
 
 /// The most accepted connections at once; further ones wait in the listen queue.
 pub const CONNECTIONS_MAX: usize = 4096;
-/// The most TLS handshakes under way at once.
+/// The most concurrent TLS handshakes.
 pub const HANDSHAKES_MAX: usize = 256;
-/// How long an accepted connection may take for its TLS handshake.
+/// How long the TLS handshake of an accepted connection may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long resolving, connecting and handshaking with a peer may take.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// Identified connections that may wait for the server to take them up.
+/// Identified connections that may wait for the server.
 pub const ACCEPTED_QUEUE: usize = 64;
-/// How long the accept loop rests after the system refused it a socket (no descriptors, no memory).
+/// How long the accept loop pauses after the system refused it a socket (no descriptors, no memory).
 pub const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// How often at most a lack of descriptors or memory for connections is logged as a warning.
+/// The least time between two warnings about a lack of descriptors or memory for connections.
 pub const ACCEPT_WARN_INTERVAL: Duration = Duration::from_secs(60);
-/// How long a refused connection is kept so that the alert reaches the other end.
+/// How long a refused connection stays open so that the alert reaches the other end.
 pub const REFUSAL_LINGER: Duration = Duration::from_secs(1);
-/// The most bytes that are read and thrown away meanwhile.
+/// The most bytes that are read and discarded meanwhile.
 pub const REFUSAL_LINGER_BYTES: u64 = 64 * 1024;
-/// The most addresses of one host name that a dial tries.
+/// The most addresses of one host name that one dial tries.
 pub const DIAL_ADDRESSES_MAX: usize = 8;
-/// The largest file that is read as a certificate or a key.
+/// The largest certificate or key file.
 pub const CERTIFICATE_FILE_MAX_BYTES: u64 = 1024 * 1024;
-/// Certificates, keys and lists in a certificates directory.
+/// Certificates, keys and revocation lists in a certificates directory.
 pub const CERTIFICATE_FILES_MAX: usize = 64;
-/// How often the certificates directory is looked at. Whoever was revoked is cut off within 5 s.
+/// How often the certificates directory is checked. Connections with a revoked certificate are closed within
+/// 5 s.
 pub const CERTIFICATES_CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// How often everybody who is connected is judged again although nothing was exchanged: certificates
-/// expire.
+/// How often all connections are verified again although no certificate was reloaded: certificates expire.
 pub const CONNECTIONS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// From when on it is said that a certificate will expire; later if it is valid for less than four times
-/// as long.
+/// How long before its expiry a certificate is first warned about; less if its lifetime is shorter than four
+/// times this.
 pub const CERTIFICATE_WARN_SECONDS: i64 = 30 * 86_400;
-/// How often that is said.
+/// How often that warning is repeated.
 pub const CERTIFICATE_WARN_INTERVAL: Duration = Duration::from_secs(86_400);
-/// How long calls of clients and operators may go on after certificates were exchanged, on connections from before.
+/// How long calls of clients and operators may continue on old connections after certificates were rotated.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest name of a client or admin in a certificate.
 pub const CERTIFICATE_NAME_MAX_BYTES: usize = 64;
-/// The most streams (calls under way) on one connection.
+/// The most streams (concurrent calls) on one connection.
 pub const STREAMS_PER_CONNECTION: u32 = 1024;
-/// HTTP/2 ping interval and how long an answer may take.
+/// The interval of HTTP/2 pings.
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How long the other end may take to answer an HTTP/2 ping.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// HTTP/2 flow-control windows: enough for a batch in flight, small enough to bound memory.
+/// The HTTP/2 flow-control window of a stream: enough for a batch in flight, and bounded memory.
 pub const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// The window of a whole connection.
 pub const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Bytes of answers that may wait for the connection's next turn, to be written together.
+/// Bytes of answers that a connection gathers, to write them together.
 pub const COALESCE_BYTES: usize = 64 * 1024;
 
 // ---- the store ---------------------------------------------------------------------------
 
-/// Commands that may wait for the writer.
+/// Commands in the writer's queue.
 pub const WRITE_QUEUE_COMMANDS: usize = 4096;
-/// Bytes of payload that may wait for the writer.
+/// Bytes of payload in the writer's queue.
 pub const WRITE_QUEUE_BYTES: usize = 64 * 1024 * 1024;
-/// How long a write may wait for room in the queue before it is refused.
+/// How long a write waits for room in the queue before it is refused.
 pub const WRITE_ADMISSION_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most operations in one group commit.
 pub const GROUP_COMMIT_OPERATIONS: usize = 2048;
-/// The most bytes of payload in one group commit (one command more may be added on top).
+/// The most bytes of payload in one group commit; the last command may exceed it.
 pub const GROUP_COMMIT_BYTES: usize = 8 * 1024 * 1024;
-/// Writes are refused below this much free space, so that RocksDB can always finish what it began.
+/// Writes are refused below this much free space, so that RocksDB can always finish a compaction or flush.
 pub const DISK_RESERVE_BYTES: u64 = 48 * 1024 * 1024;
-/// How often free space is looked at while writes flow, and while they are refused.
+/// How often free space is checked while writes arrive, and while they are refused.
 pub const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// How long writes may fail for want of space although there is room before the store stops:
-/// several times RocksDB's 5 s between attempts to recover.
+/// How long writes may fail for lack of space although there is room, before the store stops: several times
+/// RocksDB's 5 s between attempts to recover.
 pub const NO_SPACE_PATIENCE: Duration = Duration::from_secs(20);
 /// Records that the sweeper removes in one commit.
 pub const SWEEP_BATCH: usize = 500;
 /// How often the sweeper looks for expired records.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// Up to this many removed payloads have their files rewritten one by one; above, all files are.
+/// Up to this many removed payloads, only the files that hold them are rewritten; above, all files are.
 pub const REMOVALS_ONE_BY_ONE: usize = 32;
-/// Removed payloads that one compaction deals with.
+/// Removed payloads that one compaction handles.
 pub const REMOVALS_AT_ONCE: usize = 1_000_000;
-/// How often at most all files of the records are rewritten for that, unless an operator asks.
+/// The least time between two such rewrites of all files, unless an operator asks for one.
 pub const REWRITE_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// Log entries that one commit compacts away.
+/// Log entries that one commit removes.
 pub const COMPACT_BATCH: u64 = 100_000;
-/// Records in one page of a resync, if its bytes allow.
+/// Records in one page of a resync, if their bytes allow it.
 pub const PAGE_RECORDS: usize = 2000;
 /// Records in one page of a bucket.
 pub const BUCKET_PAGE_ITEMS: usize = 20_000;
-/// Bytes of records that are read for it: the caller waits for [`PEER_CALL_TIMEOUT`] only.
+/// Bytes of records that are read for one page: the caller waits for [`PEER_CALL_TIMEOUT`] only.
 pub const BUCKET_PAGE_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of a record's digest in a page of a bucket.
 pub const ITEM_DIGEST_BYTES: usize = 16;
@@ -127,156 +127,158 @@ pub const ITEM_DIGEST_BYTES: usize = 16;
 pub const TRACE_OPERATIONS: usize = 1000;
 /// Tombstones that are collected in one commit.
 pub const COLLECT_BATCH: usize = 500;
-/// How often the superblock is brought up to date.
+/// How often the superblock is updated.
 pub const SUPERBLOCK_INTERVAL: Duration = Duration::from_secs(10);
-/// Entries that may be set aside in quarantine.
+/// Entries in quarantine.
 pub const QUARANTINE_MAX: u64 = 10_000;
-/// How long after one the next new incarnation may be minted because a peer knew more.
+/// The least time between two incarnations that are minted because a peer knew more of the current one.
 pub const ROLLBACK_MINT_INTERVAL: Duration = Duration::from_secs(10);
-/// RocksDB: bytes in memory before they are flushed, over all column families.
+/// RocksDB: bytes of memtables before a flush, over all column families.
 pub const MEMTABLES_BYTES: usize = 64 * 1024 * 1024;
 /// RocksDB: bytes of write-ahead log that a start may have to replay.
 pub const WAL_MAX_BYTES: u64 = 128 * 1024 * 1024;
-/// RocksDB: files held open.
+/// RocksDB: open files.
 pub const DATABASE_FILES_OPEN: i32 = 512;
-/// The most alarms that are kept.
+/// Alarms that a node keeps.
 pub const ALARMS_MAX: usize = 32;
 
 // ---- replication -------------------------------------------------------------------------
 
 /// The most bytes of entries in one batch, unless a single entry is larger.
 pub const BATCH_MAX_BYTES: usize = 1024 * 1024;
-/// The most entries in one batch, whatever a puller asks for.
+/// The most entries in one batch; a puller may ask for fewer.
 pub const BATCH_ENTRIES_MAX: usize = 10_000;
 /// Batches that a donor sends ahead of the puller's acknowledgement.
 pub const BATCHES_IN_FLIGHT: usize = 4;
-/// Origins in one vector; a longer one is refused.
+/// Origins in one vector; a longer vector is refused.
 pub const VECTOR_MAX_ORIGINS: usize = 50_000;
 /// How long a donor waits for another donor to supply a foreign origin before it relays it.
 pub const RELAY_PATIENCE: Duration = Duration::from_millis(150);
-/// How long operations gather after a batch before the next one is sent.
+/// How long operations gather after a batch before the next batch is sent.
 pub const FOLLOW_GATHER: Duration = Duration::from_millis(5);
-/// This many do not wait.
+/// This many operations do not wait.
 pub const FOLLOW_GATHER_ENTRIES: u64 = 100;
-/// How often a donor with nothing to send says so.
+/// How often a donor sends its heads.
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
-/// How long a puller hears nothing before it gives the stream up.
+/// How long one end of a stream waits for the other before it ends the stream.
 pub const STREAM_SILENCE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a puller tells a donor what it has applied from elsewhere.
+/// How often a puller announces to a donor what it has applied from elsewhere.
 pub const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
 /// The first delay after a failed round; it doubles, with jitter, up to the replication interval.
 pub const ROUND_RETRY_MIN: Duration = Duration::from_millis(100);
-/// From then on it is no error that the donor ends a round: it stops, or has new certificates.
+/// A donor that ends a round after this time stops, or has reloaded its certificates: that is not an error.
 pub const ROUND_ENDS_EARLY: Duration = Duration::from_secs(1);
-/// Streams that one donor feeds at once.
+/// Pullers that one donor serves at once.
 pub const FEEDS_MAX: usize = 128;
-/// Peers of a node: entries of `node.join`, and what DNS lists under the names in it.
+/// Peers of a node: addresses in `node.join`, and those that DNS lists under the names in it.
 pub const PEERS_MAX: usize = 64;
-/// Addresses of one answer of DNS that are looked at: some are this node itself, or a peer once more.
+/// Addresses of one DNS answer that are used: some may lead to this node itself, or to the same peer twice.
 pub const DISCOVERED_MAX: usize = 2 * PEERS_MAX;
-/// Answers in a row that do not list a peer any more before it is not dialled any more.
+/// DNS answers in a row without an address before it is no longer dialled.
 pub const DISCOVERY_MISSES: u32 = 3;
-/// How long DNS may take to answer one question, whatever is tried.
+/// How long DNS may take to answer one question, retries included.
 pub const DNS_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long one DNS server may take before the next one is asked, or the same once more.
+/// How long one DNS server may take before the question is sent again, to the next server if there is one.
 pub const DNS_TRY_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often an address that turned out to be this node itself, or a second one of a peer, is looked
-/// at again.
-pub const ASIDE_RECHECK_INTERVAL: Duration = Duration::from_secs(60);
-/// Time for all peers together to answer a Peek, dialling included.
+/// How often an ignored address is dialled again: one that leads to this node itself, or to a peer that is
+/// up at another address.
+pub const IGNORED_RECHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long all peers together may take to answer a Peek, dialling included.
 pub const PEEK_TIMEOUT: Duration = Duration::from_secs(1);
-/// Local misses that ask the peers at once; further ones answer UNAVAILABLE.
+/// Concurrent Peeks; further local misses answer UNAVAILABLE.
 pub const PEEKS_MAX: usize = 256;
-/// Local misses of one BatchGet that ask the peers at once.
+/// Concurrent Peeks of one BatchGet.
 pub const BATCH_PEEKS: usize = 32;
-/// How long "every peer says it is absent" is believed.
+/// How long the answer that no peer has a record is cached.
 pub const NEGATIVE_CACHE_TTL: Duration = Duration::from_secs(1);
 /// Key hashes in the negative cache.
 pub const NEGATIVE_CACHE_ENTRIES: u64 = 100_000;
 /// The longest error text kept in a status.
 pub const ERROR_TEXT_MAX_BYTES: usize = 512;
-/// How far the wall clocks of this node and a peer may be apart before expired records are left alone.
+/// Skew between the wall clocks of this node and a peer above which expired records are not removed.
 pub const CLOCK_SKEW_MAX_SECONDS: u64 = 300;
-/// By how much a peer's clock must have moved against ours before that is logged again.
+/// Change of a peer's clock skew above which the skew is logged again.
 pub const CLOCK_SKEW_NEWS_SECONDS: u64 = 10;
-/// From how many operations on it is logged that this node is behind a peer, and that it has caught up.
+/// Operations that this node must lack before it logs that it is behind a peer, and later that it has caught
+/// up.
 pub const LAG_NEWS_ENTRIES: u64 = 1000;
-/// How long a node with empty storage asks its peers whether they know it.
+/// How long a node with empty storage asks its peers whether they have heard of it.
 pub const FIRST_START_PATIENCE: Duration = Duration::from_secs(20);
-/// Between two rounds of that.
+/// The pause between two such questions.
 pub const FIRST_START_PAUSE: Duration = Duration::from_millis(300);
-/// How long a starting node waits for its peers before it says that it is ready.
+/// How long a starting node waits for its peers before it becomes ready.
 pub const FIRST_CATCH_UP_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often it looks.
+/// How often it checks whether it has caught up.
 pub const FIRST_CATCH_UP_POLL: Duration = Duration::from_millis(50);
-/// How soon after a line about a peer that fails there may be one that it fails for another reason now.
+/// The least time between two log lines about a failing peer, if the reason changes.
 pub const PEER_REASON_NEWS: Duration = Duration::from_secs(60);
-/// Rounds with a peer that are remembered.
+/// Ended rounds that a peer's status lists.
 pub const RECENT_ROUNDS: usize = 20;
-/// How often the peers are pinged: how soon one that was down for long is noticed when it returns.
+/// How often the peers are pinged, and so how soon the return of one is noticed.
 pub const PING_INTERVAL: Duration = Duration::from_secs(2);
-/// How long one may take to answer, connecting included.
+/// How long a ping may take, connecting included.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often a node notes what it has counted.
+/// How often a node samples its counters.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
-/// How many such notes are kept: fifteen minutes of them.
+/// Samples that a node keeps: fifteen minutes of them.
 pub const SAMPLES: usize = 180;
-/// The shortest token that opens the console.
+/// The shortest console token.
 pub const CONSOLE_TOKEN_MIN_BYTES: usize = 16;
-/// How long a view of the cluster is believed: whoever asks more often is told the same.
+/// How long a view of the cluster is cached.
 pub const CLUSTER_VIEW_TTL: Duration = Duration::from_secs(1);
-/// Operations that a node may lack before it is worth a finding.
+/// Operations that a node may lack before the health check reports it.
 pub const LAG_NOTABLE_ENTRIES: u64 = 1_000;
-/// Difference between wall clocks that is worth a finding.
+/// Difference between wall clocks that the health check reports.
 pub const CLOCK_SKEW_NOTABLE_SECONDS: u64 = 5;
-/// Free space below which a disk that is nearly full is worth a finding.
+/// Free space below which the health check warns about a nearly full disk.
 pub const DISK_WATCH_BYTES: u64 = 8 * 1024 * 1024 * 1024;
-/// Free space below which it needs somebody now.
+/// Free space below which that is critical.
 pub const DISK_ACT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
-/// A certificate that expires sooner than this needs somebody now.
+/// Remaining lifetime below which a certificate is critical.
 pub const CERTIFICATE_ACT_SECONDS: i64 = 7 * 86_400;
-/// A backup older than this is worth a finding.
+/// Age above which the health check reports the last backup.
 pub const BACKUP_STALE_SECONDS: i64 = 26 * 3600;
-/// How often a supervisor is told how the node is, if that changed.
+/// How often a node reports its state to the supervisor, if the state has changed.
 pub const SUPERVISOR_INTERVAL: Duration = Duration::from_secs(2);
-/// But not more often than this, whatever its watchdog asks for.
+/// The shortest interval between two such reports, even if the watchdog wants more.
 pub const SUPERVISOR_INTERVAL_MIN: Duration = Duration::from_millis(50);
-/// How much longer than now a start may take: told again and again while it makes progress.
+/// How much more time a start asks its supervisor for, each time that it has made progress.
 pub const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(30);
-/// How long the HTTP side may take to end.
+/// How long the HTTP server may take to stop.
 pub const HTTP_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 
-// ---- the lifecycle -----------------------------------------------------------------------
+// ---- members, operations, maintenance -----------------------------------------------------
 
 /// Members that a node remembers besides those in `node.join`.
 pub const MEMBERS_MAX: usize = 1000;
-/// The default and the longest time that a write waits for other members.
+/// How long a write waits for other members by default.
 pub const ACKS_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
-/// The longest.
+/// The longest time that a write may wait for other members.
 pub const ACKS_TIMEOUT_MAX: Duration = Duration::from_secs(300);
-/// Revocations that may wait for being everywhere with their time taken.
+/// Revocations whose time until all members have them is measured at once.
 pub const REVOCATIONS_PENDING: usize = 10_000;
-/// An entry that is said to be older is not counted: somebody's clock, or somebody, is wrong.
+/// The highest plausible age of an entry: a higher one is not measured.
 pub const VISIBLE_AGE_MAX: Duration = Duration::from_secs(366 * 86_400);
-/// How often what is known of the members is written down, if it changed.
+/// How often the members are written to the store, if they have changed.
 pub const MEMBERS_INTERVAL: Duration = Duration::from_secs(10);
-/// How often the compactor looks whether there is something to do.
+/// How often the compactor checks whether a run is due.
 pub const COMPACT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The factor mode does not compact for less growth than this.
 pub const COMPACT_GROWTH_MIN_BYTES: u64 = 64 * 1024;
-/// Files of the log are rewritten when at least this much of it was compacted away.
+/// The files of the log are rewritten after a run that removed at least this much.
 pub const COMPACT_REWRITE_BYTES: u64 = 16 * 1024 * 1024;
-/// How many marks of what was applied when are kept for each tombstone grace.
+/// Marks of what was applied when, per tombstone grace.
 pub const MARKS_PER_GRACE: u32 = 8;
-/// A puller that has nothing starts with the records if the log has this many times more entries.
+/// A puller that has nothing begins with a resync if the log has this many times more entries than there are
+/// records.
 pub const RESYNC_CHEAPER_FACTOR: u64 = 2;
-/// But not for less than this many entries.
+/// It does so only from this many entries on.
 pub const RESYNC_CHEAPER_ENTRIES: u64 = 10_000;
-/// For how long after its last hello a retired node is waited for again, so that it can catch up.
+/// How long after its last hello a retired node is waited for again, so that it can catch up.
 pub const RETURN_PATIENCE: Duration = Duration::from_secs(600);
-/// How long a resync may take, and with it keep everything else that comes from peers waiting.
+/// How long a resync may take. Everything else from peers waits for it.
 pub const RESYNC_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
-/// How long a repair may keep a resync waiting.
+/// How long a repair may take. A resync waits for it.
 pub const REPAIR_TIMEOUT: Duration = Duration::from_secs(120);
 /// Resyncs that one donor serves at once.
 pub const SNAPSHOTS_MAX: usize = 4;
@@ -284,71 +286,71 @@ pub const SNAPSHOTS_MAX: usize = 4;
 pub const PEER_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Key hashes whose states are fetched at once.
 pub const FETCH_STATES_MAX: usize = 256;
-/// Differing key hashes that one repair deals with; the next comparison finds the rest.
+/// Differing key hashes that one repair handles; the next comparison finds the rest.
 pub const REPAIR_KEYS_MAX: usize = 100_000;
 /// Differing key hashes that `verify` lists for each node.
 pub const VERIFY_KEYS_MAX: usize = 100;
-/// How often `verify` looks before it says that a node lags or differs.
+/// How often `verify` compares before it reports that a node lags or differs.
 pub const VERIFY_LOOKS: u32 = 4;
-/// Between two looks.
+/// The pause between two comparisons.
 pub const VERIFY_PAUSE: Duration = Duration::from_millis(500);
-/// How long the scrubber rests between two of the 256 buckets once it has seen all: a pass a day.
+/// The pause between two of the 256 buckets after the scrubber's first pass: one pass a day.
 pub const SCRUB_INTERVAL: Duration = Duration::from_secs(337);
-/// A difference counts once it was seen twice this far apart while nothing else changed.
+/// How long a difference must last, while nothing else changes, before it counts.
 pub const DIVERGENCE_CONFIRM: Duration = Duration::from_secs(1);
-/// Traces that read the whole log at once.
+/// Concurrent traces: each reads the whole log.
 pub const TRACES_MAX: usize = 2;
 /// Items of a ledger in one answer.
 pub const LEDGER_PAGE_ITEMS: usize = 1000;
-/// Readers that follow the log at once.
+/// Concurrent readers of `log tail`.
 pub const TAILS_MAX: usize = 16;
-/// Entries that a reader of the log may begin with.
+/// Past entries that such a reader may begin with.
 pub const TAIL_LAST_MAX: u32 = 10_000;
-/// Entries that are read for such a reader at once, and wait for it.
+/// Entries that are read ahead for such a reader.
 pub const TAIL_PAGE: usize = 256;
-/// How often an origin's log is looked into for the newest entries before its gaps are given up.
+/// Reads of one origin's log, in search of its newest entries, before the rest is skipped.
 pub const TAIL_LOOKS: usize = 4096;
-/// How long such a reader may take for one entry.
+/// How long such a reader may take to read one entry.
 pub const TAIL_PATIENCE: Duration = Duration::from_secs(30);
 
 // ---- the audit log -----------------------------------------------------------------------
 
-/// Lines that may wait for the writer of the audit log.
+/// Lines in the queue of the audit log's writer.
 pub const AUDIT_QUEUE: usize = 1024;
 /// Lines that are written with one fsync.
 pub const AUDIT_GROUP: usize = 256;
-/// How long an operator's call waits for its line before it is refused.
+/// How long an operator's call waits until its line is durable, before it is refused.
 pub const AUDIT_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest line: a reason of [`REASON_MAX_BYTES`] escaped as JSON, and room for the rest.
 pub const AUDIT_LINE_MAX_BYTES: usize = 16 * 1024;
 /// The longest text in a line, besides a reason.
 pub const AUDIT_TEXT_MAX_BYTES: usize = 256;
-/// Requests whose first message is larger are recorded without what they ask for.
+/// The largest first message of a request whose arguments are recorded.
 pub const AUDIT_REQUEST_MAX_BYTES: usize = 64 * 1024;
-/// The next file begins when one has this size; a quarter of `audit.max-size` if that is less.
+/// The size at which the next file begins; a quarter of `audit.max-size` if that is less.
 pub const AUDIT_FILE_BYTES: u64 = 16 * 1024 * 1024;
-/// The least that `audit.max-size` may be.
+/// The lowest `audit.max-size`.
 pub const AUDIT_MAX_SIZE_MIN_BYTES: u64 = 1024 * 1024;
-/// How often the same thing over and over, a denied call or a look at the status, takes a line.
+/// The least time between two lines about the same repeated event, such as a denied call.
 pub const AUDIT_REPEAT_INTERVAL: Duration = Duration::from_secs(60);
-/// Different such things within that time that are told apart.
+/// Repeated events within that time that are counted separately.
 pub const AUDIT_REPEATS_MAX: usize = 128;
-/// How often the head of the log is noted in the store, and a log that cannot be written is tried again.
+/// How often the head of the log is noted in the store, and a log that cannot be written is retried.
 pub const AUDIT_HEAD_INTERVAL: Duration = Duration::from_secs(2);
-/// Calls without an outcome, and remarks, that a verification lists.
+/// Calls without an outcome, and remarks, that one verification lists.
 pub const AUDIT_UNFINISHED_MAX: usize = 10_000;
 
 // ---- traces -------------------------------------------------------------------------------
 
-/// Spans that may wait for being sent to the collector; further ones are dropped.
+/// Spans in the queue to the collector; further ones are dropped.
 pub const TRACE_QUEUE_SPANS: usize = 4096;
-/// Spans in one message to it.
+/// Spans in one message to the collector.
 pub const TRACE_BATCH_SPANS: usize = 512;
-/// How often they are sent.
+/// How often spans are sent.
 pub const TRACE_INTERVAL: Duration = Duration::from_secs(2);
-/// How long one message may take.
+/// How long one message to the collector may take.
 pub const TRACE_EXPORT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the end of the process may wait for the last ones.
+/// How long the process waits at its end for the last spans.
 pub const TRACE_FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 
 // ---- backups -----------------------------------------------------------------------------
@@ -357,37 +359,37 @@ pub const TRACE_FLUSH_TIMEOUT: Duration = Duration::from_secs(3);
 pub const BACKUP_PART_BYTES: usize = 64 * 1024 * 1024;
 /// The largest manifest: its vector lists every origin.
 pub const BACKUP_MANIFEST_BYTES: usize = 16 * 1024 * 1024;
-/// Bytes of log that wait for being backed up before they are compacted all the same: the next backup
-/// is then a full one.
+/// Bytes of log that are kept for the next incremental backup; more is compacted, and the next backup is then
+/// a full one.
 pub const BACKUP_LOG_KEPT_BYTES: u64 = 64 * 1024 * 1024;
-/// The least time between two full backups that nobody asked for and that are due only because the log
-/// does not tell all that has changed.
+/// The least time between two automatic full backups that are due only because records changed beside the
+/// log.
 pub const BACKUP_FULL_GAP: Duration = Duration::from_secs(10 * 60);
-/// Threads that wait for a directory of objects at once: one that hangs must not take all there are.
+/// Threads that wait for a directory of objects at once: one that hangs must not occupy all threads.
 pub const OBJECT_FILES_AT_ONCE: usize = 8;
-/// Incrementals that may follow on each other before a full backup is made.
+/// Incremental backups in one chain, before the next full one.
 pub const BACKUP_CHAIN_MAX: usize = 2000;
-/// How long one backup may take in all.
+/// How long one backup may take.
 pub const BACKUP_RUN_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
-/// Space that must stay free where parts are written: a backup must not be what fills the disk.
+/// Space that must stay free where parts are written: a backup must not fill the disk.
 pub const BACKUP_SPACE_RESERVE_BYTES: u64 = 256 * 1024 * 1024;
-/// The longest delay, before jitter, after a backup that was not made.
+/// The longest delay, before jitter, after a failed backup.
 pub const BACKUP_RETRY_MAX: Duration = Duration::from_secs(5 * 60);
 /// Manifests that are read at once.
 pub const BACKUP_MANIFESTS_IN_FLIGHT: usize = 8;
 /// Backups in one answer.
 pub const BACKUPS_LISTED: usize = 1000;
-/// Parts without a manifest are removed when they are older than this.
+/// The age above which parts without a manifest are removed.
 pub const BACKUP_ORPHAN_AGE: Duration = Duration::from_secs(24 * 3600);
-/// How often a node looks whether there is a backup that it has not read again yet.
+/// How often a node checks for a backup that it has not verified yet.
 pub const BACKUP_REREAD_CHECK_INTERVAL: Duration = Duration::from_secs(15);
-/// How often it reads each object of the newest backup again.
+/// How often it verifies each object of the newest backup again.
 pub const BACKUP_REREAD_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// How fast it reads then, so that the way to the store stays free for others.
+/// How fast it reads then, so that bandwidth is left for others.
 pub const BACKUP_REREAD_BYTES_PER_SECOND: u64 = 16 * 1024 * 1024;
 /// Records that may be extracted from a backup at once.
 pub const BACKUP_EXTRACT_RECORDS: usize = 100_000;
-/// How often it is looked whether a backup is due, where nothing is shipped in between.
+/// How often a node without incremental backups checks whether a backup is due.
 pub const BACKUP_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 // ---- the object store of backups ---------------------------------------------------------
@@ -396,39 +398,39 @@ pub const BACKUP_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 pub const BACKUP_OBJECTS_MAX: usize = 1_000_000;
 /// The largest object.
 pub const OBJECT_MAX_BYTES: u64 = 1024 * 1024 * 1024 * 1024;
-/// What is larger than this goes in parts; also the size of a part.
+/// Larger objects are uploaded in parts of this size.
 pub const OBJECT_PART_BYTES: u64 = 16 * 1024 * 1024;
-/// Parts of one object that are in memory and under way at once.
+/// Parts of one object that are in memory and being uploaded at once.
 pub const OBJECT_PARTS_IN_FLIGHT: usize = 2;
-/// Parts grow rather than become more than this: stores take 10,000.
+/// The most parts of one object, which grow instead: stores accept 10,000.
 pub const OBJECT_PARTS_MAX: u64 = 9_000;
-/// Bytes that are read at once from a file that is an object.
+/// Bytes that are read at once from an object in a directory.
 pub const OBJECT_READ_BYTES: usize = 1024 * 1024;
 /// The longest key, prefix included.
 pub const OBJECT_KEY_MAX_BYTES: usize = 1024;
-/// The longest stretch of a key between slashes: a file name with something appended.
+/// The longest segment of a key between slashes: it becomes a file name with a suffix.
 pub const OBJECT_NAME_MAX_BYTES: usize = 200;
-/// Names and values of an object's metadata together: what all stores take.
+/// Names and values of an object's metadata together: the least that all stores accept.
 pub const OBJECT_METADATA_MAX_BYTES: usize = 2048;
 /// Keys in one request to delete.
 pub const OBJECT_DELETE_BATCH: usize = 1000;
-/// Deletes under way at once where the store knows no batches.
+/// Concurrent deletes where the store does not support batches.
 pub const OBJECT_DELETES_IN_FLIGHT: usize = 8;
-/// The first delay after a passing fault of the store; it doubles, with jitter.
+/// The first delay after a transient fault of the store; it doubles, with jitter.
 pub const OBJECT_RETRY_FIRST: Duration = Duration::from_millis(200);
 /// The longest delay, before jitter.
 pub const OBJECT_RETRY_MAX: Duration = Duration::from_secs(10);
-/// How long one request may take with all its retries, besides the time for its bytes.
+/// How long one request may take, retries included, besides the time for its bytes.
 pub const OBJECT_TOTAL_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long one attempt may take, besides the time for its bytes.
 pub const OBJECT_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long resolving and connecting may take, TLS included.
 pub const OBJECT_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time for bytes: slower transfers than this are given up.
+/// The lowest transfer rate: it sets the time for bytes.
 pub const OBJECT_MIN_BYTES_PER_SECOND: u64 = 128 * 1024;
-/// How long all pages of a listing, or all batches of a delete, may take.
+/// How long all pages of a listing, or all batches of a delete, may take together.
 pub const OBJECT_SCAN_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// The largest file that is read as credentials.
+/// The largest credentials file.
 pub const CREDENTIALS_FILE_MAX_BYTES: u64 = 64 * 1024;
 /// How long before they expire the credentials of a role are renewed.
 pub const CREDENTIALS_RENEW: Duration = Duration::from_secs(5 * 60);

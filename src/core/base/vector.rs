@@ -1,4 +1,4 @@
-//! Clocks and vectors.
+//! Clocks, stamps and version vectors.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -11,7 +11,7 @@ pub struct Clock(pub u64);
 impl Clock {
     /// The clock of the operation after this one.
     pub fn next(self) -> Self {
-        // 2^64 operations at a billion a second take 584 years; only a lying peer is there already.
+        // 2^64 operations at a billion a second take 584 years: only a peer that lies reaches the end.
         Self(self.0.saturating_add(1))
     }
 }
@@ -28,16 +28,16 @@ impl fmt::Debug for Clock {
     }
 }
 
-/// A position in one origin's log: which operation it was.
+/// A position in one origin's log, which identifies an operation (a *dot* in the literature).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Stamp {
-    /// Who made the operation.
+    /// The origin that made the operation.
     pub origin: Origin,
-    /// Its number there.
+    /// Its number at that origin.
     pub clock: Clock,
 }
 
-/// Origin to the highest clock applied. An origin that is not listed stands at 0.
+/// A version vector: origin to the highest clock applied. An origin that is not listed stands at 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vector(BTreeMap<Origin, Clock>);
 
@@ -56,14 +56,14 @@ impl Vector {
         true
     }
 
-    /// Raises every origin to what `other` has.
+    /// Raises every origin to its clock in `other`.
     pub fn join(&mut self, other: &Self) {
         for (origin, clock) in other.iter() {
             self.raise(origin, clock);
         }
     }
 
-    /// Takes `origin` out of the list.
+    /// Removes `origin`.
     pub fn remove(&mut self, origin: &Origin) {
         self.0.remove(origin);
     }
@@ -73,7 +73,7 @@ impl Vector {
         self.0.contains_key(origin)
     }
 
-    /// Whether everything that `other` has applied is applied here.
+    /// Whether every operation that `other` has applied is applied here.
     pub fn covers(&self, other: &Self) -> bool {
         other.iter().all(|(origin, clock)| self.get(&origin) >= clock)
     }
@@ -94,7 +94,7 @@ impl Vector {
         self.0.iter().map(|(origin, clock)| (*origin, *clock))
     }
 
-    /// What stands higher here than in `other`.
+    /// The origins that stand higher here than in `other`.
     pub fn above(&self, other: &Self) -> Self {
         Self(
             self.0
@@ -116,7 +116,7 @@ impl Vector {
         self.0.len()
     }
 
-    /// Whether nothing was ever applied.
+    /// Whether no origin is listed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -240,7 +240,7 @@ impl Acceptor {
             let Ok(handshake) = self.handshakes.clone().acquire_owned().await else { return };
             match listener.accept().await {
                 Ok((socket, remote)) => {
-                    status.set_error("");
+                    status.clear_error();
                     self.tasks.spawn_short(self.clone().shake_hands(socket, remote, connection, handshake));
                 }
                 Err(error) if concerns_one_connection(&error) => {}

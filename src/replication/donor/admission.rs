@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{error::DonorError, session::Puller};
+use super::{error::DonorError, session::Session};
 use crate::{
     membership::members::Members, replication::pull::puller::PROTOCOL_VERSION, store::Store,
     transfer::feed::SnapshotFeed,
@@ -42,7 +42,7 @@ impl Donor {
         &self,
         hello: proto::Hello,
         certified: Option<NodeId>,
-    ) -> Result<(Puller, OwnedSemaphorePermit), DonorError> {
+    ) -> Result<(Session, OwnedSemaphorePermit), DonorError> {
         if hello.protocol_version != PROTOCOL_VERSION {
             return Err(DonorError::Version(hello.protocol_version));
         }
@@ -62,7 +62,7 @@ impl Donor {
         };
         self.store.check_rollback(&vector).await?;
         let (store, members) = (self.store.clone(), self.members.clone());
-        Ok((Puller { store, members, node_id, hello, vector }, permit))
+        Ok((Session { store, members, node_id, hello, vector }, permit))
     }
 
     /// Begins a snapshot, or continues a broken one, for as long as the permit is held.

@@ -1,6 +1,6 @@
 //! Why a donor refuses a puller, or ends its stream.
 
-use super::session::FeedError;
+use super::session::SessionError;
 use crate::{replication::pull::puller::PROTOCOL_VERSION, store::StoreError, transfer::feed::SnapshotError};
 use brock_core::{
     base::id::{IdError, NodeId},
@@ -59,11 +59,11 @@ pub enum DonorError {
     Store(#[from] StoreError),
 }
 
-impl From<FeedError> for DonorError {
-    fn from(error: FeedError) -> Self {
+impl From<SessionError> for DonorError {
+    fn from(error: SessionError) -> Self {
         match error {
-            FeedError::Protocol(problem) => Self::Protocol(problem),
-            FeedError::Store(error) => Self::Store(error),
+            SessionError::Protocol(problem) => Self::Protocol(problem),
+            SessionError::Store(error) => Self::Store(error),
         }
     }
 }

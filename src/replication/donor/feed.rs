@@ -1,9 +1,9 @@
-//! The donor's end of a Replicate stream: what to send next to one puller.
+//! Decides what a donor sends next to one puller.
 //!
-//! The donor sends its own origins at once. Those of other nodes it relays only when nobody else
-//! seems to supply them: a puller announces what it has applied from elsewhere, and an origin
-//! that keeps rising without our help is left to whoever helps it. So an operation normally
-//! crosses each link of a full mesh once, and still reaches a node whose only way is a relay.
+//! The donor sends its own origins at once. It relays those of other nodes only when no other donor seems
+//! to supply them: a puller announces what it has applied from elsewhere, and an origin that keeps rising
+//! without this donor's help is left to the others. So an operation normally crosses each link of a full
+//! mesh once, and still reaches a node whose only path is a relay.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -18,26 +18,27 @@ use brock_core::base::{
     vector::{Clock, Vector},
 };
 
-/// Where one puller stands, and what it is to get next. Knows no I/O.
+/// What one puller has, and what to send to it next. Does no I/O.
 #[derive(Debug)]
 pub struct Feed {
     own: NodeId,
-    patience: Duration,
-    /// Sent, or known to be there already.
+    /// How long a foreign origin is left to other donors.
+    relay_delay: Duration,
+    /// Sent, or known to be at the puller already.
     sent: Vector,
-    /// The part of `sent` that we sent ourselves.
+    /// The part of `sent` that this donor sent itself.
     sent_here: HashMap<Origin, Clock>,
     /// Acknowledged by the puller.
     applied: Vector,
     in_flight: VecDeque<(Origin, Clock)>,
     /// Since when the puller has lacked something of a foreign origin without getting any of it.
     missing_since: HashMap<Origin, Instant>,
-    /// Foreign origins whose last rise at the puller was our doing: nobody else supplies them.
+    /// Foreign origins whose last rise at the puller came from this donor: no other donor supplies them.
     supplied_here: HashSet<Origin>,
     last: Option<Origin>,
 }
 
-/// What a feed does next.
+/// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Send what follows this clock of this origin.
@@ -48,10 +49,10 @@ pub enum Next {
 
 impl Feed {
     /// A puller with this vector has just said hello to node `own`.
-    pub fn new(own: NodeId, vector: Vector, patience: Duration) -> Self {
+    pub fn new(own: NodeId, vector: Vector, relay_delay: Duration) -> Self {
         Self {
             own,
-            patience,
+            relay_delay,
             sent: vector.clone(),
             sent_here: HashMap::new(),
             applied: vector,
@@ -86,7 +87,7 @@ impl Feed {
         self.last = Some(origin);
     }
 
-    /// What the puller has, or will have once all that is under way arrives.
+    /// What the puller has, or will have once the batches in flight arrive.
     pub fn vector(&self) -> &Vector {
         &self.sent
     }
@@ -112,13 +113,13 @@ impl Feed {
         first.map_or(Next::Wait(earliest), |origin| Next::Send(origin, self.sent.get(&origin)))
     }
 
-    /// Patience counts from when the puller began to lack something, not from when another donor
-    /// last supplied it: after a quiet moment every relay would otherwise race the origin itself.
+    /// The delay counts from when the puller began to lack an operation, not from when another donor last
+    /// supplied one: after a quiet moment every relay would otherwise race the origin itself.
     fn send_at(&mut self, origin: Origin, now: Instant) -> Instant {
         if origin.is_of(&self.own) || self.supplied_here.contains(&origin) {
             return now;
         }
-        *self.missing_since.entry(origin).or_insert(now) + self.patience
+        *self.missing_since.entry(origin).or_insert(now) + self.relay_delay
     }
 }
 
@@ -135,10 +136,10 @@ mod tests {
         clocks.iter().map(|(id, clock)| (origin(id), Clock(*clock))).collect()
     }
 
-    const PATIENCE: Duration = Duration::from_millis(100);
+    const RELAY_DELAY: Duration = Duration::from_millis(100);
 
     fn feed() -> Feed {
-        Feed::new("me".parse().unwrap(), Vector::default(), PATIENCE)
+        Feed::new("me".parse().unwrap(), Vector::default(), RELAY_DELAY)
     }
 
     #[test]
@@ -146,51 +147,51 @@ mod tests {
         let now = Instant::now();
         let mut feed = feed();
         assert_eq!(feed.next(&vector(&[("me", 5)]), now), Next::Send(origin("me"), Clock(0)));
-        assert_eq!(feed.next(&vector(&[("other", 5)]), now), Next::Wait(Some(now + PATIENCE)));
+        assert_eq!(feed.next(&vector(&[("other", 5)]), now), Next::Wait(Some(now + RELAY_DELAY)));
         assert_eq!(
-            feed.next(&vector(&[("other", 5)]), now + PATIENCE),
+            feed.next(&vector(&[("other", 5)]), now + RELAY_DELAY),
             Next::Send(origin("other"), Clock(0))
         );
         assert_eq!(feed.next(&Vector::default(), now), Next::Wait(None));
     }
 
     #[test]
-    fn an_origin_that_rises_without_our_help_is_left_alone() {
-        let (began, now) = (Instant::now(), Instant::now() + PATIENCE);
+    fn an_origin_that_rises_without_this_donors_help_is_left_alone() {
+        let (began, now) = (Instant::now(), Instant::now() + RELAY_DELAY);
         let mut feed = feed();
-        assert_eq!(feed.next(&vector(&[("other", 3)]), began), Next::Wait(Some(began + PATIENCE)));
+        assert_eq!(feed.next(&vector(&[("other", 3)]), began), Next::Wait(Some(began + RELAY_DELAY)));
         feed.acknowledge(&vector(&[("other", 3)]));
-        assert_eq!(feed.next(&vector(&[("other", 5)]), now), Next::Wait(Some(now + PATIENCE)));
+        assert_eq!(feed.next(&vector(&[("other", 5)]), now), Next::Wait(Some(now + RELAY_DELAY)));
         assert_eq!(
-            feed.next(&vector(&[("other", 5)]), now + PATIENCE),
+            feed.next(&vector(&[("other", 5)]), now + RELAY_DELAY),
             Next::Send(origin("other"), Clock(3))
         );
         feed.sent(origin("other"), Clock(5));
         feed.acknowledge(&vector(&[("other", 5)]));
-        // That was our doing: no waiting for the next one.
+        // This donor supplied that: the next operation does not wait.
         assert_eq!(
-            feed.next(&vector(&[("other", 9)]), now + PATIENCE),
+            feed.next(&vector(&[("other", 9)]), now + RELAY_DELAY),
             Next::Send(origin("other"), Clock(5))
         );
     }
 
     #[test]
-    fn after_a_quiet_hour_an_origin_is_still_left_to_whoever_supplies_it() {
+    fn after_a_quiet_hour_an_origin_is_still_left_to_the_donor_that_supplies_it() {
         let now = Instant::now();
         let mut feed = feed();
         feed.acknowledge(&vector(&[("other", 3)]));
         assert_eq!(feed.next(&Vector::default(), now), Next::Wait(None));
         let later = now + Duration::from_secs(3600);
-        assert_eq!(feed.next(&vector(&[("other", 4)]), later), Next::Wait(Some(later + PATIENCE)));
+        assert_eq!(feed.next(&vector(&[("other", 4)]), later), Next::Wait(Some(later + RELAY_DELAY)));
         feed.acknowledge(&vector(&[("other", 4)]));
         assert_eq!(feed.next(&Vector::default(), later), Next::Wait(None));
-        let again = later + PATIENCE;
-        assert_eq!(feed.next(&vector(&[("other", 5)]), again), Next::Wait(Some(again + PATIENCE)));
+        let again = later + RELAY_DELAY;
+        assert_eq!(feed.next(&vector(&[("other", 5)]), again), Next::Wait(Some(again + RELAY_DELAY)));
     }
 
     #[test]
     fn origins_take_turns_and_batches_in_flight_are_bounded() {
-        let (began, now) = (Instant::now(), Instant::now() + PATIENCE);
+        let (began, now) = (Instant::now(), Instant::now() + RELAY_DELAY);
         let mut feed = feed();
         let above = vector(&[("a", 100), ("b", 100), ("me", 100)]);
         assert_eq!(feed.next(&above, began), Next::Send(origin("me"), Clock(0)));

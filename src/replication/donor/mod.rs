@@ -1,4 +1,4 @@
-//! The other end of a pull.
+//! The donor's end of a Replicate stream.
 //!
 //! - [`admission`]: which pullers are admitted; [`error`]: why one is refused, or its stream ends.
 //! - [`session`]: one puller's stream; [`feed`]: decides which batch to send next.

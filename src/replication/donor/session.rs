@@ -1,7 +1,10 @@
-//! Serving a Replicate stream: the donor's end, from the puller's hello to its last acknowledgement.
+//! One puller's Replicate stream at the donor, from the puller's hello to its last acknowledgement.
 
 use futures::{Stream, StreamExt};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc::{self, Permit},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use super::feed::{Feed, Next};
@@ -21,10 +24,10 @@ use brock_core::{
     proto::{self, out_of_sync::Reason, replicate_request, replicate_response},
 };
 
-/// Why a feed ended early.
+/// Why a session ended early.
 #[derive(Debug, thiserror::Error)]
-pub enum FeedError {
-    /// The puller sent something that does not belong there.
+pub enum SessionError {
+    /// The puller sent a message that the protocol does not allow here.
     #[error("the puller broke the protocol: {0}")]
     Protocol(String),
     /// The store cannot be read.
@@ -32,115 +35,210 @@ pub enum FeedError {
     Store(#[from] StoreError),
 }
 
-impl From<CodecError> for FeedError {
+impl From<CodecError> for SessionError {
     fn from(error: CodecError) -> Self {
         Self::Protocol(error.to_string())
     }
 }
 
-/// Who is to be fed.
-pub struct Puller {
-    /// The store it is fed from.
+/// A puller that has said hello.
+pub struct Session {
+    /// The store that it pulls from.
     pub store: Store,
-    /// Where its acknowledgements are noted.
+    /// Takes its acknowledgements.
     pub members: Members,
-    /// Its name.
+    /// Its node id.
     pub node_id: NodeId,
-    /// What it said first.
+    /// Its hello.
     pub hello: proto::Hello,
-    /// What that said it has applied; folded origins are not listed.
+    /// What the hello says it has applied; folded origins are not listed.
     pub vector: Vector,
 }
 
-type Out = mpsc::Sender<Result<proto::ReplicateResponse, tonic::Status>>;
+type Outcome = Result<proto::ReplicateResponse, tonic::Status>;
+type Out = mpsc::Sender<Outcome>;
 
-/// Feeds one puller until it hangs up, breaks the protocol, turns out to need more than the log, or
-/// the node stops. Memory is bounded by the batch in hand and the one in `out`.
-pub async fn run(
-    puller: Puller,
-    mut requests: impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin,
-    out: Out,
-    stop: CancellationToken,
-) -> Result<(), FeedError> {
-    let mut told = Vector::default();
-    let first = heads(&puller.store, &mut told);
-    if out.send(Ok(response(replicate_response::Message::Heads(first)))).await.is_err() {
-        return Ok(());
-    }
-    let Some(applied) = exchange_folds(&puller, &mut requests, &out).await? else { return Ok(()) };
-    let Puller { store, members, node_id, hello, .. } = puller;
-    let incarnation = Incarnation(hello.incarnation);
-    let admission = members.hello(&node_id, incarnation, &applied, store.now());
-    if let Some(out_of_sync) = out_of_sync(&store, &applied, admission) {
-        let _ = out.send(Ok(response(replicate_response::Message::OutOfSync(out_of_sync)))).await;
-        return Ok(());
-    }
-    let _following = Following::begin(&members, &node_id);
-    let mut commits = store.commits();
-    let mut feed = Feed::new(store.node_id().clone(), applied, limits::RELAY_PATIENCE);
-    let mut tell_at = Instant::now() + limits::HEARTBEAT_INTERVAL;
-    let mut gather_until = Instant::now();
-    let limit = usize::try_from(hello.batch_limit).unwrap_or(usize::MAX);
-    loop {
-        commits.mark_unchanged();
+impl Session {
+    /// Serves the puller until it hangs up, breaks the protocol, turns out to need more than the log, or the
+    /// node stops. Memory is bounded by the batch in hand and the one in `out`.
+    pub async fn run(
+        self,
+        mut requests: impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin,
+        out: Out,
+        stop: CancellationToken,
+    ) -> Result<(), SessionError> {
+        let mut announced = Vector::default();
+        let first = heads(&self.store, &mut announced);
+        if out.send(Ok(response(replicate_response::Message::Heads(first)))).await.is_err() {
+            return Ok(());
+        }
+        let Some(applied) = self.exchange_folds(&mut requests, &out).await? else { return Ok(()) };
+        let incarnation = Incarnation(self.hello.incarnation);
+        let admission = self.members.hello(&self.node_id, incarnation, &applied, self.store.now());
+        if let Some(out_of_sync) = out_of_sync(&self.store, &applied, admission) {
+            let _ = out.send(Ok(response(replicate_response::Message::OutOfSync(out_of_sync)))).await;
+            return Ok(());
+        }
+        let _following = Following::begin(&self.members, &self.node_id);
         let now = Instant::now();
-        let above = store.above(feed.vector());
-        let next = feed.next(&above, now);
-        let tell = now >= tell_at;
-        // A few operations right behind a batch gather for a moment: every batch costs the puller
-        // an fsync and everybody a wake-up. A backlog does not wait, nor does the first after a pause.
-        let gathers =
-            now < gather_until && above.entries_above(feed.vector()) < limits::FOLLOW_GATHER_ENTRIES;
-        let speak = tell || (matches!(next, Next::Send(..)) && !gathers);
-        let wake_at = match next {
-            Next::Wait(Some(at)) => at.min(tell_at),
-            Next::Send(..) if gathers => gather_until.min(tell_at),
-            _ => tell_at,
+        let sender = Sender {
+            store: &self.store,
+            feed: Feed::new(self.store.node_id().clone(), applied, limits::RELAY_PATIENCE),
+            announced,
+            heartbeat_at: now + limits::HEARTBEAT_INTERVAL,
+            gather_until: now,
+            batch_limit: usize::try_from(self.hello.batch_limit).unwrap_or(usize::MAX),
         };
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return Ok(()),
-            // Read while waiting to write: two ends that only write would wait for ever.
-            request = requests.next() => match request {
-                None | Some(Err(_)) => return Ok(()),
-                Some(Ok(request)) => {
-                    let applied = acknowledgement(request)?;
-                    note_own_clock(&store, &applied).await;
-                    feed.acknowledge(&applied);
-                    check_size(feed.vector())?;
-                    members.acknowledge(&node_id, &applied, store.now());
-                }
-            },
-            permit = out.reserve(), if speak => {
-                let Ok(permit) = permit else { return Ok(()) };
-                if tell {
-                    permit.send(Ok(response(replicate_response::Message::Heads(heads(&store, &mut told)))));
-                    tell_at = now + limits::HEARTBEAT_INTERVAL;
-                } else if let Next::Send(origin, after) = next {
-                    match store.changes_since(origin, after, limit).await {
-                        Ok(None) => {}
-                        Ok(Some(changes)) => {
-                            feed.sent(origin, Clock(changes.batch.covered_through));
-                            gather_until = now + limits::FOLLOW_GATHER;
-                            metrics::counter!(names::ENTRIES_SENT).increment(changes.batch.entries.len() as u64);
-                            permit.send(Ok(response(replicate_response::Message::Batch(changes.batch))));
-                        }
-                        Err(StoreError::BelowFloor { origin, floor }) => {
-                            let lacks = lacks(Reason::BelowFloor, origin, floor);
-                            permit.send(Ok(response(replicate_response::Message::OutOfSync(lacks))));
-                            return Ok(());
-                        }
-                        Err(error) => return Err(error.into()),
+        self.follow(sender, requests, out, stop).await
+    }
+
+    async fn follow(
+        &self,
+        mut sender: Sender<'_>,
+        mut requests: impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin,
+        out: Out,
+        stop: CancellationToken,
+    ) -> Result<(), SessionError> {
+        let mut commits = self.store.commits();
+        loop {
+            commits.mark_unchanged();
+            let turn = sender.turn(Instant::now());
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(()),
+                // Read while waiting to write: two ends that only write would wait for ever.
+                request = requests.next() => match request {
+                    None | Some(Err(_)) => return Ok(()),
+                    Some(Ok(request)) => {
+                        let applied = acknowledgement(request)?;
+                        check_own_clock(&self.store, &applied).await;
+                        sender.feed.acknowledge(&applied);
+                        check_size(sender.feed.vector())?;
+                        self.members.acknowledge(&self.node_id, &applied, self.store.now());
+                    }
+                },
+                permit = out.reserve(), if turn.sends => {
+                    let Ok(permit) = permit else { return Ok(()) };
+                    if !sender.send(permit, &turn).await? {
+                        return Ok(());
                     }
                 }
-            },
-            _ = commits.changed(), if !speak => {}
-            () = tokio::time::sleep_until(wake_at), if !speak => {}
+                _ = commits.changed(), if !turn.sends => {}
+                () = tokio::time::sleep_until(turn.wake_at), if !turn.sends => {}
+            }
+        }
+    }
+
+    /// What the puller has applied, the origins that it has folded away included. `None` = it hung up.
+    async fn exchange_folds(
+        &self,
+        requests: &mut (impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin),
+        out: &Out,
+    ) -> Result<Option<Vector>, SessionError> {
+        let mine = self.store.folds();
+        let mut applied = self.vector.clone();
+        if self.hello.folds_digest == codec::folds_digest(&mine).as_slice() {
+            applied.join(&mine);
+            return Ok(Some(applied));
+        }
+        let folds = replicate_response::Message::Folds(codec::folds_to_proto(&mine));
+        if out.send(Ok(response(folds))).await.is_err() {
+            return Ok(None);
+        }
+        loop {
+            let request = tokio::time::timeout(limits::STREAM_SILENCE_TIMEOUT, requests.next()).await;
+            let request = match request {
+                Ok(Some(Ok(request))) => request,
+                Ok(None | Some(Err(_))) => return Ok(None),
+                Err(_) => return Err(SessionError::Protocol("it did not say what it has folded".to_owned())),
+            };
+            match request.message {
+                Some(replicate_request::Message::Folds(folds)) => {
+                    applied.join(&codec::folds_from_proto(folds)?);
+                    return Ok(Some(applied));
+                }
+                // Sent before the donor's folds arrived.
+                Some(replicate_request::Message::Applied(vector)) => {
+                    applied.join(&codec::vector_from_proto(&vector)?);
+                    check_size(&applied)?;
+                }
+                _ => return Err(SessionError::Protocol("it did not say what it has folded".to_owned())),
+            }
         }
     }
 }
 
-/// Counts a puller as connected for as long as its stream lasts.
+/// What a session does when its turn comes.
+struct Turn {
+    now: Instant,
+    next: Next,
+    /// The heads are due.
+    heartbeat: bool,
+    /// There is a message to send now.
+    sends: bool,
+    wake_at: Instant,
+}
+
+/// The sending half of a session whose puller the log can help.
+struct Sender<'a> {
+    store: &'a Store,
+    feed: Feed,
+    /// What the heads have said so far.
+    announced: Vector,
+    heartbeat_at: Instant,
+    gather_until: Instant,
+    batch_limit: usize,
+}
+
+impl Sender<'_> {
+    fn turn(&mut self, now: Instant) -> Turn {
+        let above = self.store.above(self.feed.vector());
+        let next = self.feed.next(&above, now);
+        let heartbeat = now >= self.heartbeat_at;
+        // A few operations right behind a batch gather for a moment: every batch costs the puller an fsync
+        // and all its followers a wake-up. A backlog does not wait, nor does the first operation after a
+        // pause.
+        let gathers = now < self.gather_until
+            && above.entries_above(self.feed.vector()) < limits::FOLLOW_GATHER_ENTRIES;
+        let wake_at = match next {
+            Next::Wait(Some(at)) => at.min(self.heartbeat_at),
+            Next::Send(..) if gathers => self.gather_until.min(self.heartbeat_at),
+            _ => self.heartbeat_at,
+        };
+        let sends = heartbeat || (matches!(next, Next::Send(..)) && !gathers);
+        Turn { now, next, heartbeat, sends, wake_at }
+    }
+
+    /// Sends the heads or the next batch. Returns whether the session goes on: it ends with a message for a
+    /// puller that needs more than the log.
+    async fn send(&mut self, permit: Permit<'_, Outcome>, turn: &Turn) -> Result<bool, SessionError> {
+        if turn.heartbeat {
+            let heads = heads(self.store, &mut self.announced);
+            permit.send(Ok(response(replicate_response::Message::Heads(heads))));
+            self.heartbeat_at = turn.now + limits::HEARTBEAT_INTERVAL;
+            return Ok(true);
+        }
+        let Next::Send(origin, after) = turn.next else { return Ok(true) };
+        match self.store.changes_since(origin, after, self.batch_limit).await {
+            Ok(None) => Ok(true),
+            Ok(Some(changes)) => {
+                self.feed.sent(origin, Clock(changes.batch.covered_through));
+                self.gather_until = turn.now + limits::FOLLOW_GATHER;
+                metrics::counter!(names::ENTRIES_SENT).increment(changes.batch.entries.len() as u64);
+                permit.send(Ok(response(replicate_response::Message::Batch(changes.batch))));
+                Ok(true)
+            }
+            Err(StoreError::BelowFloor { origin, floor }) => {
+                let lacks = lacks(Reason::BelowFloor, origin, floor);
+                permit.send(Ok(response(replicate_response::Message::OutOfSync(lacks))));
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Counts a puller as connected while its stream lasts.
 struct Following<'a>(&'a Members, &'a NodeId);
 
 impl<'a> Following<'a> {
@@ -156,46 +254,7 @@ impl Drop for Following<'_> {
     }
 }
 
-/// What the puller has applied, with the origins that it does not list because it has folded them
-/// away. `None` = it hung up.
-async fn exchange_folds(
-    puller: &Puller,
-    requests: &mut (impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin),
-    out: &Out,
-) -> Result<Option<Vector>, FeedError> {
-    let mine = puller.store.folds();
-    let mut applied = puller.vector.clone();
-    if puller.hello.folds_digest == codec::folds_digest(&mine).as_slice() {
-        applied.join(&mine);
-        return Ok(Some(applied));
-    }
-    let folds = replicate_response::Message::Folds(codec::folds_to_proto(&mine));
-    if out.send(Ok(response(folds))).await.is_err() {
-        return Ok(None);
-    }
-    loop {
-        let request = tokio::time::timeout(limits::STREAM_SILENCE_TIMEOUT, requests.next()).await;
-        let request = match request {
-            Ok(Some(Ok(request))) => request,
-            Ok(None | Some(Err(_))) => return Ok(None),
-            Err(_) => return Err(FeedError::Protocol("it did not say what it has folded".to_owned())),
-        };
-        match request.message {
-            Some(replicate_request::Message::Folds(folds)) => {
-                applied.join(&codec::folds_from_proto(folds)?);
-                return Ok(Some(applied));
-            }
-            // On its way before the question arrived.
-            Some(replicate_request::Message::Applied(vector)) => {
-                applied.join(&codec::vector_from_proto(&vector)?);
-                check_size(&applied)?;
-            }
-            _ => return Err(FeedError::Protocol("it did not say what it has folded".to_owned())),
-        }
-    }
-}
-
-/// Why the log cannot help this puller, as far as that shows at once.
+/// Why the log is not enough for this puller, as far as its hello shows.
 pub fn out_of_sync(store: &Store, applied: &Vector, admission: Admission) -> Option<proto::OutOfSync> {
     if admission == Admission::Retired {
         let reason = Reason::Retired.into();
@@ -220,27 +279,29 @@ fn lacks(reason: Reason, origin: Origin, floor: Clock) -> proto::OutOfSync {
     proto::OutOfSync { reason: reason.into(), origin, floor: floor.0 }
 }
 
-/// The puller's vector shows what it has of our own origin: more than we have means that our
-/// storage was rolled back.
-async fn note_own_clock(store: &Store, applied: &Vector) {
+/// A puller that has more of this node's own origin than this node shows that this node's storage was rolled
+/// back.
+async fn check_own_clock(store: &Store, applied: &Vector) {
     if let Err(error) = store.check_rollback(applied).await {
         tracing::debug!(%error, "a puller claims more of this node's own operations than there are");
     }
 }
 
-fn acknowledgement(request: proto::ReplicateRequest) -> Result<Vector, FeedError> {
+fn acknowledgement(request: proto::ReplicateRequest) -> Result<Vector, SessionError> {
     match request.message {
         Some(replicate_request::Message::Applied(vector)) => Ok(codec::vector_from_proto(&vector)?),
-        Some(replicate_request::Message::Hello(_)) => Err(FeedError::Protocol("a second hello".to_owned())),
-        Some(replicate_request::Message::Folds(_)) => {
-            Err(FeedError::Protocol("folds that were not asked for".to_owned()))
+        Some(replicate_request::Message::Hello(_)) => {
+            Err(SessionError::Protocol("a second hello".to_owned()))
         }
-        None => Err(FeedError::Protocol("an empty message".to_owned())),
+        Some(replicate_request::Message::Folds(_)) => {
+            Err(SessionError::Protocol("folds that were not asked for".to_owned()))
+        }
+        None => Err(SessionError::Protocol("an empty message".to_owned())),
     }
 }
 
-/// Announcements add up: together they are bounded too.
-fn check_size(vector: &Vector) -> Result<(), FeedError> {
+/// Bounds the sum of a puller's announcements.
+fn check_size(vector: &Vector) -> Result<(), SessionError> {
     if vector.len() > 2 * limits::VECTOR_MAX_ORIGINS {
         return Err(CodecError::VectorSize(vector.len()).into());
     }
@@ -251,11 +312,11 @@ fn response(message: replicate_response::Message) -> proto::ReplicateResponse {
     proto::ReplicateResponse { message: Some(message) }
 }
 
-/// What the store has above what was told, and the digest of its records at exactly that point.
-fn heads(store: &Store, told: &mut Vector) -> proto::Heads {
+/// What the store has applied above `announced`, and the digest of its records at exactly that point.
+fn heads(store: &Store, announced: &mut Vector) -> proto::Heads {
     let summary = store.summary();
-    let fresh = summary.vector.above(told);
-    told.join(&fresh);
+    let fresh = summary.vector.above(announced);
+    announced.join(&fresh);
     proto::Heads {
         node_id: store.node_id().to_string(),
         incarnation: store.origin().incarnation().0,

@@ -1,8 +1,8 @@
 //! Pulling: one task per peer.
 //!
-//! - [`puller`]: rounds with one peer; [`pullers`]: keeps one puller per peer of the directory.
-//! - [`error`]: why a round ended.
+//! - [`puller`]: dials one peer, again and again; [`round`]: one Replicate stream with it.
+//! - [`pullers`]: keeps one puller per address of the roster.
 
-pub mod error;
 pub mod puller;
 pub mod pullers;
+pub mod round;

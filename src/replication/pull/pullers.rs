@@ -1,24 +1,24 @@
-//! One puller for each address of the directory, as long as it is there.
+//! Keeps one puller for each address of the roster.
 
 use std::collections::HashMap;
 
 use tokio_util::sync::CancellationToken;
 
 use super::puller::Puller;
-use crate::membership::directory::Directory;
+use crate::membership::roster::Roster;
 use brock_net::{
     address::Address,
     task::{TaskName, TaskStatus, Tasks},
 };
 
-/// Starts and ends pullers as the directory changes, until `tasks` stops.
+/// Starts and ends pullers as the roster changes, until `tasks` stops.
 pub async fn run(
-    directory: Directory,
+    roster: Roster,
     tasks: Tasks,
     make: impl Fn(&Address, CancellationToken) -> Puller,
     status: TaskStatus,
 ) {
-    let mut dialled = directory.watch();
+    let mut dialled = roster.watch();
     let mut running: HashMap<Address, CancellationToken> = HashMap::new();
     loop {
         let wanted = dialled.borrow_and_update().clone();
@@ -40,7 +40,7 @@ pub async fn run(
         status.set_state(&format!("pulling from {} addresses", running.len()));
         match tasks.stopping().run_until_cancelled(dialled.changed()).await {
             Some(Ok(())) => {}
-            // Nobody is left who could change it.
+            // The node stops, or the roster is gone and cannot change any more.
             Some(Err(_)) | None => return,
         }
     }

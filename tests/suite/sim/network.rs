@@ -1,5 +1,5 @@
 //! The network between the nodes: it loses, repeats, reorders and delays, and parts them one way or
-//! both. The two ends of a stream do what `replication/{puller,serve}.rs` do.
+//! both. The two ends of a stream do what `replication/pull` and `replication/donor` do.
 
 use std::time::Duration;
 
@@ -202,7 +202,7 @@ impl World {
         let Some(running) = self.running_mut(puller) else { return };
         let now = running.store.now();
         running.skews.insert(donor, time.saturating_sub(now));
-        running.members.heard(&address, (&name, speaker.incarnation), &vector, fresh, now);
+        running.members.heard(&address.as_str().into(), (&name, speaker.incarnation), &vector, fresh, now);
         let _ = running.store.clone().check_rollback(&vector).await;
     }
 

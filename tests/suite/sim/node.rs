@@ -14,7 +14,7 @@ use std::{
 
 use brock::{
     maintenance::compact::{Compactor, Mode, Policy},
-    membership::members::Members,
+    membership::{members::Members, peer::PeerKey},
     replication::donor::feed::Feed,
     store::{Options, Store, Totals},
     transfer::{feed::SnapshotFeed, join::Joiner},
@@ -195,8 +195,9 @@ impl Node {
         let (options, alive) = (self.options(Arc::clone(&alive)), Arc::downgrade(&alive));
         let store = Store::open(&options).unwrap_or_else(|error| panic!("the store does not open: {error}"));
         let remembered = store.members().await.expect("the store reads");
-        let members =
-            Members::new(self.id.clone(), (join, false), remembered, RETENTION).expect("what was remembered");
+        let join: Vec<PeerKey> = join.iter().map(|address| address.as_str().into()).collect();
+        let members = Members::new(self.id.clone(), (&join, false), remembered, RETENTION)
+            .expect("what was remembered");
         let policy = Policy {
             mode: Mode::Never,
             factor: 0.4,

@@ -1,0 +1,388 @@
+//! One round with a donor: the puller's end of a Replicate stream.
+
+use bytes::Bytes;
+use tokio::{
+    sync::mpsc::{self, error::SendTimeoutError},
+    time::{Duration, Instant, timeout, timeout_at},
+};
+use tonic::Streaming;
+use tracing::Instrument as _;
+
+use super::puller::Puller;
+use crate::{
+    membership::{
+        peer::{CallError, Peer, RemoteError},
+        roster::Refusal,
+    },
+    replication::{
+        latency::Ages,
+        repair::{self, Repaired},
+        resync::ResyncError,
+    },
+    runtime::{retry::Retry, spans},
+    store::{Comparison, StoreError},
+};
+use brock_core::{
+    base::{
+        id::{Incarnation, NodeId},
+        limits, metrics as names,
+        vector::Vector,
+    },
+    domain::{
+        codec::{self, CodecError},
+        segment::{Segment, SegmentError},
+    },
+    proto::{self, out_of_sync::Reason, replicate_request, replicate_response},
+};
+use brock_net::{dial::DialError, tls::roles::PeerIdentity};
+
+/// Why a round failed. The puller tries the next one after a delay.
+#[derive(Debug, thiserror::Error)]
+pub enum RoundError {
+    /// No connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The peer answered with an error, or the connection broke.
+    #[error(transparent)]
+    Call(#[from] CallError),
+    /// The peer sent nothing for too long.
+    #[error("nothing was heard for {} s", limits::STREAM_SILENCE_TIMEOUT.as_secs())]
+    Silence,
+    /// The peer does not read the acknowledgements.
+    #[error("the peer has not read an acknowledgement for {} s", limits::STREAM_SILENCE_TIMEOUT.as_secs())]
+    Deaf,
+    /// The peer ended the stream.
+    #[error("the peer ended the stream")]
+    Ended,
+    /// This node does not pull from the peer.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The address is this node's own.
+    #[error("this is the node itself")]
+    Own,
+    /// The peer's certificate is another node's.
+    #[error("the peer says it is {claimed}, but its certificate is that of {certified}")]
+    Identity {
+        /// The id that it claims.
+        claimed: NodeId,
+        /// The id in its certificate.
+        certified: NodeId,
+    },
+    /// The peer sent a message that the protocol does not allow here.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(String),
+    /// The store could not apply what the peer sent.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The peer's log was not enough, and the resync failed.
+    #[error(transparent)]
+    Resync(#[from] ResyncError),
+    /// The peer's records differ, and could not be read.
+    #[error("comparing the records failed: {0}")]
+    Repair(#[from] RemoteError),
+}
+
+impl RoundError {
+    /// Whether the address leads to no peer of its own, and is to be ignored.
+    pub(super) fn leads_to_no_peer(&self) -> bool {
+        matches!(self, Self::Own | Self::Refused(Refusal::Alias))
+    }
+}
+
+impl From<CodecError> for RoundError {
+    fn from(error: CodecError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+impl From<SegmentError> for RoundError {
+    fn from(error: SegmentError) -> Self {
+        Self::Protocol(error.to_string())
+    }
+}
+
+/// The donor's messages, and when the last one came.
+pub(super) struct Inbox {
+    responses: Streaming<proto::ReplicateResponse>,
+    heard: Instant,
+    /// How long the donor took to answer the hello.
+    round_trip: Duration,
+}
+
+impl Inbox {
+    /// The donor has just answered a hello that was sent at `said`.
+    pub(super) fn new(responses: Streaming<proto::ReplicateResponse>, said: Instant) -> Self {
+        let heard = Instant::now();
+        Self { responses, heard, round_trip: heard.duration_since(said) }
+    }
+
+    async fn receive(&mut self) -> Result<replicate_response::Message, RoundError> {
+        // The time counts from the last message, because the caller drops this future and makes it again.
+        let deadline = self.heard + limits::STREAM_SILENCE_TIMEOUT;
+        let response = match timeout_at(deadline, self.responses.message()).await {
+            Err(_) => return Err(RoundError::Silence),
+            Ok(response) => response.map_err(CallError::from)?.ok_or(RoundError::Ended)?,
+        };
+        self.heard = Instant::now();
+        response.message.ok_or_else(|| RoundError::Protocol("an empty message".to_owned()))
+    }
+}
+
+/// A round with an identified donor.
+pub(super) struct Round<'a> {
+    puller: &'a Puller,
+    /// For calls beside the stream.
+    peer: Peer,
+    requests: mpsc::Sender<proto::ReplicateRequest>,
+    inbox: Inbox,
+    donor: NodeId,
+    /// The part of this node's vector that the donor has been sent.
+    announced: Vector,
+    /// What the donor has applied, as far as it has said.
+    theirs: Vector,
+    /// Since when, and at which vector, the donor has held other records although it had applied the same
+    /// operations.
+    suspicion: Option<(Instant, Vector)>,
+    /// A repair here changed nothing, so the difference is the donor's to repair: it is not compared again in
+    /// this round.
+    leaves_differences: bool,
+}
+
+impl<'a> Round<'a> {
+    /// Takes the first message, which says who the donor is. Nothing is applied before that was checked
+    /// against its certificate and the other peers. `said`: the vector and the folds of the hello.
+    pub(super) async fn begin(
+        puller: &'a Puller,
+        peer: Peer,
+        requests: mpsc::Sender<proto::ReplicateRequest>,
+        mut inbox: Inbox,
+        identity: &PeerIdentity,
+        (announced, folds): (Vector, Vector),
+    ) -> Result<Self, RoundError> {
+        let replicate_response::Message::Heads(heads) = inbox.receive().await? else {
+            return Err(RoundError::Protocol("it did not begin with its heads".to_owned()));
+        };
+        let malformed = |_| RoundError::Protocol("its node id is malformed".to_owned());
+        let donor: NodeId = heads.node_id.parse().map_err(malformed)?;
+        if let Some(certified) = identity.node_id()
+            && certified != donor
+        {
+            return Err(RoundError::Identity { claimed: donor, certified });
+        }
+        puller.roster.admit(&peer.key, &donor, puller.store.now())?;
+        let mut round = Self {
+            puller,
+            peer,
+            requests,
+            inbox,
+            donor,
+            announced,
+            // Unless it says otherwise, the donor has folded the same origins.
+            theirs: folds,
+            suspicion: None,
+            leaves_differences: false,
+        };
+        round.take_heads(heads, true).await?;
+        Ok(round)
+    }
+
+    /// Applies and acknowledges until the round's time is over and nothing is under way. The backoff
+    /// restarts only once the donor has sent something useful after its heads: a peer whose every round
+    /// fails at the first batch must not be dialled ten times a second for ever.
+    pub(super) async fn follow(&mut self, until: Instant, retry: &mut Retry) -> Result<(), RoundError> {
+        let mut commits = self.puller.store.commits();
+        let mut announce_at = Instant::now();
+        let mut dirty = true;
+        loop {
+            tokio::select! {
+                biased;
+                message = self.inbox.receive() => {
+                    match message? {
+                        replicate_response::Message::Heads(heads) => self.take_heads(heads, false).await?,
+                        replicate_response::Message::Folds(folds) => self.take_folds(folds).await?,
+                        replicate_response::Message::OutOfSync(out_of_sync) => {
+                            self.resync(out_of_sync).await?;
+                            retry.reset();
+                            return Ok(());
+                        }
+                        replicate_response::Message::Batch(batch) => {
+                            let span = spans::batch(self.peer.key.as_str(), batch.entries.len() as u64);
+                            let applied = self.apply(batch).instrument(span.clone()).await;
+                            spans::end(&span, applied.is_ok());
+                            applied?;
+                            self.announce().await?;
+                        }
+                    }
+                    retry.reset();
+                }
+                // Operations from elsewhere are announced too, a little later and together: the donor then
+                // does not relay them.
+                () = tokio::time::sleep_until(announce_at), if dirty => {
+                    self.announce().await?;
+                    dirty = false;
+                    announce_at = Instant::now() + limits::ANNOUNCE_INTERVAL;
+                }
+                _ = commits.changed(), if !dirty => {
+                    dirty = true;
+                    announce_at = announce_at.max(Instant::now());
+                }
+                () = tokio::time::sleep_until(until) => {
+                    retry.reset();
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// The donor says what it has applied: all of it if `fresh`, otherwise what changed.
+    async fn take_heads(&mut self, heads: proto::Heads, fresh: bool) -> Result<(), RoundError> {
+        let store = &self.puller.store;
+        let vector = codec::vector_from_proto(&heads.vector.unwrap_or_default())?;
+        self.theirs.join(&vector);
+        if self.theirs.len() > 2 * limits::VECTOR_MAX_ORIGINS {
+            return Err(CodecError::VectorSize(self.theirs.len()).into());
+        }
+        let now = store.now();
+        let skew_seconds = heads.now_unix.saturating_sub(now);
+        // The incarnation may be a newer one than at the beginning of the round.
+        let life = (&self.donor, Incarnation(heads.incarnation));
+        self.puller.roster.heard(&self.peer.key, life, &vector, fresh, skew_seconds, now);
+        store.check_rollback(&vector).await?;
+        match heads.digest {
+            // At the first heads this node does not know yet what the donor has folded.
+            Some(digest) if !fresh => self.compare(&digest).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Two nodes that have applied the same operations must hold the same records. A difference counts once
+    /// it lasts while nothing else changes: a record may arrive ahead of its operation, in a snapshot or a
+    /// repair.
+    async fn compare(&mut self, digest: &proto::Digest) -> Result<(), RoundError> {
+        if self.leaves_differences {
+            return Ok(());
+        }
+        let mine = self.puller.store.summary();
+        if mine.compare(&self.theirs, digest) != Comparison::Different {
+            self.suspicion = None;
+            return Ok(());
+        }
+        let now = Instant::now();
+        match &self.suspicion {
+            Some((since, at)) if *at == self.theirs => {
+                if now < *since + limits::DIVERGENCE_CONFIRM {
+                    return Ok(());
+                }
+            }
+            _ => {
+                self.suspicion = Some((now, self.theirs.clone()));
+                return Ok(());
+            }
+        }
+        metrics::counter!(names::DIVERGENCES).increment(1);
+        self.repair().await
+    }
+
+    async fn repair(&mut self) -> Result<(), RoundError> {
+        let store = &self.puller.store;
+        let _no_resync = self.puller.resyncs.others().await;
+        let repair = timeout(limits::REPAIR_TIMEOUT, repair::repair(store, &self.peer));
+        let outcome = repair.await.map_err(|_| RemoteError::Late)??;
+        self.inbox.heard = Instant::now();
+        self.suspicion = None;
+        metrics::counter!(names::REPAIRED).increment(outcome.repaired);
+        self.leaves_differences = outcome.repaired == 0;
+        let left = outcome.differing.saturating_sub(outcome.repaired);
+        // Every round finds the differences again that only the donor can repair: one alarm is enough.
+        if self.puller.roster.set_unrepaired(&self.peer.key, left) || outcome.repaired > 0 {
+            self.raise_alarm(outcome);
+        }
+        Ok(())
+    }
+
+    fn raise_alarm(&self, outcome: Repaired) {
+        let left_alone = match outcome.ambiguous {
+            0 => String::new(),
+            n => format!(", and {n} were left alone because this node may have deleted and forgotten them"),
+        };
+        self.puller.store.alarm(format!(
+            "the peer at {} has applied the same operations and held other records: {} key hashes differed, {} were \
+             repaired here by joining{left_alone}. Check the disks of both",
+            self.peer.key, outcome.differing, outcome.repaired,
+        ));
+    }
+
+    /// The donor has folded other origins away than this node.
+    async fn take_folds(&mut self, folds: proto::Folds) -> Result<(), RoundError> {
+        let store = &self.puller.store;
+        let theirs = codec::folds_from_proto(folds)?;
+        store.check_rollback(&theirs).await?;
+        self.theirs.join(&theirs);
+        let mine = codec::folds_to_proto(&store.folds());
+        self.send(replicate_request::Message::Folds(mine)).await
+    }
+
+    /// The donor's log is not enough: fills this node from its records, and ends the round. The next round
+    /// begins where the records end.
+    async fn resync(&mut self, out_of_sync: proto::OutOfSync) -> Result<(), RoundError> {
+        let reason = match out_of_sync.reason() {
+            Reason::BelowFloor => "its log is compacted beyond what this node has",
+            Reason::Retired => "this node was retired, and has missed what happened since",
+            Reason::Folded => "it has finished incarnations that this node has not seen to their end",
+            Reason::Cheaper => "its records are fewer than its log has entries",
+        };
+        let store = &self.puller.store;
+        Ok(self.puller.resyncs.run(store, self.peer.client.clone(), &self.donor, reason).await?)
+    }
+
+    async fn apply(&mut self, mut batch: proto::Batch) -> Result<(), RoundError> {
+        let store = &self.puller.store;
+        let entries = batch.entries.len() as u64;
+        let bytes = batch.entries.iter().map(entry_bytes).sum();
+        let ages = Ages::take(&mut batch, &self.donor, self.inbox.heard, self.inbox.round_trip / 2);
+        // Hashes every payload: a millisecond of work that does not belong on the async runtime.
+        let segment = match tokio::task::spawn_blocking(move || Segment::check(batch)).await {
+            Ok(segment) => segment?,
+            Err(_) => return Err(RoundError::Ended),
+        };
+        if segment.origin.is_of(store.node_id()) {
+            store.check_rollback(&[(segment.origin, segment.covered_through)].into_iter().collect()).await?;
+        }
+        let _no_resync = self.puller.resyncs.others().await;
+        match store.apply(segment).await {
+            Err(error @ StoreError::RolledBack { theirs, .. }) => {
+                store.rolled_back(theirs).await?;
+                // The donor counts the batch as sent. A new hello asks for it again, as another
+                // incarnation's.
+                return Err(error.into());
+            }
+            outcome => ages.record(self.peer.key.as_str(), outcome?),
+        }
+        self.puller.roster.received(&self.peer.key, entries, bytes, store.now());
+        Ok(())
+    }
+
+    /// Sends what became durable here since the last announcement.
+    async fn announce(&mut self) -> Result<(), RoundError> {
+        let fresh = self.puller.store.above(&self.announced);
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        self.announced.join(&fresh);
+        self.send(replicate_request::Message::Applied(codec::vector_to_proto(&fresh))).await
+    }
+
+    async fn send(&self, message: replicate_request::Message) -> Result<(), RoundError> {
+        let request = proto::ReplicateRequest { message: Some(message) };
+        // A donor that does not read would otherwise stop this puller for ever.
+        match self.requests.send_timeout(request, limits::STREAM_SILENCE_TIMEOUT).await {
+            Ok(()) => Ok(()),
+            Err(SendTimeoutError::Timeout(_)) => Err(RoundError::Deaf),
+            Err(SendTimeoutError::Closed(_)) => Err(RoundError::Ended),
+        }
+    }
+}
+
+fn entry_bytes(entry: &proto::Entry) -> u64 {
+    (entry.operation.len() + entry.payload.as_ref().map_or(0, Bytes::len)) as u64
+}
