@@ -56,7 +56,7 @@ install_packages() {
     if [ "$(id -u)" -ne 0 ]; then
         have sudo || fail "missing: $*" "Neither root nor sudo. As root: apt-get install $*"
         as_root=(sudo)
-        # Without a terminal nobody can type a password.
+        # Without a terminal there is no way to type a password.
         [ -t 0 ] || as_root=(sudo -n)
     fi
     as_root+=(env DEBIAN_FRONTEND=noninteractive)

@@ -275,7 +275,10 @@ impl Shared {
     async fn keep_head(&self, kept: &mut Option<Head>, status: &TaskStatus) {
         let failure = lock(&self.failure).clone();
         status.set_state(if failure.is_none() { "waiting" } else { "cannot write" });
-        status.set_error(failure.as_deref().unwrap_or_default());
+        match &failure {
+            Some(failure) => status.set_error(failure),
+            None => status.clear_error(),
+        }
         let head = lock(&self.head).clone();
         if head.sequence == 0 || kept.as_ref() == Some(&head) {
             return;

@@ -53,7 +53,10 @@ impl Backups {
             task.set_state("verifying backups");
             match stop.run_until_cancelled(self.check().boxed()).await {
                 None => return,
-                Some(Ok(())) => task.set_error(self.report().verify_error.as_deref().unwrap_or_default()),
+                Some(Ok(())) => match self.report().verify_error {
+                    Some(error) => task.set_error(&error),
+                    None => task.clear_error(),
+                },
                 Some(Err(error)) => task.set_error(&error.to_string()),
             }
         }
