@@ -81,7 +81,7 @@ pub async fn read_manifest(
 }
 
 /// The keys of all manifests of a node, or of all nodes, oldest first.
-pub async fn manifest_keys(target: &Target, node_id: Option<&NodeId>) -> Result<Vec<String>, ObjectError> {
+async fn manifest_keys(target: &Target, node_id: Option<&NodeId>) -> Result<Vec<String>, ObjectError> {
     let prefix = node_id.map(|node_id| format!("{node_id}/")).unwrap_or_default();
     let listed = target.list(&prefix).await?;
     Ok(listed.into_iter().map(|listed| listed.key).filter(|key| key.ends_with(MANIFEST_SUFFIX)).collect())

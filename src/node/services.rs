@@ -49,7 +49,7 @@ pub(super) fn routes(
         cluster: cluster.clone(),
         settings: settings.clone(),
         backups: RequestedBackups::new(backups.clone(), tasks.clone()),
-        trail: audit_log.clone(),
+        audit_log: audit_log.clone(),
         tasks: tasks.clone(),
     });
     let kv = KeyValueServiceServer::new(KeyValue { records: records.clone(), tasks: tasks.clone() });

@@ -48,7 +48,7 @@ pub struct Admin {
     /// Makes and lists backups.
     pub backups: RequestedBackups,
     /// The audit log.
-    pub trail: AuditLog,
+    pub audit_log: AuditLog,
     /// The node's background work.
     pub tasks: Tasks,
 }
@@ -256,7 +256,7 @@ impl AdminService for Admin {
         &self,
         _: Request<proto::AuditHeadRequest>,
     ) -> Result<Response<proto::AuditHeadResponse>, Status> {
-        let (path, head) = self.trail.report().ok_or(RequestError::NoAuditLog)?;
+        let (path, head) = self.audit_log.report().ok_or(RequestError::NoAuditLog)?;
         Ok(Response::new(proto::AuditHeadResponse {
             path: path.display().to_string(),
             sequence: head.sequence,

@@ -43,9 +43,9 @@ pub(crate) fn who(info: &ConnectionInfo) -> Who {
 }
 
 /// A call that was denied.
-pub(crate) fn denied(trail: &AuditLog, info: Option<&ConnectionInfo>, method: &str, code: Code) {
-    if trail.is_kept() {
-        trail.denied(Draft {
+pub(crate) fn denied(audit_log: &AuditLog, info: Option<&ConnectionInfo>, method: &str, code: Code) {
+    if audit_log.is_kept() {
+        audit_log.denied(Draft {
             who: info.map(who),
             method: Some(method.to_owned()),
             outcome: Some(format!("{code:?}")),
@@ -56,7 +56,7 @@ pub(crate) fn denied(trail: &AuditLog, info: Option<&ConnectionInfo>, method: &s
 
 /// Makes a call, and records it.
 pub(crate) async fn call<S>(
-    trail: AuditLog,
+    audit_log: AuditLog,
     recorded: Recorded,
     method: &'static str,
     info: Option<ConnectionInfo>,
@@ -72,7 +72,7 @@ where
         Recorded::Stream(show) => (show, Some(Answer::Stream)),
         Recorded::No => return inner.call(request).await,
     };
-    if !trail.is_kept() {
+    if !audit_log.is_kept() {
         return inner.call(request).await;
     }
     let (parts, body) = request.into_parts();
@@ -88,8 +88,8 @@ where
         ..Draft::note(Kind::Read, what)
     };
     match answer {
-        None => read(trail, draft, inner, request).await,
-        Some(answer) => change(trail, draft, answer, inner, request).await,
+        None => read(audit_log, draft, inner, request).await,
+        Some(answer) => change(audit_log, draft, answer, inner, request).await,
     }
 }
 
@@ -101,7 +101,7 @@ enum Answer {
 
 /// One line, before the answer goes out.
 async fn read<S>(
-    trail: AuditLog,
+    audit_log: AuditLog,
     draft: Draft,
     mut inner: S,
     request: Request<Body>,
@@ -109,12 +109,12 @@ async fn read<S>(
 where
     S: Service<Request<Body>, Response = Response<Body>>,
 {
-    let mut ending = Ending::new(trail.clone(), draft);
+    let mut ending = Ending::new(audit_log.clone(), draft);
     let response = inner.call(request).await?;
     let Some(draft) = ending.take(code_of(response.headers()), What::new()) else {
         return Ok(response);
     };
-    Ok(match trail.read(draft).await {
+    Ok(match audit_log.read(draft).await {
         Ok(()) => response,
         Err(error) => Status::unavailable(error.to_string()).into_http(),
     })
@@ -122,7 +122,7 @@ where
 
 /// One line before the call is carried out, and one when it is over.
 async fn change<S>(
-    trail: AuditLog,
+    audit_log: AuditLog,
     draft: Draft,
     answer: Answer,
     mut inner: S,
@@ -131,13 +131,13 @@ async fn change<S>(
 where
     S: Service<Request<Body>, Response = Response<Body>>,
 {
-    let intent = Draft { kind: Kind::Intent, call: trail.next_call(), ..draft };
+    let intent = Draft { kind: Kind::Intent, call: audit_log.next_call(), ..draft };
     let outcome = Draft { kind: Kind::Outcome, what: not_begun(), ..intent.clone() };
-    let mut ending = Ending::new(trail.clone(), outcome);
-    if let Err(error) = trail.write(intent).await {
+    let mut ending = Ending::new(audit_log.clone(), outcome);
+    if let Err(error) = audit_log.write(intent).await {
         let left = ending.take(Code::Unavailable, not_begun());
         if let Some(left) = left.filter(|_| error.perhaps_later) {
-            trail.leave(left);
+            audit_log.leave(left);
         }
         return Ok(Status::unavailable(error.to_string()).into_http());
     }
@@ -156,7 +156,7 @@ where
     ending.settle(code, message.and_then(|message| show(&message).ok()).unwrap_or_default());
     // The call was carried out, so its answer stays even if this line cannot be written. The log then counts
     // as not writable, and the next call is refused.
-    let _ = trail.write_late(|| ending.draft.take()).await;
+    let _ = audit_log.write_late(|| ending.draft.take()).await;
     Ok(Response::from_parts(parts, body))
 }
 
@@ -171,13 +171,13 @@ fn code_of(headers: &HeaderMap) -> Code {
 
 /// The line that is due when a call is over, also when the caller hangs up.
 struct Ending {
-    trail: AuditLog,
+    audit_log: AuditLog,
     draft: Option<Draft>,
 }
 
 impl Ending {
-    fn new(trail: AuditLog, draft: Draft) -> Self {
-        Self { trail, draft: Some(draft) }
+    fn new(audit_log: AuditLog, draft: Draft) -> Self {
+        Self { audit_log, draft: Some(draft) }
     }
 
     /// From here on the call may have been carried out.
@@ -207,7 +207,7 @@ impl Ending {
 impl Drop for Ending {
     fn drop(&mut self) {
         if let Some(draft) = self.take(Code::Cancelled, What::new()) {
-            self.trail.leave(draft);
+            self.audit_log.leave(draft);
         }
     }
 }
@@ -236,7 +236,7 @@ impl HttpBody for Watched {
         if let Some(code) = code
             && let Some(draft) = self.ending.take(code, What::new())
         {
-            self.ending.trail.leave(draft);
+            self.ending.audit_log.leave(draft);
         }
         polled
     }
@@ -358,13 +358,13 @@ mod tests {
         let store = Store::open(&store::Options::ram("node-1".parse().unwrap())).unwrap();
         let tasks = Tasks::default();
         let options = Options { directory: directory.path().to_owned(), max_bytes: 1 << 20 };
-        let trail = AuditLog::open(options, &store, &tasks).await;
+        let audit_log = AuditLog::open(options, &store, &tasks).await;
         let mut endings = Vec::new();
         for (code, read) in [("0", 2), ("13", 2), ("0", 1)] {
             let inner = tower::service_fn(async move |_: Request<Body>| Ok::<_, Status>(stream(code)));
             let request = Request::new(body(&[b"\0\0\0\0\0"]));
             let response =
-                call(trail.clone(), Recorded::Stream(shown::nothing), "Tail", None, inner, request)
+                call(audit_log.clone(), Recorded::Stream(shown::nothing), "Tail", None, inner, request)
                     .await
                     .unwrap();
             let mut answers = response.into_body();
@@ -374,9 +374,9 @@ mod tests {
             endings.push(answers);
         }
         // The third one is not over until its reader drops it.
-        trail.write(Draft::note(Kind::Read, What::new())).await.unwrap();
+        audit_log.write(Draft::note(Kind::Read, What::new())).await.unwrap();
         drop(endings);
-        drop(trail);
+        drop(audit_log);
         assert!(tasks.stop(std::time::Duration::from_secs(10)).await);
         let file = directory.path().join("audit-00000001.jsonl");
         let mut told = Vec::new();

@@ -38,18 +38,18 @@ struct Rule {
 #[derive(Clone)]
 pub struct Authorise {
     rules: Arc<HashMap<&'static str, Rule>>,
-    trail: AuditLog,
+    audit_log: AuditLog,
 }
 
 impl Authorise {
-    /// Records in `trail`.
-    pub fn new(trail: AuditLog) -> Self {
+    /// Records in `audit_log`.
+    pub fn new(audit_log: AuditLog) -> Self {
         let rule = |call: &Call| {
             let method = call.method();
             let succeeded = metrics::histogram!(names::RPC_DURATION, "method" => method, "code" => "Ok");
             (call.path, Rule { method, roles: call.roles, succeeded, recorded: call.recorded })
         };
-        Self { rules: Arc::new(TABLE.iter().map(rule).collect()), trail }
+        Self { rules: Arc::new(TABLE.iter().map(rule).collect()), audit_log }
     }
 }
 
@@ -57,7 +57,7 @@ impl<S> Layer<S> for Authorise {
     type Service = Authorised<S>;
 
     fn layer(&self, inner: S) -> Authorised<S> {
-        Authorised { inner, rules: Arc::clone(&self.rules), trail: self.trail.clone() }
+        Authorised { inner, rules: Arc::clone(&self.rules), audit_log: self.audit_log.clone() }
     }
 }
 
@@ -66,7 +66,7 @@ impl<S> Layer<S> for Authorise {
 pub struct Authorised<S> {
     inner: S,
     rules: Arc<HashMap<&'static str, Rule>>,
-    trail: AuditLog,
+    audit_log: AuditLog,
 }
 
 impl<S> Service<Request<Body>> for Authorised<S>
@@ -98,18 +98,18 @@ where
             let role = identity.map_or_else(|| "none".to_owned(), |identity| identity.role.to_string());
             tracing::debug!(method, role, "a call was denied");
             let denial = denial(rule.is_some(), method, &role);
-            audit::denied(&self.trail, info, method, denial.code());
+            audit::denied(&self.audit_log, info, method, denial.code());
             metrics::counter!(names::RPC_DENIED, "method" => method, "role" => role).increment(1);
             return Box::pin(std::future::ready(Ok(denial.into_http())));
         };
-        let (trail, info) = (self.trail.clone(), info.cloned());
+        let (audit_log, info) = (self.audit_log.clone(), info.cloned());
         let role = info.as_ref().map_or(Role::Client, |info| info.identity.role);
         let span = spans::call(method, role, request.headers());
         if matches!(recorded, Recorded::No) {
             // A handler may know more about a caller than the table does.
             let refused = move |code| {
                 if code == Code::PermissionDenied {
-                    audit::denied(&trail, info.as_ref(), method, code);
+                    audit::denied(&audit_log, info.as_ref(), method, code);
                 }
             };
             let call = span.in_scope(|| self.inner.call(request));
@@ -118,7 +118,7 @@ where
         // The service that `poll_ready` found ready is the one that is called.
         let next = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, next);
-        let call = audit::call(trail, recorded, method, info, inner, request);
+        let call = audit::call(audit_log, recorded, method, info, inner, request);
         Box::pin(measured(call, span, method, succeeded, |_| ()))
     }
 }

@@ -182,6 +182,30 @@ mod tests {
     }
 
     #[test]
+    fn every_request_of_the_admin_service_with_fields_is_named() {
+        let set = prost_types::FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();
+        let messages: Vec<_> = set.file.iter().flat_map(|file| &file.message_type).collect();
+        let services = set.file.iter().flat_map(|file| &file.service);
+        let admin = services.filter(|service| service.name() == "AdminService");
+        // Field 15, which no request has.
+        let unknown = b"\x78\x01";
+        let mut methods = 0;
+        for method in admin.flat_map(|service| &service.method) {
+            let input = method.input_type().rsplit('.').next().unwrap();
+            let message = messages.iter().find(|message| message.name() == input).unwrap();
+            let is_named = shown(method.name(), unknown) != remark("not shown");
+            assert_eq!(
+                is_named,
+                !message.field.is_empty(),
+                "the table names another request: {}",
+                method.name()
+            );
+            methods += 1;
+        }
+        assert!(methods >= 21);
+    }
+
+    #[test]
     fn what_is_shown_holds_no_key_hash_and_is_bounded() {
         let key_hash = vec![0xab; 32];
         let request_of = |reason: String, key_hash: Vec<u8>| {

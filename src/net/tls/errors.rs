@@ -241,3 +241,25 @@ fn describe_alert_name(name: &str) -> String {
 fn unix_date(time: UnixTime) -> String {
     keypair::date(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alert_is_a_refusal_wherever_it_hides() {
+        let alert = || Error::AlertReceived(AlertDescription::UnknownCA);
+        let direct = io::Error::new(io::ErrorKind::InvalidData, alert());
+        let text_only = io::Error::other(alert().to_string());
+        for error in [&direct, &text_only] {
+            assert!(is_refusal(error), "{error:?}");
+            assert!(
+                explain(error).is_some_and(|reason| reason.contains("does not trust the CA")),
+                "{error:?}"
+            );
+        }
+        let broken = io::Error::other("connection reset");
+        assert!(!is_refusal(&broken));
+        assert_eq!(explain(&broken), None);
+    }
+}

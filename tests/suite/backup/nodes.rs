@@ -185,7 +185,7 @@ async fn backups_of_a_node_in_an_s3_store_verify_restore_and_hide_what_they_hold
         "a list has no secrets"
     );
     let missing = site.restore(&["--key", &hex(&[0; 32])]);
-    assert_fails(&missing, 1, &["no record for 1 of the keys"]);
+    assert_fails(&missing, 1, &["no record for 1 of the requested keys"]);
 
     let restored = site.path("restored");
     assert_succeeds(&site.restore(&["--node.path", restored.to_str().unwrap()]));

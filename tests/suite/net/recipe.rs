@@ -94,7 +94,7 @@ async fn a_cluster_runs_on_the_openssl_recipes_certificates() {
         let (status, log) = process.terminate();
         assert!(status.success(), "{log:?}");
         assert!(
-            log.iter().any(|line| line.contains("names no role (it has no SPIFFE URI)")),
+            log.iter().any(|line| line.contains("states no role (it has no SPIFFE URI)")),
             "a certificate without a role draws no warning: {log:?}"
         );
     }

@@ -239,7 +239,7 @@ async fn a_frozen_client_holds_a_stop_up_no_longer_than_its_deadline() {
     process.signal(Signal::TERM);
     let (_, log) = ended(process).await;
     assert!(since.elapsed() < Duration::from_secs(20), "it took {:?}", since.elapsed());
-    assert!(log.iter().any(|line| line.contains("did not end in time")), "{log:?}");
+    assert!(log.iter().any(|line| line.contains("did not finish in time")), "{log:?}");
     frozen.drop_elsewhere();
     let store = open(&options(&path)).await;
     assert_eq!(store.incarnation_reason(), "start", "the storage was closed in order all the same");
