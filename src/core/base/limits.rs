@@ -259,8 +259,6 @@ pub const ACKS_TIMEOUT_MAX: Duration = Duration::from_secs(300);
 pub const REVOCATIONS_PENDING: usize = 10_000;
 /// The highest plausible age of an entry: a higher one is not measured.
 pub const VISIBLE_AGE_MAX: Duration = Duration::from_secs(366 * 86_400);
-/// How often the members are written to the store, if they have changed.
-pub const MEMBERS_INTERVAL: Duration = Duration::from_secs(10);
 /// How often the compactor checks whether a run is due.
 pub const COMPACT_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// The factor mode does not compact for less growth than this.

@@ -76,7 +76,7 @@ fn every_crate_forbids_unsafe_code() {
 
 #[test]
 fn texts_name_the_actor() {
-    let files: Vec<_> = ["src", "docs", "deploy", "README.md"]
+    let files: Vec<_> = ["src", "docs", "deploy", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
         .iter()
         .flat_map(|place| files_under(&root().join(place)))
         .collect();

@@ -19,18 +19,15 @@ use crate::{
 };
 use brock_client::{Client, view::Setting};
 use brock_core::{base::time::unix_now, proto};
+use brock_net::http_client::{HttpClient, HttpError};
+use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::timeout,
-};
 
 use redact::Redactor;
 
 /// The largest page of metrics.
-const METRICS_MAX_BYTES: u64 = 16 * 1024 * 1024;
+const METRICS_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// The manifest of the file.
 #[derive(Debug, Serialize)]
@@ -126,23 +123,13 @@ fn certificates_of(global: &Global) -> Result<Value, Failure> {
 }
 
 async fn metrics(address: &str, time: Duration) -> Result<String, Failure> {
-    let ask = async {
-        let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.take(METRICS_MAX_BYTES).read_to_end(&mut answer).await?;
-        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).into_owned())
+    let why = match HttpClient::plain(time, METRICS_MAX_BYTES).get(address, "/metrics").await {
+        Ok((StatusCode::OK, page)) => return Ok(page),
+        Ok((status, _)) => format!("the answer is {status}"),
+        Err(HttpError::Timeout) => "no answer within the time-out".to_owned(),
+        Err(error) => error.to_string(),
     };
-    let failed = |why: String| Failure::Unreachable(format!("http://{address}/metrics: {why}"));
-    let answer = match timeout(time, ask).await {
-        Ok(answer) => answer.map_err(|error| failed(error.to_string()))?,
-        Err(_) => return Err(failed("no answer within the time-out".to_owned())),
-    };
-    match answer.split_once("\r\n\r\n") {
-        Some((head, body)) if head.starts_with("HTTP/1.1 200") => Ok(body.to_owned()),
-        _ => Err(failed(answer.lines().next().unwrap_or("the answer is empty").to_owned())),
-    }
+    Err(Failure::Unreachable(format!("http://{address}/metrics: {why}")))
 }
 
 /// The parts collected so far.
