@@ -11,7 +11,7 @@ use crate::{
     store::Store,
 };
 use brock_core::{
-    base::{limits, vector::Vector},
+    base::{limits, time::WallClock, vector::Vector},
     domain::codec,
     proto::{self, cluster_response::Node},
 };
@@ -22,14 +22,15 @@ pub struct Cluster {
     store: Store,
     roster: Roster,
     reporter: Arc<Reporter>,
+    wall_clock: WallClock,
     /// The last view and when it was made: many viewers cost the peers no more than one.
     last: Arc<Mutex<Option<(Instant, proto::ClusterResponse)>>>,
 }
 
 impl Cluster {
     /// From this node's store, peers and status.
-    pub fn new(store: Store, roster: Roster, reporter: Arc<Reporter>) -> Self {
-        Self { store, roster, reporter, last: Arc::default() }
+    pub fn new(store: Store, roster: Roster, reporter: Arc<Reporter>, wall_clock: WallClock) -> Self {
+        Self { store, roster, reporter, wall_clock, last: Arc::default() }
     }
 
     /// Every node's status, and the verdict on the cluster; with `history`, their samples too.
@@ -53,7 +54,7 @@ impl Cluster {
     }
 
     async fn look(&self) -> Result<proto::ClusterResponse, RequestError> {
-        let contacts = self.roster.contacts(self.store.now());
+        let contacts = self.roster.contacts(self.wall_clock.now());
         let reports = join_all(contacts.peers.iter().map(|contact| report(&contact.peer))).await;
         let own = self.reporter.status(true).await?;
         let own_applied = self.store.applied();
@@ -75,7 +76,7 @@ impl Cluster {
         }
         asked[1..].sort_by(|a, b| a.node.node.cmp(&b.node.node));
         let nodes = with_lags(asked);
-        let verdict = health::of(&nodes, self.store.now());
+        let verdict = health::of(&nodes, self.wall_clock.now());
         Ok(proto::ClusterResponse { nodes, verdict: Some(verdict) })
     }
 }

@@ -26,13 +26,14 @@ use crate::{
         repair::{self, Repaired},
         resync::Resyncs,
     },
-    runtime::alarms::Alarm,
+    runtime::alarms::{Alarm, Alarms},
     store::{Comparison, NewOperation, OperationOutcome, Store, Summary, Totals},
 };
 use brock_core::{
     base::{
         id::{KeyHash, NodeId},
         limits,
+        time::WallClock,
         vector::{Stamp, Vector},
     },
     domain::{operation::Operation, record::RecordState},
@@ -155,12 +156,20 @@ pub struct Operations {
     asker: Asker,
     compactor: Compactor,
     resyncs: Resyncs,
+    wall_clock: WallClock,
+    alarms: Alarms,
 }
 
 impl Operations {
     /// The asker looks for key hashes that this node does not know; a repair waits for the resyncs.
-    pub fn new(store: Store, roster: Roster, asker: Asker, compactor: Compactor, resyncs: Resyncs) -> Self {
-        Self { store, roster, asker, compactor, resyncs }
+    pub fn new(
+        store: Store,
+        roster: Roster,
+        asker: Asker,
+        (compactor, resyncs): (Compactor, Resyncs),
+        (wall_clock, alarms): (WallClock, Alarms),
+    ) -> Self {
+        Self { store, roster, asker, compactor, resyncs, wall_clock, alarms }
     }
 
     /// The node that carries the operations out.
@@ -178,7 +187,9 @@ impl Operations {
         let problem = match reason.len() {
             0 => "is empty: say why, the users of the key are shown it".to_owned(),
             1..=limits::REASON_MAX_BYTES => {
-                return self.operate(request, Operation::Invalidate { at: self.store.now(), reason }).await;
+                return self
+                    .operate(request, Operation::Invalidate { at: self.wall_clock.now(), reason })
+                    .await;
             }
             bytes => format!("is {bytes} bytes; at most {}", limits::REASON_MAX_BYTES),
         };
@@ -201,7 +212,7 @@ impl Operations {
         operation: Operation,
     ) -> Result<InEffect, RequestError> {
         let OperationRequest { key_hash, ahead, wait } = request;
-        let now = self.store.now();
+        let now = self.wall_clock.now();
         let waiting = wait.map(|wait| Waiting::begin(wait, self.roster.members(), now)).transpose()?;
         let wanted = |ahead| NewOperation { key_hash, operation: operation.clone(), ahead };
         let mut outcome = self.store.operate(wanted(ahead)).await?;
@@ -227,14 +238,14 @@ impl Operations {
             let members = self.roster.members();
             members.revocations().add(stamp);
             // A member may have it already.
-            members.settle_revocations(self.store.now());
+            members.settle_revocations(self.wall_clock.now());
         }
         Ok(self.in_effect(stamp, already, waiting).await)
     }
 
     async fn in_effect(&self, stamp: Stamp, already: bool, waiting: Option<Waiting>) -> InEffect {
         let receipt = match waiting {
-            Some(waiting) => Some(waiting.receipt(stamp, self.roster.members(), self.store.now()).await),
+            Some(waiting) => Some(waiting.receipt(stamp, self.roster.members(), self.wall_clock.now()).await),
             None => None,
         };
         InEffect { stamp, already, receipt }
@@ -259,7 +270,7 @@ impl Operations {
 
     /// The members, and what holds the log back.
     pub fn members(&self) -> MembersReport {
-        let (applied, floors, now) = (self.store.applied(), self.store.floors(), self.store.now());
+        let (applied, floors, now) = (self.store.applied(), self.store.floors(), self.wall_clock.now());
         let members = self.roster.members();
         let stable = members.stable(&applied, now);
         let report = |view: MemberView| {
@@ -283,7 +294,7 @@ impl Operations {
         }
         self.retire_here(member, "").await?;
         let mut outcomes = vec![RetireOutcome { node: self.store.node_id().to_string(), error: None }];
-        let now = self.store.now();
+        let now = self.wall_clock.now();
         let alias = self.roster.members().alias(member, now).unwrap_or_default();
         let contacts = self.roster.contacts(now).peers;
         let answers = contacts.into_iter().map(async |Contact { peer, name, .. }| {
@@ -327,7 +338,7 @@ impl Operations {
 
     /// Clears this node's alarms, and returns them.
     pub fn clear_alarms(&self) -> Vec<Alarm> {
-        self.store.alarms().clear()
+        self.alarms.clear()
     }
 
     /// Compares this node with every other. Compares again a few times before it reports that a node lags
@@ -345,7 +356,7 @@ impl Operations {
     }
 
     async fn compare(&self) -> Result<Verification, RequestError> {
-        let contacts = self.roster.contacts(self.store.now());
+        let contacts = self.roster.contacts(self.wall_clock.now());
         let asked = contacts.peers.iter().filter(|contact| !contact.is_retired);
         let answers = asked.map(async |contact| (contact, contact.peer.summary(false).await));
         let answers = join_all(answers).await;
@@ -414,9 +425,9 @@ impl Operations {
 
     /// Reads all records again, and joins what differs at every peer.
     pub async fn repair(&self) -> Result<Vec<RepairOutcome>, RequestError> {
-        scrub::all(&self.store).await?;
+        scrub::all(&self.store, &self.alarms).await?;
         let _no_resync = self.resyncs.others().await;
-        let contacts = self.roster.contacts(self.store.now()).peers;
+        let contacts = self.roster.contacts(self.wall_clock.now()).peers;
         let mut outcomes = Vec::new();
         for Contact { peer, name, .. } in contacts.into_iter().filter(|contact| !contact.is_retired) {
             let repaired = repair::repair(&self.store, &peer).await;

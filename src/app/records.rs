@@ -15,7 +15,7 @@ use crate::{
     store::{CreateOutcome, NewRecord, Store},
 };
 use brock_core::{
-    base::{id::KeyHash, limits, metrics as names, vector::Stamp},
+    base::{id::KeyHash, limits, metrics as names, time::WallClock, vector::Stamp},
     domain::{
         payload::Payload,
         record::{Creation, Invalidation, RecordState, UnixSeconds, Visibility},
@@ -83,13 +83,20 @@ pub struct Records {
     asker: Asker,
     members: Members,
     payload_limit_bytes: usize,
+    wall_clock: WallClock,
     lookups: AtomicU64,
 }
 
 impl Records {
     /// Reads from this node's store, then from its peers. A client may put payloads up to the limit.
-    pub fn new(store: Store, asker: Asker, members: Members, payload_limit_bytes: usize) -> Self {
-        Self { store, asker, members, payload_limit_bytes, lookups: AtomicU64::new(0) }
+    pub fn new(
+        store: Store,
+        asker: Asker,
+        members: Members,
+        payload_limit_bytes: usize,
+        wall_clock: WallClock,
+    ) -> Self {
+        Self { store, asker, members, payload_limit_bytes, wall_clock, lookups: AtomicU64::new(0) }
     }
 
     /// How many key hashes clients have looked up since the start.
@@ -139,7 +146,7 @@ impl Records {
             Ok(state) => state??,
             Err(error) => return Some(Err(error.into())),
         };
-        let answer = match state.visibility(self.store.now()) {
+        let answer = match state.visibility(self.wall_clock.now()) {
             Visibility::Valid | Visibility::Invalidated => usable(state),
             Visibility::Gone => Err(RequestError::Absent),
             Visibility::Incomplete => return None,
@@ -179,7 +186,7 @@ impl Records {
     ) -> Result<Created, RequestError> {
         let Some(CreateOutcome::Created(stamp)) = outcome else { return Err(RequestError::Exists) };
         let receipt = match waiting {
-            Some(waiting) => Some(waiting.receipt(*stamp, &self.members, self.store.now()).await),
+            Some(waiting) => Some(waiting.receipt(*stamp, &self.members, self.wall_clock.now()).await),
             None => None,
         };
         Ok(Created { stamp: *stamp, receipt })
@@ -198,7 +205,7 @@ impl Records {
         deadline: Instant,
     ) -> Result<RecordState, RequestError> {
         let here = here.unwrap_or_default();
-        match here.visibility(self.store.now()) {
+        match here.visibility(self.wall_clock.now()) {
             Visibility::Valid | Visibility::Invalidated => return Ok(here),
             Visibility::Gone => return Err(RequestError::Absent),
             Visibility::Incomplete if get.local => return Err(RequestError::Absent),
@@ -215,7 +222,7 @@ impl Records {
         // A peer that runs on an old copy may not know yet what this node deleted and then forgot.
         let there = there.without_forgotten(&self.store.collected(), Some(&here));
         let joined = here.join(there);
-        match joined.visibility(self.store.now()) {
+        match joined.visibility(self.wall_clock.now()) {
             Visibility::Valid | Visibility::Invalidated => Ok(joined),
             Visibility::Gone | Visibility::Incomplete => Err(RequestError::Absent),
         }
@@ -224,7 +231,7 @@ impl Records {
     /// Checks a put as far as this node's settings and members decide about it.
     fn check(&self, put: Put) -> Result<(NewRecord, Option<Waiting>), RequestError> {
         let Put { key_hash, created_at, expires_at, public, payload, wait } = put;
-        let now = self.store.now();
+        let now = self.wall_clock.now();
         let waiting = wait.map(|wait| Waiting::begin(wait, &self.members, now)).transpose()?;
         let payload = payload.encode();
         if payload.len() > self.payload_limit_bytes {

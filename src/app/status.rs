@@ -16,11 +16,11 @@ use crate::{
         status::{PeerReport, Round},
     },
     replication::resync::{ResyncReport, Resyncs},
-    runtime::alarms::Alarm,
+    runtime::alarms::{Alarm, Alarms},
     store::{Health, StorageUse, Store},
 };
 use brock_core::{
-    base::{duration::milliseconds, limits, vector::Vector},
+    base::{duration::milliseconds, limits, time::WallClock, vector::Vector},
     domain::codec,
     proto,
 };
@@ -44,6 +44,8 @@ pub struct Reporter {
     pub backups: Option<Backups>,
     /// The key that signs them, hex.
     pub backup_public_key: String,
+    /// The node's alarms.
+    pub alarms: Alarms,
     /// For the peers' reports.
     pub roster: Roster,
     /// The node's background work.
@@ -52,6 +54,8 @@ pub struct Reporter {
     pub readiness: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The node's certificates.
     pub identity: Identity,
+    /// Where the time comes from.
+    pub wall_clock: WallClock,
     /// When the node started, in seconds since 1970.
     pub started: i64,
     /// The samples of the last minutes.
@@ -83,7 +87,7 @@ impl Reporter {
             conflicts: totals.conflicts,
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
-            alarms: store.alarms().list().into_iter().map(alarm_to_proto).collect(),
+            alarms: self.alarms.list().into_iter().map(alarm_to_proto).collect(),
             ready: (self.readiness)(),
             tombstones: totals.tombstones,
             log_entries: totals.log_entries,
@@ -94,7 +98,7 @@ impl Reporter {
             backup_public_key: self.backup_public_key.clone(),
             backup: self.backups.as_ref().map(backup),
             started_unix: self.started,
-            now_unix_ms: signed(store.now_ms()),
+            now_unix_ms: signed(self.wall_clock.now_ms()),
             storage: Some(encode_storage(storage)),
             traffic: Some(traffic),
             certificates: expiries.into_iter().map(certificate).collect(),
@@ -124,7 +128,7 @@ impl Reporter {
         let store = &self.store;
         let totals = store.totals();
         let sample = proto::Sample {
-            at_unix_ms: signed(store.now_ms()),
+            at_unix_ms: signed(self.wall_clock.now_ms()),
             traffic: Some(self.traffic(&store.applied(), &self.roster.reports())),
             records: totals.records,
             log_entries: totals.log_entries,

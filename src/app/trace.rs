@@ -12,7 +12,7 @@ use crate::{
     store::{LoggedOperation, Store, Traced},
 };
 use brock_core::{
-    base::{id::KeyHash, limits, vector::Stamp},
+    base::{id::KeyHash, limits, time::WallClock, vector::Stamp},
     domain::{
         codec,
         operation::Operation,
@@ -30,26 +30,27 @@ use brock_core::{
 pub struct Traces {
     store: Store,
     roster: Roster,
+    wall_clock: WallClock,
     permits: Arc<Semaphore>,
 }
 
 impl Traces {
     /// In this store, and at the peers.
-    pub fn new(store: Store, roster: Roster) -> Self {
-        Self { store, roster, permits: Arc::new(Semaphore::new(limits::TRACES_MAX)) }
+    pub fn new(store: Store, roster: Roster, wall_clock: WallClock) -> Self {
+        Self { store, roster, wall_clock, permits: Arc::new(Semaphore::new(limits::TRACES_MAX)) }
     }
 
     /// What this node knows.
     pub async fn here(&self, key_hash: KeyHash) -> Result<proto::RecordTrace, RequestError> {
         let Ok(_permit) = self.permits.try_acquire() else { return Err(RequestError::TooManyTraces) };
         let traced = self.store.trace(key_hash).await?;
-        Ok(encode(traced, self.store.now()))
+        Ok(encode(traced, self.wall_clock.now()))
     }
 
     /// What every node knows, this one first.
     pub async fn everywhere(&self, key_hash: KeyHash) -> Result<proto::TraceRecordResponse, RequestError> {
         let here = self.here(key_hash).await?;
-        let contacts = self.roster.contacts(self.store.now());
+        let contacts = self.roster.contacts(self.wall_clock.now());
         let node = |node, error, trace| proto::trace_record_response::Node { node, error, trace };
         let mut nodes = vec![node(self.store.node_id().to_string(), String::new(), Some(here))];
         let request = proto::TraceRequest { key_hash: Bytes::copy_from_slice(&key_hash.0) };

@@ -24,10 +24,13 @@ use super::{
     writer::Writer,
 };
 use crate::{
-    runtime::task::{TaskName, TaskStatus, Tasks, bounded},
+    runtime::{
+        alarms::Alarms,
+        task::{TaskName, TaskStatus, Tasks, bounded},
+    },
     store::Store,
 };
-use brock_core::base::{limits, metrics as names};
+use brock_core::base::{limits, metrics as names, time::WallClock};
 
 const NOTE: &[u8] = b"audit_head";
 
@@ -48,13 +51,17 @@ impl NotWritten {
     }
 }
 
-/// Where the log is, and its maximum size.
+/// Where the log is, its maximum size, and what it uses.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Its directory.
     pub directory: PathBuf,
     /// The size above which the oldest files are deleted.
     pub max_bytes: u64,
+    /// Where the time comes from.
+    pub wall_clock: WallClock,
+    /// Takes the log's alarms.
+    pub alarms: Alarms,
 }
 
 struct Request {
@@ -64,6 +71,8 @@ struct Request {
 
 struct Shared {
     store: Store,
+    wall_clock: WallClock,
+    alarms: Alarms,
     directory: PathBuf,
     head: Mutex<Head>,
     /// Why the log cannot be written; `None` = it can.
@@ -105,6 +114,8 @@ impl AuditLog {
         };
         let shared = Arc::new(Shared {
             store: store.clone(),
+            wall_clock: options.wall_clock,
+            alarms: options.alarms,
             directory: options.directory.clone(),
             head: Mutex::new(noted.clone().unwrap_or_else(Head::beginning)),
             failure: Mutex::default(),
@@ -212,7 +223,7 @@ impl AuditLog {
     pub async fn read(&self, draft: Draft) -> Result<(), NotWritten> {
         let Some(Inner { shared, .. }) = self.0.as_deref() else { return Ok(()) };
         let can_write = lock(&shared.failure).is_none();
-        if can_write && lock(&shared.dedup).count_repeat(&draft, shared.store.now_ms()) {
+        if can_write && lock(&shared.dedup).count_repeat(&draft, shared.wall_clock.now_ms()) {
             return Ok(());
         }
         self.write(draft.clone()).await?;
@@ -224,7 +235,7 @@ impl AuditLog {
     /// calls.
     pub fn denied(&self, draft: Draft) {
         let Some(Inner { shared, .. }) = self.0.as_deref() else { return };
-        let now_ms = shared.store.now_ms();
+        let now_ms = shared.wall_clock.now_ms();
         let seen = lock(&shared.dedup).observe(&draft, now_ms);
         match seen {
             Seen::First => self.leave(draft),
@@ -264,7 +275,7 @@ impl Shared {
         metrics::counter!(names::AUDIT_FAILURES).increment(1);
         let reason = bounded(reason);
         if lock(&self.failure).replace(reason.clone()).is_none() {
-            self.store.alarm(format!(
+            self.alarms.raise(format!(
                 "the audit log in {} cannot be written, so this node refuses operators until it can: {reason}",
                 self.directory.display()
             ));
@@ -330,13 +341,13 @@ impl Worker {
         let origin = Origin {
             node: self.shared.store.node_id().to_string(),
             incarnation: format!("{:08x}", origin.incarnation().0),
-            at_unix_ms: self.shared.store.now_ms(),
+            at_unix_ms: self.shared.wall_clock.now_ms(),
         };
         let written = match lines.is_empty() {
             true => Ok(()),
             false => self.writer.append(&origin, &lines),
         };
-        self.writer.alarms.drain(..).for_each(|alarm| self.shared.store.alarm(alarm));
+        self.writer.alarms.drain(..).for_each(|alarm| self.shared.alarms.raise(alarm));
         let answer = match written {
             Ok(()) => {
                 self.shared.lost.fetch_sub(lost, Ordering::Relaxed);

@@ -37,13 +37,14 @@ use super::{
 };
 use crate::{
     runtime::{
+        alarms::Alarms,
         retry::{Retry, RetryPolicy},
         spans,
         task::{TaskStatus, bounded},
     },
     store::{Dumped, Store, StoreError},
 };
-use brock_core::base::{duration::milliseconds, limits, metrics as names};
+use brock_core::base::{duration::milliseconds, limits, metrics as names, time::WallClock};
 
 /// How backups are made.
 #[derive(Clone)]
@@ -62,6 +63,10 @@ pub struct Plan {
     pub staging: PathBuf,
     /// Of a node in RAM: keeps the temporary directory that contains `staging`.
     pub ram: Option<Arc<tempfile::TempDir>>,
+    /// Where the time comes from.
+    pub wall_clock: WallClock,
+    /// Takes the alarms of the checks.
+    pub alarms: Alarms,
 }
 
 /// The reason for a run.
@@ -262,7 +267,7 @@ impl Backups {
         }
         let last = Base::load(&self.store).await?.filter(|base| base.place == self.plan.target.place());
         // The times of backups increase, whatever the wall clock does.
-        let now_ms = self.store.now_ms().max(last.as_ref().map_or(0, |base| base.at_ms + 1));
+        let now_ms = self.plan.wall_clock.now_ms().max(last.as_ref().map_or(0, |base| base.at_ms + 1));
         let base = last
             .filter(|base| trigger != Trigger::Operator(Some(Kind::Full)) && self.can_extend(base, now_ms));
         if let Some(base) = base {
@@ -416,7 +421,7 @@ impl Backups {
 
     /// Deletes expired backups. An error does not affect the backup that was just made.
     async fn expire(&self) {
-        let now_ms = self.store.now_ms();
+        let now_ms = self.plan.wall_clock.now_ms();
         let expired =
             timeout(limits::OBJECT_SCAN_TIMEOUT, self.cache.expire(&self.plan.retention, now_ms)).await;
         let Ok(expired) = expired else {

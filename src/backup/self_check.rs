@@ -80,7 +80,7 @@ impl Backups {
             Err(Unsound::Missing(_)) if is_replaced => Ok(()),
             Ok(false) => Ok(()),
             Ok(true) => {
-                let now_ms = self.store.now_ms();
+                let now_ms = self.plan.wall_clock.now_ms();
                 metrics::gauge!(names::BACKUP_LAST_VERIFIED).set(now_ms as f64 / 1000.0);
                 let mut report = self.report_mut();
                 report.last_verified_unix_ms = Some(now_ms);
@@ -89,7 +89,7 @@ impl Backups {
             }
             Err(Unsound::Damaged(problem) | Unsound::Missing(problem)) => {
                 metrics::counter!(names::BACKUP_VERIFY_FAILURES).increment(1);
-                self.store.alarm(format!(
+                self.plan.alarms.raise(format!(
                     "a stored backup is damaged: {problem}. The next backup will be a full one"
                 ));
                 self.report_mut().verify_error = Some(bounded(&problem));
@@ -104,7 +104,7 @@ impl Backups {
     /// chain. Returns whether there was anything to verify.
     async fn check_chain(&self, last: &Base, verified: &mut Verified) -> Result<bool, Unsound> {
         let interval_ms = milliseconds(limits::BACKUP_REREAD_INTERVAL);
-        let oldest_ms = self.store.now_ms().saturating_sub(interval_ms);
+        let oldest_ms = self.plan.wall_clock.now_ms().saturating_sub(interval_ms);
         verified.retain(|_, at| *at > oldest_ms);
         let signer = manifest::public_key(&self.signer);
         let target = &self.plan.target;
@@ -123,7 +123,7 @@ impl Backups {
             for part in &next.manifest.parts {
                 if !verified.contains_key(&part.key) {
                     self.check_part(part, &mut pace).await?;
-                    verified.insert(part.key.clone(), self.store.now_ms());
+                    verified.insert(part.key.clone(), self.plan.wall_clock.now_ms());
                 }
             }
             fresh.push(next.manifest.key.clone());
@@ -133,7 +133,7 @@ impl Backups {
             }
             known = Some(next);
         }
-        let (now_ms, has_read) = (self.store.now_ms(), !fresh.is_empty());
+        let (now_ms, has_read) = (self.plan.wall_clock.now_ms(), !fresh.is_empty());
         verified.extend(fresh.into_iter().map(|key| (key, now_ms)));
         Ok(has_read)
     }

@@ -13,7 +13,7 @@ use crate::{
     store::{Store, StoreError},
 };
 use brock_core::{
-    base::{limits, vector::Vector},
+    base::{limits, time::WallClock, vector::Vector},
     domain::{
         codec::{self, CodecError},
         record::UnixSeconds,
@@ -45,20 +45,26 @@ pub(super) struct Collector {
     members: Members,
     /// How long a tombstone is kept at least; `None` = for ever.
     grace: Option<Duration>,
+    wall_clock: WallClock,
     /// Oldest first; `None` = not read from the store yet.
     marks: Option<Vec<Mark>>,
     armed: Option<Armed>,
 }
 
 impl Collector {
-    pub(super) fn new(store: Store, members: Members, grace: Option<Duration>) -> Self {
-        Self { store, members, grace, marks: None, armed: None }
+    pub(super) fn new(
+        store: Store,
+        members: Members,
+        grace: Option<Duration>,
+        wall_clock: WallClock,
+    ) -> Self {
+        Self { store, members, grace, wall_clock, marks: None, armed: None }
     }
 
     /// Notes what is applied now, [`limits::MARKS_PER_GRACE`] times per grace.
     pub(super) async fn mark(&mut self) -> Result<(), StoreError> {
         let Some(grace) = self.grace else { return Ok(()) };
-        let (now, applied) = (self.store.now(), self.store.applied());
+        let (now, applied) = (self.wall_clock.now(), self.store.applied());
         let grace_seconds = seconds(grace);
         let marks = self.marks().await?;
         // A clock that was set back would otherwise stop the marking for as long.
@@ -87,7 +93,7 @@ impl Collector {
         if self.store.quarantined() > 0 || self.store.totals().tombstones == 0 {
             return Ok(0);
         }
-        let now = self.store.now();
+        let now = self.wall_clock.now();
         let marks = self.marks().await?;
         let old = marks.iter().rev().find(|(at, _)| now.saturating_sub(*at) >= seconds(grace));
         let old_enough = match old {

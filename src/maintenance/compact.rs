@@ -24,7 +24,7 @@ use crate::{
     runtime::planted::{self, Bug},
     store::{Store, StoreError},
 };
-use brock_core::base::{limits, vector::Vector};
+use brock_core::base::{limits, time::WallClock, vector::Vector};
 use brock_net::task::TaskStatus;
 
 /// What makes the compactor run.
@@ -125,6 +125,7 @@ pub struct Compactor {
     store: Store,
     members: Members,
     policy: Policy,
+    wall_clock: WallClock,
     last_run: Arc<Mutex<LastRun>>,
     /// Whether the wall clock was in doubt at the last check.
     in_doubt: Arc<AtomicBool>,
@@ -134,13 +135,15 @@ pub struct Compactor {
 
 impl Compactor {
     /// For this store, with these members.
-    pub fn new(store: Store, members: Members, policy: Policy) -> Self {
+    pub fn new(store: Store, members: Members, policy: Policy, wall_clock: WallClock) -> Self {
         let last_run = LastRun { bytes: store.totals().log_bytes, at: Instant::now(), rewritten_at: None };
-        let collector = Collector::new(store.clone(), members.clone(), policy.tombstone_grace);
+        let collector =
+            Collector::new(store.clone(), members.clone(), policy.tombstone_grace, wall_clock.clone());
         Self {
             store,
             members,
             policy,
+            wall_clock,
             last_run: Arc::new(Mutex::new(last_run)),
             in_doubt: Arc::default(),
             collector: Arc::new(AsyncMutex::new(collector)),
@@ -153,20 +156,20 @@ impl Compactor {
         if planted::is(Bug::CompactUnstable) {
             return applied;
         }
-        self.members.stable(&applied, self.store.now())
+        self.members.stable(&applied, self.wall_clock.now())
     }
 
     /// Runs when the policy says so, until stopped. Tombstones stay while the wall clock is in doubt.
     pub async fn run(self, roster: Roster, stop: CancellationToken, task: TaskStatus) {
         let mut ticks = tokio::time::interval(limits::COMPACT_CHECK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let trust = sweep::ClockTrust::begin(self.store.now());
+        let trust = sweep::ClockTrust::begin(self.wall_clock.now());
         loop {
             task.set_state("waiting");
             if stop.run_until_cancelled(ticks.tick()).await.is_none() {
                 return;
             }
-            let trusted = trust.doubt(self.store.now(), &roster.reports()).is_none();
+            let trusted = trust.doubt(self.wall_clock.now(), &roster.reports()).is_none();
             self.in_doubt.store(!trusted, Ordering::Relaxed);
             if let Err(error) = self.mark(trusted).await {
                 task.set_error(&error.to_string());

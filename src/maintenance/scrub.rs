@@ -6,18 +6,21 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Store, StoreError};
+use crate::{
+    runtime::alarms::Alarms,
+    store::{Store, StoreError},
+};
 use brock_core::base::{limits, metrics as names};
 use brock_net::task::TaskStatus;
 
 /// Scrubs until stopped: one pass soon after the start, then one a day.
-pub async fn run(store: Store, stop: CancellationToken, task: TaskStatus) {
+pub async fn run(store: Store, alarms: Alarms, stop: CancellationToken, task: TaskStatus) {
     let mut is_first_pass = true;
     loop {
         for bucket in 0..=u8::MAX {
             task.set_state("comparing records with their digests");
             let began = Instant::now();
-            task.set_outcome(&scrub(&store, bucket).await);
+            task.set_outcome(&scrub(&store, &alarms, bucket).await);
             task.set_state("waiting");
             // A fifth of the time at most, so that it does not slow other work.
             let pause = began.elapsed().saturating_mul(4).max(Duration::from_millis(1));
@@ -31,19 +34,19 @@ pub async fn run(store: Store, stop: CancellationToken, task: TaskStatus) {
 }
 
 /// Scrubs all buckets now. Returns how many of them had been changed by the disk.
-pub async fn all(store: &Store) -> Result<u64, StoreError> {
+pub async fn all(store: &Store, alarms: &Alarms) -> Result<u64, StoreError> {
     let mut changed = 0;
     for bucket in 0..=u8::MAX {
-        changed += u64::from(scrub(store, bucket).await?);
+        changed += u64::from(scrub(store, alarms, bucket).await?);
     }
     Ok(changed)
 }
 
-async fn scrub(store: &Store, bucket: u8) -> Result<bool, StoreError> {
+async fn scrub(store: &Store, alarms: &Alarms, bucket: u8) -> Result<bool, StoreError> {
     let changed = store.scrub(bucket).await?;
     if changed {
         metrics::counter!(names::SCRUB_MENDED).increment(1);
-        store.alarm(format!(
+        alarms.raise(format!(
             "the records in bucket {bucket:02x} are not those that were written: check the disk. The node fetches the \
              lost ones from its peers by itself; `node-admin repair` does so now"
         ));

@@ -10,26 +10,36 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     membership::{roster::Roster, status::PeerReport},
+    runtime::alarms::Alarms,
     store::{Store, StoreError},
 };
-use brock_core::{base::limits, domain::record::UnixSeconds};
+use brock_core::{
+    base::{limits, time::WallClock},
+    domain::record::UnixSeconds,
+};
 use brock_net::task::TaskStatus;
 
 /// Sweeps until stopped.
-pub async fn run(store: Store, roster: Roster, stop: CancellationToken, task: TaskStatus) {
+pub async fn run(
+    store: Store,
+    roster: Roster,
+    (wall_clock, alarms): (WallClock, Alarms),
+    stop: CancellationToken,
+    task: TaskStatus,
+) {
     let mut ticks = tokio::time::interval(limits::SWEEP_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let trust = ClockTrust::begin(store.now());
+    let trust = ClockTrust::begin(wall_clock.now());
     let mut held = false;
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = ticks.tick() => {}
         }
-        let now = store.now();
+        let now = wall_clock.now();
         if let Some(doubt) = trust.doubt(now, &roster.reports()) {
             if !held {
-                store.alarm(format!("expired records are left alone: {doubt}"));
+                alarms.raise(format!("expired records are left alone: {doubt}"));
             }
             held = true;
             task.set_state("held: the clocks disagree");

@@ -6,8 +6,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use super::roster::{ListingChange, Roster};
-use crate::store::Store;
-use brock_core::base::{limits, metrics as names};
+use brock_core::base::{limits, metrics as names, time::WallClock};
 use brock_net::{address::Address, dns::Resolver, join::Listed, task::TaskStatus};
 
 /// Resolves one name of `node.join`.
@@ -20,8 +19,8 @@ pub struct Discovery {
     pub interval: Duration,
     /// Takes the answers.
     pub roster: Roster,
-    /// For the time of the answers.
-    pub store: Store,
+    /// Tells when the answers came.
+    pub wall_clock: WallClock,
     /// Ends it.
     pub stop: CancellationToken,
 }
@@ -50,7 +49,7 @@ impl Discovery {
                 Err(error) => {
                     let error = error.to_string();
                     metrics::counter!(names::DISCOVERY_FAILURES, "name" => name.clone()).increment(1);
-                    self.roster.not_found(&name, &error, self.store.now());
+                    self.roster.not_found(&name, &error, self.wall_clock.now());
                     if !std::mem::replace(&mut logged.is_failing, true) {
                         tracing::warn!(
                             name,
@@ -70,7 +69,8 @@ impl Discovery {
 
     fn take(&self, name: &str, addresses: &[Address], task: &TaskStatus, logged: &mut Logged) {
         let listed = addresses.len();
-        let ListingChange { added, dropped, left_out } = self.roster.found(name, addresses, self.store.now());
+        let ListingChange { added, dropped, left_out } =
+            self.roster.found(name, addresses, self.wall_clock.now());
         metrics::gauge!(names::DISCOVERED, "name" => name.to_owned()).set(listed as f64);
         task.set_state(&format!("DNS lists {listed}"));
         match left_out {

@@ -11,9 +11,10 @@ use crate::{
     maintenance::compact::Compactor,
     membership::roster::Roster,
     replication::{peek::Asker, resync::Resyncs},
+    runtime::alarms::Alarms,
     store::Store,
 };
-use brock_core::proto::show_configuration_response::Setting;
+use brock_core::{base::time::WallClock, proto::show_configuration_response::Setting};
 use brock_net::tls::credentials::Identity;
 
 /// What the application and the background work share.
@@ -22,12 +23,20 @@ pub(super) struct Shared {
     pub(super) roster: Roster,
     pub(super) resyncs: Resyncs,
     pub(super) compactor: Compactor,
+    pub(super) wall_clock: WallClock,
+    pub(super) alarms: Alarms,
     /// How many peers `node.join` names by address.
     pub(super) fixed_peers: usize,
 }
 
 impl Shared {
-    pub(super) async fn new(config: &Config, prepared: &Prepared, store: &Store) -> Result<Self, StartError> {
+    pub(super) async fn new(
+        config: &Config,
+        prepared: &Prepared,
+        frame: &Frame,
+        store: &Store,
+    ) -> Result<Self, StartError> {
+        let Frame { wall_clock, alarms, .. } = frame;
         let Prepared { fixed, listed, identity, resolver, .. } = prepared;
         let members = storage::load_members(config, store, fixed, !listed.is_empty()).await?;
         let roster = Roster::new(
@@ -35,13 +44,15 @@ impl Shared {
             listed.iter().map(ToString::to_string),
             identity.dialler().with_resolver(resolver.clone()),
             members.clone(),
-            store.now(),
+            wall_clock.now(),
         );
         Ok(Self {
-            compactor: Compactor::new(store.clone(), members, config.compact),
+            compactor: Compactor::new(store.clone(), members, config.compact, wall_clock.clone()),
             store: store.clone(),
             roster,
-            resyncs: Resyncs::default(),
+            resyncs: Resyncs::new(wall_clock.clone()),
+            wall_clock: wall_clock.clone(),
+            alarms: alarms.clone(),
             fixed_peers: fixed.len(),
         })
     }
@@ -67,16 +78,21 @@ impl Application {
         identity: &Identity,
         backup_target: Option<Target>,
     ) -> Result<Self, StartError> {
-        let store = &shared.store;
-        let asker = Asker::new(shared.roster.clone());
-        let roster = &shared.roster;
+        let Shared { store, roster, wall_clock, alarms, .. } = shared;
+        let asker = Asker::new(roster.clone());
         let (members, limit) = (roster.members().clone(), config.payload_limit_bytes);
-        let records = Arc::new(Records::new(store.clone(), asker.clone(), members, limit));
-        let (compactor, resyncs) = (shared.compactor.clone(), shared.resyncs.clone());
-        let operations = Operations::new(store.clone(), roster.clone(), asker, compactor, resyncs);
+        let records =
+            Arc::new(Records::new(store.clone(), asker.clone(), members, limit, wall_clock.clone()));
+        let operations = Operations::new(
+            store.clone(),
+            roster.clone(),
+            asker,
+            (shared.compactor.clone(), shared.resyncs.clone()),
+            (wall_clock.clone(), alarms.clone()),
+        );
         let signer = Arc::new(signer::load(store).await?);
         let backup_public_key = manifest::public_key(&signer);
-        let backups = backups::open(config, backup_target, store, signer).await?;
+        let backups = backups::open(config, backup_target, shared, signer).await?;
         let readiness = Arc::clone(&frame.readiness);
         let reporter = Arc::new(Reporter {
             store: store.clone(),
@@ -84,16 +100,18 @@ impl Application {
             resyncs: shared.resyncs.clone(),
             backups: backups.clone(),
             backup_public_key,
+            alarms: alarms.clone(),
             roster: roster.clone(),
             tasks: frame.tasks.clone(),
             readiness: Arc::new(move || readiness.is_ready()),
             identity: identity.clone(),
-            started: store.now(),
+            started: wall_clock.now(),
+            wall_clock: wall_clock.clone(),
             history: Mutex::default(),
         });
         Ok(Self {
-            cluster: Cluster::new(store.clone(), roster.clone(), Arc::clone(&reporter)),
-            traces: Traces::new(store.clone(), roster.clone()),
+            cluster: Cluster::new(store.clone(), roster.clone(), Arc::clone(&reporter), wall_clock.clone()),
+            traces: Traces::new(store.clone(), roster.clone(), wall_clock.clone()),
             settings: config.settings.iter().map(ShownSetting::to_proto).collect(),
             records,
             operations: Arc::new(operations),

@@ -29,7 +29,7 @@ pub(super) fn spawn(
 ) {
     spawn_pulling(config, shared, tasks);
     spawn_maintenance(shared, tasks);
-    checkpoint::spawn(tasks, &shared.store, &shared.roster);
+    checkpoint::spawn(tasks, shared);
     if let Some(backups) = application.backups.clone() {
         backups::spawn(tasks, backups, readiness);
     }
@@ -42,11 +42,14 @@ fn spawn_pulling(config: &Config, shared: &Shared, tasks: &Tasks) {
     tasks.spawn(TaskName::Pings, |status| pings::run(roster, stop, status));
     let (interval, batch_limit) = (config.replication_interval, config.replication_limit);
     let (store, roster, resyncs) = (shared.store.clone(), shared.roster.clone(), shared.resyncs.clone());
+    let (wall_clock, alarms) = (shared.wall_clock.clone(), shared.alarms.clone());
     let make = move |address: &_, stop| Puller {
         address: Clone::clone(address),
         roster: roster.clone(),
         store: store.clone(),
         resyncs: resyncs.clone(),
+        wall_clock: wall_clock.clone(),
+        alarms: alarms.clone(),
         interval,
         batch_limit: u32::try_from(batch_limit).unwrap_or(u32::MAX),
         stop,
@@ -58,17 +61,18 @@ fn spawn_pulling(config: &Config, shared: &Shared, tasks: &Tasks) {
 fn spawn_maintenance(shared: &Shared, tasks: &Tasks) {
     let stop = || tasks.stopping().clone();
     let (store, roster) = (shared.store.clone(), shared.roster.clone());
-    tasks.spawn(TaskName::Sweeper, |status| sweep::run(store, roster, stop(), status));
+    let context = (shared.wall_clock.clone(), shared.alarms.clone());
+    tasks.spawn(TaskName::Sweeper, |status| sweep::run(store, roster, context, stop(), status));
     let (compactor, roster) = (shared.compactor.clone(), shared.roster.clone());
     tasks.spawn(TaskName::Compactor, |status| compactor.run(roster, stop(), status));
-    let store = shared.store.clone();
-    tasks.spawn(TaskName::Scrubber, |status| scrub::run(store, stop(), status));
-    let (store, members, stop) = (shared.store.clone(), shared.roster.members().clone(), stop());
+    let (store, alarms) = (shared.store.clone(), shared.alarms.clone());
+    tasks.spawn(TaskName::Scrubber, |status| scrub::run(store, alarms, stop(), status));
+    let (members, wall_clock, stop) = (shared.roster.members().clone(), shared.wall_clock.clone(), stop());
     tasks.spawn(TaskName::Revocations, |status| async move {
         status.set_state("waiting");
         let mut changes = members.changes();
         while let Some(Ok(())) = stop.run_until_cancelled(changes.changed()).await {
-            members.settle_revocations(store.now());
+            members.settle_revocations(wall_clock.now());
         }
     });
 }
@@ -88,7 +92,7 @@ pub(super) fn spawn_discovery(
             resolver: resolver.clone(),
             interval: config.discovery_interval,
             roster: shared.roster.clone(),
-            store: shared.store.clone(),
+            wall_clock: shared.wall_clock.clone(),
             stop: tasks.stopping().clone(),
         };
         tasks.spawn(name, |status| discovery.run(status));

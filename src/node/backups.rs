@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 
-use super::error::StartError;
+use super::{application::Shared, error::StartError};
 use crate::{
     api::http::readiness::Readiness,
     backup::{
@@ -13,7 +13,6 @@ use crate::{
         signer::SignerError,
     },
     config::validate::Config,
-    store::Store,
 };
 use brock_net::task::{TaskName, Tasks};
 
@@ -30,7 +29,7 @@ pub(super) async fn target(config: &Config) -> Result<Option<Target>, StartError
 pub(super) async fn open(
     config: &Config,
     target: Option<Target>,
-    store: &Store,
+    shared: &Shared,
     signer: Arc<Ed25519KeyPair>,
 ) -> Result<Option<Backups>, StartError> {
     let (Some(backup), Some(target)) = (&config.backup, target) else { return Ok(None) };
@@ -55,8 +54,10 @@ pub(super) async fn open(
         retention: backup.retention,
         staging,
         ram,
+        wall_clock: shared.wall_clock.clone(),
+        alarms: shared.alarms.clone(),
     };
-    Ok(Some(Backups::open(store.clone(), plan, signer).await.map_err(SignerError::from)?))
+    Ok(Some(Backups::open(shared.store.clone(), plan, signer).await.map_err(SignerError::from)?))
 }
 
 /// Starts the tasks that make backups and verify them.

@@ -43,7 +43,7 @@ impl Node {
             telemetry.set_node(&config.node_id);
             telemetry.spawn_folding(&frame.tasks);
         }
-        let store = match storage::open(&config, &prepared, frame.instance, stop).await {
+        let store = match storage::open(&config, &prepared, &frame, stop).await {
             Ok(store) => store,
             Err(error) => {
                 frame.stop().await;
@@ -72,13 +72,13 @@ async fn serve(
     store: &Store,
 ) -> Result<Node, StartError> {
     let tasks = &frame.tasks;
-    let shared = Shared::new(config, &prepared, store).await?;
+    let shared = Shared::new(config, &prepared, frame, store).await?;
     frame.show_sync_status(store.clone(), shared.roster.clone());
     let Prepared { identity, listed, resolver, listener, address, http_address, backup_target, .. } =
         prepared;
     let application = Application::new(config, &shared, frame, &identity, backup_target).await?;
     frame.open_console(application.console());
-    let audit_log = storage::open_audit_log(config, store, tasks).await;
+    let audit_log = storage::open_audit_log(config, store, frame).await;
     let (routes, health) = services::routes(config, &shared, &application, frame, &audit_log)?;
     let incoming = accept::accept(listener, &identity, tasks);
     let grpc = grpc_server::builder(audit_log);
@@ -94,6 +94,7 @@ async fn serve(
     );
     Ok(Node {
         store: store.clone(),
+        alarms: frame.alarms.clone(),
         tasks: tasks.clone(),
         http_tasks: frame.http_tasks.clone(),
         readiness: Arc::clone(&frame.readiness),

@@ -5,20 +5,20 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::gauges;
-use crate::{
-    membership::{members::Members, roster::Roster},
-    store::Store,
-};
+use super::{application::Shared, gauges};
+use crate::{membership::members::Members, store::Store};
 use brock_core::{
     base::{limits, metrics as names},
+    domain::record::UnixSeconds,
     proto,
 };
 use brock_net::task::{TaskName, TaskStatus, Tasks};
 
 /// Starts the task.
-pub(super) fn spawn(tasks: &Tasks, store: &Store, roster: &Roster) {
-    let (store, roster, members) = (store.clone(), roster.clone(), roster.members().clone());
+pub(super) fn spawn(tasks: &Tasks, shared: &Shared) {
+    let (store, roster, members) =
+        (shared.store.clone(), shared.roster.clone(), shared.roster.members().clone());
+    let (wall_clock, alarms) = (shared.wall_clock.clone(), shared.alarms.clone());
     let stop = tasks.stopping().clone();
     tasks.spawn(TaskName::Checkpoint, |status| async move {
         let mut ticks = interval(limits::SUPERBLOCK_INTERVAL);
@@ -28,11 +28,11 @@ pub(super) fn spawn(tasks: &Tasks, store: &Store, roster: &Roster) {
         let mut has_failed = false;
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
             // A node may no longer be a member.
-            members.settle_revocations(store.now());
+            members.settle_revocations(wall_clock.now());
             members.revocations().record_gauges();
-            metrics::gauge!(names::MEMBERS).set(members.count(store.now()) as f64);
-            gauges::record(&store, &roster, &status).await;
-            remember(&store, &members, &mut remembered, &status).await;
+            metrics::gauge!(names::MEMBERS).set(members.count(wall_clock.now()) as f64);
+            gauges::record(&store, &roster, &alarms, &status).await;
+            remember(&store, (&members, wall_clock.now()), &mut remembered, &status).await;
             let vector = store.vector();
             if vector != written {
                 has_failed = !checkpoint(&store, &status, has_failed).await;
@@ -41,19 +41,19 @@ pub(super) fn spawn(tasks: &Tasks, store: &Store, roster: &Roster) {
             status.set_state("waiting");
         }
         // The next start must know members that came since the last time.
-        remember(&store, &members, &mut remembered, &status).await;
+        remember(&store, (&members, wall_clock.now()), &mut remembered, &status).await;
     });
 }
 
 /// Writes the state of the members to the store, if it changed.
 async fn remember(
     store: &Store,
-    members: &Members,
+    (members, now): (&Members, UnixSeconds),
     remembered: &mut Vec<proto::MemberState>,
     status: &TaskStatus,
 ) {
     let _writing = members.writing().await;
-    let (mut known, forget) = members.to_remember(store.now());
+    let (mut known, forget) = members.to_remember(now);
     if known == *remembered && forget.is_empty() {
         return;
     }

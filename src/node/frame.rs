@@ -10,10 +10,11 @@ use crate::{
         server::Pages,
     },
     membership::roster::{Roster, SyncStatus},
+    runtime::alarms::Alarms,
     store::Store,
     telemetry::logs::Telemetry,
 };
-use brock_core::base::{id::Instance, limits};
+use brock_core::base::{id::Instance, limits, time::WallClock};
 use brock_net::task::Tasks;
 
 /// What a node has before its storage opens.
@@ -22,6 +23,8 @@ pub(super) struct Frame {
     /// The HTTP server. It stops after the drain, so that it can answer that the node is draining.
     pub(super) http_tasks: Tasks,
     pub(super) instance: Instance,
+    pub(super) wall_clock: WallClock,
+    pub(super) alarms: Alarms,
     pub(super) readiness: Arc<Readiness>,
     /// Set once there are a store and peers to compare.
     sync_status: Arc<OnceLock<Box<dyn Fn() -> SyncStatus + Send + Sync>>>,
@@ -31,10 +34,13 @@ pub(super) struct Frame {
 
 impl Frame {
     pub(super) fn new() -> Self {
+        let wall_clock = WallClock::system();
         Self {
             tasks: Tasks::default(),
             http_tasks: Tasks::default(),
             instance: Instance::random(),
+            alarms: Alarms::new(wall_clock.clone()),
+            wall_clock,
             readiness: Arc::default(),
             sync_status: Arc::default(),
             console: Arc::default(),

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::{
     membership::roster::Roster,
+    runtime::alarms::Alarms,
     store::{Engine, Store},
 };
 use brock_core::base::metrics as names;
 use brock_net::task::TaskStatus;
 
 /// Records all of them. What the storage engine does not answer becomes the task's error.
-pub(super) async fn record(store: &Store, roster: &Roster, status: &TaskStatus) {
+pub(super) async fn record(store: &Store, roster: &Roster, alarms: &Alarms, status: &TaskStatus) {
     let (vector, totals) = (store.vector(), store.totals());
     metrics::gauge!(names::RECORDS).set(totals.records as f64);
     metrics::gauge!(names::TOMBSTONES).set(totals.tombstones as f64);
@@ -19,7 +20,7 @@ pub(super) async fn record(store: &Store, roster: &Roster, status: &TaskStatus) 
     metrics::gauge!(names::REMOVALS).set(totals.removals as f64);
     metrics::gauge!(names::QUARANTINE_NOW).set(totals.quarantined as f64);
     metrics::gauge!(names::CONFLICTS_NOW).set(totals.conflicts as f64);
-    metrics::gauge!(names::ALARMS).set(store.alarms().list().len() as f64);
+    metrics::gauge!(names::ALARMS).set(alarms.list().len() as f64);
     for (origin, clock) in store.floors().iter() {
         metrics::gauge!(names::FLOOR, "origin" => origin.to_string()).set(clock.0 as f64);
     }

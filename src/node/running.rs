@@ -11,6 +11,7 @@ use tonic_health::server::HealthReporter;
 use crate::{
     api::http::readiness::Readiness,
     membership::roster::Roster,
+    runtime::alarms::Alarms,
     store::{Health, Store},
 };
 use brock_net::task::Tasks;
@@ -18,6 +19,7 @@ use brock_net::task::Tasks;
 /// A running node.
 pub struct Node {
     pub(super) store: Store,
+    pub(super) alarms: Alarms,
     pub(super) tasks: Tasks,
     /// The HTTP server. It stops after the drain, so that it can answer that the node is draining.
     pub(super) http_tasks: Tasks,
@@ -47,6 +49,11 @@ impl Node {
     /// The node's store.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The node's alarms.
+    pub fn alarms(&self) -> &Alarms {
+        &self.alarms
     }
 
     /// The node's state, in one line for a supervisor.

@@ -33,6 +33,7 @@ pub(super) fn routes(
     audit_log: &AuditLog,
 ) -> Result<(Routes, HealthReporter), StartError> {
     let (store, members, tasks) = (&shared.store, shared.roster.members(), &frame.tasks);
+    let wall_clock = &shared.wall_clock;
     let Application { records, operations, traces, backups, reporter, cluster, settings } = application;
     let (health, health_service) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
@@ -55,10 +56,11 @@ pub(super) fn routes(
     let kv = KeyValueServiceServer::new(KeyValue { records: records.clone(), tasks: tasks.clone() });
     let replication = ReplicationServiceServer::new(Replication {
         store: store.clone(),
-        donor: Donor::new(store.clone(), members.clone()),
+        donor: Donor::new(store.clone(), members.clone(), wall_clock.clone()),
         operations: operations.clone(),
         traces: traces.clone(),
         reporter: reporter.clone(),
+        wall_clock: wall_clock.clone(),
         tasks: tasks.clone(),
     });
     let recognition = RecognitionServiceServer::new(Recognition {

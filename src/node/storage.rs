@@ -3,25 +3,21 @@
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::{error::StartError, first_start, prepare::Prepared};
+use super::{error::StartError, first_start, frame::Frame, prepare::Prepared};
 use crate::{
     audit::log::{self, AuditLog},
     config::validate::{Config, FirstStart},
     membership::{members::Members, peer::PeerKey},
     store::{self, OpenError, Store},
 };
-use brock_core::base::{
-    id::{Incarnations, Instance},
-    limits,
-    time::WallClock,
-};
-use brock_net::{address::Address, task::Tasks};
+use brock_core::base::{id::Incarnations, limits};
+use brock_net::address::Address;
 
 /// Opens the store. If it is empty and `node.first-start` is `auto`, asks the peers first.
 pub(super) async fn open(
     config: &Config,
     prepared: &Prepared,
-    instance: Instance,
+    frame: &Frame,
     stop: &CancellationToken,
 ) -> Result<Store, StartError> {
     if config.path.is_none() {
@@ -37,12 +33,13 @@ pub(super) async fn open(
         conflict_delay: config.conflict_backoff.delay,
         conflict_min: config.conflict_backoff.min,
         conflict_max: config.conflict_backoff.max,
-        wall_clock: WallClock::system(),
+        wall_clock: frame.wall_clock.clone(),
+        alarms: frame.alarms.clone(),
         incarnations: Incarnations::random(),
     };
     match (open_store(options.clone()).await, config.first_start) {
         (Err(StartError::Store(OpenError::Empty(_))), FirstStart::Auto) => {
-            first_start::check(config, prepared, instance, stop).await?;
+            first_start::check(config, prepared, frame.instance, stop).await?;
             open_store(store::Options { first_start: true, ..options }).await
         }
         (outcome, _) => outcome,
@@ -71,7 +68,7 @@ pub(super) async fn load_members(
 }
 
 /// Opens the audit log, if there is a directory for it.
-pub(super) async fn open_audit_log(config: &Config, store: &Store, tasks: &Tasks) -> AuditLog {
+pub(super) async fn open_audit_log(config: &Config, store: &Store, frame: &Frame) -> AuditLog {
     let directory = config.audit.path.clone().or_else(|| Some(config.path.as_ref()?.join("audit")));
     let Some(directory) = directory else {
         tracing::warn!(
@@ -79,6 +76,11 @@ pub(super) async fn open_audit_log(config: &Config, store: &Store, tasks: &Tasks
         );
         return AuditLog::none();
     };
-    let options = log::Options { directory, max_bytes: config.audit.max_bytes };
-    AuditLog::open(options, store, tasks).await
+    let options = log::Options {
+        directory,
+        max_bytes: config.audit.max_bytes,
+        wall_clock: frame.wall_clock.clone(),
+        alarms: frame.alarms.clone(),
+    };
+    AuditLog::open(options, store, &frame.tasks).await
 }

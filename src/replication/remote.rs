@@ -43,7 +43,6 @@ impl Remote for Store {
         Ok(proto::SummaryResponse {
             node_id: self.node_id().to_string(),
             incarnation: self.origin().incarnation().0,
-            now_unix: self.now(),
             vector: Some(codec::vector_to_proto(&summary.vector)),
             folds: Some(codec::folds_to_proto(&summary.folds)),
             digest: Some(digest_to_proto(&summary)),
@@ -51,6 +50,8 @@ impl Remote for Store {
             tombstone_buckets: digests(summary.digest.tombstone_buckets()),
             records: summary.totals.records,
             tombstones: summary.totals.tombstones,
+            // A store does not tell the time: the handler of the call does.
+            now_unix: 0,
         })
     }
 

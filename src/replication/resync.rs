@@ -16,7 +16,7 @@ use crate::{
     transfer::join::{JoinError, Joiner},
 };
 use brock_core::{
-    base::{id::NodeId, limits, metrics as names},
+    base::{id::NodeId, limits, metrics as names, time::WallClock},
     domain::record::UnixSeconds,
     proto::{self, replication_service_client::ReplicationServiceClient},
 };
@@ -62,8 +62,9 @@ pub enum ResyncError {
 }
 
 /// All resyncs of a node: one at a time. Cheap to clone.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Resyncs {
+    wall_clock: WallClock,
     /// The state of one that broke off.
     turn: Arc<AsyncMutex<Option<Joiner>>>,
     /// Held for writing by a resync, and for reading while anything else from peers is applied.
@@ -72,6 +73,11 @@ pub struct Resyncs {
 }
 
 impl Resyncs {
+    /// None is running. The clock tells since when one is.
+    pub fn new(wall_clock: WallClock) -> Self {
+        Self { wall_clock, turn: Arc::default(), gate: Arc::default(), report: Arc::default() }
+    }
+
     /// The one that is running.
     pub fn report(&self) -> Option<ResyncReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -103,7 +109,7 @@ impl Resyncs {
             *turn = None;
         }
         tracing::info!(%donor, reason, resumed = turn.is_some(), "filling this node from a peer's records");
-        let began = store.now();
+        let began = self.wall_clock.now();
         let waiting = ResyncReport {
             node_id: donor.clone(),
             reason: reason.to_owned(),

@@ -3,10 +3,10 @@
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use brock_core::base::limits;
+use brock_core::base::{limits, time::WallClock};
 
 /// An event that should not have happened, or needs an operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,19 +17,28 @@ pub struct Alarm {
     pub text: String,
 }
 
-/// The newest [`limits::ALARMS_MAX`] alarms. They are not durable: after a restart the node raises an alarm
-/// again if its cause persists.
-#[derive(Debug, Default)]
-pub struct Alarms(Mutex<VecDeque<Alarm>>);
+/// The newest [`limits::ALARMS_MAX`] alarms of a node. They are not durable: after a restart the node raises
+/// an alarm again if its cause persists. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Alarms {
+    kept: Arc<Mutex<VecDeque<Alarm>>>,
+    wall_clock: WallClock,
+}
 
 impl Alarms {
+    /// None yet. The clock tells when one is raised.
+    pub fn new(wall_clock: WallClock) -> Self {
+        Self { kept: Arc::default(), wall_clock }
+    }
+
     fn lock(&self) -> MutexGuard<'_, VecDeque<Alarm>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Logs and keeps an alarm.
-    pub fn raise(&self, at_unix: i64, text: String) {
+    pub fn raise(&self, text: String) {
         tracing::error!("{text}");
+        let at_unix = self.wall_clock.now();
         let mut kept = self.lock();
         if kept.len() == limits::ALARMS_MAX {
             kept.pop_front();

@@ -23,14 +23,11 @@ use super::{
     writer::{Command, Order, Writer},
 };
 use crate::runtime::{alarms::Alarms, retry::RetryPolicy};
-use brock_core::{
-    base::{
-        id::{Incarnations, NodeId, Origin},
-        limits,
-        time::WallClock,
-        vector::{Clock, Vector},
-    },
-    domain::record::UnixSeconds,
+use brock_core::base::{
+    id::{Incarnations, NodeId, Origin},
+    limits,
+    time::WallClock,
+    vector::{Clock, Vector},
 };
 
 /// What a store is opened with.
@@ -56,6 +53,8 @@ pub struct Options {
     pub conflict_max: Duration,
     /// Where the time comes from.
     pub wall_clock: WallClock,
+    /// Takes the store's alarms.
+    pub alarms: Alarms,
     /// Where incarnations come from.
     pub incarnations: Incarnations,
 }
@@ -63,6 +62,7 @@ pub struct Options {
 impl Options {
     /// A store in RAM with the defaults.
     pub fn ram(node_id: NodeId) -> Self {
+        let wall_clock = WallClock::system();
         Self {
             node_id,
             path: None,
@@ -73,7 +73,8 @@ impl Options {
             conflict_delay: Duration::ZERO,
             conflict_min: Duration::from_millis(100),
             conflict_max: Duration::from_secs(300),
-            wall_clock: WallClock::system(),
+            alarms: Alarms::new(wall_clock.clone()),
+            wall_clock,
             incarnations: Incarnations::random(),
         }
     }
@@ -108,7 +109,7 @@ pub(super) struct Shared {
     published: RwLock<Published>,
     /// Counts commits, so that followers wake up.
     commits: watch::Sender<u64>,
-    alarms: Alarms,
+    pub(super) alarms: Alarms,
     /// See [`Store::keep_for_backup`].
     pub(super) kept_for_backup: Mutex<Option<Vector>>,
     /// When a peer last made this node change its incarnation.
@@ -190,7 +191,7 @@ impl Store {
             reason: ArcSwap::from_pointee(opened.reason),
             reported_rollback: AtomicBool::new(false),
             commits,
-            alarms: Alarms::default(),
+            alarms: options.alarms.clone(),
             kept_for_backup: Mutex::default(),
             last_rollback: Mutex::default(),
             _ram: opened._ram,
@@ -210,7 +211,7 @@ impl Store {
             room: Arc::new(Semaphore::new(limits::WRITE_QUEUE_BYTES / ROOM_UNIT_BYTES)),
             writer: Arc::new(Mutex::new(Some(thread))),
         };
-        opened.alarms.into_iter().for_each(|alarm| store.alarm(alarm));
+        opened.alarms.into_iter().for_each(|alarm| options.alarms.raise(alarm));
         Ok(store)
     }
 
@@ -315,11 +316,6 @@ impl Store {
         self.shared.health.subscribe()
     }
 
-    /// The time, as this store sees it.
-    pub fn now(&self) -> UnixSeconds {
-        self.shared.wall_clock.now()
-    }
-
     /// Totals.
     pub fn totals(&self) -> Totals {
         self.shared.published().totals
@@ -338,21 +334,6 @@ impl Store {
     /// Payloads that lost against another one of the same key hash.
     pub fn conflicts(&self) -> u64 {
         self.totals().conflicts
-    }
-
-    /// The time, as this store sees it, in milliseconds.
-    pub fn now_ms(&self) -> u64 {
-        self.shared.wall_clock.now_ms()
-    }
-
-    /// Raises an alarm, in the log and in the status.
-    pub fn alarm(&self, alarm: String) {
-        self.shared.alarms.raise(self.now(), alarm);
-    }
-
-    /// The alarms since the start that the operator has not cleared.
-    pub fn alarms(&self) -> &Alarms {
-        &self.shared.alarms
     }
 
     /// Brings the superblock up to date while running. Blocks.

@@ -30,7 +30,7 @@ impl Store {
             *last = Some(Instant::now());
         }
         let fresh = self.ask(|to| Order::NewIncarnation("rolled_back", to)).await?;
-        self.alarm(format!(
+        self.shared.alarms.raise(format!(
             "a peer has operations of {origin} up to {theirs}, but this storage ends at {ours}: it was rolled back \
              or has lost data. This node continues as {fresh}; it gets what is missing from the peers"
         ));
@@ -50,7 +50,7 @@ impl Store {
                 .fold(0, u64::saturating_add)
         };
         if missing > 0 && !self.shared.reported_rollback.swap(true, Ordering::Relaxed) {
-            self.alarm(format!(
+            self.shared.alarms.raise(format!(
                 "peers have {missing} operations that this node made in earlier lives and that its storage lacks: it was \
                  rolled back to an old copy, or has lost data. They come back from the peers by themselves"
             ));

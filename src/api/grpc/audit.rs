@@ -305,8 +305,10 @@ mod tests {
     use super::*;
     use crate::{
         audit::log::Options,
+        runtime::alarms::Alarms,
         store::{self, Store},
     };
+    use brock_core::base::time::WallClock;
     use brock_net::task::Tasks;
 
     async fn bytes_of(mut body: Body) -> Vec<u8> {
@@ -357,7 +359,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&store::Options::ram("node-1".parse().unwrap())).unwrap();
         let tasks = Tasks::default();
-        let options = Options { directory: directory.path().to_owned(), max_bytes: 1 << 20 };
+        let wall_clock = WallClock::system();
+        let alarms = Alarms::new(wall_clock.clone());
+        let options =
+            Options { directory: directory.path().to_owned(), max_bytes: 1 << 20, wall_clock, alarms };
         let audit_log = AuditLog::open(options, &store, &tasks).await;
         let mut endings = Vec::new();
         for (code, read) in [("0", 2), ("13", 2), ("0", 1)] {

@@ -16,7 +16,7 @@ use crate::{
     store::Store,
 };
 use brock_core::{
-    base::limits,
+    base::{limits, time::WallClock},
     domain::codec,
     proto::{self, replicate_request, replication_service_server::ReplicationService},
 };
@@ -35,6 +35,8 @@ pub struct Replication {
     pub traces: Traces,
     /// Reports the status of this node.
     pub reporter: Arc<Reporter>,
+    /// Where the time comes from.
+    pub wall_clock: WallClock,
     /// The node's background work.
     pub tasks: Tasks,
 }
@@ -48,7 +50,7 @@ impl ReplicationService for Replication {
         Ok(Response::new(proto::PingResponse {
             node_id: self.store.node_id().to_string(),
             incarnation: self.store.origin().incarnation().0,
-            now_unix: self.store.now(),
+            now_unix: self.wall_clock.now(),
         }))
     }
 
@@ -135,7 +137,8 @@ impl ReplicationService for Replication {
         request: Request<proto::SummaryRequest>,
     ) -> Result<Response<proto::SummaryResponse>, Status> {
         let answer = Remote::summary(&self.store, request.into_inner().buckets).await;
-        Ok(Response::new(answer.map_err(RequestError::from)?))
+        let answer = answer.map_err(RequestError::from)?;
+        Ok(Response::new(proto::SummaryResponse { now_unix: self.wall_clock.now(), ..answer }))
     }
 
     async fn list_bucket(

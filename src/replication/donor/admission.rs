@@ -10,7 +10,7 @@ use crate::{
     transfer::feed::SnapshotFeed,
 };
 use brock_core::{
-    base::{id::NodeId, limits},
+    base::{id::NodeId, limits, time::WallClock},
     domain::codec,
     proto,
 };
@@ -20,16 +20,18 @@ use brock_core::{
 pub struct Donor {
     store: Store,
     members: Members,
+    wall_clock: WallClock,
     feeds: Arc<Semaphore>,
     snapshots: Arc<Semaphore>,
 }
 
 impl Donor {
     /// Feeds pullers from this store, and records in `members` what they have applied.
-    pub fn new(store: Store, members: Members) -> Self {
+    pub fn new(store: Store, members: Members, wall_clock: WallClock) -> Self {
         Self {
             store,
             members,
+            wall_clock,
             feeds: Arc::new(Semaphore::new(limits::FEEDS_MAX)),
             snapshots: Arc::new(Semaphore::new(limits::SNAPSHOTS_MAX)),
         }
@@ -61,8 +63,8 @@ impl Donor {
             return Err(DonorError::TooManyFeeds);
         };
         self.store.check_rollback(&vector).await?;
-        let (store, members) = (self.store.clone(), self.members.clone());
-        Ok((Session { store, members, node_id, hello, vector }, permit))
+        let Self { store, members, wall_clock, .. } = self.clone();
+        Ok((Session { store, members, wall_clock, node_id, hello, vector }, permit))
     }
 
     /// Begins a snapshot, or continues a broken one, for as long as the permit is held.

@@ -18,6 +18,7 @@ use brock_core::{
     base::{
         id::{Incarnation, NodeId, Origin},
         limits, metrics as names,
+        time::WallClock,
         vector::{Clock, Vector},
     },
     domain::codec::{self, CodecError},
@@ -47,6 +48,8 @@ pub struct Session {
     pub store: Store,
     /// Takes its acknowledgements.
     pub members: Members,
+    /// Where the time comes from.
+    pub wall_clock: WallClock,
     /// Its node id.
     pub node_id: NodeId,
     /// Its hello.
@@ -68,13 +71,13 @@ impl Session {
         stop: CancellationToken,
     ) -> Result<(), SessionError> {
         let mut announced = Vector::default();
-        let first = heads(&self.store, &mut announced);
+        let first = heads(&self.store, &self.wall_clock, &mut announced);
         if out.send(Ok(response(replicate_response::Message::Heads(first)))).await.is_err() {
             return Ok(());
         }
         let Some(applied) = self.exchange_folds(&mut requests, &out).await? else { return Ok(()) };
         let incarnation = Incarnation(self.hello.incarnation);
-        let admission = self.members.hello(&self.node_id, incarnation, &applied, self.store.now());
+        let admission = self.members.hello(&self.node_id, incarnation, &applied, self.wall_clock.now());
         if let Some(out_of_sync) = out_of_sync(&self.store, &applied, admission) {
             let _ = out.send(Ok(response(replicate_response::Message::OutOfSync(out_of_sync)))).await;
             return Ok(());
@@ -83,6 +86,7 @@ impl Session {
         let now = Instant::now();
         let sender = Sender {
             store: &self.store,
+            wall_clock: &self.wall_clock,
             feed: Feed::new(self.store.node_id().clone(), applied, limits::RELAY_PATIENCE),
             announced,
             heartbeat_at: now + limits::HEARTBEAT_INTERVAL,
@@ -114,7 +118,7 @@ impl Session {
                         check_own_clock(&self.store, &applied).await;
                         sender.feed.acknowledge(&applied);
                         check_size(sender.feed.vector())?;
-                        self.members.acknowledge(&self.node_id, &applied, self.store.now());
+                        self.members.acknowledge(&self.node_id, &applied, self.wall_clock.now());
                     }
                 },
                 permit = out.reserve(), if turn.sends => {
@@ -182,6 +186,7 @@ struct Turn {
 /// The sending half of a session whose puller the log can help.
 struct Sender<'a> {
     store: &'a Store,
+    wall_clock: &'a WallClock,
     feed: Feed,
     /// What the heads have said so far.
     announced: Vector,
@@ -213,7 +218,7 @@ impl Sender<'_> {
     /// puller that needs more than the log.
     async fn send(&mut self, permit: Permit<'_, Outcome>, turn: &Turn) -> Result<bool, SessionError> {
         if turn.heartbeat {
-            let heads = heads(self.store, &mut self.announced);
+            let heads = heads(self.store, self.wall_clock, &mut self.announced);
             permit.send(Ok(response(replicate_response::Message::Heads(heads))));
             self.heartbeat_at = turn.now + limits::HEARTBEAT_INTERVAL;
             return Ok(true);
@@ -313,7 +318,7 @@ fn response(message: replicate_response::Message) -> proto::ReplicateResponse {
 }
 
 /// What the store has applied above `announced`, and the digest of its records at exactly that point.
-fn heads(store: &Store, announced: &mut Vector) -> proto::Heads {
+fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Vector) -> proto::Heads {
     let summary = store.summary();
     let fresh = summary.vector.above(announced);
     announced.join(&fresh);
@@ -321,7 +326,7 @@ fn heads(store: &Store, announced: &mut Vector) -> proto::Heads {
         node_id: store.node_id().to_string(),
         incarnation: store.origin().incarnation().0,
         vector: Some(codec::vector_to_proto(&fresh)),
-        now_unix: store.now(),
+        now_unix: wall_clock.now(),
         digest: Some(remote::digest_to_proto(&summary)),
     }
 }

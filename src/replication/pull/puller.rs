@@ -20,13 +20,14 @@ use crate::{
     },
     replication::resync::Resyncs,
     runtime::{
+        alarms::Alarms,
         retry::{Retry, RetryPolicy},
         spans,
     },
     store::Store,
 };
 use brock_core::{
-    base::limits,
+    base::{limits, time::WallClock},
     domain::codec,
     proto::{self, replicate_request, replication_service_client::ReplicationServiceClient},
 };
@@ -46,6 +47,10 @@ pub struct Puller {
     pub store: Store,
     /// For when the peer's log is not enough.
     pub resyncs: Resyncs,
+    /// Where the time comes from.
+    pub wall_clock: WallClock,
+    /// Takes the alarms of its rounds.
+    pub alarms: Alarms,
     /// How long a round lasts.
     pub interval: Duration,
     /// The most entries in one batch.
@@ -68,7 +73,7 @@ impl Puller {
             task.set_state("pulling");
             // Before the dial: a peer that returns while the dial fails is not missed.
             returns.mark_unchanged();
-            self.roster.begin_round(&key, self.store.now_ms());
+            self.roster.begin_round(&key, self.wall_clock.now_ms());
             let span = spans::round(key.as_str());
             let outcome = tokio::select! {
                 () = self.stop.cancelled() => break,
@@ -102,7 +107,7 @@ impl Puller {
                 _ = returns.changed() => {}
             }
         }
-        self.roster.ended(&key, self.store.now());
+        self.roster.ended(&key, self.wall_clock.now());
     }
 
     fn ignore(&self, key: &PeerKey, reason: &RoundError, task: &TaskStatus) {
@@ -115,7 +120,7 @@ impl Puller {
 
     fn note_failure(&self, key: &PeerKey, error: &str, task: &TaskStatus) {
         self.roster.end_round(key, Some(error));
-        self.roster.failed(key, error, self.store.now());
+        self.roster.failed(key, error, self.wall_clock.now());
         task.set_state("waiting to try again");
         task.set_error(error);
     }

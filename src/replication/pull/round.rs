@@ -169,7 +169,7 @@ impl<'a> Round<'a> {
         {
             return Err(RoundError::Identity { claimed: donor, certified });
         }
-        puller.roster.admit(&peer.key, &donor, puller.store.now())?;
+        puller.roster.admit(&peer.key, &donor, puller.wall_clock.now())?;
         let mut round = Self {
             puller,
             peer,
@@ -242,7 +242,7 @@ impl<'a> Round<'a> {
         if self.theirs.len() > 2 * limits::VECTOR_MAX_ORIGINS {
             return Err(CodecError::VectorSize(self.theirs.len()).into());
         }
-        let now = store.now();
+        let now = self.puller.wall_clock.now();
         let skew_seconds = heads.now_unix.saturating_sub(now);
         // The incarnation may be a newer one than at the beginning of the round.
         let life = (&self.donor, Incarnation(heads.incarnation));
@@ -305,7 +305,7 @@ impl<'a> Round<'a> {
             0 => String::new(),
             n => format!(", and {n} were left alone because this node may have deleted and forgotten them"),
         };
-        self.puller.store.alarm(format!(
+        self.puller.alarms.raise(format!(
             "the peer at {} has applied the same operations and held other records: {} key hashes differed, {} were \
              repaired here by joining{left_alone}. Check the disks of both",
             self.peer.key, outcome.differing, outcome.repaired,
@@ -358,7 +358,7 @@ impl<'a> Round<'a> {
             }
             outcome => ages.record(self.peer.key.as_str(), outcome?),
         }
-        self.puller.roster.received(&self.peer.key, entries, bytes, store.now());
+        self.puller.roster.received(&self.peer.key, entries, bytes, self.puller.wall_clock.now());
         Ok(())
     }
 

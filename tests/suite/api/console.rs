@@ -78,7 +78,7 @@ async fn a_browser_shows_a_healthy_a_lagging_and_a_dead_node_as_what_they_are() 
     })
     .await;
     cluster.stop_node(2).await;
-    cluster.node(1).node.store().alarm("the disk <i>is</i> odd".to_owned());
+    cluster.node(1).node.alarms().raise("the disk <i>is</i> odd".to_owned());
 
     let browser = Browser::start().await;
     browser.open(&console(cluster.node(0))).await;

@@ -30,9 +30,10 @@ use brock::{
         retention::Retention,
         signer,
     },
+    runtime::alarms::Alarms,
     store::{NewOperation, Store},
 };
-use brock_core::domain::operation::Operation;
+use brock_core::{base::time::WallClock, domain::operation::Operation};
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -69,6 +70,8 @@ impl Bench {
             retention: Retention::default(),
             staging: self.home.path().join("staging"),
             ram: None,
+            wall_clock: WallClock::system(),
+            alarms: Alarms::new(WallClock::system()),
         };
         let signer = Arc::new(signer::load(store).await.unwrap());
         Backups::open(store.clone(), plan, signer).await.unwrap()

@@ -108,8 +108,8 @@ async fn alarms_are_listed_until_somebody_clears_them() {
     let cluster = Cluster::start_with(1, compacts_on_command).await;
     let here = Admin::of(&cluster, 0);
     assert_eq!(here.json(&["alarms", "list"], ""), json!({ "node_id": "node-0", "alarms": [] }));
-    let store = cluster.node(0).node.store();
-    store.alarm("the disk is odd".to_owned());
+    let node = &cluster.node(0).node;
+    node.alarms().raise("the disk is odd".to_owned());
     let listed = here.json(&["alarms", "list"], "");
     assert_eq!(listed["alarms"][0]["text"], "the disk is odd");
     assert!(
@@ -119,7 +119,7 @@ async fn alarms_are_listed_until_somebody_clears_them() {
     assert!(todo().as_str().unwrap().contains("node-admin alarms clear"), "{}", todo());
     assert_eq!(here.json(&["alarms", "clear"], ""), listed, "it says what it has cleared");
     assert_eq!(here.json(&["alarms", "clear"], "")["alarms"], json!([]));
-    assert_eq!(store.alarms().list(), []);
+    assert_eq!(node.alarms().list(), []);
     let text = here.run(&["alarms", "list"], "").stdout;
     assert_eq!(String::from_utf8(text).unwrap(), "alarms at node-0: none\n");
     let well = eventually("all is well", || async {

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use super::eventually;
-use brock::store::{CreateOutcome, NewRecord, OpenError, Options, Store, StoreError};
+use brock::{
+    runtime::alarms::Alarms,
+    store::{CreateOutcome, NewRecord, OpenError, Options, Store, StoreError},
+};
 use brock_core::{
     base::{
         id::{Incarnation, KeyHash, NodeId, Origin, sha256},
@@ -33,10 +36,12 @@ pub fn options(path: &Path) -> Options {
 
 /// A store in RAM, in which time stands still.
 pub fn ram(id: &str) -> Options {
+    let wall_clock = WallClock::new(|| NOW.unsigned_abs() * 1000);
     Options {
         cache_bytes: 256 * 1024,
         memtables_bytes: 1024 * 1024,
-        wall_clock: WallClock::new(|| NOW.unsigned_abs() * 1000),
+        alarms: Alarms::new(wall_clock.clone()),
+        wall_clock,
         ..Options::ram(node_id(id))
     }
 }

@@ -133,6 +133,7 @@ impl World {
         let name = self.nodes[puller].id.clone();
         let Some(running) = self.nodes[donor].running.as_ref() else { return };
         let (store, members) = (running.store.clone(), running.members.clone());
+        let now = running.wall_clock.now();
         if store.check_rollback(&vector).await.is_err() {
             return;
         }
@@ -143,7 +144,7 @@ impl World {
         let mut applied = vector;
         applied.join(if same { &mine } else { &folds });
         self.told[donor][puller].says_hello(speaker.life);
-        let admission = members.hello(&name, speaker.incarnation, &applied, store.now());
+        let admission = members.hello(&name, speaker.incarnation, &applied, now);
         self.check_admission(donor, puller, &applied, admission);
         if let Some(refusal) = session::out_of_sync(&store, &applied, admission) {
             self.refuse(donor, puller, refusal.reason());
@@ -191,7 +192,7 @@ impl World {
         let fresh = told.is_empty();
         let vector = running.store.vector().above(told);
         told.join(&vector);
-        let message = Message::Heads(speaker, vector, fresh, running.store.now());
+        let message = Message::Heads(speaker, vector, fresh, running.wall_clock.now());
         self.send(donor, puller, message);
     }
 
@@ -200,7 +201,7 @@ impl World {
         let (name, address) = (self.nodes[donor].id.clone(), self.nodes[donor].address.clone());
         self.told[puller][donor].says_heads(speaker.life, fresh);
         let Some(running) = self.running_mut(puller) else { return };
-        let now = running.store.now();
+        let now = running.wall_clock.now();
         running.skews.insert(donor, time.saturating_sub(now));
         running.members.heard(&address.as_str().into(), (&name, speaker.incarnation), &vector, fresh, now);
         let _ = running.store.clone().check_rollback(&vector).await;
@@ -300,7 +301,7 @@ impl World {
         let Some(running) = self.running_mut(donor) else { return };
         let store = running.store.clone();
         let _ = store.check_rollback(&vector).await;
-        running.members.acknowledge(&name, &vector, store.now());
+        running.members.acknowledge(&name, &vector, running.wall_clock.now());
         if let Some(feeding) = running.feeds.get_mut(&puller) {
             feeding.feed.acknowledge(&vector);
         }

@@ -85,6 +85,7 @@ pub struct Running {
     /// Until the last who holds the store has let go of it, and the database is closed.
     alive: Weak<()>,
     pub members: Members,
+    pub wall_clock: WallClock,
     pub compactor: Compactor,
     pub streams: BTreeMap<usize, Stream>,
     pub feeds: BTreeMap<usize, Feeding>,
@@ -206,9 +207,10 @@ impl Node {
             tombstone_grace: grace,
         };
         let running = Running {
-            compactor: Compactor::new(store.clone(), members.clone(), policy),
+            compactor: Compactor::new(store.clone(), members.clone(), policy, options.wall_clock.clone()),
             store,
             members,
+            wall_clock: options.wall_clock,
             alive,
             streams: BTreeMap::new(),
             feeds: BTreeMap::new(),

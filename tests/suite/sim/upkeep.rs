@@ -28,7 +28,7 @@ impl World {
         let trusted = self.trusts_its_clock(node);
         let Some(running) = self.running(node) else { return false };
         let (compactor, store) = (running.compactor.clone(), running.store.clone());
-        let views = running.members.views(store.now());
+        let views = running.members.views(running.wall_clock.now());
         let before = (store.floors(), store.folds(), store.collected());
         let outcome = compactor.compact(trusted).await.expect("the store compacts");
         let mut risen = store.floors().above(&before.0);
@@ -69,7 +69,7 @@ impl World {
     pub async fn remember_somewhere(&mut self) {
         let Some(node) = self.any_running() else { return };
         let Some(running) = self.running(node) else { return };
-        let (known, forget) = running.members.to_remember(running.store.now());
+        let (known, forget) = running.members.to_remember(running.wall_clock.now());
         running.store.remember(known, forget).await.expect("the store remembers");
         self.nodes[node].disk.remembered_retired = self.nodes[node].disk.retired.clone();
     }
@@ -80,8 +80,8 @@ impl World {
             self.tally.add("sweeps held back by a clock in doubt", 1);
             return;
         }
-        let Some(store) = self.store(node) else { return };
-        let swept = store.sweep(store.now()).await.expect("the store sweeps");
+        let Some(running) = self.running(node) else { return };
+        let swept = running.store.sweep(running.wall_clock.now()).await.expect("the store sweeps");
         self.touched.insert(node);
         self.note(format!("{node} sweeps {swept}"));
         self.tally.add("payloads swept", swept as u64);

@@ -124,7 +124,7 @@ impl World {
     /// Claim: who is said to have applied something has applied it, unless it has lost its disk since.
     fn check_what_members_have(&self, node: usize) {
         let Some(running) = self.running(node) else { return };
-        for view in running.members.views(running.store.now()) {
+        for view in running.members.views(running.wall_clock.now()) {
             let is_it = |other: &usize| Some(&self.nodes[*other].id) == view.node_id.as_ref();
             let Some(other) = (0..self.nodes.len()).find(is_it) else { continue };
             let disk = &self.nodes[other].disk;

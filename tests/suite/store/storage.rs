@@ -424,7 +424,8 @@ async fn a_deleted_record_cannot_be_created_again() {
 
 #[tokio::test]
 async fn a_segment_of_the_stores_own_future_is_refused_and_rolls_it_to_a_new_incarnation() {
-    let store = open(&ram("a")).await;
+    let options = ram("a");
+    let store = open(&options).await;
     let own = store.origin();
     created(&store, new_record(key(1), b"g")).await;
     let grant = payload(b"lost");
@@ -434,7 +435,8 @@ async fn a_segment_of_the_stores_own_future_is_refused_and_rolls_it_to_a_new_inc
     assert_eq!(store.clock(&own), Clock(1));
     store.rolled_back(Clock(2)).await.unwrap();
     assert_ne!(store.origin(), own);
-    assert!(store.alarms().list()[0].text.contains("rolled back"), "{:?}", store.alarms().list());
+    let alarms = options.alarms.list();
+    assert!(alarms[0].text.contains("rolled back"), "{alarms:?}");
     deliver(&store, future).await.unwrap();
     assert_holds(&store, key(2), &grant).await;
     let stamp = created(&store, new_record(key(3), b"g")).await;
