@@ -43,18 +43,16 @@ async fn ended(process: Process) -> (std::process::ExitStatus, Vec<String>) {
     tokio::task::spawn_blocking(move || process.wait()).await.unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_killed_again_and_again_under_load_loses_nothing_acknowledged() {
-    let mut random = seeded("killed again and again");
-    let cycles = env::var("BROCK_CRASH_CYCLES").map_or(CYCLES, |cycles| cycles.parse().unwrap());
-    let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
-    let path = directory.path().join("data");
-    let mut launch = Launch::new(&certs, "node-1", &path);
-    // The whole log is compared at the end.
-    launch.more.push("--compact-mode=never".to_owned());
+fn cycles() -> u32 {
+    env::var("BROCK_CRASH_CYCLES").map_or(CYCLES, |cycles| cycles.parse().unwrap())
+}
+
+/// Kills the node again and again while clients write to it. Each time, and at the end, everything
+/// acknowledged must be there. Returns what was acknowledged, and how many puts are there.
+async fn kill_again_and_again(launch: &Launch, certs: &Certs, random: &mut StdRng) -> (Ledger, usize) {
     let ledger = Ledger::default();
-    for cycle in 0..cycles {
-        let (process, client) = launch.start(&certs).await;
+    for cycle in 0..cycles() {
+        let (process, client) = launch.start(certs).await;
         ledger.check(&client, &format!("after kill {cycle}")).await;
         let writers = ledger.write(&client, 12);
         acknowledged_more(&ledger, random.random_range(1..1500)).await;
@@ -66,11 +64,23 @@ async fn a_node_killed_again_and_again_under_load_loses_nothing_acknowledged() {
             process.kill();
         }
     }
-    let (process, client) = launch.start(&certs).await;
+    let (process, client) = launch.start(certs).await;
     let present = ledger.check(&client, "after the last kill").await;
     assert_eq!(process.complaints(&[]), [""; 0]);
     process.kill();
     eprintln!("{} puts begun, {} acknowledged, {present} there", ledger.attempted(), ledger.len());
+    (ledger, present)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_killed_again_and_again_under_load_loses_nothing_acknowledged() {
+    let mut random = seeded("killed again and again");
+    let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
+    let path = directory.path().join("data");
+    let mut launch = Launch::new(&certs, "node-1", &path);
+    // The whole log is compared at the end.
+    launch.more.push("--compact-mode=never".to_owned());
+    let (ledger, present) = kill_again_and_again(&launch, &certs, &mut random).await;
 
     let mut places = ledger.places();
     let store = open(&options(&path)).await;
@@ -90,7 +100,25 @@ async fn a_node_killed_again_and_again_under_load_loses_nothing_acknowledged() {
         (present, present as u64),
         "one record for each entry, and none besides"
     );
-    assert!(store.vector().len() as u32 >= cycles, "every crash begins a new incarnation");
+    assert!(store.vector().len() as u32 >= cycles(), "every crash begins a new incarnation");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_killed_again_and_again_while_it_compacts_loses_no_record() {
+    let mut random = seeded("killed while it compacts");
+    let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
+    let path = directory.path().join("data");
+    let mut launch = Launch::new(&certs, "node-1", &path);
+    // It has no peer, so every entry can go once it is written.
+    launch.more.push("--compact-mode=modified".to_owned());
+    let (_, present) = kill_again_and_again(&launch, &certs, &mut random).await;
+
+    let store = open(&options(&path)).await;
+    assert_eq!(store.records(), present as u64);
+    assert!(!store.floors().is_empty() || !store.folds().is_empty(), "it has compacted");
+    for bucket in 0..=u8::MAX {
+        assert!(!store.scrub(bucket).await.unwrap(), "bucket {bucket} differs from its digest");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
