@@ -20,7 +20,7 @@ use super::{
     documents, read,
     script::{self, Step},
 };
-use crate::harness::{free_port, process::BROCK};
+use crate::harness::{free_port, process::BROCK, take_port};
 
 /// How long one document may take. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -184,11 +184,10 @@ fn ports_in(steps: &[Step]) -> BTreeSet<u16> {
 
 /// The first of as many ports as `brock dev` needs, free one after the other, and a thousand above.
 fn free_ports_in_a_row() -> u16 {
-    let is_free = |port: u16| std::net::TcpListener::bind(("127.0.0.1", port)).is_ok();
     loop {
         let ports = [(); NODES as usize].map(|()| free_port());
         if ports.windows(2).all(|pair| pair[0] + 1 == pair[1])
-            && ports.iter().all(|port| is_free(port + 1000))
+            && ports.iter().all(|port| take_port(port + 1000))
         {
             return ports[0];
         }

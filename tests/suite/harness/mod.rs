@@ -53,8 +53,12 @@ mod wait;
 pub mod wire;
 
 use std::{
+    collections::BTreeSet,
     net::TcpListener,
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 pub use wait::{PATIENCE, eventually, eventually_here, stays, within, within_here};
@@ -63,13 +67,21 @@ pub use wait::{PATIENCE, eventually, eventually_here, stays, within, within_here
 /// connection takes it before its node does.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let start = 10_000 + u16::try_from(std::process::id() % 200).unwrap_or(0) * 100;
+    let start = u16::try_from(std::process::id() % 200).unwrap_or(0) * 100;
     loop {
-        let port = start + NEXT.fetch_add(1, Ordering::Relaxed) % 2_000;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        let port = 10_000 + (start + NEXT.fetch_add(1, Ordering::Relaxed)) % 22_000;
+        if take_port(port) {
             return port;
         }
     }
+}
+
+/// Takes a port for the rest of this process: no other test gets it, even before it is listened on. Returns
+/// whether it was free.
+pub fn take_port(port: u16) -> bool {
+    static TAKEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+    let mut taken = TAKEN.lock().unwrap();
+    !taken.contains(&port) && TcpListener::bind(("127.0.0.1", port)).is_ok() && taken.insert(port)
 }
 
 /// A random key hash.

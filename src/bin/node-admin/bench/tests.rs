@@ -260,9 +260,15 @@ async fn a_rate_is_kept_in_every_shape() {
     for load in shapes() {
         let load = Load { rate: Some(1400.0), duration: Duration::from_millis(500), ..load };
         let tally = measure(Lie::Nothing, load.clone(), 0.5).await;
-        assert_eq!(tally.errors(), 0, "{load:?}");
-        // 700 are due; a busy machine may leave some of them unsent or late, never more.
-        assert!((350..=700).contains(&tally.operations), "{load:?}: {}", tally.operations);
+        assert_eq!(tally.errors(), tally.pending, "{load:?}");
+        // 700 are due. However busy the machine, each of them is answered, pending or unsent, but for those
+        // of the last moments.
+        let all = tally.operations + tally.pending + tally.unsent;
+        assert!(
+            tally.operations > 0 && (600..=700).contains(&all),
+            "{load:?}: {} of {all}",
+            tally.operations
+        );
     }
     let tally = measure(Lie::Silence, Load { rate: Some(100.0), ..load() }, 0.0).await;
     assert_eq!((tally.pending, tally.unsent), (2, 13), "what was due and never sent is reported");
