@@ -25,9 +25,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 BUILD_SCRIPT_SHA256=2dbb97b102a2c13f0192ee75a49d4fc0f84fa0692ac9ffc84d364a7a28b472a3
 FEATURES=bindgen-runtime,lz4,lz4-sys,static,zstd,zstd-sys
 
-# Lines of source in a unit: more means less work in all, but more memory and less in parallel. RocksDB
-# keeps its files fit for this (`make unity_test` there).
-UNIT_LINES=25000
+# Fewer units mean less work in all, but more memory and less in parallel. RocksDB keeps its files fit for
+# this (`make unity_test` there).
+UNITS=8
 # What the compiler needs for such a unit at most.
 UNIT_MEMORY_MIB=1700
 
@@ -132,18 +132,20 @@ listed() {
 
 # Prints a line for each unit: its name, and its files relative to rocksdb/.
 plan() {
-    local file lines=0 number=0 unit=()
+    local file total lines=0 number=1 unit=()
+    total=$(cd "$crate/rocksdb" && sed 's|^util/build_version.cc|../build_version.cc|' ../rocksdb_lib_sources.txt \
+        | xargs cat | wc -l)
     while read -r file; do
         # The crate has a finished version of it.
         [ "$file" != util/build_version.cc ] || file=../build_version.cc
         ! listed "$file" "${crc_files[@]}" || continue
         unit+=("$file")
         lines=$((lines + $(wc -l <"$crate/rocksdb/$file")))
-        [ "$lines" -ge "$UNIT_LINES" ] || continue
-        printf 'unit-%02d %s\n' "$((++number))" "${unit[*]}"
-        lines=0 unit=()
+        [ "$lines" -ge $((total * number / UNITS)) ] || continue
+        printf 'unit-%02d %s\n' "$((number++))" "${unit[*]}"
+        unit=()
     done <"$crate/rocksdb_lib_sources.txt"
-    [ "${#unit[@]}" -eq 0 ] || printf 'unit-%02d %s\n' "$((++number))" "${unit[*]}"
+    [ "${#unit[@]}" -eq 0 ] || printf 'unit-%02d %s\n' "$number" "${unit[*]}"
     for file in "${crc_files[@]}"; do printf '%s %s\n' "$(name_of "$file")" "$file"; done
 }
 
