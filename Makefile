@@ -21,7 +21,7 @@ STATES ?= 10000000
 cargo := deploy/rocksdb.sh cargo
 
 heading = @printf '\n== %s\n' '$(1)'
-first-time := the first time about twelve minutes on two cores
+first-time := the first time about eight minutes on two cores
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:

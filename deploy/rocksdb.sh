@@ -186,7 +186,7 @@ count_jobs() {
 compile_all() {
     local jobs running=0 unit finished=0 started=$SECONDS
     jobs=$(count_jobs)
-    say "compiling RocksDB $version, ${#units[@]} units, $jobs at once"
+    say "compiling RocksDB ${version#*+}, ${#units[@]} units, $jobs at once"
     for unit in "${units[@]}" ''; do
         while [ "$running" -ge "$jobs" ] || { [ -z "$unit" ] && [ "$running" -gt 0 ]; }; do
             wait -n || true
