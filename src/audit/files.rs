@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::runtime::crashsafe;
+use brock_net::crashsafe;
 
 const PREFIX: &str = "audit-";
 const SUFFIX: &str = ".jsonl";

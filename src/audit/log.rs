@@ -23,14 +23,9 @@ use super::{
     entry::{Draft, Head, Kind, Origin, What},
     writer::Writer,
 };
-use crate::{
-    runtime::{
-        alarms::Alarms,
-        task::{TaskName, TaskStatus, Tasks, bounded},
-    },
-    store::Store,
-};
+use crate::{runtime::alarms::Alarms, store::Store};
 use brock_core::base::{limits, metrics as names, time::WallClock};
+use brock_net::task::{TaskName, TaskStatus, Tasks, bounded};
 
 const NOTE: &[u8] = b"audit_head";
 

@@ -1,6 +1,6 @@
 //! A dump of the store, written into the parts of a backup.
 
-use std::{fs, io, os::unix::fs::DirBuilderExt, path::Path};
+use std::{fs, io, path::Path};
 
 use age::x25519;
 use tokio_util::sync::CancellationToken;
@@ -13,6 +13,7 @@ use crate::{
     store::{Dumped, Since, Store},
     transfer::dump,
 };
+use brock_net::crashsafe;
 
 /// Writes everything, or everything since, into parts in a directory that is emptied first. Blocks. Ends
 /// with an error once `cancelled`.
@@ -24,7 +25,7 @@ pub(super) fn write_parts(
     cancelled: &CancellationToken,
 ) -> Result<(Dumped, Vec<StagedPart>), BackupError> {
     let failed = |source| BackupError::Io { path: directory.to_owned(), source };
-    remove(directory).and_then(|()| private_directory(directory)).map_err(failed)?;
+    remove(directory).and_then(|()| crashsafe::create_directories(directory, 0o700)).map_err(failed)?;
     let mut writer = PartWriter::new(directory, recipients);
     let mut problem = None;
     let dumped = dump::frames(store, since, |frame| {
@@ -35,11 +36,6 @@ pub(super) fn write_parts(
         Some(dumped) => Ok((dumped, writer.finish()?)),
         None => Err(problem.map_or(BackupError::Stopping, BackupError::Part)),
     }
-}
-
-/// Creates a directory that only its owner can read.
-pub(super) fn private_directory(directory: &Path) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)
 }
 
 /// Removes a directory, if it exists.

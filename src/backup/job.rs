@@ -40,11 +40,11 @@ use crate::{
         alarms::Alarms,
         retry::{Retry, RetryPolicy},
         spans,
-        task::{TaskStatus, bounded},
     },
     store::{Dumped, Store, StoreError},
 };
 use brock_core::base::{duration::milliseconds, limits, metrics as names, time::WallClock};
+use brock_net::task::{TaskStatus, bounded};
 
 /// How backups are made.
 #[derive(Clone)]

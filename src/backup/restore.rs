@@ -16,13 +16,11 @@ use super::{
     catalogue::Known,
     error::{RestoreError, io_error},
     fetch::{fetch, local},
-    frames::private_directory,
     manifest::{Kind, Part},
     objects::Target,
     parts::{PartError, PartReader},
 };
 use crate::{
-    runtime::crashsafe,
     store::{Comparison, Options, Store},
     transfer::join::{JoinError, Joiner},
 };
@@ -30,6 +28,7 @@ use brock_core::{
     domain::{codec::CodecError, segment::Segment},
     proto::backup_frame::Frame,
 };
+use brock_net::crashsafe;
 
 /// The name of the new storage while it is built.
 const STORAGE: &str = "storage";
@@ -103,7 +102,7 @@ impl Restore<'_> {
         };
         self.check_identity()?;
         let parts = staging.join("parts");
-        private_directory(&parts).map_err(io_error(&parts))?;
+        crashsafe::create_directories(&parts, 0o700).map_err(io_error(&parts))?;
         let all: Vec<&Part> = self.chain.iter().flat_map(|known| &known.manifest.parts).collect();
         let mut done =
             Progress { total_bytes: all.iter().map(|part| part.bytes).sum(), ..Progress::default() };
@@ -116,7 +115,7 @@ impl Restore<'_> {
         if storage.exists() {
             fs::remove_dir_all(&storage).map_err(io_error(&storage))?;
         }
-        private_directory(&storage).map_err(io_error(&storage))?;
+        crashsafe::create_directories(&storage, 0o700).map_err(io_error(&storage))?;
         let malformed = |_| JoinError::Protocol("its node id is malformed".to_owned());
         let node_id = last.manifest.node_id().map_err(malformed)?;
         let options = Options { path: Some(storage), first_start: true, ..Options::ram(node_id.clone()) };

@@ -15,8 +15,8 @@ use super::{
     job::{Backups, Verified},
     manifest::{self, Kind, Part},
 };
-use crate::runtime::task::{TaskStatus, bounded};
 use brock_core::base::{duration::milliseconds, limits, metrics as names};
+use brock_net::task::{TaskStatus, bounded};
 
 /// Why a backup was not verified.
 #[derive(Debug)]

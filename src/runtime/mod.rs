@@ -1,7 +1,5 @@
 //! What every layer of the node uses.
 //!
-//! - [`task`]: background tasks with a name, a state, a last error and an owner.
-//! - [`crashsafe`]: durable changes to files and directories.
 //! - [`retry`]: delays between retries.
 //! - [`spans`]: the spans of traces.
 //! - [`alarms`]: what an operator must look into.
@@ -13,5 +11,3 @@ pub mod planted;
 pub mod processor;
 pub mod retry;
 pub mod spans;
-
-pub use brock_net::{crashsafe, task};

@@ -1,7 +1,7 @@
 //! Opening: what a storage directory is (empty, ours, another node's, damaged), and a new incarnation
 //! for this start.
 
-use std::{fs, os::unix::fs::DirBuilderExt, path::Path};
+use std::{fs, path::Path};
 
 use rocksdb::Env;
 
@@ -19,6 +19,7 @@ use brock_core::base::{
     id::{Incarnation, Incarnations, NodeId, Origin},
     vector::Vector,
 };
+use brock_net::crashsafe;
 
 const NODE_ID: &[u8] = b"node_id";
 const INCARNATION: &[u8] = b"incarnation";
@@ -72,8 +73,9 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
     if superblock.is_some() && !database_exists {
         return Err(OpenError::DatabaseGone(directory.clone()));
     }
-    // Payloads and the audit log are for this user only. An existing directory keeps its mode.
-    let created = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    // Payloads and the audit log are for this user only. The directory itself must survive a crash, like what
+    // is acknowledged in it.
+    let created = crashsafe::create_directories(directory, 0o700);
     created.map_err(|source| OpenError::Io { action: "cannot create", path: directory.clone(), source })?;
     let database = Database::open(&database_path, sizes(options), None).map_err(|error| {
         let reason = error.to_string();

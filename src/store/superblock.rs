@@ -13,11 +13,11 @@ use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::error::OpenError;
-use crate::runtime::crashsafe;
 use brock_core::base::{
     id::{Incarnation, NodeId, Origin},
     vector::{Clock, Vector},
 };
+use brock_net::crashsafe;
 
 /// The format that this version writes.
 pub(super) const FORMAT_VERSION: u64 = 2;

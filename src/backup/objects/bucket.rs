@@ -27,8 +27,8 @@ use super::{
     object::{Metadata, Settings},
     timeouts::Timeouts,
 };
-use crate::runtime::task;
 use brock_core::base::limits;
+use brock_net::task;
 
 /// The region without a setting.
 const REGION_DEFAULT: &str = "us-east-1";

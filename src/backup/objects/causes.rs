@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use crate::runtime::task;
+use brock_net::task;
 
 /// The messages of an error and its causes, each once. Bounded in length.
 pub(super) fn with_causes(error: &(dyn Error + 'static)) -> String {

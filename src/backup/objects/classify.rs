@@ -9,7 +9,7 @@ use super::{
     credentials::Credentials,
     error::{Act, Attempts, ObjectError},
 };
-use crate::runtime::task;
+use brock_net::task;
 
 /// The request that failed.
 #[derive(Debug, Clone, Copy)]

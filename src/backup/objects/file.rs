@@ -29,8 +29,8 @@ use super::{
     object::{Head, Listed, Metadata, Source},
     timeouts::Timeouts,
 };
-use crate::runtime::crashsafe::{self, Replacement};
 use brock_core::base::limits;
+use brock_net::crashsafe::{self, Replacement};
 
 /// In the names of all files that are not objects, and in no key.
 const MARK: char = '~';
