@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -16,7 +17,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
+    net::{TcpStream, lookup_host},
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
@@ -86,11 +87,34 @@ impl HttpClient {
 
     /// The status and the body of `path` at `address`, which is `HOST:PORT`.
     pub async fn get(&self, address: &str, path: &str) -> Result<(StatusCode, String), HttpError> {
-        timeout(self.timeout, self.connect_and_get(address, path)).await.map_err(|_| HttpError::Timeout)?
+        let answer = async { self.get_from_any(lookup_host(address).await?, address, path).await };
+        timeout(self.timeout, answer).await.map_err(|_| HttpError::Timeout)?
     }
 
-    async fn connect_and_get(&self, address: &str, path: &str) -> Result<(StatusCode, String), HttpError> {
-        let stream = TcpStream::connect(address).await?;
+    /// The answer of the first of the sockets that gives one.
+    async fn get_from_any(
+        &self,
+        sockets: impl IntoIterator<Item = SocketAddr>,
+        address: &str,
+        path: &str,
+    ) -> Result<(StatusCode, String), HttpError> {
+        let mut failure = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for socket in sockets {
+            match self.get_from(socket, address, path).await {
+                Err(HttpError::Io(error)) => failure = error,
+                answer => return answer,
+            }
+        }
+        Err(failure.into())
+    }
+
+    async fn get_from(
+        &self,
+        socket: SocketAddr,
+        address: &str,
+        path: &str,
+    ) -> Result<(StatusCode, String), HttpError> {
+        let stream = TcpStream::connect(socket).await?;
         let Some(tls) = &self.tls else { return self.request(stream, address, path).await };
         let host = address.rsplit_once(':').map_or(address, |(host, _)| host).trim_matches(['[', ']']);
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
@@ -170,6 +194,25 @@ mod tests {
             answered("HTTP/1.1 200 OK\r\n\r\nmore than sixteen bytes").await,
             Err(HttpError::TooLarge)
         ));
+    }
+
+    #[tokio::test]
+    async fn of_several_addresses_the_first_that_answers_counts() {
+        let [dead, alive] = [(); 2].map(|()| std::net::TcpListener::bind("127.0.0.1:0").unwrap());
+        let sockets = [&dead, &alive].map(|listener| listener.local_addr().unwrap());
+        let serve = std::thread::spawn(move || {
+            // It accepts and hangs up; the other one answers.
+            drop(dead.accept().unwrap());
+            let (mut stream, _) = alive.accept().unwrap();
+            io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\n\r\nok\n").unwrap();
+            io::Read::read(&mut stream, &mut [0; 1024]).unwrap()
+        });
+        let client = HttpClient::plain(Duration::from_secs(5), 16);
+        let answer = client.get_from_any(sockets, "node:1", "/readyz").await.unwrap();
+        assert_eq!(answer, (StatusCode::OK, "ok\n".to_owned()));
+        assert!(serve.join().unwrap() > 0);
+        let none = client.get_from_any([], "node:1", "/readyz").await.unwrap_err();
+        assert_eq!(none.to_string(), "the name has no address");
     }
 
     #[tokio::test]

@@ -69,9 +69,7 @@ impl ConnectionRegistry {
     /// Closes the connections that the current trust store would not accept. Returns how many.
     pub(crate) fn close_untrusted(&self) -> usize {
         let (store, now) = (self.trust_store.load(), UnixTime::now());
-        let open = self.lock();
-        let refused = open.values().filter(|connection| !connection.is_accepted_by(&store, now));
-        refused.map(|connection| connection.abort.cancel()).count()
+        self.close(|connection| !connection.is_accepted_by(&store, now))
     }
 
     /// How many callers connected under an older trust store than `store`.
@@ -83,12 +81,20 @@ impl ConnectionRegistry {
 
     /// Closes the connections of those callers, except of nodes. Returns how many.
     pub(crate) fn close_clients_before(&self, store: &TrustStore) -> usize {
-        let open = self.lock();
-        let is_client = |connection: &&OpenConnection| {
+        self.close(|connection| {
             matches!(connection.end, OtherEnd::Caller { is_node: false })
                 && connection.generation < store.generation()
-        };
-        open.values().filter(is_client).map(|connection| connection.abort.cancel()).count()
+        })
+    }
+
+    /// Closes the connections that are `chosen`. Returns how many.
+    fn close(&self, chosen: impl Fn(&OpenConnection) -> bool) -> usize {
+        let mut closed = 0;
+        for connection in self.lock().values().filter(|connection| chosen(connection)) {
+            connection.abort.cancel();
+            closed += 1;
+        }
+        closed
     }
 
     /// Registers a connection until the returned value is dropped.
