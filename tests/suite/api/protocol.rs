@@ -8,7 +8,7 @@ use crate::{
         certs::Certs,
         client::{Client, put_request, record},
         eventually,
-        node::{TestNode, config},
+        node::{TestNode, node_with},
         random_key,
     },
 };
@@ -25,12 +25,6 @@ use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
-
-async fn node_with(change: impl FnOnce(Config) -> Config) -> (Certs, TestNode) {
-    let certs = Certs::new();
-    let node = TestNode::start(&certs, change(config(&certs, "node-1", 0, &[]))).await;
-    (certs, node)
-}
 
 async fn node() -> (Certs, TestNode) {
     node_with(|config| config).await

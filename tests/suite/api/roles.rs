@@ -6,7 +6,7 @@ use crate::harness::{
     calls::call_any,
     certs::Certs,
     client::Client,
-    node::{TestNode, config},
+    node::{config, node_with},
     own_ca::{Leaf, OwnCa},
     random_key, raw,
 };
@@ -19,12 +19,6 @@ use brock_net::{channel::open_channel, tls::roles::Role};
 use prost::Message;
 use rcgen::ExtendedKeyUsagePurpose as Usage;
 use tonic::{Code, transport::Channel};
-
-async fn node_with(change: impl FnOnce(Config) -> Config) -> (Certs, TestNode) {
-    let certs = Certs::new();
-    let node = TestNode::start(&certs, change(config(&certs, "node-1", 0, &[]))).await;
-    (certs, node)
-}
 
 /// Makes every call of the table and says what is wrong with the outcome for this role.
 async fn check_role(channel: &Channel, role: Role) {

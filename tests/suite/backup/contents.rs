@@ -15,7 +15,7 @@ use crate::harness::{
     eventually,
     node::compacts_on_command,
     random_key,
-    store::{close, created, key, new_record, open, options},
+    store::{close, created, delete, key, new_record, open, options},
 };
 use age::{secrecy::ExposeSecret, x25519};
 use brock::{
@@ -31,9 +31,9 @@ use brock::{
         signer,
     },
     runtime::alarms::Alarms,
-    store::{NewOperation, Store},
+    store::Store,
 };
-use brock_core::{base::time::WallClock, domain::operation::Operation};
+use brock_core::base::time::WallClock;
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -91,11 +91,6 @@ impl Bench {
         restore.run(|_| {}).await?;
         Ok(open(&brock::store::Options { first_start: false, ..options(&path) }).await)
     }
-}
-
-async fn delete(store: &Store, number: u64) {
-    let request = NewOperation { key_hash: key(number), operation: Operation::Delete, ahead: false };
-    store.operate(request).await.unwrap();
 }
 
 /// Every file below a directory.

@@ -15,7 +15,7 @@ use std::{
 use crate::harness::{
     files::flip_bit,
     stays,
-    store::{NOW, close, created, key, new_record, open, options, ram},
+    store::{NOW, close, created, delete, key, new_record, open, options, ram},
 };
 use age::x25519;
 use brock::{
@@ -30,9 +30,9 @@ use brock::{
         signer,
     },
     runtime::alarms::Alarms,
-    store::{DumpFrame, NewOperation, Options, Page, Store},
+    store::{DumpFrame, Options, Page, Store},
 };
-use brock_core::{base::time::WallClock, domain::operation::Operation};
+use brock_core::base::time::WallClock;
 use tempfile::TempDir;
 
 const HOUR_MS: u64 = 3_600_000;
@@ -110,11 +110,6 @@ impl Bench {
 
 fn target(directory: &Path) -> Target {
     Target::open(&Location::File { directory: directory.to_owned() }, &Settings::default()).unwrap()
-}
-
-async fn delete(store: &Store, number: u64) {
-    let request = NewOperation { key_hash: key(number), operation: Operation::Delete, ahead: false };
-    store.operate(request).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

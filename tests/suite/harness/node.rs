@@ -42,6 +42,13 @@ pub struct TestNode {
     pub admin: Client,
 }
 
+/// Starts a node without peers, with an authority of its own.
+pub async fn node_with(change: impl FnOnce(Config) -> Config) -> (Certs, TestNode) {
+    let certs = Certs::new();
+    let node = TestNode::start(&certs, change(config(&certs, "node-1", 0, &[]))).await;
+    (certs, node)
+}
+
 impl TestNode {
     pub async fn start(certs: &Certs, config: Config) -> Self {
         let id = config.node_id.to_string();

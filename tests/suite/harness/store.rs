@@ -5,7 +5,7 @@ use std::path::Path;
 use super::eventually;
 use brock::{
     runtime::alarms::Alarms,
-    store::{CreateOutcome, NewRecord, OpenError, Options, Store, StoreError},
+    store::{CreateOutcome, NewOperation, NewRecord, OpenError, Options, Store, StoreError},
 };
 use brock_core::{
     base::{
@@ -87,6 +87,12 @@ pub async fn created(store: &Store, record: NewRecord) -> Stamp {
         CreateOutcome::Created(stamp) => stamp,
         CreateOutcome::Exists => panic!("the record exists"),
     }
+}
+
+/// Deletes the record of [`key`].
+pub async fn delete(store: &Store, number: u64) {
+    let request = NewOperation { key_hash: key(number), operation: Operation::Delete, ahead: false };
+    store.operate(request).await.unwrap();
 }
 
 /// One origin's whole log, read in batches of `limit`; checks that the batches join up and that

@@ -196,6 +196,48 @@ fn a_long_file_is_found() {
 }
 
 #[test]
+fn a_crate_that_allows_unsafe_code_is_found() {
+    let forbids = "//! A crate.\n\n#![forbid(unsafe_code)]\n";
+    check(
+        rules::crates_that_allow_unsafe_code,
+        &[
+            ("src/lib.rs", forbids, false),
+            ("src/lib.rs", "//! A crate.\n", true),
+            ("src/net/lib.rs", "//! A crate.\n", true),
+            ("src/bin/brock/main.rs", "fn main() {}", true),
+            ("tests/suite/main.rs", "mod api;", true),
+            ("src/store/mod.rs", "//! Not a crate's root.\n", false),
+        ],
+    );
+}
+
+#[test]
+fn a_module_that_its_list_lacks_is_found() {
+    check(
+        rules::unlisted_modules,
+        &[
+            ("src/store/mod.rs", "//! - `a`: one; `b`: two.\nmod a;\npub mod b;\n", false),
+            ("src/store/mod.rs", "//! - `a`: one.\nmod a;\npub mod b;\n", true),
+            ("src/net/lib.rs", "//! A list.\npub mod dial; // `dial`\n", true),
+            ("src/store/writer.rs", "//! Not a parent.\n", false),
+        ],
+    );
+    let page =
+        "# A\n```\nsrc/x/ y\n```\n## Layers\n```\nsrc/a/   one\n         two\nsrc/b/   three\n```\nmore\n";
+    let mut files =
+        ["src/a/mod.rs", "src/a/one.rs", "src/a/two.rs", "src/b/three.rs"].map(str::to_owned).to_vec();
+    assert_eq!(rules::folders_of(page), rules::folders(&files));
+    files.push("src/b/four.rs".to_owned());
+    assert_ne!(rules::folders_of(page), rules::folders(&files));
+}
+
+#[test]
+fn vague_words_are_found_as_words() {
+    let found = rules::vague_words("README.md", "Whoever asks,\nnobody_knows; for whom, and anewton.\n");
+    assert_eq!(found, ["README.md:1: whoever", "README.md:2: whom"]);
+}
+
+#[test]
 fn violations_name_the_file_and_the_line() {
     let text = "/*\n*/ const A: &str = \"\n\";\nuse crate::{\n    runtime::task,\n    node::boot,\n};\n";
     let violations = rules::upward_imports(&[("src/store/mod.rs", text)]);
