@@ -18,6 +18,8 @@
 # CARGO_BUILD_JOBS     how many units are compiled at once (one for each core that has the memory)
 # ROCKSDB_LIB_DIR, ROCKSDB_COMPILE   are respected: the script then does nothing but run COMMAND
 set -euo pipefail
+# A relative one is relative to where the script was started.
+store=$(realpath -m -- "${BROCK_CACHE:-$HOME/.cache/brock}")/rocksdb
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 # The options below follow this build script, with these features. After an update of the crate it
@@ -31,7 +33,6 @@ UNITS=8
 # What the compiler needs for such a unit at most.
 UNIT_MEMORY_MIB=1700
 
-store=${BROCK_CACHE:-$HOME/.cache/brock}/rocksdb
 command=("$@")
 read -ra compiler <<<"${CXX:-c++}"
 archiver=${AR:-ar}
@@ -41,7 +42,8 @@ say() { printf 'rocksdb: %s\n' "$*" >&2; }
 
 clean_up() {
     local process
-    for process in $(jobs -p); do kill "$process" 2>/dev/null || true; done
+    # Each job is a process group, so that its compilers end with it.
+    for process in $(jobs -p); do kill -- "-$process" 2>/dev/null || true; done
     [ -z "$build" ] || rm -rf "$build"
     build=''
 }
@@ -71,12 +73,15 @@ have() { command -v "$1" >/dev/null 2>&1; }
 check_target() {
     [ "$(uname -s)" = Linux ] || ordinary 'this is not Linux'
     case $(uname -m) in x86_64 | aarch64) ;; *) ordinary "the processor is $(uname -m)" ;; esac
-    case " ${CARGO_BUILD_TARGET:+--target} ${command[*]} " in *' --target'*) ordinary 'the build is for another target' ;; esac
-    case "${RUSTFLAGS:-}${CARGO_ENCODED_RUSTFLAGS:-}" in
+    case " ${CARGO_BUILD_TARGET:+--target } ${command[*]} " in
+        *' --target '* | *' --target='*) ordinary 'the build is for another target' ;;
+    esac
+    case "$(env | grep -E '^CARGO_(BUILD|TARGET_.*)_RUSTFLAGS=' || true)${RUSTFLAGS:-}${CARGO_ENCODED_RUSTFLAGS:-}" in
         *target-cpu* | *target-feature*) ordinary 'RUSTFLAGS choose a processor' ;;
     esac
+    case " ${CXXFLAGS:-} ${compiler[*]} " in *' -march='* | *' -mcpu='*) ordinary 'the options of the compiler choose a processor' ;; esac
     local tool
-    for tool in "${compiler[0]}" "$archiver"; do have "$tool" || ordinary "$tool is missing"; done
+    for tool in cargo rustc "${compiler[0]}" "$archiver"; do have "$tool" || ordinary "$tool is missing"; done
 }
 
 # Sets $crate, $lz4 and $zstd to the directories of the sources, and $version.
@@ -171,7 +176,7 @@ compile_unit() {
         say "$name does not compile as one, its $# files follow one by one: $(grep -m1 'error' "$log" || tail -n1 "$log")"
         rm -f "$build/$name.o"
     fi
-    for file in "$@"; do compile_file "$file" 2>"$log" || { touch "$build/$name.failed" && return; }; done
+    for file in "$@"; do compile_file "$file" 2>"$log" || { touch "$build/$name.failed" && return 1; }; done
 }
 
 # One for each core that has the memory.
@@ -186,17 +191,18 @@ count_jobs() {
 compile_all() {
     local jobs running=0 unit finished=0 started=$SECONDS
     jobs=$(count_jobs)
+    set -m
     say "compiling RocksDB ${version#*+}, ${#units[@]} units, $jobs at once"
     for unit in "${units[@]}" ''; do
         while [ "$running" -ge "$jobs" ] || { [ -z "$unit" ] && [ "$running" -gt 0 ]; }; do
-            wait -n || true
+            # Also one that was killed has not compiled its unit.
+            wait -n || return 1
             running=$((running - 1)) finished=$((finished + 1))
-            ! compgen -G "$build/*.failed" >/dev/null || return 1
             say "$finished of ${#units[@]} units, $((SECONDS - started)) s"
         done
         [ -n "$unit" ] || break
         # shellcheck disable=SC2086 # a name and files, without spaces
-        compile_unit $unit &
+        compile_unit $unit 9>&- &
         running=$((running + 1))
     done
 }
@@ -207,16 +213,18 @@ build_library() {
     build=$(mktemp -d "$store/build.XXXXXX") && library=$build/library && mkdir "$library" \
         || ordinary "cannot write to $store"
     if ! compile_all; then
-        failed=$(compgen -G "$build/*.failed" | head -n1)
+        failed=$(compgen -G "$build/*.failed" | head -n1) || ordinary 'the compiler was killed'
         head -n 20 "${failed%.failed}.log" >&2
         ordinary "RocksDB does not compile with ${compiler[*]}"
     fi
     "$archiver" crs "$library/librocksdb.a" "$build"/*.o || ordinary "$archiver failed"
-    printf '%s\n' "$cpu_features" >"$library/cpu-features"
-    printf '%s\n' "$description" >"$library/description"
-    (cd "$library" && sha256sum librocksdb.a cpu-features description >sums) || ordinary "cannot write to $store"
-    rm -rf "$directory"
-    mv -T "$library" "$directory"
+    # In one condition: `set -e` would end the script where the command must still run.
+    if ! { printf '%s\n' "$cpu_features" >"$library/cpu-features" \
+        && printf '%s\n' "$description" >"$library/description" \
+        && (cd "$library" && sha256sum librocksdb.a cpu-features description >sums) \
+        && rm -rf "$directory" && mv -T "$library" "$directory"; }; then
+        ordinary "cannot write to $store"
+    fi
 }
 
 intact() { [ -d "$directory" ] && (cd "$directory" && sha256sum --check --status sums 2>/dev/null); }
