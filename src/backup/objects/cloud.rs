@@ -2,13 +2,19 @@
 //! EKS Pod Identity) or instance metadata (EC2).
 
 use std::{
+    error::Error,
     fmt,
     time::{Duration, SystemTime},
 };
 
 use aws_config::{
-    ecs::EcsCredentialsProvider, imds::credentials::ImdsCredentialsProvider,
-    meta::credentials::CredentialsProviderChain, provider_config::ProviderConfig,
+    ecs::EcsCredentialsProvider,
+    imds::{
+        client::error::{ImdsError, TokenError},
+        credentials::ImdsCredentialsProvider,
+    },
+    meta::credentials::CredentialsProviderChain,
+    provider_config::ProviderConfig,
     web_identity_token::WebIdentityTokenCredentialsProvider,
 };
 use aws_credential_types::{
@@ -46,7 +52,11 @@ impl Cloud {
         {
             return Ok(credentials.clone());
         }
-        match self.providers.provide_credentials().await {
+        let provided = self.providers.provide_credentials().await.map_err(|error| {
+            // This workload has no role, and will have none soon.
+            if is_refused_by_metadata(&error) { CredentialsError::not_loaded(error) } else { error }
+        });
+        match provided {
             Ok(credentials) => Ok(held.insert(credentials).clone()),
             Err(error) => match held.as_ref().filter(|held| is_valid_for(held, Duration::ZERO)) {
                 Some(credentials) => {
@@ -68,6 +78,23 @@ impl fmt::Debug for Cloud {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Cloud").field(&self.providers).finish()
     }
+}
+
+/// Whether instance metadata has answered and refused, as it does where it is disabled, and as other servers at
+/// its address do. The provider takes that for a fault that passes.
+fn is_refused_by_metadata(error: &CredentialsError) -> bool {
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let is_refusal = match error.downcast_ref::<ImdsError>() {
+            Some(ImdsError::ErrorResponse(answer)) => answer.response().status().is_client_error(),
+            _ => error.is::<TokenError>(),
+        };
+        if is_refusal {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn is_valid_for(credentials: &Credentials, time: Duration) -> bool {

@@ -119,6 +119,10 @@ async fn a_workload_without_a_role_or_with_a_broken_one_is_told_which() {
     let environment =
         [("AWS_EC2_METADATA_DISABLED", "false"), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", metadata.as_str())];
     assert_fails(&list(&server, &environment), 1, &parts);
+    let refusing = answering("HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    let environment =
+        [("AWS_EC2_METADATA_DISABLED", "false"), ("AWS_EC2_METADATA_SERVICE_ENDPOINT", refusing.as_str())];
+    assert_fails(&list(&server, &environment), 1, &parts);
     let public = [("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://192.0.2.1/credentials")];
     assert_fails(
         &list(&server, &public),
@@ -128,4 +132,19 @@ async fn a_workload_without_a_role_or_with_a_broken_one_is_told_which() {
     let newline = [("AWS_ACCESS_KEY_ID", "AK\nID"), ("AWS_SECRET_ACCESS_KEY", "s")];
     assert_fails(&list(&server, &newline), 1, &["the environment gives a malformed access key id"]);
     assert_eq!(server.take_seen().len(), 0);
+}
+
+/// The URL of an HTTP server that gives this answer to every request.
+fn answering(answer: &'static str) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // A client that hangs up before the answer does not end the server.
+            let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
+            let _ = std::io::Write::write_all(&mut stream, answer.as_bytes());
+        }
+    });
+    url
 }
