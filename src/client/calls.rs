@@ -52,7 +52,8 @@ macro_rules! calls {
 }
 
 calls! { key_values:
-    put(PutRequest) -> proto::PutResponse: "Creates a record. It is durable on the node when this returns.";
+    put(PutRequest) -> proto::PutResponse: "Creates a record. It is durable on the node when this returns. When an earlier node has not answered, \
+         ALREADY_EXISTS may be about this very record: see [`Answered::perhaps_done`].";
     get(GetRequest) -> proto::GetResponse: "Reads a valid record.";
     batch_put(BatchPutRequest) -> proto::BatchPutResponse: "Creates records; each item has its own outcome.";
     batch_get(BatchGetRequest) -> proto::BatchGetResponse: "Reads records; each item has its own outcome.";

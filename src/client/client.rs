@@ -130,7 +130,7 @@ impl Connection {
     ) -> Result<T, CallError> {
         match timeout(self.timeout, call(self.channel.clone())).await {
             Ok(outcome) => outcome.map_err(|status| CallError::new(&self.address, status)),
-            Err(_) => Err(CallError::Miss(Miss::late(&self.address, true))),
+            Err(_) => Err(CallError::Miss(Miss::unanswered(&self.address))),
         }
     }
 }

@@ -53,6 +53,12 @@ impl Miss {
         Self { address: address.to_string(), reason, is_refusal: false, may_be_done: was_sent }
     }
 
+    /// The time-out passed on a connection that connects by itself: it is unknown whether the request was sent.
+    pub(crate) fn unanswered(address: &impl fmt::Display) -> Self {
+        let reason = "no answer within the time-out".to_owned();
+        Self { address: address.to_string(), reason, is_refusal: false, may_be_done: true }
+    }
+
     /// The node could not be dialled, so no request was sent.
     pub(crate) fn unreached(address: &impl fmt::Display, error: &DialError) -> Self {
         let (reason, is_refusal) = (explain(error), errors::is_refusal(error));
@@ -152,6 +158,9 @@ struct Lines<'a>(&'a [Miss]);
 
 impl fmt::Display for Lines<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str(": the client was given no address");
+        }
         self.0.iter().try_for_each(|miss| write!(f, "\n  {miss}"))
     }
 }

@@ -76,6 +76,9 @@ mod tests {
         let text = "no node answered\n  node-0:1: down\n  node-1:1: 2 peers could not be asked";
         assert_eq!(answered.outcome.unwrap_err().to_string(), text);
 
+        let text = ask(Vec::new()).await.outcome.unwrap_err().to_string();
+        assert_eq!(text, "no node answered: the client was given no address");
+
         let answered = ask(vec![Err(miss(0, false, false)), Err(miss(1, true, false))]).await;
         assert!(answered.outcome.unwrap_err().is_refusal());
     }
