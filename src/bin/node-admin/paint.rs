@@ -11,6 +11,32 @@ use std::{
 
 use crate::cli::When;
 
+/// The colour of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colour {
+    Good,
+    Warning,
+    Bad,
+}
+
+impl Colour {
+    const ALL: [Self; 3] = [Self::Good, Self::Warning, Self::Bad];
+
+    fn code(self) -> &'static str {
+        match self {
+            Self::Good => "32",
+            Self::Warning => "33",
+            Self::Bad => "31",
+        }
+    }
+}
+
+/// The colour of a cell; `None`: it has none.
+pub(crate) fn colour_of(cell: &str) -> Option<Colour> {
+    let code = cell.strip_prefix("\x1b[")?.split('m').next()?;
+    Colour::ALL.into_iter().find(|colour| colour.code() == code)
+}
+
 /// Whether standard output and standard error show colours.
 static COLOURED: OnceLock<(bool, bool)> = OnceLock::new();
 
@@ -43,17 +69,17 @@ pub(crate) fn is_on() -> bool {
 
 /// In the colour of a good value.
 pub(crate) fn good(text: &str) -> String {
-    paint("32", text, is_on())
+    paint(Colour::Good.code(), text, is_on())
 }
 
 /// In the colour of a warning.
 pub(crate) fn warn(text: &str) -> String {
-    paint("33", text, is_on())
+    paint(Colour::Warning.code(), text, is_on())
 }
 
 /// In the colour of a bad value.
 pub(crate) fn bad(text: &str) -> String {
-    paint("31", text, is_on())
+    paint(Colour::Bad.code(), text, is_on())
 }
 
 /// The label of an error on standard error.
@@ -78,6 +104,15 @@ pub(crate) fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_painted_cell_has_the_colour_it_was_painted_in() {
+        for colour in Colour::ALL {
+            let cell = paint(colour.code(), "up", true);
+            assert_eq!((colour_of(&cell), plain(&cell).as_str()), (Some(colour), "up"));
+        }
+        assert_eq!(colour_of("silent"), None, "a node may have that name");
+    }
 
     #[test]
     fn colours_are_for_terminals_that_want_them() {

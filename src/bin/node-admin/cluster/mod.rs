@@ -15,7 +15,7 @@ use brock_core::proto;
 
 pub(crate) use lag::{matrix as lag_matrix, run as lag};
 pub(crate) use peers::{matrix as round_trips, run as peers};
-pub(crate) use status::{run as status, state_of};
+pub(crate) use status::{NodeState, run as status};
 
 /// Shown for an unknown value.
 pub(crate) const UNKNOWN: &str = "?";

@@ -64,7 +64,7 @@ fn row(node: &Node) -> Vec<String> {
     let now = |status: &Status| status.now_unix_ms / 1000;
     vec![
         output::printable(&node.node),
-        painted(state_of(node)),
+        NodeState::of(node).painted(),
         of(&|status| output::printable(&status.version)),
         of(&|status| roughly(now(status).saturating_sub(status.started_unix))),
         of(&|status| status.records.to_string()),
@@ -93,24 +93,42 @@ fn row(node: &Node) -> Vec<String> {
     ]
 }
 
-/// The state of a node, in a word.
-pub(crate) fn state_of(node: &Node) -> &'static str {
-    match &node.status {
-        _ if node.retired => "retired",
-        None if node.address.is_empty() => UNKNOWN,
-        None => "silent",
-        Some(status) if !status.writes_refused.is_empty() => "no writes",
-        Some(status) if status.resync.is_some() => "filling",
-        Some(status) if !status.ready => "starting",
-        Some(_) => "ready",
-    }
+/// The state of a node.
+#[derive(Clone, Copy)]
+pub(crate) enum NodeState {
+    Ready,
+    Starting,
+    Filling,
+    NoWrites,
+    Silent,
+    Retired,
+    Unknown,
 }
 
-fn painted(state: &str) -> String {
-    match state {
-        "ready" => paint::good(state),
-        "silent" | "no writes" => paint::bad(state),
-        _ => paint::warn(state),
+impl NodeState {
+    pub(crate) fn of(node: &Node) -> Self {
+        match &node.status {
+            _ if node.retired => Self::Retired,
+            None if node.address.is_empty() => Self::Unknown,
+            None => Self::Silent,
+            Some(status) if !status.writes_refused.is_empty() => Self::NoWrites,
+            Some(status) if status.resync.is_some() => Self::Filling,
+            Some(status) if !status.ready => Self::Starting,
+            Some(_) => Self::Ready,
+        }
+    }
+
+    /// In a word, in the colour of a good or a bad value.
+    pub(crate) fn painted(self) -> String {
+        match self {
+            Self::Ready => paint::good("ready"),
+            Self::Starting => paint::warn("starting"),
+            Self::Filling => paint::warn("filling"),
+            Self::NoWrites => paint::bad("no writes"),
+            Self::Silent => paint::bad("silent"),
+            Self::Retired => paint::warn("retired"),
+            Self::Unknown => paint::warn(UNKNOWN),
+        }
     }
 }
 

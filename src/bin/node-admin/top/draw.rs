@@ -10,7 +10,12 @@ use ratatui::{
 };
 
 use super::screen::{Page, Screen};
-use crate::{failure::Failure, output, paint};
+use crate::{
+    cluster::UNKNOWN,
+    failure::Failure,
+    output,
+    paint::{self, Colour},
+};
 use brock_client::view::Level;
 
 const KEYS: &str = "q quit   Tab page   \u{2191}\u{2193} line   ? help";
@@ -66,7 +71,7 @@ fn table(frame: &mut Frame<'_>, screen: &Screen, area: Rect) {
     let columns = rows.iter().map(Vec::len).max().unwrap_or_default().max(heading.len());
     let widest = |column: usize| {
         let cells = std::iter::once(heading).chain(rows).filter_map(|row| row.get(column));
-        let width = cells.map(|cell| cell.chars().count()).max().unwrap_or_default();
+        let width = cells.map(|cell| paint::plain(cell).chars().count()).max().unwrap_or_default();
         u16::try_from(width).unwrap_or(u16::MAX)
     };
     let widths = (0..columns).map(|column| match column + 1 == columns {
@@ -76,7 +81,7 @@ fn table(frame: &mut Frame<'_>, screen: &Screen, area: Rect) {
     });
     let body = rows
         .iter()
-        .map(|row| Row::new(row.iter().map(|cell| Cell::from(cell.as_str()).style(cell_style(cell)))));
+        .map(|row| Row::new(row.iter().map(|cell| Cell::from(paint::plain(cell)).style(cell_style(cell)))));
     let table = Table::new(body, widths)
         .header(Row::new(heading.iter().map(String::as_str)).style(Style::new().add_modifier(Modifier::BOLD)))
         .column_spacing(2)
@@ -107,11 +112,12 @@ fn level_style(level: Level) -> Style {
 }
 
 fn cell_style(cell: &str) -> Style {
-    match cell {
-        "ready" | "up" | "well" => coloured(Color::Green),
-        "silent" | "down" | "no writes" | "act" => coloured(Color::Red),
-        "?" | "watch" | "starting" | "filling" | "retired" => coloured(Color::Yellow),
-        _ => Style::new(),
+    match paint::colour_of(cell) {
+        Some(Colour::Good) => coloured(Color::Green),
+        Some(Colour::Warning) => coloured(Color::Yellow),
+        Some(Colour::Bad) => coloured(Color::Red),
+        None if cell == UNKNOWN => coloured(Color::Yellow),
+        None => Style::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::keys::Key;
 use crate::{
-    cluster::{self, UNKNOWN, bytes, lag_matrix, milliseconds, number, roughly, round_trips, state_of},
+    cluster::{self, NodeState, UNKNOWN, bytes, lag_matrix, milliseconds, number, roughly, round_trips},
     output, paint,
 };
 use brock_client::view::{Cluster, Node, Sample, Status};
@@ -101,16 +101,15 @@ impl Screen {
         first.status.as_ref().map(|status| status.now_unix_ms / 1000)
     }
 
-    /// The page's table, the heading first, without colours.
+    /// The page's table, the heading first. Cells may be painted.
     pub(super) fn table(&self) -> Vec<Vec<String>> {
-        let table = match self.page {
+        match self.page {
             Page::Nodes => nodes(&self.cluster),
             Page::Lag => lag_matrix(&self.cluster),
             Page::Peers => peers(&self.cluster),
             Page::RoundTrips => round_trips(&self.cluster),
             Page::Findings => findings(&self.cluster),
-        };
-        table.into_iter().map(|row| row.iter().map(|cell| paint::plain(cell)).collect()).collect()
+        }
     }
 }
 
@@ -145,7 +144,7 @@ fn node(node: &Node) -> Vec<String> {
     let lag = node.lags.as_ref().map(|lags| lags.values().fold(0_u64, |sum, lag| sum.saturating_add(*lag)));
     vec![
         output::printable(&node.node),
-        state_of(node).to_owned(),
+        NodeState::of(node).painted(),
         of(&|status| status.records.to_string()),
         rate(|rates| rates.reads),
         rate(|rates| rates.writes),
@@ -202,7 +201,7 @@ fn peers(cluster: &Cluster) -> Vec<Vec<String>> {
             vec![
                 output::printable(&node.node),
                 output::printable(name),
-                if peer.up { "up" } else { "down" }.to_owned(),
+                if peer.up { paint::good("up") } else { paint::bad("down") },
                 milliseconds(peer.round_trip_micros),
                 number(peer.lag_entries),
                 peer.rounds.to_string(),
@@ -217,7 +216,7 @@ fn findings(cluster: &Cluster) -> Vec<Vec<String>> {
     let rows = cluster.verdict.findings.iter().map(|finding| {
         let about = if finding.node.is_empty() { "cluster" } else { &finding.node };
         vec![
-            paint::plain(&cluster::level(finding.level)),
+            cluster::level(finding.level),
             output::printable(about),
             output::printable(&finding.what),
             output::printable(&finding.todo),
