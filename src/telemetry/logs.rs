@@ -4,7 +4,6 @@ use std::{
     backtrace::{Backtrace, BacktraceStatus},
     io::{self, IsTerminal as _},
     sync::Arc,
-    time::Duration,
 };
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
@@ -22,11 +21,8 @@ use super::{
     traces::{Export, TraceOptions},
 };
 use crate::runtime::spans;
-use brock_core::base::{id::NodeId, metrics as definitions, metrics::Kind};
+use brock_core::base::{id::NodeId, limits, metrics as definitions, metrics::Kind};
 use brock_net::task::{TaskName, Tasks};
-
-/// How often to fold histograms, so that they do not grow between two scrapes.
-const FOLD_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What to log, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +131,7 @@ impl Telemetry {
         let (telemetry, stopping) = (Arc::clone(self), tasks.stopping().clone());
         tasks.spawn(TaskName::MetricsUpkeep, |status| async move {
             status.set_state("waiting");
-            let mut ticks = tokio::time::interval(FOLD_INTERVAL);
+            let mut ticks = tokio::time::interval(limits::HISTOGRAMS_FOLD_INTERVAL);
             while stopping.run_until_cancelled(ticks.tick()).await.is_some() {
                 telemetry.handle.run_upkeep();
             }

@@ -31,6 +31,7 @@ use super::{
     readiness::Readiness,
 };
 use crate::{membership::roster::SyncStatus, telemetry::logs::Telemetry};
+use brock_core::base::limits;
 use brock_net::{
     task::{TaskName, Tasks},
     tls::web::WebTls,
@@ -38,15 +39,9 @@ use brock_net::{
 
 /// The type of Prometheus' text format.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4";
-/// Maximum time for a request's head to arrive; also the idle time of a connection.
+/// Shorter in tests, which wait for its end.
 const HEADER_TIMEOUT: Duration =
-    if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
-/// Maximum age of a connection, even if it is busy: no request takes longer.
-const CONNECTION_MAX_AGE: Duration = Duration::from_secs(300);
-/// Maximum number of connections; further ones wait in the listen queue.
-const CONNECTIONS_MAX: usize = 64;
-/// Pause after a failure to accept, such as a lack of file descriptors.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+    if cfg!(test) { Duration::from_millis(200) } else { limits::HTTP_HEADER_TIMEOUT };
 
 const INDEX: &str = "Brock node\n\n\
     /console/ the state of the cluster\n\
@@ -128,7 +123,7 @@ pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
     let (connections, stopping, tls) = (tasks.clone(), tasks.stopping().clone(), pages.tls.clone());
     let router = router(pages);
     tasks.spawn(TaskName::Http, |status| async move {
-        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let slots = Arc::new(Semaphore::new(limits::HTTP_CONNECTIONS_MAX));
         status.set_state("serving");
         let mut has_failed = false;
         loop {
@@ -149,7 +144,7 @@ pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
                     if !std::mem::replace(&mut has_failed, true) {
                         tracing::warn!(%error, "cannot accept connections on http.address; trying again");
                     }
-                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
+                    tokio::time::sleep(limits::HTTP_ACCEPT_RETRY_DELAY).await;
                 }
             }
         }
@@ -190,7 +185,7 @@ async fn serve(
         .header_read_timeout(HEADER_TIMEOUT)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = std::pin::pin!(connection);
-    let expired = tokio::time::sleep(CONNECTION_MAX_AGE);
+    let expired = tokio::time::sleep(limits::HTTP_CONNECTION_MAX_AGE);
     let result = tokio::select! {
         result = connection.as_mut() => result,
         () = stopping.cancelled() => {

@@ -244,6 +244,20 @@ pub const SUPERVISOR_INTERVAL: Duration = Duration::from_secs(2);
 pub const SUPERVISOR_INTERVAL_MIN: Duration = Duration::from_millis(50);
 /// How much more time a start asks its supervisor for, each time that it has made progress.
 pub const SUPERVISOR_PATIENCE: Duration = Duration::from_secs(30);
+/// How often histograms are folded, so that they do not grow between two scrapes.
+pub const HISTOGRAMS_FOLD_INTERVAL: Duration = Duration::from_secs(5);
+/// The payloads that are read from the database together for a batch of the log.
+pub const PAYLOADS_READ_TOGETHER: usize = 64;
+/// How long the head of an HTTP request may take to arrive; also the idle time of a connection.
+pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// The age at which an HTTP connection is closed, even if it is busy: no request takes longer.
+pub const HTTP_CONNECTION_MAX_AGE: Duration = Duration::from_secs(300);
+/// The most HTTP connections at once; further ones wait in the listen queue.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// The pause after a failure to accept an HTTP connection, such as a lack of file descriptors.
+pub const HTTP_ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+/// The largest request to the console: a key hash in JSON.
+pub const CONSOLE_REQUEST_MAX_BYTES: usize = 1024;
 /// How long the HTTP server may take to stop.
 pub const HTTP_STOP_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -124,7 +124,7 @@ fn changes(
         ages_ms: Vec::new(),
     };
     let mut bytes = 0;
-    for chunk in scanned.chunks(PAYLOADS_AT_ONCE) {
+    for chunk in scanned.chunks(limits::PAYLOADS_READ_TOGETHER) {
         let key_hashes: Vec<KeyHash> = chunk.iter().map(|scanned| scanned.key.key_hash).collect();
         let states = match with_payloads {
             true => view.states(&key_hashes).collect::<Result<_, _>>()?,
@@ -149,9 +149,6 @@ fn changes(
     }
     Ok(aged(LogBatch { batch, bytes }))
 }
-
-/// Payloads that are read from the database together.
-const PAYLOADS_AT_ONCE: usize = 64;
 
 /// A log entry as it is sent. `state` reads the state of its key hash, for the payload of a create.
 pub(super) fn entry(

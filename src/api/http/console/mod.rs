@@ -23,7 +23,7 @@ pub(crate) use access::{Caller, Gate};
 
 use crate::app::{cluster::Cluster, records, trace::Traces};
 use brock_client::view::{self, Setting, trace::TracedNode};
-use brock_core::proto;
+use brock_core::{base::limits, proto};
 
 /// The files of the page, by path below `/console/`.
 const FILES: [(&str, &str, &str); 5] = [
@@ -37,9 +37,6 @@ const FILES: [(&str, &str, &str); 5] = [
 /// No content from other hosts, no inline scripts, no frames.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
-/// The largest request: a key hash in JSON.
-const REQUEST_MAX_BYTES: usize = 1024;
 
 /// The sources of the console.
 pub(crate) struct Console {
@@ -60,7 +57,10 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(slot: Slot, gate: Arc<Gat
         .route("/console", get(Redirect::permanent("/console/")))
         .route("/console/api/cluster", get(cluster))
         .route("/console/api/configuration", get(configuration))
-        .route("/console/api/trace", post(trace).layer(DefaultBodyLimit::max(REQUEST_MAX_BYTES)));
+        .route(
+            "/console/api/trace",
+            post(trace).layer(DefaultBodyLimit::max(limits::CONSOLE_REQUEST_MAX_BYTES)),
+        );
     for (name, kind, text) in FILES {
         let page = ([(header::CONTENT_TYPE, kind), (header::CONTENT_SECURITY_POLICY, POLICY)], text);
         router = router.route(&format!("/console/{name}"), get(page));
