@@ -22,8 +22,7 @@ use crate::{
     },
     replication::{
         peek::{Answer, Asker},
-        remote::Remote,
-        repair::{self, Repaired},
+        repair::{self, Repaired, TheirSummary},
         resync::Resyncs,
     },
     runtime::alarms::{Alarm, Alarms},
@@ -358,24 +357,23 @@ impl Operations {
     async fn compare(&self) -> Result<Verification, RequestError> {
         let contacts = self.roster.contacts(self.wall_clock.now());
         let asked = contacts.peers.iter().filter(|contact| !contact.is_retired);
-        let answers = asked.map(async |contact| (contact, contact.peer.summary(false).await));
+        let answers = asked.map(async |contact| (contact, TheirSummary::of(&contact.peer).await));
         let answers = join_all(answers).await;
         let mine = self.store.summary();
         let mut everything = mine.applied();
         let mut summaries = Vec::with_capacity(answers.len());
         for (contact, answer) in answers {
-            let summary = answer.and_then(|answer| {
-                let applied = repair::applied(&answer)?;
-                everything.join(&applied);
-                let comparison = mine.compare(&applied, &answer.digest.unwrap_or_default());
+            let summary = answer.map(|theirs| {
+                everything.join(&theirs.applied);
+                let comparison = theirs.compare(&mine);
                 let node = VerifiedNode {
-                    node: answer.node_id,
-                    records: answer.records,
-                    tombstones: answer.tombstones,
+                    node: theirs.node_id,
+                    records: theirs.records,
+                    tombstones: theirs.tombstones,
                     equal: comparison == Comparison::Equal,
                     ..VerifiedNode::default()
                 };
-                Ok((node, applied, comparison))
+                (node, theirs.applied, comparison)
             });
             summaries.push((contact, summary));
         }

@@ -12,7 +12,7 @@ use super::remote::Remote;
 use crate::{
     membership::peer::RemoteError,
     runtime::planted::{self, Bug},
-    store::{BucketItem, Page, Store, item_from_proto},
+    store::{BucketItem, Comparison, Page, Store, Summary, item_from_proto},
 };
 use brock_core::{
     base::{id::KeyHash, limits, vector::Vector},
@@ -44,11 +44,34 @@ pub struct Repaired {
     pub ambiguous: u64,
 }
 
-/// What the other node has applied, folded origins included.
-pub fn applied(theirs: &proto::SummaryResponse) -> Result<Vector, CodecError> {
-    let mut applied = codec::vector_from_proto(&theirs.vector.clone().unwrap_or_default())?;
-    applied.join(&codec::folds_from_proto(theirs.folds.clone().unwrap_or_default())?);
-    Ok(applied)
+/// What another node says that it has applied and holds.
+#[derive(Debug, Clone)]
+pub struct TheirSummary {
+    /// Its node id.
+    pub node_id: String,
+    /// Its records that are not deleted.
+    pub records: u64,
+    /// Its tombstones.
+    pub tombstones: u64,
+    /// What it has applied, folded origins included.
+    pub applied: Vector,
+    digest: proto::Digest,
+}
+
+impl TheirSummary {
+    /// Asks the other node.
+    pub async fn of(remote: &impl Remote) -> Result<Self, RemoteError> {
+        let answer = remote.summary(false).await?;
+        let mut applied = codec::vector_from_proto(&answer.vector.unwrap_or_default())?;
+        applied.join(&codec::folds_from_proto(answer.folds.unwrap_or_default())?);
+        let proto::SummaryResponse { node_id, records, tombstones, digest, .. } = answer;
+        Ok(Self { node_id, records, tombstones, applied, digest: digest.unwrap_or_default() })
+    }
+
+    /// Compares its records with this node's, if both have applied the same.
+    pub fn compare(&self, mine: &Summary) -> Comparison {
+        mine.compare(&self.applied, &self.digest)
+    }
 }
 
 /// Finds the key hashes whose states differ, bucket by bucket.

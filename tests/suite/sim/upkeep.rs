@@ -5,7 +5,7 @@ use brock::{
     membership::members::MemberView,
     replication::{
         remote::{Remote, digest_to_proto},
-        repair,
+        repair::{self, TheirSummary},
     },
     store::Comparison,
 };
@@ -179,8 +179,7 @@ impl World {
     }
 }
 
-/// `Store` implements both; this picks what peers see of it.
+/// What peers see of it.
 pub async fn applied_from_outside(store: &impl Remote) -> brock_core::base::vector::Vector {
-    let summary = store.summary(false).await.expect("the store answers");
-    repair::applied(&summary).expect("the store's own vector")
+    TheirSummary::of(store).await.expect("the store answers").applied
 }

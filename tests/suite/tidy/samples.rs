@@ -57,7 +57,7 @@ fn downward_imports_pass_and_comments_and_strings_are_no_imports() {
                 "use crate::{api, app, replication, store, runtime}; use brock_net::tls; use brock_core::proto;",
                 false,
             ),
-            ("src/lib.rs", "pub mod node; pub use crate::node::Node;", false),
+            ("src/lib.rs", "pub mod node; use crate::node::Node;", false),
             ("src/bin/node-admin/main.rs", "use brock::config::validate; use crate::output;", false),
         ],
     );
@@ -76,6 +76,11 @@ fn outside_crates_are_found_out_of_place_only() {
             ("src/store/mod.rs", "use tonic_health::server;", true),
             ("src/core/domain/record.rs", "#[cfg(test)] mod tests { #[tokio::test] async fn t() {} }", true),
             ("src/core/domain/record.rs", "use tokio_util::sync::CancellationToken;", true),
+            ("src/core/domain/record.rs", "use std::{fmt, fs::File};", true),
+            ("src/core/domain/record.rs", "fn f() { std::net::TcpStream::connect(x) }", true),
+            ("src/core/domain/record.rs", "use std::{fmt, collections::BTreeMap};", false),
+            ("src/core/build.rs", "use std::fs;", false),
+            ("src/node/mod.rs", "use tracing_opentelemetry::OpenTelemetryLayer;", true),
             ("src/backup/mod.rs", "use aws_sdk_s3::Client;", true),
             ("src/backup/objects/s3.rs", "use aws_sdk_s3::Client;", false),
             ("src/store/mod.rs", "use rocksdb::{DB, Options};", false),
@@ -118,6 +123,7 @@ fn bare_spawns_are_found_outside_tests() {
                 "#[cfg(test)] mod tests { fn g() {} } fn f() { ::tokio::spawn(async {}); }",
                 true,
             ),
+            ("src/node/mod.rs", "fn f() { tokio::runtime::Handle::current().spawn(async {}); }", true),
             ("src/node/mod.rs", "fn f(tasks: &Tasks) { tasks.spawn(\"x\", work); }", false),
             ("src/node/mod.rs", "fn f() { tokio::task::spawn_blocking(g); } // tokio::spawn", false),
             ("src/node/mod.rs", "#[cfg(test)]\nmod tests { fn f() { tokio::spawn(async {}); } }", false),
@@ -180,6 +186,18 @@ fn circles_between_folders_are_found_and_nothing_else_is() {
 }
 
 #[test]
+fn a_layer_that_the_root_hides_is_found() {
+    check(
+        rules::hidden_layers,
+        &[
+            ("src/lib.rs", "pub mod app;\npub use app::records;\n", true),
+            ("src/lib.rs", "pub mod app;\n", false),
+            ("src/store/mod.rs", "pub use change::NewRecord;\n", false),
+        ],
+    );
+}
+
+#[test]
 fn a_long_file_is_found() {
     let (short, long) = ("x\n".repeat(500), "x\n".repeat(501));
     check(
@@ -202,7 +220,7 @@ fn a_crate_that_allows_unsafe_code_is_found() {
         rules::crates_that_allow_unsafe_code,
         &[
             ("src/lib.rs", forbids, false),
-            ("src/lib.rs", "//! A crate.\n", true),
+            ("src/lib.rs", "//! A crate.\n// #![forbid(unsafe_code)]\n", true),
             ("src/net/lib.rs", "//! A crate.\n", true),
             ("src/bin/brock/main.rs", "fn main() {}", true),
             ("tests/suite/main.rs", "mod api;", true),
