@@ -204,8 +204,9 @@ mod tests {
             // It accepts and hangs up; the other one answers.
             drop(dead.accept().unwrap());
             let (mut stream, _) = alive.accept().unwrap();
+            let read = io::Read::read(&mut stream, &mut [0; 1024]).unwrap();
             io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\n\r\nok\n").unwrap();
-            io::Read::read(&mut stream, &mut [0; 1024]).unwrap()
+            read
         });
         let client = HttpClient::plain(Duration::from_secs(5), 16);
         let answer = client.get_from_any(sockets, "node:1", "/readyz").await.unwrap();
