@@ -21,11 +21,11 @@ STATES ?= 10000000
 cargo := deploy/rocksdb.sh cargo
 
 heading = @printf '\n== %s\n' '$(1)'
-first-time := the first time about eight minutes on two cores
+first-time := the first time about seven minutes on two cores
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-build build demo test deploy sim model bench release references fmt clean
+.PHONY: help setup setup-build build demo test one deploy sim model bench release references fmt clean
 
 help: ## Say what can be made
 	@printf 'Brock: a masterless, clustered, eventually consistent key-value node.\n\n'
@@ -66,6 +66,9 @@ test: setup ## Prove it: format, lints, dependencies, documentation, tests, depl
 deploy: ## Validate what is under deploy/
 	$(call heading,deploy)
 	@deploy/check.sh
+
+one: setup ## Run the tests whose names contain TEST: make one TEST=verification
+	$(cargo) test --locked --workspace $(FEATURES) -- $(TEST)
 
 sim: setup ## Run the simulation with any number of seeds: make sim SEEDS=100000
 	$(call heading,simulation)

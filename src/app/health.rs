@@ -242,8 +242,7 @@ impl About<'_> {
 
     fn backups(&mut self, status: &StatusResponse, now: UnixSeconds) {
         let Some(backup) = &status.backup else { return };
-        let todo =
-            "`node-admin backup list` and the node's log say more; docs/guides/troubleshooting.md, Backups";
+        let todo = "`node-admin backup list` and the node's log say more; docs/guides/troubleshooting.md, Backups fail";
         if !backup.verify_error.is_empty() {
             self.act(format!("its newest backup is damaged: {}", backup.verify_error), todo);
         }

@@ -269,7 +269,8 @@ pub const SETTINGS: &[Setting] = &[
         "factor-or-timer",
         "MODE",
         Kind::Choice(&["never", "modified", "timer", "factor", "size", "factor-or-timer", "size-or-timer"]),
-        "When to compact the replication log. Compaction removes only what every member has applied",
+        "When to compact the replication log: never, modified (after every change), timer, factor, size, \
+         factor-or-timer, size-or-timer (whichever comes first). Compaction removes only what every member has applied",
     ),
     setting(
         "compact-threshold-factor",
@@ -523,7 +524,7 @@ mod tests {
     ];
 
     #[test]
-    fn every_specified_setting_has_the_default_it_was_specified_with() {
+    fn the_defaults_that_were_specified_stay() {
         for (key, default) in DEFAULTS {
             assert_eq!(find(key).map(|setting| setting.default), Some(*default), "{key}");
         }

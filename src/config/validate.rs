@@ -404,10 +404,11 @@ mod tests {
         let (_, shown) = resolved(&[], &[], None);
         let mut reader = Reader::new(&shown);
         Config::read(&mut reader).unwrap();
-        let mut expected: Vec<_> = SETTINGS.iter().map(|setting| setting.key).collect();
-        expected.sort_unstable();
-        reader.read.sort_unstable();
-        assert_eq!(reader.read, expected);
+        for settings::Setting { key, .. } in SETTINGS {
+            let times = reader.read.iter().filter(|read| *read == key).count();
+            assert_eq!(times, 1, "{key} is read {times} times: give it one line in `configuration!`");
+        }
+        assert_eq!(reader.read.len(), SETTINGS.len());
     }
 
     #[test]

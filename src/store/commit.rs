@@ -1,5 +1,8 @@
-//! Building one group commit. Every change of the group sees the changes before it; what several
-//! kinds of change do alike is here, the rest is in `change`.
+//! Building one group commit; what several kinds of change do alike is here, the rest is in `change`.
+//!
+//! A change sees the changes of its group before it in the states, the vectors and the totals of [`Commit`].
+//! IMPORTANT: the view shows the database before the group. A change that reads a value there, and writes
+//! another one that depends on it, would lose the changes before it.
 
 use std::collections::{BTreeMap, HashMap};
 

@@ -21,7 +21,7 @@ use brock_core::{
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
     /// The cursor belongs to another life of the donor.
-    #[error("this node was restarted since that snapshot began: restart it")]
+    #[error("this node was restarted since that snapshot began: begin again")]
     Restarted,
     /// The cursor makes no sense.
     #[error("cursor: {0}")]

@@ -174,7 +174,9 @@ mod tests {
 
     fn shown(method: &str, bytes: &[u8]) -> What {
         let path = format!("/brock.v1.AdminService/{method}");
-        let call = TABLE.iter().find(|call| call.path == path).unwrap();
+        let Some(call) = TABLE.iter().find(|call| call.path == path) else {
+            panic!("{path} is not in TABLE")
+        };
         match call.recorded {
             Recorded::Read(show) | Recorded::Change(show, _) | Recorded::Stream(show) => message(show, bytes),
             Recorded::No => panic!("{method} is not recorded"),

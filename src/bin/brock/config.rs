@@ -28,7 +28,7 @@ pub(crate) fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(
             Command::new("check")
-                .about("Check the configuration that `run` would use, and report all problems")
+                .about("Check the settings that `run` would use, and report all problems. Files, ports and peers are not looked at")
                 .args(settings::args()),
         )
         .subcommand(
@@ -46,7 +46,8 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             let env: Vec<_> = std::env::vars_os().collect();
             let file = ConfigFile::read_named(matches, &env)?;
             validate::resolve(matches, &env, file.as_ref())?;
-            "configuration is valid\n".to_owned()
+            "the settings are valid; `node-admin doctor --config FILE` also checks files, ports and peers\n"
+                .to_owned()
         }
         Some(("show", matches)) => return show(matches),
         _ => settings::reference_markdown(),

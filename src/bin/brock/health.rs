@@ -20,9 +20,9 @@ const ANSWER_MAX_BYTES: usize = 64 * 1024;
 #[derive(clap::Args)]
 #[command(
     about = "Check the health of a node on this machine",
-    after_help = "Without thresholds: whether the node is ready for traffic (/readyz). With thresholds: also whether it\n\
-                  keeps up with its peers (/healthz). Exit codes: 0 healthy, 1 not healthy or no answer, 2 wrong command\n\
-                  line."
+    after_help = "Without thresholds: whether the node is ready for traffic (/readyz). With thresholds: also whether it \
+                  keeps up with its peers (/healthz).\n\nExit codes: 0 healthy, 1 not healthy or no answer, 2 wrong \
+                  command line."
 )]
 pub(crate) struct HealthArgs {
     /// The node's --http.address; for all interfaces, the command asks on loopback

@@ -27,7 +27,7 @@ fn command() -> Command {
         .version(env!("CARGO_PKG_VERSION"))
         .about("A masterless, clustered, eventually consistent key-value node for small, security-sensitive records")
         .after_help(
-            "To try Brock: `brock dev` starts three nodes with their own certificates.\n\
+            "To try Brock: `brock dev` starts three nodes with their own certificates.\n\n\
              Exit codes: 0 success, 1 error, 2 wrong command line or configuration.",
         )
         .subcommand_required(true)

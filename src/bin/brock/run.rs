@@ -35,9 +35,9 @@ pub(crate) fn command() -> Command {
     Command::new("run")
         .about("Run a node")
         .after_help(
-            "SIGTERM or SIGINT: the node reports that it is not ready, finishes calls in progress, and exits with 0.\n\
-             A second signal stops it immediately, with 1. Neither loses acknowledged writes.\n\
-             SIGHUP: the node reloads its certificates immediately.\n\
+            "SIGTERM or SIGINT: the node reports that it is not ready, finishes calls in progress, and exits with 0. \
+             A second signal stops it immediately, with 1. Neither loses acknowledged writes.\n\n\
+             SIGHUP: the node reloads its certificates immediately.\n\n\
              Under systemd (Type=notify or notify-reload) the node reports when it is ready, its status, and its health.",
         )
         .args(settings::args())

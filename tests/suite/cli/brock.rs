@@ -118,7 +118,10 @@ fn config_shows_where_every_value_came_from() {
     assert!(stdout(&output).lines().any(|line| line.starts_with("node.id") && line.ends_with(":2")));
     let output = brock_with(&["config", "check"], &[("BROCK_CONFIG", &file)]);
     assert_succeeds(&output);
-    assert_eq!(stdout(&output), "configuration is valid\n");
+    assert_eq!(
+        stdout(&output),
+        "the settings are valid; `node-admin doctor --config FILE` also checks files, ports and peers\n"
+    );
     // What it shows as TOML is a configuration with the same values.
     let toml = brock(&["config", "show", "-o", "toml", "--config", &file]);
     let copy = home.path().join("copy.toml");

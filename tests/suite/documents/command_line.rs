@@ -126,12 +126,13 @@ fn taken_apart(text: &str) -> Help {
         match line.trim() {
             heading @ ("Commands:" | "Arguments:") if indent == 0 => section = heading,
             // Options may be in groups, each under a heading of its own.
-            heading if indent == 0 && heading.ends_with(':') && heading.len() < 30 => section = "Options:",
+            heading if indent == 0 && heading.ends_with(':') && heading.len() < 40 => section = "Options:",
             text if indent == 0 && !text.is_empty() => {
                 section = "";
                 help.after.push_str(text);
                 help.after.push('\n');
             }
+            "" if section.is_empty() => help.after.push('\n'),
             text => {
                 let entries = match section {
                     "Commands:" => &mut help.commands,

@@ -43,7 +43,7 @@ fn between(document: &str, name: &str, expected: &str) {
     let differing = lines.find(|(present, expected)| present != expected);
     assert!(
         present.trim() == expected.trim(),
-        "{document} is not what the program says now; {UPDATE}=1 writes it. First difference: {differing:?}"
+        "{document} is not what the program says now; `make references` writes it. First difference: {differing:?}"
     );
 }
 
