@@ -208,8 +208,7 @@ pub(super) fn bare_spawns(files: &[File<'_>]) -> Vec<String> {
     each_product_path(files, |file, path| {
         let [.., last] = path.segments.as_slice() else { return None };
         let spawns = path.segments[0] == "tokio" && last.starts_with("spawn")
-            || matches!(path.segments.as_slice(), [task, spawn] if task == "task" && spawn.starts_with("spawn"))
-            || matches!(path.segments.as_slice(), [.., handle, current] if handle == "Handle" && current == "current");
+            || matches!(path.segments.as_slice(), [task, spawn] if task == "task" && spawn.starts_with("spawn"));
         // Blocking work is awaited where it is started.
         (spawns && last != "spawn_blocking" && file != SPAWNER)
             .then(|| format!("{} outside {SPAWNER}: use Tasks::spawn", path.segments.join("::")))
