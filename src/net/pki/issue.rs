@@ -86,6 +86,16 @@ pub enum MakeError {
         /// The certificates directory.
         certs_dir: PathBuf,
     },
+    /// The CA's certificate does not allow its key to sign revocation lists.
+    #[error(
+        "{at} does not allow its CA to sign revocation lists: its key usage lacks cRLSign. Create a new CA with \
+         `brock cert ca`, or make the list with the CA's own tool: nodes accept it",
+        at = .path.display()
+    )]
+    SignsNoLists {
+        /// The CA's certificate.
+        path: PathBuf,
+    },
     /// Another CA issued the certificate that is to be revoked.
     #[error("{at} was not made by the CA whose key was given: only its own CA can revoke it", at = .path.display())]
     OfAnotherCa {
@@ -320,6 +330,9 @@ pub(crate) struct Ca {
     pub(crate) validity: Validity,
     /// Its name, DER.
     pub(crate) subject: Vec<u8>,
+    /// Its certificate.
+    path: PathBuf,
+    signs_lists: bool,
 }
 
 impl Ca {
@@ -330,17 +343,26 @@ impl Ca {
             return Err(MakeError::NoCaKey { path: ca_key.to_owned() });
         }
         let key = files::private_key(ca_key)?;
-        for (path, der) in roots {
+        for (path, _, der) in roots {
             if !belongs(&key, &der, ca_key)? {
                 continue;
             }
             let validity = Validity::of(&path, &der)?;
             validity.check(&path)?;
             let issuer = Issuer::from_ca_cert_der(&der, KeyPair::try_from(&key)?)?;
-            let parsed = roles::parse(&der).map_err(|source| TlsError::Role { path, source })?;
-            return Ok(Self { issuer, validity, subject: parsed.subject().as_raw().to_vec() });
+            let malformed = |source| TlsError::Role { path: path.clone(), source };
+            let parsed = roles::parse(&der).map_err(malformed)?;
+            let usage = parsed.key_usage().ok().flatten();
+            let signs_lists = usage.is_none_or(|usage| usage.value.crl_sign());
+            let subject = parsed.subject().as_raw().to_vec();
+            return Ok(Self { issuer, validity, subject, path, signs_lists });
         }
         Err(MakeError::WrongCaKey { ca_key: ca_key.to_owned(), certs_dir: certs_dir.to_owned() })
+    }
+
+    /// An error if the certificate does not allow its key to sign revocation lists.
+    pub(crate) fn check_signs_lists(&self) -> Result<(), MakeError> {
+        if self.signs_lists { Ok(()) } else { Err(MakeError::SignsNoLists { path: self.path.clone() }) }
     }
 
     fn check_outlives(&self, wanted: Duration, leaf_not_after: i64) -> Result<(), MakeError> {

@@ -45,6 +45,7 @@ pub struct Revoked {
 pub fn revoke(request: &Revoke) -> Result<Revoked, MakeError> {
     let Revoke { certs_dir, ca_key, certificates } = request;
     let ca = Ca::load(certs_dir, ca_key)?;
+    ca.check_signs_lists()?;
     let list = certs_dir.join(NAME);
     let (mut revoked, mut number, mut others) = (Vec::new(), 0, Vec::new());
     if list.exists() {

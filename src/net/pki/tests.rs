@@ -15,6 +15,7 @@ use super::issue::{
     CA_LIFETIME_DEFAULT, LEAF_LIFETIME_DEFAULT, LeafKind, Made, MakeCa, MakeError, MakeLeaf,
     TRUST_DOMAIN_DEFAULT, make_ca, make_leaf,
 };
+use super::revoke::{Revoke, revoke};
 use crate::{
     dial::dial,
     task::Tasks,
@@ -246,4 +247,23 @@ fn an_ec_key_in_the_old_form_loads() {
     convert(&made.key, &["ec"]);
     assert!(fs::read_to_string(&made.key).unwrap().contains("BEGIN EC PRIVATE KEY"));
     load(&fixture.certs());
+}
+
+#[test]
+fn a_ca_whose_certificate_does_not_allow_lists_is_named() {
+    let fixture = Fixture::new();
+    let MakeCa { certs_dir, ca_key, .. } = fixture.ca();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_usages = vec![rcgen::KeyUsagePurpose::KeyCertSign];
+    let certificate = params.self_signed(&key).unwrap();
+    fs::create_dir(&certs_dir).unwrap();
+    fs::create_dir(ca_key.parent().unwrap()).unwrap();
+    fs::write(certs_dir.join("ca.crt"), certificate.pem()).unwrap();
+    fs::write(&ca_key, key.serialize_pem()).unwrap();
+    fs::set_permissions(&ca_key, fs::Permissions::from_mode(0o400)).unwrap();
+    let revoked = revoke(&Revoke { certs_dir, ca_key, certificates: Vec::new() });
+    let text = revoked.unwrap_err().to_string();
+    assert!(text.contains("ca.crt") && text.contains("cRLSign"), "{text}");
 }

@@ -5,13 +5,17 @@ use std::{
     process::Command,
 };
 
+use brock_net::tls::{
+    credentials::{ClientIdentity, Identity},
+    roles::RolePolicy,
+};
 use serde_json::Value;
 
 use crate::harness::{
     certs::Certs,
     client::Client,
     eventually, free_port,
-    process::{Launch, NODE_ADMIN, run},
+    process::{BROCK, Launch, NODE_ADMIN, run},
     random_key,
 };
 
@@ -112,4 +116,35 @@ fn the_recipe_replaces_no_key_and_refuses_strange_hosts() {
     let strange = make_certs(&home.path().join("other"), &["a,URI:spiffe://brock/admin/x"]);
     assert_eq!(strange.status.code(), Some(2));
     assert!(!home.path().join("other").exists());
+}
+
+#[test]
+fn the_recipes_ca_revokes_with_openssl_and_with_brock() {
+    let home = tempfile::tempdir().unwrap();
+    assert!(make_certs(home.path(), &["localhost"]).status.success());
+    let (certs, list) = (home.path().join("certs"), home.path().join("certs/ca.crl"));
+    let openssl = |arguments: &[&str]| {
+        let common =
+            ["ca", "-config", "ca.cnf", "-keyfile", "safe-directory/ca.key", "-cert", "certs/ca.crt"];
+        let mut command = Command::new("openssl");
+        let output = command.args(common).args(arguments).current_dir(home.path()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let load = || Identity::load(&certs, RolePolicy::default()).unwrap();
+    assert_eq!(load().authorities()[0].revoked, 0);
+    openssl(&["-revoke", "certs/client.crt"]);
+    // Without a section of extensions, openssl writes a list of version 1.
+    openssl(&["-gencrl", "-crldays", "30", "-out", "certs/ca.crl"]);
+    assert_eq!(load().authorities()[0].revoked, 1);
+    let refused = || ClientIdentity::load(&certs).unwrap_err().to_string();
+    assert!(refused().contains("it has been revoked"), "{}", refused());
+
+    std::fs::remove_file(&list).unwrap();
+    assert!(ClientIdentity::load(&certs).is_ok());
+    let [certs_dir, key, client] = ["certs", "safe-directory/ca.key", "certs/client.crt"]
+        .map(|path| home.path().join(path).to_str().unwrap().to_owned());
+    let output = run(BROCK, &["cert", "revoke", "--certs-dir", &certs_dir, "--ca-key", &key, &client], "");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(load().authorities()[0].revoked, 1);
+    assert!(refused().contains("it has been revoked"), "{}", refused());
 }
