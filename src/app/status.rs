@@ -27,8 +27,8 @@ use brock_core::{
 use brock_net::{
     task::{TaskReport, TaskStatus, Tasks},
     tls::{
-        authority::Authority,
         credentials::{Expiry, Identity},
+        revocation::Authority,
     },
 };
 

@@ -16,8 +16,8 @@ use brock_net::{
     task::{TaskName, TaskStatus, Tasks},
     tls::{
         TlsError,
-        authority::Authority,
         credentials::{Expiry, Identity, Refreshed},
+        revocation::Authority,
     },
 };
 

@@ -99,9 +99,9 @@ metrics! {
     HANDSHAKE_FAILURES = "brock_handshake_failures_total", Kind::Counter, Count,
         "Accepted connections whose TLS handshake or identification failed, by `reason`.", Start::Each("reason", HANDSHAKE_REASONS);
     CERTIFICATE_EXPIRY = "brock_certificate_expiry_timestamp_seconds", Kind::Gauge, Seconds,
-        "When a certificate in the certificates directory expires, in seconds since the Unix epoch, by `file`.";
+        "When a certificate in the certificates directory expires, in seconds since the Unix epoch, by `file`; of the second certificate in a file, by `file#2`, and so on.";
     CERTIFICATES_REVOKED = "brock_certificates_revoked", Kind::Gauge, Count,
-        "Revoked certificates that this node knows of, by `ca`: the first half of the SHA-256 of their CA's public key, in hex.";
+        "Revoked certificates that this node knows of, by `ca`: the first half of the SHA-256 of their CA's public key, in hex; of an intermediate CA, of its name.";
     CERTIFICATE_RELOADS = "brock_certificate_reloads_total", Kind::Counter, Count,
         "Reloads of rotated certificates, by `outcome`: ok, or error if the node rejected them.", Start::Each("outcome", &["ok", "error"]);
     CONNECTIONS_CUT = "brock_connections_cut_total", Kind::Counter, Count,

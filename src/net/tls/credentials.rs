@@ -10,16 +10,16 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 
 use super::{
     LOG_TARGET, TlsError,
-    authority::{Authority, authorities},
     files::{self, Inventory},
     handshake,
-    keypair::{KeyPair, Purpose, Validity},
+    keypair::{self, KeyPair, Purpose, Validity},
     registry::ConnectionRegistry,
+    revocation::{Authority, ListFile, Revocations},
     roles::{PeerIdentity, RolePolicy},
     trust_store::{CurrentTrustStore, TrustStore},
 };
@@ -61,7 +61,7 @@ impl Loaded {
 /// When a certificate of the directory expires.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expiry {
-    /// Its file's name.
+    /// Its file's name; for the second certificate of a file and each further one, with `#` and its place.
     pub file: String,
     /// Its last second of validity, seconds since the Unix epoch.
     pub not_after_unix_seconds: i64,
@@ -70,10 +70,12 @@ pub struct Expiry {
 }
 
 impl Expiry {
-    fn of(path: &Path, validity: Validity) -> Self {
+    /// `index` counts the certificates of the file from 0.
+    fn of(path: &Path, index: usize, validity: Validity) -> Self {
         let not_after_unix_seconds = validity.not_after_unix_seconds;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
         Self {
-            file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            file: if index == 0 { name.into_owned() } else { format!("{name}#{}", index + 1) },
             not_after_unix_seconds,
             lifetime_seconds: not_after_unix_seconds.saturating_sub(validity.not_before_unix_seconds),
         }
@@ -221,7 +223,7 @@ fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, TrustStore), Tls
     // The fingerprint comes first: a change during the read then shows at the next refresh.
     let inventory = Inventory::of(dir)?;
     let fingerprint = files::fingerprint(dir)?;
-    let Roots { store, trusted, mut expiries, warnings } = roots(&inventory)?;
+    let Roots { store, trusted, mut expiries, mut warnings } = roots(&inventory)?;
     let certificate = match &inventory.node[..] {
         [] => return Err(TlsError::NoNodeCertificate { dir: dir.to_owned() }),
         [one] => one.clone(),
@@ -232,17 +234,22 @@ fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, TrustStore), Tls
     };
     let pair = KeyPair::load(certificate.clone())?;
     let peer = pair.identity(policy, Purpose::Node)?;
-    expiries.push(Expiry::of(&certificate, pair.validity()?));
-    let crls = revocation_lists(&inventory)?;
-    let authorities = authorities(trusted.iter(), &crls);
-    let material = pair.material(dir, store, &crls);
+    let validities = pair.validities()?.into_iter().enumerate();
+    expiries.extend(validities.map(|(index, validity)| Expiry::of(&certificate, index, validity)));
+    let (revocations, without_effect) = Revocations::new(&revocation_lists(&inventory)?, &trusted)?;
+    warnings.extend(without_effect);
+    let authorities = revocations.authorities(&trusted);
+    let material = pair.material(dir, store, Arc::new(revocations));
     pair.check_trusted(&material, Purpose::Node)?;
     Ok((Loaded { peer, expiries, authorities, fingerprint, warnings }, TrustStore::new(&material)?))
 }
 
-fn revocation_lists(inventory: &Inventory) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let lists: Result<Vec<_>, _> = inventory.crl.iter().map(|path| files::revocation_lists(path)).collect();
-    Ok(lists?.concat())
+fn revocation_lists(inventory: &Inventory) -> Result<Vec<ListFile>, TlsError> {
+    let mut lists = Vec::new();
+    for path in &inventory.crl {
+        lists.extend(files::revocation_lists(path)?.into_iter().map(|list| (path.clone(), list)));
+    }
+    Ok(lists)
 }
 
 /// The credentials with which a client or an admin tool dials nodes.
@@ -258,13 +265,14 @@ impl ClientIdentity {
     /// works on a node's machine.
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
         let inventory = Inventory::of(dir)?;
-        let Roots { store, warnings, .. } = roots(&inventory)?;
+        let Roots { store, trusted, mut warnings, .. } = roots(&inventory)?;
+        let (revocations, without_effect) = Revocations::new(&revocation_lists(&inventory)?, &trusted)?;
+        warnings.extend(without_effect);
         warnings.iter().for_each(|text| tracing::warn!(target: LOG_TARGET, "{text}"));
         let policy = RolePolicy::default();
         let pair = KeyPair::load(choose_client(&inventory)?)?;
         let peer = pair.identity(policy, Purpose::Client)?;
-        let crls = revocation_lists(&inventory)?;
-        let material = pair.material(dir, store, &crls);
+        let material = pair.material(dir, store, Arc::new(revocations));
         pair.check_trusted(&material, Purpose::Client)?;
         let current = CurrentTrustStore::new(TrustStore::new(&material)?);
         Ok(Self { peer: Arc::new(peer), client: handshake::client(&current, dir, policy)? })
@@ -323,9 +331,10 @@ fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
     };
     let mut warnings: Vec<String> = inventory.ca_keys.iter().map(ca_key_warning).collect();
     let mut expired = None;
-    for (path, der) in inventory.roots()? {
+    for (path, index, der) in inventory.roots()? {
         let validity = Validity::of(&path, &der)?;
-        expiries.push(Expiry::of(&path, validity));
+        expiries.push(Expiry::of(&path, index, validity));
+        keypair::check_ca(&path, &der)?;
         if validity.has_expired() {
             warnings
                 .push(format!("the CA certificate {} has expired: it is no longer trusted", path.display()));
@@ -431,11 +440,43 @@ mod tests {
                 ca.write_leaf(dir, "node", &kind_admin("ops").with_host("localhost"), Dates::now());
             }),
             ("NotTrusted", "CA", &|dir: &Path| TestCa::new().write_ca(dir, "ca.crt")),
+            ("Pem", "ca.crt, line", &|dir: &Path| {
+                change(&dir.join("ca.crt"), |pem| format!("{}{}", pem.trim_end(), pem));
+            }),
+            ("Pem", "byte order mark", &|dir: &Path| {
+                change(&dir.join("ca.crt"), |pem| format!("\u{feff}{pem}"));
+            }),
+            ("Pem", "PRIVATE KEY", &|dir: &Path| {
+                let key = fs::read_to_string(dir.join("node.key")).unwrap();
+                change(&dir.join("node.crt"), |pem| format!("{pem}{key}"));
+            }),
+            ("NotACa", "ca-admin.crt", &|dir: &Path| {
+                ca.write_leaf(dir, "ca-admin", &kind_admin("ops"), Dates::now());
+            }),
         ] {
             let (variant, text) = refused(break_it);
             assert_eq!(variant, expected, "{text}");
             assert!(text.contains(word), "{text}");
         }
+    }
+
+    fn change(file: &Path, how: impl Fn(String) -> String) {
+        fs::write(file, how(fs::read_to_string(file).unwrap())).unwrap();
+    }
+
+    #[test]
+    fn the_end_of_every_certificate_of_a_file_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ca, other) = (TestCa::new(), TestCa::named("Other CA"));
+        ca.write_ca(dir.path(), "ca.crt");
+        other.write_ca(dir.path(), "other");
+        let second = fs::read_to_string(dir.path().join("other")).unwrap();
+        change(&dir.path().join("ca.crt"), |first| format!("{first}{second}"));
+        ca.write_leaf(dir.path(), "node", &kind_node("a", &["localhost"]), Dates::now());
+        // An intermediate behind the leaf: nodes that need it fail when it ends.
+        change(&dir.path().join("node.crt"), |leaf| format!("{leaf}{second}"));
+        let files: Vec<_> = load(dir.path()).unwrap().expiries().into_iter().map(|e| e.file).collect();
+        assert_eq!(files, ["ca.crt", "ca.crt#2", "node.crt", "node.crt#2"]);
     }
 
     #[test]

@@ -12,8 +12,13 @@ use std::{
 
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
 
-use super::TlsError;
+use super::{TlsError, pem};
 use brock_core::base::{id::sha256, limits};
+
+/// The blocks that a key's file may have. `openssl ecparam` writes the parameters, and the key names the curve too.
+/// An encrypted key gets a message of its own.
+const KEY_LABELS: [&str; 5] =
+    ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "EC PARAMETERS", "ENCRYPTED PRIVATE KEY"];
 
 /// The files of a certificates directory, by their names.
 #[derive(Debug, Default)]
@@ -62,11 +67,12 @@ impl Inventory {
         Ok(inventory)
     }
 
-    /// All certificates of all `ca*.crt` with their files; at least one.
-    pub fn roots(&self) -> Result<Vec<(PathBuf, CertificateDer<'static>)>, TlsError> {
+    /// All certificates of all `ca*.crt`, each with its file and its place there; at least one.
+    pub fn roots(&self) -> Result<Vec<(PathBuf, usize, CertificateDer<'static>)>, TlsError> {
         let mut roots = Vec::new();
         for path in &self.ca {
-            roots.extend(certificates(path)?.into_iter().map(|der| (path.clone(), der)));
+            let certificates = certificates(path)?.into_iter().enumerate();
+            roots.extend(certificates.map(|(index, der)| (path.clone(), index, der)));
         }
         if roots.is_empty() {
             return Err(TlsError::NoCa { dir: self.dir.clone() });
@@ -105,6 +111,7 @@ pub(crate) fn fingerprint(dir: &Path) -> Result<[u8; 32], TlsError> {
 /// Reads the revocation lists of a PEM file; at least one.
 pub(crate) fn revocation_lists(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
     let bytes = read(path, &mut open(path)?)?;
+    pem::check(path, &bytes, &["X509 CRL"])?;
     let parsed: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
     match parsed {
         Ok(lists) if !lists.is_empty() => Ok(lists),
@@ -120,6 +127,7 @@ pub(crate) fn names(paths: &[PathBuf]) -> Vec<String> {
 /// Reads the certificates of a PEM file, leaf first; at least one. Text around them is skipped.
 pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let bytes = read(path, &mut open(path)?)?;
+    pem::check(path, &bytes, &["CERTIFICATE"])?;
     let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     match parsed {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
@@ -134,6 +142,7 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let metadata = file.metadata().map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
     check_permissions(path, &metadata)?;
     let bytes = read(path, &mut file)?;
+    pem::check(path, &bytes, &KEY_LABELS)?;
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| TlsError::NotAKey {
         path: path.to_owned(),
         reason: match error {

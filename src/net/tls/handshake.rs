@@ -9,10 +9,11 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs},
     server::{ResolvesServerCert, WebPkiClientVerifier, danger::ClientCertVerifier},
 };
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::{
     TlsError,
+    revocation::Revocations,
     roles::RolePolicy,
     trust_store::CurrentTrustStore,
     verify::{ClientRoleVerifier, NodeVerifier},
@@ -33,8 +34,8 @@ pub(crate) struct Material<'a> {
     pub(crate) key: &'a PrivateKeyDer<'static>,
     /// The trusted CAs.
     pub(crate) roots: Arc<RootCertStore>,
-    /// Their revocation lists.
-    pub(crate) crls: &'a [CertificateRevocationListDer<'static>],
+    /// What the revocation lists revoke.
+    pub(crate) revocations: Arc<Revocations>,
 }
 
 /// aws-lc-rs; its key exchange groups begin with X25519MLKEM768 (`prefer-post-quantum`).
@@ -101,18 +102,15 @@ pub(crate) fn client(
     Ok(Arc::new(config))
 }
 
-/// Verifies the chains of client certificates. A CA without a revocation list has revoked nothing. A list
-/// is used however old it is: an old list is better than none.
+/// Verifies the chains of client certificates, but for revocation; see [`super::revocation`].
 pub(crate) fn client_verifier(material: &Material<'_>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let builder = WebPkiClientVerifier::builder_with_provider(material.roots.clone(), provider());
-    let builder = builder.with_crls(material.crls.to_vec()).allow_unknown_revocation_status();
     builder.build().map_err(|error| unusable(material, &error))
 }
 
-/// Verifies the chains of the nodes that we dial.
+/// Verifies the chains of the nodes that we dial, but for revocation.
 pub(crate) fn node_verifier(material: &Material<'_>) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
     let builder = WebPkiServerVerifier::builder_with_provider(material.roots.clone(), provider());
-    let builder = builder.with_crls(material.crls.to_vec()).allow_unknown_revocation_status();
     builder.build().map_err(|error| unusable(material, &error))
 }
 

@@ -10,13 +10,15 @@ use rustls::{
     InconsistentKeys, RootCertStore, client::verify_server_cert_signed_by_trust_anchor,
     server::ParsedCertificate, sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use x509_parser::error::X509Error;
 
 use super::{
     TlsError, errors, files,
     handshake::{self, Material},
-    roles::{self, PeerIdentity, RolePolicy},
+    revocation::Revocations,
+    roles::{self, PeerIdentity, RoleError, RolePolicy},
 };
 
 /// What a key pair is used for.
@@ -77,9 +79,9 @@ impl KeyPair {
         &'a self,
         dir: &'a Path,
         roots: Arc<RootCertStore>,
-        crls: &'a [CertificateRevocationListDer<'static>],
+        revocations: Arc<Revocations>,
     ) -> Material<'a> {
-        Material { dir, chain: &self.chain, key: &self.key, roots, crls }
+        Material { dir, chain: &self.chain, key: &self.key, roots, revocations }
     }
 
     /// Checks that a peer with the same CAs accepts the certificate, in each direction that the purpose
@@ -92,6 +94,7 @@ impl KeyPair {
         handshake::client_verifier(material)?
             .verify_client_cert(self.leaf(), intermediates, now)
             .map_err(not_trusted)?;
+        material.revocations.check(self.leaf(), intermediates).map_err(not_trusted)?;
         match purpose {
             Purpose::Client => Ok(()),
             Purpose::Node => {
@@ -112,14 +115,32 @@ impl KeyPair {
         }
     }
 
-    /// The leaf's period of validity.
-    pub(crate) fn validity(&self) -> Result<Validity, TlsError> {
-        Validity::of(&self.path, self.leaf())
+    /// The periods of validity of the chain, leaf first.
+    pub(crate) fn validities(&self) -> Result<Vec<Validity>, TlsError> {
+        self.chain.iter().map(|der| Validity::of(&self.path, der)).collect()
     }
 
     fn leaf(&self) -> &CertificateDer<'static> {
         // `files::certificates` returns at least one.
         &self.chain[0]
+    }
+}
+
+/// Refuses a certificate that is not a CA's: every certificate that the holder of its key issues would be
+/// trusted.
+pub(crate) fn check_ca(path: &Path, der: &[u8]) -> Result<(), TlsError> {
+    let role = |source| TlsError::Role { path: path.to_owned(), source };
+    let malformed = |error: X509Error| role(RoleError::Malformed(error.to_string()));
+    let certificate = roles::parse(der).map_err(role)?;
+    let refused = |reason| Err(TlsError::NotACa { path: path.to_owned(), reason });
+    match certificate.basic_constraints().map_err(malformed)? {
+        Some(constraints) if constraints.value.ca => {}
+        Some(_) => return refused("its basic constraints say CA:FALSE"),
+        None => return refused("it has no basic constraints that say CA:TRUE"),
+    }
+    match certificate.key_usage().map_err(malformed)? {
+        Some(usage) if !usage.value.key_cert_sign() => refused("its key usage does not allow keyCertSign"),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -6,7 +6,8 @@
 //! | [`files`] | reading the certificates directory: names, permissions, PEM |
 //! | [`credentials`] | what a node and an admin tool load from that directory |
 //! | `keypair` | one certificate with its key, checked before the first use |
-//! | [`authority`] | the trusted CAs, and how many certificates each has revoked |
+//! | [`revocation`] | the revocation lists: what they revoke, and how many certificates each CA has revoked |
+//! | `pem` | strict PEM: every block of a file counts, or the file is refused |
 //! | `handshake` | the rustls configurations: TLS 1.3, mutual, hybrid key exchange first |
 //! | `trust_store` | our own certificate and the verifiers of others', replaced by a reload |
 //! | `verify` | the role check inside the handshake, so that a refused peer receives an alert |
@@ -26,7 +27,6 @@ use std::{io, path::PathBuf};
 
 pub(crate) mod abortable;
 pub mod accept;
-pub mod authority;
 pub(crate) mod coalesce;
 pub mod credentials;
 pub mod errors;
@@ -34,7 +34,9 @@ pub mod files;
 pub(crate) mod handshake;
 pub(crate) mod io_delegate;
 pub(crate) mod keypair;
+mod pem;
 pub(crate) mod registry;
+pub mod revocation;
 pub mod roles;
 pub(crate) mod trust_store;
 pub(crate) mod verify;
@@ -159,6 +161,36 @@ pub enum TlsError {
     NotARevocationList {
         /// The file.
         path: PathBuf,
+    },
+    /// A PEM file has a block that would not count.
+    #[error("{at}, line {line}: {problem}", at = .path.display())]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// Where the problem is.
+        line: usize,
+        /// What it is, and what to do.
+        problem: String,
+    },
+    /// A revocation list that cannot be enforced in full.
+    #[error("the revocation list {at} cannot be used: {reason}", at = .path.display())]
+    RevocationList {
+        /// Its file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
+    /// A certificate among `ca*.crt` that is not a CA's.
+    #[error(
+        "{at} is not the certificate of a CA ({reason}), so it must not be trusted as one: the holder of its key could \
+         issue certificates. Only the certificates of CAs belong in ca*.crt",
+        at = .path.display()
+    )]
+    NotACa {
+        /// The file.
+        path: PathBuf,
+        /// What shows that.
+        reason: &'static str,
     },
     /// Far more files than a certificates directory has.
     #[error("{at} holds more than {limit} certificates, keys and lists: remove those that are no longer used", at = .dir.display())]

@@ -3,17 +3,18 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose as Usage, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose as Usage, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SanType, SerialNumber,
 };
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use time::OffsetDateTime;
 
 use super::{
     handshake::{self, Material},
     registry::ConnectionRegistry,
-    roles::RolePolicy,
+    roles::{self, RolePolicy},
     trust_store::{CurrentTrustStore, TrustStore},
 };
 
@@ -120,7 +121,7 @@ impl TestCa {
         let mut params = CertificateParams::default();
         (params.not_before, params.not_after) = (dates.0, dates.1);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name = DistinguishedName::new();
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
@@ -130,7 +131,13 @@ impl TestCa {
     }
 
     pub(crate) fn leaf(&self, kind: &TestKind, dates: Dates) -> TestLeaf {
+        self.numbered_leaf(kind, dates, None)
+    }
+
+    /// With this serial number, or a random one.
+    pub(crate) fn numbered_leaf(&self, kind: &TestKind, dates: Dates, serial: Option<u64>) -> TestLeaf {
         let mut params = CertificateParams::new(kind.hosts.clone()).unwrap();
+        params.serial_number = serial.map(SerialNumber::from);
         (params.not_before, params.not_after) = (dates.0, dates.1);
         for uri in &kind.uris {
             params.subject_alt_names.push(SanType::URI(uri.as_str().try_into().unwrap()));
@@ -139,6 +146,31 @@ impl TestCa {
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         TestLeaf { der: certificate.der().clone(), pem: certificate.pem(), key }
+    }
+
+    /// A revocation list of this CA.
+    pub(crate) fn list(&self, revoked: &[&TestLeaf]) -> CertificateRevocationListDer<'static> {
+        let now = OffsetDateTime::now_utc();
+        let entry = |leaf: &&TestLeaf| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(roles::parse(&leaf.der).unwrap().raw_serial()),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let params = CertificateRevocationListParams {
+            this_update: now,
+            next_update: now + Duration::from_secs(3600),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(entry).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).unwrap().into()
+    }
+
+    /// Its certificate.
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        self.der.clone()
     }
 
     pub(crate) fn write_ca(&self, dir: &Path, name: &str) {
@@ -196,7 +228,7 @@ impl TestCa {
             chain: std::slice::from_ref(&leaf.der),
             key: &leaf.key_der(),
             roots: self.roots(),
-            crls: &[],
+            revocations: Arc::default(),
         })
     }
 }

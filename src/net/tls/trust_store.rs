@@ -7,9 +7,15 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    SignatureScheme,
-    client::{ResolvesClientCert, WebPkiServerVerifier, danger::ServerCertVerifier as _},
-    server::{ClientHello, ResolvesServerCert, danger::ClientCertVerifier},
+    Error, SignatureScheme,
+    client::{
+        ResolvesClientCert, WebPkiServerVerifier,
+        danger::{ServerCertVerified, ServerCertVerifier as _},
+    },
+    server::{
+        ClientHello, ResolvesServerCert,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
     sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
@@ -18,6 +24,7 @@ use tokio::sync::watch;
 use super::{
     TlsError,
     handshake::{self, Material},
+    revocation::Revocations,
 };
 
 /// Our own certificate and the verifiers of others' certificates, as loaded at one moment.
@@ -25,6 +32,7 @@ pub(crate) struct TrustStore {
     own: Arc<CertifiedKey>,
     pub(crate) clients: Arc<dyn ClientCertVerifier>,
     pub(crate) nodes: Arc<WebPkiServerVerifier>,
+    revocations: Arc<Revocations>,
     generation: u64,
 }
 
@@ -45,6 +53,7 @@ impl TrustStore {
             own: Arc::new(own.map_err(refused)?),
             clients: handshake::client_verifier(material)?,
             nodes: handshake::node_verifier(material)?,
+            revocations: Arc::clone(&material.revocations),
             generation: 0,
         })
     }
@@ -54,10 +63,36 @@ impl TrustStore {
         self.generation
     }
 
+    /// Verifies the chain of a caller, revocation included.
+    pub(crate) fn verify_caller(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.clients.verify_client_cert(leaf, intermediates, now)?;
+        self.revocations.check(leaf, intermediates)?;
+        Ok(verified)
+    }
+
+    /// Verifies the chain of a node that was dialled by `name`, revocation included.
+    pub(crate) fn verify_node(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self.nodes.verify_server_cert(leaf, intermediates, name, ocsp_response, now)?;
+        self.revocations.check(leaf, intermediates)?;
+        Ok(verified)
+    }
+
     /// Whether a caller with this chain would be accepted at `now`.
     pub(crate) fn accepts_caller(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> bool {
         let Some((leaf, intermediates)) = chain.split_first() else { return false };
-        self.clients.verify_client_cert(leaf, intermediates, now).is_ok()
+        self.verify_caller(leaf, intermediates, now).is_ok()
     }
 
     /// Whether a node that was dialled by `name` and showed this chain would be accepted at `now`.
@@ -68,7 +103,7 @@ impl TrustStore {
         now: UnixTime,
     ) -> bool {
         let Some((leaf, intermediates)) = chain.split_first() else { return false };
-        self.nodes.verify_server_cert(leaf, intermediates, name, &[], now).is_ok()
+        self.verify_node(leaf, intermediates, name, &[], now).is_ok()
     }
 }
 

@@ -56,7 +56,7 @@ impl ClientCertVerifier for ClientRoleVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.current.load().clients.verify_client_cert(end_entity, intermediates, now)?;
+        let verified = self.current.load().verify_caller(end_entity, intermediates, now)?;
         PeerIdentity::of_certificate(end_entity, self.policy).map_err(refusal)?;
         Ok(verified)
     }
@@ -106,9 +106,8 @@ impl ServerCertVerifier for NodeVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let nodes = Arc::clone(&self.current.load().nodes);
-        let verified =
-            nodes.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)?;
+        let store = self.current.load();
+        let verified = store.verify_node(end_entity, intermediates, server_name, ocsp_response, now)?;
         PeerIdentity::of_certificate(end_entity, self.policy)
             .and_then(PeerIdentity::require_node)
             .map_err(refusal)?;

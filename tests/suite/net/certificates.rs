@@ -55,6 +55,26 @@ async fn start_one(certs: &Certs) -> TestNode {
     TestNode::start(certs, config(certs, "node-0", free_port(), &[])).await
 }
 
+/// Waits until new connections with these certificates are refused, with the reason.
+async fn is_refused_as_revoked(node: &TestNode, certs_dir: &Path) {
+    // In TLS 1.3 the refusal comes with the first answer, unless the connection is gone before.
+    eventually("a new connection is refused, with the reason", || async {
+        let dialled = open_channel(&node.address().parse().unwrap(), Certs::config(certs_dir)).await;
+        let refusal = match dialled {
+            Err(error) => error.to_string(),
+            Ok((channel, _)) => {
+                let mut kv = brock_core::proto::key_value_service_client::KeyValueServiceClient::new(channel);
+                let request =
+                    brock_core::proto::GetRequest { key_hash: random_key().into(), ..Default::default() };
+                let error = kv.get(request).await.expect_err("it must not get in");
+                brock_net::tls::errors::explain(&error).unwrap_or_default()
+            }
+        };
+        refusal.contains("revoked").then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_client_is_cut_off_and_refused_while_others_go_on() {
     let certs = Certs::new();
@@ -74,25 +94,33 @@ async fn a_revoked_client_is_cut_off_and_refused_while_others_go_on() {
     let ended =
         tokio::time::timeout(Duration::from_secs(15), at_work).await.expect("a call goes on").unwrap();
     assert_ne!(ended.code(), Code::Ok);
-    // In TLS 1.3 the refusal comes with the first answer, unless the connection is gone before.
-    eventually("a new connection is refused, with the reason", || async {
-        let dialled = open_channel(&node.address().parse().unwrap(), Certs::config(&leaked(&certs))).await;
-        let refusal = match dialled {
-            Err(error) => error.to_string(),
-            Ok((channel, _)) => {
-                let mut kv = brock_core::proto::key_value_service_client::KeyValueServiceClient::new(channel);
-                let request =
-                    brock_core::proto::GetRequest { key_hash: key.clone().into(), ..Default::default() };
-                let error = kv.get(request).await.expect_err("it must not get in");
-                brock_net::tls::errors::explain(&error).unwrap_or_default()
-            }
-        };
-        refusal.contains("revoked").then_some(())
-    })
-    .await;
+    is_refused_as_revoked(&node, &leaked(&certs)).await;
     let kept = eventually("the others go on", || async { node.client.get_local(&key).await.ok() }).await;
     assert_eq!(kept.encrypted_access_grant, b"grant"[..]);
     assert_eq!(certificates_error(&node).await, "");
+    node.stop().await;
+}
+
+/// Every certificate that any list in the directory names is refused, and `status` counts just those.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_lists_of_one_ca_each_counts() {
+    let certs = Certs::new();
+    let node = start_one(&certs).await;
+    let directory = certs.node("node-0");
+    let second = certs.leaf("second", LeafKind::Admin { name: "second".to_owned() });
+    revoke_at(&certs, &leaked(&certs).join("client.crt"), &directory);
+    fs::rename(directory.join("ca.crl"), directory.join("ca-old.crl")).unwrap();
+    revoke_at(&certs, &second.join("client.crt"), &directory);
+    is_refused_as_revoked(&node, &second).await;
+    is_refused_as_revoked(&node, &leaked(&certs)).await;
+    assert_eq!(node.admin.status().await.authorities[0].revoked, 2);
+    // Both in one file, the older first.
+    let [old, new] = ["ca-old.crl", "ca.crl"].map(|name| fs::read_to_string(directory.join(name)).unwrap());
+    fs::write(directory.join("ca.crl"), format!("{old}{new}")).unwrap();
+    fs::remove_file(directory.join("ca-old.crl")).unwrap();
+    node.node.reload().await;
+    is_refused_as_revoked(&node, &second).await;
+    is_refused_as_revoked(&node, &leaked(&certs)).await;
     node.stop().await;
 }
 

@@ -11,9 +11,9 @@ use brock::config::validate::Config;
 use brock_core::base::limits;
 use brock_net::tls::{
     TlsError,
-    authority::Authority,
     credentials::{ClientIdentity, Identity},
     files::{self, Inventory},
+    revocation::Authority,
     roles::{PeerIdentity, Role, RolePolicy},
 };
 use serde::Serialize;

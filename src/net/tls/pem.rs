@@ -1,0 +1,142 @@
+//! PEM, read strictly: every block of a file counts, or the file is refused with the line and the reason.
+//!
+//! The PEM reader of rustls skips what it does not recognise: a block that begins on the line on which another
+//! one ends, one behind a byte order mark, one of another kind. A CA or a revocation list would then be
+//! missing, and no message would say so.
+
+use std::path::Path;
+
+use super::TlsError;
+
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+/// The part of an unexpected label that a message shows.
+const SHOWN_LABEL_CHARS: usize = 40;
+
+/// Refuses a file in which a block would not count: one with a malformed marker, one without an end, one whose
+/// label is not among `labels`.
+pub(super) fn check(path: &Path, bytes: &[u8], labels: &[&str]) -> Result<(), TlsError> {
+    let mut open: Option<(usize, &[u8])> = None;
+    for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let number = index + 1;
+        let refused = |problem: String| TlsError::Pem { path: path.to_owned(), line: number, problem };
+        if ![&b"-----BEGIN"[..], b"-----END"].iter().any(|marker| has(line, marker)) {
+            continue;
+        }
+        if line.starts_with(BYTE_ORDER_MARK) {
+            return Err(refused("it begins with a byte order mark: save the file without one".to_owned()));
+        }
+        match (Marker::of(line), open) {
+            (Some(Marker::Begin(label)), None) => {
+                if !labels.iter().any(|allowed| allowed.as_bytes() == label) {
+                    return Err(refused(format!(
+                        "a block of the kind {} does not belong in this file, and would be ignored: remove it, or \
+                         store it in a file of its own",
+                        shown(label)
+                    )));
+                }
+                open = Some((number, label));
+            }
+            (Some(Marker::End(label)), Some((_, begun))) if label == begun => open = None,
+            (Some(Marker::End(_)), Some((begun, _))) => {
+                return Err(refused(format!("the block that begins in line {begun} ends as another kind")));
+            }
+            (Some(Marker::End(_)), None) => {
+                return Err(refused("a block ends that has not begun".to_owned()));
+            }
+            (Some(Marker::Begin(_)), Some((begun, _))) => {
+                return Err(refused(format!("the block that begins in line {begun} has no end")));
+            }
+            (None, _) => {
+                return Err(refused(
+                    "`-----BEGIN …-----` and `-----END …-----` must each stand on a line of their own"
+                        .to_owned(),
+                ));
+            }
+        }
+    }
+    match open {
+        None => Ok(()),
+        Some((line, _)) => {
+            let problem =
+                "the block that begins here has no end: the file was not copied completely".to_owned();
+            Err(TlsError::Pem { path: path.to_owned(), line, problem })
+        }
+    }
+}
+
+/// A line that begins or ends a block, with the block's label.
+enum Marker<'a> {
+    Begin(&'a [u8]),
+    End(&'a [u8]),
+}
+
+impl<'a> Marker<'a> {
+    /// `None`: the line is not a marker and nothing else.
+    fn of(line: &'a [u8]) -> Option<Self> {
+        let line = line.trim_ascii_end();
+        let inner = line.strip_suffix(b"-----").filter(|inner| inner.len() > 5)?;
+        if has(&inner[5..], b"-----") {
+            return None;
+        }
+        let begin = inner.strip_prefix(b"-----BEGIN ").map(Self::Begin);
+        begin.or_else(|| inner.strip_prefix(b"-----END ").map(Self::End))
+    }
+}
+
+fn has(line: &[u8], part: &[u8]) -> bool {
+    line.windows(part.len()).any(|window| window == part)
+}
+
+/// A label, for a message.
+fn shown(label: &[u8]) -> String {
+    let label: String = String::from_utf8_lossy(label).chars().take(SHOWN_LABEL_CHARS).collect();
+    format!("{label:?}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem(text: &str) -> Option<(usize, String)> {
+        match check(Path::new("ca.crt"), text.as_bytes(), &["CERTIFICATE"]) {
+            Ok(()) => None,
+            Err(TlsError::Pem { line, problem, .. }) => Some((line, problem)),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn blocks_with_text_around_them_pass() {
+        let block = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
+        for text in [
+            String::new(),
+            "no block at all\n-----\n".to_owned(),
+            block.to_owned(),
+            format!("subject=CN = a\r\n{}\r\n\r\n{block}  \n", block.replace('\n', "\r\n")),
+        ] {
+            assert_eq!(problem(&text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_block_that_would_not_count_is_refused_with_its_line() {
+        let block = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----";
+        for (text, line, part) in [
+            (format!("{block}{block}\n"), 3, "on a line of their own"),
+            (format!("\u{feff}{block}\n"), 1, "byte order mark"),
+            (format!("  {block}\n"), 1, "on a line of their own"),
+            (format!("{block} # the new one\n"), 3, "on a line of their own"),
+            (block.replace("-----END CERTIFICATE-----", ""), 1, "has no end"),
+            (block.replace("-----BEGIN CERTIFICATE-----", ""), 3, "has not begun"),
+            (block.replace("END CERTIFICATE", "END X509 CRL"), 3, "ends as another kind"),
+            (format!("-----BEGIN CERTIFICATE-----\nAAAA\n{block}\n"), 3, "begins in line 1 has no end"),
+            (block.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), 1, "the kind \"TRUSTED CERTIFICATE\""),
+            (format!("{block}\n{}", block.replace("CERTIFICATE", "PRIVATE KEY")), 4, "\"PRIVATE KEY\""),
+            (block.replace("-----BEGIN CERTIFICATE-----", "-----BEGIN CERTIFICATE----"), 1, "of their own"),
+        ] {
+            let (found, problem) = problem(&text).unwrap_or_else(|| panic!("{text:?} passes"));
+            assert_eq!(found, line, "{text:?}: {problem}");
+            assert!(problem.contains(part), "{text:?}: {problem}");
+        }
+    }
+}
