@@ -77,7 +77,7 @@ impl Database {
                 ErrorKind::Busy | ErrorKind::TryAgain | ErrorKind::TimedOut | ErrorKind::Incomplete => {
                     WriteFailure::Passing(message)
                 }
-                ErrorKind::IOError if message.to_ascii_lowercase().contains("no space") => {
+                ErrorKind::IOError if message.starts_with("IO error: No space left on device") => {
                     WriteFailure::NoSpace
                 }
                 _ => WriteFailure::Fatal(message),
@@ -135,4 +135,16 @@ impl Database {
     pub(super) fn cache_bytes(&self) -> u64 {
         self.figure(schema::RECORD, rocksdb::properties::BLOCK_CACHE_USAGE)
     }
+}
+
+/// Whether a database did not open because another process, or this one, has it open. RocksDB has no code for
+/// that: its messages begin with these words, and what follows (a path, a reason) is looked at no further.
+pub(super) fn is_locked(error: &rocksdb::Error) -> bool {
+    let message = error.as_ref();
+    let io = message.strip_prefix("IO error: ").filter(|_| error.kind() == ErrorKind::IOError);
+    io.is_some_and(|io| {
+        // ENOLCK, EACCES on the file and the like are no lock of another process.
+        let is_held = io.ends_with(": Resource temporarily unavailable");
+        io.starts_with("lock hold by current process") || io.starts_with("While lock file: ") && is_held
+    })
 }

@@ -7,7 +7,7 @@ use rocksdb::Env;
 
 use super::{
     batch::Batch,
-    database::Database,
+    database::{self, Database},
     error::{OpenError, StoreError},
     handle::Options,
     schema::Sizes,
@@ -78,11 +78,10 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
     let created = crashsafe::create_directories(directory, 0o700);
     created.map_err(|source| OpenError::Io { action: "cannot create", path: directory.clone(), source })?;
     let database = Database::open(&database_path, sizes(options), None).map_err(|error| {
-        let reason = error.to_string();
-        if reason.contains("lock") || reason.contains("LOCK") {
+        if database::is_locked(&error) {
             return OpenError::Locked(directory.clone());
         }
-        OpenError::Database { path: database_path.clone(), reason }
+        OpenError::Database { path: database_path.clone(), reason: error.to_string() }
     })?;
     let mut alarms = Vec::new();
     let (origin, reason, vector) = settle(options, directory, &database, superblock.as_ref(), &mut alarms)?;
