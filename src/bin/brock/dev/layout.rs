@@ -8,13 +8,15 @@ use std::{
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use brock_net::pki::issue::{LeafKind, MakeCa, MakeLeaf, TRUST_DOMAIN_DEFAULT, make_ca, make_leaf};
 
 /// Ten years: a directory that is used again should not expire. The CA must outlive the certificates that
 /// it signs later, for added nodes.
 const LEAF_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 3600);
 const CA_LIFETIME: Duration = Duration::from_secs(5 * 3650 * 24 * 3600);
+/// The file that says that a directory is a development cluster's.
+const MARKER: &str = "brock-dev";
 const HOSTS: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 pub(super) struct Layout {
@@ -66,8 +68,10 @@ impl Layout {
         }
     }
 
-    /// Makes the missing certificates; all of them, if the CA is missing.
+    /// Makes the missing certificates; all of them, if the CA is missing. Refuses a directory that has other
+    /// files, before it writes anything: its CA would sign the certificates of a development cluster.
     pub(super) fn prepare(&self) -> anyhow::Result<()> {
+        self.claim()?;
         let (ca_dir, key_dir) = (self.root.join("ca"), self.root.join("safe"));
         let (ca_crt, ca_key) = (ca_dir.join("ca.crt"), key_dir.join("ca.key"));
         let is_new = !(ca_crt.exists() && ca_key.exists());
@@ -108,6 +112,31 @@ impl Layout {
     }
 }
 
+impl Layout {
+    fn claim(&self) -> anyhow::Result<()> {
+        let marker = self.root.join(MARKER);
+        if marker.exists() {
+            return Ok(());
+        }
+        let is_empty = match fs::read_dir(&self.root) {
+            Ok(mut entries) => entries.next().is_none(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", self.root.display())),
+        };
+        // Made before there was a marker.
+        let is_ours = self.admin_certs_dir().join("client.crt").exists()
+            && self.node_certs_dir("node-1").join("node.crt").exists();
+        ensure!(
+            is_empty || is_ours,
+            "{} is not empty, and no `brock dev` has made it: name a new directory with --dir",
+            self.root.display()
+        );
+        make_private_dir(&self.root)?;
+        fs::write(&marker, "A development cluster: `brock dev --dir` uses this directory again.\n")
+            .with_context(|| format!("cannot write {}", marker.display()))
+    }
+}
+
 /// Only this user may read it: it will hold keys.
 fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
     DirBuilder::new()
@@ -131,6 +160,24 @@ mod tests {
         assert!(layout.is_first_start("node-1").unwrap());
         fs::write(layout.data_dir("node-1").join("CURRENT"), "").unwrap();
         assert!(!layout.is_first_start("node-1").unwrap());
+    }
+
+    #[test]
+    fn a_directory_with_other_files_is_refused_and_left_alone() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("ca")).unwrap();
+        let layout = Layout::new(root.path().to_owned(), 1);
+        let error = layout.prepare().unwrap_err().to_string();
+        assert!(error.contains("name a new directory with --dir"), "{error}");
+        let names = || fs::read_dir(root.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(names().collect::<Vec<_>>(), ["ca"]);
+        // A first start that was interrupted continues.
+        fs::remove_dir(root.path().join("ca")).unwrap();
+        layout.prepare().unwrap();
+        fs::remove_dir_all(layout.admin_certs_dir()).unwrap();
+        layout.prepare().unwrap();
+        fs::remove_file(root.path().join(MARKER)).unwrap();
+        layout.prepare().unwrap();
     }
 
     #[test]
