@@ -79,10 +79,11 @@ impl ReplicationService for Replication {
         let certified = info.and_then(|info| info.identity.node_id());
         let stop = ConnectionInfo::draining(&request, &self.tasks);
         let mut requests = request.into_inner();
-        let first = tokio::time::timeout(limits::STREAM_SILENCE_TIMEOUT, requests.next()).await;
-        let first = match first {
-            Ok(Some(first)) => first?,
-            Ok(None) | Err(_) => return Err(DonorError::NoHello.into()),
+        let first = tokio::time::timeout(limits::STREAM_SILENCE_TIMEOUT, requests.next());
+        let first = match stop.run_until_cancelled(first).await {
+            None => return Err(DonorError::Stopping.into()),
+            Some(Ok(Some(first))) => first?,
+            Some(Ok(None) | Err(_)) => return Err(DonorError::NoHello.into()),
         };
         let Some(replicate_request::Message::Hello(hello)) = first.message else {
             return Err(DonorError::NoHello.into());

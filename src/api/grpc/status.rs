@@ -32,6 +32,7 @@ impl From<DonorError> for Status {
             | DonorError::Applied(_)
             | DonorError::Cursor(_)
             | DonorError::Protocol(_) => Code::InvalidArgument,
+            DonorError::Stopping => Code::Unavailable,
             DonorError::Restarted => Code::Aborted,
             DonorError::TooManyFeeds | DonorError::TooManySnapshots => Code::ResourceExhausted,
         };

@@ -54,6 +54,9 @@ pub enum DonorError {
     /// Too many pullers that are sent a snapshot.
     #[error("this node fills as many others as it can")]
     TooManySnapshots,
+    /// The connection is to close.
+    #[error("this node stops, or has reloaded its certificates: dial again")]
+    Stopping,
     /// The store cannot be read, or has stopped.
     #[error(transparent)]
     Store(#[from] StoreError),

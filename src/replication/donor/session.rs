@@ -66,9 +66,18 @@ impl Session {
     /// node stops. Memory is bounded by the batch in hand and the one in `out`.
     pub async fn run(
         self,
-        mut requests: impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin,
+        requests: impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin,
         out: Out,
         stop: CancellationToken,
+    ) -> Result<(), SessionError> {
+        // At whatever point: a puller that says nothing more must not hold up the end of the node.
+        stop.run_until_cancelled(self.serve(requests, out)).await.unwrap_or(Ok(()))
+    }
+
+    async fn serve(
+        self,
+        mut requests: impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin,
+        out: Out,
     ) -> Result<(), SessionError> {
         let mut announced = Vector::default();
         let first = heads(&self.store, &self.wall_clock, &mut announced);
@@ -93,7 +102,7 @@ impl Session {
             gather_until: now,
             batch_limit: usize::try_from(self.hello.batch_limit).unwrap_or(usize::MAX),
         };
-        self.follow(sender, requests, out, stop).await
+        self.follow(sender, requests, out).await
     }
 
     async fn follow(
@@ -101,7 +110,6 @@ impl Session {
         mut sender: Sender<'_>,
         mut requests: impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin,
         out: Out,
-        stop: CancellationToken,
     ) -> Result<(), SessionError> {
         let mut commits = self.store.commits();
         loop {
@@ -109,7 +117,6 @@ impl Session {
             let turn = sender.turn(Instant::now());
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ok(()),
                 // Read while waiting to write: two ends that only write would wait for ever.
                 request = requests.next() => match request {
                     None | Some(Err(_)) => return Ok(()),

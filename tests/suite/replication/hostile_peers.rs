@@ -11,7 +11,7 @@ use crate::harness::{
     free_port,
     node::{TestNode, config},
     proxy::{Mode, Proxy},
-    random_key, stays,
+    random_key, raw, stays,
     wire::{at, batch, create, origin},
 };
 use brock::config::validate::Config;
@@ -20,8 +20,9 @@ use brock_core::{
         limits,
         vector::{Clock, Vector},
     },
-    proto,
+    proto::{self, replicate_request},
 };
+use prost::Message;
 use tokio::net::TcpListener;
 
 async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
@@ -270,4 +271,34 @@ async fn a_peer_whose_clock_is_far_off_holds_the_sweeper() {
     proxy.set(Mode::Cut);
     eventually("it is swept", || async { (me.node.store().records() == 0).then_some(()) }).await;
     me.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_puller_that_says_nothing_more_does_not_hold_up_a_stop() {
+    const REPLICATE: &str = "/brock.v1.ReplicationService/Replicate";
+    let certs = Certs::new();
+    let hello = proto::Hello { protocol_version: 2, node_id: "node-9".to_owned(), ..proto::Hello::default() };
+    let hello = replicate_request::Message::Hello(hello);
+    let hello = proto::ReplicateRequest { message: Some(hello) }.encode_to_vec();
+    for begins in [true, false] {
+        let config = config(&certs, "node-1", free_port(), &[]);
+        // Less than the node waits for a silent puller.
+        let shutdown_timeout = limits::STREAM_SILENCE_TIMEOUT / 3;
+        let node = TestNode::start(&certs, Config { shutdown_timeout, ..config }).await;
+        let channel = raw::channel_of_node(&node.address(), &certs, "node-9").await;
+        if begins {
+            // It does not say what it has folded.
+            assert!(raw::call_open(&channel, REPLICATE, &hello).await.unwrap().is_some());
+            node.stop().await;
+            continue;
+        }
+        let call = raw::call_with(&channel, REPLICATE, futures::stream::pending());
+        let stopped = async {
+            // Behind the silent call on the same connection.
+            raw::call(&channel, "/brock.v1.ReplicationService/Ping", &[]).await.unwrap();
+            node.stop().await;
+        };
+        let (silent, ()) = tokio::join!(call, stopped);
+        assert_eq!(silent.unwrap_err().code(), tonic::Code::Unavailable);
+    }
 }
