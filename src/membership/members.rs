@@ -320,6 +320,15 @@ impl Members {
         listed.map(view).collect()
     }
 
+    /// How many members were met at an address that is not among these: they cannot be asked.
+    pub(super) fn elsewhere(&self, addresses: &[PeerKey]) -> usize {
+        let is_elsewhere = |member: &&Member| {
+            let address = member.address.as_ref().filter(|_| member.node_id.is_some());
+            member.retired.is_none() && address.is_some_and(|address| !addresses.contains(address))
+        };
+        self.lock().values().filter(is_elsewhere).count()
+    }
+
     /// The address of the member with that node id, or the node id of the one at that address.
     pub fn alias(&self, name: &str, now: UnixSeconds) -> Option<String> {
         let views = self.views(now);

@@ -46,7 +46,7 @@ pub struct ListingChange {
 /// How far this node is behind its peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SyncStatus {
-    /// How many peers it has.
+    /// How many peers it has, members that DNS no longer lists included.
     pub peers: usize,
     /// The most operations that any one peer has, as far as it has said, and this node lacks; `None` = no
     /// peer has said yet what it has.
@@ -184,6 +184,13 @@ impl Roster {
         rows.iter().filter(|(_, row)| row.route.is_none()).map(|(key, _)| key.clone()).collect()
     }
 
+    /// How many may know what none of `asked` knows, and cannot be asked: each name that DNS has not answered for,
+    /// and each member that was met at an address that DNS no longer lists.
+    pub fn unasked(&self, asked: &[Peer]) -> usize {
+        let asked: Vec<PeerKey> = asked.iter().map(|peer| peer.key.clone()).collect();
+        self.unresolved().len() + self.0.members.elsewhere(&asked)
+    }
+
     /// All other nodes: those that can be asked, with their names, and those that cannot.
     pub fn contacts(&self, now: UnixSeconds) -> Contacts {
         Contacts::new(self.peers(), self.unresolved(), &self.0.members.views(now))
@@ -200,9 +207,10 @@ impl Roster {
         let reports: Vec<_> =
             rows.values().filter_map(|row| row.status.as_ref()).map(PeerStatus::report).collect();
         let lags = reports.iter().filter_map(|report| report.heads.as_ref());
+        let asked: Vec<PeerKey> = rows.values().filter_map(Row::peer).map(|peer| peer.key.clone()).collect();
         let last_heard = reports.iter().filter_map(|report| report.last_heard).map(|heard| heard.at).max();
         SyncStatus {
-            peers: reports.len(),
+            peers: reports.len() + self.0.members.elsewhere(&asked),
             lag_entries: lags.map(|heads| heads.entries_above(applied)).max(),
             gap: last_heard.map(|at| at.elapsed()),
         }
@@ -502,8 +510,15 @@ mod tests {
         assert_eq!([1, 2, 3, 4].map(dropped), [0, 0, 1, 0]);
         let left: Vec<String> = roster.reports().iter().map(|report| report.key.to_string()).collect();
         assert_eq!(left, ["fixed:1", "up:1"]);
+        roster.heard(&key("up:1"), (&id("up"), Incarnation(1)), &Vector::default(), true, 0, 1);
+        assert_eq!(roster.unasked(&roster.peers()), 0);
         roster.failed(&key("up:1"), "gone", 1);
         assert_eq!(roster.found("dns+peers:1", &[], 1).dropped, 1);
+        // Its node stays a member, may have what no other has, and cannot be asked.
+        assert_eq!(roster.unasked(&roster.peers()), 1);
+        assert_eq!(roster.sync_status(&Vector::default()).peers, 2);
+        roster.members().retire("up", &Vector::default()).unwrap();
+        assert_eq!(roster.unasked(&roster.peers()), 0);
     }
 
     #[tokio::test]

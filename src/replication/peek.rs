@@ -86,8 +86,7 @@ impl Asker {
 
     async fn ask_peers(&self, key_hash: KeyHash, deadline: Instant) -> Result<Answer, Cached> {
         let peers = self.roster.peers();
-        // A name that DNS has not answered for stands for peers that cannot be asked.
-        let mut unanswered = self.roster.unresolved().len();
+        let mut unanswered = self.roster.unasked(&peers);
         let asked = peers.len() + unanswered;
         if asked == 0 {
             return Ok(Answer::Absent);

@@ -180,6 +180,8 @@ async fn a_cluster_whose_addresses_are_in_dns_grows_and_shrinks_without_new_argu
     has_peers(&two, &["node-1"]).await;
     // It may come back with operations that no other node has: the others wait until an operator retires it.
     assert_eq!(member_names(&one).await, ["node-2", "node-3"]);
+    let missing = one.client.get(&random_key()).await.unwrap_err();
+    assert_eq!(missing.code(), Code::Unavailable, "node 3 may have it: {missing}");
     let verified = one.admin.verify().await;
     let gone = verified.nodes.iter().find(|node| node.node == "node-3").unwrap();
     assert!(gone.error.contains("DNS does not list it any more"), "{verified:?}");
@@ -192,6 +194,7 @@ async fn a_cluster_whose_addresses_are_in_dns_grows_and_shrinks_without_new_argu
         node.admin.admin.clone().retire_member(request).await.unwrap();
     }
     assert_eq!(one.admin.verify().await.verdict(), Verdict::Converged);
+    assert_eq!(one.client.get(&random_key()).await.unwrap_err().code(), Code::NotFound);
     reaches_all(&one, &["node-2"]).await;
     // It has pulled from it, and does not any more.
     let pullers: Vec<_> = two.admin.status().await.tasks.into_iter().map(|task| task.name).collect();
