@@ -7,7 +7,7 @@ use crate::harness::{
     http::get,
     process::Launch,
     random_key,
-    raw::{call_with, channel_of_node},
+    raw::{call_with, channel},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,11 +43,11 @@ async fn a_draining_node_is_alive_and_says_that_it_is_not_ready() {
         assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(body), "{answer}");
     }
     assert!(get(process.http_port, "/other").await.unwrap().starts_with("HTTP/1.1 404 "));
-    // A replication stream that says no hello is a call under way that does not finish.
-    let node = channel_of_node(&format!("127.0.0.1:{}", process.port), &certs, "n9").await;
+    // A call whose request never comes is under way and does not finish.
+    let app = channel(&format!("127.0.0.1:{}", process.port), &certs.client()).await;
     let call = tokio::spawn(async move {
         let silence = futures::stream::pending();
-        let _ = call_with(&node, "/brock.v1.ReplicationService/Replicate", silence).await;
+        let _ = call_with(&app, "/brock.v1.KeyValueService/Get", silence).await;
     });
     client.status().await;
     process.signal(rustix::process::Signal::TERM);
