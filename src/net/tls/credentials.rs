@@ -12,15 +12,16 @@ use arc_swap::ArcSwap;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
+use x509_parser::error::X509Error;
 
 use super::{
     LOG_TARGET, TlsError,
     files::{self, Inventory},
     handshake,
-    keypair::{self, KeyPair, Purpose, Validity},
+    keypair::{KeyPair, Purpose, Validity},
     registry::ConnectionRegistry,
     revocation::{Authority, ListFile, Revocations},
-    roles::{PeerIdentity, RolePolicy},
+    roles::{self, PeerIdentity, RoleError, RolePolicy},
     trust_store::{CurrentTrustStore, TrustStore},
 };
 use brock_core::base::id::NodeId;
@@ -223,7 +224,7 @@ fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, TrustStore), Tls
     // The fingerprint comes first: a change during the read then shows at the next refresh.
     let inventory = Inventory::of(dir)?;
     let fingerprint = files::fingerprint(dir)?;
-    let Roots { store, trusted, mut expiries, mut warnings } = roots(&inventory)?;
+    let Roots { store, trusted, revocations, mut expiries, warnings } = roots(&inventory)?;
     let certificate = match &inventory.node[..] {
         [] => return Err(TlsError::NoNodeCertificate { dir: dir.to_owned() }),
         [one] => one.clone(),
@@ -236,10 +237,8 @@ fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, TrustStore), Tls
     let peer = pair.identity(policy, Purpose::Node)?;
     let validities = pair.validities()?.into_iter().enumerate();
     expiries.extend(validities.map(|(index, validity)| Expiry::of(&certificate, index, validity)));
-    let (revocations, without_effect) = Revocations::new(&revocation_lists(&inventory)?, &trusted)?;
-    warnings.extend(without_effect);
     let authorities = revocations.authorities(&trusted);
-    let material = pair.material(dir, store, Arc::new(revocations));
+    let material = pair.material(dir, store, revocations);
     pair.check_trusted(&material, Purpose::Node)?;
     Ok((Loaded { peer, expiries, authorities, fingerprint, warnings }, TrustStore::new(&material)?))
 }
@@ -265,14 +264,12 @@ impl ClientIdentity {
     /// works on a node's machine.
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
         let inventory = Inventory::of(dir)?;
-        let Roots { store, trusted, mut warnings, .. } = roots(&inventory)?;
-        let (revocations, without_effect) = Revocations::new(&revocation_lists(&inventory)?, &trusted)?;
-        warnings.extend(without_effect);
+        let Roots { store, revocations, warnings, .. } = roots(&inventory)?;
         warnings.iter().for_each(|text| tracing::warn!(target: LOG_TARGET, "{text}"));
         let policy = RolePolicy::default();
         let pair = KeyPair::load(choose_client(&inventory)?)?;
         let peer = pair.identity(policy, Purpose::Client)?;
-        let material = pair.material(dir, store, Arc::new(revocations));
+        let material = pair.material(dir, store, revocations);
         pair.check_trusted(&material, Purpose::Client)?;
         let current = CurrentTrustStore::new(TrustStore::new(&material)?);
         Ok(Self { peer: Arc::new(peer), client: handshake::client(&current, dir, policy)? })
@@ -312,9 +309,11 @@ struct Roots {
     store: Arc<RootCertStore>,
     /// The CA certificates of the store.
     trusted: Vec<CertificateDer<'static>>,
+    /// What the revocation lists revoke.
+    revocations: Arc<Revocations>,
     /// The expiries of all CAs, including those that have expired.
     expiries: Vec<Expiry>,
-    /// Problems of the CAs that do not prevent the use.
+    /// Problems of the CAs and of the lists that do not prevent the use.
     warnings: Vec<String>,
 }
 
@@ -334,7 +333,7 @@ fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
     for (path, index, der) in inventory.roots()? {
         let validity = Validity::of(&path, &der)?;
         expiries.push(Expiry::of(&path, index, validity));
-        keypair::check_ca(&path, &der)?;
+        check_ca(&path, &der)?;
         if validity.has_expired() {
             warnings
                 .push(format!("the CA certificate {} has expired: it is no longer trusted", path.display()));
@@ -346,7 +345,30 @@ fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
     }
     match expired {
         Some(error) if store.is_empty() => Err(error),
-        _ => Ok(Roots { store: Arc::new(store), trusted, expiries, warnings }),
+        _ => {
+            let (revocations, without_effect) = Revocations::new(&revocation_lists(inventory)?, &trusted)?;
+            warnings.extend(without_effect);
+            let (store, revocations) = (Arc::new(store), Arc::new(revocations));
+            Ok(Roots { store, trusted, revocations, expiries, warnings })
+        }
+    }
+}
+
+/// Refuses a certificate that is not a CA's: every certificate that the holder of its key issues would be
+/// trusted.
+fn check_ca(path: &Path, der: &[u8]) -> Result<(), TlsError> {
+    let role = |source| TlsError::Role { path: path.to_owned(), source };
+    let malformed = |error: X509Error| role(RoleError::Malformed(error.to_string()));
+    let certificate = roles::parse(der).map_err(role)?;
+    let refused = |reason| Err(TlsError::NotACa { path: path.to_owned(), reason });
+    match certificate.basic_constraints().map_err(malformed)? {
+        Some(constraints) if constraints.value.ca => {}
+        Some(_) => return refused("its basic constraints say CA:FALSE"),
+        None => return refused("it has no basic constraints that say CA:TRUE"),
+    }
+    match certificate.key_usage().map_err(malformed)? {
+        Some(usage) if !usage.value.key_cert_sign() => refused("its key usage does not allow keyCertSign"),
+        Some(_) | None => Ok(()),
     }
 }
 

@@ -12,13 +12,12 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use x509_parser::error::X509Error;
 
 use super::{
     TlsError, errors, files,
     handshake::{self, Material},
     revocation::Revocations,
-    roles::{self, PeerIdentity, RoleError, RolePolicy},
+    roles::{self, PeerIdentity, RolePolicy},
 };
 
 /// What a key pair is used for.
@@ -123,24 +122,6 @@ impl KeyPair {
     fn leaf(&self) -> &CertificateDer<'static> {
         // `files::certificates` returns at least one.
         &self.chain[0]
-    }
-}
-
-/// Refuses a certificate that is not a CA's: every certificate that the holder of its key issues would be
-/// trusted.
-pub(crate) fn check_ca(path: &Path, der: &[u8]) -> Result<(), TlsError> {
-    let role = |source| TlsError::Role { path: path.to_owned(), source };
-    let malformed = |error: X509Error| role(RoleError::Malformed(error.to_string()));
-    let certificate = roles::parse(der).map_err(role)?;
-    let refused = |reason| Err(TlsError::NotACa { path: path.to_owned(), reason });
-    match certificate.basic_constraints().map_err(malformed)? {
-        Some(constraints) if constraints.value.ca => {}
-        Some(_) => return refused("its basic constraints say CA:FALSE"),
-        None => return refused("it has no basic constraints that say CA:TRUE"),
-    }
-    match certificate.key_usage().map_err(malformed)? {
-        Some(usage) if !usage.value.key_cert_sign() => refused("its key usage does not allow keyCertSign"),
-        Some(_) | None => Ok(()),
     }
 }
 

@@ -157,7 +157,8 @@ impl Revocations {
             let key = hash(revoked.signer.as_ref().unwrap_or(issuer));
             let name = revoked.name.clone();
             let authority = known.entry(key.clone()).or_insert(Authority { key, name, revoked: 0 });
-            authority.revoked = revoked.serials.len() as u64;
+            // A CA may have had several names.
+            authority.revoked += revoked.serials.len() as u64;
         }
         known.into_values().collect()
     }
@@ -339,6 +340,16 @@ mod tests {
         // As an intermediate certificate of a chain, too.
         let (revocations, _) = load(&[file("r.crl", root.list(&[]))], &[&root]);
         assert_eq!(revocations.check(&valid.der, &[intermediate.der()]), Ok(()));
+    }
+
+    #[test]
+    fn the_lists_of_one_key_under_two_names_are_counted_together() {
+        let revoked = |name: &str| {
+            let serials = HashSet::from([vec![7]]);
+            vec![Revoked { signer: Some(vec![1]), name: name.to_owned(), serials }]
+        };
+        let by_issuer = HashMap::from(["CN=A", "CN=B"].map(|name| (name.as_bytes().to_vec(), revoked(name))));
+        assert_eq!(counts(&Revocations { by_issuer }, &[]), [2]);
     }
 
     #[test]
