@@ -13,6 +13,7 @@ use crate::harness::{
 use brock_core::proto::verify_response::Verdict;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rustix::process::Signal;
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 /// How often the node is killed, unless `BROCK_CRASH_CYCLES` says otherwise.
@@ -47,12 +48,25 @@ fn cycles() -> u32 {
     env::var("BROCK_CRASH_CYCLES").map_or(CYCLES, |cycles| cycles.parse().unwrap())
 }
 
-/// Kills the node again and again while clients write to it. Each time, and at the end, everything
-/// acknowledged must be there. Returns what was acknowledged, and how many puts are there.
-async fn kill_again_and_again(launch: &Launch, certs: &Certs, random: &mut StdRng) -> (Ledger, usize) {
+/// A storage whose node was killed again and again while clients wrote to it.
+struct Killed {
+    directory: TempDir,
+    /// What was acknowledged.
+    ledger: Ledger,
+    /// How many puts are there.
+    present: usize,
+}
+
+/// Kills a node that compacts in this mode again and again. Each time, and at the end, everything
+/// acknowledged must be there.
+async fn kill_again_and_again(test: &str, compact_mode: &str) -> Killed {
+    let mut random = seeded(test);
+    let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
+    let mut launch = Launch::new(&certs, "node-1", directory.path());
+    launch.more.push(format!("--compact-mode={compact_mode}"));
     let ledger = Ledger::default();
     for cycle in 0..cycles() {
-        let (process, client) = launch.start(certs).await;
+        let (process, client) = launch.start(&certs).await;
         ledger.check(&client, &format!("after kill {cycle}")).await;
         let writers = ledger.write(&client, 12);
         acknowledged_more(&ledger, random.random_range(1..1500)).await;
@@ -64,26 +78,21 @@ async fn kill_again_and_again(launch: &Launch, certs: &Certs, random: &mut StdRn
             process.kill();
         }
     }
-    let (process, client) = launch.start(certs).await;
+    let (process, client) = launch.start(&certs).await;
     let present = ledger.check(&client, "after the last kill").await;
     assert_eq!(process.complaints(&[]), [""; 0]);
     process.kill();
     eprintln!("{} puts begun, {} acknowledged, {present} there", ledger.attempted(), ledger.len());
-    (ledger, present)
+    Killed { directory, ledger, present }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_killed_again_and_again_under_load_loses_nothing_acknowledged() {
-    let mut random = seeded("killed again and again");
-    let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
-    let path = directory.path().join("data");
-    let mut launch = Launch::new(&certs, "node-1", &path);
     // The whole log is compared at the end.
-    launch.more.push("--compact-mode=never".to_owned());
-    let (ledger, present) = kill_again_and_again(&launch, &certs, &mut random).await;
+    let Killed { directory, ledger, present } = kill_again_and_again("killed again and again", "never").await;
 
     let mut places = ledger.places();
-    let store = open(&options(&path)).await;
+    let store = open(&options(directory.path())).await;
     let mut logged = 0;
     for (origin, _) in store.vector().iter() {
         assert!(origin.is_of(&node_id("node-1")));
@@ -105,15 +114,11 @@ async fn a_node_killed_again_and_again_under_load_loses_nothing_acknowledged() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_killed_again_and_again_while_it_compacts_loses_no_record() {
-    let mut random = seeded("killed while it compacts");
-    let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
-    let path = directory.path().join("data");
-    let mut launch = Launch::new(&certs, "node-1", &path);
     // It has no peer, so every entry can go once it is written.
-    launch.more.push("--compact-mode=modified".to_owned());
-    let (_, present) = kill_again_and_again(&launch, &certs, &mut random).await;
+    let Killed { directory, present, .. } =
+        kill_again_and_again("killed while it compacts", "modified").await;
 
-    let store = open(&options(&path)).await;
+    let store = open(&options(directory.path())).await;
     assert_eq!(store.records(), present as u64);
     assert!(!store.floors().is_empty() || !store.folds().is_empty(), "it has compacted");
     for bucket in 0..=u8::MAX {
