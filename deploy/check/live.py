@@ -163,7 +163,7 @@ def check_certificates():
             problems.append(f"make-certs.sh: {said.stdout}{said.stderr}")
             return
     port, http = free_port(), f":{free_port()}"
-    node = [BINARIES / "brock", "run", "--node.id=node-1", f"--node.certs-dir={pki}/node-1", f"--node.address=127.0.0.1:{port}", f"--http.address={http}"]
+    node = [BINARIES / "brock", "run", "--node.id=node-1", "--node.path=ram:", f"--node.certs-dir={pki}/node-1", f"--node.address=127.0.0.1:{port}", f"--http.address={http}"]
     processes.append(subprocess.Popen(node, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL))
     # The health check of compose.yml.
     test = yaml.safe_load((DEPLOY / "docker" / "compose.yml").read_text(encoding="utf-8"))["services"]["node-1"]["healthcheck"]["test"]

@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use super::values::ValueError;
+use super::{settings, values::ValueError};
 
 /// Where a setting's value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +89,17 @@ pub enum Problem {
         /// An allowed type, with an example.
         expected: &'static str,
     },
+    /// A flag or a key of the file has an empty value.
+    #[error(
+        "{key}: the value is empty ({place}); write a value{}, or leave the setting out",
+        placeholder(key)
+    )]
+    Empty {
+        /// The setting.
+        key: &'static str,
+        /// Where it is.
+        place: Source,
+    },
     /// A value is not valid.
     #[error("{key}: the value '{value}' ({place}) {error}")]
     Value {
@@ -127,6 +138,11 @@ pub enum ConfigError {
     /// Settings are wrong.
     #[error("the configuration is not valid:{}", list(.0))]
     Invalid(Vec<Problem>),
+}
+
+/// What a value of a setting is called, in parentheses.
+fn placeholder(key: &str) -> String {
+    settings::find(key).map(|setting| format!(" ({})", setting.placeholder)).unwrap_or_default()
 }
 
 fn list(problems: &[Problem]) -> String {

@@ -146,9 +146,9 @@ impl<'a> Reader<'a> {
         self.value(key, &text, values::secret).map(|secret| Some(Secret::new(secret)))
     }
 
-    /// Whether the operator has set it to an empty text, rather than left it out.
+    /// Whether the operator has set it to an empty list, rather than left it out.
     pub(super) fn is_set_to_nothing(&self, key: &'static str) -> bool {
-        let is_set = |shown: &ShownSetting| matches!(shown.source, Source::Flag | Source::Environment(_));
+        let is_set = |shown: &ShownSetting| matches!(shown.source, Source::File { .. });
         self.shown.iter().any(|shown| shown.key == key && shown.value.is_empty() && is_set(shown))
     }
 

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use clap::{Arg, ArgAction, ValueHint};
+use clap::{Arg, ArgAction, ValueHint, builder::NonEmptyStringValueParser};
 
 use super::values::Kind;
 
@@ -51,8 +51,8 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "DIR",
         Kind::Path,
-        "Directory for the data. When empty, the node keeps its data in RAM only and loses it at a \
-         restart",
+        "Directory for the data, or the word ram: to keep the data in RAM and lose it at a restart. \
+         Required",
     ),
     setting(
         "node.first-start",
@@ -309,8 +309,8 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "DIR",
         Kind::Path,
-        "Directory for this node's audit log. When empty, audit in node.path; without either, there \
-         is no audit log",
+        "Directory for this node's audit log. When empty, audit in node.path; with node.path=ram:, there \
+         is then no audit log",
     ),
     setting(
         "audit.max-size",
@@ -325,7 +325,7 @@ pub const SETTINGS: &[Setting] = &[
         "127.0.0.1:20005",
         "HOST:PORT",
         Kind::ListenOrOff,
-        "Address for /console/, /metrics, /livez, /readyz and /healthz. When empty, off",
+        "Address for /console/, /metrics, /livez, /readyz and /healthz, or off",
     ),
     setting(
         "http.tls",
@@ -420,12 +420,14 @@ pub fn find(key: &str) -> Option<&'static Setting> {
 
 /// The flags of all settings, and `--config`.
 pub fn args() -> Vec<Arg> {
-    let config =
-        Arg::new(CONFIG_FLAG).long(CONFIG_FLAG).value_name("FILE").value_hint(ValueHint::FilePath).help(
-            format!(
-                "TOML file with settings; flags and environment take precedence over it [env: {CONFIG_ENV}]"
-            ),
-        );
+    let config = Arg::new(CONFIG_FLAG)
+        .long(CONFIG_FLAG)
+        .value_name("FILE")
+        .value_hint(ValueHint::FilePath)
+        .value_parser(NonEmptyStringValueParser::new())
+        .help(format!(
+            "TOML file with settings; flags and environment take precedence over it [env: {CONFIG_ENV}]"
+        ));
     std::iter::once(config).chain(SETTINGS.iter().map(Setting::arg)).collect()
 }
 

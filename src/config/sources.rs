@@ -1,5 +1,8 @@
 //! Gathers each setting's text from its sources. Flags take precedence over the environment, the
 //! environment over the file, the file over the default.
+//!
+//! An empty text is no value: a template or a script whose variable is not set must not choose one. An empty
+//! environment variable counts as not set; an empty flag or key is refused.
 
 use std::{collections::HashMap, ffi::OsString, path::PathBuf};
 
@@ -31,12 +34,10 @@ impl ConfigFile {
         matches: &ArgMatches,
         env: &[(OsString, OsString)],
     ) -> Result<Option<Self>, ConfigError> {
-        let from_env =
-            || env.iter().find(|(name, _)| name == CONFIG_ENV).map(|(_, path)| PathBuf::from(path));
+        let is_named = |(name, path): &&(OsString, OsString)| name == CONFIG_ENV && !path.is_empty();
+        let from_env = || env.iter().find(is_named).map(|(_, path)| PathBuf::from(path));
         let from_flag = matches.get_one::<String>(CONFIG_FLAG).map(PathBuf::from);
-        let Some(path) = from_flag.or_else(from_env).filter(|path| !path.as_os_str().is_empty()) else {
-            return Ok(None);
-        };
+        let Some(path) = from_flag.or_else(from_env) else { return Ok(None) };
         match std::fs::read_to_string(&path) {
             Ok(text) => Ok(Some(Self { path, text })),
             Err(source) => Err(ConfigError::ReadFile { path, source }),
@@ -88,7 +89,8 @@ pub fn gather(
     let mut problems = Vec::new();
     let from_file = file.map(|file| read_file(file, &mut problems)).unwrap_or_default();
     let from_env = read_env(env, &mut problems);
-    (merge([read_flags(matches), from_env, from_file]), problems)
+    let from_flags = read_flags(matches, &mut problems);
+    (merge([from_flags, from_env, from_file]), problems)
 }
 
 /// Every setting with its value from `pairs` of key and text, for a program without a command line.
@@ -121,23 +123,29 @@ fn merge<const N: usize>(mut sources: [Given; N]) -> Vec<ShownSetting> {
     shown.collect()
 }
 
-fn read_flags(matches: &ArgMatches) -> Given {
-    let given = SETTINGS.iter().filter_map(|setting| {
+fn read_flags(matches: &ArgMatches, problems: &mut Vec<Problem>) -> Given {
+    let mut given = Given::new();
+    for setting in SETTINGS {
         // The implied value of a flag without one (`--node.first-start`) counts as given.
         if matches.value_source(setting.key) != Some(ValueSource::CommandLine) {
-            return None;
+            continue;
         }
-        let values: Vec<&str> = matches.get_many::<String>(setting.key)?.map(String::as_str).collect();
-        Some((setting.key, (values.join(","), Source::Flag)))
-    });
-    given.collect()
+        let values: Vec<&str> =
+            matches.get_many::<String>(setting.key).into_iter().flatten().map(String::as_str).collect();
+        if values.iter().any(|value| value.is_empty()) {
+            problems.push(Problem::Empty { key: setting.key, place: Source::Flag });
+        } else {
+            given.insert(setting.key, (values.join(","), Source::Flag));
+        }
+    }
+    given
 }
 
 fn read_env(env: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Given {
     let known: HashMap<String, &Setting> = SETTINGS.iter().map(|setting| (setting.env(), setting)).collect();
     let mut given = Given::new();
     for (name, value) in env {
-        let Some(name) = name.to_str() else { continue };
+        let Some(name) = name.to_str().filter(|_| !value.is_empty()) else { continue };
         match (known.get(name), value.to_str()) {
             (Some(setting), Some(value)) => {
                 given.insert(setting.key, (value.to_owned(), Source::Environment(name.to_owned())));
@@ -208,6 +216,10 @@ impl Reader<'_> {
 
     fn setting(&mut self, setting: &Setting, value: &DeValue<'_>, place: Source) {
         match text_of(setting.kind, value) {
+            // An empty array is a value: a list without entries.
+            Ok(text) if text.is_empty() && matches!(value, DeValue::String(_)) => {
+                self.problems.push(Problem::Empty { key: setting.key, place });
+            }
             Ok(text) => {
                 self.given.insert(setting.key, (text, place));
             }

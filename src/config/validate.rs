@@ -68,7 +68,11 @@ configuration! {
             |text| Ok(text.parse()?),
         ),
         /// `node.path`; `None` = in RAM
-        path: Option<PathBuf> = Some(reader.optional_path("node.path")),
+        path: Option<PathBuf> = reader.required(
+            "node.path",
+            "Name a directory for the data, or write ram: to keep the data in RAM and lose it at a restart.",
+            |text| Ok(values::data_path(text)),
+        ),
         /// `node.first-start`
         first_start: FirstStart = reader.parsed("node.first-start", values::first_start),
         /// `node.address`
@@ -221,7 +225,7 @@ fn backup(reader: &mut Reader<'_>) -> Option<Option<BackupConfig>> {
     let interval = reader.duration("node.backup.interval", BACKUP_INTERVAL_MIN);
     let sync_interval = reader.duration("node.backup.sync-interval", Duration::ZERO);
     let recipients = reader.parsed("node.backup.recipient", values::recipients);
-    // A template with an empty value must not turn encryption off.
+    // An empty list must not turn encryption off.
     if reader.is_set_to_nothing("node.backup.recipient") {
         reader.refuse("node.backup.recipient", ValueError::NoRecipient);
     }
@@ -335,7 +339,7 @@ mod tests {
         settings::{self, SETTINGS},
     };
 
-    const REQUIRED: [&str; 2] = ["--node.id=a", "--node.certs-dir=certs"];
+    const REQUIRED: [&str; 3] = ["--node.id=a", "--node.path=ram:", "--node.certs-dir=certs"];
 
     fn matches(flags: &[&str]) -> ArgMatches {
         let command = clap::Command::new("run").no_binary_name(true).args(settings::args());
@@ -413,7 +417,7 @@ mod tests {
 
     #[test]
     fn a_program_without_a_command_line_configures_a_node_by_pairs() {
-        let required = [("node.id", "a"), ("node.certs-dir", "certs")];
+        let required = [("node.id", "a"), ("node.path", "ram:"), ("node.certs-dir", "certs")];
         let config = Config::from_pairs(&[&required[..], &[("node.replication-limit", "7")]].concat());
         let config = config.unwrap();
         assert_eq!((config.replication_limit, config.cache_size_bytes), (7, 64 << 20));
@@ -456,7 +460,7 @@ cache-size = "1GiB"
 [node.conflict-backoff]
 max = "1m"
 [http]
-address = ""
+address = "off"
 "#;
         let (config, shown) = resolved(&[], &[], Some(file));
         assert_eq!(config.first_start, FirstStart::Yes);
@@ -478,8 +482,7 @@ address = ""
         assert_eq!(first_start("--node.first-start=auto"), FirstStart::Auto);
         let (config, _) = resolved(&["--node.join", "b:1,c:2", "--node.join", "d:3"], &[], None);
         assert_eq!(config.join, ["b:1", "c:2", "d:3"]);
-        assert_eq!(resolved(&["--http.address="], &[], None).0.http_address, None);
-        assert_eq!(resolved(&["--http.address", ""], &[], None).0.http_address, None);
+        assert_eq!(resolved(&["--http.address=off"], &[], None).0.http_address, None);
     }
 
     #[test]
@@ -497,6 +500,7 @@ address = ""
             "brock.toml:2: there is no setting 'node.idd'; did you mean 'node.id'?",
             "brock.toml:3: node.expiry-margin must not be a number; write a text with a number and a unit",
             "environment BROCK_NODE_PAHT: there is no such setting; did you mean BROCK_NODE_PATH?",
+            "node.path is required: pass --node.path or set BROCK_NODE_PATH. Name a directory",
             "node.certs-dir is required: pass --node.certs-dir or set BROCK_NODE_CERTS_DIR. `brock cert ca`",
             "node.id: the value 'a b' (flag) is not a node id",
             "node.join: the value 'b' (flag) has a peer, 'b', that is not HOST:PORT",
@@ -506,7 +510,48 @@ address = ""
         ] {
             assert!(text.contains(part), "{part}\n is not in\n{text}");
         }
-        assert_eq!(text.lines().count(), 10, "{text}");
+        assert_eq!(text.lines().count(), 11, "{text}");
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_one_that_is_not_set() {
+        let file = "[node]\npath = \"/data\"\njoin = [\"b:1\"]\n[http]\naddress = \"off\"\n";
+        let flags = ["--node.id=a", "--node.certs-dir=certs"];
+        let variables: Vec<String> = SETTINGS.iter().map(settings::Setting::env).collect();
+        let env: Vec<(&str, &str)> = variables.iter().map(|name| (name.as_str(), "")).collect();
+        let (config, shown) = try_resolve(&flags, &env, Some(file)).unwrap();
+        assert_eq!(config.path, Some("/data".into()));
+        assert_eq!((config.join, config.http_address), (vec!["b:1".to_owned()], None));
+        assert_eq!(source(&shown, "node.path"), "brock.toml:2");
+        let (_, unset) = try_resolve(&flags, &[], Some(file)).unwrap();
+        assert_eq!(shown, unset);
+    }
+
+    #[test]
+    fn an_empty_flag_or_key_is_refused() {
+        for settings::Setting { key, .. } in SETTINGS {
+            let flag = format!("--{key}=");
+            let refused =
+                |flags: &[&str], file: Option<&str>| try_resolve(flags, &[], file).unwrap_err().to_string();
+            for text in [refused(&[&flag], None), refused(&[], Some(&format!("{key} = \"\"\n")))] {
+                let part = format!("{key}: the value is empty");
+                assert!(text.contains(&part), "{part} is not in\n{text}");
+            }
+        }
+        assert_eq!(resolved(&[], &[], Some("node.join = []")).0.join, Vec::<String>::new());
+        let text = error(&[], &[], Some("node.backup.recipient = []"));
+        assert!(text.contains("backups would not be encrypted"), "{text}");
+    }
+
+    #[test]
+    fn data_is_kept_in_ram_only_by_that_word() {
+        let path = |text: &str| {
+            let flags = ["--node.id=a", "--node.certs-dir=certs", text];
+            try_resolve(&flags, &[], None).map(|(config, _)| config.path)
+        };
+        assert_eq!(path("--node.path=ram:").unwrap(), None);
+        assert_eq!(path("--node.path=./ram:").unwrap(), Some("./ram:".into()));
+        assert!(path("--log.level=info").unwrap_err().to_string().contains("ram: to keep the data in RAM"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -32,7 +33,7 @@ pub enum Kind {
     Socket,
     /// An address to listen on.
     Listen,
-    /// An address to listen on; empty = off.
+    /// An address to listen on, or `off`.
     ListenOrOff,
     /// Addresses to dial, separated by commas.
     Peers,
@@ -309,9 +310,20 @@ pub fn ratio(text: &str) -> Result<f64, ValueError> {
     if ratio <= 1.0 { Ok(ratio) } else { Err(ValueError::Bounds("0".to_owned(), "1".to_owned())) }
 }
 
-/// Parses an address to listen on; empty = none.
+/// The value of `http.address` for no HTTP server.
+pub const OFF: &str = "off";
+
+/// Parses an address to listen on; `off` = none.
 pub fn listen_or_off(text: &str) -> Result<Option<ListenAddress>, ValueError> {
-    if text.is_empty() { Ok(None) } else { Ok(Some(text.parse()?)) }
+    if text == OFF { Ok(None) } else { Ok(Some(text.parse()?)) }
+}
+
+/// The value of `node.path` for a node without a disk. A directory of that name is `./ram:`.
+pub const RAM: &str = "ram:";
+
+/// Parses where the data is: a directory, or in RAM (`None`).
+pub fn data_path(text: &str) -> Option<PathBuf> {
+    (text != RAM).then(|| text.into())
 }
 
 /// Parses peers, without duplicates and in their order. Ignores stray commas.

@@ -21,7 +21,7 @@ pub(super) async fn open(
     stop: &CancellationToken,
 ) -> Result<Store, StartError> {
     if config.path.is_none() {
-        tracing::warn!("node.path is empty: ALL DATA IS IN RAM ONLY and is lost when this process ends");
+        tracing::warn!("node.path is ram:, so ALL DATA IS IN RAM ONLY and is lost when this process ends");
     }
     let options = store::Options {
         node_id: config.node_id.clone(),
@@ -72,7 +72,7 @@ pub(super) async fn open_audit_log(config: &Config, store: &Store, frame: &Frame
     let directory = config.audit.path.clone().or_else(|| Some(config.path.as_ref()?.join("audit")));
     let Some(directory) = directory else {
         tracing::warn!(
-            "node.path and audit.path are empty: there is NO AUDIT LOG of what operators do on this node"
+            "node.path is ram:, and audit.path is empty: there is NO AUDIT LOG of what operators do on this node"
         );
         return AuditLog::none();
     };

@@ -109,7 +109,10 @@ fn as_toml(shown: &[ShownSetting]) -> Result<String, std::fmt::Error> {
             let Some(setting) = settings::find(shown.key) else { continue };
             let (its_table, name) = setting.table_and_name();
             if its_table == table {
-                writeln!(text, "{name} = {} # {}", toml_value(setting.kind, shown.redacted()), shown.source)?;
+                // An empty value is no value in a file.
+                let comment = if shown.value.is_empty() { "# " } else { "" };
+                let value = toml_value(setting.kind, shown.redacted());
+                writeln!(text, "{comment}{name} = {value} # {}", shown.source)?;
             }
         }
     }
@@ -143,7 +146,7 @@ mod tests {
             "--node.join=b:1,c:2",
             "--node.path=/x \"y\"\\z",
             "--node.first-start",
-            "--http.address=",
+            "--http.address=off",
         ];
         let before = shown(&flags, None);
         let text = as_toml(&before).unwrap();

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use brock::config::values::OFF;
 use brock_core::base::duration;
 use brock_net::{
     http_client::{HttpClient, HttpError},
@@ -43,7 +44,7 @@ pub(crate) struct HealthArgs {
 }
 
 pub(crate) fn run(args: &HealthArgs) -> anyhow::Result<ExitCode> {
-    ensure!(!args.http_address.is_empty(), "http.address is empty: this node has no HTTP server");
+    ensure!(args.http_address != OFF, "http.address is off: this node has no HTTP server");
     let address: ListenAddress =
         args.http_address.parse().with_context(|| format!("--http-address {}", args.http_address))?;
     let address = address.from_this_machine();

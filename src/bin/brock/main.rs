@@ -6,6 +6,8 @@ mod backup;
 mod cert;
 mod config;
 mod dev;
+#[path = "../shared/environment.rs"]
+mod environment;
 mod health;
 #[path = "../shared/manpages.rs"]
 mod manpages;
@@ -63,7 +65,7 @@ fn main() -> ExitCode {
         eprintln!("error: {problem}");
         return ExitCode::FAILURE;
     }
-    let matches = match command().try_get_matches() {
+    let matches = match environment::without_empty_variables(command()).try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
             // `--help` and `--version` arrive here too, with exit code 0.

@@ -20,6 +20,8 @@ mod conflicts;
 mod context;
 mod debug;
 mod doctor;
+#[path = "../shared/environment.rs"]
+mod environment;
 mod failure;
 mod log;
 #[path = "../shared/manpages.rs"]
@@ -39,7 +41,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use access::{BACKUP_TIMEOUT, CALL_TIMEOUT, CLUSTER_TIMEOUT, LONG_CALL_TIMEOUT};
 use cli::{Cli, Command, ConflictsCommand, DebugCommand, LogCommand, MemberCommand};
@@ -54,7 +56,8 @@ fn main() -> ExitCode {
         eprintln!("error: {problem}");
         return Exit::Error.into();
     }
-    let cli = match Cli::try_parse() {
+    let command = environment::without_empty_variables(Cli::command());
+    let cli = match command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // clap prints help and the version to standard output; they are no failure.

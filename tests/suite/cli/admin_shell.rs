@@ -170,6 +170,10 @@ async fn a_context_counts_less_than_the_environment_and_that_less_than_a_flag() 
     assert_eq!(node(&[], &[("NODE_ADMIN_CONTEXT", "two")]), "node-1");
     assert_eq!(node(&["--context", "one"], &[("NODE_ADMIN_CONTEXT", "two")]), "node-0");
     assert_eq!(node(&[], &[("NODE_ADMIN_NODE_ADDRESSES", &second)]), "node-1");
+    // An empty variable counts as not set.
+    let empty =
+        ["NODE_ADMIN_CONTEXT", "NODE_ADMIN_NODE_ADDRESSES", "NODE_ADMIN_CERTS_DIR"].map(|name| (name, ""));
+    assert_eq!(node(&["--context", "two"], &empty), "node-1");
     let both = [("NODE_ADMIN_NODE_ADDRESSES", second.as_str()), ("NODE_ADMIN_CONTEXT", "one")];
     assert_eq!(node(&[], &both), "node-1");
     assert_eq!(node(&["--node-addresses", &first], &both), "node-0");

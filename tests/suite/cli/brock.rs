@@ -100,9 +100,10 @@ fn cert_says_what_is_wrong_and_what_would_be_right() {
 fn config_shows_where_every_value_came_from() {
     let home = tempfile::tempdir().unwrap();
     let file = home.path().join("brock.toml");
-    fs::write(&file, "[node]\nid = \"from-file\"\ncerts-dir = \"c\"\nreplication-limit = 7\n").unwrap();
+    fs::write(&file, "[node]\nid = \"from-file\"\ncerts-dir = \"c\"\npath = \"d\"\nreplication-limit = 7\n")
+        .unwrap();
     let file = file.display().to_string();
-    let env = [("BROCK_NODE_ID", "from-env"), ("BROCK_NODE_CERTS_DIR", "from-env")];
+    let env = [("BROCK_NODE_ID", "from-env"), ("BROCK_NODE_CERTS_DIR", "from-env"), ("BROCK_NODE_PATH", "")];
     let flags = ["config", "show", "-o", "json", "--config", &file, "--node.id", "from-flag"];
     let output = brock_with(&flags, &env);
     assert_succeeds(&output);
@@ -110,7 +111,9 @@ fn config_shows_where_every_value_came_from() {
     let at = |key: &str| [shown[key]["value"].clone(), shown[key]["source"].clone()];
     assert_eq!(at("node.id"), ["from-flag", "flag"]);
     assert_eq!(at("node.certs-dir"), ["from-env", "environment BROCK_NODE_CERTS_DIR"]);
-    assert_eq!(at("node.replication-limit"), ["7".to_owned(), format!("{file}:4")]);
+    assert_eq!(at("node.replication-limit"), ["7".to_owned(), format!("{file}:5")]);
+    // An empty variable counts as not set: before, it put the data into RAM.
+    assert_eq!(at("node.path"), ["d".to_owned(), format!("{file}:4")]);
     assert_eq!(at("node.replication-interval"), ["30s", "default"]);
     assert_eq!(shown.as_object().unwrap().len(), SETTINGS.len());
     // The file may be named by the environment, too, and text names the same sources.
@@ -205,6 +208,11 @@ fn a_node_that_does_not_answer_is_not_healthy() {
     assert_fails(&output, 1, &["the node does not answer at http://127.0.0.1:", "is it running"]);
     drop(silent);
     assert_fails(&brock(&["health", &address]), 1, &["the node does not answer", "refused"]);
-    assert_fails(&brock_with(&["health"], &[("BROCK_HTTP_ADDRESS", "")]), 1, &["http.address is empty"]);
+    assert_fails(&brock_with(&["health"], &[("BROCK_HTTP_ADDRESS", "off")]), 1, &["http.address is off"]);
     assert_fails(&brock(&["health", "--http-address=20005"]), 1, &["it has no port"]);
+    let empty = brock_with(&["health", &address], &[("BROCK_HTTP_ADDRESS", "")]);
+    assert_fails(&empty, 1, &["the node does not answer at http://127.0.0.1:"]);
+    assert!(
+        stdout(&brock_with(&["health", "--help"], &[("BROCK_HTTP_ADDRESS", "")])).contains("127.0.0.1:20005")
+    );
 }

@@ -14,6 +14,7 @@ pub fn config(certs: &Certs, id: &str, port: u16, join: &[u16]) -> Config {
     let join: Vec<String> = join.iter().map(|port| format!("127.0.0.1:{port}")).collect();
     Config::from_pairs(&[
         ("node.id", id),
+        ("node.path", "ram:"),
         ("node.certs-dir", certs_dir.to_str().unwrap()),
         ("node.first-start", "true"),
         ("node.address", &format!("127.0.0.1:{port}")),
@@ -21,7 +22,7 @@ pub fn config(certs: &Certs, id: &str, port: u16, join: &[u16]) -> Config {
         ("node.discovery-interval", "200ms"),
         ("node.cache-size", "8MiB"),
         ("audit.max-size", "64MiB"),
-        ("http.address", ""),
+        ("http.address", "off"),
     ])
     .unwrap()
 }

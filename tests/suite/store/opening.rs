@@ -423,7 +423,7 @@ async fn storage_in_ram_starts_empty_and_leaves_nothing_behind() {
     assert!(store.vector().is_empty() && store.records() == 0);
 
     let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
-    let mut launch = Launch::new(&certs, "node-1", Path::new(""));
+    let mut launch = Launch::new(&certs, "node-1", Path::new("ram:"));
     launch.env = vec![("TMPDIR".to_owned(), directory.path().to_owned())];
     let (process, client) = launch.start(&certs).await;
     client.put(&key(1).0, b"g").await.unwrap();
