@@ -8,7 +8,7 @@ use super::{
     sources::ShownSetting,
     values::{self, Kind, ValueError},
 };
-use crate::backup::objects::Secret;
+use crate::backup::objects::{Secret, is_plain};
 use brock_core::base::duration;
 
 /// No duration is longer: ten years, so that a deadline can always be computed.
@@ -133,6 +133,12 @@ impl<'a> Reader<'a> {
         self.parsed(key, |text| Ok(read(values::choice(text, options)?)))
     }
 
+    /// A public part of a credential; empty = none.
+    pub(super) fn credential_id(&mut self, key: &'static str) -> Option<Option<String>> {
+        let Some(text) = self.optional_text(key) else { return Some(None) };
+        self.value(key, &text, plain).map(Some)
+    }
+
     /// A secret; empty = none. It may be in the environment, in the configuration file, or in a file of
     /// its own, but not on the command line, which other users of the machine can read.
     pub(super) fn secret(&mut self, key: &'static str) -> Option<Option<Secret>> {
@@ -143,7 +149,8 @@ impl<'a> Reader<'a> {
             self.refuse(key, ValueError::SecretOnCommandLine);
             return None;
         }
-        self.value(key, &text, values::secret).map(|secret| Some(Secret::new(secret)))
+        let secret = self.value(key, &text, |text| plain(&values::secret(text)?))?;
+        Some(Some(Secret::new(secret)))
     }
 
     /// Whether the operator has set it to an empty list, rather than left it out.
@@ -167,6 +174,11 @@ impl<'a> Reader<'a> {
     ) -> Option<T> {
         parse(text).map_err(|error| self.refuse(key, error)).ok()
     }
+}
+
+/// Checks the characters of a credential.
+fn plain(text: &str) -> Result<String, ValueError> {
+    if is_plain(text) { Ok(text.to_owned()) } else { Err(ValueError::NotPlain) }
 }
 
 fn bounded(value: Duration, low: Duration) -> Result<Duration, ValueError> {

@@ -236,7 +236,7 @@ fn backup(reader: &mut Reader<'_>) -> Option<Option<BackupConfig>> {
         "false" => Some(false),
         _ => None,
     });
-    let access_key_id = reader.optional_text("node.backup.access-key-id");
+    let access_key_id = reader.credential_id("node.backup.access-key-id");
     let secret_access_key = reader.secret("node.backup.secret-access-key");
     let session_token = reader.secret("node.backup.session-token");
     let file = reader.optional_path("node.backup.credentials-file");
@@ -245,7 +245,7 @@ fn backup(reader: &mut Reader<'_>) -> Option<Option<BackupConfig>> {
     }
     let location = location(reader, bucket, &prefix);
     let credentials = CredentialSettings {
-        access_key_id,
+        access_key_id: access_key_id?,
         secret_access_key: secret_access_key?,
         session_token: session_token?,
         file,
@@ -541,6 +541,42 @@ address = "off"
         assert_eq!(resolved(&[], &[], Some("node.join = []")).0.join, Vec::<String>::new());
         let text = error(&[], &[], Some("node.backup.recipient = []"));
         assert!(text.contains("backups would not be encrypted"), "{text}");
+    }
+
+    #[test]
+    fn a_line_break_in_a_credential_is_refused_wherever_it_comes_from() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "s3cr3t\nsecond line\n").unwrap();
+        let in_file = format!("@{}", file.path().display());
+        for key in [
+            "node.backup.access-key-id",
+            "node.backup.secret-access-key",
+            "node.backup.session-token",
+            "http.console-token",
+        ] {
+            let name = settings::find(key).unwrap().env();
+            let long = "s3cr3t".repeat(10);
+            for text in ["AK\n", "AK\r\n", "\tAK", "A K", &format!("{long}\n"), &in_file] {
+                let is_id = key.ends_with("key-id");
+                // Only a secret may be in a file of its own.
+                if is_id && text == in_file {
+                    continue;
+                }
+                let refused = error(&[], &[(&name, text)], None);
+                assert!(refused.contains(&format!("{key}: the value")), "{text:?}: {refused}");
+                if !is_id {
+                    assert!(
+                        refused.contains("no credential has") && !refused.contains("s3cr3t"),
+                        "{refused}"
+                    );
+                }
+            }
+        }
+        // The line break at the end of a file is not part of the secret.
+        std::fs::write(&file, "s3cr3t\n").unwrap();
+        resolved(&[], &[("BROCK_NODE_BACKUP_SECRET_ACCESS_KEY", &in_file)], None);
+        let token = "3f".repeat(32);
+        resolved(&[], &[("BROCK_HTTP_CONSOLE_TOKEN", &token)], None);
     }
 
     #[test]

@@ -101,6 +101,12 @@ pub enum ValueError {
         limits::CONSOLE_TOKEN_MIN_BYTES
     )]
     TokenTooShort,
+    /// A credential that no request can carry.
+    #[error(
+        "contains a line break, a space or another character that no credential has; a line break at the end is easily \
+         copied along"
+    )]
+    NotPlain,
     /// A secret's file cannot be read.
     #[error("names a file that cannot be read: {0}")]
     SecretFile(String),

@@ -12,6 +12,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use crate::{
     address::Address,
     dns::Resolver,
+    panics::contain,
     tls::{
         abortable::AbortableStream,
         credentials::{ClientIdentity, Identity},
@@ -217,8 +218,10 @@ async fn dial_one(address: &Address, socket: SocketAddr, dialler: &Dialler) -> R
     })?;
     // Loaded before the handshake, which uses this store or a newer one.
     let before = dialler.registry.as_ref().map(|registry| (registry, registry.trust_store().load()));
-    let connected = TlsConnector::from(Arc::clone(&dialler.config)).connect(server_name.clone(), tcp).await;
-    let stream = connected.map_err(|source| tls_error(address, source))?;
+    let connected =
+        contain(TlsConnector::from(Arc::clone(&dialler.config)).connect(server_name.clone(), tcp)).await;
+    let stream =
+        connected.map_err(io::Error::other).flatten().map_err(|source| tls_error(address, source))?;
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let leaf = chain.first();
     let not_a_node = |source| DialError::NotANode { address: address.clone(), source };

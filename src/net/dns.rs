@@ -10,6 +10,7 @@ use hickory_resolver::{
 };
 use tokio::{task::spawn_blocking, time::timeout};
 
+use crate::panics::contain;
 use brock_core::base::limits;
 
 /// Why a look-up failed. A name that does not exist is not a failure.
@@ -53,9 +54,10 @@ impl Resolver {
     /// All addresses of a name, IPv4 first; empty if it has none.
     pub async fn addresses(&self, name: &str) -> Result<Vec<IpAddr>, ResolveError> {
         let resolver = self.resolver().await?;
-        match timeout(limits::DNS_TIMEOUT, resolver.lookup_ip(name)).await {
-            Ok(Ok(answer)) => Ok(answer.iter().collect()),
-            Ok(Err(error)) => self.none(name, error),
+        match timeout(limits::DNS_TIMEOUT, contain(resolver.lookup_ip(name))).await {
+            Ok(Ok(Ok(answer))) => Ok(answer.iter().collect()),
+            Ok(Ok(Err(error))) => self.none(name, error),
+            Ok(Err(panicked)) => Err(self.failed(name, panicked.to_string())),
             Err(_) => Err(self.late(name)),
         }
     }
@@ -63,9 +65,10 @@ impl Resolver {
     /// The target and port of each SRV record of a name; empty if it has none.
     pub(crate) async fn services(&self, name: &str) -> Result<Vec<(String, u16)>, ResolveError> {
         let resolver = self.resolver().await?;
-        let answer = match timeout(limits::DNS_TIMEOUT, resolver.srv_lookup(name)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return self.none(name, error),
+        let answer = match timeout(limits::DNS_TIMEOUT, contain(resolver.srv_lookup(name))).await {
+            Ok(Ok(Ok(answer))) => answer,
+            Ok(Ok(Err(error))) => return self.none(name, error),
+            Ok(Err(panicked)) => return Err(self.failed(name, panicked.to_string())),
             Err(_) => return Err(self.late(name)),
         };
         let service = |data: &RData| match data {

@@ -8,6 +8,7 @@
 //! - [`pki`]: issuing, revoking and installing certificates.
 //! - [`http_client`]: GETs a page of a node's HTTP server.
 //! - [`task`]: background tasks with a name, a state and an owner; accepting connections is one.
+//! - [`panics`]: which panics end the process.
 //! - [`crashsafe`]: replacing files durably.
 
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod dns;
 pub mod http_client;
 pub mod join;
 pub mod listen;
+pub mod panics;
 pub mod pki;
 pub mod task;
 pub mod tls;

@@ -15,7 +15,7 @@ use crate::{
     telemetry::logs::Telemetry,
 };
 use brock_core::base::{id::Instance, limits, time::WallClock};
-use brock_net::task::Tasks;
+use brock_net::{panics, task::Tasks};
 
 /// What a node has before its storage opens.
 pub(super) struct Frame {
@@ -35,11 +35,16 @@ pub(super) struct Frame {
 impl Frame {
     pub(super) fn new() -> Self {
         let wall_clock = WallClock::system();
+        let alarms = Alarms::new(wall_clock.clone());
+        panics::report_to({
+            let alarms = alarms.clone();
+            move |text| alarms.raise(text)
+        });
         Self {
             tasks: Tasks::default(),
             http_tasks: Tasks::default(),
             instance: Instance::random(),
-            alarms: Alarms::new(wall_clock.clone()),
+            alarms,
             wall_clock,
             readiness: Arc::default(),
             sync_status: Arc::default(),

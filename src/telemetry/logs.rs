@@ -22,7 +22,10 @@ use super::{
 };
 use crate::runtime::spans;
 use brock_core::base::{id::NodeId, limits, metrics as definitions, metrics::Kind};
-use brock_net::task::{TaskName, Tasks};
+use brock_net::{
+    panics,
+    task::{TaskName, Tasks},
+};
 
 /// What to log, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,12 +197,15 @@ fn with_modules(filter: &str) -> String {
     directives.collect::<Vec<_>>().join(",")
 }
 
-/// A panic is a bug, and the state that it leaves is unknown: the process aborts. Acknowledged writes are
-/// on disk.
+/// A panic aborts the process, unless it is contained (`brock_net::panics`).
 fn abort_on_panic() {
     std::panic::set_hook(Box::new(|info| {
         let payload = info.payload_as_str().unwrap_or("no message");
         let location = info.location().map(ToString::to_string).unwrap_or_default();
+        if panics::is_contained(&location) {
+            // The message may quote bytes from outside. What was attempted fails, and is logged by its owner.
+            return tracing::error!(location, "a library panicked");
+        }
         let backtrace = Backtrace::capture();
         let backtrace = match backtrace.status() {
             BacktraceStatus::Captured => backtrace.to_string(),

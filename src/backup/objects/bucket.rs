@@ -6,6 +6,7 @@
 
 use std::{
     future::Future,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -28,7 +29,7 @@ use super::{
     timeouts::Timeouts,
 };
 use brock_core::base::limits;
-use brock_net::task;
+use brock_net::{panics::contain, task};
 
 /// The region without a setting.
 const REGION_DEFAULT: &str = "us-east-1";
@@ -163,7 +164,7 @@ impl Bucket {
         F: Future<Output = Result<T, SdkError<E>>>,
     {
         let session = self.session(act, key).await?;
-        let error = match request(session.client.clone()).await {
+        let error = match self.send(act, key, Box::pin(request(session.client.clone()))).await? {
             Ok(answer) => return Ok(answer),
             Err(error) => self.explain(act, key, &session, |about| classify::failure(about, &error)),
         };
@@ -175,8 +176,19 @@ impl Bucket {
         if renewed.credentials == session.credentials {
             return Err(error);
         }
-        let answer = request(renewed.client.clone()).await;
+        let answer = self.send(act, key, Box::pin(request(renewed.client.clone()))).await?;
         answer.map_err(|error| self.explain(act, key, &renewed, |about| classify::failure(about, &error)))
+    }
+
+    /// Awaits a request. The SDK signs, encodes and sends what comes from outside; it may panic. The future is
+    /// boxed because it takes many kilobytes.
+    async fn send<T>(
+        &self,
+        act: Act,
+        key: &str,
+        request: Pin<Box<impl Future<Output = T>>>,
+    ) -> Result<T, ObjectError> {
+        contain(request).await.map_err(|panicked| self.refused(act, key, &panicked.to_string()))
     }
 
     /// The error of one object within an answer that is a success as a whole.
@@ -240,4 +252,28 @@ impl Bucket {
 /// Metadata as the SDK takes it.
 pub(super) fn as_headers(metadata: &Metadata) -> Option<std::collections::HashMap<String, String>> {
     (!metadata.is_empty()).then(|| metadata.clone().into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::operation::head_object::HeadObjectError;
+
+    use super::*;
+    use crate::backup::objects::{CredentialSettings, Secret};
+
+    #[tokio::test]
+    async fn a_request_in_which_the_sdk_panics_fails_alone() {
+        let credentials = CredentialSettings {
+            access_key_id: Some("AKID".to_owned()),
+            secret_access_key: Some(Secret::new("s")),
+            ..CredentialSettings::default()
+        };
+        let settings = Settings { credentials, ..Settings::default() };
+        let bucket = Bucket::open("bucket", "", &settings, |builder| builder).unwrap();
+        let request = |_| async { panic!("planted") };
+        let outcome: Result<(), _> = bucket.call::<_, HeadObjectError, _>(Act::Head, "k", 0, request).await;
+        let error = outcome.unwrap_err();
+        assert!(error.to_string().contains("a library panicked at"), "{error}");
+        assert!(!error.is_retryable(), "the same bytes would panic again");
+    }
 }

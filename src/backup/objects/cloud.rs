@@ -25,6 +25,7 @@ use aws_sdk_s3::config::Region;
 use tokio::sync::Mutex;
 
 use brock_core::base::limits;
+use brock_net::panics::contain;
 
 /// The credentials of a role, renewed before they expire.
 pub(super) struct Cloud {
@@ -52,7 +53,8 @@ impl Cloud {
         {
             return Ok(credentials.clone());
         }
-        let provided = self.providers.provide_credentials().await.map_err(|error| {
+        let provided = contain(Box::pin(self.providers.provide_credentials())).await;
+        let provided = provided.map_err(CredentialsError::provider_error).flatten().map_err(|error| {
             // This workload has no role, and will have none soon.
             if is_refused_by_metadata(&error) { CredentialsError::not_loaded(error) } else { error }
         });

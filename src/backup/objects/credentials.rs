@@ -2,6 +2,12 @@
 
 use std::{fmt, io, path::PathBuf};
 
+/// Whether a text can be part of a credential: an HTTP header must be able to contain it. A line break at its
+/// end is the most frequent mistake; the SDK panics on one in an access key id.
+pub fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
 /// A text that is never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
@@ -64,13 +70,17 @@ impl Credentials {
         }
     }
 
-    /// The first field that an HTTP header cannot contain. The SDK panics on such an access key id.
+    /// The first field that no credential can be.
     fn malformed(&self) -> Option<&'static str> {
-        let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         let token = self.session_token.as_ref().map_or("", Secret::reveal);
-        [(self.access_key_id.as_str(), "access key id"), (token, "session token")]
-            .into_iter()
-            .find_map(|(text, name)| (!is_plain(text)).then_some(name))
+        let secret = self.secret_access_key.reveal();
+        [
+            (self.access_key_id.as_str(), "access key id"),
+            (secret, "secret access key"),
+            (token, "session token"),
+        ]
+        .into_iter()
+        .find_map(|(text, name)| (!is_plain(text)).then_some(name))
     }
 
     /// A text with these secrets replaced.
@@ -176,19 +186,21 @@ mod tests {
 
     #[test]
     fn credentials_that_no_header_can_carry_are_rejected_and_not_repeated() {
-        let given = |id: &str, token: Option<&str>| {
-            let (id, secret) = (Some(id.to_owned()), Some(Secret::new("s")));
+        let given = |id: &str, secret: &str, token: Option<&str>| {
+            let (id, secret) = (Some(id.to_owned()), Some(Secret::new(secret)));
             Credentials::given(id, secret, token.map(Secret::new), || "the environment".to_owned())
         };
-        assert!(given("AKID", Some("t+/=")).is_ok());
-        for (id, token, what) in [
-            ("AK\nID", None, "access key id"),
-            ("AK ID", None, "access key id"),
-            ("AKID\u{e9}", None, "access key id"),
-            ("AKID", Some("t0k3n\r\nx: y"), "session token"),
+        assert!(given("AKID", "s/+=", Some("t+/=")).is_ok());
+        for (id, secret, token, what) in [
+            ("AK\nID", "s", None, "access key id"),
+            ("AK ID", "s", None, "access key id"),
+            ("AKID\u{e9}", "s", None, "access key id"),
+            ("AKID", "s3cr3t\n", None, "secret access key"),
+            ("AKID", "s", Some("t0k3n\r\nx: y"), "session token"),
         ] {
-            let error = given(id, token).unwrap_err().to_string();
-            assert!(error.contains(&format!("malformed {what}")) && !error.contains("t0k3n"), "{error}");
+            let error = given(id, secret, token).unwrap_err().to_string();
+            let leaks = ["t0k3n", "s3cr3t"].iter().any(|secret| error.contains(secret));
+            assert!(error.contains(&format!("malformed {what}")) && !leaks, "{error}");
         }
     }
 }

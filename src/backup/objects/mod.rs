@@ -51,7 +51,7 @@ mod s3_dialling;
 mod target;
 mod timeouts;
 
-pub use credentials::{CredentialSettings, Credentials, CredentialsError, Secret};
+pub use credentials::{CredentialSettings, Credentials, CredentialsError, Secret, is_plain};
 pub use download::Download;
 pub use error::{Act, Attempts, ObjectError};
 #[cfg(any(test, feature = "planted-bugs"))]

@@ -10,6 +10,12 @@ use std::time::Duration;
 pub const PAYLOAD_DEFAULT_BYTES: usize = 64 * 1024;
 /// The most that `node.payload-limit` may be set to: a batch message must hold several payloads.
 pub const PAYLOAD_MAX_BYTES: usize = 1024 * 1024;
+/// The last second of the year 9999. A later time in a Put is one in milliseconds.
+pub const RECORD_TIME_MAX: i64 = 253_402_300_799;
+/// How far the creation time in a Put may be ahead of this node's clock.
+pub const CREATED_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
+/// From how many places in source files a contained panic is reported.
+pub const PANIC_PLACES_MAX: usize = 64;
 /// The longest invalidation reason.
 pub const REASON_MAX_BYTES: usize = 1024;
 /// The largest encoded operation, without its payload.

@@ -39,7 +39,10 @@ use super::{
     registry::{ConnectionRegistry, OtherEnd},
     roles::{PeerIdentity, Role, RolePolicy},
 };
-use crate::task::{TaskName, TaskStatus, Tasks};
+use crate::{
+    panics,
+    task::{TaskName, TaskStatus, Tasks},
+};
 use brock_core::base::{
     limits,
     metrics::{CONNECTIONS, HANDSHAKE_FAILURES},
@@ -311,7 +314,10 @@ impl Acceptor {
         let io_error = |error: io::Error| Refused::new(HandshakeFailure::Io, error.to_string());
         // IMPORTANT: without it, each small answer waits for the acknowledgement of the previous one.
         socket.set_nodelay(true).map_err(io_error)?;
-        let stream = match self.tls.accept(socket).into_fallible().await {
+        let accepted = panics::contain(self.tls.accept(socket).into_fallible()).await;
+        let accepted =
+            accepted.map_err(|panicked| Refused::new(HandshakeFailure::Other, panicked.to_string()))?;
+        let stream = match accepted {
             Ok(stream) => stream,
             Err((error, socket)) => {
                 let reason = HandshakeFailure::of(&error);

@@ -11,6 +11,7 @@ use super::{
     handshake,
     roles::{PeerIdentity, Role, RolePolicy},
 };
+use crate::panics::contain;
 use brock_core::base::limits;
 
 /// Accepts browsers and scrapers. Cheap to clone; it uses reloaded certificates.
@@ -31,7 +32,8 @@ impl WebTls {
     /// Does the handshake. Returns the role that the client's certificate states; `None` without a client
     /// certificate.
     pub async fn accept(&self, stream: TcpStream) -> io::Result<(TlsStream<TcpStream>, Option<Role>)> {
-        let stream = timeout(limits::HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await??;
+        let stream = timeout(limits::HANDSHAKE_TIMEOUT, contain(self.acceptor.accept(stream))).await?;
+        let stream = stream.map_err(io::Error::other)??;
         let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let identity = shown.map(|leaf| PeerIdentity::of_certificate(leaf, self.policy));
         let role = identity.transpose().map_err(io::Error::other)?.map(|identity| identity.role);
