@@ -37,6 +37,8 @@ pub struct Put {
     pub payload: Payload,
     /// Which members to wait for; `None` = this node alone.
     pub wait: Option<WaitFor>,
+    /// Whether it comes from another database: its times are taken as they are.
+    pub import: bool,
 }
 
 /// A record that was created.
@@ -230,8 +232,11 @@ impl Records {
 
     /// Checks a put as far as this node's settings and members decide about it.
     fn check(&self, put: Put) -> Result<(NewRecord, Option<Waiting>), RequestError> {
-        let Put { key_hash, created_at, expires_at, public, payload, wait } = put;
+        let Put { key_hash, created_at, expires_at, public, payload, wait, import } = put;
         let now = self.wall_clock.now();
+        if !import {
+            check_times(created_at, expires_at, now)?;
+        }
         let waiting = wait.map(|wait| Waiting::begin(wait, &self.members, now)).transpose()?;
         let payload = payload.encode();
         if payload.len() > self.payload_limit_bytes {
@@ -243,6 +248,34 @@ impl Records {
         let created_at = created_at.unwrap_or(now);
         Ok((NewRecord { key_hash, created_at, expires_at, public, payload }, waiting))
     }
+}
+
+/// Refuses times that a client cannot mean. A record that has expired would take its key hash for ever and
+/// never be read; one that expires in milliseconds after 1970 would never expire.
+fn check_times(
+    created_at: Option<UnixSeconds>,
+    expires_at: Option<UnixSeconds>,
+    now: UnixSeconds,
+) -> Result<(), RequestError> {
+    let is_implausible = |at: &UnixSeconds| *at > limits::RECORD_TIME_MAX;
+    const IN_SECONDS: &str = "is after the year 9999; write seconds since the Unix epoch, not milliseconds";
+    if expires_at.is_some_and(|at| at <= now) {
+        let problem = "is not in the future by this node's clock, so the record could never be read; 0 means never. \
+                       A record of another database may have expired: set `import`";
+        return Err(RequestError::field("record.expires_at_unix", problem));
+    }
+    if expires_at.as_ref().is_some_and(is_implausible) {
+        return Err(RequestError::field("record.expires_at_unix", IN_SECONDS));
+    }
+    if created_at.as_ref().is_some_and(is_implausible) {
+        return Err(RequestError::field("record.created_at_unix", IN_SECONDS));
+    }
+    let latest = now.saturating_add_unsigned(limits::CREATED_AHEAD_MAX.as_secs());
+    if created_at.is_some_and(|at| at > latest) {
+        let problem = "is more than a day ahead of this node's clock; 0 means now. Check both clocks";
+        return Err(RequestError::field("record.created_at_unix", problem));
+    }
+    Ok(())
 }
 
 /// Reads the field that every request about a record has.

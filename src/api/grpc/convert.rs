@@ -26,7 +26,7 @@ use brock_core::{
 
 /// Everything in a put comes from outside.
 pub(super) fn put(request: proto::PutRequest) -> Result<Put, RequestError> {
-    let proto::PutRequest { key_hash, record, acks } = request;
+    let proto::PutRequest { key_hash, record, acks, import } = request;
     let key_hash = records::key_hash(&key_hash)?;
     let proto::Record {
         created_at_unix,
@@ -74,6 +74,7 @@ pub(super) fn put(request: proto::PutRequest) -> Result<Put, RequestError> {
         public,
         payload,
         wait: wait(acks),
+        import,
     })
 }
 

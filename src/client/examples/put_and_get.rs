@@ -23,7 +23,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         encrypted_access_grant: b"an encrypted access grant".to_vec().into(),
         ..proto::Record::default()
     };
-    let request = proto::PutRequest { key_hash: key_hash.clone().into(), record: Some(record), acks: None };
+    let request = proto::PutRequest {
+        key_hash: key_hash.clone().into(),
+        record: Some(record),
+        acks: None,
+        import: false,
+    };
     let put = client.put(request).await;
     if let Some(nodes) = put.perhaps_done() {
         println!("{nodes} may have created the record too");

@@ -62,10 +62,10 @@ async fn a_key_hash_of_any_other_size_than_32_bytes_is_refused_by_name() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_no_put_may_carry_is_refused_by_field_and_leaves_the_clock_alone() {
     let (_certs, node) = node().await;
-    node.client.put(&random_key(), b"g").await.unwrap();
-    let before = node.vector();
+    assert_eq!(node.client.put(&random_key(), b"g").await.unwrap().clock, 1);
     let good = || record(b"g");
-    let cases: [(&str, proto::Record); 7] = [
+    let now = unix_now();
+    let cases: [(&str, proto::Record); 15] = [
         ("record.state", proto::Record { state: 1, ..good() }),
         ("record.state", proto::Record { state: 2, ..good() }),
         ("record.state", proto::Record { state: -7, ..good() }),
@@ -73,6 +73,16 @@ async fn a_record_that_no_put_may_carry_is_refused_by_field_and_leaves_the_clock
         ("record.invalidated_at_unix", proto::Record { invalidated_at_unix: 1, ..good() }),
         ("record.created_at_unix", proto::Record { created_at_unix: -1, ..good() }),
         ("record.expires_at_unix", proto::Record { expires_at_unix: i64::MIN, ..good() }),
+        // In the past.
+        ("record.expires_at_unix", proto::Record { expires_at_unix: 5, ..good() }),
+        ("record.expires_at_unix", proto::Record { expires_at_unix: now, ..good() }),
+        // In milliseconds, or larger.
+        ("record.expires_at_unix", proto::Record { expires_at_unix: (now + 3600) * 1000, ..good() }),
+        ("record.expires_at_unix", proto::Record { expires_at_unix: limits::RECORD_TIME_MAX + 1, ..good() }),
+        ("record.expires_at_unix", proto::Record { expires_at_unix: i64::MAX, ..good() }),
+        ("record.created_at_unix", proto::Record { created_at_unix: now * 1000, ..good() }),
+        ("record.created_at_unix", proto::Record { created_at_unix: now + 25 * 3600, ..good() }),
+        ("record.created_at_unix", proto::Record { created_at_unix: i64::MAX, ..good() }),
     ];
     for (field, wrong) in cases {
         let key = random_key();
@@ -80,12 +90,16 @@ async fn a_record_that_no_put_may_carry_is_refused_by_field_and_leaves_the_clock
         assert_refused(outcome, Code::InvalidArgument, &format!("{field}: "));
         assert_refused(node.client.get(&key).await, Code::NotFound, "");
     }
+    let sentinel =
+        proto::Record { expires_at_unix: limits::RECORD_TIME_MAX, created_at_unix: now + 3600, ..good() };
+    let last = node.client.put_record(&random_key(), sentinel).await.unwrap();
     let grantless = proto::Record { encrypted_secret_key: "s".into(), ..Default::default() };
     let outcome = node.client.put_record(&random_key(), grantless).await;
     assert_refused(outcome, Code::InvalidArgument, "record.encrypted_access_grant: is empty");
-    let recordless = proto::PutRequest { key_hash: random_key().into(), record: None, acks: None };
+    let recordless =
+        proto::PutRequest { key_hash: random_key().into(), record: None, acks: None, import: false };
     assert_refused(node.client.kv.clone().put(recordless).await, Code::InvalidArgument, "record: is missing");
-    assert_eq!(node.vector(), before, "a refused Put moved the clock");
+    assert_eq!(last.clock, 2, "a refused Put moved the clock");
     node.stop().await;
 }
 
@@ -119,13 +133,17 @@ async fn a_hundred_random_records_come_back_field_by_field() {
         let grant = [bytes(4000).as_ref(), &[0]].concat();
         let text = |c: u32| char::from_u32(c).unwrap_or('\u{0}');
         let sent = proto::Record {
-            created_at_unix: rng.random_range(1..=i64::MAX),
+            created_at_unix: rng.random_range(1..=unix_now()),
             public: rng.random(),
             satellite_address: (0..rng.random_range(0..40))
                 .map(|_| text(rng.random_range(0..0x11_0000)))
                 .collect(),
             macaroon_head: head,
-            expires_at_unix: if rng.random() { 0 } else { rng.random_range(unix_now() + 3600..=i64::MAX) },
+            expires_at_unix: if rng.random() {
+                0
+            } else {
+                rng.random_range(unix_now() + 3600..=limits::RECORD_TIME_MAX)
+            },
             encrypted_secret_key: secret,
             encrypted_access_grant: grant.into(),
             public_project_id: project,
@@ -154,15 +172,23 @@ async fn a_creation_time_of_zero_is_stamped_by_the_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_expiry_of_now_is_never_readable_and_a_later_one_until_then() {
+async fn an_imported_expiry_may_be_past_and_any_other_is_readable_until_then() {
     let (_certs, node) = node().await;
     let expiring = |at| proto::Record { expires_at_unix: at, ..record(b"g") };
-    for past in [1, unix_now()] {
+    for imported in [1, unix_now(), i64::MAX] {
         let key = random_key();
-        node.client.put_record(&key, expiring(past)).await.unwrap();
-        assert_refused(node.client.get(&key).await, Code::NotFound, "no record has this key hash");
-        let again = node.client.put_record(&key, expiring(past)).await;
-        assert_refused(again, Code::AlreadyExists, "");
+        let import = proto::PutRequest {
+            key_hash: key.clone().into(),
+            record: Some(proto::Record { created_at_unix: i64::MAX, ..expiring(imported) }),
+            acks: None,
+            import: true,
+        };
+        node.client.kv.clone().put(import.clone()).await.unwrap();
+        match imported {
+            i64::MAX => assert_eq!(node.client.get(&key).await.unwrap().expires_at_unix, i64::MAX),
+            _ => assert_refused(node.client.get(&key).await, Code::NotFound, "no record has this key hash"),
+        }
+        assert_refused(node.client.kv.clone().put(import).await, Code::AlreadyExists, "");
     }
     let (key, end) = (random_key(), unix_now() + 3);
     node.client.put_record(&key, expiring(end)).await.unwrap();
@@ -253,7 +279,7 @@ async fn every_item_of_a_batch_has_its_own_outcome_in_order() {
         put_request(&new, b"new"),
         put_request(&old, b"exists"),
         put_request(&new, b"duplicate in the batch"),
-        proto::PutRequest { key_hash: random_key().into(), record: None, acks: None },
+        proto::PutRequest { key_hash: random_key().into(), record: None, acks: None, import: false },
         put_request(&oversized, &grant_for_payload_of(limits::PAYLOAD_DEFAULT_BYTES + 1)),
         put_request(&other, b"other"),
     ];

@@ -60,7 +60,15 @@ async fn every_request_of_a_session_is_answered_under_its_id_with_its_own_outcom
         proto::SessionRequest { id: 3, request: None },
         ask(4, Ask::Put(put_request(&old, b"again"))),
         ask(5, get(&random_key())),
-        ask(6, Ask::Put(proto::PutRequest { key_hash: random_key().into(), record: None, acks: None })),
+        ask(
+            6,
+            Ask::Put(proto::PutRequest {
+                key_hash: random_key().into(),
+                record: None,
+                acks: None,
+                import: false,
+            }),
+        ),
         ask(8, get(&old)),
     ];
     let mut answers = node.client.kv.clone().session(stream::iter(requests)).await.unwrap().into_inner();

@@ -13,7 +13,12 @@ use tonic_reflection::pb::v1::{ServerReflectionRequest, server_reflection_reques
 /// A valid message for each call, so that a refusal can only be about the role.
 fn message(path: &str) -> Vec<u8> {
     let key_hash = bytes::Bytes::from(random_key());
-    let put = || proto::PutRequest { key_hash: key_hash.clone(), record: Some(record(b"g")), acks: None };
+    let put = || proto::PutRequest {
+        key_hash: key_hash.clone(),
+        record: Some(record(b"g")),
+        acks: None,
+        import: false,
+    };
     let get = || proto::GetRequest { key_hash: key_hash.clone(), local: true };
     let hello = proto::Hello {
         protocol_version: PROTOCOL_VERSION,

@@ -30,7 +30,12 @@ pub fn record(grant: &[u8]) -> proto::Record {
 }
 
 pub fn put_request(key_hash: &[u8], grant: &[u8]) -> proto::PutRequest {
-    proto::PutRequest { key_hash: key_hash.to_vec().into(), record: Some(record(grant)), acks: None }
+    proto::PutRequest {
+        key_hash: key_hash.to_vec().into(),
+        record: Some(record(grant)),
+        acks: None,
+        import: false,
+    }
 }
 
 /// Wait for every member, at most this long.
@@ -85,8 +90,12 @@ impl Client {
     }
 
     pub async fn put_record(&self, key_hash: &[u8], record: proto::Record) -> Result<proto::Stamp, Status> {
-        let request =
-            proto::PutRequest { key_hash: key_hash.to_vec().into(), record: Some(record), acks: None };
+        let request = proto::PutRequest {
+            key_hash: key_hash.to_vec().into(),
+            record: Some(record),
+            acks: None,
+            import: false,
+        };
         Ok(self.kv.clone().put(request).await?.into_inner().stamp.unwrap())
     }
 

@@ -47,7 +47,7 @@ impl Payloads {
             encrypted_access_grant: self.pool.slice(start..start + self.size),
             ..proto::Record::default()
         };
-        proto::PutRequest { key_hash, record: Some(record), acks: None }
+        proto::PutRequest { key_hash, record: Some(record), acks: None, import: false }
     }
 
     /// Whether this is the record that was put under `key_hash`.

@@ -20,6 +20,9 @@ pub(crate) enum RecordCommand {
         /// The file with the JSON; - for standard input
         #[arg(long, default_value = "-", value_name = "FILE|-")]
         file: PathBuf,
+        /// Take the times as they are: the record comes from another database and may have expired
+        #[arg(long)]
+        import: bool,
         #[command(flatten)]
         waiting: Waiting,
     },

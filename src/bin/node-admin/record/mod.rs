@@ -39,9 +39,9 @@ pub(crate) fn run(global: &Global, command: RecordCommand) -> Result<(), Failure
     let key_of = |key: &cli::Key| key_hash(&key.key);
     // The input is checked before the network is touched.
     let (key, change, options) = match command {
-        RecordCommand::Put { key, file, waiting } => {
+        RecordCommand::Put { key, file, import, waiting } => {
             let plan = acks::plan(waiting.wait, global)?;
-            let request = put_request(&key.key, &file, plan.acks)?;
+            let request = proto::PutRequest { import, ..put_request(&key.key, &file, plan.acks)? };
             let client = access::client(global, plan.call_timeout)?;
             return access::block_on(put(&client, request, format));
         }
@@ -81,7 +81,12 @@ fn put_request(key_text: &str, file: &Path, acks: Option<proto::Acks>) -> Result
     let name = if from_stdin { "standard input".to_owned() } else { file.display().to_string() };
     let text = text.map_err(|error| Failure::Usage(format!("could not read {name}: {error}")))?;
     let record = input::parse(&text).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
-    Ok(proto::PutRequest { key_hash: Bytes::copy_from_slice(&key_hash.0), record: Some(record), acks })
+    Ok(proto::PutRequest {
+        key_hash: Bytes::copy_from_slice(&key_hash.0),
+        record: Some(record),
+        acks,
+        import: false,
+    })
 }
 
 fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
