@@ -103,6 +103,14 @@ pub const SETTINGS: &[Setting] = &[
         "Directory with ca.crt, node.crt and node.key for mutual TLS. Required",
     ),
     setting(
+        "node.crl-dir",
+        "",
+        "DIR",
+        Kind::Path,
+        "Directory with further revocation lists, *.crl and nothing else, in addition to those in \
+         node.certs-dir: for certificates in a volume to which no list can be added. When empty, none",
+    ),
+    setting(
         "node.replication-interval",
         "30s",
         "DURATION",

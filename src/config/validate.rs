@@ -89,6 +89,8 @@ configuration! {
             "`brock cert ca` and `brock cert node` make the certificates; `brock dev` starts a cluster that needs no setup.",
             |text| Ok(text.into()),
         ),
+        /// `node.crl-dir`; `None` = only the lists in `node.certs-dir`
+        crl_dir: Option<PathBuf> = Some(reader.optional_path("node.crl-dir")),
         /// `node.replication-interval`
         replication_interval: Duration = reader.duration("node.replication-interval", INTERVAL_MIN),
         /// `node.replication-limit`

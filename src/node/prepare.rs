@@ -60,7 +60,7 @@ impl Prepared {
 }
 
 fn load_identity(config: &Config, policy: RolePolicy) -> Result<Identity, StartError> {
-    let identity = Identity::load(&config.certs_dir, policy)?;
+    let identity = Identity::load_with_lists(&config.certs_dir, config.crl_dir.as_deref(), policy)?;
     match identity.peer().node_id() {
         Some(certified) if certified != config.node_id => Err(StartError::CertificateOfAnother {
             certs_dir: config.certs_dir.clone(),

@@ -31,6 +31,8 @@ use brock_core::base::id::NodeId;
 #[derive(Debug, Clone)]
 pub struct Identity {
     dir: PathBuf,
+    /// Holds further revocation lists.
+    crl_dir: Option<PathBuf>,
     policy: RolePolicy,
     loaded: Arc<ArcSwap<Loaded>>,
     registry: Arc<ConnectionRegistry>,
@@ -96,11 +98,17 @@ impl Identity {
     /// Loads the one `node*.crt` of `dir` with its key, every `ca*.crt`, and every `*.crl`.
     /// Client certificates are ignored: a machine may have both.
     pub fn load(dir: &Path, policy: RolePolicy) -> Result<Self, TlsError> {
-        let (loaded, store) = read_node(dir, policy)?;
+        Self::load_with_lists(dir, None, policy)
+    }
+
+    /// As [`Identity::load`], with the revocation lists of a second directory in addition.
+    pub fn load_with_lists(dir: &Path, crl_dir: Option<&Path>, policy: RolePolicy) -> Result<Self, TlsError> {
+        let (loaded, store) = read_node(dir, crl_dir, policy)?;
         loaded.warn(&[]);
         let current = CurrentTrustStore::new(store);
         Ok(Self {
             dir: dir.to_owned(),
+            crl_dir: crl_dir.map(Path::to_owned),
             policy,
             loaded: Arc::new(ArcSwap::from_pointee(loaded)),
             server: handshake::server(&current, dir, policy)?,
@@ -109,15 +117,15 @@ impl Identity {
         })
     }
 
-    /// Reloads the directory if it has changed.
+    /// Reloads the directories if they have changed.
     ///
     /// Contract: all or nothing. The files are checked as at the start, and the certificate must be that of
     /// `expected`; after an error the previous ones stay in use. Blocks.
     pub fn refresh(&self, expected: &NodeId) -> Result<Refreshed, TlsError> {
-        if files::fingerprint(&self.dir)? == self.loaded.load().fingerprint {
+        if files::fingerprint(&self.dir, self.crl_dir.as_deref())? == self.loaded.load().fingerprint {
             return Ok(Refreshed::Unchanged);
         }
-        let (loaded, store) = read_node(&self.dir, self.policy)?;
+        let (loaded, store) = read_node(&self.dir, self.crl_dir.as_deref(), self.policy)?;
         if let Some(found) = loaded.peer.node_id().filter(|found| found != expected) {
             let (found, expected) = (found.to_string(), expected.to_string());
             return Err(TlsError::OtherNode { dir: self.dir.clone(), found, expected });
@@ -220,10 +228,14 @@ impl Outdated {
     }
 }
 
-fn read_node(dir: &Path, policy: RolePolicy) -> Result<(Loaded, TrustStore), TlsError> {
+fn read_node(
+    dir: &Path,
+    crl_dir: Option<&Path>,
+    policy: RolePolicy,
+) -> Result<(Loaded, TrustStore), TlsError> {
     // The fingerprint comes first: a change during the read then shows at the next refresh.
-    let inventory = Inventory::of(dir)?;
-    let fingerprint = files::fingerprint(dir)?;
+    let inventory = Inventory::of(dir)?.with_lists(crl_dir)?;
+    let fingerprint = files::fingerprint(dir, crl_dir)?;
     let Roots { store, trusted, revocations, mut expiries, warnings } = roots(&inventory)?;
     let certificate = match &inventory.node[..] {
         [] => return Err(TlsError::NoNodeCertificate { dir: dir.to_owned() }),

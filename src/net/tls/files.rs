@@ -67,6 +67,12 @@ impl Inventory {
         Ok(inventory)
     }
 
+    /// Adds the revocation lists of a directory that holds nothing else.
+    pub(crate) fn with_lists(mut self, dir: Option<&Path>) -> Result<Self, TlsError> {
+        self.crl.extend(dir.map(lists_in).transpose()?.unwrap_or_default());
+        Ok(self)
+    }
+
     /// All certificates of all `ca*.crt`, each with its file and its place there; at least one.
     pub fn roots(&self) -> Result<Vec<(PathBuf, usize, CertificateDer<'static>)>, TlsError> {
         let mut roots = Vec::new();
@@ -81,9 +87,36 @@ impl Inventory {
     }
 }
 
-/// SHA-256 of the files in `dir` that a node uses or refuses, names included. It changes when any of them
-/// changes.
-pub(crate) fn fingerprint(dir: &Path) -> Result<[u8; 32], TlsError> {
+/// The lists in a directory of revocation lists. A file of any other name is an error, because it would be
+/// ignored silently.
+fn lists_in(dir: &Path) -> Result<Vec<PathBuf>, TlsError> {
+    let failed = |source: io::Error| match source.kind() {
+        io::ErrorKind::NotFound => TlsError::NoListDirectory { dir: dir.to_owned() },
+        _ => TlsError::Read { path: dir.to_owned(), source },
+    };
+    let mut lists = Vec::new();
+    for entry in fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // Kubernetes keeps the versions of a mounted ConfigMap in hidden directories beside the names.
+        if name.starts_with('.') {
+            continue;
+        }
+        if !name.ends_with(".crl") {
+            return Err(TlsError::UnexpectedList { path });
+        }
+        lists.push(path);
+        if lists.len() > limits::CERTIFICATE_FILES_MAX {
+            return Err(TlsError::TooManyFiles { dir: dir.to_owned(), limit: limits::CERTIFICATE_FILES_MAX });
+        }
+    }
+    lists.sort();
+    Ok(lists)
+}
+
+/// SHA-256 of the files in `dir` that a node uses or refuses, and of those in the directory of further
+/// revocation lists, names included. It changes when any of them changes.
+pub(crate) fn fingerprint(dir: &Path, lists: Option<&Path>) -> Result<[u8; 32], TlsError> {
     let failed = |source: io::Error| TlsError::Read { path: dir.to_owned(), source };
     let mut paths = Vec::new();
     for entry in fs::read_dir(dir).map_err(failed)? {
@@ -100,6 +133,7 @@ pub(crate) fn fingerprint(dir: &Path) -> Result<[u8; 32], TlsError> {
         }
     }
     paths.sort();
+    paths.extend(lists.map(lists_in).transpose()?.unwrap_or_default());
     let mut hashes = Vec::new();
     for path in &paths {
         hashes.extend(sha256(path.as_os_str().as_encoded_bytes()));

@@ -114,6 +114,24 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
     },
+    /// There is no directory of further revocation lists.
+    #[error(
+        "there is no directory of revocation lists {at}: create it (`mkdir -p {at}`), or unset node.crl-dir",
+        at = .dir.display()
+    )]
+    NoListDirectory {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A file among the revocation lists that would be ignored.
+    #[error(
+        "{at} does not belong in a directory of revocation lists (node.crl-dir): only *.crl do. Rename or remove it",
+        at = .path.display()
+    )]
+    UnexpectedList {
+        /// The file.
+        path: PathBuf,
+    },
     /// A certificate without its key.
     #[error("{key_at} is missing: it must hold the private key of {certificate_at}", key_at = .key.display(), certificate_at = .certificate.display())]
     NoKey {

@@ -233,6 +233,14 @@ async fn names_and_places_that_are_wrong_are_named() {
     fs::write(at("other.toml"), other).unwrap();
     let said = doctor(&certs.admin(), &address, &["--config", &at("other.toml")], &[]);
     said.fails("certificates", "that of node node-1, and node.id is node-2", "--node-id node-2");
+    let lists = text.replace("[node]\n", &format!("[node]\ncrl-dir = \"{}\"\n", at("lists")));
+    fs::write(at("lists.toml"), lists).unwrap();
+    let said = doctor(&certs.admin(), &address, &["--config", &at("lists.toml")], &[]);
+    said.fails("certificates", "no directory of revocation lists", "node.crl-dir names a directory");
+    fs::create_dir(at("lists")).unwrap();
+    fs::write(at("lists/ca.crl"), "half of a list").unwrap();
+    let said = doctor(&certs.admin(), &address, &["--config", &at("lists.toml")], &[]);
+    said.fails("certificates", "lists/ca.crl holds no PEM list", "brock cert revoke");
     doctor(&certs.admin(), &address, &["--config", &at("none.toml")], &[]).fails(
         "config",
         "cannot be read",

@@ -1,6 +1,10 @@
 //! Certificates that are exchanged and revoked while nodes run.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use crate::harness::{
     certs::{Certs, make_node, presented},
@@ -34,15 +38,19 @@ fn leaked(certs: &Certs) -> std::path::PathBuf {
     certs.leaf("leaked", LeafKind::Client { name: "leaked".to_owned() })
 }
 
-/// The CA revokes a certificate, and the list is copied to a node.
-fn revoke_at(certs: &Certs, certificate: &Path, node: &Path) {
+/// The CA revokes a certificate, in the list in its directory.
+fn list_with(certs: &Certs, certificate: &Path) -> PathBuf {
     let request = Revoke {
         certs_dir: certs.path("ca"),
         ca_key: certs.ca_key(),
         certificates: vec![certificate.to_owned()],
     };
-    let revoked = revoke(&request).unwrap();
-    fs::copy(revoked.list, node.join("ca.crl")).unwrap();
+    revoke(&request).unwrap().list
+}
+
+/// The CA revokes a certificate, and the list is copied to a node.
+fn revoke_at(certs: &Certs, certificate: &Path, node: &Path) {
+    fs::copy(list_with(certs, certificate), node.join("ca.crl")).unwrap();
 }
 
 async fn certificates_error(node: &TestNode) -> String {
@@ -121,6 +129,72 @@ async fn of_several_lists_of_one_ca_each_counts() {
     node.node.reload().await;
     is_refused_as_revoked(&node, &second).await;
     is_refused_as_revoked(&node, &leaked(&certs)).await;
+    node.stop().await;
+}
+
+/// Kubernetes shows a mounted ConfigMap as links into a hidden directory, which it replaces as a whole.
+fn project(directory: &Path, version: &str, files: &[(&str, &[u8])]) {
+    let hidden = directory.join(version);
+    fs::create_dir(&hidden).unwrap();
+    let data = directory.join("..data");
+    let next = directory.join("..data_tmp");
+    std::os::unix::fs::symlink(version, &next).unwrap();
+    for (name, content) in files {
+        fs::write(hidden.join(name), content).unwrap();
+    }
+    fs::rename(&next, &data).unwrap();
+    for (name, _) in files {
+        let link = directory.join(name);
+        if !link.is_symlink() {
+            std::os::unix::fs::symlink(Path::new("..data").join(name), link).unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_in_node_crl_dir_count_like_those_among_the_certificates() {
+    let certs = Certs::new();
+    let lists = certs.path("lists");
+    fs::create_dir(&lists).unwrap();
+    let config = Config { crl_dir: Some(lists.clone()), ..config(&certs, "node-0", free_port(), &[]) };
+    let node = TestNode::start(&certs, config).await;
+    let operator = certs.leaf("second", LeafKind::Admin { name: "second".to_owned() });
+    let connected = Client::connect(&node.address(), &operator).await;
+    connected.status().await;
+
+    revoke_at(&certs, &leaked(&certs).join("client.crt"), &certs.node("node-0"));
+    // The second list does not continue the first.
+    fs::remove_file(certs.path("ca").join("ca.crl")).unwrap();
+    let list = fs::read(list_with(&certs, &operator.join("client.crt"))).unwrap();
+    project(&lists, "..1", &[("ca.crl", &list)]);
+    eventually("the operator's open connection ends", || async {
+        connected.try_status().await.is_err().then_some(())
+    })
+    .await;
+    is_refused_as_revoked(&node, &operator).await;
+    is_refused_as_revoked(&node, &leaked(&certs)).await;
+    let status = eventually("both lists count", || async { node.admin.try_status().await.ok() }).await;
+    assert_eq!(status.authorities[0].revoked, 2);
+
+    // What would not count is refused by its name, and what was loaded before stays in force.
+    for (version, name, content, problem) in [
+        ("..2", "ca-crl.pem", &list[..], "ca-crl.pem does not belong in a directory of revocation lists"),
+        ("..3", "next.crl", b"half of a list", "next.crl holds no PEM list of revoked certificates"),
+    ] {
+        project(&lists, version, &[("ca.crl", &list), (name, content)]);
+        node.node.reload().await;
+        let error = certificates_error(&node).await;
+        assert!(error.contains(problem), "{error}");
+        is_refused_as_revoked(&node, &operator).await;
+        fs::remove_file(lists.join(name)).unwrap();
+    }
+    node.node.reload().await;
+    assert_eq!(certificates_error(&node).await, "");
+    fs::remove_dir_all(&lists).unwrap();
+    node.node.reload().await;
+    let error = certificates_error(&node).await;
+    assert!(error.contains("there is no directory of revocation lists"), "{error}");
+    is_refused_as_revoked(&node, &operator).await;
     node.stop().await;
 }
 

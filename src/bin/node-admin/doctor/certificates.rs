@@ -138,10 +138,20 @@ pub(super) fn node(report: &mut Report, config: &Config) -> Option<Identity> {
         "brock cert node --certs-dir {at} --ca-key FILE --node-id {} --host HOST --overwrite",
         config.node_id
     );
-    let identity = match Identity::load(dir, RolePolicy { require_uri: config.require_uri_roles }) {
+    let policy = RolePolicy { require_uri: config.require_uri_roles };
+    let identity = match Identity::load_with_lists(dir, config.crl_dir.as_deref(), policy) {
         Ok(identity) => identity,
         Err(error) => {
-            report.fail(CHECK, &at, &error.to_string(), &make);
+            let fix = match error {
+                TlsError::RevocationList { .. } | TlsError::NotARevocationList { .. } => {
+                    "copy the newest list there, from where `brock cert revoke` was run"
+                }
+                TlsError::NoListDirectory { .. } | TlsError::UnexpectedList { .. } => {
+                    "node.crl-dir names a directory with *.crl and nothing else"
+                }
+                _ => &make,
+            };
+            report.fail(CHECK, &at, &error.to_string(), fix);
             return None;
         }
     };
@@ -158,11 +168,7 @@ pub(super) fn node(report: &mut Report, config: &Config) -> Option<Identity> {
         names.filter(|part| part.file.starts_with("node")).flat_map(|part| part.hosts).collect();
     report.note("hosts", &at, &format!("peers and clients must dial this node as {}", names.join(", ")), "");
     for Authority { name, revoked, .. } in identity.authorities() {
-        report.ok(
-            "revoked",
-            &at,
-            &format!("{revoked} certificates of {name}, as far as this directory says"),
-        );
+        report.ok("revoked", &at, &format!("{revoked} certificates of {name}, as far as the lists here say"));
     }
     expiries(report, dir);
     Some(identity)
