@@ -251,10 +251,13 @@ impl About<'_> {
         }
         let age = now.saturating_sub(backup.last_success_unix_ms / 1000);
         let up_for = now.saturating_sub(status.started_unix);
+        // Four intervals are what the alert BrockBackupStale waits for, too.
+        let four = i64::try_from(backup.interval_seconds.saturating_mul(4)).unwrap_or(i64::MAX);
+        let stale = limits::BACKUP_STALE_SECONDS.max(four);
         match backup.last_success_unix_ms {
-            0 if up_for > limits::BACKUP_STALE_SECONDS => self.act("it has never made a backup", todo),
+            0 if up_for > stale => self.act("it has never made a backup", todo),
             0 => {}
-            _ if age > limits::BACKUP_STALE_SECONDS => {
+            _ if age > stale => {
                 self.watch(format!("its newest backup is {} old", roughly(age.unsigned_abs())), todo);
             }
             _ => {}
@@ -510,8 +513,12 @@ mod tests {
                 not_after_unix: NOW + 20_000,
                 lifetime_seconds: 40_000,
             });
-            s.backup =
-                Some(BackupStatus { last_success_unix_ms: (NOW - 3600) * 1000, ..BackupStatus::default() });
+            // With such an interval, a quiet node makes no backup for days.
+            s.backup = Some(BackupStatus {
+                last_success_unix_ms: (NOW - 90 * 3600) * 1000,
+                interval_seconds: 24 * 3600,
+                ..BackupStatus::default()
+            });
             s.tasks.push(Task { name: "puller c:1".into(), last_error: "refused".into(), ..Task::default() });
         });
         let entries = [("a".to_owned(), limits::LAG_NOTABLE_ENTRIES)].into();

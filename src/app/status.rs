@@ -212,6 +212,7 @@ fn backup(backups: &Backups) -> proto::BackupStatus {
         failures: report.failures,
         last_verified_unix_ms: report.last_verified_unix_ms.map(signed).unwrap_or_default(),
         verify_error: report.verify_error.unwrap_or_default(),
+        interval_seconds: backups.interval().as_secs(),
     }
 }
 

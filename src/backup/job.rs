@@ -127,6 +127,7 @@ type RunPermit = Arc<OwnedMutexGuard<()>>;
 impl Backups {
     /// Backups of this store, signed with this key. Reads what the store knows of the last one.
     pub async fn open(store: Store, plan: Plan, signer: Arc<Ed25519KeyPair>) -> Result<Self, StoreError> {
+        metrics::gauge!(names::BACKUP_INTERVAL).set(plan.interval.as_secs_f64());
         let mut report = BackupReport::default();
         if let Some(base) = Base::load(&store).await?
             && base.place == plan.target.place()
@@ -156,6 +157,11 @@ impl Backups {
 
     pub(super) fn report_mut(&self) -> MutexGuard<'_, BackupReport> {
         self.report.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How often full backups are made.
+    pub fn interval(&self) -> Duration {
+        self.plan.interval
     }
 
     /// Where backups are stored.

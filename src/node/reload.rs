@@ -143,12 +143,16 @@ impl Watch {
     fn record_expiries(&mut self) {
         let expiries = self.identity.expiries();
         for gone in self.files.iter().filter(|file| expiries.iter().all(|kept| kept.file != **file)) {
-            metrics::gauge!(names::CERTIFICATE_EXPIRY, "file" => gone.clone()).set(f64::NAN);
+            for gauge in [names::CERTIFICATE_EXPIRY, names::CERTIFICATE_LIFETIME] {
+                metrics::gauge!(gauge, "file" => gone.clone()).set(f64::NAN);
+            }
         }
         self.files = expiries.iter().map(|expiry| expiry.file.clone()).collect();
         for expiry in expiries {
             metrics::gauge!(names::CERTIFICATE_EXPIRY, "file" => expiry.file.clone())
                 .set(expiry.not_after_unix_seconds as f64);
+            metrics::gauge!(names::CERTIFICATE_LIFETIME, "file" => expiry.file.clone())
+                .set(expiry.lifetime_seconds as f64);
             self.warn(expiry);
         }
     }

@@ -75,7 +75,9 @@ pub struct Resyncs {
 impl Resyncs {
     /// None is running. The clock tells since when one is.
     pub fn new(wall_clock: WallClock) -> Self {
-        Self { wall_clock, turn: Arc::default(), gate: Arc::default(), report: Arc::default() }
+        let resyncs = Self { wall_clock, turn: Arc::default(), gate: Arc::default(), report: Arc::default() };
+        resyncs.set_report(None);
+        resyncs
     }
 
     /// The one that is running.
@@ -90,6 +92,7 @@ impl Resyncs {
     }
 
     fn set_report(&self, report: Option<ResyncReport>) {
+        metrics::gauge!(names::RESYNC_RUNNING).set(if report.is_some() { 1.0 } else { 0.0 });
         *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
     }
 
@@ -172,7 +175,14 @@ impl Resyncs {
                 Ok(Ok(None)) => return Err(ResyncError::EndedEarly),
                 Ok(Ok(Some(message))) => message,
             };
-            match joiner.take(message).await {
+            let before = (joiner.records, joiner.log_entries);
+            let taken = joiner.take(message).await;
+            for (kind, copied) in
+                [("record", joiner.records - before.0), ("log_entry", joiner.log_entries - before.1)]
+            {
+                metrics::counter!(names::RESYNC_RECORDS, "kind" => kind).increment(copied);
+            }
+            match taken {
                 Ok(true) => return Ok(()),
                 Ok(false) => self.set_report(Some(report(joiner))),
                 Err(error) => {

@@ -163,6 +163,7 @@ pub struct BackupStatus {
     pub failures: u64,
     pub last_verified_unix_ms: i64,
     pub verify_error: String,
+    pub interval_seconds: u64,
 }
 
 /// Bytes that the storage engine uses, and the free space.
@@ -397,6 +398,7 @@ same_fields! {
     Task { name, state, last_error }
     BackupStatus {
         place, last_key, last_success_unix_ms, last_error, failures, last_verified_unix_ms, verify_error,
+        interval_seconds,
     }
     Storage { sst_bytes, memtable_bytes, block_cache_bytes, disk_free_bytes, disk_total_bytes }
     Traffic { reads, writes, entries_received }

@@ -242,7 +242,7 @@ pub const DISK_WATCH_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 pub const DISK_ACT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 /// Remaining lifetime below which a certificate is critical.
 pub const CERTIFICATE_ACT_SECONDS: i64 = 7 * 86_400;
-/// Age above which the health check reports the last backup.
+/// Age above which the health check reports the last backup, if that is more than four of its intervals.
 pub const BACKUP_STALE_SECONDS: i64 = 26 * 3600;
 /// How often a node reports its state to the supervisor, if the state has changed.
 pub const SUPERVISOR_INTERVAL: Duration = Duration::from_secs(2);

@@ -100,6 +100,8 @@ metrics! {
         "Accepted connections whose TLS handshake or identification failed, by `reason`.", Start::Each("reason", HANDSHAKE_REASONS);
     CERTIFICATE_EXPIRY = "brock_certificate_expiry_timestamp_seconds", Kind::Gauge, Seconds,
         "When a certificate in the certificates directory expires, in seconds since the Unix epoch, by `file`; of the second certificate in a file, by `file#2`, and so on.";
+    CERTIFICATE_LIFETIME = "brock_certificate_lifetime_seconds", Kind::Gauge, Seconds,
+        "The whole period of validity of a certificate in the certificates directory, by `file`, as for its expiry.";
     CERTIFICATES_REVOKED = "brock_certificates_revoked", Kind::Gauge, Count,
         "Revoked certificates that this node knows of, by `ca`: the first half of the SHA-256 of their CA's public key, in hex; of an intermediate CA, of its name.";
     CERTIFICATE_RELOADS = "brock_certificate_reloads_total", Kind::Counter, Count,
@@ -198,12 +200,18 @@ metrics! {
         "Invalidates and deletes made on this node that are not timed, because too many were pending.", Start::Zero;
     RESYNCS = "brock_resyncs_total", Kind::Counter, Count,
         "Resyncs of this node from a peer's records, by `outcome`: ok or error.", Start::Each("outcome", &["ok", "error"]);
+    RESYNC_RUNNING = "brock_resync_running", Kind::Gauge, Count,
+        "1 while this node is being filled from a peer's records, otherwise 0. Everything else from peers waits meanwhile.";
+    RESYNC_RECORDS = "brock_resync_records_total", Kind::Counter, Count,
+        "What resyncs have copied to this node, by `kind`: record, log_entry.", Start::Each("kind", &["record", "log_entry"]);
     DIVERGENCES = "brock_divergences_total", Kind::Counter, Count,
         "Times that a peer had applied the same operations but held different records.", Start::Zero;
     SCRUB_MENDED = "brock_scrub_mended_buckets_total", Kind::Counter, Count,
         "Buckets repaired by the scrubber because their records on disk differed from the records that were written.", Start::Zero;
     BACKUP_LAST_SUCCESS = "brock_backup_last_success_timestamp_seconds", Kind::Gauge, Seconds,
         "When the last successful backup was made, in seconds since the Unix epoch.";
+    BACKUP_INTERVAL = "brock_backup_interval_seconds", Kind::Gauge, Seconds,
+        "How often the node makes a full backup: node.backup.interval. Absent if it makes none.";
     BACKUP_LAST_VERIFIED = "brock_backup_last_verified_timestamp_seconds", Kind::Gauge, Seconds,
         "When this node last verified its newest backup, in seconds since the Unix epoch.";
     BACKUP_VERIFY_FAILURES = "brock_backup_verify_failures_total", Kind::Counter, Count,

@@ -11,10 +11,12 @@ use std::{
 
 use crate::harness::{
     certs::Certs,
+    client::put_request,
     eventually,
     fake_peer::{FakePeer, Script},
     metrics::Page,
     process::{Launch, Process},
+    proxy::{Mode, Proxy},
     random_key,
     store::{close, created, deliver, key, new_record, open, origin, ram},
     wire,
@@ -195,6 +197,40 @@ async fn a_revocation_is_pending_until_every_member_has_it_and_then_timed() {
     let took = page.value("brock_revocation_seconds_sum").unwrap() - sum;
     assert!((down_for..revoked.elapsed().as_secs_f64()).contains(&took), "{down_for} {took}");
     for process in [first, second] {
+        assert!(process.terminate().0.success());
+    }
+}
+
+/// Claim: a resync shows that it runs, and how much it has copied, because nothing else is received meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resync_is_shown_while_it_runs_and_counted() {
+    const RECORDS: usize = 3000;
+    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
+    let (donor, client) = Launch::new(&certs, "donor", &home.path().join("donor")).start(&certs).await;
+    for _ in 0..RECORDS / 1000 {
+        let items = (0..1000).map(|_| put_request(&random_key(), &[7; 600])).collect();
+        client.kv.clone().batch_put(proto::BatchPutRequest { items }).await.unwrap();
+    }
+    // No member needs the log, so nothing of it remains: a new node cannot begin with it.
+    client.admin.clone().compact(proto::CompactRequest {}).await.unwrap();
+    let proxy = Proxy::start(donor.port).await;
+    proxy.set(Mode::Delay(Duration::from_millis(20)));
+    let mut late = Launch::new(&certs, "late", &home.path().join("late"));
+    late.join = vec![proxy.port];
+    let process = late.spawn();
+    let copied = |page: &Page| page.value("brock_resync_records_total{kind=\"record\"}");
+    page_where(&process, "it is being filled", |page| {
+        Some(page.value("brock_resync_running")? == 1.0 && copied(page)? < RECORDS as f64)
+    })
+    .await;
+    proxy.set(Mode::Pass);
+    let page = page_where(&process, "it is filled", |page| {
+        Some(page.value("brock_resyncs_total{outcome=\"ok\"}")? == 1.0)
+    })
+    .await;
+    assert_eq!(copied(&page), Some(RECORDS as f64));
+    assert_eq!(page.value("brock_resync_running"), Some(0.0));
+    for process in [process, donor] {
         assert!(process.terminate().0.success());
     }
 }

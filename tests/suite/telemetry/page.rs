@@ -136,6 +136,11 @@ async fn a_busy_cluster_shows_every_metric_and_never_a_key() {
     })
     .await;
     check_seed_names(&page);
+    for series in
+        ["brock_backup_interval_seconds 3600\n", "brock_certificate_lifetime_seconds{file=\"ca.crt\"} "]
+    {
+        assert!(page.contains(series), "{series} is not in {page}");
+    }
     for process in [first, second] {
         assert!(process.terminate().0.success());
     }
