@@ -24,7 +24,7 @@ DEPLOY = ROOT / "deploy"
 RARE = re.compile(
     r"brock_(conflicts|quarantined|replication_rounds|divergences|scrub_mended_buckets|repaired_records|resyncs|receipts|rpc_denied|"
     r"handshake_failures|write_retries|duplicate_keys|operations|expired|log_compacted_entries|tombstones_collected|"
-    r"origins_folded|peeks)_total|brock_revocation_seconds_bucket")
+    r"origins_folded|peeks|backup_object_requests)_total|brock_backup_\w+_seconds|brock_revocation_seconds_bucket")
 problems, processes = [], []
 
 
@@ -105,7 +105,7 @@ def check_queries(port):
     for panel in dashboard["panels"]:
         for target in panel.get("targets", []):
             expression = target["expr"]
-            for variable, value in (("$job", "brock"), ("$instance", ".*"), ("$__rate_interval", "1m")):
+            for variable, value in (("$cluster", ""), ("$namespace", ""), ("$job", "brock"), ("$instance", ".*"), ("$__rate_interval", "1m")):
                 expression = expression.replace(variable, value)
             result, error = ask(port, expression)
             if error:

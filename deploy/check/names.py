@@ -13,11 +13,12 @@ import yaml
 ROOT = pathlib.Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 # Labels that Prometheus adds, and metrics of other exporters in rules-platform.yml.
-COMMON_LABELS = {"job", "instance"}
+COMMON_LABELS = {"job", "instance", "cluster", "namespace", "release"}
 OUTSIDE = {"up", "ALERTS"}
 PLATFORM = OUTSIDE | {
     "kubelet_volume_stats_available_bytes", "kubelet_volume_stats_capacity_bytes", "node_filesystem_avail_bytes",
     "node_filesystem_size_bytes", "certmanager_certificate_expiration_timestamp_seconds",
+    "certmanager_certificate_renewal_timestamp_seconds",
 }
 # Variables of compose.yml and of the scripts, not of the node.
 NOT_SETTINGS = {"BROCK_TAG", "BROCK_FIRST_START", "BROCK_CACHE", "BROCK_BINARIES"}
@@ -114,7 +115,7 @@ REFERENCE = "docs/reference/configuration.md"
 table = read(REFERENCE).split("<!-- flags:begin -->")[1].split("<!-- flags:end -->")[0]
 flags = set(re.findall(r"^\| `--([\w.-]+)", table, re.M))
 variables = set(re.findall(r"`(BROCK_\w+)`", table))
-FLAG = re.compile(r"--((?:node|http|log|trace|compact|tombstone)[.-][a-z.-]*[a-z]|config)(?=[=\s`\"'):,]|$)", re.M)
+FLAG = re.compile(r"--((?:node|http|log|trace|audit|compact|tombstone)[.-][a-z.-]*[a-z]|config)(?=[=\s`\"'):,]|$)", re.M)
 VARIABLE = re.compile(r"\bBROCK_[A-Z_]+\b")
 # Flags of node-admin and `brock health`; commands.py checks them.
 OTHER_FLAGS = {"node-addresses", "node-id", "http-address"}
