@@ -206,8 +206,8 @@ check 'scrape configurations: promtool check config' prometheus_configs
 check 'Dockerfile: hadolint' "$(dirname "$python")/hadolint" deploy/docker/Dockerfile
 check 'compose.yml: schema of the Compose specification' \
     "$(dirname "$python")/check-jsonschema" --builtin-schema vendor.compose-spec deploy/docker/compose.yml
-check 'chart: helm lint and template, kubernetes-validate, values that the schema must refuse' \
-    "$python" deploy/check/chart.py "$helm"
+check 'chart: helm lint and template, kubernetes-validate, promtool, values that it must refuse' \
+    "$python" deploy/check/chart.py "$helm" "$promtool"
 check 'plain manifests: equal to what the chart renders' plain
 check 'systemd unit: systemd-analyze verify' unit
 check "systemd unit: exposure at most $EXPOSURE_MAX tenths" exposure

@@ -39,7 +39,7 @@ def wait_for(what, seconds, condition):
     deadline = time.monotonic() + seconds
     while not (value := condition()):
         if any(process.poll() is not None for process in processes) or time.monotonic() > deadline:
-            logs = "".join(f"\n{log}: " + (WORK / log).read_text(errors="replace")[-2000:] for log in ("cluster.log", "prometheus.log") if (WORK / log).exists())
+            logs = "".join(f"\n{log}: " + (WORK / log).read_text(errors="replace")[-2000:] for log in ("cluster.log", "prometheus.log", "chart.log") if (WORK / log).exists())
             raise SystemExit(f"no {what} within {seconds} s{logs}")
         time.sleep(0.2)
     return value
@@ -131,6 +131,32 @@ def brock_takes(where, arguments, environment):
         problems.append(f"{where}: brock config check: {said.stdout}{said.stderr}")
 
 
+def arguments_of_the_chart():
+    manifests = [m for m in yaml.safe_load_all((DEPLOY / "kubernetes" / "plain" / "brock.yaml").read_text(encoding="utf-8")) if m]
+    return next(m for m in manifests if m["kind"] == "StatefulSet")["spec"]["template"]["spec"]["containers"][0]["args"][1:]
+
+
+def check_chart():
+    """A node with the arguments of the chart lets an operator in, until a revocation list appears where the chart
+    mounts the ConfigMap. With the certificates that check_certificates has made."""
+    pki, lists, port = WORK / "pki", WORK / "revocations", free_port()
+    lists.mkdir()
+    here = {"--node.id": "node-1", "--node.path": WORK / "chart", "--node.join": "", "--node.certs-dir": pki / "node-1",
+            "--node.crl-dir": lists, "--node.address": f"127.0.0.1:{port}", "--http.address": f"127.0.0.1:{free_port()}"}
+    arguments = dict(argument.split("=", 1) for argument in arguments_of_the_chart())
+    if missing := here.keys() - arguments.keys():
+        problems.append(f"plain/brock.yaml: the node is not started with {missing}")
+        return
+    start("chart.log", BINARIES / "brock", "run", *(f"{name}={value}" for name, value in {**arguments, **here}.items()))
+    status = [BINARIES / "node-admin", "--certs-dir", pki / "admin", "--node-addresses", f"127.0.0.1:{port}", "status"]
+    asked = lambda: subprocess.run(status, capture_output=True, text=True, timeout=20)
+    wait_for("status of a node of the chart", 30, lambda: asked().returncode == 0)
+    subprocess.run([BINARIES / "brock", "cert", "revoke", "--certs-dir", pki / "ca", "--ca-key", pki / "safe" / "ca.key",
+                    pki / "admin" / "client.crt"], capture_output=True, check=True, timeout=20)
+    shutil.copy(pki / "ca" / "ca.crl", lists / "ca.crl")
+    wait_for("refusal of the operator that was revoked", 30, lambda: "revoked" in (said := asked()).stderr and said.returncode != 0)
+
+
 def check_configurations():
     unit = (DEPLOY / "systemd" / "brock.service").read_text(encoding="utf-8")
     arguments = re.search(r"^ExecStart=/usr/bin/brock run (.*)$", unit, re.M)[1]
@@ -146,9 +172,7 @@ def check_configurations():
             own["BROCK_CONFIG"] = own["BROCK_CONFIG"].replace("/etc/brock/config", str(WORK / "pki" / "config"))
             brock_takes(f"compose.yml, {name}", [], {**dict(image), **own})
 
-    manifests = [m for m in yaml.safe_load_all((DEPLOY / "kubernetes" / "plain" / "brock.yaml").read_text(encoding="utf-8")) if m]
-    arguments = next(m for m in manifests if m["kind"] == "StatefulSet")["spec"]["template"]["spec"]["containers"][0]["args"]
-    brock_takes("plain/brock.yaml", [argument.replace("$(POD_NAME)", "brock-0") for argument in arguments[1:]], {})
+    brock_takes("plain/brock.yaml", [argument.replace("$(POD_NAME)", "brock-0") for argument in arguments_of_the_chart()], {})
 
 
 def check_certificates():
@@ -200,6 +224,7 @@ try:
     write(nodes, range(3, 5))
     # These take some seconds: meanwhile Prometheus scrapes what the writes did.
     check_certificates()
+    check_chart()
     check_configurations()
     write(nodes, range(5, 7))
     check_queries(database)
