@@ -71,7 +71,7 @@ fn sentence(nodes: &[Node], level: Level, findings: &[Finding]) -> String {
     };
     let calls = match level {
         Level::Act => "act now",
-        Level::Watch | Level::Well => "look into this",
+        Level::Watch | Level::Well | Level::Unspecified => "look into this",
     };
     format!("{answer}; {calls}: {about}{}{more}.", worst.what)
 }

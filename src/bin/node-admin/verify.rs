@@ -73,6 +73,7 @@ impl TryFrom<proto::VerifyResponse> for Verified {
             return Err(Failure::nonsense("it names no node, not even itself"));
         }
         let verdict = match verify_response::Verdict::try_from(verdict).map_err(Failure::nonsense)? {
+            verify_response::Verdict::Unspecified => return Err(Failure::nonsense("it has no verdict")),
             verify_response::Verdict::Converged => Verdict::Converged,
             verify_response::Verdict::NotYet => Verdict::NotYet,
             verify_response::Verdict::Diverged => Verdict::Diverged,
@@ -220,6 +221,12 @@ mod tests {
 
     fn verified(verdict: verify_response::Verdict, nodes: Vec<verify_response::Node>) -> Verified {
         Verified::try_from(proto::VerifyResponse { verdict: verdict.into(), nodes }).unwrap()
+    }
+
+    #[test]
+    fn an_answer_without_a_verdict_is_no_success() {
+        let answer = proto::VerifyResponse { nodes: vec![node("node-1", 0, 0)], ..Default::default() };
+        assert!(Verified::try_from(answer).unwrap_err().to_string().contains("no verdict"));
     }
 
     #[test]

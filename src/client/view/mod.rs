@@ -254,12 +254,15 @@ impl Level {
     }
 }
 
-impl From<verdict::Level> for Level {
-    fn from(level: verdict::Level) -> Self {
+impl TryFrom<verdict::Level> for Level {
+    type Error = ViewError;
+
+    fn try_from(level: verdict::Level) -> Result<Self, ViewError> {
         match level {
-            verdict::Level::Well => Self::Ok,
-            verdict::Level::Watch => Self::Warning,
-            verdict::Level::Act => Self::Critical,
+            verdict::Level::Unspecified => Err(ViewError("a level is missing".to_owned())),
+            verdict::Level::Well => Ok(Self::Ok),
+            verdict::Level::Watch => Ok(Self::Warning),
+            verdict::Level::Act => Ok(Self::Critical),
         }
     }
 }
@@ -271,23 +274,28 @@ impl TryFrom<proto::ClusterResponse> for Cluster {
         let proto::ClusterResponse { nodes, verdict } = response;
         let verdict = verdict.ok_or_else(|| ViewError("the verdict is missing".to_owned()))?;
         let nodes = nodes.into_iter().map(Node::try_from).collect::<Result<_, _>>()?;
-        Ok(Self { verdict: verdict.into(), nodes })
+        Ok(Self { verdict: verdict.try_into()?, nodes })
     }
 }
 
-impl From<proto::Verdict> for Verdict {
-    fn from(verdict: proto::Verdict) -> Self {
-        let level = verdict.level().into();
+impl TryFrom<proto::Verdict> for Verdict {
+    type Error = ViewError;
+
+    fn try_from(verdict: proto::Verdict) -> Result<Self, ViewError> {
+        let level = verdict.level().try_into()?;
         let proto::Verdict { level: _, sentence, findings } = verdict;
-        Self { level, sentence, findings: findings.into_iter().map(Finding::from).collect() }
+        let findings = findings.into_iter().map(Finding::try_from).collect::<Result<_, _>>()?;
+        Ok(Self { level, sentence, findings })
     }
 }
 
-impl From<proto::verdict::Finding> for Finding {
-    fn from(finding: proto::verdict::Finding) -> Self {
-        let level = finding.level().into();
+impl TryFrom<proto::verdict::Finding> for Finding {
+    type Error = ViewError;
+
+    fn try_from(finding: proto::verdict::Finding) -> Result<Self, ViewError> {
+        let level = finding.level().try_into()?;
         let proto::verdict::Finding { level: _, node, what, todo } = finding;
-        Self { level, node, what, todo }
+        Ok(Self { level, node, what, todo })
     }
 }
 

@@ -76,6 +76,9 @@ impl TracedNode {
             trace;
         let state = record_trace::State::try_from(state).map_err(|error| error.to_string())?;
         let payload = record_trace::Payload::try_from(payload).map_err(|error| error.to_string())?;
+        if state == record_trace::State::Unspecified || payload == record_trace::Payload::Unspecified {
+            return Err("it has no state".to_owned());
+        }
         let applied = codec::vector_from_proto(&applied.unwrap_or_default()).map_err(|e| e.to_string())?;
         Ok(Self {
             state: Some(state.as_str_name()),

@@ -146,7 +146,8 @@ mod tests {
             node("b", "b:1", Some(vec![peer("a", "a:1", Some(0))])),
             node("c:1", "c:1", None),
         ];
-        let response = proto::ClusterResponse { nodes, verdict: Some(proto::Verdict::default()) };
+        let verdict = proto::Verdict { level: proto::verdict::Level::Well.into(), ..Default::default() };
+        let response = proto::ClusterResponse { nodes, verdict: Some(verdict) };
         let table = matrix(&Cluster::try_from(response).unwrap());
         assert_eq!(table[0], ["FROM \\ TO", "a", "b", "c:1"]);
         assert_eq!(table[1], ["a", "-", "1.5 ms", "?"]);

@@ -213,5 +213,9 @@ mod tests {
         assert_eq!(exit(verdict::Level::Watch), Err(Exit::Warning));
         assert_eq!(exit(verdict::Level::Act), Err(Exit::Critical));
         assert_eq!((Exit::Warning as u8, Exit::Critical as u8), (8, 9));
+        // An answer without a level must not read as a good one.
+        let levelless =
+            proto::ClusterResponse { verdict: Some(proto::Verdict::default()), nodes: Vec::new() };
+        assert!(Cluster::try_from(levelless).unwrap_err().to_string().contains("level is missing"));
     }
 }

@@ -246,7 +246,8 @@ mod tests {
 
     #[test]
     fn keys_turn_pages_move_the_line_and_leave() {
-        let verdict = brock_core::proto::Verdict::default();
+        let level = brock_core::proto::verdict::Level::Well.into();
+        let verdict = brock_core::proto::Verdict { level, ..Default::default() };
         let nodes = (0..3).map(|i| brock_core::proto::cluster_response::Node {
             node: format!("node-{i}"),
             ..Default::default()
