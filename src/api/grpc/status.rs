@@ -1,22 +1,40 @@
 //! From errors to gRPC statuses: one exhaustive match for each error enum.
 
+use std::{collections::HashMap, time::Duration};
+
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
     app::error::RequestError, membership::peer::RemoteError, replication::donor::error::DonorError,
     store::StoreError,
 };
-use brock_core::proto;
+use brock_core::{
+    base::{duration::milliseconds, limits},
+    proto,
+};
+
+/// The domain of the reasons in `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "brock";
 
 impl From<RequestError> for Status {
     fn from(error: RequestError) -> Self {
-        Self::new(code(&error), error.message())
+        let Kind { code, reason, retry_after } = kind(&error);
+        let mut details = ErrorDetails::new();
+        details.set_error_info(reason, DOMAIN, metadata(&error));
+        if retry_after.is_some() {
+            details.set_retry_info(retry_after);
+        }
+        Self::with_error_details(code, error.message(), details)
     }
 }
 
 impl From<RequestError> for proto::ItemError {
     fn from(error: RequestError) -> Self {
-        Self { code: code(&error).into(), message: error.message() }
+        let Kind { code, reason, retry_after } = kind(&error);
+        let retry_after_ms =
+            retry_after.map_or(0, |after| u32::try_from(milliseconds(after)).unwrap_or(u32::MAX));
+        Self { code: code.into(), message: error.message(), reason: reason.to_owned(), retry_after_ms }
     }
 }
 
@@ -40,43 +58,66 @@ impl From<DonorError> for Status {
     }
 }
 
-fn code(error: &RequestError) -> Code {
+/// What a program learns of an error.
+struct Kind {
+    code: Code,
+    /// Stable, unlike the message.
+    reason: &'static str,
+    /// Set if the same call may succeed at this node after that time.
+    retry_after: Option<Duration>,
+}
+
+/// What the reason is about, beside the message.
+fn metadata(error: &RequestError) -> HashMap<String, String> {
+    let pair = |name: &str, value: &str| HashMap::from([(name.to_owned(), value.to_owned())]);
     match error {
-        RequestError::Field { .. }
-        | RequestError::BatchSize(_)
-        | RequestError::EmptyRequest
-        | RequestError::TooManyAcks { .. } => Code::InvalidArgument,
-        RequestError::Exists => Code::AlreadyExists,
-        RequestError::Absent
-        | RequestError::Deleted
-        | RequestError::Member(_)
-        | RequestError::NotQuarantined => Code::NotFound,
-        RequestError::Invalidated { .. }
-        | RequestError::StillQuarantined(_)
-        | RequestError::NoBackups
-        | RequestError::BackupRefused(_)
-        | RequestError::NoAuditLog => Code::FailedPrecondition,
-        RequestError::NotEveryoneAsked { .. }
-        | RequestError::TooManyPeeks
-        | RequestError::BackupFailed(_)
-        | RequestError::TailStopped => Code::Unavailable,
-        RequestError::AnswerSize
-        | RequestError::TooManyTraces
-        | RequestError::TooManyTails
-        | RequestError::TailNotRead => Code::ResourceExhausted,
-        RequestError::TailOvertaken { .. } => Code::Aborted,
-        RequestError::Remote(RemoteError::Nonsense(_)) => Code::InvalidArgument,
-        RequestError::Remote(_) => Code::Unavailable,
+        RequestError::Field { field, .. } => pair("field", field),
+        RequestError::Invalidated { reason } => pair("invalidation_reason", reason),
+        _ => HashMap::new(),
+    }
+}
+
+fn kind(error: &RequestError) -> Kind {
+    let last = |code, reason| Kind { code, reason, retry_after: None };
+    let again = |code, reason, after| Kind { code, reason, retry_after: Some(after) };
+    let (soon, later) = (limits::RETRY_SOON, limits::RETRY_LATER);
+    match error {
+        RequestError::Field { .. } => last(Code::InvalidArgument, "FIELD_INVALID"),
+        RequestError::BatchSize(_) => last(Code::InvalidArgument, "BATCH_TOO_LARGE"),
+        RequestError::EmptyRequest => last(Code::InvalidArgument, "REQUEST_EMPTY"),
+        RequestError::TooManyAcks { .. } => last(Code::InvalidArgument, "TOO_FEW_MEMBERS"),
+        RequestError::Exists => last(Code::AlreadyExists, "RECORD_EXISTS"),
+        RequestError::Absent => last(Code::NotFound, "RECORD_ABSENT"),
+        RequestError::Deleted => last(Code::NotFound, "RECORD_DELETED"),
+        RequestError::Member(_) => last(Code::NotFound, "MEMBER_UNKNOWN"),
+        RequestError::NotQuarantined => last(Code::NotFound, "NOT_QUARANTINED"),
+        RequestError::Invalidated { .. } => last(Code::FailedPrecondition, "RECORD_INVALIDATED"),
+        RequestError::StillQuarantined(_) => last(Code::FailedPrecondition, "STILL_QUARANTINED"),
+        RequestError::NoBackups => last(Code::FailedPrecondition, "BACKUPS_DISABLED"),
+        RequestError::BackupRefused(_) => last(Code::FailedPrecondition, "BACKUP_REFUSED"),
+        RequestError::NoAuditLog => last(Code::FailedPrecondition, "AUDIT_DISABLED"),
+        RequestError::NotEveryoneAsked { .. } => again(Code::Unavailable, "PEERS_NOT_ASKED", later),
+        RequestError::TooManyPeeks => again(Code::Unavailable, "READS_OVERLOADED", soon),
+        RequestError::BackupFailed(_) => again(Code::Unavailable, "BACKUP_FAILED", later),
+        RequestError::TailStopped => again(Code::Unavailable, "STREAM_ENDED", soon),
+        RequestError::AnswerSize => last(Code::ResourceExhausted, "ANSWER_TOO_LARGE"),
+        RequestError::TooManyTraces => again(Code::ResourceExhausted, "TRACES_OVERLOADED", later),
+        RequestError::TooManyTails => last(Code::ResourceExhausted, "TOO_MANY_READERS"),
+        RequestError::TailNotRead => last(Code::ResourceExhausted, "READER_TOO_SLOW"),
+        RequestError::TailOvertaken { .. } => last(Code::Aborted, "READER_OVERTAKEN"),
+        RequestError::Remote(RemoteError::Nonsense(_)) => last(Code::InvalidArgument, "PEER_ANSWER_INVALID"),
+        RequestError::Remote(_) => again(Code::Unavailable, "PEER_UNREACHABLE", later),
         RequestError::Store(error) => match error {
-            StoreError::QueueFull | StoreError::DiskFull { .. } | StoreError::QuarantineFull => {
-                Code::ResourceExhausted
-            }
-            StoreError::Stopped(_) => Code::Unavailable,
+            StoreError::QueueFull => again(Code::ResourceExhausted, "WRITES_OVERLOADED", soon),
+            StoreError::DiskFull { .. } => last(Code::ResourceExhausted, "DISK_FULL"),
+            StoreError::QuarantineFull => last(Code::ResourceExhausted, "QUARANTINE_FULL"),
+            // Another node answers; this one must be restarted first.
+            StoreError::Stopped(_) => last(Code::Unavailable, "STORE_STOPPED"),
             StoreError::Gap { .. }
             | StoreError::BelowFloor { .. }
             | StoreError::NotInLog
-            | StoreError::RolledBack { .. } => Code::FailedPrecondition,
-            StoreError::Read(_) | StoreError::Damaged(_) => Code::Internal,
+            | StoreError::RolledBack { .. } => last(Code::FailedPrecondition, "LOG_MISMATCH"),
+            StoreError::Read(_) | StoreError::Damaged(_) => last(Code::Internal, "STORAGE_UNREADABLE"),
         },
     }
 }
@@ -116,6 +157,18 @@ mod tests {
             assert_eq!(Status::from(error.clone()).code(), code, "{error}");
         }
         assert_eq!(Status::from(field).message(), "key_hash: is 3 bytes instead of 32");
+        let details = |error: RequestError| Status::from(error).get_error_details();
+        let full = details(StoreError::DiskFull { free: 1 }.into());
+        let busy = details(StoreError::QueueFull.into());
+        assert_eq!(full.error_info().unwrap().reason, "DISK_FULL");
+        assert_eq!(full.error_info().unwrap().domain, "brock");
+        assert!(full.retry_info().is_none());
+        assert_eq!(busy.error_info().unwrap().reason, "WRITES_OVERLOADED");
+        assert_eq!(busy.retry_info().unwrap().retry_delay, Some(limits::RETRY_SOON));
+        let revoked = details(RequestError::Invalidated { reason: "leaked".into() });
+        assert_eq!(revoked.error_info().unwrap().metadata["invalidation_reason"], "leaked");
+        let item = proto::ItemError::from(RequestError::TooManyPeeks);
+        assert_eq!((item.reason.as_str(), item.retry_after_ms), ("READS_OVERLOADED", 100));
         let leak = Status::from(RequestError::from(StoreError::Read("/secret/path".into())));
         assert!(!leak.message().contains("secret"));
     }

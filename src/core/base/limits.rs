@@ -16,6 +16,10 @@ pub const RECORD_TIME_MAX: i64 = 253_402_300_799;
 pub const CREATED_AHEAD_MAX: Duration = Duration::from_secs(24 * 3600);
 /// From how many places in source files a contained panic is reported.
 pub const PANIC_PLACES_MAX: usize = 64;
+/// When a call that met a full queue is worth a retry.
+pub const RETRY_SOON: Duration = Duration::from_millis(100);
+/// When a call that met an unreachable peer, or a failed backup, is worth a retry.
+pub const RETRY_LATER: Duration = Duration::from_secs(1);
 /// The longest invalidation reason.
 pub const REASON_MAX_BYTES: usize = 1024;
 /// The largest encoded operation, without its payload.

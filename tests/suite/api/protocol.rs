@@ -25,6 +25,7 @@ use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
 };
+use tonic_types::StatusExt as _;
 
 async fn node() -> (Certs, TestNode) {
     node_with(|config| config).await
@@ -96,6 +97,11 @@ async fn a_record_that_no_put_may_carry_is_refused_by_field_and_leaves_the_clock
     let grantless = proto::Record { encrypted_secret_key: "s".into(), ..Default::default() };
     let outcome = node.client.put_record(&random_key(), grantless).await;
     assert_refused(outcome, Code::InvalidArgument, "record.encrypted_access_grant: is empty");
+    let wrong = node.client.put_record(&random_key(), proto::Record { expires_at_unix: 5, ..good() }).await;
+    let details = wrong.unwrap_err().get_error_details();
+    let info = details.error_info().unwrap();
+    assert_eq!((info.domain.as_str(), info.reason.as_str()), ("brock", "FIELD_INVALID"));
+    assert_eq!(info.metadata["field"], "record.expires_at_unix");
     let recordless =
         proto::PutRequest { key_hash: random_key().into(), record: None, acks: None, import: false };
     assert_refused(node.client.kv.clone().put(recordless).await, Code::InvalidArgument, "record: is missing");

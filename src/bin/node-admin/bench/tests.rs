@@ -104,7 +104,11 @@ impl FakeNode {
 }
 
 fn item_error(status: &Status) -> proto::ItemError {
-    proto::ItemError { code: status.code().into(), message: status.message().to_owned() }
+    proto::ItemError {
+        code: status.code().into(),
+        message: status.message().to_owned(),
+        ..Default::default()
+    }
 }
 
 #[tonic::async_trait]
