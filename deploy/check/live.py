@@ -115,6 +115,10 @@ def check_queries(port):
             for label in re.findall(r"{{(\w+)}}", target["legendFormat"]):
                 if any(label not in series["metric"] for series in result):
                     problems.append(f"brock.json, {panel['title']}: a series without {label}, which its legend shows")
+    for annotation in dashboard["annotations"]["list"]:
+        expression = annotation["expr"].replace("$cluster", "").replace("$namespace", "")
+        if error := ask(port, expression)[1]:
+            problems.append(f"brock.json, annotation {annotation['name']}: {error}")
     for file in ("rules.yml", "rules-platform.yml"):
         for group in yaml.safe_load((DEPLOY / "prometheus" / file).read_text(encoding="utf-8"))["groups"]:
             for rule in group["rules"]:

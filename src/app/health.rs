@@ -233,8 +233,8 @@ impl About<'_> {
                     known.name,
                     most.unwrap_or_default()
                 );
-                let todo =
-                    "Copy the newest ca.crl into its certificates directory; the node uses it within seconds";
+                let todo = "Copy the newest ca.crl into its certificates directory, or into node.crl-dir; the node uses it \
+                            within seconds";
                 self.act(what, todo);
             }
         }
@@ -296,7 +296,7 @@ impl About<'_> {
                 Some(TaskName::Puller(_) | TaskName::Backups) => {}
                 Some(TaskName::Certificates) => self.act(
                     format!("it does not use the new certificates: {}", task.last_error),
-                    "Repair the certificates directory; the node reads it every two seconds",
+                    "Repair the certificates directory, or node.crl-dir; the node reads both every two seconds",
                 ),
                 _ => self.watch(
                     format!("its {} has an error: {}", task.name, task.last_error),
