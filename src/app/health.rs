@@ -5,15 +5,21 @@
 use std::collections::BTreeSet;
 
 use brock_core::{
-    base::{duration, limits},
+    base::{duration, id::Incarnation, limits},
     domain::record::UnixSeconds,
     proto::{
-        Peer, StatusResponse, Verdict,
+        DuplicateId, Peer, StatusResponse, Verdict,
         cluster_response::Node,
+        duplicate_id,
         verdict::{Finding, Level},
     },
 };
 use brock_net::task::TaskName;
+
+/// What to do about two addresses that lead to nodes of one id, or to the same node.
+const TWO_NODES_REMEDY: &str = "Let every address in node.join lead to another node, and give each node its own node.id, \
+                                certificate and storage; how the writes of both are saved: \
+                                docs/guides/troubleshooting.md, Two nodes run under one id";
 
 /// The verdict on these nodes; the node that was asked comes first.
 pub fn of(nodes: &[Node], now: UnixSeconds) -> Verdict {
@@ -23,6 +29,7 @@ pub fn of(nodes: &[Node], now: UnixSeconds) -> Verdict {
             None => findings.push(silent(node, nodes)),
             Some(status) => {
                 let mut about = About { node: &node.node, findings: &mut findings };
+                about.duplicates(status);
                 about.storage(status);
                 about.replication(node, status, nodes);
                 about.certificates(status, now);
@@ -122,6 +129,20 @@ impl About<'_> {
         self.findings.push(finding(Level::Watch, self.node, what, todo));
     }
 
+    fn duplicates(&mut self, status: &StatusResponse) {
+        for DuplicateId { node_id, processes } in &status.duplicate_ids {
+            let process = |process: &duplicate_id::Process| {
+                let incarnation = Incarnation(process.incarnation);
+                format!("incarnation {incarnation} ({})", process.places.join(", "))
+            };
+            let processes: Vec<String> = processes.iter().map(process).collect();
+            self.act(
+                format!("it sees {} nodes run as {node_id}: {}", processes.len(), processes.join(", and ")),
+                TWO_NODES_REMEDY,
+            );
+        }
+    }
+
     fn storage(&mut self, status: &StatusResponse) {
         if !status.writes_refused.is_empty() {
             self.act(
@@ -181,13 +202,15 @@ impl About<'_> {
         }
         // A peer that does not answer this node either has a finding of its own.
         if !peer.up && !peer.last_error.is_empty() && other.is_none_or(|node| node.status.is_some()) {
-            self.act(
-                format!("it cannot pull from {name} ({}): {}", peer.address, peer.last_error),
-                format!(
+            // The connection is in order; which node answers there is not.
+            let todo = match peer.refused {
+                true => TWO_NODES_REMEDY.to_owned(),
+                false => format!(
                     "Repair the connection from {} to {}: `node-admin doctor`, run there, shows where it fails",
                     self.node, peer.address
                 ),
-            );
+            };
+            self.act(format!("it cannot pull from {name} ({}): {}", peer.address, peer.last_error), todo);
         }
         let apart = peer.clock_skew_seconds.unsigned_abs();
         if peer.up && apart > limits::CLOCK_SKEW_NOTABLE_SECONDS {
@@ -377,7 +400,7 @@ mod tests {
     fn what_is_wrong_with_a_node_is_found_and_says_what_to_do() {
         use proto::{BackupStatus, Certificate, Storage, Task};
         type Change = fn(&mut StatusResponse);
-        let cases: [(Change, Level, &str); 16] = [
+        let cases: [(Change, Level, &str); 17] = [
             (|s| s.writes_refused = "disk full".into(), Level::Act, "disk full"),
             (
                 |s| {
@@ -411,6 +434,21 @@ mod tests {
                 |s| s.resync = Some(proto::Resync { node: "b".into(), ..proto::Resync::default() }),
                 Level::Watch,
                 "filled from b",
+            ),
+            (
+                |s| {
+                    s.duplicate_ids.push(DuplicateId {
+                        node_id: "c".into(),
+                        processes: [("at c:1", 1), ("calling from 10.0.0.7", 2)]
+                            .map(|(place, incarnation)| duplicate_id::Process {
+                                incarnation,
+                                places: vec![place.into()],
+                            })
+                            .into(),
+                    });
+                },
+                Level::Act,
+                "it sees 2 nodes run as c: incarnation 00000001 (at c:1), and incarnation 00000002 (calling from 10.0.0.7)",
             ),
             (
                 |s| {

@@ -1,7 +1,7 @@
 //! The status of this node: for its operators, for the console, and for peers that show the whole cluster.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -12,6 +12,7 @@ use super::{error::RequestError, records::Records};
 use crate::{
     backup::job::Backups,
     membership::{
+        duplicates::{Duplicate, Place},
         roster::Roster,
         status::{PeerReport, Round},
     },
@@ -20,7 +21,7 @@ use crate::{
     store::{Health, StorageUse, Store},
 };
 use brock_core::{
-    base::{duration::milliseconds, limits, time::WallClock, vector::Vector},
+    base::{duration::milliseconds, id::Incarnation, limits, time::WallClock, vector::Vector},
     domain::codec,
     proto,
 };
@@ -102,6 +103,7 @@ impl Reporter {
             storage: Some(encode_storage(storage)),
             traffic: Some(traffic),
             certificates: expiries.into_iter().map(certificate).collect(),
+            duplicate_ids: self.roster.members().duplicates().list().into_iter().map(duplicate).collect(),
             authorities: self.identity.authorities().into_iter().map(authority).collect(),
             history: if history { self.samples().iter().cloned().collect() } else { Vec::new() },
         })
@@ -170,6 +172,7 @@ fn peer(report: PeerReport, applied: &Vector) -> proto::Peer {
         last_success_unix: report.last_heard.map(|heard| heard.at_unix).unwrap_or_default(),
         clock_skew_seconds: report.clock_skew_seconds.unwrap_or_default(),
         round_trip_micros: report.round_trip.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
+        refused: report.is_refused,
         recent_rounds: report.recent_rounds.into_iter().map(round).collect(),
     }
 }
@@ -238,6 +241,17 @@ fn certificate(expiry: Expiry) -> proto::Certificate {
 pub fn alarm_to_proto(alarm: Alarm) -> proto::Alarm {
     let Alarm { at_unix, text } = alarm;
     proto::Alarm { at_unix, text }
+}
+
+fn duplicate(duplicate: Duplicate) -> proto::DuplicateId {
+    let process = |(incarnation, places): (Incarnation, BTreeSet<Place>)| proto::duplicate_id::Process {
+        incarnation: incarnation.0,
+        places: places.iter().map(ToString::to_string).collect(),
+    };
+    proto::DuplicateId {
+        node_id: duplicate.node_id.to_string(),
+        processes: duplicate.processes.into_iter().map(process).collect(),
+    }
 }
 
 fn authority(authority: Authority) -> proto::Authority {

@@ -13,7 +13,7 @@ use std::{
 
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 
-use super::{member::Member, peer::PeerKey, revocations::Revocations};
+use super::{duplicates::Duplicates, member::Member, peer::PeerKey, revocations::Revocations};
 use crate::runtime::planted::{self, Bug};
 use brock_core::{
     base::{
@@ -67,6 +67,7 @@ pub struct Members {
     writing: Arc<AsyncMutex<()>>,
     changed: watch::Sender<u64>,
     revocations: Revocations,
+    duplicates: Duplicates,
 }
 
 impl Members {
@@ -101,6 +102,7 @@ impl Members {
             writing: Arc::default(),
             changed: watch::Sender::new(0),
             revocations: Revocations::default(),
+            duplicates: Duplicates::default(),
         })
     }
 
@@ -294,9 +296,17 @@ impl Members {
         known
     }
 
+    /// Node ids under which several processes run.
+    pub fn duplicates(&self) -> &Duplicates {
+        &self.duplicates
+    }
+
     /// Whether the origin's node has another incarnation by now, so that the origin gets no further
     /// operations.
     pub fn is_finished(&self, origin: &Origin, own: &Origin) -> bool {
+        if self.duplicates.includes(&origin.node_id()) {
+            return false;
+        }
         if origin.is_of(&self.own) {
             return origin != own;
         }

@@ -3,11 +3,13 @@
 //! - [`roster`]: the one table of peers: addresses, channels, reports; [`discovery`]: fills it from DNS;
 //!   [`pings`]: measures the round trip to each peer; [`contacts`]: the nodes that can be asked now.
 //! - [`peer`]: one peer, called over the network; [`status`]: what is known of one peer.
+//! - [`duplicates`]: node ids under which several processes run.
 //! - [`members`]: acknowledgements, the stable vector, retirement; `member`: one of them; [`receipt`]: which
 //!   members hold an operation; [`revocations`]: revocations made here that some member has not applied yet.
 
 pub mod contacts;
 pub mod discovery;
+pub mod duplicates;
 mod member;
 pub mod members;
 pub mod peer;

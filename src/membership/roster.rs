@@ -63,8 +63,19 @@ pub enum Refusal {
         "the peer has this node's own id, {0}: two nodes run under one id. Give every node its own node.id and storage"
     )]
     OwnId(NodeId),
+    /// Two addresses answer with one id, as two processes.
+    #[error(
+        "another process answers at {other} as node {node_id} too: two nodes run under one id. Give every node its own \
+         node.id, certificate and storage"
+    )]
+    Twin {
+        /// The id that both have.
+        node_id: NodeId,
+        /// The address that answered first.
+        other: PeerKey,
+    },
     /// An operator lists two addresses that answer as the same node.
-    #[error("node {node_id} already answers at {other}: list it once, or give the second node its own id")]
+    #[error("node {node_id} already answers at {other}: list one of the two addresses only")]
     Duplicate {
         /// The id that both have.
         node_id: NodeId,
@@ -330,7 +341,12 @@ impl Roster {
 
     /// A peer answered a round's hello. Marks it as up under the identity it gave, unless that is this
     /// node's or is up at another address; an ignored address that is admitted is a peer again.
-    pub fn admit(&self, key: &PeerKey, node_id: &NodeId, now: UnixSeconds) -> Result<(), Refusal> {
+    pub fn admit(
+        &self,
+        key: &PeerKey,
+        (node_id, incarnation): (&NodeId, Incarnation),
+        now: UnixSeconds,
+    ) -> Result<(), Refusal> {
         if node_id == self.0.members.own_id() {
             return Err(Refusal::OwnId(node_id.clone()));
         }
@@ -341,6 +357,11 @@ impl Roster {
                 && status.is_some_and(|report| report.up && report.node_id.as_ref() == Some(node_id))
         };
         if let Some((other, twin)) = rows.iter().find(is_twin) {
+            // It may also have been restarted and moved, and the other address has not failed yet.
+            let known = twin.status.as_ref().and_then(|status| status.report().incarnation);
+            if known != Some(incarnation) {
+                return Err(Refusal::Twin { node_id: node_id.clone(), other: other.clone() });
+            }
             // A machine with two addresses, of which DNS lists at least one, is not a mistake.
             if twin.is_discovered() || rows.get(key).is_some_and(Row::is_discovered) {
                 return Err(Refusal::Alias);
@@ -352,7 +373,7 @@ impl Roster {
             self.0.members.expect(key);
             PeerStatus::new(key.clone(), now)
         });
-        status.admit(node_id, now);
+        status.admit(node_id, incarnation, now);
         Ok(())
     }
 
@@ -367,7 +388,7 @@ impl Roster {
         skew_seconds: i64,
         now: UnixSeconds,
     ) {
-        self.update(key, |status| status.heard(heads, fresh, skew_seconds, now));
+        self.update(key, |status| status.heard(incarnation, heads, fresh, skew_seconds, now));
         self.0.members.heard(key, (node_id, incarnation), heads, fresh, now);
     }
 
@@ -392,6 +413,11 @@ impl Roster {
     /// Pulling from a peer failed.
     pub fn failed(&self, key: &PeerKey, error: &str, now: UnixSeconds) {
         self.update(key, |status| status.failed(error, now));
+    }
+
+    /// Pulling from a peer failed, because this node refuses to.
+    pub fn refused(&self, key: &PeerKey, refusal: &Refusal, now: UnixSeconds) {
+        self.update(key, |status| status.refused(&refusal.to_string(), now));
     }
 
     /// Pulling from a peer ended, because this node stops or the peer is no longer listed.
@@ -441,6 +467,7 @@ mod tests {
     use brock_core::base::{id::Origin, vector::Clock};
 
     const HOUR: Duration = Duration::from_secs(3600);
+    const LIFE: Incarnation = Incarnation(1);
 
     fn roster(fixed: &[&str], names: &[&str]) -> Roster {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -471,13 +498,17 @@ mod tests {
     async fn a_peer_with_my_own_id_or_a_taken_one_is_refused() {
         let roster = roster(&["a:1", "b:1"], &[]);
         let (me, other) = (id("me"), id("other"));
-        assert_eq!(roster.admit(&key("a:1"), &me, 1), Err(Refusal::OwnId(me.clone())));
-        assert_eq!(roster.admit(&key("a:1"), &other, 1), Ok(()));
-        assert_eq!(roster.admit(&key("a:1"), &other, 2), Ok(()), "again at the same address is a new round");
+        assert_eq!(roster.admit(&key("a:1"), (&me, LIFE), 1), Err(Refusal::OwnId(me.clone())));
+        assert_eq!(roster.admit(&key("a:1"), (&other, LIFE), 1), Ok(()));
+        assert_eq!(
+            roster.admit(&key("a:1"), (&other, LIFE), 2),
+            Ok(()),
+            "again at the same address is a new round"
+        );
         let twin = Refusal::Duplicate { node_id: other.clone(), other: key("a:1") };
-        assert_eq!(roster.admit(&key("b:1"), &other, 2), Err(twin));
+        assert_eq!(roster.admit(&key("b:1"), (&other, LIFE), 2), Err(twin));
         roster.failed(&key("a:1"), "gone", 3);
-        assert_eq!(roster.admit(&key("b:1"), &other, 4), Ok(()), "it moved");
+        assert_eq!(roster.admit(&key("b:1"), (&other, LIFE), 4), Ok(()), "it moved");
         let [a, b] = roster.reports().try_into().unwrap();
         assert_eq!((a.up, a.since, a.last_error.as_deref()), (false, 3, Some("gone")));
         assert_eq!((b.up, b.since, b.node_id), (true, 4, Some(other)));
@@ -491,13 +522,13 @@ mod tests {
         assert_eq!(change, ListingChange { added: 1, ..ListingChange::default() });
         assert_eq!(roster.unresolved(), []);
         let other = id("other");
-        roster.admit(&key("a:1"), &other, 1).unwrap();
-        assert_eq!(roster.admit(&key("b:1"), &other, 1), Err(Refusal::Alias));
+        roster.admit(&key("a:1"), (&other, LIFE), 1).unwrap();
+        assert_eq!(roster.admit(&key("b:1"), (&other, LIFE), 1), Err(Refusal::Alias));
         assert!(roster.ignore(&key("b:1")) && !roster.ignore(&key("b:1")), "it is new once");
         assert_eq!((roster.reports().len(), roster.peers().len()), (1, 1));
         assert_eq!(roster.watch().borrow().len(), 2, "it is still dialled");
         roster.failed(&key("a:1"), "gone", 2);
-        assert_eq!(roster.admit(&key("b:1"), &other, 3), Ok(()));
+        assert_eq!(roster.admit(&key("b:1"), (&other, LIFE), 3), Ok(()));
         assert_eq!((roster.reports().len(), roster.peers().len()), (2, 2));
     }
 
@@ -505,7 +536,7 @@ mod tests {
     async fn an_address_is_dropped_after_some_answers_without_it_and_not_while_it_is_up() {
         let roster = roster(&["fixed:1"], &["dns+peers:1"]);
         roster.found("dns+peers:1", &addresses(&["up:1", "down:1"]), 0);
-        roster.admit(&key("up:1"), &id("up"), 0).unwrap();
+        roster.admit(&key("up:1"), (&id("up"), LIFE), 0).unwrap();
         let dropped = |_| roster.found("dns+peers:1", &[], 0).dropped;
         assert_eq!([1, 2, 3, 4].map(dropped), [0, 0, 1, 0]);
         let left: Vec<String> = roster.reports().iter().map(|report| report.key.to_string()).collect();
@@ -564,7 +595,7 @@ mod tests {
         let answer = Some(Duration::from_millis(1));
         let reported: Vec<_> = [None, answer, answer, None, None, answer].map(&mut has_returned).into();
         assert_eq!(reported, [false, true, false, false, false, true]);
-        roster.admit(&key("a:1"), &id("other"), 1).unwrap();
+        roster.admit(&key("a:1"), (&id("other"), LIFE), 1).unwrap();
         assert!(!has_returned(None) && !has_returned(answer), "a lost ping is not an absence");
     }
 }

@@ -6,7 +6,11 @@ use std::{
 };
 
 use brock_core::{
-    base::{id::NodeId, limits, metrics as names, vector::Vector},
+    base::{
+        id::{Incarnation, NodeId},
+        limits, metrics as names,
+        vector::Vector,
+    },
     domain::record::UnixSeconds,
 };
 use brock_net::task::bounded;
@@ -20,12 +24,16 @@ pub struct PeerReport {
     pub key: PeerKey,
     /// `None` until it has answered.
     pub node_id: Option<NodeId>,
+    /// The one that it last answered as.
+    pub incarnation: Option<Incarnation>,
     /// Whether this node is pulling from it.
     pub up: bool,
     /// When `up` last changed.
     pub since: UnixSeconds,
     /// Why the last round failed; `None` = it did not.
     pub last_error: Option<String>,
+    /// Whether it failed because this node refuses to pull from it.
+    pub is_refused: bool,
     /// What it last said it has applied; `None` = it has not said it yet.
     pub heads: Option<Vector>,
     /// Rounds in which it answered.
@@ -53,9 +61,11 @@ impl PeerReport {
         Self {
             key,
             node_id: None,
+            incarnation: None,
             up: false,
             since: now,
             last_error: None,
+            is_refused: false,
             heads: None,
             rounds: 0,
             entries_received: 0,
@@ -143,13 +153,14 @@ impl PeerStatus {
     }
 
     /// The peer answered a round's hello as this node.
-    pub(super) fn admit(&mut self, node_id: &NodeId, now: UnixSeconds) {
+    pub(super) fn admit(&mut self, node_id: &NodeId, incarnation: Incarnation, now: UnixSeconds) {
         self.set_up_gauge(1.0);
         self.last_logged_failure = None;
         self.hear(now);
         let report = &mut self.report;
         report.node_id = Some(node_id.clone());
-        report.last_error = None;
+        report.incarnation = Some(incarnation);
+        (report.last_error, report.is_refused) = (None, false);
         report.rounds += 1;
         if !report.up {
             (report.up, report.since) = (true, now);
@@ -158,7 +169,15 @@ impl PeerStatus {
     }
 
     /// The peer said what it has applied (all of it if `fresh`, otherwise what changed), and its time.
-    pub(super) fn heard(&mut self, heads: &Vector, fresh: bool, skew_seconds: i64, now: UnixSeconds) {
+    pub(super) fn heard(
+        &mut self,
+        incarnation: Incarnation,
+        heads: &Vector,
+        fresh: bool,
+        skew_seconds: i64,
+        now: UnixSeconds,
+    ) {
+        self.report.incarnation = Some(incarnation);
         self.log_heads(heads, skew_seconds);
         match &mut self.report.heads {
             Some(known) if !fresh => known.join(heads),
@@ -231,7 +250,13 @@ impl PeerStatus {
                 );
             }
         }
-        self.report.last_error = Some(bounded(error));
+        (self.report.last_error, self.report.is_refused) = (Some(bounded(error)), false);
+    }
+
+    /// Pulling failed, because this node refuses to.
+    pub(super) fn refused(&mut self, error: &str, now: UnixSeconds) {
+        self.failed(error, now);
+        self.report.is_refused = true;
     }
 
     /// Pulling ended without an error.
@@ -350,7 +375,7 @@ mod tests {
         assert_eq!(event(&mut status, "refused", 503), None);
         assert_eq!(event(&mut status, "refused", 504), None, "too soon after the last line");
         assert_eq!(event(&mut status, "refused", 600), Some(LogEvent::FailsOtherwise));
-        status.admit(&"other".parse().unwrap(), 601);
+        status.admit(&"other".parse().unwrap(), Incarnation(1), 601);
         assert_eq!(event(&mut status, "ended", 602), Some(LogEvent::Fails), "it was up meanwhile");
     }
 }

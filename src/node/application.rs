@@ -1,6 +1,9 @@
 //! Builds the application layer on an open store.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Instant,
+};
 
 use super::{backups, error::StartError, frame::Frame, prepare::Prepared, storage};
 use crate::{
@@ -9,7 +12,7 @@ use crate::{
     backup::{job::Backups, manifest, objects::Target, signer},
     config::{sources::ShownSetting, validate::Config},
     maintenance::compact::Compactor,
-    membership::roster::Roster,
+    membership::{duplicates::Place, roster::Roster},
     replication::{peek::Asker, resync::Resyncs},
     runtime::alarms::Alarms,
     store::Store,
@@ -39,6 +42,8 @@ impl Shared {
         let Frame { wall_clock, alarms, .. } = frame;
         let Prepared { fixed, listed, identity, resolver, .. } = prepared;
         let members = storage::load_members(config, store, fixed, !listed.is_empty()).await?;
+        // First of all: whatever is seen later under this id is another process.
+        members.duplicates().saw(&store.origin(), Instant::now(), Place::Here);
         let roster = Roster::new(
             fixed,
             listed.iter().map(ToString::to_string),

@@ -38,8 +38,8 @@ pub(super) fn spawn(
 }
 
 fn spawn_pulling(config: &Config, shared: &Shared, tasks: &Tasks) {
-    let (roster, stop) = (shared.roster.clone(), tasks.stopping().clone());
-    tasks.spawn(TaskName::Pings, |status| pings::run(roster, stop, status));
+    let (roster, alarms, stop) = (shared.roster.clone(), shared.alarms.clone(), tasks.stopping().clone());
+    tasks.spawn(TaskName::Pings, |status| pings::run(roster, alarms, stop, status));
     let (interval, batch_limit) = (config.replication_interval, config.replication_limit);
     let (store, roster, resyncs) = (shared.store.clone(), shared.roster.clone(), shared.resyncs.clone());
     let (wall_clock, alarms) = (shared.wall_clock.clone(), shared.alarms.clone());

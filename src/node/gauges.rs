@@ -21,6 +21,7 @@ pub(super) async fn record(store: &Store, roster: &Roster, alarms: &Alarms, stat
     metrics::gauge!(names::QUARANTINE_NOW).set(totals.quarantined as f64);
     metrics::gauge!(names::CONFLICTS_NOW).set(totals.conflicts as f64);
     metrics::gauge!(names::ALARMS).set(alarms.list().len() as f64);
+    metrics::gauge!(names::DUPLICATE_IDS).set(roster.members().duplicates().list().len() as f64);
     for (origin, clock) in store.floors().iter() {
         metrics::gauge!(names::FLOOR, "origin" => origin.to_string()).set(clock.0 as f64);
     }

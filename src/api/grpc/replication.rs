@@ -10,7 +10,10 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     app::{error::RequestError, operations::Operations, records, status::Reporter, trace::Traces},
     replication::{
-        donor::{admission::Donor, error::DonorError},
+        donor::{
+            admission::{Caller, Donor},
+            error::DonorError,
+        },
         remote::Remote,
     },
     store::Store,
@@ -76,7 +79,11 @@ impl ReplicationService for Replication {
         request: Request<Streaming<proto::ReplicateRequest>>,
     ) -> Result<Response<Self::ReplicateStream>, Status> {
         let info = request.extensions().get::<ConnectionInfo>();
-        let certified = info.and_then(|info| info.identity.node_id());
+        let caller = info.map(|info| Caller {
+            certified: info.identity.node_id(),
+            accepted_at: info.accepted_at,
+            ip: info.remote.ip(),
+        });
         let stop = ConnectionInfo::draining(&request, &self.tasks);
         let mut requests = request.into_inner();
         let first = tokio::time::timeout(limits::STREAM_SILENCE_TIMEOUT, requests.next());
@@ -88,7 +95,7 @@ impl ReplicationService for Replication {
         let Some(replicate_request::Message::Hello(hello)) = first.message else {
             return Err(DonorError::NoHello.into());
         };
-        let (session, permit) = self.donor.admit(hello, certified).await?;
+        let (session, permit) = self.donor.admit(hello, caller).await?;
         let (out, responses) = mpsc::channel(1);
         let stopping = stop.clone();
         self.tasks.spawn_short(async move {

@@ -193,6 +193,7 @@ mod tests {
             clock_skew_seconds: -301,
             round_trip_micros: Some(1234),
             recent_rounds: vec![round],
+            refused: false,
         };
         let down = proto::Peer {
             address: "c:20004".to_owned(),
@@ -245,11 +246,11 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&output::json(&status).unwrap()).unwrap();
         let peers = serde_json::json!([
                 {"address": "b:20004", "node_id": "node-b", "up": true, "since_unix": 1_777_636_800,
-                 "last_error": "", "lag_entries": 3, "rounds": 9, "entries_received": 8,
+                 "last_error": "", "refused": false, "lag_entries": 3, "rounds": 9, "entries_received": 8,
                  "last_success_unix": 1_777_636_801, "clock_skew_seconds": -301, "round_trip_micros": 1234,
                  "recent_rounds": [{"started_unix_ms": 5, "duration_ms": 6, "entries": 7, "bytes": 8, "error": "x"}]},
                 {"address": "c:20004", "node_id": "", "up": false, "since_unix": 0,
-                 "last_error": "refused\u{1b}[0m", "lag_entries": null, "rounds": 0, "entries_received": 0,
+                 "last_error": "refused\u{1b}[0m", "refused": false, "lag_entries": null, "rounds": 0, "entries_received": 0,
                  "last_success_unix": 0, "clock_skew_seconds": 300, "round_trip_micros": null,
                  "recent_rounds": []},
         ]);
@@ -263,7 +264,7 @@ mod tests {
                         "disk_free_bytes": 5000, "disk_total_bytes": 9000},
             "traffic": {"reads": 41, "writes": 42, "entries_received": 8},
             "certificates": [{"file": "node.crt", "not_after_unix": 1_777_636_800, "lifetime_seconds": 86_400}],
-            "authorities": [{"key": "0a", "name": "CN=Brock CA", "revoked": 2}],
+            "authorities": [{"key": "0a", "name": "CN=Brock CA", "revoked": 2}], "duplicate_ids": [],
             "clocks": {"node-a/01020304": 7, "node-b/01020304": 5},
             "peers": peers,
             "tasks": [{"name": "sweeper", "state": "idle", "last_error": ""}],

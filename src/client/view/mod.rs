@@ -94,6 +94,8 @@ pub struct Status {
     pub certificates: Vec<Certificate>,
     /// The trusted CAs.
     pub authorities: Vec<Authority>,
+    /// Node ids under which several processes run.
+    pub duplicate_ids: Vec<DuplicateId>,
     pub clocks: BTreeMap<String, u64>,
     pub peers: Vec<Peer>,
     pub tasks: Vec<Task>,
@@ -110,6 +112,8 @@ pub struct Peer {
     pub up: bool,
     pub since_unix: i64,
     pub last_error: String,
+    /// The node refuses to pull from it; the last error says why.
+    pub refused: bool,
     /// `null` if not known.
     pub lag_entries: Option<u64>,
     pub rounds: u64,
@@ -208,6 +212,21 @@ pub struct Authority {
     pub name: String,
     /// How many of its certificates the node's revocation lists contain.
     pub revoked: u64,
+}
+
+/// A node id under which several processes run.
+#[derive(Debug, Clone, Serialize)]
+pub struct DuplicateId {
+    pub node_id: String,
+    pub processes: Vec<Process>,
+}
+
+/// One of several processes with the same node id.
+#[derive(Debug, Clone, Serialize)]
+pub struct Process {
+    pub incarnation: String,
+    /// Where it was seen.
+    pub places: Vec<String>,
 }
 
 /// A node's counters at one time.
@@ -348,6 +367,7 @@ impl TryFrom<proto::StatusResponse> for Status {
             certificates,
             history,
             authorities,
+            duplicate_ids,
         } = response;
         Ok(Self {
             node_id,
@@ -373,6 +393,7 @@ impl TryFrom<proto::StatusResponse> for Status {
             traffic: traffic.map(Traffic::from).unwrap_or_default(),
             certificates: certificates.into_iter().map(Certificate::from).collect(),
             authorities: authorities.into_iter().map(Authority::from).collect(),
+            duplicate_ids: duplicate_ids.into_iter().map(DuplicateId::from).collect(),
             clocks: by_origin(clocks)?,
             peers: peers.into_iter().map(Peer::from).collect(),
             tasks: tasks.into_iter().map(Task::from).collect(),
@@ -415,6 +436,17 @@ same_fields! {
     Alarm { at_unix, text }
 }
 
+impl From<proto::DuplicateId> for DuplicateId {
+    fn from(duplicate: proto::DuplicateId) -> Self {
+        let process = |process: proto::duplicate_id::Process| Process {
+            incarnation: Incarnation(process.incarnation).to_string(),
+            places: process.places,
+        };
+        let proto::DuplicateId { node_id, processes } = duplicate;
+        Self { node_id, processes: processes.into_iter().map(process).collect() }
+    }
+}
+
 impl From<proto::Peer> for Peer {
     fn from(peer: proto::Peer) -> Self {
         let proto::Peer {
@@ -430,6 +462,7 @@ impl From<proto::Peer> for Peer {
             clock_skew_seconds,
             round_trip_micros,
             recent_rounds,
+            refused,
         } = peer;
         Self {
             address,
@@ -444,6 +477,7 @@ impl From<proto::Peer> for Peer {
             clock_skew_seconds,
             round_trip_micros,
             recent_rounds: recent_rounds.into_iter().map(Round::from).collect(),
+            refused,
         }
     }
 }

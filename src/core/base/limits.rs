@@ -228,6 +228,12 @@ pub const RECENT_ROUNDS: usize = 20;
 pub const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// How long a ping may take, connecting included.
 pub const PING_TIMEOUT: Duration = Duration::from_secs(2);
+/// The incarnations of one node id that are watched for two that are alive at the same time.
+pub const INCARNATIONS_WATCHED: usize = 8;
+/// The places that are remembered of each.
+pub const INCARNATION_PLACES: usize = 4;
+/// How long after the last proof several processes under one node id are shown.
+pub const DUPLICATE_SHOWN_FOR: Duration = Duration::from_secs(120);
 /// How often a node samples its counters.
 pub const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 /// Samples that a node keeps: fifteen minutes of them.

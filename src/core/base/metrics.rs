@@ -140,6 +140,8 @@ metrics! {
         "Size of the file system of the node's data.";
     ALARMS = "brock_alarms", Kind::Gauge, Count,
         "Alarms raised since the start that no operator has cleared.";
+    DUPLICATE_IDS = "brock_duplicate_node_ids", Kind::Gauge, Count,
+        "Node ids under which this node has seen several live processes in the last two minutes.";
     CLOCK = "brock_clock", Kind::Gauge, Count,
         "The highest clock applied, by `origin`.";
     COMMIT_OPERATIONS = "brock_commit_operations", Kind::Histogram(COUNTS), Count,

@@ -55,6 +55,8 @@ pub struct ConnectionInfo {
     pub remote: SocketAddr,
     /// The caller's identity.
     pub identity: Arc<PeerIdentity>,
+    /// When it was accepted; the caller took part in the handshake after that.
+    pub accepted_at: Instant,
     /// Cancelled when the connection drains: endless streams end then, in order.
     pub draining: CancellationToken,
 }
@@ -271,6 +273,7 @@ impl Acceptor {
         let stop: CancellationToken = self.tasks.stopping().clone();
         // Loaded before the handshake, which uses this store or a newer one.
         let before = self.registry.as_ref().map(|registry| (registry, registry.trust_store().load()));
+        let accepted_at = Instant::now();
         let shaken = tokio::select! {
             () = stop.cancelled() => return,
             shaken = timeout(self.handshake_timeout, self.handshake(socket)) => shaken,
@@ -301,7 +304,8 @@ impl Acceptor {
         let end = || OtherEnd::Caller { is_node: identity.role == Role::Node };
         let registered = before.as_ref().map(|(registry, before)| registry.register(before, chain, end()));
         let stream = AbortableStream::new(stream, registered);
-        let info = ConnectionInfo { remote, identity: Arc::new(identity), draining: stop.clone() };
+        let info =
+            ConnectionInfo { remote, identity: Arc::new(identity), accepted_at, draining: stop.clone() };
         let accepted = Accepted { stream: Coalesce::new(stream), info, _open: Open::new(connection) };
         tokio::select! {
             () = stop.cancelled() => {}

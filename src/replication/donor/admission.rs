@@ -1,19 +1,36 @@
 //! Which pullers a donor admits, and how many at once.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc, time::Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{error::DonorError, session::Session};
 use crate::{
-    membership::members::Members, replication::pull::puller::PROTOCOL_VERSION, store::Store,
+    membership::{duplicates::Place, members::Members},
+    replication::pull::puller::PROTOCOL_VERSION,
+    store::Store,
     transfer::feed::SnapshotFeed,
 };
 use brock_core::{
-    base::{id::NodeId, limits, time::WallClock},
+    base::{
+        id::{Incarnation, NodeId, Origin},
+        limits,
+        time::WallClock,
+    },
     domain::codec,
     proto,
 };
+
+/// The connection of a puller.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The node id of its certificate; `None`: that states none.
+    pub certified: Option<NodeId>,
+    /// When the connection was accepted.
+    pub accepted_at: Instant,
+    /// Where it comes from.
+    pub ip: IpAddr,
+}
 
 /// Admits pullers. Cheap to clone.
 #[derive(Clone)]
@@ -37,22 +54,23 @@ impl Donor {
         }
     }
 
-    /// Admits a puller that is to be fed from the log for as long as the permit is held. `certified` is the
-    /// node id of its certificate. It must be that node, must not be this node, and must speak this
-    /// version's protocol.
+    /// Admits a puller that is to be fed from the log for as long as the permit is held. It must be the node
+    /// of its certificate, must not be this node, and must speak this version's protocol.
     pub async fn admit(
         &self,
         hello: proto::Hello,
-        certified: Option<NodeId>,
+        caller: Option<Caller>,
     ) -> Result<(Session, OwnedSemaphorePermit), DonorError> {
         if hello.protocol_version != PROTOCOL_VERSION {
             return Err(DonorError::Version(hello.protocol_version));
         }
         let node_id: NodeId = hello.node_id.parse().map_err(DonorError::NodeId)?;
-        if let Some(certified) = certified
-            && certified != node_id
-        {
-            return Err(DonorError::OtherId { certified, said: node_id });
+        if let Some(Caller { certified, accepted_at, ip }) = caller {
+            if let Some(certified) = certified.filter(|certified| *certified != node_id) {
+                return Err(DonorError::OtherId { certified, said: node_id });
+            }
+            let origin = Origin::new(&node_id, Incarnation(hello.incarnation));
+            self.note(&origin, accepted_at, ip);
         }
         if node_id == *self.store.node_id() {
             return Err(DonorError::OwnId(node_id));
@@ -65,6 +83,18 @@ impl Donor {
         self.store.check_rollback(&vector).await?;
         let Self { store, members, wall_clock, .. } = self.clone();
         Ok((Session { store, members, wall_clock, node_id, hello, vector }, permit))
+    }
+
+    /// Notes which process calls. One that has this node's id and is another process shows that both run.
+    fn note(&self, origin: &Origin, accepted_at: Instant, ip: IpAddr) {
+        let (own, duplicates) = (self.store.origin(), self.members.duplicates());
+        if *origin == own {
+            return;
+        }
+        duplicates.saw(origin, accepted_at, Place::From(ip));
+        if origin.is_of(self.store.node_id()) {
+            duplicates.saw(&own, Instant::now(), Place::Here);
+        }
     }
 
     /// Begins a snapshot, or continues a broken one, for as long as the permit is held.

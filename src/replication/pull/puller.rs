@@ -9,12 +9,13 @@ use tokio::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 use tracing::Instrument as _;
 
 use super::round::{Inbox, Round, RoundError};
 use crate::{
     membership::{
+        duplicates::Place,
         peer::{CallError, Peer, PeerKey},
         roster::{Refusal, Roster},
     },
@@ -27,9 +28,13 @@ use crate::{
     store::Store,
 };
 use brock_core::{
-    base::{limits, time::WallClock},
+    base::{
+        id::{Incarnation, Origin},
+        limits,
+        time::WallClock,
+    },
     domain::codec,
-    proto::{self, replicate_request, replication_service_client::ReplicationServiceClient},
+    proto::{self, replicate_request},
 };
 use brock_net::{address::Address, channel, task::TaskStatus, tls::roles::PeerIdentity};
 
@@ -97,7 +102,7 @@ impl Puller {
                     continue;
                 }
                 Err(error) => {
-                    self.note_failure(&key, &error.to_string(), &task);
+                    self.note_failure(&key, &error, &task);
                     retry.next_delay().unwrap_or(self.interval)
                 }
             };
@@ -118,15 +123,20 @@ impl Puller {
         task.clear_error();
     }
 
-    fn note_failure(&self, key: &PeerKey, error: &str, task: &TaskStatus) {
-        self.roster.end_round(key, Some(error));
-        self.roster.failed(key, error, self.wall_clock.now());
+    fn note_failure(&self, key: &PeerKey, error: &RoundError, task: &TaskStatus) {
+        let (reason, now) = (error.to_string(), self.wall_clock.now());
+        self.roster.end_round(key, Some(&reason));
+        match error {
+            RoundError::Refused(refusal) => self.roster.refused(key, refusal, now),
+            _ => self.roster.failed(key, &reason, now),
+        }
         task.set_state("waiting to try again");
-        task.set_error(error);
+        task.set_error(&reason);
     }
 
     /// One round: dials, says hello, identifies the donor, and follows its log until the interval is over.
     async fn round(&self, key: &PeerKey, retry: &mut Retry) -> Result<(), RoundError> {
+        let dialled_at = Instant::now().into_std();
         let (channel, identity) = channel::open_channel(&self.address, self.roster.dialler().clone()).await?;
         let peer = Peer::on(key.clone(), channel);
         let (announced, folds) = (self.store.vector(), self.store.folds());
@@ -145,10 +155,11 @@ impl Puller {
         let call = client.replicate(ReceiverStream::new(outgoing));
         let inbox = match timeout(limits::STREAM_SILENCE_TIMEOUT, call).await {
             Ok(Ok(responses)) => Inbox::new(responses.into_inner(), said),
-            Ok(Err(status)) => return Err(self.refused(peer.client, &identity, status).await),
+            Ok(Err(status)) => return Err(self.refused(peer, &identity, status).await),
             Err(_) => return Err(RoundError::Silence),
         };
-        let mut round = Round::begin(self, peer, requests, inbox, &identity, (announced, folds)).await?;
+        let mut round =
+            Round::begin(self, peer, requests, inbox, (&identity, dialled_at), (announced, folds)).await?;
         let begun = Instant::now();
         match round.follow(begun + self.interval, retry).await {
             // The donor stops, or has reloaded its certificates: the next dial shows which.
@@ -164,7 +175,7 @@ impl Puller {
     /// with the incarnation that was minted at this start: no other storage has it, not even a copy.
     async fn refused(
         &self,
-        mut client: ReplicationServiceClient<Channel>,
+        Peer { key, mut client }: Peer,
         identity: &PeerIdentity,
         status: tonic::Status,
     ) -> RoundError {
@@ -172,6 +183,7 @@ impl Puller {
         if status.code() != Code::FailedPrecondition {
             return refusal(status);
         }
+        let (before, asked) = (self.store.origin(), Instant::now().into_std());
         let Ok(Ok(said)) = timeout(limits::PEER_CALL_TIMEOUT, client.ping(proto::PingRequest {})).await
         else {
             return refusal(status);
@@ -181,9 +193,14 @@ impl Puller {
         if said.node_id != self.store.node_id().as_str() || !is_certified {
             return refusal(status);
         }
-        match said.incarnation == own.incarnation().0 {
-            true => RoundError::Own,
-            false => Refusal::OwnId(self.store.node_id().clone()).into(),
+        let said = Origin::new(self.store.node_id(), Incarnation(said.incarnation));
+        // This node may have begun another incarnation meanwhile.
+        if said == own || said == before {
+            return RoundError::Own;
         }
+        let duplicates = self.roster.members().duplicates();
+        duplicates.saw(&said, asked, Place::At(key));
+        duplicates.saw(&own, Instant::now().into_std(), Place::Here);
+        Refusal::OwnId(self.store.node_id().clone()).into()
     }
 }

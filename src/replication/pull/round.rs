@@ -11,6 +11,7 @@ use tracing::Instrument as _;
 use super::puller::Puller;
 use crate::{
     membership::{
+        duplicates::Place,
         peer::{CallError, Peer, RemoteError},
         roster::Refusal,
     },
@@ -24,7 +25,7 @@ use crate::{
 };
 use brock_core::{
     base::{
-        id::{Incarnation, NodeId},
+        id::{Incarnation, NodeId, Origin},
         limits, metrics as names,
         vector::Vector,
     },
@@ -150,13 +151,13 @@ pub(super) struct Round<'a> {
 
 impl<'a> Round<'a> {
     /// Takes the first message, which says who the donor is. Nothing is applied before that was checked
-    /// against its certificate and the other peers. `said`: the vector and the folds of the hello.
+    /// against its certificate and the other peers. `dialled_at`: before its handshake.
     pub(super) async fn begin(
         puller: &'a Puller,
         peer: Peer,
         requests: mpsc::Sender<proto::ReplicateRequest>,
         mut inbox: Inbox,
-        identity: &PeerIdentity,
+        (identity, dialled_at): (&PeerIdentity, std::time::Instant),
         (announced, folds): (Vector, Vector),
     ) -> Result<Self, RoundError> {
         let replicate_response::Message::Heads(heads) = inbox.receive().await? else {
@@ -169,7 +170,10 @@ impl<'a> Round<'a> {
         {
             return Err(RoundError::Identity { claimed: donor, certified });
         }
-        puller.roster.admit(&peer.key, &donor, puller.wall_clock.now())?;
+        let incarnation = Incarnation(heads.incarnation);
+        let origin = Origin::new(&donor, incarnation);
+        puller.roster.members().duplicates().saw(&origin, dialled_at, Place::At(peer.key.clone()));
+        puller.roster.admit(&peer.key, (&donor, incarnation), puller.wall_clock.now())?;
         let mut round = Self {
             puller,
             peer,

@@ -140,18 +140,28 @@ async fn all_nodes_may_have_the_same_list_and_none_is_a_peer_of_its_own() {
     cluster.stop().await;
 }
 
+/// A second address of a peer is ignored, unless another process answers there.
 #[tokio::test(flavor = "multi_thread")]
-async fn another_node_under_the_same_id_is_an_error_and_not_taken_for_the_node_itself() {
-    let certs = Certs::new();
-    let first = TestNode::start(&certs, config(&certs, "twin", free_port(), &[])).await;
-    let second = TestNode::start(&certs, config(&certs, "twin", free_port(), &[first.port])).await;
-    eventually("it says so", || async {
-        let [peer] = second.admin.status().await.peers.try_into().unwrap();
-        peer.last_error.contains("two nodes run under one id").then_some(())
-    })
-    .await;
-    second.stop().await;
-    first.stop().await;
+async fn two_nodes_with_one_id_under_one_name_in_dns_are_told_apart() {
+    let site = Site::new(|port| format!("dns+{}:{port}", NAMES[0])).await;
+    site.list(&[1, 2, 3]);
+    let (one, two) = (site.start(1).await, site.start(2).await);
+    // A certificate of the same id for the other address.
+    let hosts = vec![Site::ip(3), NAMES[0].to_owned()];
+    let kind = LeafKind::Node { node_id: "node-2".parse().unwrap(), hosts };
+    let certs_dir = site.certs.leaf("copy", kind);
+    let copy = Config { address: site.config(3).address, certs_dir, path: None, ..site.config(2) };
+    let copy = TestNode::start(&site.certs, copy).await;
+    for node in [&one, &two, &copy] {
+        eventually(&format!("{} sees both", node.id), || async {
+            let [duplicate] = node.admin.status().await.duplicate_ids.try_into().ok()?;
+            (duplicate.node_id == "node-2").then_some(())
+        })
+        .await;
+    }
+    for node in [copy, two, one] {
+        node.stop().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
