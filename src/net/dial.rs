@@ -22,7 +22,7 @@ use crate::{
         roles::{PeerIdentity, RoleError, RolePolicy},
     },
 };
-use brock_core::base::limits;
+use brock_core::base::{advice, limits};
 
 /// Why a peer could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum DialError {
         source: io::Error,
     },
     /// Nothing answers at the address.
-    #[error("cannot connect to {address} ({socket}): {source}")]
+    #[error("cannot connect to {address} ({socket}): {source}{}", advice::on_descriptors(source))]
     Connect {
         /// The dialled address.
         address: Address,

@@ -117,11 +117,15 @@ impl Watch {
             Err(error) => {
                 let problem = error.to_string();
                 if self.problem.as_ref() != Some(&problem) {
-                    metrics::counter!(names::CERTIFICATE_RELOADS, "outcome" => "error").increment(1);
-                    tracing::error!(
-                        problem,
-                        "rejected the rotated certificates; the node keeps the previous ones"
-                    );
+                    if error.lacks_descriptors() {
+                        tracing::error!(problem, "cannot look whether the certificates were rotated");
+                    } else {
+                        metrics::counter!(names::CERTIFICATE_RELOADS, "outcome" => "error").increment(1);
+                        tracing::error!(
+                            problem,
+                            "rejected the rotated certificates; the node keeps the previous ones"
+                        );
+                    }
                     status.set_error(&problem);
                     self.problem = Some(problem);
                 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use rustix::process::geteuid;
+use rustix::{io::Errno, process::geteuid};
 
 /// To follow an error about a file or directory; empty if there is nothing to add.
 pub fn on_file(error: &io::Error) -> String {
@@ -13,8 +13,27 @@ pub fn on_file(error: &io::Error) -> String {
         ),
         io::ErrorKind::NotADirectory => ". A part of this path is a file: name a directory".to_owned(),
         io::ErrorKind::ReadOnlyFilesystem => ". It is mounted read-only".to_owned(),
-        _ => String::new(),
+        io::ErrorKind::StorageFull => {
+            ". Its file system has no space or no inodes left: `df -h` and `df -i` show which".to_owned()
+        }
+        _ => on_descriptors(error).to_owned(),
     }
+}
+
+/// To follow an error that may come from a lack of file descriptors; empty if it does not.
+pub fn on_descriptors(error: &io::Error) -> &'static str {
+    match lacks_descriptors(error) {
+        true => {
+            ". Too many files and connections are open: raise the limit (LimitNOFILE= in the unit, \
+             `ulimit -n`)"
+        }
+        false => "",
+    }
+}
+
+/// Whether this process, or the machine, has as many files and connections open as it may.
+pub fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// To follow an error about an address that was to be listened on.
@@ -28,5 +47,24 @@ pub fn on_address(error: &io::Error) -> &'static str {
             ". This machine has no such address: `ip address` lists those it has"
         }
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lack_of_descriptors_and_of_inodes_is_told_by_its_number() {
+        let of = |errno: Errno| on_file(&io::Error::from(errno));
+        for errno in [Errno::MFILE, Errno::NFILE] {
+            assert!(
+                of(errno).contains("Too many files and connections are open: raise the limit (LimitNOFILE=")
+            );
+        }
+        assert!(of(Errno::NOSPC).contains("`df -i`"));
+        assert_eq!(of(Errno::NOENT), "");
+        let words = io::Error::other("Too many open files (os error 24), No space left on device");
+        assert_eq!(on_file(&words), "");
     }
 }

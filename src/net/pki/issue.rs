@@ -21,7 +21,6 @@ use super::install;
 use crate::tls::{
     TlsError,
     files::{self, Inventory},
-    handshake,
     keypair::{self, Validity},
     roles,
 };
@@ -388,8 +387,9 @@ fn belongs(
     ca: &CertificateDer<'static>,
     path: &Path,
 ) -> Result<bool, MakeError> {
-    match CertifiedKey::from_der(vec![ca.clone()], key.clone_key(), &handshake::provider()) {
-        Ok(_) => Ok(true),
+    let signing_key = keypair::signing_key(key, path, ca)?;
+    match CertifiedKey::new(vec![ca.clone()], signing_key).keys_match() {
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(true),
         Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => Ok(false),
         Err(error) => Err(TlsError::NotAKey { path: path.to_owned(), reason: error.to_string() }.into()),
     }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use x509_parser::error::X509Error;
 
 use super::{
-    LOG_TARGET, TlsError,
+    LOG_TARGET, TlsError, errors,
     files::{self, Inventory},
     handshake,
     keypair::{KeyPair, Purpose, Validity},
@@ -353,7 +353,8 @@ fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
             continue;
         }
         trusted.push(der.clone());
-        store.add(der).map_err(|error| TlsError::NotTrusted { path, reason: error.to_string() })?;
+        let unusable = |error| TlsError::NotTrusted { path, reason: errors::own_certificate(&error) };
+        store.add(der).map_err(unusable)?;
     }
     match expired {
         Some(error) if store.is_empty() => Err(error),

@@ -5,7 +5,10 @@ use std::{error::Error as StdError, io};
 use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 use rustls_pki_types::UnixTime;
 
-use super::{keypair, roles::RoleError};
+use super::{
+    keypair::{self, SUPPORTED_KEYS},
+    roles::RoleError,
+};
 
 /// Why a handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,43 +75,89 @@ impl HandshakeFailure {
     }
 }
 
+/// What failed between two ends, as far as it matters for the remedy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Problem {
+    /// The other end refused our certificate, or wanted one.
+    Refused,
+    /// The other end's certificate is for another name.
+    Name,
+    /// No CA that we trust has signed the other end's certificate.
+    Untrusted,
+    /// The other end's certificate is not valid at this time.
+    Dates,
+    /// The other end's certificate has been revoked.
+    Revoked,
+    /// The other end's certificate is not a node's.
+    Usage,
+    /// Anything else.
+    Other,
+}
+
+impl Problem {
+    /// Classifies an error of I/O, HTTP/2, gRPC or a dial; `None` if TLS is not the cause.
+    pub fn of(error: &(dyn StdError + 'static)) -> Option<Self> {
+        if causes(error).any(|cause| cause.is::<RoleError>()) {
+            return Some(Self::Usage);
+        }
+        let error = find(error)?;
+        if role_error(&error).is_some() {
+            return Some(Self::Usage);
+        }
+        Some(match error {
+            Error::AlertReceived(
+                AlertDescription::ProtocolVersion | AlertDescription::NoApplicationProtocol,
+            ) => Self::Other,
+            Error::AlertReceived(_) => Self::Refused,
+            Error::InvalidCertificate(certificate) => match certificate {
+                CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::Untrusted,
+                CertificateError::Expired
+                | CertificateError::ExpiredContext { .. }
+                | CertificateError::NotValidYet
+                | CertificateError::NotValidYetContext { .. } => Self::Dates,
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                    Self::Name
+                }
+                CertificateError::Revoked => Self::Revoked,
+                CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
+                    Self::Usage
+                }
+                _ => Self::Other,
+            },
+            _ => Self::Other,
+        })
+    }
+}
+
 /// Explains the TLS error inside an error of I/O, HTTP/2 or gRPC; `None` if TLS is not the cause.
 ///
 /// With TLS 1.3 a client finishes its handshake before the server has verified its certificate. A refusal
 /// arrives with the first read, wrapped in an error of the layer that was reading.
 pub fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
-    if let Some(error) = rustls_error(error) {
-        return Some(describe(error));
-    }
-    // HTTP/2 keeps only the text of an I/O error.
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some((_, name)) = error.to_string().split_once(ALERT_TEXT) {
-            return Some(describe_alert_name(name.split([' ', '"', ')', ',']).next().unwrap_or(name)));
-        }
-        cause = error.source();
-    }
-    None
+    find(error).map(|error| describe(&error))
 }
 
 /// Whether the peer ended the handshake with an alert, which is how a node refuses our certificate.
 pub fn is_refusal(error: &(dyn StdError + 'static)) -> bool {
-    if matches!(rustls_error(error), Some(Error::AlertReceived(_))) {
-        return true;
-    }
-    // HTTP/2 keeps only the text of an I/O error.
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if error.to_string().contains(ALERT_TEXT) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    matches!(find(error), Some(Error::AlertReceived(_)))
 }
 
-/// How rustls's text of a received alert begins.
-const ALERT_TEXT: &str = "received fatal alert: ";
+/// The TLS error in a chain of causes.
+fn find(error: &(dyn StdError + 'static)) -> Option<Error> {
+    rustls_error(error).cloned().or_else(|| causes(error).find_map(lost_alert))
+}
+
+fn causes<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// The alert in an error of I/O that HTTP/2 has passed on: it keeps only the text, which is then exactly that of
+/// rustls. What the other end says in a status is no error of I/O, whatever its words.
+fn lost_alert(error: &(dyn StdError + 'static)) -> Option<Error> {
+    let by_http2 = || error.downcast_ref::<h2::Error>().and_then(h2::Error::get_io);
+    let text = error.downcast_ref::<io::Error>().or_else(by_http2)?.to_string();
+    (0..=u8::MAX).map(|code| Error::AlertReceived(code.into())).find(|alert| alert.to_string() == text)
+}
 
 /// The rustls error in a chain of causes. The source of an `io::Error` is the source of the error that it
 /// wraps, so the wrapped error itself is examined too.
@@ -153,14 +202,15 @@ pub(crate) fn describe(error: &Error) -> String {
 
 /// Explains why our own certificate failed the check at load.
 pub(crate) fn own_certificate(error: &Error) -> String {
+    let Error::InvalidCertificate(error) = error else { return error.to_string() };
     match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
-            "none of them has signed it. It comes from another CA, or the wrong ca.crt was copied".to_owned()
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "none of them has signed it. It comes from another CA, the wrong ca.crt was copied, or the certificate of \
+             an intermediate CA is missing behind it in its file"
+                .to_owned()
         }
-        Error::InvalidCertificate(CertificateError::Revoked) => {
-            "it has been revoked: issue a new one with `brock cert`".to_owned()
-        }
-        _ => describe(error),
+        CertificateError::Revoked => "it has been revoked: issue a new one with `brock cert`".to_owned(),
+        _ => format!("it {}", fault(error)),
     }
 }
 
@@ -170,29 +220,54 @@ fn describe_certificate(error: &CertificateError) -> String {
             "the other end's certificate is not signed by a CA that we trust: both ends need the same ca.crt"
                 .to_owned()
         }
-        CertificateError::ExpiredContext { not_after, .. } => format!(
-            "the other end's certificate expired on {}: it needs a new one, or a clock is wrong",
-            unix_date(*not_after)
-        ),
-        CertificateError::Expired => {
-            "the other end's certificate has expired: it needs a new one, or a clock is wrong".to_owned()
-        }
-        CertificateError::NotValidYetContext { not_before, .. } => format!(
-            "the other end's certificate is not valid before {}: a clock is wrong",
-            unix_date(*not_before)
-        ),
         CertificateError::NotValidForNameContext { expected, presented } => format!(
             "the other end's certificate is not for {}: it names {}. Dial it by one of those, or issue it a \
              certificate with `--host {0}`",
             expected.to_str(),
             presented_names(presented)
         ),
+        _ => format!("the other end's certificate {}", fault(error)),
+    }
+}
+
+/// What is wrong with a certificate; follows its name.
+fn fault(error: &CertificateError) -> String {
+    match error {
+        CertificateError::ExpiredContext { not_after, .. } => {
+            format!("expired on {}: it needs a new one, or a clock is wrong", unix_date(*not_after))
+        }
+        CertificateError::Expired => "has expired: it needs a new one, or a clock is wrong".to_owned(),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            format!("is not valid before {}: a clock is wrong", unix_date(*not_before))
+        }
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => format!(
-            "the other end's certificate may not be used this way: a node's needs the extended key usages \
-             serverAuth and clientAuth, a client's needs clientAuth ({error})"
+            "may not be used this way: a node's needs the extended key usages serverAuth and clientAuth, a client's \
+             needs clientAuth ({error})"
         ),
-        CertificateError::Revoked => "the other end's certificate has been revoked".to_owned(),
-        _ => format!("the other end's certificate is invalid: {error}"),
+        CertificateError::Revoked => "has been revoked".to_owned(),
+        CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+        | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
+            "or a certificate above it is signed by a key or in a way that is not supported: use {SUPPORTED_KEYS} and \
+             SHA-256 or better for every CA"
+        ),
+        CertificateError::Other(other) => match other.0.downcast_ref::<webpki::Error>() {
+            Some(webpki::Error::NameConstraintViolation) => {
+                "or a certificate above it has a name that the name constraints of its CA do not permit: issue one for \
+                 permitted names, or use a CA without such constraints"
+                    .to_owned()
+            }
+            Some(webpki::Error::UnsupportedCertVersion) => {
+                "or a certificate above it is not of X.509 version 3: issue it with extensions".to_owned()
+            }
+            Some(webpki::Error::EndEntityUsedAsCa | webpki::Error::PathLenConstraintViolated) => {
+                "was issued by a certificate that may not issue it (CA:FALSE, or too short a path length)".to_owned()
+            }
+            Some(webpki::Error::CaUsedAsEndEntity) => {
+                "is the certificate of a CA (CA:TRUE), which nodes and clients must not use".to_owned()
+            }
+            _ => format!("is invalid: {error}"),
+        },
+        _ => format!("is invalid: {error}"),
     }
 }
 
@@ -208,32 +283,27 @@ fn presented_names(presented: &[String]) -> String {
 }
 
 fn describe_alert(alert: AlertDescription) -> String {
-    describe_alert_name(&format!("{alert:?}"))
-}
-
-/// Matches the name that rustls gives the alert, because HTTP/2 loses the typed value.
-fn describe_alert_name(name: &str) -> String {
-    match name {
-        "UnknownCA" | "DecryptError" => {
+    match alert {
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
             "the other end refused our certificate: it does not trust the CA that signed it. Both ends need \
              the same ca.crt"
         }
-        "CertificateExpired" => {
+        AlertDescription::CertificateExpired => {
             "the other end refused our certificate: it has expired or is not valid yet by that machine's clock"
         }
-        "CertificateRevoked" => "the other end refused our certificate: it has been revoked",
-        "CertificateRequired" => "the other end requires a certificate and we showed none",
-        "CertificateUnknown" | "AccessDenied" => {
+        AlertDescription::CertificateRevoked => "the other end refused our certificate: it has been revoked",
+        AlertDescription::CertificateRequired => "the other end requires a certificate and we showed none",
+        AlertDescription::CertificateUnknown | AlertDescription::AccessDenied => {
             "the other end refused our certificate: it states no role that is accepted there. The log there has \
              the reason"
         }
-        "UnsupportedCertificate" => {
+        AlertDescription::UnsupportedCertificate => {
             "the other end refused our certificate: its extended key usage does not allow this (clientAuth is needed)"
         }
-        "BadCertificate" => "the other end refused our certificate as malformed",
-        "ProtocolVersion" => "the other end does not speak TLS 1.3",
-        "NoApplicationProtocol" => "the other end does not speak HTTP/2 (ALPN h2)",
-        _ => return format!("the other end ended the TLS connection with the alert {name}"),
+        AlertDescription::BadCertificate => "the other end refused our certificate as malformed",
+        AlertDescription::ProtocolVersion => "the other end does not speak TLS 1.3",
+        AlertDescription::NoApplicationProtocol => "the other end does not speak HTTP/2 (ALPN h2)",
+        _ => return format!("the other end ended the TLS connection with the alert {alert:?}"),
     }
     .to_owned()
 }
@@ -257,6 +327,12 @@ mod tests {
                 explain(error).is_some_and(|reason| reason.contains("does not trust the CA")),
                 "{error:?}"
             );
+        }
+        // What another node says about its own connections.
+        let said = tonic::Status::unavailable(format!("a:1: {}", alert()));
+        let quoted = io::Error::other(format!("a:1: {}", alert()));
+        for error in [&said as &(dyn StdError + 'static), &quoted] {
+            assert_eq!((is_refusal(error), explain(error), Problem::of(error)), (false, None, None));
         }
         let broken = io::Error::other("connection reset");
         assert!(!is_refusal(&broken));

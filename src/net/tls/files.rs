@@ -180,7 +180,8 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| TlsError::NotAKey {
         path: path.to_owned(),
         reason: match error {
-            rustls_pki_types::pem::Error::NoItemsFound => "no unencrypted key in it".to_owned(),
+            _ if pem::is_encrypted(&bytes) => "it is encrypted".to_owned(),
+            rustls_pki_types::pem::Error::NoItemsFound => "there is none in it".to_owned(),
             _ => "its PEM is damaged".to_owned(),
         },
     })

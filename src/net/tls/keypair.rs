@@ -7,11 +7,18 @@ use std::{
 };
 
 use rustls::{
-    InconsistentKeys, RootCertStore, client::verify_server_cert_signed_by_trust_anchor,
-    server::ParsedCertificate, sign::CertifiedKey,
+    InconsistentKeys, RootCertStore,
+    client::verify_server_cert_signed_by_trust_anchor,
+    server::ParsedCertificate,
+    sign::{CertifiedKey, SigningKey},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use x509_parser::{
+    der_parser::{Oid, oid},
+    public_key::PublicKey,
+    x509::X509Version,
+};
 
 use super::{
     TlsError, errors, files,
@@ -45,16 +52,34 @@ impl KeyPair {
             return Err(TlsError::NoKey { key: key_path, certificate });
         }
         let key = files::private_key(&key_path)?;
-        match CertifiedKey::from_der(chain.clone(), key.clone_key(), &handshake::provider()) {
-            Ok(_) => {}
-            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-                return Err(TlsError::KeyMismatch { key: key_path, certificate });
-            }
-            Err(error) => return Err(TlsError::NotAKey { path: key_path, reason: error.to_string() }),
+        for (index, der) in chain.iter().enumerate() {
+            check_version(&numbered(&certificate, index), der)?;
         }
         let pair = Self { path: certificate, chain, key };
+        pair.check_match(key_path)?;
         Validity::of(&pair.path, pair.leaf())?.check(&pair.path)?;
         Ok(pair)
+    }
+
+    /// Refuses a key that cannot be used or is not that of the first certificate.
+    fn check_match(&self, key_path: PathBuf) -> Result<(), TlsError> {
+        let certificate = self.path.clone();
+        let key = signing_key(&self.key, &key_path, self.leaf())?;
+        let matches = |der: &CertificateDer<'static>| {
+            CertifiedKey::new(vec![der.clone()], Arc::clone(&key)).keys_match()
+        };
+        match matches(self.leaf()) {
+            Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
+            Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
+                Err(match self.chain.iter().position(|der| matches(der).is_ok()) {
+                    Some(index) => TlsError::WrongOrder { key: key_path, certificate, place: index + 1 },
+                    None => TlsError::KeyMismatch { key: key_path, certificate },
+                })
+            }
+            Err(error) => {
+                Err(TlsError::NotTrusted { path: certificate, reason: errors::own_certificate(&error) })
+            }
+        }
     }
 
     /// The identity that the leaf states; an error if it does not suit the purpose.
@@ -86,8 +111,10 @@ impl KeyPair {
     /// Checks that a peer with the same CAs accepts the certificate, in each direction that the purpose
     /// needs.
     pub(crate) fn check_trusted(&self, material: &Material<'_>, purpose: Purpose) -> Result<(), TlsError> {
-        let not_trusted =
-            |error| TlsError::NotTrusted { path: self.path.clone(), reason: errors::own_certificate(&error) };
+        let not_trusted = |error| match self.out_of_date() {
+            Some(problem) => problem,
+            None => TlsError::NotTrusted { path: self.path.clone(), reason: errors::own_certificate(&error) },
+        };
         let now = UnixTime::now();
         let intermediates = self.chain.get(1..).unwrap_or_default();
         handshake::client_verifier(material)?
@@ -119,11 +146,71 @@ impl KeyPair {
         self.chain.iter().map(|der| Validity::of(&self.path, der)).collect()
     }
 
+    /// The first certificate of the chain that is not valid now.
+    fn out_of_date(&self) -> Option<TlsError> {
+        let check = |(index, der): (usize, &CertificateDer<'_>)| {
+            let path = numbered(&self.path, index);
+            Validity::of(&path, der).and_then(|validity| validity.check(&path)).err()
+        };
+        self.chain.iter().enumerate().find_map(check)
+    }
+
     fn leaf(&self) -> &CertificateDer<'static> {
         // `files::certificates` returns at least one.
         &self.chain[0]
     }
 }
+
+/// How messages name a certificate of a file: for the second one and each further one, with `#` and its place.
+pub(crate) fn numbered(path: &Path, index: usize) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if index == 0 { path.to_owned() } else { path.with_file_name(format!("{name}#{}", index + 1)) }
+}
+
+/// Refuses a certificate that has no room for names and usages.
+fn check_version(path: &Path, der: &[u8]) -> Result<(), TlsError> {
+    let certificate = roles::parse(der).map_err(|source| TlsError::Role { path: path.to_owned(), source })?;
+    match certificate.version() {
+        X509Version::V3 => Ok(()),
+        other => Err(TlsError::Version { path: path.to_owned(), version: other.0.saturating_add(1) }),
+    }
+}
+
+/// The key in a file, ready to sign; `der` is its certificate.
+pub(crate) fn signing_key(
+    key: &PrivateKeyDer<'static>,
+    path: &Path,
+    der: &[u8],
+) -> Result<Arc<dyn SigningKey>, TlsError> {
+    handshake::provider().key_provider.load_private_key(key.clone_key()).map_err(|error| {
+        let unsupported = |kind| format!("{kind} is not supported");
+        let reason = unsupported_kind(der).map_or_else(|| error.to_string(), unsupported);
+        TlsError::NotAKey { path: path.to_owned(), reason }
+    })
+}
+
+/// The kinds of keys that certificates and their CAs may have.
+pub(crate) const SUPPORTED_KEYS: &str = "RSA (2048 to 8192 bits), ECDSA (P-256, P-384, P-521) or Ed25519";
+
+/// What kind of key a certificate is for, if that is not supported.
+fn unsupported_kind(der: &[u8]) -> Option<String> {
+    let certificate = roles::parse(der).ok()?;
+    let info = certificate.public_key();
+    let curve = info.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
+    match (info.parsed(), curve) {
+        (Ok(PublicKey::RSA(key)), _) if (2048..=8192).contains(&key.key_size()) => None,
+        (Ok(PublicKey::RSA(key)), _) => Some(format!("an RSA key of {} bits", key.key_size())),
+        (Ok(PublicKey::EC(_)), Some(curve)) if [P256, P384, P521].contains(&curve) => None,
+        (Ok(PublicKey::EC(_)), Some(curve)) => Some(format!("an ECDSA key on the curve {curve}")),
+        _ if info.algorithm.algorithm == ED25519 => None,
+        _ => Some(format!("a key of the algorithm {}", info.algorithm.algorithm)),
+    }
+}
+
+const P256: Oid<'_> = oid!(1.2.840.10045.3.1.7);
+const P384: Oid<'_> = oid!(1.3.132.0.34);
+const P521: Oid<'_> = oid!(1.3.132.0.35);
+const ED25519: Oid<'_> = oid!(1.3.101.112);
 
 /// A certificate's period of validity.
 #[derive(Debug, Clone, Copy)]

@@ -230,8 +230,9 @@ pub enum TlsError {
     },
     /// A file holds no usable private key.
     #[error(
-        "{at} holds no usable private key ({reason}): it must be an unencrypted RSA or EC key in PEM (PKCS#8, PKCS#1 or SEC1)",
-        at = .path.display()
+        "{at} holds no usable private key ({reason}): it must be an unencrypted key in PEM (PKCS#8, PKCS#1 or SEC1): {}. \
+         `openssl pkey -in OLD -out NEW` removes a passphrase",
+        keypair::SUPPORTED_KEYS, at = .path.display()
     )]
     NotAKey {
         /// The file.
@@ -246,6 +247,32 @@ pub enum TlsError {
         key: PathBuf,
         /// The certificate file.
         certificate: PathBuf,
+    },
+    /// The certificate of the key is not the first one of its file.
+    #[error(
+        "{certificate_at} begins with another certificate: that of {key_at} is number {place} in the file. Put it first, \
+         and behind it the certificates of the CAs between it and the root",
+        key_at = .key.display(), certificate_at = .certificate.display()
+    )]
+    WrongOrder {
+        /// The key file.
+        key: PathBuf,
+        /// The certificate file.
+        certificate: PathBuf,
+        /// Where the key's certificate stands, counted from 1.
+        place: usize,
+    },
+    /// A certificate of an old version of X.509.
+    #[error(
+        "{at} is an X.509 certificate of version {version}, which cannot state names and usages: issue one of version 3 \
+         (`brock cert`; with `openssl x509 -req`, give -extfile)",
+        at = .path.display()
+    )]
+    Version {
+        /// The certificate file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
     },
     /// A certificate that has expired or is not valid yet.
     #[error("{at} is valid from {not_before} until {not_after}, and the time is {now}: {hint}", at = .path.display())]
@@ -295,4 +322,11 @@ pub enum TlsError {
         /// The error of rustls.
         source: rustls::Error,
     },
+}
+
+impl TlsError {
+    /// Whether the files could not be read because too many are open: nothing is known about them.
+    pub fn lacks_descriptors(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if brock_core::base::advice::lacks_descriptors(source))
+    }
 }

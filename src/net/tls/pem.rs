@@ -64,6 +64,14 @@ pub(super) fn check(path: &Path, bytes: &[u8], labels: &[&str]) -> Result<(), Tl
     }
 }
 
+/// Whether a key needs a passphrase: PKCS#8 says so in its label, the traditional formats in a header.
+pub(super) fn is_encrypted(bytes: &[u8]) -> bool {
+    bytes.split(|byte| *byte == b'\n').any(|line| {
+        let is_label = matches!(Marker::of(line), Some(Marker::Begin(b"ENCRYPTED PRIVATE KEY")));
+        is_label || line.trim_ascii_end() == b"Proc-Type: 4,ENCRYPTED"
+    })
+}
+
 /// A line that begins or ends a block, with the block's label.
 enum Marker<'a> {
     Begin(&'a [u8]),

@@ -3,7 +3,9 @@
 //! - `certificates`: rotation and revocation while nodes run.
 //! - `handshakes`: connections that are refused, and what the refused side is told.
 //! - `recipe`: the openssl recipe in `certs-example/`.
+//! - `unusable`: certificates and keys that a node cannot use.
 
 mod certificates;
 mod handshakes;
 mod recipe;
+mod unusable;

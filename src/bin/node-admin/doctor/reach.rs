@@ -12,6 +12,7 @@ use brock_net::{
     address::Address,
     channel::open_channel,
     dial::{DialError, Dialler},
+    tls::errors::Problem,
 };
 use tokio::{
     net::{TcpStream, lookup_host},
@@ -59,7 +60,7 @@ pub(super) async fn examine(report: &mut Report, target: &Target<'_>) {
                 DialError::Tls { reason, .. } => reason.clone(),
                 other => other.to_string(),
             };
-            return report.fail("tls", &subject, &what, &remedy(&what, target));
+            return report.fail("tls", &subject, &what, &remedy(&error, target));
         }
     };
     let asked = Instant::now();
@@ -78,7 +79,7 @@ pub(super) async fn examine(report: &mut Report, target: &Target<'_>) {
                     "use a certificate with the role admin: `brock cert admin --certs-dir DIR --ca-key FILE --name NAME`"
                         .to_owned()
                 }
-                _ => remedy(&what, target),
+                _ => remedy(&status, target),
             };
             report.fail("call", &subject, &what, &fix);
         }
@@ -186,7 +187,7 @@ fn clock(report: &mut Report, subject: &str, now_there: i64, waited: Duration) {
 }
 
 /// The remedy for a failed handshake, by its explanation.
-fn remedy(what: &str, target: &Target<'_>) -> String {
+fn remedy(error: &(dyn std::error::Error + 'static), target: &Target<'_>) -> String {
     let host = target.address.host();
     let own = match target.role {
         Role::Operator => "brock cert admin --certs-dir DIR --ca-key FILE --name NAME --overwrite",
@@ -194,26 +195,23 @@ fn remedy(what: &str, target: &Target<'_>) -> String {
     };
     let node =
         format!("brock cert node --certs-dir DIR --ca-key FILE --node-id ID --host {host} --overwrite");
-    let has = |part: &str| what.contains(part);
-    if has("refused our certificate") {
-        return format!("issue a certificate with the cluster's CA: {own}");
-    }
-    if has("is not for ") {
-        return format!("dial the node by a name that its certificate states, or issue it a new one: {node}");
-    }
-    if has("not signed by a CA") {
-        return "copy ca.crt of the cluster's CA into the certificates directory, here or there".to_owned();
-    }
-    if has("expired") || has("not valid before") {
-        return format!(
+    match Problem::of(error) {
+        Some(Problem::Refused) => format!("issue a certificate with the cluster's CA: {own}"),
+        Some(Problem::Name) => {
+            format!("dial the node by a name that its certificate states, or issue it a new one: {node}")
+        }
+        Some(Problem::Untrusted) => {
+            "copy ca.crt of the cluster's CA into the certificates directory, here or there".to_owned()
+        }
+        Some(Problem::Dates) => format!(
             "compare `date -u` on both machines; if the clocks are right, issue the node a new one: {node}"
-        );
+        ),
+        Some(Problem::Revoked) => format!("issue a new certificate: {own}, or for the node: {node}"),
+        Some(Problem::Usage) => {
+            format!("the process that listens there has no node certificate; issue one: {node}")
+        }
+        Some(Problem::Other) | None => {
+            format!("is {} the gRPC port of a node (node.address), and not its http.address?", target.address)
+        }
     }
-    if has("revoked") {
-        return format!("issue a new certificate: {own}, or for the node: {node}");
-    }
-    if has("may not be used this way") || has("is not a node") {
-        return format!("the process that listens there has no node certificate; issue one: {node}");
-    }
-    format!("is {} the gRPC port of a node (node.address), and not its http.address?", target.address)
 }
