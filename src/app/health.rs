@@ -147,8 +147,8 @@ impl About<'_> {
         if !status.writes_refused.is_empty() {
             self.act(
                 format!("it refuses writes: {}", status.writes_refused),
-                "Free space on the disk of node.path, or enlarge it; writes then continue by themselves. If the store \
-                 has stopped: read the node's log and restart the node",
+                "Free space (or inodes, if it says so) on the disk of node.path, or enlarge it; writes then continue by \
+                 themselves. If the store has stopped: read the node's log and restart the node",
             );
         }
         let disk = status.storage.unwrap_or_default();

@@ -29,7 +29,7 @@ impl From<WriteFailure> for StoreError {
     /// For a write that is tried only once.
     fn from(failure: WriteFailure) -> Self {
         match failure {
-            WriteFailure::NoSpace => Self::DiskFull { free: 0 },
+            WriteFailure::NoSpace => Self::NoSpace,
             WriteFailure::Passing(reason) | WriteFailure::Fatal(reason) => Self::Stopped(reason),
         }
     }

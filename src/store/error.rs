@@ -112,6 +112,21 @@ pub enum StoreError {
         /// Bytes that are free.
         free: u64,
     },
+    /// The file system can hold no more files.
+    #[error(
+        "the disk is full: {free} inodes are free where the node stores its data, so it can create no more files, although \
+         there is space. Reads continue; remove files there (`df -i`) and writes resume by themselves"
+    )]
+    NoInodes {
+        /// Inodes that are free.
+        free: u64,
+    },
+    /// A write failed for want of space, which the file system does not explain.
+    #[error(
+        "the disk is full: the operating system refused a write for want of space where the node stores its data, although \
+         it counts enough as free: a quota? Reads continue; once there is room, writes resume by themselves"
+    )]
+    NoSpace,
     /// An earlier write failed, and the store has stopped.
     #[error("the store has stopped: {0}")]
     Stopped(String),
@@ -163,7 +178,12 @@ impl StoreError {
     /// Whether the same request may succeed later, with nothing changed about it.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::QueueFull | Self::DiskFull { .. } | Self::Stopped(_) | Self::Gap { .. } => true,
+            Self::QueueFull
+            | Self::DiskFull { .. }
+            | Self::NoInodes { .. }
+            | Self::NoSpace
+            | Self::Stopped(_)
+            | Self::Gap { .. } => true,
             Self::BelowFloor { .. }
             | Self::NotInLog
             | Self::RolledBack { .. }

@@ -184,7 +184,8 @@ impl Writer {
                 },
                 Err(WriteFailure::NoSpace) => {
                     self.must_mint = true;
-                    return Err(self.refuse_for_space(0));
+                    let shortage = self.shared.disk().and_then(|disk| disk.shortage());
+                    return Err(self.refuse_for_space(shortage.unwrap_or(StoreError::NoSpace)));
                 }
                 Err(WriteFailure::Fatal(reason)) => {
                     return Err(self.stop(format!("a write failed, so what is on disk is unknown: {reason}")));
@@ -200,11 +201,10 @@ impl Writer {
         StoreError::Stopped(reason)
     }
 
-    fn refuse_for_space(&self, free: u64) -> StoreError {
-        let error = StoreError::DiskFull { free };
+    fn refuse_for_space(&self, error: StoreError) -> StoreError {
         let refused = Health::WritesRefused(error.to_string());
         if !matches!(&*self.shared.health.borrow(), Health::WritesRefused(_)) {
-            tracing::error!(free_bytes = free, "the disk is full: writes are refused until there is room");
+            tracing::error!(reason = %error, "writes are refused until there is room on the disk");
             metrics::gauge!(names::WRITES_REFUSED).set(1.0);
         }
         self.shared.health.send_replace(refused);
@@ -223,11 +223,15 @@ impl Writer {
             return Ok(());
         }
         self.disk_checked = Some(Instant::now());
-        if let Some(free) = self.shared.disk().map(|disk| disk.free_bytes)
-            && free < limits::DISK_RESERVE_BYTES
-        {
-            self.unexplained_since = None;
-            return Err(self.refuse_for_space(free));
+        let shortage = self.shared.disk().and_then(|disk| disk.shortage());
+        match shortage {
+            // The files that there are may do for long.
+            Some(StoreError::NoInodes { .. }) if !self.must_mint => {}
+            Some(shortage) => {
+                self.unexplained_since = None;
+                return Err(self.refuse_for_space(shortage));
+            }
+            None => {}
         }
         if self.must_mint {
             self.resume()?;
@@ -250,10 +254,10 @@ impl Writer {
                 self.unexplained_since = None;
                 Ok(())
             }
-            Err(StoreError::DiskFull { .. }) => {
+            Err(StoreError::NoSpace) => {
                 let since = *self.unexplained_since.get_or_insert_with(Instant::now);
                 if since.elapsed() < limits::NO_SPACE_PATIENCE {
-                    return Err(self.refuse_for_space(0));
+                    return Err(self.refuse_for_space(StoreError::NoSpace));
                 }
                 Err(self.stop(
                     "the disk has room, but the database still refuses writes for want of space".to_owned(),

@@ -109,7 +109,9 @@ fn kind(error: &RequestError) -> Kind {
         RequestError::Remote(_) => again(Code::Unavailable, "PEER_UNREACHABLE", later),
         RequestError::Store(error) => match error {
             StoreError::QueueFull => again(Code::ResourceExhausted, "WRITES_OVERLOADED", soon),
-            StoreError::DiskFull { .. } => last(Code::ResourceExhausted, "DISK_FULL"),
+            StoreError::DiskFull { .. } | StoreError::NoInodes { .. } | StoreError::NoSpace => {
+                last(Code::ResourceExhausted, "DISK_FULL")
+            }
             StoreError::QuarantineFull => last(Code::ResourceExhausted, "QUARANTINE_FULL"),
             // Another node answers; this one must be restarted first.
             StoreError::Stopped(_) => last(Code::Unavailable, "STORE_STOPPED"),
@@ -151,6 +153,8 @@ mod tests {
             (RequestError::TailNotRead, Code::ResourceExhausted),
             (StoreError::QueueFull.into(), Code::ResourceExhausted),
             (StoreError::DiskFull { free: 1 }.into(), Code::ResourceExhausted),
+            (StoreError::NoInodes { free: 1 }.into(), Code::ResourceExhausted),
+            (StoreError::NoSpace.into(), Code::ResourceExhausted),
             (StoreError::Stopped("x".into()).into(), Code::Unavailable),
             (StoreError::Read("x".into()).into(), Code::Internal),
         ] {

@@ -108,6 +108,9 @@ pub const GROUP_COMMIT_OPERATIONS: usize = 2048;
 pub const GROUP_COMMIT_BYTES: usize = 8 * 1024 * 1024;
 /// Writes are refused below this much free space, so that RocksDB can always finish a compaction or flush.
 pub const DISK_RESERVE_BYTES: u64 = 48 * 1024 * 1024;
+/// With fewer free inodes than this, a write that failed for want of space has failed for want of inodes: the
+/// storage engine creates and removes a few files at a time.
+pub const INODES_RESERVE: u64 = 16;
 /// How often free space is checked while writes arrive, and while they are refused.
 pub const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How long writes may fail for lack of space although there is room, before the store stops: several times

@@ -12,6 +12,7 @@ use crate::store::{
     handle::{Shared, Store},
     open, schema,
 };
+use brock_core::base::limits;
 
 /// The room that the store uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -33,6 +34,19 @@ pub struct DiskSpace {
     pub free_bytes: u64,
     /// Its size.
     pub total_bytes: u64,
+    /// Files that this process may still create; `None`: the file system does not count them.
+    pub free_inodes: Option<u64>,
+}
+
+impl DiskSpace {
+    /// What it is short of, if a write failed for want of space; `None`: of nothing that it counts.
+    pub(in crate::store) fn shortage(&self) -> Option<StoreError> {
+        if self.free_bytes < limits::DISK_RESERVE_BYTES {
+            return Some(StoreError::DiskFull { free: self.free_bytes });
+        }
+        let free = self.free_inodes.filter(|free| *free < limits::INODES_RESERVE)?;
+        Some(StoreError::NoInodes { free })
+    }
 }
 
 /// The state of the storage engine.
@@ -76,7 +90,11 @@ impl Shared {
     pub(in crate::store) fn disk(&self) -> Option<DiskSpace> {
         let stat = rustix::fs::statvfs(self.directory.as_ref()?).ok()?;
         let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-        Some(DiskSpace { free_bytes: bytes(stat.f_bavail), total_bytes: bytes(stat.f_blocks) })
+        Some(DiskSpace {
+            free_bytes: bytes(stat.f_bavail),
+            total_bytes: bytes(stat.f_blocks),
+            free_inodes: (stat.f_files > 0).then_some(stat.f_favail),
+        })
     }
 }
 
@@ -132,5 +150,21 @@ impl Database {
             compaction_pending_bytes: self.figure(name, ESTIMATE_PENDING_COMPACTION_BYTES),
             live_bytes: self.figure(name, ESTIMATE_LIVE_DATA_SIZE),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_short_of_bytes_or_of_inodes() {
+        let of =
+            |free_bytes, free_inodes| DiskSpace { free_bytes, total_bytes: u64::MAX, free_inodes }.shortage();
+        let (enough, few) = (limits::DISK_RESERVE_BYTES, limits::INODES_RESERVE - 1);
+        assert_eq!(of(enough, None), None);
+        assert_eq!(of(enough, Some(limits::INODES_RESERVE)), None);
+        assert_eq!(of(enough, Some(few)), Some(StoreError::NoInodes { free: few }));
+        assert_eq!(of(enough - 1, Some(0)), Some(StoreError::DiskFull { free: enough - 1 }));
     }
 }

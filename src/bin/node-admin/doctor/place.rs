@@ -64,6 +64,13 @@ pub(super) fn path(report: &mut Report, path: &Path) {
                 ..10.0 => report.warn("disk", &at, &what, fix),
                 _ => report.ok("disk", &at, &what),
             }
+            if stat.f_files > 0 && stat.f_favail < limits::INODES_RESERVE {
+                let what = format!(
+                    "{} of {} inodes are free: no more files can be created",
+                    stat.f_favail, stat.f_files
+                );
+                report.fail("disk", &at, &what, "remove files there; `df -i` shows the inodes");
+            }
         }
     }
 }
