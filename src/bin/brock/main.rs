@@ -65,6 +65,10 @@ fn main() -> ExitCode {
         eprintln!("error: {problem}");
         return ExitCode::FAILURE;
     }
+    if let Err(error) = brock::runtime::coredump::forbid() {
+        eprintln!("error: cannot forbid core files, which would hold keys: {error}");
+        return ExitCode::FAILURE;
+    }
     let matches = match environment::without_empty_variables(command()).try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {

@@ -56,6 +56,10 @@ fn main() -> ExitCode {
         eprintln!("error: {problem}");
         return Exit::Error.into();
     }
+    if let Err(error) = brock::runtime::coredump::forbid() {
+        eprintln!("error: cannot forbid core files, which would hold keys: {error}");
+        return Exit::Error.into();
+    }
     let command = environment::without_empty_variables(Cli::command());
     let cli = match command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,

@@ -1,13 +1,20 @@
 //! Processes that are killed, and processes that are told to stop, while clients write.
 
-use std::{env, time::Duration};
+use std::{
+    env,
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
 
 use crate::harness::{
     certs::Certs,
     client::Client,
     eventually,
+    http::get,
     ledger::{Ledger, Writers},
-    process::{Launch, Process},
+    process::{BROCK, Launch, NODE_ADMIN, Process, end_of, lines_of},
     store::{contiguous_log, key, node_id, open, options},
 };
 use brock_core::proto::verify_response::Verdict;
@@ -40,7 +47,7 @@ async fn kill(process: Process, writers: Writers) {
     }
 }
 
-async fn ended(process: Process) -> (std::process::ExitStatus, Vec<String>) {
+async fn ended(process: Process) -> (ExitStatus, Vec<String>) {
     tokio::task::spawn_blocking(move || process.wait()).await.unwrap()
 }
 
@@ -277,4 +284,51 @@ async fn a_frozen_client_holds_a_stop_up_no_longer_than_its_deadline() {
     let store = open(&options(&path)).await;
     assert_eq!(store.incarnation_reason(), "start", "the storage was closed in order all the same");
     assert_eq!(store.records(), 1);
+}
+
+/// Starts a program that may write a core file, into this directory.
+fn with_cores(directory: &Path, program: &str, arguments: &[String]) -> Child {
+    Command::new("/bin/sh")
+        .args(["-c", "ulimit -c unlimited && exec \"$0\" \"$@\"", program])
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn crash(mut child: Child) -> ExitStatus {
+    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::ABORT).unwrap();
+    end_of(&mut child)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_writes_no_core_file_which_would_hold_keys() {
+    let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
+    let other = ["-c", "kill -SEGV $$"].map(str::to_owned);
+    if !end_of(&mut with_cores(directory.path(), "/bin/sh", &other)).core_dumped() {
+        eprintln!("skipped: this machine writes no core files");
+        return;
+    }
+    let launch = Launch::new(&certs, "node-1", &directory.path().join("data"));
+    let node = with_cores(directory.path(), BROCK, &launch.arguments());
+    eventually("it is ready", || async {
+        get(launch.http_port, "/readyz").await.filter(|answer| answer.starts_with("HTTP/1.1 200 "))
+    })
+    .await;
+    let (operator, address) = (certs.admin(), format!("127.0.0.1:{}", launch.port));
+    let arguments =
+        ["lag", "--watch", "--certs-dir", operator.to_str().unwrap(), "--node-addresses", &address]
+            .map(str::to_owned);
+    let mut admin = with_cores(directory.path(), NODE_ADMIN, &arguments);
+    // Kept: a command without a reader ends.
+    let mut printed = lines_of(admin.stdout.take().unwrap());
+    printed.recv().await.expect("the operator's command runs");
+    for (program, process) in [("node-admin", admin), ("brock", node)] {
+        let status = crash(process);
+        assert_eq!(status.signal(), Some(Signal::ABORT.as_raw()), "{program}");
+        assert!(!status.core_dumped(), "{program} wrote its memory to disk");
+    }
 }
