@@ -25,7 +25,7 @@ first-time := the first time about seven minutes on two cores
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-build build demo test one deploy sim model bench release references fmt clean
+.PHONY: help setup setup-build build demo package test one deploy sim model bench release references fmt clean
 
 help: ## Say what can be made
 	@printf 'Brock: a masterless, clustered, eventually consistent key-value node.\n\n'
@@ -86,6 +86,11 @@ release: setup-build ## Build optimised binaries
 	$(call heading,release)
 	$(cargo) build --locked --release --bins
 	@printf 'Built %s and node-admin beside it.\n' '$(CARGO_TARGET_DIR)/release/brock'
+
+package: ## Make a .deb and a tarball of an optimised build, with bill of materials and checksums
+	$(call heading,package)
+	@deploy/setup.sh package
+	deploy/package.sh
 
 references: setup ## Write docs/reference/ from the code
 	$(call heading,references)

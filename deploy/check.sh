@@ -43,6 +43,8 @@ apt() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retri
 install_packages() {
     local missing=()
     have systemd-analyze || missing+=(systemd)
+    have systemd-nspawn || missing+=(systemd-container)
+    have debootstrap || missing+=(debootstrap)
     python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing+=(python3 python3-venv)
     have curl || missing+=(curl)
     [ "${#missing[@]}" -gt 0 ] || return 0
@@ -121,7 +123,8 @@ check() {
     fi
 }
 
-scripts() { "$(dirname "$python")/shellcheck" --severity=warning -x deploy/*.sh deploy/check/*.sh deploy/docker/*.sh deploy/kubernetes/*.sh; }
+scripts() { "$(dirname "$python")/shellcheck" --severity=warning -x deploy/*.sh deploy/check/*.sh deploy/docker/*.sh deploy/kubernetes/*.sh \
+    deploy/package/*.sh deploy/package/postinst deploy/package/postrm; }
 
 yaml() {
     "$(dirname "$python")/yamllint" --strict \
@@ -149,7 +152,8 @@ unit() {
     # The targets that the unit names, and binaries to execute.
     cp -R --dereference /usr/lib/systemd/system "$root/usr/lib/systemd/" 2>/dev/null || true
     cp /bin/true "$root/usr/bin/brock"
-    cp /bin/true "$root/usr/bin/kill"
+    mkdir -p "$root/bin"
+    cp /bin/true "$root/bin/sh"
     cp deploy/systemd/brock.service "$root/etc/systemd/system/"
     local said
     said=$(systemd-analyze --root="$root" verify brock.service 2>&1) || { printf '%s\n' "$said"; return 1; }
@@ -176,6 +180,7 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/brock-deploy.XXXXXX")
 finish() {
     # It stops its own cluster.
     [ -z "${live:-}" ] || { kill -TERM "$live" && wait "$live"; } 2>/dev/null || true
+    [ -z "${package:-}" ] || { kill -TERM "$package" && wait "$package"; } 2>/dev/null || true
     rm -rf "$work"
 }
 trap finish EXIT
@@ -190,10 +195,18 @@ install_prometheus
 # Checks that mostly wait, or take long, run in parallel to the others.
 alerts rules-long.test.yml >"$work/long.log" 2>&1 &
 long=$!
-live=''
+live='' package='' package_skipped=''
 if [ -x "$binaries/brock" ] && [ -x "$binaries/node-admin" ]; then
     "$python" deploy/check/live.py "$binaries" "$tools/prometheus/usr/bin" "$work" >"$work/live.log" 2>&1 &
     live=$!
+    if [ "$(id -u)" -ne 0 ]; then
+        package_skipped='only root can boot a Debian'
+    elif ! unshare --mount --pid --net --uts --ipc --fork true 2>/dev/null; then
+        package_skipped='this machine lets no one make namespaces'
+    else
+        deploy/check/package.sh "$tools" "$binaries" >"$work/package.log" 2>&1 &
+        package=$!
+    fi
 fi
 
 check 'scripts: shellcheck' scripts
@@ -219,6 +232,13 @@ if [ -n "$live" ]; then
     check 'documents: every command exists' "$python" deploy/check/commands.py "$binaries"
     check 'live: every query against a real cluster, every configuration by brock itself' ended "$live" "$work/live.log"
     live=''
+    if [ -n "$package" ]; then
+        check 'packages: made, installed in a fresh Debian, first record under its systemd, upgraded, removed' \
+            ended "$package" "$work/package.log"
+        package=''
+    else
+        printf '  SKIPPED  the package in a fresh Debian: %s\n' "$package_skipped"
+    fi
 else
     printf '  SKIPPED  the checks that need %s/brock and node-admin (make build)\n' "$binaries"
 fi

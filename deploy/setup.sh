@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Makes a Debian-like machine ready to build Brock (`setup.sh build`), or to test it as well
-# (`setup.sh test`). Installs only what is missing, asks for nothing, and changes nothing where
+# Makes a Debian-like machine ready to build Brock (`setup.sh build`), to make its packages as well
+# (`setup.sh package`), or to test it (`setup.sh test`). Installs only what is missing, asks for nothing, and changes nothing where
 # everything is there. Called by the Makefile.
 set -euo pipefail
 
-purpose=${1:?build or test}
+purpose=${1:?build, package or test}
 : "${CARGO_DENY:?call this by 'make setup'}" "${CARGO_DENY_VERSION:?}"
 
 fail() {
@@ -30,7 +30,9 @@ missing_packages() {
     have g++ || echo g++
     have_libclang || echo libclang-dev
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
-    [ "$purpose" = build ] || missing_for_tests
+    # Finds the packages that the binaries depend on.
+    [ "$purpose" = build ] || have dpkg-shlibdeps || echo dpkg-dev
+    [ "$purpose" != test ] || missing_for_tests
 }
 
 missing_for_tests() {
@@ -105,5 +107,5 @@ if [ "${#packages[@]}" -gt 0 ]; then
     [ "${#packages[@]}" -eq 0 ] || fail "still missing after the installation: ${packages[*]}"
 fi
 check_rust
-[ "$purpose" = build ] || install_cargo_deny
+[ "$purpose" != test ] || install_cargo_deny
 printf 'ready: %s, %s\n' "$(cargo --version | cut -d' ' -f1,2)" "$(g++ --version | head -n1)"
