@@ -173,7 +173,7 @@ def check_configurations():
             # As compose does: a variable that is not set has its default.
             own = {key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for key, value in service["environment"].items()}
             # Made by make-certs.sh, see below.
-            own["BROCK_CONFIG"] = own["BROCK_CONFIG"].replace("/etc/brock/config", str(WORK / "pki" / "config"))
+            own = {key: value.replace("/etc/brock/config", str(WORK / "pki" / "config")) for key, value in own.items()}
             brock_takes(f"compose.yml, {name}", [], {**dict(image), **own})
 
     brock_takes("plain/brock.yaml", [argument.replace("$(POD_NAME)", "brock-0") for argument in arguments_of_the_chart()], {})
@@ -191,7 +191,8 @@ def check_certificates():
             problems.append(f"make-certs.sh: {said.stdout}{said.stderr}")
             return
     port, http = free_port(), f":{free_port()}"
-    node = [BINARIES / "brock", "run", "--node.id=node-1", "--node.path=ram:", f"--node.certs-dir={pki}/node-1", f"--node.address=127.0.0.1:{port}", f"--http.address={http}"]
+    node = [BINARIES / "brock", "run", "--node.id=node-1", "--node.path=ram:", f"--node.certs-dir={pki}/node-1", f"--node.address=127.0.0.1:{port}",
+            f"--http.address={http}", f"--http.console-token=@{pki}/config/console-token", "--node.require-uri-roles=true"]
     processes.append(subprocess.Popen(node, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL))
     # The health check of compose.yml.
     test = yaml.safe_load((DEPLOY / "docker" / "compose.yml").read_text(encoding="utf-8"))["services"]["node-1"]["healthcheck"]["test"]
@@ -202,6 +203,19 @@ def check_certificates():
     for what, command in (("health", health), ("status", status)):
         wait_for(f"{what} of a node with those certificates", 20,
                  lambda command=command: subprocess.run(command, env=variables, capture_output=True, timeout=20).returncode == 0)
+
+
+    # The console of a port that is not on loopback, with the token and without.
+    token = (pki / "config" / "console-token").read_text()
+    for expected, headers in ((200, {"Authorization": f"Bearer {token}"}), (401, {})):
+        request = urllib.request.Request(f"http://127.0.0.1{http}/console/", headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                said = answer.status
+        except urllib.error.HTTPError as error:
+            said = error.code
+        if said != expected:
+            problems.append(f"the console answers {said}, not {expected}, with {list(headers) or 'no token'}")
 
 
 def stop_all():

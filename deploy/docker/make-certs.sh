@@ -1,7 +1,7 @@
 #!/bin/sh
-# Makes the certificates of the cluster in compose.yml with `brock cert`, and the key for its encrypted
-# backups. Existing files are kept. Runs in the image's target `tools`; the argument names another
-# directory.
+# Makes the certificates of the cluster in compose.yml with `brock cert`, the key for its encrypted backups,
+# and the password of its consoles. Existing files are kept. Runs in the image's target `tools`; the argument
+# names another directory.
 set -eu
 pki=${1:-/pki}
 
@@ -23,6 +23,13 @@ for number in 1 2 3; do
         --host "node-$number" --host nodes --host localhost --host 127.0.0.1
 done
 leaf "$pki/admin" client.key admin --name operator
+
+# Every user of the machine reaches the published ports, so the consoles ask for it.
+token=$pki/config/console-token
+if [ ! -e "$token" ]; then
+    (umask 077 && od -An -vtx1 -N16 /dev/urandom | tr -d ' \n' >"$token.new")
+    mv "$token.new" "$token"
+fi
 
 # The nodes get only the public part. The private part is not stored elsewhere, as this is not for production.
 if [ ! -e "$pki/config/brock.toml" ]; then
