@@ -73,6 +73,7 @@ REFUSED = [
     (["node.settings.node\\.id=x"], "node.id"),
     (["node.settings.node\\.join=a:1"], "node.join"),
     (["node.settings.http\\.tls=true"], "http.tls"),
+    (["node.settings.log\\.level="], "log.level"),
     (["node.settings.audit\\.path=/x"], "audit.path"),
     (["node.settings.audit\\.max-sise=1GiB"], "audit.max-sise"),
     (["node.idPrefix=a prefix"], "idPrefix"),
