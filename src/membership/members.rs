@@ -422,7 +422,10 @@ fn take_address(table: &mut BTreeMap<String, Member>, address: &PeerKey, node_id
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use crate::membership::duplicates::Place;
     use brock_core::base::vector::Clock;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -522,6 +525,11 @@ mod tests {
         assert!(!members.is_finished(&origin("b", 2), &origin("me", 1)));
         assert!(members.is_finished(&origin("me", 7), &origin("me", 1)));
         assert!(!members.is_finished(&origin("me", 1), &origin("me", 1)));
+        // Two nodes of that id: each may write on, whichever said hello last.
+        for incarnation in [1, 2, 1] {
+            members.duplicates().saw(&origin("b", incarnation), Instant::now(), Place::Here);
+        }
+        assert!(!members.is_finished(&origin("b", 1), &origin("me", 1)));
     }
 
     #[test]
