@@ -14,12 +14,12 @@ use super::{
     entry::{Draft, Hash, Head, Kind, Line, Origin, What},
     files::{self, Numbered},
 };
-use brock_core::base::limits;
+use brock_core::base::{advice, limits};
 
 /// Why lines were not written.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {source}{}", path.display(), advice::on_file(source))]
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("another process writes to {}: give every node a directory of its own (audit.path)", .0.display())]
     InUse(PathBuf),

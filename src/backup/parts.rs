@@ -15,7 +15,10 @@ use age::{Decryptor, Encryptor, Identity, Recipient, stream::StreamWriter, x2551
 use prost::Message;
 
 use super::hashing::Hashing;
-use brock_core::{base::limits, proto};
+use brock_core::{
+    base::{advice, limits},
+    proto,
+};
 
 /// The magic of a decrypted part: name and format version.
 const MAGIC: &[u8; 8] = b"BROCKBK\x01";
@@ -24,7 +27,7 @@ const MAGIC: &[u8; 8] = b"BROCKBK\x01";
 #[derive(Debug, thiserror::Error)]
 pub enum PartError {
     /// A file could not be written or read.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {source}{}", path.display(), advice::on_file(source))]
     Io {
         /// The file operation.
         action: &'static str,

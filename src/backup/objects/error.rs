@@ -3,7 +3,7 @@
 use std::{fmt, io, path::PathBuf, time::Duration};
 
 use super::{credentials::CredentialsError, key::BadKey, location::LocationError};
-use brock_core::base::limits;
+use brock_core::base::{advice, limits};
 
 /// The operation that was attempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,7 +254,7 @@ pub enum ObjectError {
         path: PathBuf,
     },
     /// A file operation failed.
-    #[error("{action} {}: {source}", path.display())]
+    #[error("{action} {}: {source}{}", path.display(), advice::on_file(source))]
     Io {
         /// The file operation.
         action: &'static str,

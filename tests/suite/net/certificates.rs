@@ -11,8 +11,9 @@ use crate::harness::{
     client::{Client, put_request},
     cluster::Cluster,
     eventually, free_port,
+    metrics::Page,
     node::{TestNode, config},
-    process::run,
+    process::{Launch, run},
     random_key,
 };
 use brock::config::validate::Config;
@@ -27,6 +28,7 @@ use brock_net::{
         revoke::{Revoke, revoke},
     },
 };
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -296,6 +298,31 @@ async fn exchanged_certificates_are_used_without_a_restart_and_wrong_ones_are_no
     eventually("all is well again", || async { certificates_error(&node).await.is_empty().then_some(()) })
         .await;
     node.stop().await;
+}
+
+/// Nothing is known of the files then: they are not called rejected.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_descriptors_the_limit_is_named_and_no_certificate_is_blamed() {
+    let certs = Certs::new();
+    let directory = tempfile::tempdir().unwrap();
+    let launch = Launch::new(&certs, "node-0", &directory.path().join("data"));
+    let (process, client) = launch.start(&certs).await;
+    let limit = |limits| prlimit(Pid::from_raw(process.pid()), Resource::Nofile, limits).unwrap();
+    let problem = || async {
+        let tasks = client.status().await.tasks;
+        tasks.into_iter().find(|task| task.name == "certificates").unwrap().last_error
+    };
+    let before = limit(Rlimit { current: Some(3), ..getrlimit(Resource::Nofile) });
+    eventually("the limit is named", || async {
+        problem().await.contains("Too many files and connections are open: raise the limit").then_some(())
+    })
+    .await;
+    limit(before);
+    eventually("it is over", || async { problem().await.is_empty().then_some(()) }).await;
+    let page = eventually("the metrics are read", || Page::of(launch.http_port)).await;
+    assert_eq!(page.value("brock_certificate_reloads_total{outcome=\"error\"}"), Some(0.0));
+    drop(client);
+    assert!(process.terminate().0.success());
 }
 
 const PUT: &str = "/brock.v1.KeyValueService/Put";
