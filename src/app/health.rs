@@ -147,8 +147,8 @@ impl About<'_> {
         if !status.writes_refused.is_empty() {
             self.act(
                 format!("it refuses writes: {}", status.writes_refused),
-                "Free space (or inodes, if it says so) on the disk of node.path, or enlarge it; writes then continue by \
-                 themselves. If the store has stopped: read the node's log and restart the node",
+                "If its disk is full: free space (or inodes, if it says so) on the disk of node.path, or enlarge it; writes then \
+                 continue by themselves. Otherwise read the node's log, repair the disk or the directory, and restart the node",
             );
         }
         let disk = status.storage.unwrap_or_default();
@@ -166,7 +166,8 @@ impl About<'_> {
     }
 
     fn replication(&mut self, node: &Node, status: &StatusResponse, nodes: &[Node]) {
-        if !status.ready {
+        // A node that refuses writes has a finding of its own.
+        if !status.ready && status.writes_refused.is_empty() {
             self.watch(
                 "it is not ready yet",
                 "Wait for its first catch-up; `/readyz` on its HTTP side says what is missing",

@@ -75,7 +75,10 @@ impl Reporter {
         expiries.sort_by_key(|expiry| expiry.not_after_unix_seconds);
         let writes_refused = match &*store.health().borrow() {
             Health::Well => String::new(),
-            Health::WritesRefused(reason) | Health::Stopped(reason) => reason.clone(),
+            Health::WritesRefused(reason)
+            | Health::ReadOnly(reason)
+            | Health::Stopped(reason)
+            | Health::Lost(reason) => reason.clone(),
         };
         Ok(proto::StatusResponse {
             node_id: store.node_id().to_string(),
@@ -226,6 +229,7 @@ fn encode_storage(used: StorageUse) -> proto::Storage {
         block_cache_bytes: used.block_cache_bytes,
         disk_free_bytes: used.disk.as_ref().map(|disk| disk.free_bytes).unwrap_or_default(),
         disk_total_bytes: used.disk.as_ref().map(|disk| disk.total_bytes).unwrap_or_default(),
+        in_ram: used.in_ram,
     }
 }
 

@@ -56,6 +56,7 @@ task_names! {
     Certificates = "certificates",
     Checkpoint = "upkeep",
     Compactor = "compactor",
+    Disk = "disk",
     FirstCatchUp = "first catch-up",
     Grpc = "grpc",
     Http = "http",

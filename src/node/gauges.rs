@@ -46,9 +46,17 @@ pub(super) async fn record(store: &Store, roster: &Roster, alarms: &Alarms, stat
             metrics::gauge!(names::STORAGE_BYTES, "kind" => "sst").set(used.sst_bytes as f64);
             metrics::gauge!(names::STORAGE_BYTES, "kind" => "memtable").set(used.memtable_bytes as f64);
             metrics::gauge!(names::STORAGE_BYTES, "kind" => "block_cache").set(used.block_cache_bytes as f64);
-            if let Some(disk) = used.disk {
-                metrics::gauge!(names::DISK_FREE).set(disk.free_bytes as f64);
-                metrics::gauge!(names::DISK_TOTAL).set(disk.total_bytes as f64);
+            match used.disk {
+                Some(disk) => {
+                    metrics::gauge!(names::DISK_FREE).set(disk.free_bytes as f64);
+                    metrics::gauge!(names::DISK_TOTAL).set(disk.total_bytes as f64);
+                }
+                None if used.in_ram => {}
+                // What the gauges last said would otherwise be shown for ever.
+                None => {
+                    metrics::gauge!(names::DISK_FREE).set(f64::NAN);
+                    metrics::gauge!(names::DISK_TOTAL).set(f64::NAN);
+                }
             }
         }
         Err(error) => status.set_error(&error.to_string()),

@@ -1,14 +1,14 @@
-//! gRPC health, and when a started node becomes ready.
+//! gRPC health, when a started node becomes ready, and whether its disk can still be written.
 
 use std::sync::Arc;
 
-use tokio::time::{Instant, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     api::http::readiness::Readiness,
     membership::{roster::Roster, status::PeerReport},
-    store::Store,
+    store::{Health, Store},
 };
 use brock_core::base::{limits, vector::Vector};
 use brock_net::task::{TaskName, Tasks};
@@ -46,10 +46,37 @@ pub(super) fn spawn_first_catch_up(
             let settled = reports.iter().all(|peer| is_settled(peer, &applied));
             if settled || Instant::now() >= deadline {
                 readiness.set_caught_up();
-                set_serving(&reporter, true).await;
+                set_serving(&reporter, readiness.is_ready()).await;
                 let caught_up_with = reports.iter().filter(|peer| has_all_of(peer, &applied)).count();
                 tracing::info!(peers = reports.len(), caught_up_with, "the node is ready");
                 break;
+            }
+        }
+    });
+}
+
+/// Checks the disk also while nothing is written: that it has room, and that the directory of the store is in its
+/// place and may be written.
+pub(super) fn spawn_disk_watch(
+    tasks: &Tasks,
+    store: &Store,
+    readiness: &Arc<Readiness>,
+    reporter: &HealthReporter,
+) {
+    let (store, stop) = (store.clone(), tasks.stopping().clone());
+    let (readiness, reporter) = (Arc::clone(readiness), reporter.clone());
+    tasks.spawn(TaskName::Disk, |status| async move {
+        status.set_state("watching");
+        let mut ticks = interval(limits::DISK_WATCH_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut was_read_only = false;
+        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+            // What it finds is the store's health.
+            let _ = stop.run_until_cancelled(store.check_disk()).await;
+            let is_read_only = matches!(&*store.health().borrow(), Health::ReadOnly(_));
+            if std::mem::replace(&mut was_read_only, is_read_only) != is_read_only {
+                readiness.set_read_only(is_read_only);
+                set_serving(&reporter, readiness.is_ready()).await;
             }
         }
     });

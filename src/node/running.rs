@@ -5,15 +5,18 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     task::spawn_blocking,
+    time::{interval, timeout},
 };
 use tonic_health::server::HealthReporter;
 
+use super::health;
 use crate::{
     api::http::readiness::Readiness,
     membership::roster::Roster,
     runtime::alarms::Alarms,
     store::{Health, Store},
 };
+use brock_core::base::{limits, time::unix_now};
 use brock_net::task::Tasks;
 
 /// A running node.
@@ -90,21 +93,41 @@ impl Node {
         }
     }
 
-    /// Resolves, with the reason, when the node cannot continue: a write failed, or the gRPC server has
-    /// ended.
+    /// Resolves, with the reason, when the node cannot continue: a write failed, the data directory is gone, or
+    /// the gRPC server has ended.
     pub async fn failed(&self) -> String {
         let mut health = self.store.health();
         let mut server = self.server_failed.clone();
-        let stopped = health.wait_for(|health| matches!(health, Health::Stopped(_)));
+        let stopped = health.wait_for(|health| matches!(health, Health::Stopped(_) | Health::Lost(_)));
         let ended = server.wait_for(Option::is_some);
-        let reason = tokio::select! {
+        let (reason, is_lost) = tokio::select! {
             health = stopped => match health.as_deref() {
-                Ok(Health::Stopped(reason)) => format!("the store has stopped: {reason}"),
-                _ => "the store has ended".to_owned(),
+                Ok(Health::Stopped(reason)) => (format!("the store has stopped: {reason}"), false),
+                Ok(Health::Lost(reason)) => (format!("the store has stopped: {reason}"), true),
+                _ => ("the store has ended".to_owned(), false),
             },
-            server = ended => server.ok().and_then(|reason| reason.clone()).unwrap_or_default(),
+            server = ended => (server.ok().and_then(|reason| reason.clone()).unwrap_or_default(), false),
         };
         self.readiness.set_failed();
+        health::set_serving(&self.health, false).await;
+        if is_lost && timeout(limits::HAND_OVER_PATIENCE, self.hand_over()).await.is_err() {
+            tracing::error!(
+                seconds = limits::HAND_OVER_PATIENCE.as_secs(),
+                "not all members have replicated what this node has: operations may be lost"
+            );
+        }
         reason
+    }
+
+    /// Waits until every member has what this node has: after its end, they alone may have it.
+    async fn hand_over(&self) {
+        let mut ticks = interval(limits::HAND_OVER_POLL);
+        loop {
+            ticks.tick().await;
+            let applied = self.store.applied();
+            if self.roster.members().stable(&applied, unix_now()) == applied {
+                return;
+            }
+        }
     }
 }

@@ -76,6 +76,9 @@ pub enum OpenError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// The directory was removed, moved or replaced while the store was open.
+    #[error("{0}")]
+    Lost(String),
     /// Another process has the directory open.
     #[error("the storage at {} is in use by another process: is this node already running?", .0.display())]
     Locked(PathBuf),
@@ -127,7 +130,13 @@ pub enum StoreError {
          it counts enough as free: a quota? Reads continue; once there is room, writes resume by themselves"
     )]
     NoSpace,
-    /// An earlier write failed, and the store has stopped.
+    /// The file system is mounted read-only.
+    #[error(
+        "the disk is read-only: the file system where the node stores its data is mounted read-only (the kernel does \
+         that when the disk has errors: `dmesg`). Reads continue; once it can be written again, writes resume by themselves"
+    )]
+    ReadOnly,
+    /// An earlier write failed, or the directory is gone, and the store has stopped.
     #[error("the store has stopped: {0}")]
     Stopped(String),
     /// A segment begins above what is applied here.
@@ -182,6 +191,7 @@ impl StoreError {
             | Self::DiskFull { .. }
             | Self::NoInodes { .. }
             | Self::NoSpace
+            | Self::ReadOnly
             | Self::Stopped(_)
             | Self::Gap { .. } => true,
             Self::BelowFloor { .. }

@@ -18,6 +18,7 @@ use super::{
     database::Database,
     error::{OpenError, StoreError},
     open,
+    place::Place,
     published::{Published, Raised, Totals},
     superblock::{self, Superblock},
     writer::{Command, Order, Writer},
@@ -87,8 +88,13 @@ pub enum Health {
     Well,
     /// It does not for now, for this reason; it resumes by itself.
     WritesRefused(String),
+    /// The same, because the file system is mounted read-only.
+    ReadOnly(String),
     /// A write failed: the process must be restarted.
     Stopped(String),
+    /// The directory was removed, moved or replaced: no write is accepted any more. What was acknowledged
+    /// may be on no disk; peers can still replicate it from here.
+    Lost(String),
 }
 
 /// What the handle, the readers and the writer share.
@@ -100,6 +106,8 @@ pub(super) struct Shared {
     pub wall_clock: WallClock,
     pub incarnations: Incarnations,
     pub(super) directory: Option<PathBuf>,
+    /// `None` = in RAM.
+    pub(super) place: Option<Place>,
     origin: ArcSwap<Origin>,
     /// Why the present incarnation began.
     reason: ArcSwap<&'static str>,
@@ -186,6 +194,7 @@ impl Store {
             wall_clock: options.wall_clock.clone(),
             incarnations: options.incarnations.clone(),
             directory: options.path.clone(),
+            place: opened.place,
             origin: ArcSwap::from_pointee(opened.origin),
             published: RwLock::new(published.clone()),
             reason: ArcSwap::from_pointee(opened.reason),
@@ -336,6 +345,12 @@ impl Store {
         self.totals().conflicts
     }
 
+    /// Checks now whether the disk can be written: it has room, and the directory is in its place. An error
+    /// is the reason for which writes are refused.
+    pub async fn check_disk(&self) -> Result<(), StoreError> {
+        self.ask(Order::CheckDisk).await
+    }
+
     /// Brings the superblock up to date while running. Blocks.
     pub fn checkpoint(&self) -> Result<(), OpenError> {
         self.write_superblock(false)
@@ -343,6 +358,10 @@ impl Store {
 
     fn write_superblock(&self, clean: bool) -> Result<(), OpenError> {
         let Some(directory) = &self.shared.directory else { return Ok(()) };
+        // It must not be written to another directory, which would then pass for this node's.
+        if let Some(lost) = self.shared.place.as_ref().and_then(Place::lost) {
+            return Err(OpenError::Lost(lost));
+        }
         let superblock = Superblock {
             node_id: self.shared.node_id.clone(),
             incarnation: self.origin().incarnation(),
@@ -363,10 +382,14 @@ impl Store {
         // that has ended already takes nothing more.
         let _ = self.commands.blocking_send(Command { order: Order::Stop, _room: None });
         let _ = writer.join();
-        if let Health::Stopped(reason) = &*self.shared.health.borrow() {
-            // What is on disk is unknown: the next start must treat this as an unclean stop.
-            let path = self.shared.directory.clone().unwrap_or_default();
-            return Err(OpenError::Database { path, reason: format!("the store had stopped: {reason}") });
+        match &*self.shared.health.borrow() {
+            Health::Lost(reason) => return Err(OpenError::Lost(reason.clone())),
+            Health::Stopped(reason) => {
+                // What is on disk is unknown: the next start must treat this as an unclean stop.
+                let path = self.shared.directory.clone().unwrap_or_default();
+                return Err(OpenError::Database { path, reason: format!("the store had stopped: {reason}") });
+            }
+            Health::Well | Health::WritesRefused(_) | Health::ReadOnly(_) => {}
         }
         if self.shared.directory.is_none() {
             // There is nothing to keep, and RocksDB cannot sync a log that is not a file.

@@ -10,7 +10,8 @@
 //! - `view`: the database as it is now or as it was at one moment, every stored value decoded;
 //!   `batch`: every stored value encoded; `schema`: the column families; `database`: RocksDB itself.
 //! - `open`: what a storage directory is, and a new incarnation; `superblock`: the small file that
-//!   remembers what the database must hold; `upgrade`: databases of older formats.
+//!   remembers what the database must hold; `upgrade`: databases of older formats; `place`: whether the
+//!   directory is still where it was.
 //! - `rollback`: a peer that has more of this node's operations than the node itself.
 
 mod batch;
@@ -20,6 +21,7 @@ mod database;
 mod error;
 mod handle;
 mod open;
+mod place;
 mod published;
 mod read;
 mod rollback;

@@ -10,6 +10,7 @@ use super::{
     database::{self, Database},
     error::{OpenError, StoreError},
     handle::Options,
+    place::Place,
     schema::Sizes,
     superblock::{self, FORMAT_VERSION, OLDEST_FORMAT_VERSION, Superblock},
     upgrade,
@@ -33,12 +34,14 @@ pub(super) struct Opened {
     pub reason: &'static str,
     /// What the operator must know.
     pub alarms: Vec<String>,
+    /// Where it lies; `None` = in RAM.
+    pub place: Option<Place>,
     /// Keeps the directory of a RAM store alive.
     pub _ram: Option<tempfile::TempDir>,
 }
 
 /// Where the database lies in the storage directory.
-const DATABASE: &str = "db";
+pub(super) const DATABASE: &str = "db";
 
 /// Bytes of its write-ahead log; `None` = unknown.
 pub(super) fn wal_bytes(directory: &Path) -> Option<u64> {
@@ -92,7 +95,12 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
         heads: vector,
     };
     superblock::write(directory, &in_use)?;
-    Ok(Opened { database, origin, reason, alarms, _ram: None })
+    let place = Place::of(directory).map_err(|source| OpenError::Io {
+        action: "cannot look at",
+        path: directory.clone(),
+        source,
+    })?;
+    Ok(Opened { database, origin, reason, alarms, place: Some(place), _ram: None })
 }
 
 fn sizes(options: &Options) -> Sizes {
@@ -114,7 +122,7 @@ fn open_ram(options: &Options) -> Result<Opened, OpenError> {
     let reason = "birth";
     let origin = mint(&database, &options.node_id, &options.incarnations, &Vector::default(), reason)
         .map_err(|error| failed(error.to_string()))?;
-    Ok(Opened { database, origin, reason, alarms: Vec::new(), _ram: Some(directory) })
+    Ok(Opened { database, origin, reason, alarms: Vec::new(), place: None, _ram: Some(directory) })
 }
 
 /// Checks what the directory holds against what its superblock says, upgrades it, and mints an

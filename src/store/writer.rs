@@ -25,6 +25,7 @@ use super::{
     error::StoreError,
     handle::{Health, Shared},
     open,
+    place::Place,
     published::Published,
 };
 use crate::runtime::{
@@ -49,6 +50,8 @@ pub(super) enum Order {
     Change(Box<dyn Queued>),
     /// Continue under a new incarnation, for this reason.
     NewIncarnation(&'static str, Reply<Origin>),
+    /// Find out whether the disk can be written.
+    CheckDisk(Reply<()>),
     /// Finish what is queued, then end.
     Stop,
 }
@@ -57,7 +60,7 @@ impl Order {
     pub(super) fn weight(&self) -> Weight {
         match self {
             Self::Change(change) => change.weight(),
-            Self::NewIncarnation(..) | Self::Stop => Weight { operations: 1, bytes: 0 },
+            Self::NewIncarnation(..) | Self::CheckDisk(_) | Self::Stop => Weight { operations: 1, bytes: 0 },
         }
     }
 }
@@ -111,10 +114,18 @@ impl Writer {
                     // A caller that has gone away needs no answer.
                     drop(to.send(self.new_incarnation(reason)));
                 }
+                Order::CheckDisk(to) => {
+                    self.disk_checked = None;
+                    drop(to.send(self.may_write()));
+                }
                 Order::Stop => continues = false,
             }
         }
         self.commit(changes);
+        if !continues {
+            // The stop must not report a clean end in a directory that is gone.
+            drop(self.check_place());
+        }
         continues
     }
 
@@ -173,7 +184,8 @@ impl Writer {
             match self.shared.database.write(writes) {
                 Ok(()) => {
                     metrics::histogram!(names::COMMIT_DURATION).record(started.elapsed().as_secs_f64());
-                    return Ok(());
+                    // What was written to a directory that is gone must not be acknowledged.
+                    return self.check_place();
                 }
                 Err(WriteFailure::Passing(reason)) => match retry.next_delay() {
                     Some(delay) => {
@@ -201,6 +213,29 @@ impl Writer {
         StoreError::Stopped(reason)
     }
 
+    /// Stops the store for good if its directory is not in its place: even if it returns, it lacks what was
+    /// written meanwhile.
+    fn check_place(&self) -> Result<(), StoreError> {
+        if let Health::Lost(reason) = &*self.shared.health.borrow() {
+            return Err(StoreError::Stopped(reason.clone()));
+        }
+        let Some(lost) = self.shared.place.as_ref().and_then(Place::lost) else { return Ok(()) };
+        self.shared.alarms.raise(format!("the store has stopped: {lost}"));
+        metrics::gauge!(names::WRITES_REFUSED).set(1.0);
+        self.shared.health.send_replace(Health::Lost(lost.clone()));
+        Err(StoreError::Stopped(lost))
+    }
+
+    fn refuse_read_only(&self) -> StoreError {
+        let error = StoreError::ReadOnly;
+        if !matches!(&*self.shared.health.borrow(), Health::ReadOnly(_)) {
+            self.shared.alarms.raise(error.to_string());
+            metrics::gauge!(names::WRITES_REFUSED).set(1.0);
+            self.shared.health.send_replace(Health::ReadOnly(error.to_string()));
+        }
+        error
+    }
+
     fn refuse_for_space(&self, error: StoreError) -> StoreError {
         let refused = Health::WritesRefused(error.to_string());
         if !matches!(&*self.shared.health.borrow(), Health::WritesRefused(_)) {
@@ -211,11 +246,13 @@ impl Writer {
         error
     }
 
-    /// Whether the store may write: it has not stopped, and its disk has room.
+    /// Whether the store may write: it has not stopped, and its disk has room and is in its place.
     fn may_write(&mut self) -> Result<(), StoreError> {
         let refused = match &*self.shared.health.borrow() {
-            Health::Stopped(reason) => return Err(StoreError::Stopped(reason.clone())),
-            Health::WritesRefused(_) => true,
+            Health::Stopped(reason) | Health::Lost(reason) => {
+                return Err(StoreError::Stopped(reason.clone()));
+            }
+            Health::WritesRefused(_) | Health::ReadOnly(_) => true,
             Health::Well => false,
         };
         let due = self.disk_checked.is_none_or(|at| at.elapsed() >= limits::DISK_CHECK_INTERVAL);
@@ -223,6 +260,10 @@ impl Writer {
             return Ok(());
         }
         self.disk_checked = Some(Instant::now());
+        self.check_place()?;
+        if self.shared.place.as_ref().is_some_and(Place::is_read_only) {
+            return Err(self.refuse_read_only());
+        }
         let shortage = self.shared.disk().and_then(|disk| disk.shortage());
         match shortage {
             // The files that there are may do for long.
@@ -237,7 +278,7 @@ impl Writer {
             self.resume()?;
         }
         if refused {
-            tracing::info!("there is room on the disk again: writes are accepted");
+            tracing::info!("the disk can be written again: writes are accepted");
             metrics::gauge!(names::WRITES_REFUSED).set(0.0);
             self.shared.health.send_replace(Health::Well);
         }

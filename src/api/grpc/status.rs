@@ -115,6 +115,7 @@ fn kind(error: &RequestError) -> Kind {
             StoreError::QuarantineFull => last(Code::ResourceExhausted, "QUARANTINE_FULL"),
             // Another node answers; this one must be restarted first.
             StoreError::Stopped(_) => last(Code::Unavailable, "STORE_STOPPED"),
+            StoreError::ReadOnly => last(Code::Unavailable, "DISK_READ_ONLY"),
             StoreError::Gap { .. }
             | StoreError::BelowFloor { .. }
             | StoreError::NotInLog
@@ -155,6 +156,7 @@ mod tests {
             (StoreError::DiskFull { free: 1 }.into(), Code::ResourceExhausted),
             (StoreError::NoInodes { free: 1 }.into(), Code::ResourceExhausted),
             (StoreError::NoSpace.into(), Code::ResourceExhausted),
+            (StoreError::ReadOnly.into(), Code::Unavailable),
             (StoreError::Stopped("x".into()).into(), Code::Unavailable),
             (StoreError::Read("x".into()).into(), Code::Internal),
         ] {

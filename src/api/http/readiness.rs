@@ -4,13 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use brock_core::base::metrics as names;
 
-/// The facts that readiness depends on. Each is set once.
+/// The facts that readiness depends on. Each is set once, but for `read_only`.
 #[derive(Debug, Default)]
 pub struct Readiness {
     store_open: AtomicBool,
     caught_up: AtomicBool,
     draining: AtomicBool,
     failed: AtomicBool,
+    read_only: AtomicBool,
 }
 
 impl Readiness {
@@ -34,6 +35,12 @@ impl Readiness {
         self.set(&self.failed);
     }
 
+    /// Whether the disk is read-only now.
+    pub fn set_read_only(&self, read_only: bool) {
+        self.read_only.store(read_only, Ordering::Release);
+        self.show();
+    }
+
     fn set(&self, fact: &AtomicBool) {
         fact.store(true, Ordering::Release);
         self.show();
@@ -49,6 +56,7 @@ impl Readiness {
         let is = |fact: &AtomicBool| fact.load(Ordering::Acquire);
         [
             (is(&self.failed), "the node has failed and cannot continue; see its log"),
+            (is(&self.read_only), "the disk is read-only; see the node's log"),
             (is(&self.draining), "the node is shutting down"),
             (!is(&self.store_open), "the store is not open yet"),
             (!is(&self.caught_up), "the first catch-up with the peers is not done yet"),
@@ -75,6 +83,10 @@ mod tests {
         readiness.set_store_open();
         assert!(!readiness.is_ready());
         readiness.set_caught_up();
+        assert!(readiness.is_ready());
+        readiness.set_read_only(true);
+        assert!(!readiness.is_ready());
+        readiness.set_read_only(false);
         assert!(readiness.is_ready());
         readiness.set_draining();
         assert_eq!(readiness.reasons(), ["the node is shutting down"]);

@@ -127,6 +127,10 @@ async fn serve(config: Config, telemetry: Arc<Telemetry>) -> anyhow::Result<Exit
         anyhow::bail!("node {node_id} could not continue: {reason}");
     }
     anyhow::ensure!(
+        !stopped.lost,
+        "node {node_id}: its data directory is gone (the reason is in the log), and with it what no other node has"
+    );
+    anyhow::ensure!(
         stopped.closed,
         "node {node_id} could not close its storage (the reason is in the log); no acknowledged write is lost, and the next start recovers like after a crash"
     );

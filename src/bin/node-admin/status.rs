@@ -147,11 +147,18 @@ fn row(peer: &Peer) -> Vec<String> {
 }
 
 fn storage_text(storage: &Storage) -> String {
-    let Storage { sst_bytes, memtable_bytes, block_cache_bytes: _, disk_free_bytes, disk_total_bytes } =
-        storage;
+    let Storage {
+        sst_bytes,
+        memtable_bytes,
+        block_cache_bytes: _,
+        disk_free_bytes,
+        disk_total_bytes,
+        in_ram,
+    } = storage;
     let used = format!("{sst_bytes} bytes in files, {memtable_bytes} in memory");
     match disk_total_bytes {
-        0 => used,
+        0 if *in_ram => format!("{used}; in RAM only"),
+        0 => format!("{used}; the disk does not answer"),
         total => format!("{used}; {disk_free_bytes} of {total} bytes of the disk are free"),
     }
 }
@@ -224,6 +231,7 @@ mod tests {
                 block_cache_bytes: 3,
                 disk_free_bytes: 5000,
                 disk_total_bytes: 9000,
+                in_ram: false,
             }),
             traffic: Some(proto::Traffic { reads: 41, writes: 42, entries_received: 8 }),
             certificates: vec![proto::Certificate {
@@ -261,7 +269,7 @@ mod tests {
             "backup": null, "backup_public_key": "",
             "quarantined": 0, "conflicts": 0, "writes_refused": "", "alarms": [],
             "storage": {"sst_bytes": 100, "memtable_bytes": 20, "block_cache_bytes": 3,
-                        "disk_free_bytes": 5000, "disk_total_bytes": 9000},
+                        "disk_free_bytes": 5000, "disk_total_bytes": 9000, "in_ram": false},
             "traffic": {"reads": 41, "writes": 42, "entries_received": 8},
             "certificates": [{"file": "node.crt", "not_after_unix": 1_777_636_800, "lifetime_seconds": 86_400}],
             "authorities": [{"key": "0a", "name": "CN=Brock CA", "revoked": 2}], "duplicate_ids": [],

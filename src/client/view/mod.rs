@@ -176,9 +176,11 @@ pub struct Storage {
     pub sst_bytes: u64,
     pub memtable_bytes: u64,
     pub block_cache_bytes: u64,
-    /// 0 with all data in RAM.
+    /// 0 with all data in RAM, or if the disk does not answer.
     pub disk_free_bytes: u64,
     pub disk_total_bytes: u64,
+    /// Whether all data is in RAM.
+    pub in_ram: bool,
 }
 
 /// A node's counters.
@@ -429,7 +431,7 @@ same_fields! {
         place, last_key, last_success_unix_ms, last_error, failures, last_verified_unix_ms, verify_error,
         interval_seconds,
     }
-    Storage { sst_bytes, memtable_bytes, block_cache_bytes, disk_free_bytes, disk_total_bytes }
+    Storage { sst_bytes, memtable_bytes, block_cache_bytes, disk_free_bytes, disk_total_bytes, in_ram }
     Traffic { reads, writes, entries_received }
     Certificate { file, not_after_unix, lifetime_seconds }
     Authority { key, name, revoked }

@@ -113,6 +113,12 @@ pub const DISK_RESERVE_BYTES: u64 = 48 * 1024 * 1024;
 pub const INODES_RESERVE: u64 = 16;
 /// How often free space is checked while writes arrive, and while they are refused.
 pub const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often the disk is checked while nothing is written: its room, and whether the data directory is in its place.
+pub const DISK_WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a node whose data directory is gone stays up so that its members can replicate what only it has.
+pub const HAND_OVER_PATIENCE: Duration = Duration::from_secs(60);
+/// How often it checks whether they have everything.
+pub const HAND_OVER_POLL: Duration = Duration::from_millis(100);
 /// How long writes may fail for lack of space although there is room, before the store stops: several times
 /// RocksDB's 5 s between attempts to recover.
 pub const NO_SPACE_PATIENCE: Duration = Duration::from_secs(20);

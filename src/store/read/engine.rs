@@ -9,7 +9,7 @@ use rocksdb::properties::{
 use crate::store::{
     database::Database,
     error::StoreError,
-    handle::{Shared, Store},
+    handle::{Health, Shared, Store},
     open, schema,
 };
 use brock_core::base::limits;
@@ -25,6 +25,8 @@ pub struct StorageUse {
     pub block_cache_bytes: u64,
     /// The file system of the storage; `None` = unknown, or the store is in RAM.
     pub disk: Option<DiskSpace>,
+    /// Whether the store is in RAM.
+    pub in_ram: bool,
 }
 
 /// The room of a file system.
@@ -106,7 +108,9 @@ impl Store {
                 sst_bytes: shared.database.property(TOTAL_SST_FILES_SIZE),
                 memtable_bytes: shared.database.property(CUR_SIZE_ALL_MEM_TABLES),
                 block_cache_bytes: shared.database.cache_bytes(),
-                disk: shared.disk(),
+                // The path of a directory that is gone leads to another file system, or to none.
+                disk: shared.disk().filter(|_| !matches!(&*shared.health.borrow(), Health::Lost(_))),
+                in_ram: shared.directory.is_none(),
             })
         })
         .await

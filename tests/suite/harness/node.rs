@@ -71,7 +71,7 @@ impl TestNode {
 
     pub async fn stop(self) {
         let id = self.id.clone();
-        let in_order = Stopped { drained: true, closed: true };
+        let in_order = Stopped { drained: true, closed: true, lost: false };
         assert_eq!(self.node.stop().await, in_order, "{id} did not stop in order");
     }
 }

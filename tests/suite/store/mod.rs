@@ -4,8 +4,10 @@
 //! - `opening`: what a storage directory may hold when a node starts, and which incarnation follows.
 //! - `repetition`: calls and messages that arrive twice.
 //! - `storage`: what the store keeps, counts and merges.
+//! - `vanished`: a data directory that disappears, is replaced or becomes read-only under a running node.
 
 mod disk_full;
 mod opening;
 mod repetition;
 mod storage;
+mod vanished;

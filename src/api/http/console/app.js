@@ -113,7 +113,7 @@ function showNodes(nodes) {
       words.rate(rateOf(node, "writes")),
       [`${words.count(s.log_entries)}`, el("span", { class: "sub" }, words.bytes(s.log_bytes))],
       words.bytes(s.storage.sst_bytes),
-      disk ? `${Math.round((100 * s.storage.disk_free_bytes) / disk)} %` : "in RAM",
+      disk ? `${Math.round((100 * s.storage.disk_free_bytes) / disk)} %` : s.storage.in_ram ? "in RAM" : "unknown",
     ];
   });
   table($("nodes-table"), "All nodes", columns, rows);

@@ -72,7 +72,8 @@ fn row(node: &Node) -> Vec<String> {
         of(&|status| bytes(status.log_bytes)),
         number(lag),
         of(&|status| match status.storage.disk_total_bytes {
-            0 => "in RAM".to_owned(),
+            0 if status.storage.in_ram => "in RAM".to_owned(),
+            0 => UNKNOWN.to_owned(),
             total => {
                 let free = status.storage.disk_free_bytes;
                 format!("{} ({:.0} %)", bytes(free), 100.0 * free as f64 / total as f64)
@@ -150,6 +151,7 @@ mod tests {
             started_unix: 1_000,
             now_unix_ms: 1_060_000,
             records: 7,
+            storage: Some(proto::Storage { in_ram: true, ..Default::default() }),
             ..Default::default()
         };
         let lags =

@@ -158,7 +158,8 @@ fn node(node: &Node) -> Vec<String> {
             Some(rates) => bytes((rates.log_bytes * 60.0) as u64),
         },
         of(&|status| match status.storage.disk_total_bytes {
-            0 => "in RAM".to_owned(),
+            0 if status.storage.in_ram => "in RAM".to_owned(),
+            0 => UNKNOWN.to_owned(),
             _ => bytes(status.storage.disk_free_bytes),
         }),
         of(&|status| roughly((status.now_unix_ms / 1000).saturating_sub(status.started_unix))),

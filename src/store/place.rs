@@ -1,0 +1,88 @@
+//! The place of a store on disk: notices that the directory was removed, moved, replaced or made read-only
+//! while the store is open.
+//!
+//! RocksDB does not notice: it keeps its files open, and what it writes to a removed file is on no disk
+//! after the process ends.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
+
+use super::open::DATABASE;
+
+/// The file that RocksDB locks. It is there, and the same one, for as long as the database is open.
+const LOCK: &str = "LOCK";
+
+/// What a path led to when the store was opened.
+#[derive(Debug)]
+struct Known {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+    /// While a directory is open, its inode is given to no other one. The lock file must not be opened
+    /// here: closing it would end RocksDB's lock.
+    _open: Option<File>,
+}
+
+impl Known {
+    fn of(path: PathBuf, open: bool) -> io::Result<Self> {
+        let metadata = fs::metadata(&path)?;
+        let open = open.then(|| File::open(&path)).transpose()?;
+        Ok(Self { device: metadata.dev(), inode: metadata.ino(), _open: open, path })
+    }
+
+    /// What has become of it; `None` = it is in its place.
+    fn problem(&self) -> Option<&'static str> {
+        match fs::metadata(&self.path) {
+            Ok(now) if (now.dev(), now.ino()) == (self.device, self.inode) => None,
+            Ok(_) => Some("was replaced"),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                Some("was removed or moved")
+            }
+            Err(error) if error.kind() == io::ErrorKind::StaleNetworkFileHandle => {
+                Some("was removed at the server that exports it")
+            }
+            // It may be in its place: a write that cannot reach the disk fails by itself.
+            Err(_) => None,
+        }
+    }
+}
+
+/// The directory of an open store.
+#[derive(Debug)]
+pub(super) struct Place {
+    directory: PathBuf,
+    known: [Known; 3],
+}
+
+impl Place {
+    /// Of a directory whose database is open.
+    pub(super) fn of(directory: &Path) -> io::Result<Self> {
+        let database = directory.join(DATABASE);
+        let lock = Known::of(database.join(LOCK), false)?;
+        let known = [Known::of(directory.to_owned(), true)?, Known::of(database, true)?, lock];
+        Ok(Self { directory: directory.to_owned(), known })
+    }
+
+    /// What has become of the directory, as a reason for an operator; `None` = it is in its place. Blocks.
+    pub(super) fn lost(&self) -> Option<String> {
+        let (known, problem) = self.known.iter().find_map(|known| Some((known, known.problem()?)))?;
+        Some(format!(
+            "{} {problem} while the node was running, so what the node has stored may be on no disk. Bring the \
+             directory back (is its disk mounted?) and start the node again. If it is lost, remove what is left in \
+             {} and start the node once with --node.first-start=true: its peers fill it",
+            known.path.display(),
+            self.directory.display()
+        ))
+    }
+
+    /// Whether the file system is mounted read-only. Blocks.
+    pub(super) fn is_read_only(&self) -> bool {
+        statvfs(&self.directory).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY))
+    }
+}
