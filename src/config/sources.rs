@@ -38,7 +38,7 @@ impl ConfigFile {
         let from_env = || env.iter().find(is_named).map(|(_, path)| PathBuf::from(path));
         let from_flag = matches.get_one::<String>(CONFIG_FLAG).map(PathBuf::from);
         let Some(path) = from_flag.or_else(from_env) else { return Ok(None) };
-        match std::fs::read_to_string(&path) {
+        match brock_net::reading::text(&path) {
             Ok(text) => Ok(Some(Self { path, text })),
             Err(source) => Err(ConfigError::ReadFile { path, source }),
         }

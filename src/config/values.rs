@@ -295,7 +295,7 @@ pub fn retention(text: &str) -> Result<[Duration; 3], ValueError> {
 pub fn secret(text: &str) -> Result<String, ValueError> {
     match text.strip_prefix('@') {
         None => Ok(text.to_owned()),
-        Some(path) => match std::fs::read_to_string(path) {
+        Some(path) => match brock_net::reading::text(path.as_ref()) {
             Ok(text) => Ok(text.trim_end_matches(['\n', '\r']).to_owned()),
             Err(error) => Err(ValueError::SecretFile(error.to_string())),
         },

@@ -9,7 +9,7 @@
 //! - [`http_client`]: GETs a page of a node's HTTP server.
 //! - [`task`]: background tasks with a name, a state and an owner; accepting connections is one.
 //! - [`panics`]: which panics end the process.
-//! - [`crashsafe`]: replacing files durably.
+//! - [`crashsafe`]: replacing files durably; [`reading`]: reading files that may not answer.
 
 #![forbid(unsafe_code)]
 
@@ -23,5 +23,6 @@ pub mod join;
 pub mod listen;
 pub mod panics;
 pub mod pki;
+pub mod reading;
 pub mod task;
 pub mod tls;

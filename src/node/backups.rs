@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 
+use tokio::task::spawn_blocking;
+
 use super::{application::Shared, error::StartError};
 use crate::{
     api::http::readiness::Readiness,
@@ -20,7 +22,10 @@ use brock_net::task::{TaskName, Tasks};
 /// store opens.
 pub(super) async fn target(config: &Config) -> Result<Option<Target>, StartError> {
     let Some(backup) = &config.backup else { return Ok(None) };
-    let target = Target::open(&backup.location, &backup.settings)?;
+    let (location, settings) = (backup.location.clone(), backup.settings.clone());
+    // It may read a credentials file, whose file system may not answer.
+    let opening = spawn_blocking(move || Target::open(&location, &settings));
+    let target = opening.await.map_err(|_| StartError::Interrupted)??;
     target.check_credentials().await?;
     Ok(Some(target))
 }

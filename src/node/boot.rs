@@ -27,13 +27,14 @@ impl Node {
         Self::start_unless(config, telemetry, &CancellationToken::new()).await
     }
 
-    /// The same, but stops waiting for peers when `stop` is cancelled.
+    /// The same, but stops waiting for the certificates directory and for peers when `stop` is cancelled.
     pub async fn start_unless(
         config: Config,
         telemetry: Option<Arc<Telemetry>>,
         stop: &CancellationToken,
     ) -> Result<Self, StartError> {
-        let mut prepared = Prepared::new(&config).await?;
+        let preparing = stop.run_until_cancelled(Prepared::new(&config)).await;
+        let mut prepared = preparing.ok_or(StartError::Interrupted)??;
         let frame = Frame::new();
         frame.readiness.show();
         if let Some(listener) = prepared.http_listener.take() {

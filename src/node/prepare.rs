@@ -2,16 +2,17 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
 
 use super::{backups, error::StartError};
 use crate::{api::http::console::Gate, backup::objects::Target, config::validate::Config};
+use brock_core::base::limits;
 use brock_net::{
     address::Address,
     dns::Resolver,
     join::{Join, Listed},
     listen::ListenAddress,
-    tls::{credentials::Identity, roles::RolePolicy, web::WebTls},
+    tls::{TlsError, credentials::Identity, roles::RolePolicy, web::WebTls},
 };
 
 /// What a start needs before the storage opens. Making it finds all that is wrong with certificates,
@@ -35,7 +36,7 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) async fn new(config: &Config) -> Result<Self, StartError> {
         let policy = RolePolicy { require_uri: config.require_uri_roles };
-        let identity = load_identity(config, policy)?;
+        let identity = load_identity(config, policy).await?;
         let (fixed, listed) = parse_join(&config.join)?;
         let listener = bind("node.address", &config.address).await?;
         let http_listener = match &config.http_address {
@@ -59,8 +60,16 @@ impl Prepared {
     }
 }
 
-fn load_identity(config: &Config, policy: RolePolicy) -> Result<Identity, StartError> {
-    let identity = Identity::load_with_lists(&config.certs_dir, config.crl_dir.as_deref(), policy)?;
+/// If the directory does not answer, the thread that reads it is abandoned: the process ends soon.
+async fn load_identity(config: &Config, policy: RolePolicy) -> Result<Identity, StartError> {
+    let (dir, lists) = (config.certs_dir.clone(), config.crl_dir.clone());
+    let loading = spawn_blocking(move || Identity::load_with_lists(&dir, lists.as_deref(), policy));
+    let silent = |_| TlsError::NoAnswer {
+        dir: config.certs_dir.clone(),
+        seconds: limits::CERTIFICATES_START_TIMEOUT.as_secs(),
+    };
+    let loaded = timeout(limits::CERTIFICATES_START_TIMEOUT, loading).await.map_err(silent)?;
+    let identity = loaded.map_err(|_| StartError::Interrupted)??;
     match identity.peer().node_id() {
         Some(certified) if certified != config.node_id => Err(StartError::CertificateOfAnother {
             certs_dir: config.certs_dir.clone(),

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 
 use tokio::{
     sync::{mpsc, oneshot},
-    task::spawn_blocking,
-    time::{Instant, MissedTickBehavior, interval},
+    task::{JoinHandle, spawn_blocking},
+    time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
 use brock_core::base::{id::NodeId, limits, metrics as names, time::unix_now};
@@ -40,6 +40,7 @@ pub(super) fn spawn(
         warned: HashMap::new(),
         files: Vec::new(),
         authorities: Vec::new(),
+        reading: None,
     };
     tasks.spawn(TaskName::Certificates, |status| async move {
         let mut ticks = interval(limits::CERTIFICATES_CHECK_INTERVAL);
@@ -51,7 +52,9 @@ pub(super) fn spawn(
                 Some(answer) = requested.recv() => Some(answer),
             };
             status.set_state("checking the certificates");
-            watch.check(&status).await;
+            if stop.run_until_cancelled(watch.check(&status)).await.is_none() {
+                return;
+            }
             status.set_state("waiting");
             if let Some(answer) = answer {
                 // The requester may have stopped waiting.
@@ -68,38 +71,66 @@ struct Watch {
     /// When all open connections were last verified against the trust store.
     verified: Instant,
     /// What is wrong with the directory, as last logged.
-    problem: Option<String>,
+    problem: Option<Problem>,
     /// When it was last logged that a file will expire, or that it has expired.
     warned: HashMap<(String, bool), Instant>,
     /// The files that have a gauge.
     files: Vec<String>,
     /// The keys of the CAs that have a gauge.
     authorities: Vec<String>,
+    /// The reading of the directory that is under way, and its begin. There is never a second one: each would
+    /// hold a thread for as long as the directory does not answer.
+    reading: Option<(Instant, JoinHandle<Result<Refreshed, TlsError>>)>,
+}
+
+/// What is wrong with the certificates directory.
+#[derive(Debug, PartialEq, Eq)]
+enum Problem {
+    /// It cannot be read for now.
+    NoAnswer,
+    /// Its certificates were rejected, for this reason.
+    Rejected(String),
 }
 
 impl Watch {
     async fn check(&mut self, status: &TaskStatus) {
-        let (identity, node_id) = (self.identity.clone(), self.node_id.clone());
+        let refreshed = self.refresh().await;
         let is_due = self.verified.elapsed() >= limits::CONNECTIONS_CHECK_INTERVAL;
-        let checked = spawn_blocking(move || {
-            let refreshed = identity.refresh(&node_id);
-            let verifies = is_due || matches!(refreshed, Ok(Refreshed::Reloaded));
-            (refreshed, verifies.then(|| identity.close_untrusted()))
-        });
-        let Ok((refreshed, closed)) = checked.await else { return };
-        if let Some(closed) = closed {
-            self.verified = Instant::now();
-            metrics::counter!(names::CONNECTIONS_CUT).increment(closed as u64);
-            if closed > 0 {
-                tracing::warn!(
-                    connections = closed,
-                    "closed connections whose certificates are no longer trusted"
-                );
-            }
+        if is_due || matches!(refreshed, Ok(Refreshed::Reloaded)) {
+            self.close_untrusted().await;
         }
         self.report(refreshed, status);
         self.record_revoked();
         self.record_expiries();
+    }
+
+    /// Reloads the directory if it has changed. While it does not answer, each call waits for the same reading.
+    async fn refresh(&mut self) -> Result<Refreshed, TlsError> {
+        let (since, reading) = self.reading.get_or_insert_with(|| {
+            let (identity, node_id) = (self.identity.clone(), self.node_id.clone());
+            (Instant::now(), spawn_blocking(move || identity.refresh(&node_id)))
+        });
+        let patience = limits::CERTIFICATES_READ_TIMEOUT.saturating_sub(since.elapsed());
+        let Ok(read) = timeout(patience, reading).await else {
+            let (dir, seconds) = (self.identity.dir().to_owned(), since.elapsed().as_secs());
+            return Err(TlsError::NoAnswer { dir, seconds });
+        };
+        self.reading = None;
+        // Without a result the runtime is shutting down.
+        read.unwrap_or(Ok(Refreshed::Unchanged))
+    }
+
+    async fn close_untrusted(&mut self) {
+        self.verified = Instant::now();
+        let identity = self.identity.clone();
+        let Ok(closed) = spawn_blocking(move || identity.close_untrusted()).await else { return };
+        metrics::counter!(names::CONNECTIONS_CUT).increment(closed as u64);
+        if closed > 0 {
+            tracing::warn!(
+                connections = closed,
+                "closed connections whose certificates are no longer trusted"
+            );
+        }
     }
 
     /// Logs and counts a reload or a new problem.
@@ -110,23 +141,37 @@ impl Watch {
                     metrics::counter!(names::CERTIFICATE_RELOADS, "outcome" => "ok").increment(1);
                     tracing::info!(identity = %self.identity.peer(), "reloaded the rotated certificates");
                 }
-                if self.problem.take().is_some() {
+                if let Some(problem) = self.problem.take() {
                     status.clear_error();
+                    if problem == Problem::NoAnswer {
+                        tracing::info!("the certificates directory answers again");
+                    }
+                }
+            }
+            Err(TlsError::NoAnswer { dir, seconds }) => {
+                let is_new = self.problem.as_ref() != Some(&Problem::NoAnswer);
+                self.problem = Some(Problem::NoAnswer);
+                let text = TlsError::NoAnswer { dir, seconds }.to_string();
+                // It says for how long.
+                status.set_error(&text);
+                if is_new {
+                    metrics::counter!(names::CERTIFICATE_RELOADS, "outcome" => "error").increment(1);
+                    tracing::error!("{text}");
                 }
             }
             Err(error) => {
-                let problem = error.to_string();
+                let problem = Problem::Rejected(error.to_string());
                 if self.problem.as_ref() != Some(&problem) {
                     if error.lacks_descriptors() {
-                        tracing::error!(problem, "cannot look whether the certificates were rotated");
+                        tracing::error!(problem = %error, "cannot look whether the certificates were rotated");
                     } else {
                         metrics::counter!(names::CERTIFICATE_RELOADS, "outcome" => "error").increment(1);
                         tracing::error!(
-                            problem,
+                            problem = %error,
                             "rejected the rotated certificates; the node keeps the previous ones"
                         );
                     }
-                    status.set_error(&problem);
+                    status.set_error(&error.to_string());
                     self.problem = Some(problem);
                 }
             }

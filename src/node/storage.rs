@@ -1,6 +1,6 @@
 //! Opens what a node keeps on disk: the store, the members in it, and the audit log.
 
-use tokio::task::spawn_blocking;
+use tokio::{task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{error::StartError, first_start, frame::Frame, prepare::Prepared};
@@ -47,7 +47,19 @@ pub(super) async fn open(
 }
 
 async fn open_store(options: store::Options) -> Result<Store, StartError> {
-    Ok(spawn_blocking(move || Store::open(&options)).await.map_err(|_| StartError::Interrupted)??)
+    let mut opening = spawn_blocking(move || Store::open(&options));
+    let opened = match timeout(limits::STORE_OPEN_NEWS, &mut opening).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            tracing::warn!(
+                seconds = limits::STORE_OPEN_NEWS.as_secs(),
+                "still opening the storage: it replays a long log, or its disk does not answer. A second signal stops \
+                 the process"
+            );
+            opening.await
+        }
+    };
+    Ok(opened.map_err(|_| StartError::Interrupted)??)
 }
 
 /// The members that the store remembers, and the peers in `node.join`.

@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io::{self, Read},
     path::{Path, PathBuf},
 };
 
@@ -17,7 +17,7 @@ use brock_core::base::{
     id::{Incarnation, NodeId, Origin},
     vector::{Clock, Vector},
 };
-use brock_net::crashsafe;
+use brock_net::{crashsafe, reading};
 
 /// The format that this version writes.
 pub(super) const FORMAT_VERSION: u64 = 2;
@@ -53,11 +53,12 @@ pub(super) fn path(directory: &Path) -> PathBuf {
 /// Reads the superblock; `None` if there is none.
 pub(super) fn read(directory: &Path) -> Result<Option<Superblock>, OpenError> {
     let path = path(directory);
-    let text = match fs::read(&path) {
-        Ok(text) => text,
+    let mut text = Vec::new();
+    match reading::regular(&path).and_then(|mut file| file.read_to_end(&mut text)) {
+        Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(OpenError::Io { action: "cannot read", path, source }),
-    };
+    }
     let damaged = |reason: String| OpenError::Superblock { path: path.clone(), reason };
     let version: serde_json::Value = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
     match version.get("format_version").and_then(serde_json::Value::as_u64) {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::error::ObjectError;
+use brock_net::reading;
 
 /// Reads `length` bytes of a file; fewer only at its end.
 pub(super) async fn read_at(
@@ -58,7 +59,7 @@ pub(super) async fn joined<T>(work: JoinHandle<Result<T, ObjectError>>) -> Resul
 
 /// Opens a file, and returns its size too. Blocks.
 pub(super) fn open(path: &Path) -> Result<(File, u64), ObjectError> {
-    let file = File::open(path).map_err(failed("opening", path))?;
+    let file = reading::regular(path).map_err(failed("opening", path))?;
     let size_bytes = file.metadata().map_err(failed("looking at", path))?.len();
     Ok((file, size_bytes))
 }

@@ -83,7 +83,12 @@ impl CredentialSource {
             Kind::Fixed(credentials) => Ok(credentials.clone()),
             Kind::File(file) => {
                 let file = Arc::clone(file);
-                match spawn_blocking(move || file.current()).await {
+                let turn = Arc::clone(&file.turn).lock_owned().await;
+                let current = spawn_blocking(move || {
+                    let _turn = turn;
+                    file.current()
+                });
+                match current.await {
                     Ok(credentials) => Ok(credentials),
                     // Only after a panic, or while the runtime shuts down.
                     Err(_) => std::future::pending().await,

@@ -1,15 +1,15 @@
 //! An AWS shared credentials file, which is read again when it changes.
 
 use std::{
-    fs::File,
     io::{self, Read},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::credentials::{Credentials, CredentialsError, Secret};
 use brock_core::base::limits;
+use brock_net::reading;
 
 /// One section of a file, and the credentials that it last held.
 #[derive(Debug)]
@@ -17,6 +17,8 @@ pub(super) struct CredentialsFile {
     path: PathBuf,
     profile: String,
     held: Mutex<Held>,
+    /// Held while the file is read, so that only one thread waits if its file system does not answer.
+    pub(super) turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// The content of the file when it was last read without an error.
@@ -42,7 +44,7 @@ impl CredentialsFile {
     pub(super) fn open(path: &Path, profile: String) -> Result<Self, CredentialsError> {
         let (credentials, state) = read(path, &profile)?;
         let held = Mutex::new(Held { credentials, state, warned: None });
-        Ok(Self { path: path.to_owned(), profile, held })
+        Ok(Self { path: path.to_owned(), profile, held, turn: Arc::default() })
     }
 
     /// The current credentials. Blocks.
@@ -82,7 +84,7 @@ impl FileState {
 /// Reads one section of a file, and the state of the file.
 fn read(path: &Path, profile: &str) -> Result<(Credentials, FileState), CredentialsError> {
     let failed = |source| CredentialsError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
+    let file = reading::regular(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let mut text = String::new();
     file.take(limits::CREDENTIALS_FILE_MAX_BYTES + 1).read_to_string(&mut text).map_err(failed)?;

@@ -232,8 +232,8 @@ fn open_object(path: &Path) -> Result<(File, u64), ObjectError> {
         {
             Err(absent())
         }
-        // A directory can be opened too, but is not an object.
-        Ok(_) if path.is_dir() => Err(absent()),
+        // A directory is no object.
+        _ if path.is_dir() => Err(absent()),
         opened => opened,
     }
 }

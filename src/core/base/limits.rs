@@ -69,6 +69,12 @@ pub const CERTIFICATE_FILES_MAX: usize = 64;
 /// How often the certificates directory is checked. Connections with a revoked certificate are closed within
 /// 5 s.
 pub const CERTIFICATES_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long reading that directory may take before the node reports that it does not answer.
+pub const CERTIFICATES_READ_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long reading it may take at the start, which fails then.
+pub const CERTIFICATES_START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a configuration file, or the file of a secret, may take to be read.
+pub const FILE_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often all connections are verified again although no certificate was reloaded: certificates expire.
 pub const CONNECTIONS_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// How long before its expiry a certificate is first warned about; less if its lifetime is shorter than four
@@ -113,6 +119,8 @@ pub const DISK_RESERVE_BYTES: u64 = 48 * 1024 * 1024;
 pub const INODES_RESERVE: u64 = 16;
 /// How often free space is checked while writes arrive, and while they are refused.
 pub const DISK_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// How long opening the store may take before that is logged.
+pub const STORE_OPEN_NEWS: Duration = Duration::from_secs(10);
 /// How often the disk is checked while nothing is written: its room, and whether the data directory is in its place.
 pub const DISK_WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a node whose data directory is gone stays up so that its members can replicate what only it has.

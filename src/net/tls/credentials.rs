@@ -164,7 +164,7 @@ impl Identity {
     }
 
     /// The certificates directory.
-    pub(crate) fn dir(&self) -> &Path {
+    pub fn dir(&self) -> &Path {
         &self.dir
     }
 

@@ -13,6 +13,7 @@ use std::{
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
 
 use super::{TlsError, pem};
+use crate::reading;
 use brock_core::base::{id::sha256, limits};
 
 /// The blocks that a key's file may have. `openssl ecparam` writes the parameters, and the key names the curve too.
@@ -218,7 +219,7 @@ fn is_credential(path: &Path) -> bool {
 }
 
 fn open(path: &Path) -> Result<File, TlsError> {
-    File::open(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+    reading::regular(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
 }
 
 fn read(path: &Path, file: &mut File) -> Result<Vec<u8>, TlsError> {

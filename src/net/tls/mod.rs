@@ -160,6 +160,18 @@ pub enum TlsError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// Reading the directory takes too long.
+    #[error(
+        "the certificates directory {at} has not answered for {seconds} s (is it on a network file system that is gone?): \
+         rotated certificates and revocations do not take effect until it does",
+        at = .dir.display()
+    )]
+    NoAnswer {
+        /// The certificates directory.
+        dir: PathBuf,
+        /// For how long.
+        seconds: u64,
+    },
     /// A file is far larger than any certificate or key.
     #[error("{at} is larger than {limit} bytes: it is not a certificate or a key", at = .path.display())]
     TooLarge {

@@ -12,6 +12,7 @@
 //! - `fake_peer`: a peer that follows a script.
 //! - `faketime`: a process with a wrong clock.
 //! - `files`: storage directories: read, copied, damaged.
+//! - `hanging`: a directory that does not answer.
 //! - `http`: HTTP requests to a node.
 //! - `ledger`: what was acknowledged, for tests that kill nodes.
 //! - `metrics`: reading a node's metrics.
@@ -38,6 +39,7 @@ pub mod dns;
 pub mod fake_peer;
 pub mod faketime;
 pub mod files;
+pub mod hanging;
 pub mod http;
 pub mod ledger;
 pub mod metrics;

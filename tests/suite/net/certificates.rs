@@ -11,6 +11,7 @@ use crate::harness::{
     client::{Client, put_request},
     cluster::Cluster,
     eventually, free_port,
+    hanging::fifo,
     metrics::Page,
     node::{TestNode, config},
     process::{Launch, run},
@@ -107,6 +108,25 @@ async fn a_revoked_client_is_cut_off_and_refused_while_others_go_on() {
     is_refused_as_revoked(&node, &leaked(&certs)).await;
     let kept = eventually("the others go on", || async { node.client.get_local(&key).await.ok() }).await;
     assert_eq!(kept.encrypted_access_grant, b"grant"[..]);
+    assert_eq!(certificates_error(&node).await, "");
+    node.stop().await;
+}
+
+/// Opening a FIFO would wait for a writer, and revocations with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fifo_among_the_certificates_is_refused_by_name_and_stops_no_revocation() {
+    let certs = Certs::new();
+    let node = start_one(&certs).await;
+    let in_the_way = certs.node("node-0").join("ca-x.crt");
+    fifo(&in_the_way);
+    let error = eventually("it is refused", || async {
+        Some(certificates_error(&node).await).filter(|error| !error.is_empty())
+    })
+    .await;
+    assert!(error.contains("ca-x.crt: it is a FIFO"), "{error}");
+    fs::remove_file(in_the_way).unwrap();
+    revoke_at(&certs, &leaked(&certs).join("client.crt"), &certs.node("node-0"));
+    is_refused_as_revoked(&node, &leaked(&certs)).await;
     assert_eq!(certificates_error(&node).await, "");
     node.stop().await;
 }

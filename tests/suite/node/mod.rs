@@ -1,6 +1,7 @@
 //! Boot, shutdown, crashes.
 //!
 //! - `crash`: processes that are killed while clients write.
+//! - `hanging`: directories and files that do not answer.
 //! - `probes`: what a running node answers over HTTP.
 //! - `restarts`: nodes that stop and come back.
 //! - `start`: starts that must fail.
@@ -8,6 +9,7 @@
 //! - `survival`: partitions, jumping clocks, rolled back directories.
 
 mod crash;
+mod hanging;
 mod probes;
 mod restarts;
 mod start;

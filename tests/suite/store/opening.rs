@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use crate::harness::{
     certs::Certs,
     files::{copy, flip_bit, size, tree, truncate, write_ahead_log},
+    hanging::fifo,
     process::Launch,
     store::{close, contiguous_log, created, key, new_record, node_id, open, options, ram},
 };
@@ -251,6 +252,10 @@ async fn a_superblock_that_cannot_be_read_is_refused_and_removing_it_is_a_way_ou
         assert!(matches!(error, OpenError::Superblock { .. }), "{garbage:?}: {error}");
         assert!(error.to_string().contains("superblock.json"), "{error}");
     }
+    fs::remove_file(&file).unwrap();
+    fifo(&file);
+    let error = Store::open(&options(path)).map(|_| ()).unwrap_err().to_string();
+    assert!(error.contains("superblock.json: it is a FIFO"), "{error}");
     fs::remove_file(&file).unwrap();
     assert_eq!(assert_opens_anew(path, origin, 3).await, 3, "as after a crash");
 }

@@ -16,7 +16,7 @@ pub(super) fn examine(report: &mut Report, file: &Path) -> Option<Config> {
     let at = file.display().to_string();
     let env: Vec<_> = std::env::vars_os().collect();
     let read = || -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(file)
+        let text = brock_net::reading::text(file)
             .map_err(|source| ConfigError::ReadFile { path: file.to_owned(), source })?;
         let file = ConfigFile { path: file.to_owned(), text };
         let nothing = Command::new("doctor").no_binary_name(true).args(settings::args());
