@@ -289,6 +289,16 @@ impl About<'_> {
     }
 
     fn rest(&mut self, status: &StatusResponse) {
+        if status.descriptors_limit > 0 && status.connections_max < limits::CONNECTIONS_MAX as u64 {
+            self.watch(
+                format!(
+                    "its limit of open files is {}: it accepts at most {} connections",
+                    status.descriptors_limit, status.connections_max
+                ),
+                "Raise the limit (LimitNOFILE= in a systemd unit, `--ulimit nofile=` of a container) and restart the \
+                 node: docs/guides/capacity.md",
+            );
+        }
         if let Some(alarm) = status.alarms.last() {
             let what = match status.alarms.len() {
                 1 => format!("it has an alarm: {}", alarm.text),
@@ -401,7 +411,7 @@ mod tests {
     fn what_is_wrong_with_a_node_is_found_and_says_what_to_do() {
         use proto::{BackupStatus, Certificate, Storage, Task};
         type Change = fn(&mut StatusResponse);
-        let cases: [(Change, Level, &str); 17] = [
+        let cases: [(Change, Level, &str); 18] = [
             (|s| s.writes_refused = "disk full".into(), Level::Act, "disk full"),
             (
                 |s| {
@@ -525,6 +535,11 @@ mod tests {
                 },
                 Level::Watch,
                 "2 alarms, the newest: new",
+            ),
+            (
+                |s| (s.descriptors_limit, s.connections_max) = (1024, 448),
+                Level::Watch,
+                "at most 448 connections",
             ),
             (|s| s.quarantined = 3, Level::Watch, "3 replicated entries"),
             (|s| s.conflicts = 2, Level::Watch, "2 payloads lost"),

@@ -17,7 +17,10 @@ use crate::{
         status::{PeerReport, Round},
     },
     replication::resync::{ResyncReport, Resyncs},
-    runtime::alarms::{Alarm, Alarms},
+    runtime::{
+        alarms::{Alarm, Alarms},
+        descriptors::Descriptors,
+    },
     store::{Health, StorageUse, Store},
 };
 use brock_core::{
@@ -55,6 +58,8 @@ pub struct Reporter {
     pub readiness: Arc<dyn Fn() -> bool + Send + Sync>,
     /// The node's certificates.
     pub identity: Identity,
+    /// The shares of the process in its limit of open files.
+    pub descriptors: Descriptors,
     /// Where the time comes from.
     pub wall_clock: WallClock,
     /// When the node started, in seconds since 1970.
@@ -108,6 +113,8 @@ impl Reporter {
             certificates: expiries.into_iter().map(certificate).collect(),
             duplicate_ids: self.roster.members().duplicates().list().into_iter().map(duplicate).collect(),
             authorities: self.identity.authorities().into_iter().map(authority).collect(),
+            descriptors_limit: self.descriptors.limit,
+            connections_max: self.descriptors.connections as u64,
             history: if history { self.samples().iter().cloned().collect() } else { Vec::new() },
         })
     }

@@ -5,6 +5,7 @@
 //! - [`tls`]: credentials, roles, the trust store, accepting connections.
 //! - [`dial`]: from an address to an identified connection.
 //! - [`channel`]: gRPC channels over dialled connections.
+//! - [`places`]: a bounded number of places for connections, shared fairly.
 //! - [`pki`]: issuing, revoking and installing certificates.
 //! - [`http_client`]: GETs a page of a node's HTTP server.
 //! - [`task`]: background tasks with a name, a state and an owner; accepting connections is one.
@@ -23,6 +24,7 @@ pub mod join;
 pub mod listen;
 pub mod panics;
 pub mod pki;
+pub mod places;
 pub mod reading;
 pub mod task;
 pub mod tls;

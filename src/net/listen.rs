@@ -1,8 +1,12 @@
 //! `HOST:PORT` of this node: an address to listen on.
 
-use std::{fmt, io, net::Ipv4Addr, net::Ipv6Addr, str::FromStr};
+use std::{
+    fmt, io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    str::FromStr,
+};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 /// `HOST:PORT`, or `:PORT` for all interfaces. With port 0 the system chooses the port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +77,34 @@ impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.host, self.port)
     }
+}
+
+/// Accepts the next connection. An error concerns the listener: the next call would fail at once too, and the
+/// caller pauses.
+pub async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    loop {
+        match listener.accept().await {
+            Ok((socket, remote)) => {
+                // IMPORTANT: without it, each small answer waits for the acknowledgement of the previous one. It
+                // fails for a connection that is gone already.
+                let _ = socket.set_nodelay(true);
+                return Ok((socket, remote));
+            }
+            Err(error) if concerns_one_connection(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether an error of `accept` concerns only the connection that it was about to return.
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
 }
 
 /// A port in plain digits: no sign, no spaces.

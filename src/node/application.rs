@@ -14,7 +14,7 @@ use crate::{
     maintenance::compact::Compactor,
     membership::{duplicates::Place, roster::Roster},
     replication::{peek::Asker, resync::Resyncs},
-    runtime::alarms::Alarms,
+    runtime::{alarms::Alarms, descriptors::Descriptors},
     store::Store,
 };
 use brock_core::{base::time::WallClock, proto::show_configuration_response::Setting};
@@ -81,6 +81,7 @@ impl Application {
         shared: &Shared,
         frame: &Frame,
         identity: &Identity,
+        descriptors: Descriptors,
         backup_target: Option<Target>,
     ) -> Result<Self, StartError> {
         let Shared { store, roster, wall_clock, alarms, .. } = shared;
@@ -110,6 +111,7 @@ impl Application {
             tasks: frame.tasks.clone(),
             readiness: Arc::new(move || readiness.is_ready()),
             identity: identity.clone(),
+            descriptors,
             started: wall_clock.now(),
             wall_clock: wall_clock.clone(),
             history: Mutex::default(),

@@ -38,7 +38,8 @@ impl Node {
         let frame = Frame::new();
         frame.readiness.show();
         if let Some(listener) = prepared.http_listener.take() {
-            server::spawn(&frame.http_tasks, listener, frame.pages(&prepared, telemetry.clone()));
+            let pages = frame.pages(&prepared, telemetry.clone());
+            server::spawn(&frame.http_tasks, listener, prepared.descriptors.http_connections, pages);
         }
         if let Some(telemetry) = &telemetry {
             telemetry.set_node(&config.node_id);
@@ -72,16 +73,25 @@ async fn serve(
     frame: &Frame,
     store: &Store,
 ) -> Result<Node, StartError> {
-    let tasks = &frame.tasks;
+    let (tasks, room) = (&frame.tasks, prepared.room());
     let shared = Shared::new(config, &prepared, frame, store).await?;
     frame.show_sync_status(store.clone(), shared.roster.clone());
-    let Prepared { identity, listed, resolver, listener, address, http_address, backup_target, .. } =
-        prepared;
-    let application = Application::new(config, &shared, frame, &identity, backup_target).await?;
+    let Prepared {
+        descriptors,
+        identity,
+        listed,
+        resolver,
+        listener,
+        address,
+        http_address,
+        backup_target,
+        ..
+    } = prepared;
+    let application = Application::new(config, &shared, frame, &identity, descriptors, backup_target).await?;
     frame.open_console(application.console());
     let audit_log = storage::open_audit_log(config, store, frame).await;
     let (routes, health) = services::routes(config, &shared, &application, frame, &audit_log)?;
-    let incoming = accept::accept(listener, &identity, tasks);
+    let incoming = accept::accept(listener, &identity, room, tasks);
     let grpc = grpc_server::builder(audit_log);
     let server_failed = grpc_server::spawn(tasks, grpc, routes, incoming, identity.reloads());
     background::spawn(config, &shared, &application, &frame.readiness, tasks);

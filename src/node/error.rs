@@ -4,6 +4,7 @@ use std::{io, path::PathBuf};
 
 use crate::{
     backup::{objects::ObjectError, signer::SignerError},
+    runtime::descriptors::TooFew,
     store::OpenError,
 };
 use brock_core::base::{advice, id::NodeId};
@@ -15,6 +16,9 @@ pub enum StartError {
     /// The certificates are missing or wrong.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The limit of open files is too low.
+    #[error(transparent)]
+    Descriptors(#[from] TooFew),
     /// The certificate belongs to another node.
     #[error(
         "the certificate in {} is that of node {certified}, but node.id is {configured}: make one with `brock cert \

@@ -71,7 +71,7 @@ fn answer_others(
     };
     let routes =
         Routes::new(RecognitionServiceServer::new(recognition)).into_axum_router().fallback(starting);
-    let incoming = accept::accept(listener, &prepared.identity, tasks);
+    let incoming = accept::accept(listener, &prepared.identity, prepared.room(), tasks);
     let stop = tasks.stopping().clone();
     let serving = grpc_server::builder(AuditLog::none()).add_routes(Routes::from(routes));
     tasks.spawn_short(async move {

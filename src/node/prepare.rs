@@ -5,19 +5,23 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::{net::TcpListener, task::spawn_blocking, time::timeout};
 
 use super::{backups, error::StartError};
-use crate::{api::http::console::Gate, backup::objects::Target, config::validate::Config};
+use crate::{
+    api::http::console::Gate, backup::objects::Target, config::validate::Config,
+    runtime::descriptors::Descriptors,
+};
 use brock_core::base::limits;
 use brock_net::{
     address::Address,
     dns::Resolver,
     join::{Join, Listed},
     listen::ListenAddress,
-    tls::{TlsError, credentials::Identity, roles::RolePolicy, web::WebTls},
+    tls::{TlsError, accept::Room, credentials::Identity, roles::RolePolicy, web::WebTls},
 };
 
 /// What a start needs before the storage opens. Making it finds all that is wrong with certificates,
 /// addresses and settings.
 pub(super) struct Prepared {
+    pub(super) descriptors: Descriptors,
     pub(super) identity: Identity,
     /// The peers that `node.join` names by address.
     pub(super) fixed: Vec<Address>,
@@ -35,6 +39,7 @@ pub(super) struct Prepared {
 
 impl Prepared {
     pub(super) async fn new(config: &Config) -> Result<Self, StartError> {
+        let descriptors = shares()?;
         let policy = RolePolicy { require_uri: config.require_uri_roles };
         let identity = load_identity(config, policy).await?;
         let (fixed, listed) = parse_join(&config.join)?;
@@ -45,6 +50,7 @@ impl Prepared {
         };
         let http_address = http_listener.as_ref().map(local_address).transpose()?;
         Ok(Self {
+            descriptors,
             web_tls: config.http_tls.then(|| WebTls::new(&identity)).transpose()?,
             console_gate: Arc::new(console_gate(config, http_address)),
             http_address,
@@ -58,6 +64,28 @@ impl Prepared {
             http_listener,
         })
     }
+}
+
+impl Prepared {
+    /// The connections to `node.address` for which there are descriptors.
+    pub(super) fn room(&self) -> Room {
+        Room { connections: self.descriptors.connections, handshakes: self.descriptors.handshakes }
+    }
+}
+
+/// A node that lacks descriptors must not find that out when its store needs one.
+fn shares() -> Result<Descriptors, StartError> {
+    let descriptors = Descriptors::claim()?;
+    if !descriptors.are_enough() {
+        tracing::warn!(
+            limit = descriptors.limit,
+            connections = descriptors.connections,
+            "the limit of open files is low: the node accepts fewer than {} connections. Raise it (LimitNOFILE= in a \
+             systemd unit, `--ulimit nofile=` of a container; docs/guides/capacity.md)",
+            limits::CONNECTIONS_MAX
+        );
+    }
+    Ok(descriptors)
 }
 
 /// If the directory does not answer, the thread that reads it is abandoned: the process ends soon.

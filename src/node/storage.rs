@@ -29,6 +29,7 @@ pub(super) async fn open(
         first_start: config.first_start == FirstStart::Yes,
         cache_bytes: config.cache_size_bytes,
         memtables_bytes: limits::MEMTABLES_BYTES,
+        files_open: prepared.descriptors.database_files,
         expiry_margin: config.expiry_margin,
         conflict_delay: config.conflict_backoff.delay,
         conflict_min: config.conflict_backoff.min,

@@ -4,11 +4,13 @@
 //! - [`spans`]: the spans of traces.
 //! - [`alarms`]: what an operator must look into.
 //! - [`coredump`]: keeps secrets in memory out of core files.
+//! - [`descriptors`]: the shares in the limit of open files.
 //! - [`planted`]: bugs that the simulation must find.
 //! - [`processor`]: refuses a processor that lacks instructions the build needs.
 
 pub mod alarms;
 pub mod coredump;
+pub mod descriptors;
 pub mod planted;
 pub mod processor;
 pub mod retry;

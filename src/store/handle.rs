@@ -44,6 +44,8 @@ pub struct Options {
     pub cache_bytes: usize,
     /// The size of RocksDB's memtables: what is written but not yet in files.
     pub memtables_bytes: usize,
+    /// Files that RocksDB keeps open.
+    pub files_open: usize,
     /// How long an expired record stays on disk.
     pub expiry_margin: Duration,
     /// The delay before a refused write is tried again, if more than `conflict_min`.
@@ -70,6 +72,7 @@ impl Options {
             first_start: true,
             cache_bytes: 64 * 1024 * 1024,
             memtables_bytes: limits::MEMTABLES_BYTES,
+            files_open: limits::DATABASE_FILES_OPEN,
             expiry_margin: Duration::from_secs(3600),
             conflict_delay: Duration::ZERO,
             conflict_min: Duration::from_millis(100),

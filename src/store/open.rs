@@ -104,7 +104,11 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
 }
 
 fn sizes(options: &Options) -> Sizes {
-    Sizes { cache_bytes: options.cache_bytes, memtables_bytes: options.memtables_bytes }
+    Sizes {
+        cache_bytes: options.cache_bytes,
+        memtables_bytes: options.memtables_bytes,
+        files_open: i32::try_from(options.files_open).unwrap_or(i32::MAX),
+    }
 }
 
 fn open_ram(options: &Options) -> Result<Opened, OpenError> {

@@ -57,6 +57,8 @@ pub(super) struct Sizes {
     pub cache_bytes: usize,
     /// Memtables: what is written but not yet in files.
     pub memtables_bytes: usize,
+    /// Files that stay open.
+    pub files_open: i32,
 }
 
 /// Opens or creates the database. `env` is `None` for the real file system.
@@ -87,7 +89,7 @@ fn database(sizes: Sizes, env: Option<&Env>) -> Options {
     // Both bound the memory, and the write-ahead log that a start has to replay.
     options.set_max_total_wal_size(limits::WAL_MAX_BYTES);
     options.set_db_write_buffer_size(sizes.memtables_bytes);
-    options.set_max_open_files(limits::DATABASE_FILES_OPEN);
+    options.set_max_open_files(sizes.files_open);
     options.set_bytes_per_sync(1024 * 1024);
     options.set_keep_log_file_num(4);
     options.set_max_log_file_size(4 * 1024 * 1024);

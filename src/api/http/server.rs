@@ -3,7 +3,7 @@
 //! It serves plain HTTP unless `http.tls` is set, on loopback by default. Only the console is protected:
 //! the other pages show numbers and states, never records.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -20,7 +20,6 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
     task::spawn_blocking,
 };
 use tokio_util::sync::CancellationToken;
@@ -33,6 +32,8 @@ use super::{
 use crate::{membership::roster::SyncStatus, telemetry::logs::Telemetry};
 use brock_core::base::limits;
 use brock_net::{
+    listen,
+    places::Places,
     task::{TaskName, Tasks},
     tls::web::WebTls,
 };
@@ -119,24 +120,28 @@ async fn metrics(State(pages): State<Pages>) -> impl IntoResponse {
 /// Starts serving on `listener`, until `tasks` stops.
 ///
 /// `/readyz` should answer "shutting down" while the node drains, so stop `tasks` after the drain.
-pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
+/// `max_connections` may be open; further ones replace the oldest.
+pub fn spawn(tasks: &Tasks, listener: TcpListener, max_connections: usize, pages: Pages) {
     let (connections, stopping, tls) = (tasks.clone(), tasks.stopping().clone(), pages.tls.clone());
     let router = router(pages);
     tasks.spawn(TaskName::Http, |status| async move {
-        let slots = Arc::new(Semaphore::new(limits::HTTP_CONNECTIONS_MAX));
+        let places = Places::new(max_connections);
         status.set_state("serving");
         let mut has_failed = false;
         loop {
-            let accepted = stopping.run_until_cancelled(accept(&listener, &slots)).await;
+            let accepted = stopping.run_until_cancelled(listen::accept(&listener)).await;
             match accepted {
                 None => break,
-                Some(Ok((stream, slot))) => {
+                Some(Ok((stream, remote))) => {
                     status.clear_error();
                     has_failed = false;
+                    let place = places.take(remote.ip()).await;
                     let (router, stopping, tls) = (router.clone(), stopping.clone(), tls.clone());
                     connections.spawn_short(async move {
-                        handshake(stream, router, tls, stopping).await;
-                        drop(slot);
+                        tokio::select! {
+                            () = handshake(stream, router, tls, stopping) => {}
+                            () = place.evicted() => {}
+                        }
                     });
                 }
                 Some(Err(error)) => {
@@ -149,16 +154,6 @@ pub fn spawn(tasks: &Tasks, listener: TcpListener, pages: Pages) {
             }
         }
     });
-}
-
-async fn accept(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    stream.set_nodelay(true)?;
-    Ok((stream, slot))
 }
 
 /// Serves a connection, after the TLS handshake if there is one.
@@ -226,7 +221,7 @@ mod tests {
             gate,
             tls: None,
         };
-        spawn(&tasks, listener, pages);
+        spawn(&tasks, listener, 4, pages);
         Site { tasks, readiness, address }
     }
 

@@ -239,6 +239,8 @@ mod tests {
                 not_after_unix: 1_777_636_800,
                 lifetime_seconds: 86_400,
             }],
+            descriptors_limit: 1024,
+            connections_max: 448,
             authorities: vec![proto::Authority {
                 key: "0a".to_owned(),
                 name: "CN=Brock CA".to_owned(),
@@ -273,6 +275,7 @@ mod tests {
             "traffic": {"reads": 41, "writes": 42, "entries_received": 8},
             "certificates": [{"file": "node.crt", "not_after_unix": 1_777_636_800, "lifetime_seconds": 86_400}],
             "authorities": [{"key": "0a", "name": "CN=Brock CA", "revoked": 2}], "duplicate_ids": [],
+            "descriptors_limit": 1024, "connections_max": 448,
             "clocks": {"node-a/01020304": 7, "node-b/01020304": 5},
             "peers": peers,
             "tasks": [{"name": "sweeper", "state": "idle", "last_error": ""}],

@@ -96,6 +96,10 @@ pub struct Status {
     pub authorities: Vec<Authority>,
     /// Node ids under which several processes run.
     pub duplicate_ids: Vec<DuplicateId>,
+    /// The limit of open files of its process; 0 if not known.
+    pub descriptors_limit: u64,
+    /// How many connections it accepts on its gRPC port.
+    pub connections_max: u64,
     pub clocks: BTreeMap<String, u64>,
     pub peers: Vec<Peer>,
     pub tasks: Vec<Task>,
@@ -370,6 +374,8 @@ impl TryFrom<proto::StatusResponse> for Status {
             history,
             authorities,
             duplicate_ids,
+            descriptors_limit,
+            connections_max,
         } = response;
         Ok(Self {
             node_id,
@@ -396,6 +402,8 @@ impl TryFrom<proto::StatusResponse> for Status {
             certificates: certificates.into_iter().map(Certificate::from).collect(),
             authorities: authorities.into_iter().map(Authority::from).collect(),
             duplicate_ids: duplicate_ids.into_iter().map(DuplicateId::from).collect(),
+            descriptors_limit,
+            connections_max,
             clocks: by_origin(clocks)?,
             peers: peers.into_iter().map(Peer::from).collect(),
             tasks: tasks.into_iter().map(Task::from).collect(),

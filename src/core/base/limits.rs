@@ -42,10 +42,23 @@ pub const SESSION_DEPTH: usize = 256;
 
 // ---- connections -------------------------------------------------------------------------
 
-/// The most accepted connections at once; further ones wait in the listen queue.
+/// The most accepted connections at once, of identified callers; fewer with a low limit of open files.
 pub const CONNECTIONS_MAX: usize = 4096;
-/// The most concurrent TLS handshakes.
+/// Of these, clients and operators leave so many to nodes; at most a quarter.
+pub const CONNECTIONS_FOR_NODES: usize = 128;
+/// Of the rest, clients leave so many to operators; at most an eighth of all.
+pub const CONNECTIONS_FOR_ADMINS: usize = 32;
+/// The most connections whose handshake is not finished; further ones replace the oldest.
 pub const HANDSHAKES_MAX: usize = 256;
+/// The file descriptors that a node needs at least.
+pub const DESCRIPTORS_MIN: u64 = 256;
+/// A node raises its limit of open files up to this.
+pub const DESCRIPTORS_USEFUL: u64 = 65_536;
+/// Descriptors for all that is neither the storage engine's tables nor an accepted connection: connections to peers
+/// and to the object store, logs, backups, DNS.
+pub const DESCRIPTORS_OWN: usize = 256;
+/// The same with a low limit.
+pub const DESCRIPTORS_OWN_MIN: usize = 96;
 /// How long the TLS handshake of an accepted connection may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long resolving, connecting and handshaking with a peer may take.
@@ -54,7 +67,7 @@ pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 pub const ACCEPTED_QUEUE: usize = 64;
 /// How long the accept loop pauses after the system refused it a socket (no descriptors, no memory).
 pub const ACCEPT_REST: Duration = Duration::from_millis(100);
-/// The least time between two warnings about a lack of descriptors or memory for connections.
+/// The least time between two warnings about a lack of descriptors, memory or places for connections.
 pub const ACCEPT_WARN_INTERVAL: Duration = Duration::from_secs(60);
 /// How long a refused connection stays open so that the alert reaches the other end.
 pub const REFUSAL_LINGER: Duration = Duration::from_secs(1);
@@ -164,8 +177,8 @@ pub const ROLLBACK_MINT_INTERVAL: Duration = Duration::from_secs(10);
 pub const MEMTABLES_BYTES: usize = 64 * 1024 * 1024;
 /// RocksDB: bytes of write-ahead log that a start may have to replay.
 pub const WAL_MAX_BYTES: u64 = 128 * 1024 * 1024;
-/// RocksDB: open files.
-pub const DATABASE_FILES_OPEN: i32 = 512;
+/// RocksDB: open files; fewer with a low limit of open files.
+pub const DATABASE_FILES_OPEN: usize = 512;
 /// Alarms that a node keeps.
 pub const ALARMS_MAX: usize = 32;
 
@@ -285,7 +298,7 @@ pub const PAYLOADS_READ_TOGETHER: usize = 64;
 pub const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// The age at which an HTTP connection is closed, even if it is busy: no request takes longer.
 pub const HTTP_CONNECTION_MAX_AGE: Duration = Duration::from_secs(300);
-/// The most HTTP connections at once; further ones wait in the listen queue.
+/// The most HTTP connections at once; further ones replace the oldest.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
 /// The pause after a failure to accept an HTTP connection, such as a lack of file descriptors.
 pub const HTTP_ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);

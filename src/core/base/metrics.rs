@@ -60,6 +60,8 @@ const HANDSHAKE_REASONS: &[&str] = &[
     "protocol_version",
     "revoked",
     "role",
+    "replaced",
+    "no_place",
     "io",
     "other",
 ];

@@ -20,7 +20,7 @@ use crate::{
     dial::dial,
     task::Tasks,
     tls::{
-        accept::accept,
+        accept::{Room, accept},
         credentials::{ClientIdentity, Identity},
         roles::{Role, RolePolicy},
     },
@@ -228,7 +228,7 @@ async fn a_node_and_an_admin_with_certificates_of_the_recipe_recognise_each_othe
     let tasks = Tasks::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string().parse().unwrap();
-    let mut incoming = accept(listener, &load(&certs), &tasks);
+    let mut incoming = accept(listener, &load(&certs), Room::default(), &tasks);
     let admin = ClientIdentity::load(&certs).unwrap();
     let dialled = dial(&address, admin.dialler()).await.unwrap();
     assert_eq!(dialled.identity().role, Role::Node);

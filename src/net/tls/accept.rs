@@ -4,13 +4,18 @@
 //! Peers reach this code before they are authenticated. Therefore each handshake runs in its own task with
 //! a deadline, the numbers of handshakes and connections are bounded, failures of unauthenticated peers are
 //! logged at debug only, and an error of one connection does not end the loop.
+//!
+//! Unfinished handshakes and identified connections are bounded apart. A handshake that finds all places taken
+//! replaces the oldest one, so that connections that say nothing delay no others. An identified caller that finds
+//! no place is refused: clients leave places to operators, and both leave places to nodes.
 
 use std::{
+    collections::HashMap,
     io,
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -21,7 +26,7 @@ use rustls::ServerConfig;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -40,7 +45,8 @@ use super::{
     roles::{PeerIdentity, Role, RolePolicy},
 };
 use crate::{
-    panics,
+    listen, panics,
+    places::{Place, Places},
     task::{TaskName, TaskStatus, Tasks},
 };
 use brock_core::base::{
@@ -138,12 +144,27 @@ impl Stream for Incoming {
     }
 }
 
+/// How many connections a listener may have.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Of identified callers.
+    pub connections: usize,
+    /// Whose handshake is not finished.
+    pub handshakes: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Self { connections: limits::CONNECTIONS_MAX, handshakes: limits::HANDSHAKES_MAX }
+    }
+}
+
 /// Accepts on `listener`, as `identity`, until `tasks` stop or the returned stream is dropped.
 /// Connections close when their certificates are no longer trusted.
-pub fn accept(listener: TcpListener, identity: &Identity, tasks: &Tasks) -> Incoming {
+pub fn accept(listener: TcpListener, identity: &Identity, room: Room, tasks: &Tasks) -> Incoming {
     let registry = Some(Arc::clone(identity.registry()));
     accept_within(
-        Bounds { registry, ..Bounds::default() },
+        Bounds { room, registry, ..Bounds::default() },
         listener,
         identity.server_config(),
         identity.policy(),
@@ -153,20 +174,14 @@ pub fn accept(listener: TcpListener, identity: &Identity, tasks: &Tasks) -> Inco
 
 /// The limits, which tests lower.
 pub(crate) struct Bounds {
-    pub(crate) connections: usize,
-    pub(crate) handshakes: usize,
+    pub(crate) room: Room,
     pub(crate) handshake_timeout: Duration,
     pub(crate) registry: Option<Arc<ConnectionRegistry>>,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self {
-            connections: limits::CONNECTIONS_MAX,
-            handshakes: limits::HANDSHAKES_MAX,
-            handshake_timeout: limits::HANDSHAKE_TIMEOUT,
-            registry: None,
-        }
+        Self { room: Room::default(), handshake_timeout: limits::HANDSHAKE_TIMEOUT, registry: None }
     }
 }
 
@@ -183,8 +198,8 @@ pub(crate) fn accept_within(
         policy,
         sender,
         tasks: tasks.clone(),
-        connections: Arc::new(Semaphore::new(bounds.connections)),
-        handshakes: Arc::new(Semaphore::new(bounds.handshakes)),
+        connections: Arc::new(Connections::new(bounds.room.connections)),
+        handshakes: Places::new(bounds.room.handshakes),
         handshake_timeout: bounds.handshake_timeout,
         registry: bounds.registry,
         legacy_seen: Arc::default(),
@@ -193,19 +208,93 @@ pub(crate) fn accept_within(
     Incoming { queue: Some(receiver), draining: tasks.stopping().clone(), successor: None }
 }
 
-/// A connection's permit. The gauge counts the permits.
+/// The connections of identified callers.
 #[derive(Debug)]
-struct Open(#[allow(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+struct Connections {
+    max: usize,
+    open: Mutex<OpenConnections>,
+}
 
-impl Open {
-    fn new(permit: OwnedSemaphorePermit) -> Self {
-        metrics::gauge!(CONNECTIONS).increment(1.0);
-        Self(permit)
+#[derive(Debug, Default)]
+struct OpenConnections {
+    total: usize,
+    /// By the name of the caller, to say who has most.
+    by_caller: HashMap<String, usize>,
+    last_warning: Option<Instant>,
+}
+
+impl Connections {
+    fn new(max: usize) -> Self {
+        Self { max, open: Mutex::default() }
     }
+
+    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many connections there may be when the last one is of a caller with this role.
+    fn max_for(&self, role: &Role) -> usize {
+        let for_nodes = limits::CONNECTIONS_FOR_NODES.min(self.max / 4);
+        let for_admins = limits::CONNECTIONS_FOR_ADMINS.min(self.max / 8);
+        match role {
+            Role::Node => self.max,
+            Role::Admin => self.max - for_nodes,
+            Role::Client => self.max - for_nodes - for_admins,
+        }
+    }
+
+    /// `None`: there is no place for this caller.
+    fn admit(self: &Arc<Self>, identity: &PeerIdentity) -> Option<Open> {
+        let caller = identity.to_string();
+        let max = self.max_for(&identity.role);
+        let mut open = self.lock();
+        if open.total >= max {
+            self.warn(&mut open, &caller, max);
+            return None;
+        }
+        open.total += 1;
+        *open.by_caller.entry(caller.clone()).or_default() += 1;
+        drop(open);
+        metrics::gauge!(CONNECTIONS).increment(1.0);
+        Some(Open { connections: Arc::clone(self), caller })
+    }
+
+    /// Logs the lack of places from time to time, with the caller that has most of them.
+    fn warn(&self, open: &mut OpenConnections, refused: &str, max: usize) {
+        if open.last_warning.is_some_and(|at| at.elapsed() < limits::ACCEPT_WARN_INTERVAL) {
+            return;
+        }
+        open.last_warning = Some(Instant::now());
+        let Some((most, connections)) = open.by_caller.iter().max_by_key(|(_, count)| **count) else {
+            return;
+        };
+        tracing::warn!(
+            target: LOG_TARGET, refused, most, connections, max,
+            "refused a connection: there are as many as callers of its role may have. The caller named in `most` has \
+             most of them: it should keep one and use it again. A limit of open files above 5184 allows {} in all",
+            limits::CONNECTIONS_MAX
+        );
+    }
+}
+
+/// A connection that counts until it is dropped.
+#[derive(Debug)]
+struct Open {
+    connections: Arc<Connections>,
+    caller: String,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
+        let mut open = self.connections.lock();
+        open.total -= 1;
+        if let Some(count) = open.by_caller.get_mut(&self.caller) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_caller.remove(&self.caller);
+            }
+        }
+        drop(open);
         metrics::gauge!(CONNECTIONS).decrement(1.0);
     }
 }
@@ -216,8 +305,8 @@ struct Acceptor {
     policy: RolePolicy,
     sender: mpsc::Sender<io::Result<Accepted>>,
     tasks: Tasks,
-    connections: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
+    connections: Arc<Connections>,
+    handshakes: Arc<Places>,
     handshake_timeout: Duration,
     registry: Option<Arc<ConnectionRegistry>>,
     /// Whether a certificate without a SPIFFE URI was logged: once is enough.
@@ -234,24 +323,20 @@ impl Acceptor {
         }
     }
 
-    /// Never returns. It takes a permit for the connection and one for its handshake before it accepts;
-    /// without permits, peers wait in the kernel's queue.
+    /// Never returns.
     async fn accept_all(&self, listener: TcpListener, status: &TaskStatus) {
         let mut last_warning: Option<Instant> = None;
         status.set_state("accepting");
         loop {
-            // The semaphores are never closed.
-            let Ok(connection) = self.connections.clone().acquire_owned().await else { return };
-            let Ok(handshake) = self.handshakes.clone().acquire_owned().await else { return };
-            match listener.accept().await {
+            match listen::accept(&listener).await {
                 Ok((socket, remote)) => {
                     status.clear_error();
-                    self.tasks.spawn_short(self.clone().shake_hands(socket, remote, connection, handshake));
+                    let place = self.handshakes.take(remote.ip()).await;
+                    self.tasks.spawn_short(self.clone().greet(socket, remote, place));
                 }
-                Err(error) if concerns_one_connection(&error) => {}
                 Err(error) => {
-                    // Out of descriptors or memory. The next accept would fail at once too: the pause
-                    // keeps the loop from spinning until connections have closed.
+                    // Out of descriptors or memory: the pause keeps the loop from spinning until connections have
+                    // closed.
                     status.set_error(&error.to_string());
                     if last_warning.is_none_or(|at| at.elapsed() >= limits::ACCEPT_WARN_INTERVAL) {
                         last_warning = Some(Instant::now());
@@ -263,35 +348,50 @@ impl Acceptor {
         }
     }
 
-    async fn shake_hands(
-        self,
-        socket: TcpStream,
-        remote: SocketAddr,
-        connection: OwnedSemaphorePermit,
-        handshake: OwnedSemaphorePermit,
-    ) {
+    /// Identifies the caller, unless its place is needed for another one, and passes the connection on.
+    async fn greet(self, socket: TcpStream, remote: SocketAddr, place: Place) {
         let stop: CancellationToken = self.tasks.stopping().clone();
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            () = place.evicted() => {
+                let text = "others needed its place before its handshake was finished".to_owned();
+                return Refused::new(HandshakeFailure::Replaced, text).report(remote);
+            }
+            accepted = self.identify(socket, remote) => accepted,
+        };
+        drop(place);
+        let Some(accepted) = accepted else { return };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            // If the server is gone, the connection closes with this drop.
+            _ = self.sender.send(Ok(accepted)) => {}
+        }
+    }
+
+    /// `None`: the caller was refused.
+    async fn identify(&self, socket: TcpStream, remote: SocketAddr) -> Option<Accepted> {
         // Loaded before the handshake, which uses this store or a newer one.
         let before = self.registry.as_ref().map(|registry| (registry, registry.trust_store().load()));
         let accepted_at = Instant::now();
-        let shaken = tokio::select! {
-            () = stop.cancelled() => return,
-            shaken = timeout(self.handshake_timeout, self.handshake(socket)) => shaken,
-        };
-        drop(handshake);
-        let (stream, identity) = match shaken {
+        let (stream, identity) = match timeout(self.handshake_timeout, self.handshake(socket)).await {
             Ok(Ok(accepted)) => accepted,
             Ok(Err(refused)) => {
                 refused.report(remote);
                 if let Some(socket) = refused.socket {
                     linger(socket).await;
                 }
-                return;
+                return None;
             }
             Err(_) => {
                 let text = format!("no handshake within {:?}", self.handshake_timeout);
-                return Refused::new(HandshakeFailure::Timeout, text).report(remote);
+                Refused::new(HandshakeFailure::Timeout, text).report(remote);
+                return None;
             }
+        };
+        let Some(open) = self.connections.admit(&identity) else {
+            let text = "there is no place for another connection of this role".to_owned();
+            Refused::new(HandshakeFailure::NoPlace, text).report(remote);
+            return None;
         };
         tracing::debug!(target: LOG_TARGET, %remote, %identity, "accepted a connection");
         if identity.legacy && !self.legacy_seen.swap(true, Ordering::Relaxed) {
@@ -304,20 +404,12 @@ impl Acceptor {
         let end = || OtherEnd::Caller { is_node: identity.role == Role::Node };
         let registered = before.as_ref().map(|(registry, before)| registry.register(before, chain, end()));
         let stream = AbortableStream::new(stream, registered);
-        let info =
-            ConnectionInfo { remote, identity: Arc::new(identity), accepted_at, draining: stop.clone() };
-        let accepted = Accepted { stream: Coalesce::new(stream), info, _open: Open::new(connection) };
-        tokio::select! {
-            () = stop.cancelled() => {}
-            // If the server is gone, the connection closes with this drop.
-            _ = self.sender.send(Ok(accepted)) => {}
-        }
+        let draining = self.tasks.stopping().clone();
+        let info = ConnectionInfo { remote, identity: Arc::new(identity), accepted_at, draining };
+        Some(Accepted { stream: Coalesce::new(stream), info, _open: open })
     }
 
     async fn handshake(&self, socket: TcpStream) -> Result<(TlsStream<TcpStream>, PeerIdentity), Refused> {
-        let io_error = |error: io::Error| Refused::new(HandshakeFailure::Io, error.to_string());
-        // IMPORTANT: without it, each small answer waits for the acknowledgement of the previous one.
-        socket.set_nodelay(true).map_err(io_error)?;
         let accepted = panics::contain(self.tls.accept(socket).into_fallible()).await;
         let accepted =
             accepted.map_err(|panicked| Refused::new(HandshakeFailure::Other, panicked.to_string()))?;
@@ -372,15 +464,4 @@ async fn linger(mut socket: TcpStream) {
     };
     // The connection ends here in any case.
     let _ = timeout(limits::REFUSAL_LINGER, farewell).await;
-}
-
-/// Whether an error of `accept` concerns only the connection that it was about to return.
-fn concerns_one_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
 }

@@ -27,6 +27,10 @@ pub enum HandshakeFailure {
     Revoked,
     /// The peer's certificate states no role.
     Role,
+    /// There were too many handshakes at once, and this one was the oldest.
+    Replaced,
+    /// There are too many connections of callers with this role.
+    NoPlace,
     /// The connection broke.
     Io,
     /// Any other reason, such as a port scanner.
@@ -44,6 +48,8 @@ impl HandshakeFailure {
             Self::ProtocolVersion => "protocol_version",
             Self::Revoked => "revoked",
             Self::Role => "role",
+            Self::Replaced => "replaced",
+            Self::NoPlace => "no_place",
             Self::Io => "io",
             Self::Other => "other",
         }

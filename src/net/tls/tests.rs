@@ -18,7 +18,7 @@ use tonic::{
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use super::{
-    accept::{Bounds, ConnectionInfo, accept_within},
+    accept::{Bounds, ConnectionInfo, Room, accept_within},
     errors, handshake,
     roles::{RoleError, RolePolicy},
     testing::{Dates, TestCa, TestKind, TestLeaf, kind_admin, kind_node},
@@ -206,25 +206,65 @@ async fn a_port_scanner_and_a_silent_caller_are_let_go() {
     server.stop().await;
 }
 
+/// Of 8 places, 2 are for nodes alone and 1 is for them and operators.
 #[tokio::test]
-async fn a_connection_beyond_the_cap_waits_for_another_to_close() {
+async fn clients_leave_places_to_operators_and_both_leave_places_to_nodes() {
     let ca = TestCa::new();
-    let tasks = Tasks::default();
+    let server = TestServer::start(&ca, &node_leaf(&ca), LENIENT).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
-    let bounds = Bounds { connections: 1, ..Bounds::default() };
-    let mut incoming = accept_within(bounds, listener, ca.server(&node_leaf(&ca), LENIENT), LENIENT, &tasks);
+    let bounds = Bounds { room: Room { connections: 8, ..Room::default() }, ..Bounds::default() };
+    let config = ca.server(&node_leaf(&ca), LENIENT);
+    let mut incoming = accept_within(bounds, listener, config, LENIENT, &server.tasks);
+    let client = kind_admin("x").without_uri().with_uri("spiffe://brock/client/gateway");
+    let [client, admin, node] = [client, kind_admin("ops"), kind_node("eu1-2", &[])]
+        .map(|kind| ca.client(&ca.leaf(&kind, Dates::now()), LENIENT));
+    let (mut dialled, mut open) = (Vec::new(), Vec::new());
+    // One more than there is place for, each time.
+    for (config, admitted) in [(&client, 5), (&admin, 1), (&node, 2)] {
+        for _ in 0..admitted {
+            dialled.push(dial(&address, config.clone()).await.unwrap());
+            open.push(incoming.next().await.unwrap().unwrap());
+        }
+        let mut refused = dial(&address, config.clone()).await.unwrap();
+        assert_eq!(refused.read(&mut [0; 1]).await.unwrap_or(0), 0, "it is closed");
+    }
+    let callers: Vec<_> = open.iter().map(|open| open.connect_info().identity.to_string()).collect();
+    let expected = [vec!["client gateway"; 5], vec!["admin ops"], vec!["node eu1-2"; 2]].concat();
+    assert_eq!(callers, expected);
+    let metrics = server.metrics.render();
+    assert!(metrics.contains("brock_handshake_failures_total{reason=\"no_place\"} 3"), "{metrics}");
+    open.clear();
+    let _again = dial(&address, client).await.unwrap();
+    incoming.next().await.unwrap().unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn connections_that_say_nothing_delay_no_others() {
+    let ca = TestCa::new();
+    let server = TestServer::start(&ca, &node_leaf(&ca), LENIENT).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address: Address = listener.local_addr().unwrap().to_string().parse().unwrap();
+    // Longer than this test may take.
+    let bounds = Bounds {
+        room: Room { handshakes: 4, ..Room::default() },
+        handshake_timeout: Duration::from_secs(600),
+        ..Bounds::default()
+    };
+    let config = ca.server(&node_leaf(&ca), LENIENT);
+    let mut incoming = accept_within(bounds, listener, config, LENIENT, &server.tasks);
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        silent.push(TcpStream::connect(address.to_string()).await.unwrap());
+    }
+    assert_eq!(silent[0].read(&mut [0; 1]).await.unwrap_or(0), 0, "the oldest is closed");
     let config = ca.client(&ca.leaf(&kind_admin("ops"), Dates::now()), LENIENT);
-    let _first_dialled = dial(&address, config.clone()).await.unwrap();
-    let first = incoming.next().await.unwrap().unwrap();
-    let second_dial = dial(&address, config);
-    tokio::pin!(second_dial);
-    let waited = tokio::time::timeout(Duration::from_millis(100), &mut second_dial).await;
-    assert!(waited.is_err(), "the second is not served while the first is open");
-    drop(first);
-    second_dial.await.unwrap();
-    assert!(tasks.stop(Duration::from_secs(5)).await);
-    while incoming.next().await.is_some() {}
+    let _dialled = dial(&address, config).await.unwrap();
+    incoming.next().await.unwrap().unwrap();
+    let metrics = server.metrics.render();
+    assert!(metrics.contains("brock_handshake_failures_total{reason=\"replaced\"} 2"), "{metrics}");
+    server.stop().await;
 }
 
 #[tokio::test]

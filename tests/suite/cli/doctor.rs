@@ -226,6 +226,12 @@ async fn names_and_places_that_are_wrong_are_named() {
     let levels: Vec<_> =
         report["lines"].as_array().unwrap().iter().filter(own).map(|l| &l["level"]).collect();
     assert_eq!(levels, ["note", "ok"], "{report:#}");
+    // What a node that is started here would have.
+    let good = at("good.toml");
+    let few = ["-c", "ulimit -n 1024; exec \"$0\" doctor --config \"$1\"", NODE_ADMIN, &good];
+    let few = run_with("sh", &few, "", &[]);
+    let shown = String::from_utf8_lossy(&few.stdout).into_owned();
+    assert!(shown.contains("1024: a node started from here accepts at most 448 connections"), "{shown}");
     fs::write(at("bad.toml"), format!("{text}adress = \"x\"\n")).unwrap();
     let said = doctor(&certs.admin(), &address, &["--config", &at("bad.toml")], &[]);
     said.fails("config", "did you mean 'node.address'", "brock config check --config");

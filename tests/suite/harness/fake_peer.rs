@@ -87,7 +87,7 @@ impl FakePeer {
         let port = listener.local_addr().unwrap().port();
         let tasks = Tasks::default();
         let identity = certs.node_identity(certified_id);
-        let incoming = accept::accept(listener, &identity, &tasks);
+        let incoming = accept::accept(listener, &identity, accept::Room::default(), &tasks);
         let (applied, streams, peeks) = (Arc::default(), Arc::default(), Arc::default());
         let service = Service {
             script,

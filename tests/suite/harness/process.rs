@@ -77,6 +77,8 @@ pub struct Launch {
     pub join: Vec<u16>,
     pub more: Vec<String>,
     pub env: Vec<(String, PathBuf)>,
+    /// Its soft and its hard limit of open files; `None`: those of the tests.
+    pub open_files: Option<(u32, u32)>,
 }
 
 impl Launch {
@@ -90,6 +92,7 @@ impl Launch {
             join: Vec::new(),
             more: vec!["--node.first-start=true".to_owned()],
             env: Vec::new(),
+            open_files: None,
         }
     }
 
@@ -134,7 +137,18 @@ impl Launch {
 
     /// Starts it.
     pub fn spawn(&self) -> Process {
-        let mut command = Command::new(BROCK);
+        let mut command = match self.open_files {
+            None => Command::new(BROCK),
+            Some((soft, hard)) => {
+                let mut shell = Command::new("sh");
+                shell.args([
+                    "-c",
+                    &format!("ulimit -Sn {soft}; ulimit -Hn {hard}; exec \"$0\" \"$@\""),
+                    BROCK,
+                ]);
+                shell
+            }
+        };
         command.args(self.arguments()).envs(self.env.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();

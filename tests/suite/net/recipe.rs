@@ -58,6 +58,7 @@ async fn a_cluster_runs_on_the_openssl_recipes_certificates() {
         http_port: free_port(),
         join: vec![ports[1 - i]],
         env: Vec::new(),
+        open_files: None,
         more: vec!["--node.first-start=true".to_owned()],
     };
     let processes = [launch(0).spawn(), launch(1).spawn()];

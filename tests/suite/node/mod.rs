@@ -1,6 +1,7 @@
 //! Boot, shutdown, crashes.
 //!
 //! - `crash`: processes that are killed while clients write.
+//! - `descriptors`: few file descriptors, and callers that take many.
 //! - `hanging`: directories and files that do not answer.
 //! - `probes`: what a running node answers over HTTP.
 //! - `restarts`: nodes that stop and come back.
@@ -9,6 +10,7 @@
 //! - `survival`: partitions, jumping clocks, rolled back directories.
 
 mod crash;
+mod descriptors;
 mod hanging;
 mod probes;
 mod restarts;

@@ -134,6 +134,7 @@ async fn empty_and_foreign_storage_is_not_taken_for_this_nodes() {
         http_port: free_port(),
         join: Vec::new(),
         env: Vec::new(),
+        open_files: None,
         more: vec!["--node.first-start=true".to_owned()],
     };
     let process = launch.spawn();

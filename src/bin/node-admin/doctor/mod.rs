@@ -103,6 +103,7 @@ pub(crate) async fn examine(global: Global, options: &Doctor) -> Report {
     }
     if let Some(config) = &config {
         place::ports(&mut report, config);
+        place::descriptors(&mut report);
     }
     if operator.is_some() && !addresses.is_empty() {
         cluster::examine(&mut report, &global).await;

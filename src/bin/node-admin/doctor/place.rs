@@ -9,7 +9,10 @@ use std::{
 
 use super::Report;
 use crate::cluster::bytes;
-use brock::config::validate::Config;
+use brock::{
+    config::validate::Config,
+    runtime::descriptors::{self, Descriptors},
+};
 use brock_core::base::limits;
 use rustix::fs::{Access, access, statvfs};
 
@@ -72,6 +75,22 @@ pub(super) fn path(report: &mut Report, path: &Path) {
                 report.fail("disk", &at, &what, "remove files there; `df -i` shows the inodes");
             }
         }
+    }
+}
+
+/// Checks the limit of open files that a node gets which is started from here. A node that runs reports its own.
+pub(super) fn descriptors(report: &mut Report) {
+    let limit = descriptors::hard_limit();
+    let subject = "open files";
+    match Descriptors::of(limit) {
+        Err(error) => report.fail("limit", subject, &error.to_string(), "raise it where the node is started"),
+        Ok(shares) if !shares.are_enough() => report.warn(
+            "limit",
+            subject,
+            &format!("{limit}: a node started from here accepts at most {} connections", shares.connections),
+            "raise it where the node is started (LimitNOFILE=, `--ulimit nofile=`): docs/guides/capacity.md",
+        ),
+        Ok(_) => report.ok("limit", subject, &format!("{limit}")),
     }
 }
 

@@ -1,0 +1,81 @@
+//! A node with few file descriptors, and callers that take as many as they get.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{
+    certs::Certs, client::Client, eventually, http::get, own_ca::OwnCa, process::Launch, random_key,
+};
+use brock_net::dial::dial;
+use rustls::version::TLS13;
+use tokio::net::TcpStream;
+
+/// The limit of the tests: the machine may be busy. Before, each wait took ten seconds and more.
+const SOON: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_few_descriptors_the_store_the_probes_peers_and_operators_keep_their_places() {
+    brock::runtime::descriptors::raise();
+    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
+    let mut other = Launch::new(&certs, "node-2", &home.path().join("node-2"));
+    let mut launch = Launch::new(&certs, "node-1", &home.path().join("node-1"));
+    other.join = vec![launch.port];
+    launch.open_files = Some((100, 256));
+    let (process, first) = launch.start(&certs).await;
+    let status = first.status().await;
+    assert_eq!(status.descriptors_limit, 256, "the soft limit is raised");
+    assert_eq!(status.connections_max, 48);
+    drop(first);
+
+    let address = format!("127.0.0.1:{}", launch.port).parse().unwrap();
+    let mut taken = Vec::new();
+    let config = Certs::config(&certs.client()).config();
+    for _ in 0..60 {
+        // The node closes those for which it has no place.
+        taken.extend(dial(&address, config.clone()).await);
+    }
+    let nameless = OwnCa::careless_config(&certs.client(), None, &[&TLS13]);
+    let mut silent = Vec::new();
+    for _ in 0..150 {
+        silent.push(TcpStream::connect(("127.0.0.1", launch.port)).await.unwrap());
+        silent.push(TcpStream::connect(("127.0.0.1", launch.http_port)).await.unwrap());
+        let stream = TcpStream::connect(("127.0.0.1", launch.port)).await.unwrap();
+        let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
+        let connector = tokio_rustls::TlsConnector::from(nameless.clone());
+        let handshake = tokio::time::timeout(Duration::from_secs(1), connector.connect(name, stream)).await;
+        if let Ok(Ok(stream)) = handshake {
+            silent.push(stream.into_inner().0);
+        }
+    }
+
+    let begun = Instant::now();
+    assert!(get(launch.http_port, "/livez").await.unwrap().starts_with("HTTP/1.1 200 "));
+    assert!(begun.elapsed() < SOON, "a probe waited {:?}", begun.elapsed());
+    let begun = Instant::now();
+    let operator = Client::connect(&address.to_string(), &certs.admin()).await;
+    let key = random_key();
+    operator.put(&key, b"grant").await.unwrap();
+    assert!(begun.elapsed() < SOON, "an operator waited {:?}", begun.elapsed());
+    // It flushes and compacts, and needs files for that.
+    operator.admin.clone().compact(brock_core::proto::CompactRequest {}).await.unwrap();
+    assert_eq!(operator.status().await.writes_refused, "");
+    let (second, reader) = other.start(&certs).await;
+    eventually("a peer pulls", || reader.has_local(&key)).await;
+
+    let says = |text: &str| process.log().iter().any(|line| line.contains(text));
+    assert!(says("the limit of open files is low") && says("refused a connection"), "{:?}", process.log());
+    assert!(!says("cannot accept connections"), "{:?}", process.log());
+    drop((taken, silent, operator, reader));
+    second.kill();
+    let (status, log) = tokio::task::spawn_blocking(move || process.terminate()).await.unwrap();
+    assert!(status.success(), "{log:?}");
+}
+
+#[test]
+fn with_too_few_descriptors_a_start_fails_and_says_how_many_it_needs() {
+    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
+    let mut launch = Launch::new(&certs, "node-1", &home.path().join("data"));
+    launch.open_files = Some((128, 128));
+    let (status, log) = launch.spawn().wait();
+    assert_eq!(status.code(), Some(1), "{log:?}");
+    assert!(log.iter().any(|line| line.contains("at least 256 file descriptors")), "{log:?}");
+}
