@@ -74,9 +74,13 @@ for name in brock node-admin; do
 done
 gzip -9n "$share"/man/man1/*
 # In Debian's format: the text follows its heading, indented.
-{ cat deploy/package/copyright && tail -n +5 LICENSE-MIT | sed 's/^$/./; s/^/ /'; } >"$doc/copyright"
+{ cat deploy/package/copyright && tail -n +5 LICENSE-MIT | sed 's/^$/./; s/^/ /'; } >"$stage/copyright"
 cp README.md "$doc/"
 gzip -9n <docs/CHANGELOG.md >"$doc/changelog.gz"
+# Debian's own, of which this package needs one entry.
+maintainer=$(sed -n 's/^maintainer = "\(.*\)"$/\1/p' Cargo.toml)
+printf 'brock (%s-1) unstable; urgency=medium\n\n  * Version %s; changelog.gz lists the changes.\n\n -- %s  %s\n' \
+    "$version" "$version" "$maintainer" "$(LC_ALL=C date --utc --rfc-email --date="@$SOURCE_DATE_EPOCH")" | gzip -9n >"$doc/changelog.Debian.gz"
 deploy/package/third-party.sh | gzip -9n >"$doc/third-party-licences.txt.gz"
 
 # The dependencies of the binaries, without what only the build needs.

@@ -107,6 +107,7 @@ status_is inactive
 ls /usr/share/man/man1/brock.1.gz /usr/share/man/man1/node-admin-record-put.1.gz /usr/share/doc/brock/copyright \
     /usr/share/doc/brock/third-party-licences.txt.gz /usr/share/bash-completion/completions/node-admin \
     /usr/share/zsh/vendor-completions/_brock /usr/share/fish/vendor_completions.d/brock.fish
+grep -q '^ Permission is hereby granted' /usr/share/doc/brock/copyright
 bash -c '. /usr/share/bash-completion/completions/brock && complete -p brock'
 
 # One node, as docs/guides/systemd.md sets it up.
