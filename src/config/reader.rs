@@ -46,7 +46,8 @@ impl<'a> Reader<'a> {
 
     /// A path; empty = none.
     pub(super) fn optional_path(&mut self, key: &'static str) -> Option<PathBuf> {
-        self.optional_text(key).map(PathBuf::from)
+        let text = self.optional_text(key)?;
+        self.value(key, &text, values::path)
     }
 
     /// The value of a text that must not be empty. `hint`: what the operator can do.

@@ -1,6 +1,11 @@
 //! The node's configuration: typed and checked, so that no layer below parses a text again.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use age::x25519;
 use clap::ArgMatches;
@@ -87,7 +92,7 @@ configuration! {
         certs_dir: PathBuf = reader.required(
             "node.certs-dir",
             "`brock cert ca` and `brock cert node` make the certificates; `brock dev` starts a cluster that needs no setup.",
-            |text| Ok(text.into()),
+            values::path,
         ),
         /// `node.crl-dir`; `None` = only the lists in `node.certs-dir`
         crl_dir: Option<PathBuf> = Some(reader.optional_path("node.crl-dir")),
@@ -192,9 +197,24 @@ pub fn resolve(
 /// Turns the texts of all settings into a configuration.
 pub fn validate(shown: &[ShownSetting]) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader::new(shown);
-    match Config::read(&mut reader) {
+    let config = Config::read(&mut reader);
+    if let Some(config) = &config {
+        check_places(&mut reader, config);
+    }
+    match config {
         Some(config) if reader.problems.is_empty() => Ok(config),
         _ => Err(reader.problems),
+    }
+}
+
+/// Whatever lies in the certificates directory counts as a certificate, a key or a list.
+fn check_places(reader: &mut Reader<'_>, config: &Config) {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let certs_dir = absolute(&config.certs_dir);
+    for (key, path) in [("node.path", &config.path), ("audit.path", &config.audit.path)] {
+        if path.as_deref().is_some_and(|path| absolute(path) == certs_dir) {
+            reader.refuse(key, ValueError::SamePlace("node.certs-dir"));
+        }
     }
 }
 

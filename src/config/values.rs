@@ -9,6 +9,7 @@ use std::{
 use tracing_subscriber::{EnvFilter, filter::LevelFilter};
 
 use brock_core::base::{
+    advice,
     duration::{self, DurationError},
     id::IdError,
     limits,
@@ -127,6 +128,12 @@ pub enum ValueError {
     /// Not a location for backups.
     #[error("is not a location for backups: {0}")]
     Backup(String),
+    /// A path that a shell should have expanded.
+    #[error("{0}")]
+    Path(&'static str),
+    /// A directory that has another use.
+    #[error("is also {0}; give each its own directory")]
+    SamePlace(&'static str),
     /// Not a decimal number.
     #[error("is not a number; write for example 0.4")]
     Factor,
@@ -171,6 +178,14 @@ pub enum ValueError {
     /// Above another setting, which has this value.
     #[error("is above {0} = {1}; lower it, or raise {0}")]
     Above(&'static str, String),
+}
+
+/// A path, which no shell has expanded.
+pub fn path(text: &str) -> Result<PathBuf, ValueError> {
+    match advice::on_path(text) {
+        Some(mistake) => Err(ValueError::Path(mistake)),
+        None => Ok(text.into()),
+    }
 }
 
 /// Parses `true` or `false`.

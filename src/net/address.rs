@@ -16,6 +16,15 @@ pub enum AddressError {
     /// A port that is not 1 to 65535.
     #[error("{0:?} has no valid port: it must be a number from 1 to 65535")]
     Port(String),
+    /// A URL.
+    #[error("{0:?} is a URL: a peer's address is HOST:PORT alone, such as node1.example.com:20004")]
+    Url(String),
+    /// An IPv6 address with a zone, which is of one machine only.
+    #[error(
+        "{0:?} has an IPv6 zone (%…): a zone is of one machine only, so use an address without it, such as \
+         [2001:db8::1]:20004, or a host name"
+    )]
+    Zone(String),
     /// An IPv6 address without brackets.
     #[error("{0:?} is ambiguous: write an IPv6 address in brackets, such as [2001:db8::1]:20004")]
     Brackets(String),
@@ -44,7 +53,7 @@ enum Host {
 impl Address {
     /// An IP address that DNS gave for `name`. The certificate must name `name`, because the operator
     /// configured it; the answer of a DNS server proves nothing.
-    pub(crate) fn found(ip: IpAddr, port: u16, name: &str) -> Option<Self> {
+    pub fn found(ip: IpAddr, port: u16, name: &str) -> Option<Self> {
         let host = Host::Ip(ip);
         let uri = format!("http://{}", Bracketed(&host, port)).parse().ok()?;
         (port != 0).then(|| Self { host, port, uri, found_as: Some(name.to_owned()) })
@@ -76,7 +85,7 @@ impl Address {
         match (&self.found_as, &self.host) {
             // A certificate states a name without the trailing dot.
             (Some(name), _) => ServerName::try_from(name.trim_end_matches('.').to_owned()).ok(),
-            (None, Host::Name(name)) => ServerName::try_from(name.clone()).ok(),
+            (None, Host::Name(name)) => ServerName::try_from(name.trim_end_matches('.').to_owned()).ok(),
             (None, Host::Ip(ip)) => Some(ServerName::from(*ip)),
         }
     }
@@ -92,6 +101,12 @@ impl FromStr for Address {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let host_error = || AddressError::Host(text.to_owned());
+        if text.contains("://") {
+            return Err(AddressError::Url(text.to_owned()));
+        }
+        if text.contains('%') {
+            return Err(AddressError::Zone(text.to_owned()));
+        }
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (host, rest) = rest.split_once(']').ok_or_else(host_error)?;
@@ -188,12 +203,12 @@ mod tests {
         assert_eq!(error("host"), AddressError::NoPort(owned("host")));
         assert_eq!(error("[::1]"), AddressError::NoPort(owned("[::1]")));
         assert_eq!(error("::1:20004"), AddressError::Brackets(owned("::1:20004")));
+        assert_eq!(error("http://host:1"), AddressError::Url(owned("http://host:1")));
+        assert_eq!(error("[fe80::1%eth0]:1"), AddressError::Zone(owned("[fe80::1%eth0]:1")));
         for text in ["host:", "host:0", "host:65536", "host:x", "host:+1"] {
             assert_eq!(error(text), AddressError::Port(owned(text)));
         }
-        for text in
-            ["a b:1", "1.2.3:1", "1.2.3.400:1", "[x]:1", "[::1:1", "http://host:1", "a/b:1", "u@h:1", "-:1"]
-        {
+        for text in ["a b:1", "1.2.3:1", "1.2.3.400:1", "[x]:1", "[::1:1", "a/b:1", "u@h:1", "-:1"] {
             let error = error(text);
             assert!(matches!(error, AddressError::Host(_) | AddressError::Brackets(_)), "{text}: {error}");
         }

@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
 
+use crate::paths;
 use brock_core::base::{
     duration::{self, DurationError},
     id::NodeId,
@@ -14,7 +15,7 @@ use brock_net::pki::{
     revoke::{Revoke, revoke},
 };
 use clap::{Args, Subcommand};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum CertCommand {
@@ -33,13 +34,13 @@ pub(crate) enum CertCommand {
 #[derive(Debug, Args)]
 pub(crate) struct RevokeArgs {
     /// Directory of ca.crt and ca.crl
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = paths::literal)]
     certs_dir: PathBuf,
     /// File of the authority's key
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::literal)]
     ca_key: PathBuf,
     /// Certificate to revoke; may be repeated
-    #[arg(required = true, value_name = "CERTIFICATE")]
+    #[arg(required = true, value_name = "CERTIFICATE", value_parser = paths::literal)]
     certificates: Vec<PathBuf>,
 }
 
@@ -55,10 +56,10 @@ pub(crate) struct CaArgs {
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
     /// Directory of ca.crt and of the new certificates
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = paths::literal)]
     certs_dir: PathBuf,
     /// File of the authority's key. Keep it outside of --certs-dir, secret and backed up; nodes do not need it
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::literal)]
     ca_key: PathBuf,
     /// Replace existing files
     #[arg(long)]
@@ -197,8 +198,10 @@ fn run_leaf(args: &LeafArgs, kind: LeafKind, next: &str) -> anyhow::Result<()> {
 }
 
 fn print_files(made: &Made) {
-    let ends = OffsetDateTime::from_unix_timestamp(made.not_after_unix_seconds).map(OffsetDateTime::date);
-    let until = ends.map(|date| format!(", valid until {date}")).unwrap_or_default();
+    let ends = OffsetDateTime::from_unix_timestamp(made.not_after_unix_seconds).ok();
+    // A certificate may live for an hour: the date alone would say nothing.
+    let ends = ends.and_then(|moment| moment.format(&Rfc3339).ok());
+    let until = ends.map(|moment| format!(", valid until {moment}")).unwrap_or_default();
     eprintln!("wrote {}{until}", made.certificate.display());
     eprintln!("wrote {}", made.key.display());
 }

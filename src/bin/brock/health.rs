@@ -1,12 +1,8 @@
 //! `brock health`: a health check for containers that have neither a shell nor curl.
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
+use crate::{out, paths};
 use anyhow::{Context as _, bail, ensure};
 use brock::config::values::OFF;
 use brock_core::base::duration;
@@ -30,7 +26,7 @@ pub(crate) struct HealthArgs {
     #[arg(long, value_name = "HOST:PORT", env = "BROCK_HTTP_ADDRESS", default_value = "127.0.0.1:20005")]
     http_address: String,
     /// With --http.tls: the CA of the node's certificate. The certificate must name the host in --http-address
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::literal)]
     ca: Option<PathBuf>,
     /// Maximum number of operations that a single peer has and this node lacks
     #[arg(long, value_name = "ENTRIES")]
@@ -55,7 +51,10 @@ pub(crate) fn run(args: &HealthArgs) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(client.get(&address, &args.path())) {
         Ok((status, body)) if status == 200 => {
-            io::stdout().write_all(body.as_bytes())?;
+            // The exit code is the answer. A full or closed standard output does not make the node unhealthy.
+            if let Err(error) = out::print(body.as_bytes()) {
+                eprintln!("warning: the node is healthy; its answer could not be printed: {error}");
+            }
             Ok(ExitCode::SUCCESS)
         }
         Ok((status, body)) if status == 503 => bail!("{}", body.trim_end()),

@@ -13,6 +13,8 @@ mod health;
 mod manpages;
 mod metrics;
 mod out;
+#[path = "../shared/paths.rs"]
+mod paths;
 mod run;
 mod shell;
 

@@ -1,10 +1,6 @@
 //! `brock run`: runs one node until a signal stops it.
 
-use std::{
-    process::ExitCode,
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{process::ExitCode, sync::Arc, thread, time::Duration};
 
 use anyhow::Context as _;
 use brock::{
@@ -19,7 +15,7 @@ use brock::{
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use signal_hook::{
     consts::{SIGINT, SIGTERM},
-    flag,
+    iterator::Signals,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -30,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 const STOP_WITH_PARENT: &str = "stop-with-parent";
 /// How long the runtime may take to stop tasks that are left after the node's shutdown.
 const RUNTIME_STOP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long the line about a second signal may delay the end.
+const LAST_LINE_TIMEOUT: Duration = Duration::from_millis(200);
 
 pub(crate) fn command() -> Command {
     Command::new("run")
@@ -74,13 +72,13 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
 }
 
 /// The signals that the process handles.
-struct Signals {
+struct Watched {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
 }
 
-impl Signals {
+impl Watched {
     fn new() -> anyhow::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?,
@@ -99,7 +97,7 @@ impl Signals {
 
 async fn serve(config: Config, telemetry: Arc<Telemetry>) -> anyhow::Result<ExitCode> {
     // Before the start, so that no signal during the start is lost.
-    let mut signals = Signals::new()?;
+    let mut signals = Watched::new()?;
     let mut supervisor = Supervisor::from_env();
     let node_id = config.node_id.clone();
     let stop = CancellationToken::new();
@@ -142,7 +140,7 @@ async fn start(
     config: Config,
     telemetry: Arc<Telemetry>,
     stop: &CancellationToken,
-    signals: &mut Signals,
+    signals: &mut Watched,
     supervisor: &mut Supervisor,
 ) -> Result<Node, StartError> {
     let mut starting = std::pin::pin!(Node::start_unless(config, Some(telemetry), stop));
@@ -159,7 +157,7 @@ async fn start(
 /// Notifies the supervisor until a signal stops the node (`None`) or the node cannot continue.
 async fn run_until_stopped(
     node: &Node,
-    signals: &mut Signals,
+    signals: &mut Watched,
     supervisor: &mut Supervisor,
 ) -> Option<String> {
     let mut failed = std::pin::pin!(node.failed());
@@ -190,12 +188,19 @@ async fn run_until_stopped(
 /// Ends the process at the second signal even if the runtime hangs, and without the storage engine's
 /// destructors, which must not run during a write.
 fn stop_at_once_on_second_signal() -> std::io::Result<()> {
-    let is_stopping = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
-        // In this order: the first signal finds the flag unset and only sets it.
-        flag::register_conditional_shutdown(signal, 1, Arc::clone(&is_stopping))?;
-        flag::register(signal, Arc::clone(&is_stopping))?;
-    }
+    let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    thread::Builder::new().name("second signal".to_owned()).spawn(move || {
+        if signals.forever().nth(1).is_some() {
+            // In a thread of its own: the reader of the log may have stopped reading.
+            let (said, waits) = std::sync::mpsc::sync_channel(1);
+            let _ = thread::Builder::new().spawn(move || {
+                tracing::warn!("a second signal: the node stops immediately; no acknowledged write is lost");
+                let _ = said.send(());
+            });
+            let _ = waits.recv_timeout(LAST_LINE_TIMEOUT);
+            signal_hook::low_level::exit(1);
+        }
+    })?;
     Ok(())
 }
 

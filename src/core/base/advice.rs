@@ -4,6 +4,23 @@ use std::io;
 
 use rustix::{io::Errno, process::geteuid};
 
+/// Why a path that was not expanded by a shell is a mistake; `None` if it may be meant as it stands. Brock takes paths
+/// literally: a data directory named `~` is not where anyone looks for it.
+pub fn on_path(text: &str) -> Option<&'static str> {
+    let names_variable = |(at, _): (usize, &str)| {
+        let next = text[at + 1..].chars().next();
+        next.is_some_and(|next| matches!(next, '{' | '(' | '_') || next.is_ascii_alphabetic())
+    };
+    if text.starts_with('~') {
+        return Some(
+            "begins with ~, which only a shell replaces, and only at the beginning of a word; write the whole path",
+        );
+    }
+    text.match_indices('$')
+        .any(names_variable)
+        .then_some("contains a variable, which only a shell replaces; write the whole path")
+}
+
 /// To follow an error about a file or directory; empty if there is nothing to add.
 pub fn on_file(error: &io::Error) -> String {
     match error.kind() {
@@ -66,5 +83,15 @@ mod tests {
         assert_eq!(of(Errno::NOENT), "");
         let words = io::Error::other("Too many open files (os error 24), No space left on device");
         assert_eq!(on_file(&words), "");
+    }
+
+    #[test]
+    fn a_path_that_a_shell_should_have_expanded_is_a_mistake() {
+        for text in ["~", "~/data", "~ops/data", "${HOME}/data", "/srv/$NODE", "/srv/$(hostname)", "$_x"] {
+            assert!(on_path(text).is_some(), "{text}");
+        }
+        for text in ["", "data", "/srv/brock", "/srv/a~b", "/srv/5$", "C$/x", "/srv/$1"] {
+            assert_eq!(on_path(text), None, "{text}");
+        }
     }
 }

@@ -305,15 +305,17 @@ impl Subject {
 fn host_names(hosts: &[String]) -> Result<Vec<SanType>, MakeError> {
     let mut names = Vec::new();
     for host in hosts {
+        // A certificate states a name without the dot of the root, and so does every check of a name.
+        let host = host.strip_suffix('.').filter(|host| !host.is_empty()).unwrap_or(host);
         let name = match host.parse() {
             Ok(ip) => SanType::IpAddress(ip),
             Err(_) => {
                 // A name that cannot be dialled is refused.
                 let address: Result<crate::address::Address, _> = format!("{host}:1").parse();
                 if address.is_err() || host.starts_with('[') {
-                    return Err(MakeError::Host(host.clone()));
+                    return Err(MakeError::Host(host.to_owned()));
                 }
-                SanType::DnsName(host.as_str().try_into()?)
+                SanType::DnsName(host.try_into()?)
             }
         };
         if !names.contains(&name) {

@@ -2,7 +2,10 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use crate::harness::brock::{Home, assert_fails, assert_succeeds, brock, brock_with, stderr, stdout};
+use crate::harness::{
+    brock::{Home, assert_fails, assert_succeeds, brock, brock_with, stderr, stdout},
+    process::BROCK,
+};
 use brock::config::settings::SETTINGS;
 
 fn mode(path: &Path) -> u32 {
@@ -178,6 +181,61 @@ fn a_command_line_that_makes_no_sense_exits_with_2_and_names_it() {
     for (arguments, part) in cases {
         assert_fails(&brock(arguments), 2, &[part]);
     }
+}
+
+#[test]
+fn a_path_that_no_shell_has_expanded_and_a_directory_with_two_uses_are_refused() {
+    let check = |path: &str, certs: &str| {
+        brock(&[
+            "config",
+            "check",
+            "--node.id=a",
+            &format!("--node.path={path}"),
+            &format!("--node.certs-dir={certs}"),
+        ])
+    };
+    assert_succeeds(&check("/srv/brock", "/etc/brock"));
+    assert_fails(&check("~/data", "/etc/brock"), 2, &["node.path", "~/data", "only a shell replaces"]);
+    assert_fails(&check("/srv/${NODE}", "certs"), 2, &["node.path", "contains a variable"]);
+    assert_fails(&check("/srv/brock", "~brock"), 2, &["node.certs-dir", "~brock"]);
+    assert_fails(&check("same", "./same/"), 2, &["node.path", "is also node.certs-dir"]);
+    assert_fails(
+        &brock(&["cert", "ca", "--certs-dir=~/pki", "--ca-key=k"]),
+        2,
+        &["--certs-dir", "only a shell"],
+    );
+}
+
+#[test]
+fn a_name_in_a_certificate_has_no_dot_at_the_end() {
+    let home = Home::new();
+    let made = home.cert(&["node", "--node-id=a", "--host=n2.test.", "--lifetime=2h"]);
+    assert_succeeds(&made);
+    // The end of two hours is a time, not only a day.
+    let told = stderr(&made);
+    assert!(told.contains(", valid until 20") && told.contains("Z\n"), "{told}");
+    let names = Command::new("openssl")
+        .args(["x509", "-noout", "-ext", "subjectAltName", "-in"])
+        .arg(home.path("certs/node.crt"))
+        .output()
+        .unwrap();
+    let names: Vec<String> = stdout(&names).split([',', '\n', ' ']).map(str::to_owned).collect();
+    assert!(names.contains(&"DNS:n2.test".to_owned()), "{names:?}");
+}
+
+#[test]
+fn a_key_for_backups_is_confirmed_or_not_made_at_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let out = directory.path().join("key");
+    let keygen = format!("{BROCK} backup keygen --out {}", out.display());
+    let sh = |line: String| Command::new("bash").args(["-c", &line]).output().unwrap();
+    let refused = sh(format!("{keygen} < /dev/null"));
+    assert_fails(&refused, 1, &["use --yes", "Nothing was written"]);
+    assert!(!stderr(&refused).contains("holds the only key") && !out.exists(), "{}", stderr(&refused));
+    // A reader that closes the pipe makes no panic, and the key is there.
+    let piped = sh(format!("{keygen} --yes | true; exit ${{PIPESTATUS[0]}}"));
+    assert_succeeds(&piped);
+    assert!(out.exists() && !stderr(&piped).contains("panicked"), "{}", stderr(&piped));
 }
 
 #[test]

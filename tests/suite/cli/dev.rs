@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{
     PATIENCE,
+    brock::{assert_fails, brock, stderr},
     certs::Certs,
     eventually, eventually_here,
     process::{BROCK, Launch, NODE_ADMIN, run},
@@ -38,6 +39,21 @@ impl Drop for Dev {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_wrong_setting_for_the_nodes_is_refused_once_and_starts_nothing() {
+    for (setting, part) in
+        [("--log.levl=x", "--log.levl"), ("--log.level=!", "log.level"), ("--node.id=b", "--node.id")]
+    {
+        let output = brock(&["dev", "--base-port=0", "--", setting]);
+        assert_fails(&output, 2, &[part]);
+        let told = stderr(&output);
+        assert!(
+            told.matches(part).count() < 3 && !told.contains("starting") && !told.contains("node-2 |"),
+            "{told}"
+        );
     }
 }
 

@@ -255,9 +255,11 @@ async fn a_second_signal_stops_a_draining_node_at_once_and_nothing_is_lost() {
         assert!(process.is_running(), "the frozen client holds it up");
         process.signal(second);
         let since = Instant::now();
-        let (status, _) = ended(process).await;
+        let (status, log) = ended(process).await;
         assert!(since.elapsed() < Duration::from_secs(20), "it took {:?}", since.elapsed());
         assert_eq!(status.code(), Some(1));
+        let last = log.last().map(String::as_str).unwrap_or_default();
+        assert!(last.contains("a second signal: the node stops immediately"), "{log:#?}");
         frozen.drop_elsewhere();
 
         let (_process, client) = launch.start(&certs).await;

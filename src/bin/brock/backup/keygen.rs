@@ -11,8 +11,13 @@ use anyhow::{Context, bail};
 use brock_net::crashsafe;
 
 use super::KeygenArgs;
+use crate::out;
 
 pub(super) fn keygen(args: &KeygenArgs) -> anyhow::Result<ExitCode> {
+    if !args.yes && !io::stdin().is_terminal() {
+        // Before there is a file: a key without a written copy must not be used.
+        bail!("the command cannot ask for confirmation without a terminal: use --yes. Nothing was written");
+    }
     let identity = x25519::Identity::generate();
     let recipient = identity.to_public().to_string();
     let secret = identity.to_string();
@@ -39,15 +44,14 @@ pub(super) fn keygen(args: &KeygenArgs) -> anyhow::Result<ExitCode> {
             let _ = fs::remove_file(&args.out);
         })?;
     }
-    println!("{recipient}");
+    out::print(format!("{recipient}\n").as_bytes()).with_context(|| {
+        format!("{} is written, but its public key {recipient} could not be printed", args.out.display())
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The operator types the last characters, which shows that the operator has the key.
 fn confirm(text: &str) -> anyhow::Result<()> {
-    if !io::stdin().is_terminal() {
-        bail!("the command cannot ask for confirmation without a terminal: use --yes");
-    }
     let end = &text[text.len() - 6..];
     eprint!("Type the last 6 characters of the key to confirm that you have it: ");
     let mut line = String::new();

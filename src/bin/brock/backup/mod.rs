@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::out;
+use crate::{out, paths};
 use age::x25519;
 use anyhow::{Context, bail};
 use brock::{
@@ -51,7 +51,7 @@ pub(crate) enum BackupCommand {
 #[derive(Debug, Args)]
 pub(crate) struct KeygenArgs {
     /// File for the identity; must not exist
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::literal)]
     out: PathBuf,
     /// Do not ask for confirmation that the identity is written down
     #[arg(long)]
@@ -101,8 +101,7 @@ pub(crate) struct PlaceArgs {
     #[arg(
         long = "node.backup.credentials-file",
         value_name = "FILE",
-        env = "BROCK_NODE_BACKUP_CREDENTIALS_FILE"
-    )]
+        env = "BROCK_NODE_BACKUP_CREDENTIALS_FILE", value_parser = paths::literal)]
     credentials_file: Option<PathBuf>,
 }
 
@@ -123,7 +122,7 @@ pub(crate) struct ChooseArgs {
     #[arg(long, value_name = "ID")]
     node_id: Option<NodeId>,
     /// File with the identity from `brock backup keygen`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::literal)]
     identity: Option<PathBuf>,
     /// The newest backup up to this time: 2026-11-22T08:00:00Z
     #[arg(long, value_name = "TIME", conflicts_with = "id")]
@@ -141,7 +140,7 @@ pub(crate) struct RestoreArgs {
     #[command(flatten)]
     choose: ChooseArgs,
     /// Directory for the data; must not exist, or must be empty
-    #[arg(long = "node.path", value_name = "DIR", required_unless_present = "keys")]
+    #[arg(long = "node.path", value_name = "DIR", required_unless_present = "keys", value_parser = paths::literal)]
     path: Option<PathBuf>,
     /// Only print this record: its access key id or key hash; or the first digits of key hashes and '*',
     /// which lists these records without secrets; may be repeated

@@ -13,7 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::paths;
 use anyhow::Context as _;
+use brock::config::validate;
 use clap::Args;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
@@ -40,7 +42,7 @@ pub(crate) struct DevArgs {
     nodes: u16,
     /// Directory for certificates and data, which the next start uses again; without it, a temporary
     /// directory that is removed at the end
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_parser = paths::literal)]
     dir: Option<PathBuf>,
     /// Port of the first node; the other nodes use the next ports, and HTTP ports are 1000 higher. 0 picks free ports
     #[arg(long, value_name = "PORT", default_value_t = 20004)]
@@ -74,9 +76,13 @@ pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     layout.prepare()?;
     remove_env(&layout);
     let ports = ports::choose(args.base_port, args.nodes)?;
-    eprintln!("starting {} in {}", nodes(layout.names().len()), layout.root().display());
     let probe = Probe::new().context("cannot start a client for the nodes' HTTP servers")?;
     let mut cluster = Cluster { processes: Vec::new(), layout: &layout, ports: &ports, probe };
+    // Here, once: every node would refuse it.
+    if let Some(refused) = cluster.check(&args.settings)? {
+        return Ok(refused);
+    }
+    eprintln!("starting {} in {}", nodes(layout.names().len()), layout.root().display());
     let end = cluster.start(&args.settings).and_then(|()| cluster.watch(&mut signals));
     // After an error too: no node may outlive this process.
     let was_patient = cluster.stop(&mut signals);
@@ -107,25 +113,42 @@ struct Cluster<'a> {
 impl Cluster<'_> {
     fn start(&mut self, settings: &[String]) -> anyhow::Result<()> {
         for (name, ports) in self.layout.names().iter().zip(self.ports) {
-            let peers: Vec<String> = self
-                .ports
-                .iter()
-                .filter(|other| other.node != ports.node)
-                .map(|other| other.node.to_string())
-                .collect();
-            let mut flags = vec![
-                format!("--node.id={name}"),
-                format!("--node.path={}", self.layout.data_dir(name).display()),
-                format!("--node.certs-dir={}", self.layout.node_certs_dir(name).display()),
-                format!("--node.address={}", ports.node),
-                format!("--node.join={}", peers.join(",")),
-                format!("--node.first-start={}", self.layout.is_first_start(name)?),
-                format!("--http.address={}", ports.http),
-            ];
-            flags.extend_from_slice(settings);
-            self.processes.push(NodeProcess::start(name, &flags)?);
+            self.processes.push(NodeProcess::start(name, &self.flags(name, ports, settings)?)?);
         }
         Ok(())
+    }
+
+    fn flags(&self, name: &str, ports: &NodePorts, settings: &[String]) -> anyhow::Result<Vec<String>> {
+        let others = self.ports.iter().filter(|other| other.node != ports.node);
+        let peers: Vec<String> = others.map(|other| other.node.to_string()).collect();
+        let mut flags = vec![
+            format!("--node.id={name}"),
+            format!("--node.path={}", self.layout.data_dir(name).display()),
+            format!("--node.certs-dir={}", self.layout.node_certs_dir(name).display()),
+            format!("--node.address={}", ports.node),
+            format!("--node.join={}", peers.join(",")),
+            format!("--node.first-start={}", self.layout.is_first_start(name)?),
+            format!("--http.address={}", ports.http),
+        ];
+        flags.extend_from_slice(settings);
+        Ok(flags)
+    }
+
+    /// Reads the flags of the first node as that node would. The exit code, if the command line is wrong.
+    fn check(&self, settings: &[String]) -> anyhow::Result<Option<ExitCode>> {
+        let Some((name, ports)) = self.layout.names().iter().zip(self.ports).next() else { return Ok(None) };
+        let flags = self.flags(name, ports, settings)?;
+        let line = std::iter::once("run").chain(flags.iter().map(String::as_str));
+        match crate::run::command().try_get_matches_from(line) {
+            Ok(matches) => {
+                validate::resolve(&matches, &process::environment(), None)?;
+                Ok(None)
+            }
+            Err(error) => {
+                let _ = error.print();
+                Ok(Some(ExitCode::from(crate::EXIT_USAGE)))
+            }
+        }
     }
 
     /// Waits for a signal, or until no node runs any more. Prints when the nodes are ready.

@@ -1,6 +1,7 @@
 //! One node of a development cluster as a child process.
 
 use std::{
+    ffi::{OsStr, OsString},
     io::{self, BufRead as _, BufReader, Read, Write as _},
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     process::{Child, Command, ExitStatus, Stdio},
@@ -33,13 +34,8 @@ impl NodeProcess {
             // Ctrl-C must reach only this process, which then stops the nodes.
             .process_group(0);
         // The environment's settings are meant for another node.
-        for (variable, _) in std::env::vars_os() {
-            let is_foreign = variable.to_str().is_some_and(|name| {
-                name == "BROCK_CONFIG" || name.starts_with("BROCK_NODE_") || name.starts_with("BROCK_HTTP_")
-            });
-            if is_foreign {
-                command.env_remove(variable);
-            }
+        for (variable, _) in std::env::vars_os().filter(|(name, _)| is_foreign(name)) {
+            command.env_remove(variable);
         }
         if std::env::var_os("BROCK_LOG_FORMAT").is_none() {
             command.env("BROCK_LOG_FORMAT", "text");
@@ -108,6 +104,17 @@ impl NodeProcess {
             let _ = relay.join();
         }
     }
+}
+
+/// The environment that nodes get.
+pub(super) fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().filter(|(name, _)| !is_foreign(name)).collect()
+}
+
+fn is_foreign(variable: &OsStr) -> bool {
+    variable.to_str().is_some_and(|name| {
+        name == "BROCK_CONFIG" || name.starts_with("BROCK_NODE_") || name.starts_with("BROCK_HTTP_")
+    })
 }
 
 fn relay(name: &str, stderr: impl Read + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
