@@ -77,6 +77,16 @@ pub enum RestoreError {
     /// The backup is encrypted, and no identity was given.
     #[error("this backup is encrypted to {0}: give the identity of one of them with --identity FILE")]
     NoIdentity(String),
+    /// The identity is not that of a recipient.
+    #[error(
+        "the identity of {given} does not belong to this backup, which is encrypted to {recipients}: give the identity of one of these"
+    )]
+    WrongIdentity {
+        /// The recipient that belongs to the identity.
+        given: String,
+        /// Those of the backup.
+        recipients: String,
+    },
     /// The directory is not empty.
     #[error("{} is not empty: restore into an empty or new directory, and move that one away first", .0.display())]
     NotEmpty(PathBuf),

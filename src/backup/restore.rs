@@ -100,6 +100,7 @@ impl Restore<'_> {
         let Some(last) = self.chain.last() else {
             return Err(JoinError::Protocol("there is nothing to restore".to_owned()).into());
         };
+        // Before anything is written.
         self.check_identity()?;
         let parts = staging.join("parts");
         crashsafe::create_directories(&parts, 0o700).map_err(io_error(&parts))?;
@@ -170,7 +171,14 @@ impl Restore<'_> {
         let sealed = self.chain.iter().find(|known| !known.manifest.recipients.is_empty());
         match (sealed, self.identity) {
             (Some(known), None) => Err(RestoreError::NoIdentity(known.manifest.recipients.join(", "))),
-            (_, Some(_)) => {
+            (_, Some(identity)) => {
+                let given = identity.to_public().to_string();
+                let foreign = self.chain.iter().map(|known| &known.manifest.recipients);
+                let mut foreign =
+                    foreign.filter(|recipients| !recipients.is_empty() && !recipients.contains(&given));
+                if let Some(recipients) = foreign.next() {
+                    return Err(RestoreError::WrongIdentity { given, recipients: recipients.join(", ") });
+                }
                 let plain = self.chain.iter().find(|known| known.manifest.recipients.is_empty());
                 plain.map_or(Ok(()), |known| Err(RestoreError::NotEncrypted(known.manifest.key.clone())))
             }

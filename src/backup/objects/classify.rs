@@ -66,10 +66,27 @@ where
         SdkError::DispatchFailure(failure) => match certificate_problem(error) {
             Some(detail) => ObjectError::Certificate { act, place, detail },
             None if failure.is_user() => ObjectError::Refused { act, place, detail: with_causes(error) },
-            None => transient(format!("the request did not get through: {}", with_causes(error))),
+            None => {
+                let note = proxy_note(&|name| std::env::var(name).ok());
+                transient(format!("the request did not get through: {}{note}", with_causes(error)))
+            }
         },
-        SdkError::TimeoutError(_) => transient("the request took too long".to_owned()),
+        SdkError::TimeoutError(_) => {
+            let note = proxy_note(&|name| std::env::var(name).ok());
+            transient(format!("the request took too long{note}"))
+        }
         error => ObjectError::Refused { act, place, detail: with_causes(error) },
+    }
+}
+
+/// The variable that names a proxy, if one does. Its value may hold a password.
+fn proxy_note(variable: &dyn Fn(&str) -> Option<String>) -> String {
+    let names = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    match names.into_iter().find(|name| variable(name).is_some_and(|value| !value.is_empty())) {
+        Some(name) => {
+            format!(" ({name} is set: requests go through that proxy unless NO_PROXY names the store)")
+        }
+        None => String::new(),
     }
 }
 
@@ -162,6 +179,17 @@ fn certificate_problem(error: &(dyn Error + 'static)) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::{super::credentials::Secret, *};
+
+    #[test]
+    fn a_proxy_is_named_by_its_variable_alone() {
+        let note = |set: &str| {
+            let set = set.to_owned();
+            proxy_note(&move |name| (name == set).then(|| "http://user:s3cr3t@proxy:3128".to_owned()))
+        };
+        assert_eq!(note("NO_PROXY"), "");
+        assert!(note("https_proxy").starts_with(" (https_proxy is set: "));
+        assert!(!note("HTTP_PROXY").contains("s3cr3t"));
+    }
 
     #[test]
     fn every_answer_is_classified() {

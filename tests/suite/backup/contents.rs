@@ -366,7 +366,15 @@ async fn the_commands_make_a_key_verify_and_say_what_is_missing() {
     assert_fails(&run(&["keygen", "--yes", "--out", other]), 1, &["cannot create"]);
     assert_fails(&run(&["keygen", "--out", &format!("{other}2")]), 1, &["--yes"]);
     assert!(!Path::new(&format!("{other}2")).exists(), "a key that nobody confirmed is not kept");
-    assert_fails(&run(&["verify", "--from", &url, "--identity", other]), 1, &["does not decrypt"]);
+    // The wrong identity is refused before anything is fetched or made.
+    let wrong = ["does not belong to this backup", bench.identity.to_public().to_string().as_str()]
+        .map(str::to_owned);
+    let wrong = wrong.each_ref().map(String::as_str);
+    assert_fails(&run(&["verify", "--from", &url, "--identity", other]), 1, &wrong);
+    let again = bench.home.path().join("again");
+    let to = again.to_str().unwrap();
+    assert_fails(&run(&["restore", "--from", &url, "--node.path", to, "--identity", other]), 1, &wrong);
+    assert!(!bench.home.path().join("again.restoring").exists(), "it left something");
     assert_fails(&run(&["list", "--from", "nonsense"]), 1, &["s3://bucket/prefix"]);
     let empty = format!("file://{}", bench.home.path().join("nothing").display());
     assert_fails(&run(&["verify", "--from", &empty]), 1, &[""]);
