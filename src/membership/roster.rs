@@ -322,7 +322,7 @@ impl Roster {
     /// DNS did not answer: the roster stays as it is.
     pub fn not_found(&self, name: &str, error: &str, now: UnixSeconds) {
         // The name has a row only until its first answer.
-        self.failed(&PeerKey::from(name), error, now);
+        self.failed(&PeerKey::from(name), error, false, now);
     }
 }
 
@@ -410,9 +410,9 @@ impl Roster {
         self.update(key, |status| status.end_round(error));
     }
 
-    /// Pulling from a peer failed.
-    pub fn failed(&self, key: &PeerKey, error: &str, now: UnixSeconds) {
-        self.update(key, |status| status.failed(error, now));
+    /// Pulling from a peer failed. `lasts`: another attempt cannot succeed until an operator changes something.
+    pub fn failed(&self, key: &PeerKey, error: &str, lasts: bool, now: UnixSeconds) {
+        self.update(key, |status| status.failed(error, lasts, now));
     }
 
     /// Pulling from a peer failed, because this node refuses to.
@@ -507,7 +507,7 @@ mod tests {
         );
         let twin = Refusal::Duplicate { node_id: other.clone(), other: key("a:1") };
         assert_eq!(roster.admit(&key("b:1"), (&other, LIFE), 2), Err(twin));
-        roster.failed(&key("a:1"), "gone", 3);
+        roster.failed(&key("a:1"), "gone", false, 3);
         assert_eq!(roster.admit(&key("b:1"), (&other, LIFE), 4), Ok(()), "it moved");
         let [a, b] = roster.reports().try_into().unwrap();
         assert_eq!((a.up, a.since, a.last_error.as_deref()), (false, 3, Some("gone")));
@@ -527,7 +527,7 @@ mod tests {
         assert!(roster.ignore(&key("b:1")) && !roster.ignore(&key("b:1")), "it is new once");
         assert_eq!((roster.reports().len(), roster.peers().len()), (1, 1));
         assert_eq!(roster.watch().borrow().len(), 2, "it is still dialled");
-        roster.failed(&key("a:1"), "gone", 2);
+        roster.failed(&key("a:1"), "gone", false, 2);
         assert_eq!(roster.admit(&key("b:1"), (&other, LIFE), 3), Ok(()));
         assert_eq!((roster.reports().len(), roster.peers().len()), (2, 2));
     }
@@ -543,7 +543,7 @@ mod tests {
         assert_eq!(left, ["fixed:1", "up:1"]);
         roster.heard(&key("up:1"), (&id("up"), Incarnation(1)), &Vector::default(), true, 0, 1);
         assert_eq!(roster.unasked(&roster.peers()), 0);
-        roster.failed(&key("up:1"), "gone", 1);
+        roster.failed(&key("up:1"), "gone", false, 1);
         assert_eq!(roster.found("dns+peers:1", &[], 1).dropped, 1);
         // Its node stays a member, may have what no other has, and cannot be asked.
         assert_eq!(roster.unasked(&roster.peers()), 1);

@@ -228,13 +228,13 @@ impl PeerStatus {
         std::mem::replace(&mut self.report.unrepaired, differing) != differing
     }
 
-    /// Pulling failed.
-    pub(super) fn failed(&mut self, error: &str, now: UnixSeconds) {
+    /// Pulling failed. `lasts`: it will fail until an operator changes something.
+    pub(super) fn failed(&mut self, error: &str, lasts: bool, now: UnixSeconds) {
         self.set_up_gauge(0.0);
         if std::mem::take(&mut self.report.up) {
             self.report.since = now;
         }
-        let event = self.failure_to_log(error, now);
+        let event = self.failure_to_log(error, lasts, now);
         let address = self.report.key.as_str();
         match event {
             None => {}
@@ -255,7 +255,7 @@ impl PeerStatus {
 
     /// Pulling failed, because this node refuses to.
     pub(super) fn refused(&mut self, error: &str, now: UnixSeconds) {
-        self.failed(error, now);
+        self.failed(error, false, now);
         self.report.is_refused = true;
     }
 
@@ -299,10 +299,10 @@ impl PeerStatus {
     /// A failure is logged once, not at every attempt. While a peer that was never up may still be
     /// starting, its failure is not a warning yet. A new reason is logged only once it has occurred
     /// twice: how a connection broke does not say why there is no new one.
-    fn failure_to_log(&mut self, error: &str, now: UnixSeconds) -> Option<LogEvent> {
+    fn failure_to_log(&mut self, error: &str, lasts: bool, now: UnixSeconds) -> Option<LogEvent> {
         let report = &self.report;
         let down_for = now.saturating_sub(report.since).unsigned_abs();
-        if report.node_id.is_none() && down_for < limits::FIRST_CATCH_UP_TIMEOUT.as_secs() {
+        if !lasts && report.node_id.is_none() && down_for < limits::FIRST_CATCH_UP_TIMEOUT.as_secs() {
             return report.last_error.is_none().then_some(LogEvent::NotUpYet);
         }
         let error = bounded(error);
@@ -310,7 +310,7 @@ impl PeerStatus {
             None => LogEvent::Fails,
             Some((at, logged)) => {
                 let is_due = now.saturating_sub(*at).unsigned_abs() >= limits::PEER_REASON_NEWS.as_secs();
-                let has_lasted = report.last_error.as_ref() == Some(&error);
+                let has_lasted = lasts || report.last_error.as_ref() == Some(&error);
                 if !is_due || *logged == error || !has_lasted {
                     return None;
                 }
@@ -362,7 +362,7 @@ mod tests {
     fn a_failure_is_logged_once_and_another_reason_once_it_has_lasted() {
         let mut status = PeerStatus::new("a:1".into(), 0);
         let event = |status: &mut PeerStatus, error: &str, now| {
-            let event = status.failure_to_log(error, now);
+            let event = status.failure_to_log(error, false, now);
             status.report.last_error = Some(error.to_owned());
             event
         };
@@ -375,6 +375,9 @@ mod tests {
         assert_eq!(event(&mut status, "refused", 503), None);
         assert_eq!(event(&mut status, "refused", 504), None, "too soon after the last line");
         assert_eq!(event(&mut status, "refused", 600), Some(LogEvent::FailsOtherwise));
+        let mut wrong_ca = PeerStatus::new("a:1".into(), 0);
+        assert_eq!(wrong_ca.failure_to_log("wrong CA", true, 1), Some(LogEvent::Fails), "it is not starting");
+        assert_eq!(wrong_ca.failure_to_log("wrong CA", true, 2), None);
         status.admit(&"other".parse().unwrap(), Incarnation(1), 601);
         assert_eq!(event(&mut status, "ended", 602), Some(LogEvent::Fails), "it was up meanwhile");
     }

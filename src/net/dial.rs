@@ -24,11 +24,12 @@ use crate::{
 };
 use brock_core::base::{advice, limits};
 
-/// Why a peer could not be reached.
+/// Why a peer could not be reached. The text does not name the address: the peer's name stands before it wherever it
+/// is shown.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
     /// The host name has no address.
-    #[error("cannot resolve {address}: {source}")]
+    #[error("the name cannot be resolved: {source}")]
     Resolve {
         /// The dialled address.
         address: Address,
@@ -36,7 +37,7 @@ pub enum DialError {
         source: io::Error,
     },
     /// Nothing answers at the address.
-    #[error("cannot connect to {address} ({socket}): {source}{}", advice::on_descriptors(source))]
+    #[error("cannot connect{}: {source}{}", resolved(.address, .socket), advice::on_descriptors(source))]
     Connect {
         /// The dialled address.
         address: Address,
@@ -46,7 +47,7 @@ pub enum DialError {
         source: io::Error,
     },
     /// The node took too long.
-    #[error("{address} did not answer within {after:?}")]
+    #[error("no answer within {after:?}")]
     Timeout {
         /// The dialled address.
         address: Address,
@@ -54,7 +55,7 @@ pub enum DialError {
         after: Duration,
     },
     /// The TLS handshake failed.
-    #[error("no secure connection to {address}: {reason}")]
+    #[error("no secure connection: {reason}")]
     Tls {
         /// The dialled address.
         address: Address,
@@ -64,7 +65,7 @@ pub enum DialError {
         source: io::Error,
     },
     /// The certificate is trusted, but is not a node's.
-    #[error("{address} is not a node: {source}")]
+    #[error("it is not a node: {source}")]
     NotANode {
         /// The dialled address.
         address: Address,
@@ -72,19 +73,24 @@ pub enum DialError {
         source: RoleError,
     },
     /// A channel of [`crate::channel::open_channel`] lost its connection.
-    #[error("the connection to {address} was lost")]
+    #[error("the connection was lost")]
     Lost {
         /// The dialled address.
         address: Address,
     },
     /// HTTP/2 did not start after the TLS handshake.
-    #[error("no HTTP/2 connection to {address}: {reason}")]
+    #[error("no HTTP/2 connection: {reason}")]
     Http2 {
         /// The dialled address.
         address: Address,
         /// The reason.
         reason: String,
     },
+}
+
+/// What a name has led to.
+fn resolved(address: &Address, socket: &SocketAddr) -> String {
+    if address.name().is_some() { format!(" to {socket}") } else { String::new() }
 }
 
 impl DialError {

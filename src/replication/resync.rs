@@ -42,8 +42,8 @@ pub struct ResyncReport {
 #[derive(Debug, thiserror::Error)]
 pub enum ResyncError {
     /// Another resync is running.
-    #[error("this node is being filled from {0} first")]
-    UnderWay(String),
+    #[error("this node is being filled from another peer first")]
+    UnderWay,
     /// The donor answered with an error, or the connection broke.
     #[error("the snapshot broke off: {0}")]
     Call(#[from] CallError),
@@ -105,8 +105,7 @@ impl Resyncs {
         reason: &str,
     ) -> Result<(), ResyncError> {
         let Ok(mut turn) = Arc::clone(&self.turn).try_lock_owned() else {
-            let donor = self.report().map(|report| report.node_id.to_string()).unwrap_or_default();
-            return Err(ResyncError::UnderWay(donor));
+            return Err(ResyncError::UnderWay);
         };
         if turn.as_ref().is_some_and(|joiner| joiner.donor() != donor || !joiner.is_resumable()) {
             *turn = None;

@@ -190,10 +190,36 @@ pub(crate) fn role_error(error: &Error) -> Option<&RoleError> {
     }
 }
 
+/// A certificate of a CA that is not trusted here.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the other end's certificate is not signed by a CA that we trust: it is signed by {issuer}, and we trust {trusted}. \
+     Both ends need the same ca.crt"
+)]
+pub(crate) struct UntrustedIssuer {
+    /// The name of that CA.
+    pub(crate) issuer: String,
+    /// The names of those that are trusted.
+    pub(crate) trusted: String,
+}
+
+/// The text of that, where our own verifier put it into a rustls error.
+fn untrusted_issuer(error: &Error) -> Option<String> {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(other)) => {
+            other.0.downcast_ref::<UntrustedIssuer>().map(ToString::to_string)
+        }
+        _ => None,
+    }
+}
+
 /// Explains a handshake error. "The other end" is the peer that was dialled or accepted.
 pub(crate) fn describe(error: &Error) -> String {
     if let Some(error) = role_error(error) {
         return error.to_string();
+    }
+    if let Some(text) = untrusted_issuer(error) {
+        return text;
     }
     match error {
         Error::InvalidCertificate(certificate) => describe_certificate(certificate),
@@ -300,8 +326,8 @@ fn describe_alert(alert: AlertDescription) -> String {
         AlertDescription::CertificateRevoked => "the other end refused our certificate: it has been revoked",
         AlertDescription::CertificateRequired => "the other end requires a certificate and we showed none",
         AlertDescription::CertificateUnknown | AlertDescription::AccessDenied => {
-            "the other end refused our certificate: it states no role that is accepted there. The log there has \
-             the reason"
+            "the other end refused our certificate: it trusts another CA, or the certificate states no role that is \
+             accepted there. The log there has the reason"
         }
         AlertDescription::UnsupportedCertificate => {
             "the other end refused our certificate: its extended key usage does not allow this (clientAuth is needed)"

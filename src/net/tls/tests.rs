@@ -339,7 +339,11 @@ async fn a_server_that_is_not_the_dialled_node_is_refused_with_the_reason() {
         kind_admin("ops").with_host("localhost").with_usages(&[Usage::ClientAuth, Usage::ServerAuth]);
     let cases: Vec<(TestLeaf, &str, &[&str])> = vec![
         (TestCa::new().leaf(&node(here), Dates::now()), "localhost:PORT", &["the same ca.crt"]),
-        (TestCa::named("B").leaf(&node(here), Dates::now()), "localhost:PORT", &["the same ca.crt"]),
+        (
+            TestCa::named("B").leaf(&node(here), Dates::now()),
+            "localhost:PORT",
+            &["is signed by CN=B, and we trust CN=", "the same ca.crt"],
+        ),
         (ca.leaf(&node(here), Dates::past(DAY)), "localhost:PORT", &["expired on"]),
         (ca.leaf(&node(here), Dates::future(DAY)), "localhost:PORT", &["not valid before"]),
         (

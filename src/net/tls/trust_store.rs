@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    Error, SignatureScheme,
+    CertificateError, DistinguishedName, Error, OtherError, SignatureScheme,
     client::{
         ResolvesClientCert, WebPkiServerVerifier,
         danger::{ServerCertVerified, ServerCertVerifier as _},
@@ -20,9 +20,11 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::sync::watch;
+use x509_parser::{parse_x509_certificate, prelude::FromDer as _, x509::X509Name};
 
 use super::{
     TlsError,
+    errors::UntrustedIssuer,
     handshake::{self, Material},
     revocation::Revocations,
 };
@@ -33,6 +35,8 @@ pub(crate) struct TrustStore {
     pub(crate) clients: Arc<dyn ClientCertVerifier>,
     pub(crate) nodes: Arc<WebPkiServerVerifier>,
     revocations: Arc<Revocations>,
+    /// The names of the CAs.
+    trusted: Vec<String>,
     generation: u64,
 }
 
@@ -41,6 +45,11 @@ impl fmt::Debug for TrustStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TrustStore").finish_non_exhaustive()
     }
+}
+
+/// A CA's name, for people.
+fn name(subject: &DistinguishedName) -> String {
+    X509Name::from_der(subject.as_ref()).map(|(_, name)| name.to_string()).unwrap_or_default()
 }
 
 impl TrustStore {
@@ -54,6 +63,7 @@ impl TrustStore {
             clients: handshake::client_verifier(material)?,
             nodes: handshake::node_verifier(material)?,
             revocations: Arc::clone(&material.revocations),
+            trusted: material.roots.subjects().iter().map(name).collect(),
             generation: 0,
         })
     }
@@ -84,9 +94,23 @@ impl TrustStore {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verified = self.nodes.verify_server_cert(leaf, intermediates, name, ocsp_response, now)?;
+        let verified = self.nodes.verify_server_cert(leaf, intermediates, name, ocsp_response, now);
+        let verified = verified.map_err(|error| match error {
+            Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                self.untrusted(intermediates.last().unwrap_or(leaf))
+            }
+            other => other,
+        })?;
         self.revocations.check(leaf, intermediates)?;
         Ok(verified)
+    }
+
+    /// Names the CA of the other end and our own: an operator sees which of the two files is the wrong one.
+    fn untrusted(&self, top: &CertificateDer<'_>) -> Error {
+        let issuer = parse_x509_certificate(top).map(|(_, certificate)| certificate.issuer().to_string());
+        let untrusted =
+            UntrustedIssuer { issuer: issuer.unwrap_or_default(), trusted: self.trusted.join(", ") };
+        Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(untrusted))))
     }
 
     /// Whether a caller with this chain would be accepted at `now`.

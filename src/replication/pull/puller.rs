@@ -128,7 +128,7 @@ impl Puller {
         self.roster.end_round(key, Some(&reason));
         match error {
             RoundError::Refused(refusal) => self.roster.refused(key, refusal, now),
-            _ => self.roster.failed(key, &reason, now),
+            _ => self.roster.failed(key, &reason, error.lasts(), now),
         }
         task.set_state("waiting to try again");
         task.set_error(&reason);

@@ -84,6 +84,11 @@ pub enum RoundError {
 }
 
 impl RoundError {
+    /// Whether it fails until an operator changes something, such as a certificate.
+    pub(super) fn lasts(&self) -> bool {
+        matches!(self, Self::Dial(error) if !error.retry_can_help())
+    }
+
     /// Whether the address leads to no peer of its own, and is to be ignored.
     pub(super) fn leads_to_no_peer(&self) -> bool {
         matches!(self, Self::Own | Self::Refused(Refusal::Alias))
@@ -335,8 +340,15 @@ impl<'a> Round<'a> {
             Reason::Folded => "it has finished incarnations that this node has not seen to their end",
             Reason::Cheaper => "its records are fewer than its log has entries",
         };
-        let store = &self.puller.store;
-        Ok(self.puller.resyncs.run(store, self.peer.client.clone(), &self.donor, reason).await?)
+        let Puller { store, resyncs, .. } = self.puller;
+        match resyncs.run(store, self.peer.client.clone(), &self.donor, reason).await {
+            // The next round shows whether that one was enough.
+            Err(ResyncError::UnderWay) => {
+                drop(resyncs.others().await);
+                Ok(())
+            }
+            outcome => Ok(outcome?),
+        }
     }
 
     async fn apply(&mut self, mut batch: proto::Batch) -> Result<(), RoundError> {

@@ -67,6 +67,32 @@ async fn a_resync_that_breaks_off_goes_on_where_it_was() {
     cluster.stop().await;
 }
 
+/// While one peer fills the node, the others have not failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_filled_by_one_peer_complains_of_no_other() {
+    let cluster = Cluster::start_with(2, compacts_on_command).await;
+    let items = (0..1000).map(|_| put_request(&random_key(), &[7; 600])).collect();
+    cluster.node(0).client.kv.clone().batch_put(proto::BatchPutRequest { items }).await.unwrap();
+    cluster.acknowledged().await;
+    cluster.compact().await;
+    let mut proxies = Vec::new();
+    for i in 0..2 {
+        let proxy = Proxy::start(cluster.node(i).port).await;
+        proxy.set(Mode::Delay(std::time::Duration::from_millis(50)));
+        proxies.push(proxy);
+    }
+    let join: Vec<u16> = proxies.iter().map(|proxy| proxy.port).collect();
+    let late = TestNode::start(&cluster.certs, config(&cluster.certs, "late", 0, &join)).await;
+    eventually("all has come", || async { (late.vector() == cluster.node(0).vector()).then_some(()) }).await;
+    for peer in late.admin.status().await.peers {
+        let failed: Vec<_> =
+            peer.recent_rounds.iter().map(|round| &round.error).filter(|e| !e.is_empty()).collect();
+        assert!(failed.is_empty() && peer.last_error.is_empty(), "{}: {failed:?}", peer.address);
+    }
+    late.stop().await;
+    cluster.stop().await;
+}
+
 /// A log with several operations on each record, none of them compacted.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_new_node_starts_with_the_records_when_that_is_cheaper_than_the_log() {
