@@ -22,6 +22,16 @@ pub enum OpenError {
          start it once with --node.first-start=true", .0.display()
     )]
     Empty(PathBuf),
+    /// A new storage would lie among files of another program.
+    #[error(
+        "{} is not empty, and no node has made it: it has {file}. Name an empty or new directory in node.path", path.display()
+    )]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
+        /// One of its files.
+        file: String,
+    },
     /// The directory belongs to another node.
     #[error(
         "the storage at {} belongs to node {stored}, but node.id is {configured}. Give the node its own \

@@ -70,8 +70,11 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
     let database_path = directory.join(DATABASE);
     // RocksDB creates a database where it finds no CURRENT, whatever else is there.
     let database_exists = database_path.join("CURRENT").exists();
-    if superblock.is_none() && !database_exists && !options.first_start {
-        return Err(OpenError::Empty(directory.clone()));
+    if superblock.is_none() && !database_exists {
+        check_empty(directory)?;
+        if !options.first_start {
+            return Err(OpenError::Empty(directory.clone()));
+        }
     }
     if superblock.is_some() && !database_exists {
         return Err(OpenError::DatabaseGone(directory.clone()));
@@ -101,6 +104,21 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
         source,
     })?;
     Ok(Opened { database, origin, reason, alarms, place: Some(place), _ram: None })
+}
+
+/// What may lie in the directory of a new storage: what a first start left that did not get far, and what file systems
+/// and tools of the platform put there.
+const NOT_FOREIGN: [&str; 4] = [DATABASE, "audit", "backup-staging", "lost+found"];
+
+fn check_empty(directory: &Path) -> Result<(), OpenError> {
+    // Whether it can be made shows when it is.
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(()) };
+    let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut foreign = names.filter(|name| !name.starts_with('.') && !NOT_FOREIGN.contains(&name.as_str()));
+    match foreign.next() {
+        Some(file) => Err(OpenError::Foreign { path: directory.to_owned(), file }),
+        None => Ok(()),
+    }
 }
 
 fn sizes(options: &Options) -> Sizes {

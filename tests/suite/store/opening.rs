@@ -96,6 +96,23 @@ async fn empty_storage_is_refused_unless_it_is_expected_and_nothing_is_created()
     let store = open(&options(&empty)).await;
     close(store).await;
     close(open(&without_first_start(&empty)).await).await;
+
+    // A directory of another program is not made a storage.
+    let foreign = directory.path().join("foreign");
+    for allowed in ["lost+found", "audit", ".snapshot"] {
+        fs::create_dir_all(foreign.join(allowed)).unwrap();
+    }
+    fs::write(foreign.join("ca.crt"), "").unwrap();
+    for options in [options(&foreign), without_first_start(&foreign)] {
+        let error = refusal(&options);
+        assert!(
+            matches!(error, OpenError::Foreign { .. }) && error.to_string().contains("it has ca.crt"),
+            "{error}"
+        );
+    }
+    assert!(!foreign.join("db").exists(), "it made something");
+    fs::remove_file(foreign.join("ca.crt")).unwrap();
+    close(open(&options(&foreign)).await).await;
 }
 
 #[tokio::test]
