@@ -7,7 +7,7 @@ use tokio::sync::Mutex;
 
 use super::{error::RequestError, health, status::Reporter};
 use crate::{
-    membership::{contacts::Unreachable, peer::Peer, roster::Roster},
+    membership::{contacts::Unreachable, members::MemberView, peer::Peer, roster::Roster},
     store::Store,
 };
 use brock_core::{
@@ -73,6 +73,13 @@ impl Cluster {
         }
         for (node_id, reason) in &contacts.unreachable {
             asked.push(Asked::silent(node_id.as_str(), "", reason.to_string()));
+        }
+        let views = self.roster.members().views(self.wall_clock.now());
+        for Asked { node, .. } in asked[1..].iter_mut().filter(|asked| asked.node.status.is_none()) {
+            let is_it = |view: &MemberView| {
+                view.node_id.as_ref().is_some_and(|node_id| node_id.as_str() == node.node)
+            };
+            node.pulls = views.iter().any(|view| view.connected && is_it(view));
         }
         asked[1..].sort_by(|a, b| a.node.node.cmp(&b.node.node));
         let nodes = with_lags(asked);

@@ -34,6 +34,18 @@ pub enum RequestError {
     /// This node knows the key hash already.
     #[error("a record with this key hash already exists")]
     Exists,
+    /// A create of a key hash whose record was deleted.
+    #[error(
+        "the record with this key hash was deleted, so this key can never be used again: create the record under \
+         another key"
+    )]
+    WasDeleted,
+    /// An operation on a record that is not known here; with `ahead` it is accepted.
+    #[error(
+        "{0}. With `ahead` (node-admin: --ahead) the operation is accepted all the same, and takes effect when the \
+         record arrives"
+    )]
+    NotAhead(Box<Self>),
     /// No node has the record.
     #[error("no record has this key hash")]
     Absent,
@@ -69,7 +81,10 @@ pub enum RequestError {
     #[error(transparent)]
     Member(#[from] NoSuchMember),
     /// The request asks to wait for more members than there are.
-    #[error("acks.nodes: {asked} are to be waited for, and there are only {members} other members")]
+    #[error(
+        "the request waits for other members, {asked} of them, and this node knows {members} (`node-admin members`): \
+         nothing was done"
+    )]
     TooManyAcks {
         /// How many the request asks for.
         asked: usize,
@@ -79,6 +94,9 @@ pub enum RequestError {
     /// Of the record, only the tombstone is left.
     #[error("the record with this key hash is deleted")]
     Deleted,
+    /// None of the keys has a conflict.
+    #[error("there is no conflict of that key at this node")]
+    NoConflict,
     /// The quarantine has no such entry.
     #[error("no entry of that origin and clock is in quarantine")]
     NotQuarantined,

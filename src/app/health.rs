@@ -88,11 +88,24 @@ fn finding(level: Level, node: &str, what: impl Into<String>, todo: impl Into<St
 }
 
 fn silent(node: &Node, nodes: &[Node]) -> Finding {
+    let asked = nodes.first().map_or("this node", |own| own.node.as_str());
+    if node.pulls {
+        let what = match node.address.as_str() {
+            "" => format!("it runs and pulls from {asked}, which has no address of it"),
+            address => {
+                format!("it runs and pulls from {asked}, but does not answer at {address}: {}", node.error)
+            }
+        };
+        let todo = format!(
+            "If its address has changed: correct it in node.join of {asked} and the other nodes, and restart them one by \
+             one (docs/guides/change-an-address.md). Otherwise `node-admin doctor` shows where the connection fails"
+        );
+        return finding(Level::Act, &node.node, what, todo);
+    }
     if node.address.is_empty() {
         let todo = format!(
             "Add its address to node.join of {}, or, if it never returns, `node-admin member retire {}`",
-            nodes.first().map_or("this node", |own| own.node.as_str()),
-            node.node
+            asked, node.node
         );
         return finding(Level::Watch, &node.node, "it could not be asked from here", todo);
     }
@@ -315,11 +328,15 @@ impl About<'_> {
                 "`node-admin quarantine list` shows why; retry them once the cause is gone",
             );
         }
-        if status.conflicts > 0 {
-            self.watch(
-                format!("{} payloads lost against another one of the same key hash", status.conflicts),
-                "`node-admin conflicts list` shows them; their creators should use another key",
-            );
+        match status.conflicts.saturating_sub(status.conflicts_acknowledged) {
+            0 => {}
+            lost => {
+                self.watch(
+                    format!("{} lost against another one of the same key hash", count(lost, "payload")),
+                    "`node-admin conflicts list` shows them; their creators should use another key. After you have \
+                     dealt with them: `node-admin conflicts ack KEY`, or `--all`",
+                );
+            }
         }
     }
 
@@ -339,6 +356,11 @@ impl About<'_> {
             }
         }
     }
+}
+
+/// `1 payload`, `2 payloads`.
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A time in its largest unit only.
@@ -595,6 +617,24 @@ mod tests {
         assert_eq!(verdict.findings[0].node, "c");
         assert!(verdict.sentence.ends_with("refused, and one more finding."), "{}", verdict.sentence);
         assert!(verdict.findings[1].what.contains("0, 1"), "{verdict:?}");
+    }
+
+    #[test]
+    fn a_node_that_pulls_but_cannot_be_asked_has_moved_and_is_not_to_be_retired() {
+        let moved = Node { pulls: true, ..dead("b") };
+        let verdict = of(&[node("a"), moved, dead("c")], NOW);
+        let [first, second] = verdict.findings.as_slice() else { panic!("{verdict:?}") };
+        assert_eq!(first.what, "it runs and pulls from a, but does not answer at b:1: refused");
+        assert!(first.todo.contains("node.join") && !first.todo.contains("retire"), "{first:?}");
+        assert!(second.todo.contains("member retire c"), "{second:?}");
+    }
+
+    #[test]
+    fn acknowledged_conflicts_are_no_finding() {
+        let conflicts =
+            |acknowledged| with("b", |s| (s.conflicts, s.conflicts_acknowledged) = (2, acknowledged));
+        assert_eq!(of(&[node("a"), conflicts(2)], NOW).findings, []);
+        assert!(of(&[node("a"), conflicts(1)], NOW).findings[0].what.starts_with("1 payload lost"));
     }
 
     #[test]

@@ -40,6 +40,14 @@ impl Ledgers {
         Ok(Page { items, next })
     }
 
+    /// Notes that an operator has dealt with the conflicts of these keys. Returns how many of them have one.
+    pub async fn acknowledge(&self, key_hashes: Vec<KeyHash>) -> Result<usize, RequestError> {
+        match self.store.acknowledge(key_hashes).await? {
+            0 => Err(RequestError::NoConflict),
+            acknowledged => Ok(acknowledged),
+        }
+    }
+
     /// Quarantined entries, in order of origin and clock. `limit` as in [`Ledgers::conflicts`].
     pub async fn quarantine(
         &self,

@@ -184,8 +184,10 @@ impl Operations {
         reason: String,
     ) -> Result<InEffect, RequestError> {
         let problem = match reason.len() {
-            0 => "is empty: say why, the users of the key are shown it".to_owned(),
-            1..=limits::REASON_MAX_BYTES => {
+            _ if reason.trim().is_empty() => {
+                "is empty: say why, the users of the key are shown it".to_owned()
+            }
+            0..=limits::REASON_MAX_BYTES => {
                 return self
                     .operate(request, Operation::Invalidate { at: self.wall_clock.now(), reason })
                     .await;
@@ -259,11 +261,11 @@ impl Operations {
         match self.asker.ask(key_hash, Instant::now() + limits::PEEK_TIMEOUT).await {
             Answer::Found(state) if state.deletion.is_some() => Ok(state.deletion),
             Answer::Found(state) if is_created(&state) => Ok(None),
-            Answer::Found(_) | Answer::Absent => Err(RequestError::Absent),
+            Answer::Found(_) | Answer::Absent => Err(RequestError::NotAhead(RequestError::Absent.into())),
             Answer::Unknown { peers, unanswered } => {
-                Err(RequestError::NotEveryoneAsked { peers, unanswered })
+                Err(RequestError::NotAhead(RequestError::NotEveryoneAsked { peers, unanswered }.into()))
             }
-            Answer::Refused => Err(RequestError::TooManyPeeks),
+            Answer::Refused => Err(RequestError::NotAhead(RequestError::TooManyPeeks.into())),
         }
     }
 

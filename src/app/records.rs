@@ -186,7 +186,11 @@ impl Records {
         outcome: Option<&CreateOutcome>,
         waiting: Option<Waiting>,
     ) -> Result<Created, RequestError> {
-        let Some(CreateOutcome::Created(stamp)) = outcome else { return Err(RequestError::Exists) };
+        let stamp = match outcome {
+            Some(CreateOutcome::Created(stamp)) => stamp,
+            Some(CreateOutcome::WasDeleted) => return Err(RequestError::WasDeleted),
+            Some(CreateOutcome::Exists) | None => return Err(RequestError::Exists),
+        };
         let receipt = match waiting {
             Some(waiting) => Some(waiting.receipt(*stamp, &self.members, self.wall_clock.now()).await),
             None => None,

@@ -94,6 +94,7 @@ impl Reporter {
             peers: reports.into_iter().map(|report| peer(report, &applied)).collect(),
             quarantined: totals.quarantined,
             conflicts: totals.conflicts,
+            conflicts_acknowledged: totals.acknowledged,
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
             alarms: self.alarms.list().into_iter().map(alarm_to_proto).collect(),

@@ -138,7 +138,7 @@ fn state_of(state: &RecordState, now: UnixSeconds) -> State {
         return State::Absent;
     }
     match state.visibility(now) {
-        Visibility::Valid => State::Valid,
+        Visibility::Valid => State::Created,
         Visibility::Invalidated => State::Invalidated,
         Visibility::Gone if state.deletion.is_some() => State::Deleted,
         Visibility::Gone => State::Expired,

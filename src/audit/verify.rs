@@ -4,7 +4,7 @@
 //! at the end, or that the whole log was rewritten: a head that was noted elsewhere does.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap, HashSet},
     io,
     path::{Path, PathBuf},
 };
@@ -111,6 +111,11 @@ pub enum VerifyError {
         /// The first line of the later file.
         found: u64,
     },
+    /// The files are the logs of several nodes.
+    #[error(
+        "these are the logs of several nodes ({0}), and each is a chain of its own: verify them one node at a time"
+    )]
+    SeveralNodes(String),
     /// The log ends too early.
     #[error(
         "the log ends with line {last}, but line {noted} was noted: {cut} lines were cut off its end", cut = noted - last
@@ -174,9 +179,25 @@ pub fn verify(paths: &[PathBuf], noted: Option<&Head>) -> Result<Report, VerifyE
     ordered.sort();
     let mut walk = Walk::default();
     for (i, (_, path)) in ordered.iter().enumerate() {
-        walk.file(path, i + 1 == ordered.len(), noted)?;
+        if let Err(error) = walk.file(path, i + 1 == ordered.len(), noted) {
+            return Err(several_nodes(paths).unwrap_or(error));
+        }
     }
     walk.finish(ordered.len(), noted)
+}
+
+/// Why files do not continue each other, if that is because of whose they are. A node may have been renamed, so
+/// several names alone are no error.
+fn several_nodes(paths: &[PathBuf]) -> Option<VerifyError> {
+    let directories: HashSet<_> = paths.iter().map(|path| path.parent()).collect();
+    let mut nodes = BTreeSet::new();
+    for path in paths.iter().filter(|_| directories.len() > 1) {
+        read(path, |line| {
+            nodes.insert(line.node.clone());
+        })
+        .ok()?;
+    }
+    (nodes.len() > 1).then(|| VerifyError::SeveralNodes(nodes.into_iter().collect::<Vec<_>>().join(", ")))
 }
 
 #[derive(Default)]

@@ -76,6 +76,8 @@ calls! { admin:
     verify(VerifyRequest) -> proto::VerifyResponse: "Compares the node with its peers.";
     repair(RepairRequest) -> proto::RepairResponse: "Merges differing records of the peers into the node.";
     list_conflicts(ListConflictsRequest) -> proto::ListConflictsResponse: "A page of the conflicts.";
+    acknowledge_conflicts(AcknowledgeConflictsRequest) -> proto::AcknowledgeConflictsResponse:
+        "Notes at the node that conflicts are dealt with.";
     list_quarantine(ListQuarantineRequest) -> proto::ListQuarantineResponse: "A page of the quarantine.";
     show_quarantined(QuarantinedRequest) -> proto::ShowQuarantinedResponse: "One entry of the quarantine.";
     retry_quarantined(QuarantinedRequest) -> proto::RetryQuarantinedResponse:

@@ -23,8 +23,8 @@ pub enum ClientError {
     /// A node answered with this status.
     #[error("{}", describe(.0))]
     Status(Status),
-    /// No node answered; the misses are in the order of the attempts.
-    #[error("no node answered{}", Lines(.0))]
+    /// No node answered, or none that answered could tell; the misses are in the order of the attempts.
+    #[error("{}{}", none(.0), Lines(.0))]
     NoAnswer(Vec<Miss>),
 }
 
@@ -40,6 +40,8 @@ pub struct Miss {
     pub is_refusal: bool,
     /// The request may have reached the node, so the node may have carried it out.
     pub may_be_done: bool,
+    /// The node answered that it cannot tell, or cannot do it now.
+    pub has_answered: bool,
 }
 
 impl Miss {
@@ -50,39 +52,45 @@ impl Miss {
             false => "no connection within the time-out",
         };
         let reason = reason.to_owned();
-        Self { address: address.to_string(), reason, is_refusal: false, may_be_done: was_sent }
+        Self::of(address, reason, false, was_sent)
     }
 
     /// The time-out passed on a connection that connects by itself: it is unknown whether the request was sent.
     pub(crate) fn unanswered(address: &impl fmt::Display) -> Self {
         let reason = "no answer within the time-out".to_owned();
-        Self { address: address.to_string(), reason, is_refusal: false, may_be_done: true }
+        Self::of(address, reason, false, true)
     }
 
     /// The node could not be dialled, so no request was sent.
     pub(crate) fn unreached(address: &impl fmt::Display, error: &DialError) -> Self {
-        let (reason, is_refusal) = (explain(error), errors::is_refusal(error));
-        Self { address: address.to_string(), reason, is_refusal, may_be_done: false }
+        Self::of(address, explain(error), errors::is_refusal(error), false)
+    }
+
+    /// The node said nothing.
+    fn of(address: &impl fmt::Display, reason: String, is_refusal: bool, may_be_done: bool) -> Self {
+        Self { address: address.to_string(), reason, is_refusal, may_be_done, has_answered: false }
     }
 }
 
 impl CallError {
     /// Classifies the status of a call to `address`: either the node's answer, or a miss.
     pub fn new(address: &impl fmt::Display, status: Status) -> Self {
-        let miss = |reason, is_refusal, may_be_done| {
-            Self::Miss(Miss { address: address.to_string(), reason, is_refusal, may_be_done })
+        let answered = |may_be_done| {
+            let miss = Miss::of(address, describe(&status), false, may_be_done);
+            Self::Miss(Miss { has_answered: true, ..miss })
         };
         // Only an error of the connection has a source.
         if let Some(source) = status.source() {
             let is_refusal = errors::is_refusal(source);
             // A connection that was never established carried no request.
-            return miss(explain(source), is_refusal, !is_refusal && !is_dial_error(source));
+            let may_be_done = !is_refusal && !is_dial_error(source);
+            return Self::Miss(Miss::of(address, explain(source), is_refusal, may_be_done));
         }
         match status.code() {
             // The node did not carry out the request.
-            Code::Unavailable => miss(describe(&status), false, false),
+            Code::Unavailable => answered(false),
             // The node does not know whether it carried out the request.
-            Code::DeadlineExceeded => miss(describe(&status), false, true),
+            Code::DeadlineExceeded => answered(true),
             _ => Self::Status(status),
         }
     }
@@ -151,6 +159,14 @@ fn is_dial_error(error: &(dyn Error + 'static)) -> bool {
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// A node that answers "I cannot tell" has answered.
+fn none(misses: &[Miss]) -> &'static str {
+    match misses.iter().any(|miss| miss.has_answered) {
+        true => "no node could tell or do it",
+        false => "no node answered",
+    }
 }
 
 /// Each miss on a line of its own.

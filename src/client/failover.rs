@@ -48,7 +48,7 @@ mod tests {
 
     fn miss(index: usize, is_refusal: bool, may_be_done: bool) -> CallError {
         let (address, reason) = (format!("node-{index}:1"), "down".to_owned());
-        CallError::Miss(Miss { address, reason, is_refusal, may_be_done })
+        CallError::Miss(Miss { address, reason, is_refusal, may_be_done, has_answered: false })
     }
 
     async fn ask(script: Vec<Result<u8, CallError>>) -> Answered<u8> {
@@ -73,7 +73,7 @@ mod tests {
     async fn without_an_answer_every_miss_is_listed() {
         let unavailable = CallError::new(&"node-1:1", Status::unavailable("2 peers could not be asked"));
         let answered = ask(vec![Err(miss(0, false, false)), Err(unavailable)]).await;
-        let text = "no node answered\n  node-0:1: down\n  node-1:1: 2 peers could not be asked";
+        let text = "no node could tell or do it\n  node-0:1: down\n  node-1:1: 2 peers could not be asked";
         assert_eq!(answered.outcome.unwrap_err().to_string(), text);
 
         let text = ask(Vec::new()).await.outcome.unwrap_err().to_string();

@@ -17,7 +17,7 @@ use brock_core::{
     domain::{
         codec::{self, LogKey},
         digest::Bucket,
-        record::{RecordState, UnixSeconds},
+        record::{Creation, RecordState, UnixSeconds},
     },
     proto,
 };
@@ -146,17 +146,22 @@ impl<'a> Batch<'a> {
                 self.put(schema::EXPIRY, &codec::expiry_key(at, key_hash), &[codec::VALUE_VERSION]);
             }
         }
-        let lost = |state: Option<&RecordState>| state.is_some_and(|state| !state.losers.is_empty());
-        match (lost(before), lost(after)) {
-            (false, true) => self.mark(schema::CONFLICT, key_hash, &[]),
-            (true, false) => self.unmark(schema::CONFLICT, key_hash),
-            _ => {}
+        match (losers(before), losers(after)) {
+            (before, after) if before == after => {}
+            (_, []) => self.unmark(schema::CONFLICT, key_hash),
+            // A loser that an operator has not seen: the conflict is not acknowledged any more.
+            (_, _) => self.mark(schema::CONFLICT, key_hash, &[]),
         }
     }
 
     pub(super) fn delete_expiry(&mut self, at: UnixSeconds, key_hash: &KeyHash) {
         self.delete(schema::EXPIRY, &codec::expiry_key(at, key_hash));
     }
+}
+
+/// The creates that have lost.
+pub(super) fn losers(state: Option<&RecordState>) -> &[Creation] {
+    state.map_or(&[], |state| &state.losers)
 }
 
 /// Node ids have no colon, addresses have one.

@@ -4,13 +4,13 @@
 //! IMPORTANT: the view shows the database before the group. A change that reads a value there, and writes
 //! another one that depends on it, would lose the changes before it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use rocksdb::WriteBatch;
 
 use super::{
-    batch::Batch,
+    batch::{self, Batch},
     database::Database,
     error::StoreError,
     published::{Published, Raised, Totals},
@@ -35,6 +35,9 @@ use brock_core::{
     proto,
 };
 
+/// The value of an acknowledged conflict.
+const ACKNOWLEDGED: &[u8] = &[1];
+
 /// A group commit in the making. Dropping it changes nothing.
 pub(super) struct Commit<'a> {
     database: &'a Database,
@@ -52,6 +55,8 @@ pub(super) struct Commit<'a> {
     pub(super) now_unix_ms: u64,
     /// What must be added to buckets that do not match their records.
     pub(super) bucket_repairs: Vec<(u8, Bucket)>,
+    /// Loaded key hashes whose losers an operator has dealt with.
+    pub(super) acknowledge: HashSet<KeyHash>,
     /// Whether records change in a way that the log does not show.
     pub(super) is_unlogged: bool,
 }
@@ -98,6 +103,7 @@ impl<'a> Commit<'a> {
             own,
             now_unix_ms,
             bucket_repairs: Vec::new(),
+            acknowledge: HashSet::new(),
             is_unlogged: false,
         }
     }
@@ -156,8 +162,26 @@ impl<'a> Commit<'a> {
                 self.totals.removals += u64::from(!is_marked);
             }
             self.batch.put_state(key_hash, stored, now);
+            let (lost, loses) = (batch::losers(stored), batch::losers(now));
+            if lost != loses && self.is_acknowledged(key_hash) {
+                self.totals.acknowledged = self.totals.acknowledged.saturating_sub(lost.len() as u64);
+            }
+        }
+        for key_hash in std::mem::take(&mut self.acknowledge) {
+            let Some(touched) = self.records.get(&key_hash) else { continue };
+            let (lost, loses) = (batch::losers(touched.stored.as_ref()), batch::losers(touched.now.as_ref()));
+            // The operator has not seen a loser of this very commit.
+            if lost == loses && !self.is_acknowledged(&key_hash) {
+                self.totals.acknowledged += lost.len() as u64;
+                self.batch.mark(schema::CONFLICT, &key_hash, ACKNOWLEDGED);
+            }
         }
         self.raised.buckets = buckets;
+    }
+
+    /// Whether an operator has acknowledged the losers of the key hash, before this commit.
+    fn is_acknowledged(&self, key_hash: &KeyHash) -> bool {
+        self.database.view().is_acknowledged(key_hash).unwrap_or_default()
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Totals {
     pub quarantined: u64,
     /// Payloads that lost against another one of the same key hash.
     pub conflicts: u64,
+    /// Those of them that an operator has acknowledged.
+    pub acknowledged: u64,
     /// Deleted records that are remembered.
     pub tombstones: u64,
     /// Entries in the replication log.
@@ -41,8 +43,17 @@ impl Totals {
     }
 
     pub(super) fn encode(self) -> Vec<u8> {
-        let Self { records, quarantined, conflicts, tombstones, log_entries, log_bytes, removals } = self;
-        [records, quarantined, conflicts, tombstones, log_entries, log_bytes, removals]
+        let Self {
+            records,
+            quarantined,
+            conflicts,
+            acknowledged,
+            tombstones,
+            log_entries,
+            log_bytes,
+            removals,
+        } = self;
+        [records, quarantined, conflicts, tombstones, log_entries, log_bytes, removals, acknowledged]
             .map(u64::to_be_bytes)
             .concat()
     }
@@ -59,6 +70,8 @@ impl Totals {
             log_entries: next()?,
             log_bytes: next()?,
             removals: next()?,
+            // A store of an earlier version has no acknowledgements.
+            acknowledged: next().unwrap_or_default(),
         })
     }
 }

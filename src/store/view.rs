@@ -80,6 +80,11 @@ impl Database {
 }
 
 /// The raw reads. IMPORTANT: no stored value is read in any other place.
+/// Whether the mark of a conflict says more than its format version.
+pub(super) fn is_acknowledged(mark: &[u8]) -> bool {
+    mark.len() > 1
+}
+
 impl View<'_> {
     fn value(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let family = self.database.family(family);
@@ -294,6 +299,11 @@ impl View<'_> {
         key_hash: &KeyHash,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         self.value(family, &key_hash.0)
+    }
+
+    /// Whether an operator has acknowledged the losers of a key hash.
+    pub(super) fn is_acknowledged(&self, key_hash: &KeyHash) -> Result<bool, StoreError> {
+        Ok(self.mark(schema::CONFLICT, key_hash)?.is_some_and(|mark| is_acknowledged(&mark)))
     }
 
     /// Up to `limit` entries of the expiry index that are due at `now`, earliest first.

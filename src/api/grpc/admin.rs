@@ -53,6 +53,13 @@ pub struct Admin {
     pub tasks: Tasks,
 }
 
+impl Admin {
+    /// For the answers: an operator lists several nodes, and the first that answers acts.
+    fn node_id(&self) -> String {
+        self.operations.node_id().to_string()
+    }
+}
+
 #[tonic::async_trait]
 impl AdminService for Admin {
     type TailLogStream = Pin<Box<dyn Stream<Item = Result<proto::LogEntry, Status>> + Send>>;
@@ -140,7 +147,8 @@ impl AdminService for Admin {
         &self,
         _: Request<proto::MembersRequest>,
     ) -> Result<Response<proto::MembersResponse>, Status> {
-        Ok(Response::new(convert::members_response(self.operations.members())))
+        let members = convert::members_response(self.operations.members());
+        Ok(Response::new(proto::MembersResponse { node_id: self.node_id(), ..members }))
     }
 
     async fn retire_member(
@@ -155,7 +163,8 @@ impl AdminService for Admin {
         &self,
         _: Request<proto::CompactRequest>,
     ) -> Result<Response<proto::CompactResponse>, Status> {
-        Ok(Response::new(convert::compact_response(self.operations.compact().await?)))
+        let compacted = convert::compact_response(self.operations.compact().await?);
+        Ok(Response::new(proto::CompactResponse { node_id: self.node_id(), ..compacted }))
     }
 
     async fn verify(
@@ -169,7 +178,8 @@ impl AdminService for Admin {
         &self,
         _: Request<proto::RepairRequest>,
     ) -> Result<Response<proto::RepairResponse>, Status> {
-        Ok(Response::new(convert::repair_response(self.operations.repair().await?)))
+        let repaired = convert::repair_response(self.operations.repair().await?);
+        Ok(Response::new(proto::RepairResponse { node_id: self.node_id(), ..repaired }))
     }
 
     async fn list_conflicts(
@@ -181,7 +191,18 @@ impl AdminService for Admin {
         Ok(Response::new(proto::ListConflictsResponse {
             conflicts: items.iter().map(convert::conflict).collect(),
             next: next.as_ref().map(convert::key_hash_bytes).unwrap_or_default(),
+            node_id: self.node_id(),
         }))
+    }
+
+    async fn acknowledge_conflicts(
+        &self,
+        request: Request<proto::AcknowledgeConflictsRequest>,
+    ) -> Result<Response<proto::AcknowledgeConflictsResponse>, Status> {
+        let key_hashes = convert::key_hashes(&request.into_inner().key_hashes)?;
+        let acknowledged = self.ledgers.acknowledge(key_hashes).await?;
+        let acknowledged = u32::try_from(acknowledged).unwrap_or(u32::MAX);
+        Ok(Response::new(proto::AcknowledgeConflictsResponse { node_id: self.node_id(), acknowledged }))
     }
 
     async fn list_quarantine(
@@ -194,6 +215,7 @@ impl AdminService for Admin {
         Ok(Response::new(proto::ListQuarantineResponse {
             entries: items.into_iter().map(|entry| convert::quarantined(entry).0).collect(),
             next: next.map(codec::stamp_to_proto),
+            node_id: self.node_id(),
         }))
     }
 
@@ -211,7 +233,7 @@ impl AdminService for Admin {
         request: Request<proto::QuarantinedRequest>,
     ) -> Result<Response<proto::RetryQuarantinedResponse>, Status> {
         self.ledgers.retry(convert::required_stamp(request.into_inner())?).await?;
-        Ok(Response::new(proto::RetryQuarantinedResponse {}))
+        Ok(Response::new(proto::RetryQuarantinedResponse { node_id: self.node_id() }))
     }
 
     async fn drop_quarantined(
@@ -219,7 +241,7 @@ impl AdminService for Admin {
         request: Request<proto::QuarantinedRequest>,
     ) -> Result<Response<proto::DropQuarantinedResponse>, Status> {
         self.ledgers.discard(convert::required_stamp(request.into_inner())?).await?;
-        Ok(Response::new(proto::DropQuarantinedResponse {}))
+        Ok(Response::new(proto::DropQuarantinedResponse { node_id: self.node_id() }))
     }
 
     async fn backup_now(
@@ -227,7 +249,8 @@ impl AdminService for Admin {
         request: Request<proto::BackupNowRequest>,
     ) -> Result<Response<proto::BackupNowResponse>, Status> {
         let made = self.backups.make(request.into_inner().full).await?;
-        Ok(Response::new(proto::BackupNowResponse { backup: made.map(convert::backup) }))
+        let backup = made.map(convert::backup);
+        Ok(Response::new(proto::BackupNowResponse { backup, node_id: self.node_id() }))
     }
 
     async fn list_backups(
@@ -239,6 +262,7 @@ impl AdminService for Admin {
             backups: manifests.into_iter().map(convert::backup).collect(),
             doubtful: doubtful.into_iter().collect(),
             omitted: omitted as u64,
+            node_id: self.node_id(),
         }))
     }
 
@@ -247,7 +271,7 @@ impl AdminService for Admin {
         _: Request<proto::ClearAlarmsRequest>,
     ) -> Result<Response<proto::ClearAlarmsResponse>, Status> {
         Ok(Response::new(proto::ClearAlarmsResponse {
-            node_id: self.operations.node_id().to_string(),
+            node_id: self.node_id(),
             alarms: self.operations.clear_alarms().into_iter().map(alarm_to_proto).collect(),
         }))
     }
@@ -261,6 +285,7 @@ impl AdminService for Admin {
             path: path.display().to_string(),
             sequence: head.sequence,
             hash: head.hash.to_string(),
+            node_id: self.node_id(),
         }))
     }
 }

@@ -1,6 +1,8 @@
 //! Every call that exists: which roles may make it, and what the audit log records of it.
 
-use super::shown::{Show, backup, compaction, nothing, operation, repair, request, retirement};
+use super::shown::{
+    Show, acknowledgement, backup, compaction, nothing, operation, repair, request, retirement,
+};
 use brock_net::tls::roles::Role;
 
 use Recorded::{Change, No, Read, Stream};
@@ -97,6 +99,10 @@ pub const TABLE: &[Call] = &[
     admin(
         "/brock.v1.AdminService/ListConflicts",
         Read(request!(ListConflictsRequest { after: optional_key as "after_key", limit: limit })),
+    ),
+    admin(
+        "/brock.v1.AdminService/AcknowledgeConflicts",
+        Change(request!(AcknowledgeConflictsRequest { key_hashes: keys as "keys" }), acknowledgement),
     ),
     admin(
         "/brock.v1.AdminService/ListQuarantine",

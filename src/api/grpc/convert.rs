@@ -19,7 +19,7 @@ use crate::{
     store::{Conflict, Tailed},
 };
 use brock_core::{
-    base::{duration::milliseconds, id::KeyHash, vector::Stamp},
+    base::{duration::milliseconds, id::KeyHash, limits, vector::Stamp},
     domain::{codec, operation::Operation, payload::Payload, quarantined::Quarantined, record::Creation},
     proto::{self, acks::From as AcksFrom, list_conflicts_response, operation::Kind},
 };
@@ -158,6 +158,7 @@ pub(super) fn members_response(report: MembersReport) -> proto::MembersResponse 
     proto::MembersResponse {
         members: report.members.into_iter().map(member).collect(),
         stable: codec::vector_to_proto(&report.stable).clocks,
+        ..proto::MembersResponse::default()
     }
 }
 
@@ -179,6 +180,7 @@ pub(super) fn compact_response(report: CompactReport) -> proto::CompactResponse 
         payloads_removed: removed.payloads_removed,
         tombstones_collected: removed.tombstones_collected,
         origins_folded: removed.origins_folded,
+        ..proto::CompactResponse::default()
     }
 }
 
@@ -215,7 +217,16 @@ pub(super) fn repair_response(outcomes: Vec<RepairOutcome>) -> proto::RepairResp
         },
         Err(error) => Peer { node, error: error.to_string(), ..Peer::default() },
     };
-    proto::RepairResponse { peers: outcomes.into_iter().map(peer).collect() }
+    proto::RepairResponse { peers: outcomes.into_iter().map(peer).collect(), ..Default::default() }
+}
+
+/// The keys that a request names.
+pub(super) fn key_hashes(texts: &[Bytes]) -> Result<Vec<KeyHash>, RequestError> {
+    if texts.len() > limits::LEDGER_PAGE_ITEMS {
+        let problem = format!("{} of them, more than the {} allowed", texts.len(), limits::LEDGER_PAGE_ITEMS);
+        return Err(RequestError::field("key_hashes", problem));
+    }
+    texts.iter().map(|bytes| records::key_hash(bytes)).collect()
 }
 
 /// Where a page continues; empty = from the first.
@@ -244,6 +255,7 @@ pub(super) fn conflict(conflict: &Conflict) -> list_conflicts_response::Conflict
         key_hash: key_hash_bytes(&conflict.key_hash),
         winner: Some(create(&conflict.winner)),
         losers: conflict.losers.iter().map(create).collect(),
+        acknowledged: conflict.acknowledged,
     }
 }
 

@@ -75,6 +75,14 @@ pub(super) fn optional_key(key_hash: &Bytes) -> Value {
     if key_hash.is_empty() { Value::Null } else { key(key_hash) }
 }
 
+/// The mark of the only key, or how many there are: a line has room for few.
+pub(super) fn keys(key_hashes: &[Bytes]) -> Value {
+    match key_hashes {
+        [one] => key(one),
+        many => many.len().into(),
+    }
+}
+
 pub(super) fn flag(flag: &bool) -> Value {
     (*flag).into()
 }
@@ -121,6 +129,12 @@ pub(super) fn nothing(_: &[u8]) -> Result<What, DecodeError> {
 pub(super) fn operation(bytes: &[u8]) -> Result<What, DecodeError> {
     let answer = proto::OperationResponse::decode(bytes)?;
     Ok(answers([("stamp", stamp(&answer.stamp)), ("already", answer.already.into())]))
+}
+
+/// The answer to the acknowledgement of conflicts.
+pub(super) fn acknowledgement(bytes: &[u8]) -> Result<What, DecodeError> {
+    let answer = proto::AcknowledgeConflictsResponse::decode(bytes)?;
+    Ok(answers([("acknowledged", answer.acknowledged.into())]))
 }
 
 /// The answer to the retirement of a member.

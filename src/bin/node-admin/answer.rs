@@ -36,11 +36,12 @@ pub(crate) fn change<T>(answered: Answered<T>) -> Result<T, Failure> {
 fn report_misses<T>(answered: &Answered<T>) {
     // If no node answered, the failure lists the misses; if one refused the caller, they do not matter.
     let failure = answered.outcome.as_ref().err().map(Failure::from);
-    if matches!(failure, Some(Failure::NoAnswer(_) | Failure::Denied(_))) {
+    if matches!(failure, Some(Failure::NoAnswer(_) | Failure::Unreachable(_) | Failure::Denied(_))) {
         return;
     }
     for miss in &answered.misses {
-        output::message(&format!("note: {} did not answer: {}", miss.address, miss.reason));
+        let what = if miss.has_answered { "could not do it" } else { "did not answer" };
+        output::message(&format!("note: {} {what}: {}", miss.address, miss.reason));
     }
 }
 
@@ -54,7 +55,10 @@ mod tests {
 
     fn answered(outcome: Result<u8, ClientError>, may_be_done: bool) -> Answered<u8> {
         let (address, reason) = ("node-0:1".to_owned(), "reset".to_owned());
-        Answered { outcome, misses: vec![Miss { address, reason, is_refusal: false, may_be_done }] }
+        Answered {
+            outcome,
+            misses: vec![Miss { address, reason, is_refusal: false, may_be_done, has_answered: false }],
+        }
     }
 
     #[test]

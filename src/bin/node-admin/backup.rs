@@ -3,8 +3,9 @@
 use crate::{
     answer,
     cli::{BackupCommand, Format},
+    cluster::bytes,
     failure::Failure,
-    output,
+    output::{self, headed},
     progress::Progress,
 };
 use brock_client::Client;
@@ -15,12 +16,10 @@ use serde::Serialize;
 pub(crate) async fn run(client: &Client, command: BackupCommand, format: Format) -> Result<(), Failure> {
     match command {
         BackupCommand::Now { full } => now(client, full, format).await,
-        BackupCommand::List => {
-            let backups = list(client).await?;
-            output::data(format, &Listing { backups }, Listing::text)
-        }
+        BackupCommand::List => output::data(format, &list(client).await?, Listing::text),
         BackupCommand::Show { key } => {
-            let found = list(client).await?.into_iter().rev().find(|backup| backup.key.contains(&key));
+            let found =
+                list(client).await?.backups.into_iter().rev().find(|backup| backup.key.contains(&key));
             let found = found.ok_or_else(|| Failure::NotFound("no backup has that in its key".to_owned()))?;
             output::data(format, &found, Backup::text)
         }
@@ -32,33 +31,40 @@ async fn now(client: &Client, full: bool, format: Format) -> Result<(), Failure>
     let progress = Progress::spinner("making a backup");
     let answered = client.backup_now(request).await;
     drop(progress);
-    let made = answer::reported_change(answered)?.backup.map(Backup::from);
-    if made.is_none() {
-        output::message("nothing was done since the last backup: there is nothing to add");
+    let proto::BackupNowResponse { backup, node_id } = answer::reported_change(answered)?;
+    if backup.is_none() {
+        output::message(&format!(
+            "nothing was done at {} since its last backup: there is nothing to add",
+            output::printable(&node_id)
+        ));
     }
-    output::data(format, &Made { backup: made }, |made| {
+    output::data(format, &Made { node_id, backup: backup.map(Backup::from) }, |made| {
         made.backup.as_ref().map(Backup::text).unwrap_or_default()
     })
 }
 
-async fn list(client: &Client) -> Result<Vec<Backup>, Failure> {
+async fn list(client: &Client) -> Result<Listing, Failure> {
     let listed = answer::reported_change(client.list_backups(proto::ListBackupsRequest {}).await)?;
     if listed.omitted > 0 {
-        output::message(&format!("{} older backups are not shown", listed.omitted));
+        output::message(&format!("{} not shown", output::count(listed.omitted, "older backup")));
     }
     for (key, problem) in &listed.doubtful {
         output::message(&output::printable(&format!("not to be trusted: {key}: {problem}")));
     }
-    Ok(listed.backups.into_iter().map(Backup::from).collect())
+    Ok(Listing { node_id: listed.node_id, backups: listed.backups.into_iter().map(Backup::from).collect() })
 }
 
 #[derive(Debug, Serialize)]
 struct Made {
+    /// The node that answered.
+    node_id: String,
     backup: Option<Backup>,
 }
 
 #[derive(Debug, Serialize)]
 struct Listing {
+    /// The node that answered.
+    node_id: String,
     backups: Vec<Backup>,
 }
 
@@ -114,7 +120,7 @@ impl Backup {
             ("key", output::printable(&self.key)),
             ("kind", self.kind.to_owned()),
             ("created_at", output::moment(self.created_unix_ms / 1000)),
-            ("bytes", self.bytes.to_string()),
+            ("size", bytes(self.bytes)),
             ("records", self.records.to_string()),
             ("tombstones", self.tombstones.to_string()),
             ("encrypted_to", or_none(self.recipients.join(", "))),
@@ -127,15 +133,17 @@ impl Backup {
 
 impl Listing {
     fn text(&self) -> String {
-        let mut rows = vec![["key", "kind", "bytes", "records"].map(str::to_owned).to_vec()];
-        for backup in &self.backups {
-            rows.push(vec![
+        let rows = self.backups.iter().map(|backup| {
+            vec![
                 output::printable(&backup.key),
                 backup.kind.to_owned(),
-                backup.bytes.to_string(),
+                bytes(backup.bytes),
                 backup.records.to_string(),
-            ]);
-        }
-        output::table(&rows)
+            ]
+        });
+        let mut text = String::new();
+        let title = format!("backups of {}", output::printable(&self.node_id));
+        output::section(&mut text, &title, &headed(&["KEY", "KIND", "SIZE", "RECORDS"], rows));
+        text.trim_start().to_owned()
     }
 }

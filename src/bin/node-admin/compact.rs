@@ -1,6 +1,6 @@
 //! `compact`: compacting a node's log now.
 
-use crate::{answer, cli::Format, failure::Failure, output, progress::Progress};
+use crate::{answer, cli::Format, cluster::bytes, failure::Failure, output, progress::Progress};
 use brock_client::Client;
 use brock_core::proto;
 use serde::Serialize;
@@ -16,6 +16,8 @@ pub(crate) async fn run(client: &Client, format: Format) -> Result<(), Failure> 
 /// What `compact` prints.
 #[derive(Debug, Serialize)]
 struct Compacted {
+    /// The node that answered.
+    node_id: String,
     entries_removed: u64,
     bytes_removed: u64,
     entries_kept: u64,
@@ -36,8 +38,10 @@ impl From<proto::CompactResponse> for Compacted {
             payloads_removed,
             tombstones_collected,
             origins_folded,
+            node_id,
         } = response;
         Self {
+            node_id,
             entries_removed,
             bytes_removed,
             entries_kept,
@@ -52,10 +56,11 @@ impl From<proto::CompactResponse> for Compacted {
 impl Compacted {
     fn text(&self) -> String {
         output::fields(&[
+            ("node_id", output::printable(&self.node_id)),
             ("entries_removed", self.entries_removed.to_string()),
-            ("bytes_removed", self.bytes_removed.to_string()),
+            ("bytes_removed", bytes(self.bytes_removed)),
             ("entries_kept", self.entries_kept.to_string()),
-            ("bytes_kept", self.bytes_kept.to_string()),
+            ("bytes_kept", bytes(self.bytes_kept)),
             ("payloads_removed", self.payloads_removed.to_string()),
             ("tombstones_collected", self.tombstones_collected.to_string()),
             ("origins_folded", self.origins_folded.to_string()),
@@ -77,8 +82,10 @@ mod tests {
             payloads_removed: 5,
             tombstones_collected: 6,
             origins_folded: 7,
+            node_id: "node-1".to_owned(),
         });
         let expected = r#"{
+  "node_id": "node-1",
   "entries_removed": 1,
   "bytes_removed": 2,
   "entries_kept": 3,

@@ -14,6 +14,13 @@ pub(crate) fn confirmed(yes: bool, warning: &str, word: &str) -> Result<(), Fail
     confirm(yes, is_terminal, stdin.lock(), warning, word)
 }
 
+/// The same where scripts have always gone on: without a terminal it asks nothing.
+pub(crate) fn on_a_terminal(yes: bool, warning: &str, word: &str) -> Result<(), Failure> {
+    let stdin = io::stdin();
+    let is_terminal = stdin.is_terminal() && io::stderr().is_terminal();
+    confirm(yes || !is_terminal, is_terminal, stdin.lock(), warning, word)
+}
+
 fn confirm(
     yes: bool,
     is_terminal: bool,

@@ -1,14 +1,21 @@
-//! `conflicts list`: keys that were created more than once, with different payloads.
+//! `conflicts list` and `conflicts ack`: keys that were created more than once, with different payloads.
 
-use crate::{answer, cli::Format, failure::Failure, output, stamp};
-use brock_client::{Client, Connection, calls};
+use crate::{
+    answer,
+    cli::Format,
+    failure::Failure,
+    output::{self, headed},
+    stamp,
+};
+use brock_client::{CallError, Client, Connection, calls};
 use brock_core::{
-    base::vector::Stamp,
+    base::{id::KeyHash, vector::Stamp},
     proto::{self, list_conflicts_response as wire},
 };
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use serde::Serialize;
+use tonic::Code;
 
 /// Conflicts in one answer.
 const PAGE: u32 = 1000;
@@ -24,7 +31,7 @@ async fn together(
     first: proto::ListConflictsResponse,
     next: impl AsyncFn(Bytes) -> Result<proto::ListConflictsResponse, Failure>,
 ) -> Result<Conflicts, Failure> {
-    let mut all = Conflicts { conflicts: Vec::new() };
+    let mut all = Conflicts { node_id: first.node_id.clone(), conflicts: Vec::new() };
     let keep = |page| {
         all.conflicts.extend(page);
         Ok(())
@@ -43,6 +50,118 @@ fn request(after: Bytes) -> proto::ListConflictsRequest {
     proto::ListConflictsRequest { after, limit: PAGE }
 }
 
+/// Acknowledges the conflict of one key, or all (`None`), at every node that is named: each keeps its own note.
+pub(crate) async fn acknowledge(
+    client: &Client,
+    key: Option<KeyHash>,
+    format: Format,
+) -> Result<(), Failure> {
+    let mut outcomes = Vec::new();
+    for address in client.addresses() {
+        let node = client.connection(address);
+        outcomes.push(match acknowledge_at(&node, key).await {
+            Ok((node, acknowledged)) => Outcome { node, acknowledged, error: String::new() },
+            // One refusal is that of all.
+            Err(failure @ Failure::Denied(_)) => return Err(failure),
+            Err(failure) => Outcome {
+                node: address.to_string(),
+                acknowledged: 0,
+                error: failure.to_string().replace('\n', "; "),
+            },
+        });
+    }
+    let acknowledged = Acknowledged { outcomes };
+    let outcome = acknowledged.outcome(key.is_some());
+    if !matches!(outcome, Err(Failure::NotFound(_))) {
+        output::data(format, &acknowledged, Acknowledged::text)?;
+    }
+    outcome
+}
+
+/// The node's id, and how many conflicts are acknowledged there.
+async fn acknowledge_at(node: &Connection, key: Option<KeyHash>) -> Result<(String, u32), Failure> {
+    let (mut node_id, mut acknowledged) = (String::new(), 0);
+    let mut note = async |key_hashes: Vec<Bytes>| {
+        match node.acknowledge_conflicts(proto::AcknowledgeConflictsRequest { key_hashes }).await {
+            Ok(answer) => {
+                node_id = answer.node_id;
+                acknowledged += answer.acknowledged;
+                Ok(())
+            }
+            // A node that has not heard of the conflict has nothing to note.
+            Err(CallError::Status(status)) if status.code() == Code::NotFound => Ok(()),
+            Err(error) => Err(Failure::from(error)),
+        }
+    };
+    if let Some(key) = key {
+        note(vec![Bytes::copy_from_slice(&key.0)]).await?;
+        return Ok((if node_id.is_empty() { node.address().to_string() } else { node_id }, acknowledged));
+    }
+    let mut page = node.list_conflicts(request(Bytes::new())).await?;
+    let listed_by = page.node_id.clone();
+    loop {
+        let open = page.conflicts.iter().filter(|conflict| !conflict.acknowledged);
+        let open: Vec<_> = open.map(|conflict| conflict.key_hash.clone()).collect();
+        if !open.is_empty() {
+            note(open).await?;
+        }
+        if page.next.is_empty() {
+            return Ok((listed_by, acknowledged));
+        }
+        let after = page.next;
+        page = node.list_conflicts(request(after.clone())).await?;
+        if !page.next.is_empty() && page.next <= after {
+            return Err(Failure::nonsense("its list of conflicts does not end"));
+        }
+    }
+}
+
+/// What `conflicts ack` prints.
+#[derive(Debug, Serialize)]
+struct Acknowledged {
+    outcomes: Vec<Outcome>,
+}
+
+#[derive(Debug, Serialize)]
+struct Outcome {
+    node: String,
+    /// How many conflicts.
+    acknowledged: u32,
+    /// Empty if the node answered.
+    error: String,
+}
+
+impl Acknowledged {
+    fn outcome(&self, is_one_key: bool) -> Result<(), Failure> {
+        let failed = self.outcomes.iter().filter(|outcome| !outcome.error.is_empty());
+        let failed: Vec<_> = failed.map(|outcome| output::printable(&outcome.node)).collect();
+        match failed.len() {
+            0 if is_one_key && self.outcomes.iter().all(|outcome| outcome.acknowledged == 0) => {
+                Err(Failure::NotFound("no node that was asked has a conflict of this key".to_owned()))
+            }
+            0 => Ok(()),
+            all if all == self.outcomes.len() => {
+                Err(Failure::Unreachable("no node acknowledged it".to_owned()))
+            }
+            _ => Err(Failure::Precondition(format!(
+                "not acknowledged at {}. Repeat this when they can be reached; repeating it is harmless",
+                failed.join(", ")
+            ))),
+        }
+    }
+
+    fn text(&self) -> String {
+        let rows = self.outcomes.iter().map(|outcome| {
+            let told = match outcome.error.as_str() {
+                "" => outcome.acknowledged.to_string(),
+                error => output::printable(error),
+            };
+            vec![output::printable(&outcome.node), told]
+        });
+        output::table(&headed(&["NODE", "ACKNOWLEDGED"], rows))
+    }
+}
+
 /// Prints the conflicts of the first node that answers: as text page by page, as JSON together.
 pub(crate) async fn list(client: &Client, format: Format) -> Result<(), Failure> {
     let (first, node) = first_page(client).await?;
@@ -51,13 +170,17 @@ pub(crate) async fn list(client: &Client, format: Format) -> Result<(), Failure>
         Format::Json | Format::Yaml => output::data(format, &together(first, next).await?, |_| String::new()),
         Format::Text => {
             let mut count = 0;
+            let node_id = output::printable(&first.node_id);
             let print = |page: Vec<Conflict>| {
+                if count == 0 && !page.is_empty() {
+                    output::print(&format!("conflicts at {node_id}:\n"))?;
+                }
                 count += page.len();
                 output::print(&page.iter().map(Conflict::text).collect::<String>())
             };
             follow(first, next, print).await?;
             match count {
-                0 => output::print("conflicts: none\n"),
+                0 => output::print(&format!("conflicts at {node_id}: none\n")),
                 _ => Ok(()),
             }
         }
@@ -73,7 +196,7 @@ async fn follow(
     let mut page = first;
     let mut after = Bytes::new();
     loop {
-        let proto::ListConflictsResponse { conflicts, next } = page;
+        let proto::ListConflictsResponse { conflicts, next, node_id: _ } = page;
         take(conflicts.into_iter().map(Conflict::new).collect::<Result<_, _>>()?)?;
         if next.is_empty() {
             return Ok(());
@@ -90,6 +213,8 @@ async fn follow(
 /// What `conflicts list` prints.
 #[derive(Debug, Serialize)]
 struct Conflicts {
+    /// The node that answered.
+    node_id: String,
     conflicts: Vec<Conflict>,
 }
 
@@ -99,6 +224,8 @@ struct Conflict {
     winner: Create,
     /// The best first.
     losers: Vec<Create>,
+    /// An operator has dealt with it, and no payload has lost since.
+    acknowledged: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -111,19 +238,21 @@ struct Create {
 
 impl Conflict {
     fn new(conflict: wire::Conflict) -> Result<Self, Failure> {
-        let wire::Conflict { key_hash, winner, losers } = conflict;
+        let wire::Conflict { key_hash, winner, losers, acknowledged } = conflict;
         let winner = winner.ok_or_else(|| Failure::nonsense("a conflict has no winner"))?;
         Ok(Self {
             key_hash: HEXLOWER.encode(&key_hash),
             winner: Create::new(winner)?,
             losers: losers.into_iter().map(Create::new).collect::<Result<_, _>>()?,
+            acknowledged,
         })
     }
 
     fn text(&self) -> String {
         let losers = self.losers.iter().map(|create| create.row("loser"));
         let rows: Vec<_> = std::iter::once(self.winner.row("winner")).chain(losers).collect();
-        format!("{}\n{}", self.key_hash, output::table(&rows))
+        let acknowledged = if self.acknowledged { "  acknowledged" } else { "" };
+        format!("{}{acknowledged}\n{}", self.key_hash, output::table(&rows))
     }
 }
 
@@ -162,6 +291,7 @@ mod tests {
             key_hash: Bytes::from(vec![key; 32]),
             winner: Some(create("node-1/00000001:5", 0xaa)),
             losers: vec![create("node-10/00000002:6", 0xbb)],
+            acknowledged: key == 1,
         }
     }
 
@@ -169,13 +299,16 @@ mod tests {
         proto::ListConflictsResponse {
             conflicts: keys.iter().map(|key| conflict(*key)).collect(),
             next: Bytes::from_static(next),
+            node_id: "node-1".to_owned(),
         }
     }
 
     #[test]
     fn conflicts_are_this_json() {
-        let conflicts = Conflicts { conflicts: vec![Conflict::new(conflict(0xab)).unwrap()] };
+        let conflicts = vec![Conflict::new(conflict(0xab)).unwrap()];
+        let conflicts = Conflicts { node_id: "node-1".to_owned(), conflicts };
         let expected = r#"{
+  "node_id": "node-1",
   "conflicts": [
     {
       "key_hash": "abababababababababababababababababababababababababababababababab",
@@ -192,7 +325,8 @@ mod tests {
           "created_at_unix": 1777636800,
           "payload_digest": "bbbb"
         }
-      ]
+      ],
+      "acknowledged": false
     }
   ]
 }
@@ -202,6 +336,8 @@ mod tests {
         let expected = "\n  winner  node-1/00000001:5   2026-05-01T12:00:00Z (1777636800)  aaaa\n  \
                         loser   node-10/00000002:6  2026-05-01T12:00:00Z (1777636800)  bbbb\n";
         assert_eq!(text, "ab".repeat(32) + expected);
+        let text = Conflict::new(conflict(1)).unwrap().text();
+        assert!(text.starts_with(&("01".repeat(32) + "  acknowledged\n")), "{text}");
     }
 
     #[tokio::test]

@@ -58,7 +58,9 @@ pub(crate) fn fill(mut global: Global) -> Result<Global, Failure> {
     };
     let mut kept = Contexts::read(&place)?;
     let Some(name) = named.or(kept.current.take()) else { return Ok(global) };
-    let context = kept.contexts.remove(&name).ok_or_else(|| kept.unknown(&name, &place))?;
+    // The command line is wrong; "not found" would be taken for the record that the command is about.
+    let unknown = || Failure::Usage(kept.unknown(&name, &place).to_string());
+    let context = kept.contexts.get(&name).cloned().ok_or_else(unknown)?;
     if !has_certs {
         global.certs_dir = context.certs_dir;
     }

@@ -123,6 +123,9 @@ impl From<&ClientError> for Failure {
             ClientError::Status(status) => Self::answered(status),
             // A retry does not help against a refusal, so scripts must see the refusal.
             ClientError::NoAnswer(_) if error.is_refusal() => Self::Denied(error.to_string()),
+            ClientError::NoAnswer(misses) if misses.iter().any(|miss| miss.has_answered) => {
+                Self::Unreachable(error.to_string())
+            }
             ClientError::NoAnswer(_) => Self::NoAnswer(error.to_string()),
         }
     }
@@ -179,7 +182,7 @@ mod tests {
     fn one_refusal_decides_when_no_node_answers() {
         let miss = |is_refusal| {
             let (address, reason) = ("a:1".to_owned(), "down".to_owned());
-            Miss { address, reason, is_refusal, may_be_done: false }
+            Miss { address, reason, is_refusal, may_be_done: false, has_answered: false }
         };
         let failure = |misses| Failure::from(ClientError::NoAnswer(misses));
         assert_eq!(failure(vec![miss(false)]).exit(), Exit::Unreachable);

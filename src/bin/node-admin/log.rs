@@ -79,20 +79,24 @@ impl Entry {
     }
 
     /// Columns of a fixed width, because later rows are not known yet.
-    fn row(applied: &str, stamp: &str, operation: &str, bytes: &str, key_hash: &str, note: &str) -> String {
-        let row = format!("{applied:24}  {stamp:24}  {operation:10}  {bytes:>6}  {key_hash:64}  {note}");
-        row.trim_end().to_owned() + "\n"
+    fn row(applied: &str, stamp: &str, operation: &str, bytes: &str, note: &str, key_hash: &str) -> String {
+        let row = format!("{applied:24}  {stamp:24}  {operation:10}  {bytes:>6}  {note:11}  {key_hash}");
+        let row = row.trim_end();
+        match output::terminal_columns() {
+            Some(columns) if paint::plain(row).chars().count() > columns => paint::cut(row, columns) + "\n",
+            _ => row.to_owned() + "\n",
+        }
     }
 
     fn heading() -> String {
-        Self::row("APPLIED HERE", "STAMP", "OPERATION", "BYTES", "KEY HASH", "NOTE")
+        Self::row("APPLIED HERE", "STAMP", "OPERATION", "BYTES", "NOTE", "KEY HASH")
     }
 
     fn text(&self) -> String {
         let applied = self.applied_unix_ms.map_or_else(|| "?".to_owned(), output::moment_to_the_millisecond);
         let stamp = stamp::text(&self.origin, self.clock);
-        let note = if self.quarantined { paint::bad("quarantined") } else { String::new() };
-        Self::row(&applied, &stamp, self.operation, &self.log_bytes.to_string(), &self.key_hash, &note)
+        let note = if self.quarantined { "quarantined" } else { "" };
+        Self::row(&applied, &stamp, self.operation, &self.log_bytes.to_string(), note, &self.key_hash)
     }
 }
 
@@ -136,8 +140,12 @@ mod tests {
     fn entries_stand_below_their_headings() {
         let heading = Entry::heading();
         let text = entry(true).text();
-        assert!(heading.ends_with("  NOTE\n") && text.ends_with("  quarantined\n"), "{heading}{text}");
+        assert!(
+            heading.ends_with("  KEY HASH\n") && text.ends_with(&("ab".repeat(32) + "\n")),
+            "{heading}{text}"
+        );
         assert_eq!(heading.find("NOTE"), text.find("quarantined"));
+        assert_eq!(heading.find("KEY HASH"), text.find("abab"));
         assert!(text.starts_with("?  "), "what is not known is no time: {text}");
     }
 }

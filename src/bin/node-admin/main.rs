@@ -23,12 +23,15 @@ mod doctor;
 #[path = "../shared/environment.rs"]
 mod environment;
 mod failure;
+mod key;
 mod log;
 #[path = "../shared/manpages.rs"]
 mod manpages;
 mod members;
 mod output;
 mod paint;
+#[path = "../shared/paths.rs"]
+mod paths;
 mod progress;
 mod quarantine;
 mod record;
@@ -126,13 +129,17 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Audit { command } => audit::run(&global, command),
         Command::Compact => access::block_on(compact::run(&client(LONG_CALL_TIMEOUT)?, format)),
         Command::Members => access::block_on(members::list(&client(CALL_TIMEOUT)?, format)),
-        Command::Member { command: MemberCommand::Retire { node, yes } } => {
+        Command::Member { command: MemberCommand::Retire { node, yes, connected } } => {
             let client = client(CALL_TIMEOUT)?;
             confirm::confirmed(yes, members::RETIRE_WARNING, &node)?;
-            access::block_on(members::retire(&client, node, format))
+            access::block_on(members::retire(&client, node, connected, format))
         }
         Command::Conflicts { command: ConflictsCommand::List } => {
             access::block_on(conflicts::list(&client(CALL_TIMEOUT)?, format))
+        }
+        Command::Conflicts { command: ConflictsCommand::Ack { key, all: _ } } => {
+            let key = key.map(|text| key::argument("KEY", &text)).transpose()?;
+            access::block_on(conflicts::acknowledge(&client(CALL_TIMEOUT)?, key, format))
         }
         Command::Quarantine { command } => quarantine::run(&client(CALL_TIMEOUT)?, command, format),
         Command::Log { command: LogCommand::Tail(options) } => {

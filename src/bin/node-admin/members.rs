@@ -32,31 +32,41 @@ async fn fetch(client: &Client) -> Result<Members, Failure> {
 }
 
 /// Retires a member at the first node that answers, which informs its peers.
-pub(crate) async fn retire(client: &Client, member: String, format: Format) -> Result<(), Failure> {
+pub(crate) async fn retire(
+    client: &Client,
+    member: String,
+    even_if_connected: bool,
+    format: Format,
+) -> Result<(), Failure> {
     let request = proto::RetireMemberRequest { member: member.clone() };
     let answered = client
         .first_answer(async |channel| {
             let mut admin = calls::admin(channel);
             let members = admin.members(proto::MembersRequest {}).await?.into_inner().members;
             let runs = members.iter().any(|known| known.node_id == request.member && known.connected);
-            Ok((runs, admin.retire_member(request.clone()).await?.into_inner()))
+            match runs && !even_if_connected {
+                true => Ok(None),
+                false => Ok(Some(admin.retire_member(request.clone()).await?.into_inner())),
+            }
         })
         .await;
-    let (runs, response) = answer::change(answered)?;
+    let Some(response) = answer::change(answered)? else {
+        return Err(Failure::Precondition(format!(
+            "{} runs and is connected, so it was not retired: it would be a member again when it next pulls. Stop it \
+             first; to retire it all the same, --connected",
+            output::printable(&member)
+        )));
+    };
     let retired = Retired::new(member, response);
     output::data(format, &retired, Retired::text)?;
-    if runs {
-        output::message(&format!(
-            "note: {} runs and is connected: stop it, or it is a member again when it next pulls",
-            output::printable(&retired.member)
-        ));
-    }
     retired.outcome()
 }
 
 /// What `members` prints.
 #[derive(Debug, Serialize)]
 struct Members {
+    /// The node that answered.
+    node_id: String,
     members: Vec<Member>,
     /// The clocks that every member has applied, by origin.
     stable: BTreeMap<String, u64>,
@@ -80,8 +90,12 @@ impl TryFrom<proto::MembersResponse> for Members {
     type Error = Failure;
 
     fn try_from(response: proto::MembersResponse) -> Result<Self, Failure> {
-        let proto::MembersResponse { members, stable } = response;
-        Ok(Self { members: members.into_iter().map(Member::from).collect(), stable: stamp::clocks(stable)? })
+        let proto::MembersResponse { node_id, members, stable } = response;
+        Ok(Self {
+            node_id,
+            members: members.into_iter().map(Member::from).collect(),
+            stable: stamp::clocks(stable)?,
+        })
     }
 }
 
@@ -98,7 +112,8 @@ impl Members {
     fn text(&self) -> String {
         let mut text = String::new();
         let heading = ["NODE", "ADDRESS", "STATE", "LAST SEEN", "LAG", "HOLDING BACK"];
-        section(&mut text, "members", &headed(&heading, self.members.iter().map(Member::row)));
+        let title = format!("members, as {} sees them", output::printable(&self.node_id));
+        section(&mut text, &title, &headed(&heading, self.members.iter().map(Member::row)));
         let stable = self.stable.iter().map(|(origin, clock)| vec![origin.clone(), clock.to_string()]);
         section(&mut text, "stable", &headed(&["ORIGIN", "CLOCK"], stable));
         text.trim_start().to_owned()
@@ -191,7 +206,7 @@ mod tests {
         let retired =
             proto::Member { node_id: "node-4".to_owned(), retired: true, ..proto::Member::default() };
         let stable = vec![stamp::to_wire(&stamp::parse("node-1/00000001:7").unwrap())];
-        proto::MembersResponse { members: vec![known, never, retired], stable }
+        proto::MembersResponse { members: vec![known, never, retired], stable, node_id: "node-1".to_owned() }
     }
 
     #[test]
@@ -199,6 +214,7 @@ mod tests {
         let members = Members::try_from(response()).unwrap();
         let json: serde_json::Value = serde_json::from_str(&output::json(&members).unwrap()).unwrap();
         let expected = json!({
+            "node_id": "node-1",
             "members": [
                 {"node_id": "node-2", "address": "b:20004", "retired": false, "last_seen_unix": 1_777_636_800,
                  "lag_entries": 3, "holding_back": 4, "connected": true},
@@ -216,7 +232,7 @@ mod tests {
     fn the_members_are_a_table_for_people() {
         let text = Members::try_from(response()).unwrap().text();
         for line in [
-            "members:",
+            "members, as node-1 sees them:",
             "  node-2  b:20004   connected  2026-05-01T12:00:00Z (1777636800)  3        4",
             "  ?       c:20004\u{fffd}  away       never                              unknown  0",
             "  node-4  -         retired    never                              unknown  0",

@@ -1,12 +1,12 @@
 //! Printing: data to standard output, messages to standard error.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use crate::{cli::Format, failure::Failure};
+use crate::{cli::Format, failure::Failure, paint};
 
 /// Prints data in the requested format.
 pub(crate) fn data<T: Serialize>(
@@ -82,15 +82,82 @@ pub(crate) fn fields(fields: &[(&str, String)]) -> String {
         .collect()
 }
 
-/// Rows in aligned columns, indented by two; the first row is the heading.
+/// Columns that a narrow terminal goes without, in this order.
+const DROPPED_FIRST: [&str; 11] = [
+    "RECEIVED",
+    "LOG/MIN",
+    "LOG BYTES",
+    "ROUNDS",
+    "LOG ENTRIES",
+    "VERSION",
+    "SINCE",
+    "CERTIFICATE ENDS",
+    "UP FOR",
+    "RECENT",
+    "ADDRESS",
+];
+
+/// No column is cut below this.
+const CELL_MIN: usize = 12;
+
+/// Between two columns, and before the first.
+const GAP: usize = 2;
+
+/// Rows in aligned columns, indented by two; the first row is the heading. On a terminal no line is wider than it.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    match terminal_columns() {
+        Some(columns) => aligned(&fitted(rows, columns)),
+        None => aligned(rows),
+    }
+}
+
+/// How wide standard output is, if that is a terminal.
+pub(crate) fn terminal_columns() -> Option<usize> {
+    let (columns, _) = io::stdout().is_terminal().then(ratatui::crossterm::terminal::size)?.ok()?;
+    (columns > 0).then_some(columns.into())
+}
+
+/// The rows without the columns that the width has no room for, and with the widest cells cut.
+pub(crate) fn fitted(rows: &[Vec<String>], columns: usize) -> Vec<Vec<String>> {
+    let mut rows = rows.to_vec();
+    let width = |cell: &str| paint::plain(cell).chars().count();
+    let widths = |rows: &[Vec<String>]| {
+        let mut widths = vec![0; rows.iter().map(Vec::len).max().unwrap_or_default()];
+        for row in rows {
+            row.iter().zip(&mut widths).for_each(|(cell, widest)| *widest = width(cell).max(*widest));
+        }
+        widths
+    };
+    let needed =
+        |widths: &[usize], most: usize| widths.iter().map(|width| GAP + (*width).min(most)).sum::<usize>();
+    let mut dropped = DROPPED_FIRST.iter();
+    while widths(&rows).len() > 1 && needed(&widths(&rows), CELL_MIN) > columns {
+        let heading = rows.first().cloned().unwrap_or_default();
+        let at = dropped.find_map(|name| heading.iter().position(|cell| cell == name));
+        let at = at.unwrap_or(heading.len().saturating_sub(1));
+        rows.iter_mut().filter(|row| at < row.len()).for_each(|row| drop(row.remove(at)));
+    }
+    let widths = widths(&rows);
+    let widest = widths.iter().copied().max().unwrap_or_default();
+    let most = (CELL_MIN..widest).rev().find(|most| needed(&widths, *most) <= columns);
+    if needed(&widths, usize::MAX) > columns {
+        let most = most.unwrap_or(CELL_MIN);
+        rows.iter_mut()
+            .flatten()
+            .filter(|cell| width(cell) > most)
+            .for_each(|cell| *cell = paint::cut(cell, most));
+    }
+    rows
+}
+
+fn aligned(rows: &[Vec<String>]) -> String {
     if rows.is_empty() {
         return String::new();
     }
     let mut table = Table::new();
     table.load_style(NOTHING).add_rows(rows);
     table.column_iter_mut().for_each(|column| {
-        column.set_padding((2, 0));
+        column.set_padding((GAP as u16, 0));
     });
     table.trim_fmt() + "\n"
 }
@@ -111,11 +178,17 @@ pub(crate) fn moment(unix: i64) -> String {
 
 /// `2026-05-01T12:00:00.123Z`, from milliseconds.
 pub(crate) fn moment_to_the_millisecond(unix_ms: i64) -> String {
-    let nanoseconds = i128::from(unix_ms) * 1_000_000;
-    let formatted = OffsetDateTime::from_unix_timestamp_nanos(nanoseconds)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok());
-    formatted.unwrap_or_else(|| format!("{unix_ms} ms"))
+    let seconds = OffsetDateTime::from_unix_timestamp(unix_ms.div_euclid(1000));
+    // RFC 3339 drops zeros at the end, and columns would not line up.
+    match seconds.ok().and_then(|time| time.format(&Rfc3339).ok()) {
+        Some(text) => format!("{}.{:03}Z", text.trim_end_matches('Z'), unix_ms.rem_euclid(1000)),
+        None => format!("{unix_ms} ms"),
+    }
+}
+
+/// `1 record`, `2 records`.
+pub(crate) fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
 /// A table with a heading, or nothing when it has no rows.
@@ -151,7 +224,34 @@ mod tests {
         assert_eq!(moment(1_777_636_800), "2026-05-01T12:00:00Z (1777636800)");
         assert_eq!(moment(i64::MAX), i64::MAX.to_string());
         assert_eq!(moment_to_the_millisecond(1_777_636_800_123), "2026-05-01T12:00:00.123Z");
+        assert_eq!(moment_to_the_millisecond(1_777_636_800_120), "2026-05-01T12:00:00.120Z");
+        assert_eq!(moment_to_the_millisecond(1_777_636_800_000), "2026-05-01T12:00:00.000Z");
+        assert_eq!(moment_to_the_millisecond(-1), "1969-12-31T23:59:59.999Z");
+        assert_eq!((count(1, "record"), count(0, "record")), ("1 record".to_owned(), "0 records".to_owned()));
         assert_eq!(moment_to_the_millisecond(i64::MAX), format!("{} ms", i64::MAX));
+    }
+
+    #[test]
+    fn a_narrow_terminal_shows_less_and_no_line_is_wider() {
+        let row = |cells: &[&str]| cells.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let rows = [
+            row(&["NODE", "RECEIVED", "LAST ERROR"]),
+            row(&["node-1", "17", "\x1b[31mcannot connect to 10.0.0.1:20004: refused\x1b[0m"]),
+        ];
+        assert_eq!(fitted(&rows, 200), rows);
+        let cut = fitted(&rows, 40);
+        assert_eq!(cut[0], ["NODE", "RECEIVED", "LAST ERROR"]);
+        assert_eq!(cut[1][2], "\x1b[31mcannot connect to 1\u{2026}\x1b[0m");
+        assert_eq!(fitted(&rows, 30)[0], ["NODE", "LAST ERROR"]);
+        assert_eq!(fitted(&rows, 20)[0], ["NODE"]);
+        for columns in 16..60 {
+            let text = aligned(&fitted(&rows, columns));
+            assert!(
+                text.lines().all(|line| paint::plain(line).chars().count() <= columns),
+                "{columns}:\n{text}"
+            );
+        }
+        assert!(fitted(&[], 10).is_empty());
     }
 
     #[test]

@@ -87,6 +87,15 @@ pub(crate) fn error_label() -> String {
     paint("31;1", "error:", COLOURED.get().is_some_and(|(_, stderr)| *stderr))
 }
 
+/// A cell cut to that many characters, in its colour.
+pub(crate) fn cut(cell: &str, columns: usize) -> String {
+    let text: String = plain(cell).chars().take(columns.saturating_sub(1)).chain(['\u{2026}']).collect();
+    match colour_of(cell) {
+        Some(colour) => paint(colour.code(), &text, true),
+        None => text,
+    }
+}
+
 /// A cell without its colour.
 pub(crate) fn plain(text: &str) -> String {
     let mut plain = String::new();

@@ -31,11 +31,17 @@ enum Action {
 }
 
 impl Action {
-    /// At the first node that answers.
-    async fn at_first_node(self, client: &Client, entry: &Stamp) -> Result<(), Failure> {
+    /// At the first node that answers, which is named.
+    async fn at_first_node(self, client: &Client, entry: &Stamp) -> Result<String, Failure> {
         match self {
-            Self::Retry => answer::reported_change(client.retry_quarantined(request(entry)).await).map(drop),
-            Self::Drop => answer::reported_change(client.drop_quarantined(request(entry)).await).map(drop),
+            Self::Retry => {
+                let answered = client.retry_quarantined(request(entry)).await;
+                answer::reported_change(answered).map(|answer| answer.node_id)
+            }
+            Self::Drop => {
+                let answered = client.drop_quarantined(request(entry)).await;
+                answer::reported_change(answered).map(|answer| answer.node_id)
+            }
         }
     }
 
@@ -100,7 +106,8 @@ async fn settle(
         None => {
             let (list, node) = all(client).await?;
             let stamps = list.entries.into_iter().map(|entry| entry.at).collect();
-            Settled::many(stamps, async |entry| action.at(&node, entry).await).await
+            let settled = Settled::many(stamps, async |entry| action.at(&node, entry).await).await;
+            Settled { node_id: list.node_id, ..settled }
         }
     };
     output::data(format, &settled, Settled::text)?;
@@ -120,11 +127,11 @@ async fn follow(
     first: proto::ListQuarantineResponse,
     next_page: impl AsyncFn(proto::Stamp) -> Result<proto::ListQuarantineResponse, Failure>,
 ) -> Result<List, Failure> {
+    let mut list = List { node_id: first.node_id.clone(), entries: Vec::new() };
     let mut page = first;
-    let mut list = List { entries: Vec::new() };
     let mut after = None;
     loop {
-        let proto::ListQuarantineResponse { entries, next } = page;
+        let proto::ListQuarantineResponse { entries, next, node_id: _ } = page;
         for entry in entries {
             list.entries.push(Entry::new(entry)?);
         }
@@ -142,6 +149,8 @@ async fn follow(
 /// What `quarantine list` prints.
 #[derive(Debug, Serialize)]
 struct List {
+    /// The node that answered.
+    node_id: String,
     entries: Vec<Entry>,
 }
 
@@ -169,6 +178,8 @@ struct Shown {
 /// What `quarantine retry` and `quarantine drop` print.
 #[derive(Debug, Default, Serialize)]
 struct Settled {
+    /// The node that answered; empty if it refused.
+    node_id: String,
     done: Vec<String>,
     failed: Vec<Failed>,
 }
@@ -193,7 +204,8 @@ impl List {
         });
         let heading = ["STAMP", "KEY HASH", "AT", "OPERATION BYTES", "PAYLOAD BYTES", "REASON"];
         let mut text = String::new();
-        section(&mut text, "quarantined", &headed(&heading, rows));
+        let title = format!("quarantined at {}", output::printable(&self.node_id));
+        section(&mut text, &title, &headed(&heading, rows));
         text.trim_start().to_owned()
     }
 }
@@ -233,12 +245,12 @@ impl Shown {
 
 impl Settled {
     /// One entry. A node's answer about the entry is data; a failure to ask is not.
-    fn one(entry: &Stamp, outcome: Result<(), Failure>) -> Result<Self, Failure> {
+    fn one(entry: &Stamp, outcome: Result<String, Failure>) -> Result<Self, Failure> {
         let stamp = stamp::text(entry.origin, entry.clock);
         match outcome {
-            Ok(()) => Ok(Self { done: vec![stamp], failed: Vec::new() }),
+            Ok(node_id) => Ok(Self { node_id, done: vec![stamp], failed: Vec::new() }),
             Err(Failure::NotFound(error) | Failure::Precondition(error)) => {
-                Ok(Self { done: Vec::new(), failed: vec![Failed { stamp, error }] })
+                Ok(Self { failed: vec![Failed { stamp, error }], ..Self::default() })
             }
             Err(failure) => Err(failure),
         }
@@ -284,7 +296,11 @@ impl Settled {
         let failed =
             self.failed.iter().map(|failed| vec![failed.stamp.clone(), output::printable(&failed.error)]);
         let mut text = String::new();
-        section(&mut text, "quarantined", &headed(&["STAMP", "OUTCOME"], done.chain(failed)));
+        let title = match self.node_id.as_str() {
+            "" => "quarantined".to_owned(),
+            node_id => format!("quarantined at {}", output::printable(node_id)),
+        };
+        section(&mut text, &title, &headed(&["STAMP", "OUTCOME"], done.chain(failed)));
         text.trim_start().to_owned()
     }
 }
@@ -320,6 +336,7 @@ mod tests {
         proto::ListQuarantineResponse {
             entries: clocks.iter().map(|clock| entry(*clock)).collect(),
             next: next.map(|clock| stamp::to_wire(&at(clock))),
+            node_id: "node-2".to_owned(),
         }
     }
 
@@ -328,6 +345,7 @@ mod tests {
         let none = async |_| Err(Failure::Error("no page follows".to_owned()));
         let list = follow(page(&[42], None), none).await.unwrap();
         let expected = r#"{
+  "node_id": "node-2",
   "entries": [
     {
       "stamp": "node-1/00000001:42",
@@ -343,7 +361,7 @@ mod tests {
         assert_eq!(output::json(&list).unwrap(), expected);
         let text = list.text();
         assert!(text.contains("3                4              unknown\u{fffd} kind\n"), "{text}");
-        assert_eq!(follow(page(&[], None), none).await.unwrap().text(), "quarantined: none\n");
+        assert_eq!(follow(page(&[], None), none).await.unwrap().text(), "quarantined at node-2: none\n");
     }
 
     #[test]
@@ -380,17 +398,16 @@ mod tests {
 
     #[test]
     fn what_a_node_says_of_one_entry_is_data() {
-        let done = Settled::one(&at(1), Ok(())).unwrap();
+        let done = Settled::one(&at(1), Ok("node-2".to_owned())).unwrap();
         assert_eq!(
             output::json(&done).unwrap(),
-            "{\n  \"done\": [\n    \"node-1/00000001:1\"\n  ],\n  \"failed\": []\n}\n"
+            "{\n  \"node_id\": \"node-2\",\n  \"done\": [\n    \"node-1/00000001:1\"\n  ],\n  \"failed\": []\n}\n"
         );
         assert_eq!(done.outcome(), Ok(()));
         for failure in [Failure::NotFound("no".to_owned()), Failure::Precondition("no".to_owned())] {
             let settled = Settled::one(&at(1), Err(failure)).unwrap();
             let json: serde_json::Value = serde_json::from_str(&output::json(&settled).unwrap()).unwrap();
-            let expected =
-                serde_json::json!({"done": [], "failed": [{"stamp": "node-1/00000001:1", "error": "no"}]});
+            let expected = serde_json::json!({"node_id": "", "done": [], "failed": [{"stamp": "node-1/00000001:1", "error": "no"}]});
             assert_eq!(json, expected);
             assert_eq!(settled.outcome().unwrap_err().exit(), Exit::Precondition);
         }
@@ -407,7 +424,13 @@ mod tests {
                 2 => Err(CallError::Status(Status::failed_precondition("still not"))),
                 4 => {
                     let (address, reason) = ("a:1".to_owned(), "reset".to_owned());
-                    Err(CallError::Miss(Miss { address, reason, is_refusal: false, may_be_done: true }))
+                    Err(CallError::Miss(Miss {
+                        address,
+                        reason,
+                        is_refusal: false,
+                        may_be_done: true,
+                        has_answered: false,
+                    }))
                 }
                 _ => Ok(()),
             }

@@ -24,6 +24,8 @@ pub(crate) async fn run(client: &Client, format: Format) -> Result<(), Failure> 
 /// What `repair` prints.
 #[derive(Debug, Serialize)]
 struct Repaired {
+    /// The node that answered.
+    node_id: String,
     peers: Vec<Peer>,
 }
 
@@ -52,7 +54,7 @@ impl From<proto::RepairResponse> for Repaired {
                 },
                 _ => Peer { node, error, ..Peer::default() },
             };
-        Self { peers: response.peers.into_iter().map(peer).collect() }
+        Self { node_id: response.node_id, peers: response.peers.into_iter().map(peer).collect() }
     }
 }
 
@@ -75,7 +77,8 @@ impl Repaired {
             row.push(output::printable(&peer.error));
             row
         });
-        section(&mut text, "peers", &headed(&["NODE", "DIFFERING", "REPAIRED", "AMBIGUOUS", "ERROR"], rows));
+        let title = format!("repaired at {} from its peers", output::printable(&self.node_id));
+        section(&mut text, &title, &headed(&["NODE", "DIFFERING", "REPAIRED", "AMBIGUOUS", "ERROR"], rows));
         text.trim_start().to_owned()
     }
 }
@@ -87,7 +90,8 @@ impl Peer {
             None => Some(format!("{name} could not be asked ({})", output::printable(&self.error))),
             Some(0) => None,
             Some(count) => Some(format!(
-                "{count} records that only {name} has were left alone, because they may have been deleted"
+                "{} that only {name} has were left alone, because they may have been deleted",
+                output::count(count, "record")
             )),
         }
     }
@@ -104,13 +108,14 @@ mod tests {
     }
 
     fn repaired(peers: Vec<repair_response::Peer>) -> Repaired {
-        Repaired::from(proto::RepairResponse { peers })
+        Repaired::from(proto::RepairResponse { node_id: "a".to_owned(), peers })
     }
 
     #[test]
     fn a_repair_is_this_json() {
         let repaired = repaired(vec![peer("node-2", "", 1), peer("c:1", "refused", 0)]);
         let expected = r#"{
+  "node_id": "a",
   "peers": [
     {
       "node": "node-2",
@@ -149,7 +154,7 @@ mod tests {
     #[test]
     fn a_repair_is_a_table_for_people() {
         let text = repaired(vec![peer("b\x07", "", 1), peer("c", "refused", 0)]).text();
-        let expected = "peers:\n  NODE  DIFFERING  REPAIRED  AMBIGUOUS  ERROR\n  \
+        let expected = "repaired at a from its peers:\n  NODE  DIFFERING  REPAIRED  AMBIGUOUS  ERROR\n  \
                         b\u{fffd}    3          2         1\n  \
                         c     unknown    unknown   unknown    refused\n";
         assert_eq!(text, expected);

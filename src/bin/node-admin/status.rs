@@ -3,6 +3,7 @@
 use crate::{
     answer,
     cli::Format,
+    cluster::bytes,
     failure::Failure,
     output::{self, headed, section},
     paint,
@@ -54,12 +55,12 @@ fn text(status: &Status) -> String {
         ("ready", if status.ready { "yes".to_owned() } else { paint::warn("no") }),
         ("writes", writes),
         ("backup", status.backup.as_ref().map_or_else(|| "not enabled".to_owned(), backup_text)),
-        ("backup_key", output::printable(&status.backup_public_key)),
+        ("backup_public_key", output::printable(&status.backup_public_key)),
         ("resync", status.resync.as_ref().map_or_else(|| "none".to_owned(), resync_text)),
         ("records", status.records.to_string()),
         ("tombstones", status.tombstones.to_string()),
         ("log_entries", status.log_entries.to_string()),
-        ("log_bytes", status.log_bytes.to_string()),
+        ("log_bytes", bytes(status.log_bytes)),
         ("removals_pending", status.removals_pending.to_string()),
         ("reads", status.traffic.reads.to_string()),
         ("operations", status.traffic.writes.to_string()),
@@ -67,7 +68,7 @@ fn text(status: &Status) -> String {
         ("certificate", certificate_text(status.certificates.first())),
         ("revoked", revoked_text(&status.authorities)),
         ("quarantined", status.quarantined.to_string()),
-        ("conflicts", status.conflicts.to_string()),
+        ("conflicts", conflicts_text(status)),
     ]);
     for warning in status.peers.iter().filter_map(skew) {
         text.push_str(&warning);
@@ -104,6 +105,13 @@ fn revoked_text(authorities: &[Authority]) -> String {
     match authorities {
         [] => "not known".to_owned(),
         authorities => authorities.iter().map(of).collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn conflicts_text(status: &Status) -> String {
+    match status.conflicts_acknowledged {
+        0 => status.conflicts.to_string(),
+        acknowledged => format!("{} ({acknowledged} acknowledged)", status.conflicts),
     }
 }
 
@@ -155,11 +163,11 @@ fn storage_text(storage: &Storage) -> String {
         disk_total_bytes,
         in_ram,
     } = storage;
-    let used = format!("{sst_bytes} bytes in files, {memtable_bytes} in memory");
+    let used = format!("{} in files, {} in memory", bytes(*sst_bytes), bytes(*memtable_bytes));
     match disk_total_bytes {
         0 if *in_ram => format!("{used}; in RAM only"),
         0 => format!("{used}; the disk does not answer"),
-        total => format!("{used}; {disk_free_bytes} of {total} bytes of the disk are free"),
+        total => format!("{used}; {} of {} of the disk are free", bytes(*disk_free_bytes), bytes(*total)),
     }
 }
 
@@ -269,7 +277,7 @@ mod tests {
             "started_unix": 1_777_636_700, "now_unix_ms": 1_777_636_802_000_i64, "ready": true, "records": 12,
             "tombstones": 2, "log_entries": 30, "log_bytes": 4000, "removals_pending": 1, "resync": null,
             "backup": null, "backup_public_key": "",
-            "quarantined": 0, "conflicts": 0, "writes_refused": "", "alarms": [],
+            "quarantined": 0, "conflicts": 0, "conflicts_acknowledged": 0, "writes_refused": "", "alarms": [],
             "storage": {"sst_bytes": 100, "memtable_bytes": 20, "block_cache_bytes": 3,
                         "disk_free_bytes": 5000, "disk_total_bytes": 9000, "in_ram": false},
             "traffic": {"reads": 41, "writes": 42, "entries_received": 8},
@@ -287,14 +295,14 @@ mod tests {
     fn a_status_is_a_table_for_people() {
         let text = text(&Status::try_from(response()).unwrap());
         for line in [
-            "node_id           node-a",
-            "writes            accepted",
-            "resync            none",
-            "removals_pending  1",
-            "operations        42",
-            "storage           100 bytes in files, 20 in memory; 5000 of 9000 bytes of the disk are free",
-            "certificate       node.crt expires 2026-05-01T12:00:00Z (1777636800)",
-            "revoked           2 of CN=Brock CA (0a)",
+            "node_id            node-a",
+            "writes             accepted",
+            "resync             none",
+            "removals_pending   1",
+            "operations         42",
+            "storage            100 B in files, 20 B in memory; 4.9 KiB of 8.8 KiB of the disk are free",
+            "certificate        node.crt expires 2026-05-01T12:00:00Z (1777636800)",
+            "revoked            2 of CN=Brock CA (0a)",
             "warning: the clock of node-b (b:20004) is 301 s behind this node's",
             "alarms: none",
             "  node-b/01020304  5",
@@ -339,7 +347,7 @@ mod tests {
             "records_expected": 70, "since_unix": 1_777_636_800,
         });
         assert_eq!(json["resync"], expected);
-        let line = "resync            from node-b since 2026-05-01T12:00:00Z (1777636800): \
+        let line = "resync             from node-b since 2026-05-01T12:00:00Z (1777636800): \
                     5 of about 70 records, 6 log entries (below the floor)";
         let text = text(&status);
         assert!(text.lines().any(|l| l == line), "{text}");

@@ -165,13 +165,22 @@ impl Node {
         match self.lag_entries {
             None => Some(format!("{name} could not be asked ({})", output::printable(&self.error))),
             Some(0) => None,
-            Some(lag) => Some(format!("{name} lags by {lag} operations")),
+            Some(lag) => Some(format!("{name} lags by {}", output::count(lag, "operation"))),
         }
     }
 
     fn difference(&self) -> Option<String> {
         let count = self.differing_total;
-        (count > 0).then(|| format!("{} ({count} key hashes)", output::printable(&self.node)))
+        (count > 0).then(|| {
+            format!(
+                "{} ({})",
+                output::printable(&self.node),
+                match count {
+                    1 => "1 key hash".to_owned(),
+                    _ => format!("{count} key hashes"),
+                }
+            )
+        })
     }
 
     /// `lag_here` is the lag of the node that was asked: records are comparable when neither lags.

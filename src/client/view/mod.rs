@@ -80,6 +80,8 @@ pub struct Status {
     pub removals_pending: u64,
     pub quarantined: u64,
     pub conflicts: u64,
+    /// Those of them that an operator has acknowledged at this node.
+    pub conflicts_acknowledged: u64,
     /// Empty if writes are accepted.
     pub writes_refused: String,
     pub alarms: Vec<Alarm>,
@@ -328,7 +330,7 @@ impl TryFrom<proto::cluster_response::Node> for Node {
     type Error = ViewError;
 
     fn try_from(node: proto::cluster_response::Node) -> Result<Self, ViewError> {
-        let proto::cluster_response::Node { node, address, error, status, lags, retired } = node;
+        let proto::cluster_response::Node { node, address, error, status, lags, retired, pulls: _ } = node;
         Ok(Self {
             node,
             address,
@@ -355,6 +357,7 @@ impl TryFrom<proto::StatusResponse> for Status {
             peers,
             quarantined,
             conflicts,
+            conflicts_acknowledged,
             writes_refused,
             tasks,
             alarms,
@@ -392,6 +395,7 @@ impl TryFrom<proto::StatusResponse> for Status {
             removals_pending,
             quarantined,
             conflicts,
+            conflicts_acknowledged,
             writes_refused,
             alarms: alarms.into_iter().map(Alarm::from).collect(),
             resync: resync.map(Resync::from),

@@ -32,8 +32,10 @@ pub struct NewRecord {
 pub enum CreateOutcome {
     /// It is durable, and this is its place in the log.
     Created(Stamp),
-    /// This node knows the key hash already, perhaps as deleted or expired. Nothing changed.
+    /// This node knows the key hash already, perhaps as expired. Nothing changed.
     Exists,
+    /// This node knows that the record was deleted. Nothing changed.
+    WasDeleted,
 }
 
 impl Store {
@@ -69,10 +71,12 @@ fn create(commit: &mut Commit<'_>, record: NewRecord) -> CreateOutcome {
     if let Some(state) = commit.state(&record.key_hash)
         && (state.is_created() || state.deletion.is_some())
     {
+        let refused =
+            if state.deletion.is_some() { CreateOutcome::WasDeleted } else { CreateOutcome::Exists };
         let values_equal = state.creation.as_ref().is_some_and(|creation| creation.digest == digest);
         let tally = &mut commit.tally;
         *(if values_equal { &mut tally.duplicates_equal } else { &mut tally.duplicates_unequal }) += 1;
-        return CreateOutcome::Exists;
+        return refused;
     }
     let NewRecord { key_hash, created_at, expires_at, public, payload } = record;
     let operation = Operation::Create { created_at, expires_at, public, digest };

@@ -23,8 +23,9 @@
 //!
 //! Small values:
 //!
-//! - `note`: under a name; `remember`: members.
+//! - `note`: under a name; `remember`: members; `acknowledge`: conflicts that an operator has dealt with.
 
+mod acknowledge;
 mod adopt;
 mod apply;
 mod collect;

@@ -2,7 +2,7 @@
 
 use std::iter::Peekable;
 
-use crate::store::{error::StoreError, handle::Store, schema};
+use crate::store::{error::StoreError, handle::Store, schema, view::is_acknowledged};
 use brock_core::{
     base::{id::KeyHash, limits, vector::Vector},
     domain::record::{Creation, RecordState},
@@ -56,6 +56,8 @@ pub struct Conflict {
     pub winner: Creation,
     /// The others, best first.
     pub losers: Vec<Creation>,
+    /// Whether an operator has dealt with it.
+    pub acknowledged: bool,
 }
 
 impl Store {
@@ -97,12 +99,16 @@ impl Store {
             let view = shared.database.view();
             let marked = view.marks(schema::CONFLICT, after.as_ref(), limit + 1)?;
             let more = marked.len() > limit;
-            let key_hashes: Vec<KeyHash> =
-                marked.into_iter().take(limit).map(|(key_hash, _)| key_hash).collect();
+            let (key_hashes, marks): (Vec<KeyHash>, Vec<_>) = marked.into_iter().take(limit).unzip();
             let mut conflicts = Vec::new();
-            for (key_hash, state) in key_hashes.iter().zip(view.states(&key_hashes)) {
+            for ((key_hash, mark), state) in key_hashes.iter().zip(marks).zip(view.states(&key_hashes)) {
                 let Some(RecordState { creation: Some(winner), losers, .. }) = state? else { continue };
-                conflicts.push(Conflict { key_hash: *key_hash, winner, losers });
+                conflicts.push(Conflict {
+                    key_hash: *key_hash,
+                    winner,
+                    losers,
+                    acknowledged: is_acknowledged(&mark),
+                });
             }
             Ok((conflicts, more))
         })

@@ -118,7 +118,10 @@ async fn an_operation_that_makes_no_sense_is_refused_and_changes_nothing() {
     refused(node.admin.invalidate(&key, "", None).await, "reason: is empty");
     refused(node.admin.invalidate(&key, &"x".repeat(1025), None).await, "reason: is 1025 bytes");
     refused(node.admin.invalidate(&key[1..], "leaked", None).await, "key_hash: is 31 bytes");
-    refused(node.admin.invalidate(&key, "leaked", nodes_within(1, 0)).await, "only 0 other members");
+    refused(
+        node.admin.invalidate(&key, "leaked", nodes_within(1, 0)).await,
+        "waits for other members, 1 of them, and this node knows 0",
+    );
     refused(node.admin.invalidate(&key, "leaked", all_within(300_001)).await, "acks.timeout_ms");
     let put = proto::PutRequest { acks: nodes_within(1, 0), ..put_request(&random_key(), b"g") };
     assert_eq!(node.client.kv.clone().put(put).await.unwrap_err().code(), Code::InvalidArgument);

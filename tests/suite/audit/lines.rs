@@ -4,7 +4,7 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use crate::harness::{
     admin::{Admin, hex_key},
-    audit::{Audited, audit, kinds, lines, of, verify},
+    audit::{Audited, audit, kinds, lines, log_of, of, verify},
     calls::call_any,
     certs::Certs,
     client::Client,
@@ -13,7 +13,7 @@ use crate::harness::{
     process::run,
     random_key,
 };
-use brock::api::grpc::calls::TABLE;
+use brock::{api::grpc::calls::TABLE, config::validate::Config};
 use brock_core::proto;
 use data_encoding::HEXLOWER;
 use prost::Message;
@@ -251,6 +251,7 @@ async fn verification_says_where_a_log_is_not_what_was_written_and_what_a_noted_
     eventually("the outcome is durable", || async { (of(&lines(&log), "Delete").len() == 2).then_some(()) })
         .await;
     verify(&log);
+    let audited_certs = Certs::new();
     let (written, _directory) = audited.stop().await;
     let place = log.to_str().unwrap();
     let file = log.join("audit-00000001.jsonl");
@@ -267,6 +268,19 @@ async fn verification_says_where_a_log_is_not_what_was_written_and_what_a_noted_
         written.last().unwrap()["hash"].as_str().unwrap()
     )));
 
+    // Two nodes: each log is a chain of its own, and nothing is wrong with either.
+    let other = tempfile::tempdir().unwrap();
+    let second = config(&audited_certs, "node-2", 0, &[]);
+    let second = Config { path: Some(other.path().join("data")), ..second };
+    TestNode::start(&audited_certs, second).await.stop().await;
+    let theirs = log_of(other.path()).display().to_string();
+    let (code, _, stderr) = check(&[&theirs]);
+    assert!(
+        code == 2
+            && stderr.contains("several nodes (node-1, node-2)")
+            && stderr.contains("one node at a time"),
+        "{stderr}"
+    );
     // Who: one character of a name.
     fs::write(&file, whole.replacen("\"ops\"", "\"oqs\"", 1)).unwrap();
     let (code, stdout, stderr) = check(&[]);

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -158,9 +159,13 @@ struct OnTerminal {
 
 impl OnTerminal {
     fn start(directory: &Path, command: &str) -> Self {
+        Self::start_with(directory, 140, command)
+    }
+
+    fn start_with(directory: &Path, columns: u16, command: &str) -> Self {
         let (shown, pid) = (directory.join("shown"), directory.join("pid"));
         fs::write(&shown, "").unwrap();
-        let line = format!("stty cols 140 rows 40; echo $$ > {}; exec {command}", pid.display());
+        let line = format!("stty cols {columns} rows 40; echo $$ > {}; exec {command}", pid.display());
         let mut script = Command::new("script");
         script.args(["-qefc", &line]).arg(&shown).env("TERM", "xterm-256color").env("SHELL", "/bin/sh");
         let child = script.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
@@ -292,6 +297,48 @@ async fn top_lives_on_a_terminal_and_gives_it_back_whatever_ends_it() {
     assert_eq!(code, Some(4));
     assert!(shown.contains("no node answered") && !shown.contains(TAKEN), "{shown:?}");
     Admin::new(&certs, &[address]).fails(2, "top --once", &["top"], "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_is_asked_and_none_of_its_lines_wraps() {
+    let cluster = Cluster::start_with(2, compacts_on_command).await;
+    well(&cluster).await;
+    let node_admin = |arguments: &str| {
+        format!(
+            "{NODE_ADMIN} --certs-dir {} --node-addresses {} --color never {arguments}",
+            cluster.certs.admin().display(),
+            cluster.node(0).address()
+        )
+    };
+    for command in ["status --cluster", "peers", "lag", "peers --matrix", "members"] {
+        let directory = tempfile::tempdir().unwrap();
+        let (code, shown) = OnTerminal::start_with(directory.path(), 80, &node_admin(command)).end();
+        let lines: Vec<&str> = shown.lines().filter(|line| line.starts_with("  ")).collect();
+        assert!(code == Some(0) && lines.len() >= 2, "{command}: {shown}");
+        assert!(lines.iter().all(|line| line.trim_end().chars().count() <= 80), "{command}: {shown}");
+    }
+    // A delete is for ever, so a person confirms it; --yes and scripts go on without.
+    let key = random_key();
+    cluster.node(0).client.put(&key, b"grant").await.unwrap();
+    let delete = node_admin(&format!("record delete {}", HEXLOWER.encode(&key)));
+    for (typed, code) in [("no\n", 1), ("delete\n", 0)] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut terminal = OnTerminal::start(directory.path(), &delete);
+        terminal.shows("Type delete to continue").await;
+        assert!(cluster.node(0).client.has_local(&key).await.is_some(), "it was not confirmed yet");
+        terminal.press(typed);
+        let (ended, shown) = terminal.end();
+        assert_eq!(ended, Some(code), "{shown}");
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let put = node_admin(&format!("record put {}", HEXLOWER.encode(&random_key())));
+    let mut terminal = OnTerminal::start(directory.path(), &put);
+    let asks = || async { terminal.text().contains("Type the record as JSON").then_some(()) };
+    eventually("it says what it waits for", asks).await;
+    terminal.press("{\"encrypted_access_grant\":\"Z3JhbnQ=\"}\n\x04");
+    let (code, shown) = terminal.end();
+    assert!(code == Some(0) && shown.contains("clock"), "{shown}");
+    cluster.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -192,7 +192,7 @@ async fn a_context_counts_less_than_the_environment_and_that_less_than_a_flag() 
     assert!(home.run(&["context", "delete", "two"], &[]).status.success());
     home.fails(3, "there are: one", &["context", "use", "two"], &[]);
     home.fails(3, "no context is in use", &["context", "current"], &[]);
-    home.fails(3, "there are: one", &["status", "--context", "two"], &[]);
+    home.fails(2, "there are: one", &["status", "--context", "two"], &[]);
     cluster.stop().await;
 }
 

@@ -32,6 +32,10 @@ struct Said {
     code: Option<i32>,
 }
 
+fn address_of(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
 fn doctor(certs_dir: &Path, address: &str, more: &[&str], env: &[(&str, &str)]) -> Said {
     let arguments =
         ["--certs-dir", certs_dir.to_str().unwrap(), "--node-addresses", address, "doctor", "-o", "json"];
@@ -210,6 +214,20 @@ async fn names_and_places_that_are_wrong_are_named() {
     said.has("ok", "config", "valid: node node-1", "");
     said.has("ok", "certificates", "node node-1", "");
     said.has("note", "port", "nothing listens there", "");
+    // Which node has the port is asked, not supposed.
+    for (id, level, what) in
+        [("node-1", "ok", "in use, by node-1"), ("node-3", "fail", "in use, by node node-3")]
+    {
+        let holder = TestNode::start(&certs, config(&certs, id, port, &[])).await;
+        let said = doctor(&certs.admin(), &address_of(port), &["--config", &at("good.toml")], &[]);
+        said.has(level, "port", what, if level == "ok" { "" } else { "ss -ltnp" });
+        holder.stop().await;
+    }
+    let squatter = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let said =
+        doctor(&certs.admin(), &address_of(port), &["--timeout", "300ms", "--config", &at("good.toml")], &[]);
+    said.has("fail", "port", "in use, and not by the node", "ss -ltnp");
+    drop(squatter);
     said.has("note", "hosts", "localhost, 127.0.0.1", "");
     assert!(said.lines.iter().any(|line| line["check"] == "tcp" && line["subject"] == "127.0.0.1:1"));
     // An address that is named, but blank, is none: the node of the file is asked.
@@ -308,7 +326,15 @@ async fn a_bundle_holds_what_helps_and_nothing_that_is_secret() {
     .await;
     let admin = Admin::new(&certs.admin(), &[format!("127.0.0.1:{}", launch.port)]);
     let file = directory.path().join("bundle.tar");
-    let http = format!("127.0.0.1:{},127.0.0.1:1", launch.http_port);
+    // The HTTP server of another node speaks TLS.
+    let over_tls = Config {
+        http_tls: true,
+        http_address: Some("127.0.0.1:0".parse().unwrap()),
+        ..config(&certs, "node-2", 0, &[])
+    };
+    let over_tls = TestNode::start(&certs, over_tls).await;
+    let tls_port = over_tls.node.http_address().unwrap().port();
+    let http = format!("127.0.0.1:{},127.0.0.1:1,127.0.0.1:{tls_port}", launch.http_port);
     let made = admin.run(&["debug", "bundle", "-f", file.to_str().unwrap(), "--http.address", &http], "");
     let told = String::from_utf8_lossy(&made.stderr).into_owned();
     assert!(made.status.success() && told.contains("Look into it"), "{told}");
@@ -322,6 +348,11 @@ async fn a_bundle_holds_what_helps_and_nothing_that_is_secret() {
     let manifest: Value = serde_json::from_str(&read("MANIFEST.json")).unwrap();
     for entry in manifest["files"].as_array().unwrap() {
         let name = entry["name"].as_str().unwrap();
+        if name == format!("metrics-127-0-0-1-{tls_port}.txt") {
+            // It answers; a node in this process has no metrics of its own.
+            assert!(entry["error"].as_str().unwrap().ends_with("the answer is 404 Not Found"), "{entry}");
+            continue;
+        }
         let is_there = names.iter().any(|listed| listed.ends_with(name));
         assert_eq!(is_there, entry["error"] == "", "{entry}");
         assert_eq!(is_there, name != "metrics-127-0-0-1-1.txt", "{entry}");

@@ -62,6 +62,10 @@ documents! {
     revoking_a_key_runs: "docs/guides/revoke-a-key.md", Cluster;
     monitoring_runs: "docs/guides/monitoring.md", Cluster;
     upgrading_runs: "docs/guides/upgrade.md", Cluster;
+    changing_an_address_runs: "docs/guides/change-an-address.md", Cluster;
+    renaming_a_node_runs: "docs/guides/rename-a-node.md", Cluster;
+    rolling_back_runs: "docs/guides/roll-back.md", Cluster;
+    repairing_a_database_runs: "docs/guides/repair-a-database.md", Cluster;
     capacity_runs: "docs/guides/capacity.md", Cluster;
     the_audit_log_runs: "docs/guides/audit-log.md", Cluster;
     troubleshooting_runs: "docs/guides/troubleshooting.md", Cluster;

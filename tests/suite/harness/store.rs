@@ -85,7 +85,7 @@ pub async fn create(store: &Store, record: NewRecord) -> CreateOutcome {
 pub async fn created(store: &Store, record: NewRecord) -> Stamp {
     match create(store, record).await {
         CreateOutcome::Created(stamp) => stamp,
-        CreateOutcome::Exists => panic!("the record exists"),
+        CreateOutcome::Exists | CreateOutcome::WasDeleted => panic!("the record exists"),
     }
 }
 

@@ -72,7 +72,7 @@ impl World {
             let operation = Operation::Create { created_at, expires_at, public, digest };
             self.note(format!("{at} creates {key_hash:?} until {expires_at:?}: {outcome:?}"));
             match outcome {
-                CreateOutcome::Exists => self.tally.add("creates refused", 1),
+                CreateOutcome::Exists | CreateOutcome::WasDeleted => self.tally.add("creates refused", 1),
                 CreateOutcome::Created(stamp) => {
                     self.tally.add("creates", 1);
                     self.done(at, stamp, key_hash, &operation, Some(payload)).await;

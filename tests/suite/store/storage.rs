@@ -418,7 +418,7 @@ async fn a_deleted_record_cannot_be_created_again() {
     deliver(&store, batch(origin("x", 1), 0, vec![entry(1, key(1), &Operation::Delete, None)]))
         .await
         .unwrap();
-    assert_eq!(create(&store, new_record(key(1), b"g")).await, CreateOutcome::Exists);
+    assert_eq!(create(&store, new_record(key(1), b"g")).await, CreateOutcome::WasDeleted);
     assert_eq!(store.clock(&store.origin()), Clock(0));
 }
 

@@ -6,22 +6,17 @@ use crate::{
     audit::failed,
     cli::{Filter, Format},
     failure::Failure,
-    output,
+    key, output,
 };
 use brock::audit::{
     entry::{Kind, Line, Who, key_mark},
     verify,
 };
-use brock_core::base::id::KeyHash;
 
 /// Prints line by line, because a log may be larger than the memory.
 pub(super) fn run(places: &[PathBuf], filter: &Filter, format: Format) -> Result<(), Failure> {
     let mark = match &filter.key {
-        // The message never quotes it: an access key id opens its record.
-        Some(key) => {
-            let key_hash: KeyHash = key.parse().map_err(|error| Failure::Usage(format!("--key: {error}")))?;
-            Some(key_mark(&key_hash.0))
-        }
+        Some(key) => Some(key_mark(&key::argument("--key", key)?.0)),
         None => None,
     };
     let (mut broken, mut calls, mut is_empty) = (None, HashSet::new(), true);

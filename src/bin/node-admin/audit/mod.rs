@@ -26,6 +26,8 @@ pub(crate) fn run(global: &Global, command: AuditCommand) -> Result<(), Failure>
 /// What `audit head` prints.
 #[derive(Debug, Serialize)]
 struct Shown {
+    /// The node that answered.
+    node_id: String,
     head: String,
     sequence: u64,
     hash: String,
@@ -36,9 +38,9 @@ fn head(global: &Global) -> Result<(), Failure> {
     let client = access::client(global, global.timeout.unwrap_or(CALL_TIMEOUT))?;
     access::block_on(async {
         let answered = client.audit_head(proto::AuditHeadRequest {}).await;
-        let proto::AuditHeadResponse { path, sequence, hash } = answer::reported_change(answered)?;
+        let proto::AuditHeadResponse { node_id, path, sequence, hash } = answer::reported_change(answered)?;
         let (hash, path) = (output::printable(&hash), output::printable(&path));
-        let shown = Shown { head: format!("{sequence}:{hash}"), sequence, hash, path };
+        let shown = Shown { node_id, head: format!("{sequence}:{hash}"), sequence, hash, path };
         output::data(global.output, &shown, |shown| format!("{}\n", shown.head))
     })
 }
@@ -51,6 +53,7 @@ fn failed(error: &VerifyError) -> Failure {
             Failure::NotFound(text)
         }
         VerifyError::TooOld { .. } => Failure::Precondition(text),
+        VerifyError::SeveralNodes(_) => Failure::Usage(text),
         _ => Failure::Error(text),
     }
 }

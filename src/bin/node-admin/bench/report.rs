@@ -67,13 +67,19 @@ pub(super) fn explain(tally: &Tally) {
     }
 }
 
-/// Fails if no operation succeeded or an answer was wrong.
+/// Fails if an operation failed or an answer was wrong.
 pub(super) fn verdict(tally: &Tally) -> Result<(), Failure> {
     if tally.wrong > 0 {
         return Err(Failure::Error("the node gave wrong answers".to_owned()));
     }
     if tally.operations > 0 {
-        return Ok(());
+        return match tally.errors() {
+            0 => Ok(()),
+            errors => Err(Failure::Error(format!(
+                "{} failed; the figures are of the others",
+                output::count(errors, "operation")
+            ))),
+        };
     }
     let most = tally.failed.iter().enumerate().max_by_key(|(_, count)| **count);
     match most {
@@ -163,7 +169,10 @@ mod tests {
         tally.settle(Outcome::Right, now + Duration::from_millis(1));
         assert!(verdict(&tally).is_err(), "an answer after the end is no throughput");
         tally.settle(Outcome::Right, now);
-        assert_eq!(verdict(&tally), Ok(()));
+        assert_eq!(verdict(&tally).unwrap_err().exit(), Exit::Error, "some failed");
+        let mut good = Tally::new(now).unwrap();
+        good.settle(Outcome::Right, now);
+        assert_eq!(verdict(&good), Ok(()));
         tally.settle(Outcome::Wrong, now);
         assert_eq!(verdict(&tally).unwrap_err().exit(), Exit::Error);
         assert_eq!(tally.errors(), 3);

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::values;
+use crate::paths;
 use brock::audit::entry::Head;
 use clap::{Args, Subcommand};
 
@@ -15,7 +16,7 @@ pub(crate) enum AuditCommand {
     /// JSON output has the lines as they are in the files.
     List {
         /// Directories of audit logs, or their files
-        #[arg(required = true, value_name = "DIR|FILE")]
+        #[arg(required = true, value_name = "DIR|FILE", value_parser = paths::literal)]
         places: Vec<PathBuf>,
         #[command(flatten)]
         filter: Filter,
@@ -25,8 +26,8 @@ pub(crate) enum AuditCommand {
     ///
     /// Only a head that was kept elsewhere shows that lines were cut off the end.
     Verify {
-        /// Directories of audit logs, or all their files
-        #[arg(required = true, value_name = "DIR|FILE")]
+        /// The directories of one node's audit log, or all its files
+        #[arg(required = true, value_name = "DIR|FILE", value_parser = paths::literal)]
         places: Vec<PathBuf>,
         /// A line that must be there, as `audit head` printed it
         #[arg(long, value_parser = values::head, value_name = "NUMBER:HASH")]
@@ -51,7 +52,7 @@ pub(crate) struct Filter {
     /// Only denied calls
     #[arg(long)]
     pub(crate) denied: bool,
-    /// Only calls about this record: its key hash (64 hex digits) or access key id
+    /// Only calls about this record: its key hash (64 hex digits) or access key id; - reads it from standard input
     // Parsed later: clap would quote a mistyped key, and an access key id must not appear in logs.
     #[arg(long, visible_alias = "key-hash", value_name = "KEY")]
     pub(crate) key: Option<String>,

@@ -7,6 +7,7 @@ mod values;
 
 use std::{path::PathBuf, time::Duration};
 
+use crate::paths;
 use brock_core::base::limits;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -30,13 +31,15 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+// Below the options of the command itself.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Options of all commands")]
 pub(crate) struct Global {
     /// Take addresses and certificates from this context, unless a flag or a variable sets them
     #[arg(long, global = true, env = "NODE_ADMIN_CONTEXT", value_name = "NAME")]
     pub(crate) context: Option<String>,
     /// Directory with ca.crt and the certificate and key to use: client.crt/.key or node.crt/.key
-    #[arg(long, alias = "node.certs-dir", global = true, env = "NODE_ADMIN_CERTS_DIR", value_name = "DIR")]
+    #[arg(long, alias = "node.certs-dir", global = true, env = "NODE_ADMIN_CERTS_DIR", value_name = "DIR", value_parser = paths::literal)]
     pub(crate) certs_dir: Option<PathBuf>,
     /// The nodes to ask, in this order; the first that answers handles the command
     #[arg(
@@ -148,7 +151,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: AuditCommand,
     },
-    /// List keys that were created more than once, with different payloads
+    /// List and acknowledge keys that were created more than once, with different payloads
     Conflicts {
         #[command(subcommand)]
         command: ConflictsCommand,
@@ -158,7 +161,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: QuarantineCommand,
     },
-    /// Read a node's log
+    /// Show a node's replication log: the operations it has applied (its messages are on its standard error)
     Log {
         #[command(subcommand)]
         command: LogCommand,
@@ -184,7 +187,7 @@ pub(crate) enum Command {
     /// Print the manual page, or write one for each command
     Man {
         /// Write the pages into this directory instead; it is created if it does not exist
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", value_parser = paths::literal)]
         dir: Option<PathBuf>,
     },
 }
@@ -232,10 +235,10 @@ pub(crate) enum AlarmsCommand {
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Doctor {
     /// The configuration file of the node on this machine, to check its settings, certificates, directory, ports and peers
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_parser = paths::literal)]
     pub(crate) config: Option<PathBuf>,
     /// The data directory of the node on this machine
-    #[arg(long = "node.path", value_name = "DIR")]
+    #[arg(long = "node.path", value_name = "DIR", value_parser = paths::literal)]
     pub(crate) path: Option<PathBuf>,
 }
 
@@ -250,7 +253,7 @@ pub(crate) enum DebugCommand {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Bundle {
     /// The file to write, which must not exist: .tar, or compressed .tar.gz or .tgz
-    #[arg(short, long, value_name = "FILE.tar")]
+    #[arg(short, long, value_name = "FILE.tar", value_parser = paths::literal)]
     pub(crate) file: PathBuf,
     /// The HTTP addresses of nodes, to add their metrics
     #[arg(long, alias = "http.address", value_delimiter = ',', value_name = "HOST:PORT[,…]")]
@@ -290,7 +293,8 @@ pub(crate) struct Tail {
 pub(crate) enum MemberCommand {
     /// Remove a member that never returns, on every node that answers
     ///
-    /// Nodes then no longer wait for it. If it returns all the same, it resyncs from a peer.
+    /// Nodes then no longer wait for it. If it returns all the same, it resyncs from a peer. A member that is connected
+    /// is refused with exit code 5.
     Retire {
         /// Its node id, or the HOST:PORT of a node that never answered
         #[arg(value_name = "NODE", value_parser = values::member)]
@@ -298,6 +302,9 @@ pub(crate) enum MemberCommand {
         /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
+        /// Retire it even while it is connected
+        #[arg(long)]
+        connected: bool,
     },
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::values::{self, Wait};
-use crate::stamp;
+use crate::{paths, stamp};
 use brock_core::base::vector::Stamp;
 use clap::{Args, Subcommand};
 
@@ -17,8 +17,8 @@ pub(crate) enum RecordCommand {
     Put {
         #[command(flatten)]
         key: Key,
-        /// The file with the JSON; - for standard input
-        #[arg(long, default_value = "-", value_name = "FILE|-")]
+        /// The file with the JSON; - for standard input, which ends with Ctrl-D on a terminal
+        #[arg(long, default_value = "-", value_name = "FILE|-", value_parser = paths::literal)]
         file: PathBuf,
         /// Take the times as they are: the record comes from another database and may have expired
         #[arg(long)]
@@ -37,10 +37,12 @@ pub(crate) enum RecordCommand {
     /// Revoke a record: applications that use it are refused with the reason
     ///
     /// It stays readable to operators. Revoking it again changes nothing.
+    // With --key-file, the only argument is REASON.
+    #[command(allow_missing_positional = true)]
     Invalidate {
         #[command(flatten)]
         key: Key,
-        /// The reason that applications get: 1 to 1024 bytes
+        /// The reason that applications get: 1 to 1024 bytes, not only blanks
         reason: String,
         #[command(flatten)]
         change: Change,
@@ -53,9 +55,14 @@ pub(crate) enum RecordCommand {
         change: Change,
     },
     /// Delete a record and its payload permanently
+    ///
+    /// On a terminal it asks for confirmation. A deleted key can never be used again.
     Delete {
         #[command(flatten)]
         key: Key,
+        /// Do not ask for confirmation
+        #[arg(long)]
+        yes: bool,
         #[command(flatten)]
         change: Change,
     },
@@ -68,10 +75,13 @@ pub(crate) enum RecordCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Key {
-    /// The key hash (64 hex digits) or the access key id (28 base32 characters)
+    /// The key hash (64 hex digits) or the access key id (28 base32 characters); - reads it from standard input
     // Parsed later: clap would quote a mistyped key, and an access key id must not appear in logs.
-    #[arg(value_name = "KEY")]
-    pub(crate) key: String,
+    #[arg(value_name = "KEY", required_unless_present = "key_file")]
+    pub(crate) key: Option<String>,
+    /// Read KEY from this file, or from standard input (-): arguments are visible to other users
+    #[arg(long, value_name = "FILE|-", conflicts_with = "key", value_parser = paths::literal)]
+    pub(crate) key_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -87,7 +97,8 @@ pub(crate) struct Change {
 pub(crate) struct Waiting {
     /// Wait until this many other members hold the operation too, or all of them [default: 0]
     ///
-    /// If they do not within the time-out, the exit code is 5, and the operation stands.
+    /// If they do not within the time-out, the exit code is 5, and the operation stands. Without --wait the answer
+    /// says nothing about other members.
     #[arg(long, value_parser = values::wait, value_name = "N|all")]
     pub(crate) wait: Option<Wait>,
 }
@@ -96,6 +107,19 @@ pub(crate) struct Waiting {
 pub(crate) enum ConflictsCommand {
     /// List the conflicts: for each key the create that won and those that lost
     List,
+    /// Acknowledge conflicts that are dealt with: `status --cluster` no longer counts them
+    ///
+    /// It acts on all nodes in --node-addresses, because each node keeps its own note. The conflicts stay in the
+    /// list. Another payload of the same key that loses later is a new conflict.
+    #[command(group = clap::ArgGroup::new("acknowledged").required(true))]
+    Ack {
+        /// The key hash that `conflicts list` shows
+        #[arg(value_name = "KEY", group = "acknowledged")]
+        key: Option<String>,
+        /// All conflicts that a node lists
+        #[arg(long, group = "acknowledged")]
+        all: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

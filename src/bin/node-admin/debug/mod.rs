@@ -19,7 +19,10 @@ use crate::{
 };
 use brock_client::{Client, view::Setting};
 use brock_core::{base::time::unix_now, proto};
-use brock_net::http_client::{HttpClient, HttpError};
+use brock_net::{
+    http_client::{HttpClient, HttpError},
+    tls::files::Inventory,
+};
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -27,7 +30,7 @@ use serde_json::{Value, json};
 use redact::Redactor;
 
 /// The largest page of metrics.
-const METRICS_MAX_BYTES: usize = 16 * 1024 * 1024;
+pub(crate) const METRICS_MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// The manifest of the file.
 #[derive(Debug, Serialize)]
@@ -89,7 +92,7 @@ pub(crate) async fn bundle(client: &Client, global: &Global, options: &Bundle) -
     );
     for address in &options.http_address {
         let name = format!("metrics-{}.txt", address.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
-        let page = metrics(address, client.timeout()).await;
+        let page = metrics(address, global.certs_dir.as_deref(), client.timeout()).await;
         collected.add_text(&name, "a node's metrics", page);
     }
     let parts = collected.finish()?;
@@ -122,14 +125,26 @@ fn certificates_of(global: &Global) -> Result<Value, Failure> {
     output::value(&certificates::public_parts(dir).map_err(Failure::Error)?)
 }
 
-async fn metrics(address: &str, time: Duration) -> Result<String, Failure> {
-    let why = match HttpClient::plain(time, METRICS_MAX_BYTES).get(address, "/metrics").await {
+/// Plainly, or over TLS where the node's `http.tls` is set: with the CAs of the certificates directory.
+async fn metrics(address: &str, certs_dir: Option<&Path>, time: Duration) -> Result<String, Failure> {
+    let mut answer = HttpClient::plain(time, METRICS_MAX_BYTES).get(address, "/metrics").await;
+    if let (Err(HttpError::NotHttp(_)), Some(dir)) = (&answer, certs_dir) {
+        for ca in Inventory::of(dir).map_err(|error| Failure::Error(error.to_string()))?.ca {
+            let client = HttpClient::over_tls(&ca, time, METRICS_MAX_BYTES);
+            answer =
+                client.map_err(|error| Failure::Error(error.to_string()))?.get(address, "/metrics").await;
+            if answer.is_ok() {
+                break;
+            }
+        }
+    }
+    let why = match answer {
         Ok((StatusCode::OK, page)) => return Ok(page),
         Ok((status, _)) => format!("the answer is {status}"),
         Err(HttpError::Timeout) => "no answer within the time-out".to_owned(),
         Err(error) => error.to_string(),
     };
-    Err(Failure::Unreachable(format!("http://{address}/metrics: {why}")))
+    Err(Failure::Unreachable(format!("{address}/metrics: {why}")))
 }
 
 /// The parts collected so far.

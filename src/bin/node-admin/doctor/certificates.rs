@@ -168,7 +168,11 @@ pub(super) fn node(report: &mut Report, config: &Config) -> Option<Identity> {
         names.filter(|part| part.file.starts_with("node")).flat_map(|part| part.hosts).collect();
     report.note("hosts", &at, &format!("peers and clients must dial this node as {}", names.join(", ")), "");
     for Authority { name, revoked, .. } in identity.authorities() {
-        report.ok("revoked", &at, &format!("{revoked} certificates of {name}, as far as the lists here say"));
+        report.ok(
+            "revoked",
+            &at,
+            &format!("{} of {name}, as far as the lists here say", output::count(revoked, "certificate")),
+        );
     }
     expiries(report, dir);
     Some(identity)

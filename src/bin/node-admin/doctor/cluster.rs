@@ -47,7 +47,11 @@ fn peers(report: &mut Report, node: &Node) {
         let subject = format!("{} \u{2192} {}", node.node, peer.address);
         let apart = peer.clock_skew_seconds;
         if peer.up {
-            report.ok("peer", &subject, &format!("up, {} rounds, clock {apart} s apart", peer.rounds));
+            report.ok(
+                "peer",
+                &subject,
+                &format!("up, {}, clock {apart} s apart", output::count(peer.rounds, "round")),
+            );
         } else if peer.last_error.is_empty() {
             report.note("peer", &subject, "not reached yet", "");
         } else {

@@ -102,7 +102,7 @@ pub(crate) async fn examine(global: Global, options: &Doctor) -> Report {
         place::path(&mut report, path);
     }
     if let Some(config) = &config {
-        place::ports(&mut report, config);
+        place::ports(&mut report, config, node.as_ref(), timeout).await;
         place::descriptors(&mut report);
     }
     if operator.is_some() && !addresses.is_empty() {

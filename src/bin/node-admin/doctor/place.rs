@@ -5,16 +5,22 @@ use std::{
     net::TcpListener,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::Path,
+    time::Duration,
 };
 
-use super::Report;
-use crate::cluster::bytes;
+use super::{Report, certificates};
+use crate::{cluster::bytes, debug::METRICS_MAX_BYTES};
 use brock::{
     config::validate::Config,
     runtime::descriptors::{self, Descriptors},
 };
 use brock_core::base::limits;
+use brock_net::{
+    address::Address, channel::open_channel, http_client::HttpClient, listen::ListenAddress,
+    tls::credentials::Identity,
+};
 use rustix::fs::{Access, access, statvfs};
+use tokio::{net::lookup_host, time::timeout};
 
 /// Checks the data directory: existence, owner, permissions and free space.
 pub(super) fn path(report: &mut Report, path: &Path) {
@@ -94,8 +100,8 @@ pub(super) fn descriptors(report: &mut Report) {
     }
 }
 
-/// Checks whether the ports are in use or free.
-pub(super) fn ports(report: &mut Report, config: &Config) {
+/// Checks whether the ports are free, or in use by the node.
+pub(super) async fn ports(report: &mut Report, config: &Config, node: Option<&Identity>, time: Duration) {
     let http = config.http_address.as_ref();
     for (setting, address) in [("node.address", Some(&config.address)), ("http.address", http)] {
         let Some(address) = address else { continue };
@@ -109,7 +115,33 @@ pub(super) fn ports(report: &mut Report, config: &Config) {
                 "",
             ),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                report.ok("port", &place, &format!("in use, by the node if it runs ({setting})"));
+                let holder = match (setting, node) {
+                    ("node.address", Some(node)) => grpc_holder(config, node, time).await,
+                    ("http.address", _) if !config.http_tls => http_holder(address, time).await,
+                    _ => {
+                        let what = format!("in use; whether by the node ({setting}) was not checked");
+                        report.note("port", &place, &what, "");
+                        continue;
+                    }
+                };
+                let fix =
+                    "stop what listens there, or give the node another port; `ss -ltnp` shows the process";
+                match holder {
+                    Ok(holder) if holder == config.node_id.as_str() => {
+                        report.ok("port", &place, &format!("in use, by {holder} ({setting})"));
+                    }
+                    Ok(holder) => {
+                        report.fail("port", &place, &format!("in use, by node {holder} ({setting})"), fix);
+                    }
+                    Err(why) => {
+                        report.fail(
+                            "port",
+                            &place,
+                            &format!("in use, and not by the node ({setting}): {why}"),
+                            fix,
+                        );
+                    }
+                }
             }
             Err(error) => report.fail(
                 "port",
@@ -119,4 +151,34 @@ pub(super) fn ports(report: &mut Report, config: &Config) {
             ),
         }
     }
+}
+
+/// The id of the node that listens at the node's own address.
+async fn grpc_holder(config: &Config, node: &Identity, time: Duration) -> Result<String, String> {
+    let parts = certificates::public_parts(&config.certs_dir)?;
+    let name = parts.into_iter().filter(|part| part.role.is_some()).flat_map(|part| part.hosts).next();
+    let mut sockets =
+        lookup_host(config.address.from_this_machine()).await.map_err(|error| error.to_string())?;
+    let socket = sockets.next().ok_or("the host has no address")?;
+    // On this machine, whatever the certificate calls it.
+    let address =
+        Address::found(socket.ip(), socket.port(), &name.unwrap_or_default()).ok_or("it has no port")?;
+    match timeout(time, open_channel(&address, node.dialler())).await {
+        Err(_) => Err("it does not answer".to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Ok(Ok((_, identity))) => identity
+            .node_id()
+            .map(|id| id.to_string())
+            .ok_or_else(|| "its certificate names no node".to_owned()),
+    }
+}
+
+/// The id of the node whose metrics are there.
+async fn http_holder(address: &ListenAddress, time: Duration) -> Result<String, String> {
+    let client = HttpClient::plain(time, METRICS_MAX_BYTES);
+    let (_, page) =
+        client.get(&address.from_this_machine(), "/metrics").await.map_err(|error| error.to_string())?;
+    let line = page.lines().find(|line| line.starts_with("brock_build_info{"));
+    let id = line.and_then(|line| line.split("node_id=\"").nth(1)?.split('"').next());
+    id.map(str::to_owned).ok_or_else(|| "what answers is no node".to_owned())
 }

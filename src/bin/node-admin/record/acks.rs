@@ -50,6 +50,9 @@ pub(crate) fn plan(wait: Option<Wait>, global: &Global) -> Result<Plan, Failure>
 /// The members that hold an operation, besides the node that made it.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Receipt {
+    /// Without a wait nothing is known of the others.
+    #[serde(skip)]
+    is_of_a_wait: bool,
     holders: Vec<Holder>,
     /// The members that did not confirm in time.
     missing: Vec<String>,
@@ -70,7 +73,8 @@ pub(super) fn receipt(
         (None, _) => Ok(None),
         (Some(_), Some(proto::Receipt { holders, missing })) => {
             let holder = |proto::receipt::Holder { node, after_ms }| Holder { node, after_ms };
-            Ok(Some(Receipt { holders: holders.into_iter().map(holder).collect(), missing }))
+            let holders = holders.into_iter().map(holder).collect();
+            Ok(Some(Receipt { is_of_a_wait: true, holders, missing }))
         }
         // The node does not know the field. An empty receipt would look like success.
         (Some(_), None) => Err(Failure::Error(
@@ -83,6 +87,9 @@ pub(super) fn receipt(
 impl Receipt {
     /// The rows of the text.
     pub(super) fn fields(&self) -> [(&'static str, String); 2] {
+        if !self.is_of_a_wait {
+            return [("holders", NOT_WAITED.to_owned()), ("missing", NOT_WAITED.to_owned())];
+        }
         let holders = self.holders.iter();
         let holders =
             holders.map(|holder| format!("{} after {} ms", output::printable(&holder.node), holder.after_ms));
@@ -105,6 +112,8 @@ impl Receipt {
         )))
     }
 }
+
+const NOT_WAITED: &str = "not waited for (--wait)";
 
 fn list(names: impl Iterator<Item = String>) -> String {
     match names.collect::<Vec<_>>() {

@@ -14,6 +14,10 @@ use brock_core::{
 use bytes::Bytes;
 use serde::Serialize;
 
+/// Printed before a record is deleted.
+pub(crate) const DELETE_WARNING: &str = "Deleting a record: its payload is lost on all nodes, and its key can never be used \
+     again. To revoke it instead: `node-admin record invalidate`.";
+
 /// A change of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -33,22 +37,26 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// Checks the operator's input. An error never quotes the key.
+    /// Checks the operator's input.
     pub(crate) fn new(
-        key_text: &str,
+        key: KeyHash,
         change: Change,
         ahead: bool,
         acks: Option<proto::Acks>,
     ) -> Result<Self, Failure> {
-        let key = super::key_hash(key_text)?;
-        if let Change::Invalidate { reason } = &change
-            && !(1..=limits::REASON_MAX_BYTES).contains(&reason.len())
-        {
-            return Err(Failure::Usage(format!(
-                "REASON: it must have 1 to {} bytes, this one has {}",
-                limits::REASON_MAX_BYTES,
-                reason.len()
-            )));
+        if let Change::Invalidate { reason } = &change {
+            if reason.trim().is_empty() {
+                return Err(Failure::Usage(
+                    "REASON: it is empty; applications are shown it, so say why".to_owned(),
+                ));
+            }
+            if reason.len() > limits::REASON_MAX_BYTES {
+                return Err(Failure::Usage(format!(
+                    "REASON: it must have at most {} bytes, this one has {}",
+                    limits::REASON_MAX_BYTES,
+                    reason.len()
+                )));
+            }
         }
         Ok(Self { key, change, ahead, acks })
     }
@@ -68,13 +76,7 @@ impl Request {
 
 /// Makes the change at the first node that answers.
 pub(crate) async fn run(client: &Client, request: &Request, format: Format) -> Result<(), Failure> {
-    let response = answer::change(request.send(client).await).map_err(|failure| match failure {
-        Failure::NotFound(_) | Failure::NoAnswer(_) | Failure::Unreachable(_) if !request.ahead => failure
-            .with_remark(
-                "With --ahead it is accepted all the same, and takes effect when the record arrives.",
-            ),
-        other => other,
-    })?;
+    let response = answer::change(request.send(client).await)?;
     let changed = Changed::new(request, response)?;
     output::data(format, &changed, Changed::text)?;
     changed.receipt.verdict(request.acks.as_ref())
@@ -128,7 +130,7 @@ mod tests {
     use crate::failure::Exit;
 
     fn request(change: Change, acks: Option<proto::Acks>) -> Request {
-        Request::new(&"ab".repeat(32), change, false, acks).unwrap()
+        Request::new(KeyHash([0xab; 32]), change, false, acks).unwrap()
     }
 
     fn response() -> proto::OperationResponse {
@@ -185,19 +187,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_typed_is_checked_first_and_the_key_is_not_quoted() {
-        let failure = Request::new("deadbeef", Change::Delete, true, None).unwrap_err();
-        assert_eq!(failure.exit(), Exit::Usage);
-        assert!(!failure.to_string().contains("deadbeef"), "{failure}");
-        let key = "ab".repeat(32);
-        for (length, good) in [(0, false), (1, true), (1024, true), (1025, false)] {
-            let change = Change::Invalidate { reason: "r".repeat(length) };
-            let request = Request::new(&key, change, false, None);
-            assert_eq!(request.is_ok(), good, "{length}");
-            if let Err(failure) = request {
-                assert_eq!(failure.exit(), Exit::Usage);
-                assert!(!failure.to_string().contains(&key), "{failure}");
-            }
+    fn a_reason_says_something_and_not_too_much() {
+        for (reason, good) in [
+            (String::new(), false),
+            (" \t\n".to_owned(), false),
+            ("r".to_owned(), true),
+            ("r".repeat(1024), true),
+            ("r".repeat(1025), false),
+        ] {
+            let change = Change::Invalidate { reason: reason.clone() };
+            let request = Request::new(KeyHash([0xab; 32]), change, false, None);
+            assert_eq!(
+                request.as_ref().err().map(Failure::exit),
+                (!good).then_some(Exit::Usage),
+                "{reason:?}"
+            );
         }
     }
 

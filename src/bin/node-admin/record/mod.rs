@@ -7,15 +7,16 @@ mod trace;
 
 use std::{
     fs::File,
-    io::{self, Read},
+    io::{self, IsTerminal, Read},
     path::Path,
 };
 
 use crate::{
     access::{self, CALL_TIMEOUT},
     cli::{self, Format, Global, RecordCommand},
+    confirm,
     failure::Failure,
-    output, stamp,
+    key, output, stamp,
 };
 use brock_client::{Answered, Client, calls};
 use brock_core::{
@@ -36,46 +37,55 @@ const INPUT_MAX_BYTES: u64 = 4 * limits::PAYLOAD_MAX_BYTES as u64;
 /// Runs the command.
 pub(crate) fn run(global: &Global, command: RecordCommand) -> Result<(), Failure> {
     let format = global.output;
-    let key_of = |key: &cli::Key| key_hash(&key.key);
     // The input is checked before the network is touched.
-    let (key, change, options) = match command {
+    let (key, change, options, confirmed) = match command {
         RecordCommand::Put { key, file, import, waiting } => {
             let plan = acks::plan(waiting.wait, global)?;
-            let request = proto::PutRequest { import, ..put_request(&key.key, &file, plan.acks)? };
+            let request = proto::PutRequest { import, ..put_request(&key, &file, plan.acks)? };
             let client = access::client(global, plan.call_timeout)?;
             return access::block_on(put(&client, request, format));
         }
         RecordCommand::Show { key, local } => {
-            let key = key_of(&key)?;
+            let key = key::of(&key)?;
             let client = access::client(global, global.timeout.unwrap_or(CALL_TIMEOUT))?;
             return access::block_on(show(&client, key, local, format));
         }
         RecordCommand::Trace { key } => {
-            let key = key_of(&key)?;
+            let key = key::of(&key)?;
             let client = access::client(global, global.timeout.unwrap_or(CALL_TIMEOUT))?;
             return access::block_on(trace::run(&client, key, format));
         }
-        RecordCommand::Invalidate { key, reason, change } => (key, Change::Invalidate { reason }, change),
-        RecordCommand::Unpublish { key, change } => (key, Change::Unpublish, change),
-        RecordCommand::Delete { key, change } => (key, Change::Delete, change),
+        RecordCommand::Invalidate { key, reason, change } => {
+            (key, Change::Invalidate { reason }, change, true)
+        }
+        RecordCommand::Unpublish { key, change } => (key, Change::Unpublish, change, true),
+        RecordCommand::Delete { key, yes, change } => (key, Change::Delete, change, yes),
     };
     let plan = acks::plan(options.waiting.wait, global)?;
-    let request = change::Request::new(&key.key, change, options.ahead, plan.acks)?;
+    let request = change::Request::new(key::of(&key)?, change, options.ahead, plan.acks)?;
     let client = access::client(global, plan.call_timeout)?;
+    confirm::on_a_terminal(confirmed, change::DELETE_WARNING, "delete")?;
     access::block_on(change::run(&client, &request, format))
 }
 
-/// Reads a KEY. The message never quotes it: an access key id opens its record.
-fn key_hash(text: &str) -> Result<KeyHash, Failure> {
-    text.parse().map_err(|error| Failure::Usage(format!("KEY: {error}")))
-}
-
 /// Reads KEY and the record's JSON from `file` (`-` = standard input).
-fn put_request(key_text: &str, file: &Path, acks: Option<proto::Acks>) -> Result<proto::PutRequest, Failure> {
-    let key_hash = key_hash(key_text)?;
+fn put_request(key: &cli::Key, file: &Path, acks: Option<proto::Acks>) -> Result<proto::PutRequest, Failure> {
     let from_stdin = file.as_os_str() == "-";
+    if from_stdin && key::reads_stdin(key) {
+        return Err(Failure::Usage(
+            "KEY and the record cannot both be read from standard input: name the record's file with --file, or the \
+             key's with --key-file"
+                .to_owned(),
+        ));
+    }
+    let key_hash = key::of(key)?;
     let text = match from_stdin {
-        true => read_bounded(io::stdin().lock()),
+        true => {
+            if io::stdin().is_terminal() {
+                output::message("Type the record as JSON, then Ctrl-D (or name a file with --file):");
+            }
+            read_bounded(io::stdin().lock())
+        }
         false => File::open(file).and_then(read_bounded),
     };
     let name = if from_stdin { "standard input".to_owned() } else { file.display().to_string() };

@@ -60,7 +60,7 @@ fn an_answer_without_sense_is_an_error_and_no_panic() {
 #[test]
 fn a_put_that_broke_off_is_remembered_when_the_next_node_knows_the_record() {
     let (address, reason) = ("a:1".to_owned(), "reset".to_owned());
-    let broke = Miss { address, reason, is_refusal: false, may_be_done: true };
+    let broke = Miss { address, reason, is_refusal: false, may_be_done: true, has_answered: false };
     let answered = |outcome| Answered { outcome, misses: vec![broke.clone()] };
     let exists = || ClientError::Status(Status::already_exists("exists"));
     let clean = Answered { outcome: Err(exists()), misses: Vec::new() };
@@ -70,12 +70,6 @@ fn a_put_that_broke_off_is_remembered_when_the_next_node_knows_the_record() {
     let none = put_outcome(answered(Err(ClientError::NoAnswer(Vec::new())))).unwrap_err();
     assert!(matches!(&none, Failure::NoAnswer(text) if text.contains("a:1 may have created")), "{none}");
     assert!(put_outcome(answered(Ok(proto::PutResponse::default()))).is_ok());
-}
-
-#[test]
-fn a_malformed_key_is_usage_and_is_not_quoted() {
-    let failure = key_hash("deadbeef").unwrap_err();
-    assert!(matches!(&failure, Failure::Usage(text) if !text.contains("deadbeef")), "{failure}");
 }
 
 #[test]

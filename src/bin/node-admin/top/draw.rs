@@ -63,7 +63,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, screen: &Screen) {
 }
 
 fn table(frame: &mut Frame<'_>, screen: &Screen, area: Rect) {
-    let rows = screen.table();
+    let rows = output::fitted(&screen.table(), area.width.into());
     let Some((heading, rows)) = rows.split_first() else {
         frame.render_widget(Paragraph::new("none"), area);
         return;

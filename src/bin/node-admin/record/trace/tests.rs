@@ -59,13 +59,13 @@ fn trace(nodes: Vec<proto::trace_record_response::Node>) -> Trace {
 #[test]
 fn a_trace_is_this_json() {
     let create = operation(Kind::Create, CREATE, 1_777_636_800_123);
-    let known = node("node-1", record_trace::State::Valid, &["node-1/00000001:7"], vec![create]);
+    let known = node("node-1", record_trace::State::Created, &["node-1/00000001:7"], vec![create]);
     let traced = trace(vec![known, unasked("c:20004")]);
     let json: serde_json::Value = serde_json::from_str(&output::json(&traced).unwrap()).unwrap();
     let expected = json!({
         "key_hash": "ab".repeat(32),
         "nodes": [
-            {"node": "node-1", "error": "", "state": "VALID", "payload": "PRESENT", "expires_at_unix": 0,
+            {"node": "node-1", "error": "", "state": "CREATED", "payload": "PRESENT", "expires_at_unix": 0,
              "public": true, "conflicts": 0, "applied": {"node-1/00000001": 7},
              "operations": [{"operation": "create", "origin": "node-1/00000001", "clock": 5,
                  "at_unix": 1_777_636_800, "applied_unix_ms": 1_777_636_800_123_i64, "quarantined": false,
@@ -88,11 +88,11 @@ fn a_node_that_lacks_an_operation_says_why() {
         node("has-all", revoked, &both, vec![create(1_777_636_800_123), revoke(1_777_636_801_000)]),
         node(
             "behind",
-            record_trace::State::Valid,
+            record_trace::State::Created,
             &["node-1/00000001:7", "node-2/00000002:8"],
             vec![create(1)],
         ),
-        node("never-heard", record_trace::State::Valid, &["node-1/00000001:7"], vec![create(1)]),
+        node("never-heard", record_trace::State::Created, &["node-1/00000001:7"], vec![create(1)]),
         // It stands exactly at the create.
         node(
             "compacted",
@@ -101,7 +101,7 @@ fn a_node_that_lacks_an_operation_says_why() {
             vec![revoke(1_777_636_801_000)],
         ),
         node("in-effect", revoked, &both, vec![create(0), revoke(1)]),
-        node("refuses", record_trace::State::Valid, &both, vec![create(1), quarantined]),
+        node("refuses", record_trace::State::Created, &both, vec![create(1), quarantined]),
         unasked("gone"),
     ])
     .text();
@@ -112,7 +112,7 @@ fn a_node_that_lacks_an_operation_says_why() {
     };
     assert_eq!(
         line(1, REVOKE),
-        "  invalidate  node-2/00000002:9  2026-05-01T12:00:00Z (1777636800)  2026-05-01T12:00:01Z      leaked"
+        "  invalidate  node-2/00000002:9  2026-05-01T12:00:00Z (1777636800)  2026-05-01T12:00:01.000Z  leaked"
     );
     for (block, stamp, note) in [
         (1, CREATE, "2026-05-01T12:00:00.123Z"),
@@ -151,7 +151,7 @@ fn a_node_that_makes_no_sense_spoils_only_its_own_part() {
     }
     let traced = trace(vec![
         absent("a"),
-        node("b", record_trace::State::Valid, &[], vec![stampless]),
+        node("b", record_trace::State::Created, &[], vec![stampless]),
         proto::trace_record_response::Node { node: "c".to_owned(), ..Default::default() },
         strange,
     ]);
