@@ -265,8 +265,8 @@ impl About<'_> {
             let most = others.filter(|other| other.key == known.key).map(|other| other.revoked).max();
             if most.is_some_and(|most| known.revoked < most) {
                 let what = format!(
-                    "it knows of {} revoked certificates of {}, and another node of {}: it still accepts the others",
-                    known.revoked,
+                    "it knows of {} of {}, and another node of {}: it still accepts the others",
+                    count(known.revoked, "revoked certificate"),
                     known.name,
                     most.unwrap_or_default()
                 );
@@ -324,7 +324,10 @@ impl About<'_> {
         }
         if status.quarantined > 0 {
             self.watch(
-                format!("{} replicated entries could not be applied", status.quarantined),
+                match status.quarantined {
+                    1 => "1 replicated entry could not be applied".to_owned(),
+                    entries => format!("{entries} replicated entries could not be applied"),
+                },
                 "`node-admin quarantine list` shows why; retry them once the cause is gone",
             );
         }
@@ -650,7 +653,7 @@ mod tests {
         let found: Vec<_> = verdict.findings.iter().map(|finding| finding.node.as_str()).collect();
         assert_eq!(found, ["b", "c"], "{verdict:?}");
         assert!(
-            verdict.findings[0].what.contains("1 revoked certificates of CN=Brock CA, and another node of 2")
+            verdict.findings[0].what.contains("1 revoked certificate of CN=Brock CA, and another node of 2")
         );
         assert_eq!(verdict.findings[0].level(), Level::Act);
         // While one CA replaces another, not all nodes trust both; and an older version reports no CA.

@@ -1,6 +1,12 @@
 //! The `brock` command as its users meet it: certificates, configuration, and starts that fail.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    process::Command,
+};
 
 use crate::harness::{
     brock::{Home, assert_fails, assert_succeeds, brock, brock_with, stderr, stdout},
@@ -256,6 +262,25 @@ fn help_lists_every_setting_with_its_variable_and_default() {
         assert_eq!(stderr(&output), "");
     }
     assert_eq!(stdout(&brock(&["--version"])), format!("brock {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn a_node_is_healthy_although_its_answer_cannot_be_printed() {
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = server.local_addr().unwrap();
+    let answers = std::thread::spawn(move || {
+        let (mut stream, _) = server.accept().unwrap();
+        let mut request = [0; 1024];
+        let _ = stream.read(&mut request).unwrap();
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 6\r\n\r\nready\n")
+            .unwrap();
+    });
+    let line = format!("{BROCK} health --http-address={address} > /dev/full");
+    let output = Command::new("bash").args(["-c", &line]).output().unwrap();
+    assert_succeeds(&output);
+    assert!(stderr(&output).contains("the node is healthy; its answer could not be printed"), "{output:?}");
+    answers.join().unwrap();
 }
 
 #[test]
