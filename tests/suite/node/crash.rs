@@ -288,29 +288,39 @@ async fn a_frozen_client_holds_a_stop_up_no_longer_than_its_deadline() {
     assert_eq!(store.records(), 1);
 }
 
+/// A process that may write a core file. Killed when dropped.
+struct WithCores(Child);
+
+impl Drop for WithCores {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Starts a program that may write a core file, into this directory.
-fn with_cores(directory: &Path, program: &str, arguments: &[String]) -> Child {
-    Command::new("/bin/sh")
+fn with_cores(directory: &Path, program: &str, arguments: &[String]) -> WithCores {
+    let mut command = Command::new("/bin/sh");
+    command
         .args(["-c", "ulimit -c unlimited && exec \"$0\" \"$@\"", program])
         .args(arguments)
         .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap()
+        .stderr(Stdio::null());
+    WithCores(command.spawn().unwrap())
 }
 
-fn crash(mut child: Child) -> ExitStatus {
-    rustix::process::kill_process(rustix::process::Pid::from_child(&child), Signal::ABORT).unwrap();
-    end_of(&mut child)
+fn crash(mut process: WithCores) -> ExitStatus {
+    rustix::process::kill_process(rustix::process::Pid::from_child(&process.0), Signal::ABORT).unwrap();
+    end_of(&mut process.0)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_writes_no_core_file_which_would_hold_keys() {
     let (certs, directory) = (Certs::new(), tempfile::tempdir().unwrap());
     let other = ["-c", "kill -SEGV $$"].map(str::to_owned);
-    if !end_of(&mut with_cores(directory.path(), "/bin/sh", &other)).core_dumped() {
+    if !end_of(&mut with_cores(directory.path(), "/bin/sh", &other).0).core_dumped() {
         eprintln!("skipped: this machine writes no core files");
         return;
     }
@@ -326,7 +336,7 @@ async fn a_crash_writes_no_core_file_which_would_hold_keys() {
             .map(str::to_owned);
     let mut admin = with_cores(directory.path(), NODE_ADMIN, &arguments);
     // Kept: a command without a reader ends.
-    let mut printed = lines_of(admin.stdout.take().unwrap());
+    let mut printed = lines_of(admin.0.stdout.take().unwrap());
     printed.recv().await.expect("the operator's command runs");
     for (program, process) in [("node-admin", admin), ("brock", node)] {
         let status = crash(process);
