@@ -1,6 +1,7 @@
 //! The status of nodes as JSON, with one set of names for the tools and the console.
 //!
 //! - [`trace`]: a record's trace.
+//! - `verdict`: the verdict on a cluster, and the findings behind it.
 
 #![allow(
     missing_docs,
@@ -8,16 +9,15 @@
 )]
 
 pub mod trace;
+mod verdict;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use brock_core::{
-    base::id::Incarnation,
-    domain::codec,
-    proto::{self, verdict},
-};
+use brock_core::{base::id::Incarnation, domain::codec, proto};
+
+pub use verdict::{Finding, Level, Verdict};
 
 /// A node's answer is malformed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -29,24 +29,6 @@ pub struct ViewError(String);
 pub struct Cluster {
     pub verdict: Verdict,
     pub nodes: Vec<Node>,
-}
-
-/// The verdict on a cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Verdict {
-    pub level: Level,
-    pub sentence: String,
-    pub findings: Vec<Finding>,
-}
-
-/// One reason for a verdict.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    pub level: Level,
-    /// Empty if it concerns the cluster.
-    pub node: String,
-    pub what: String,
-    pub todo: String,
 }
 
 /// One node, or why it could not be asked.
@@ -256,44 +238,6 @@ pub struct Setting {
     pub source: String,
 }
 
-/// How urgent a verdict or a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum Level {
-    /// `well`: nothing is to be done.
-    #[serde(rename = "well")]
-    Ok,
-    /// `watch`: it deserves a look.
-    #[serde(rename = "watch")]
-    Warning,
-    /// `act`: an operator must act.
-    #[serde(rename = "act")]
-    Critical,
-}
-
-impl Level {
-    /// The word that tools print.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "well",
-            Self::Warning => "watch",
-            Self::Critical => "act",
-        }
-    }
-}
-
-impl TryFrom<verdict::Level> for Level {
-    type Error = ViewError;
-
-    fn try_from(level: verdict::Level) -> Result<Self, ViewError> {
-        match level {
-            verdict::Level::Unspecified => Err(ViewError("a level is missing".to_owned())),
-            verdict::Level::Well => Ok(Self::Ok),
-            verdict::Level::Watch => Ok(Self::Warning),
-            verdict::Level::Act => Ok(Self::Critical),
-        }
-    }
-}
-
 impl TryFrom<proto::ClusterResponse> for Cluster {
     type Error = ViewError;
 
@@ -302,27 +246,6 @@ impl TryFrom<proto::ClusterResponse> for Cluster {
         let verdict = verdict.ok_or_else(|| ViewError("the verdict is missing".to_owned()))?;
         let nodes = nodes.into_iter().map(Node::try_from).collect::<Result<_, _>>()?;
         Ok(Self { verdict: verdict.try_into()?, nodes })
-    }
-}
-
-impl TryFrom<proto::Verdict> for Verdict {
-    type Error = ViewError;
-
-    fn try_from(verdict: proto::Verdict) -> Result<Self, ViewError> {
-        let level = verdict.level().try_into()?;
-        let proto::Verdict { level: _, sentence, findings } = verdict;
-        let findings = findings.into_iter().map(Finding::try_from).collect::<Result<_, _>>()?;
-        Ok(Self { level, sentence, findings })
-    }
-}
-
-impl TryFrom<proto::verdict::Finding> for Finding {
-    type Error = ViewError;
-
-    fn try_from(finding: proto::verdict::Finding) -> Result<Self, ViewError> {
-        let level = finding.level().try_into()?;
-        let proto::verdict::Finding { level: _, node, what, todo } = finding;
-        Ok(Self { level, node, what, todo })
     }
 }
 

@@ -10,25 +10,36 @@ const MEMBERS: [(&str, &str); 3] =
     [("brock_core", "src/core"), ("brock_net", "src/net"), ("brock_client", "src/client")];
 
 /// What every layer of `brock` stands on.
-const CORE: [&str; 6] = [
+const CORE: [&str; 7] = [
     "brock_core::base",
     "brock_core::proto",
     "brock_core::domain",
     "brock_net::task",
     "brock_net::crashsafe",
     "brock_net::panics",
+    "brock_net::reading",
 ];
 
 /// A layer and the layers below it that it may import. A layer of `brock` may also import
 /// [`CORE`]; inside a member, the crate is one layer unless it is listed here.
-pub(super) const LAYERS: [(&str, &[&str]); 21] = [
+pub(super) const LAYERS: [(&str, &[&str]); 22] = [
     ("brock_core::base", &[]),
     ("brock_core::proto", &[]),
     ("brock_core::domain", &["brock_core::base", "brock_core::proto"]),
     ("brock_net::crashsafe", &[]),
     ("brock_net::task", &["brock_core::base"]),
     ("brock_net::panics", &["brock_core::base"]),
-    ("brock_net", &["brock_core::base", "brock_net::task", "brock_net::crashsafe", "brock_net::panics"]),
+    ("brock_net::reading", &["brock_core::base"]),
+    (
+        "brock_net",
+        &[
+            "brock_core::base",
+            "brock_net::task",
+            "brock_net::crashsafe",
+            "brock_net::panics",
+            "brock_net::reading",
+        ],
+    ),
     ("brock_client", &["brock_core::base", "brock_core::proto", "brock_core::domain", "brock_net"]),
     ("runtime", &[]),
     ("store", &["runtime"]),
