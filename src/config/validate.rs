@@ -76,7 +76,7 @@ configuration! {
         path: Option<PathBuf> = reader.required(
             "node.path",
             "Name a directory for the data, or write ram: to keep the data in RAM and lose it at a restart.",
-            |text| Ok(values::data_path(text)),
+            values::data_path,
         ),
         /// `node.first-start`
         first_start: FirstStart = reader.parsed("node.first-start", values::first_start),

@@ -343,8 +343,8 @@ pub fn listen_or_off(text: &str) -> Result<Option<ListenAddress>, ValueError> {
 pub const RAM: &str = "ram:";
 
 /// Parses where the data is: a directory, or in RAM (`None`).
-pub fn data_path(text: &str) -> Option<PathBuf> {
-    (text != RAM).then(|| text.into())
+pub fn data_path(text: &str) -> Result<Option<PathBuf>, ValueError> {
+    if text == RAM { Ok(None) } else { path(text).map(Some) }
 }
 
 /// Parses peers, without duplicates and in their order. Ignores stray commas.
