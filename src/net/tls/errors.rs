@@ -110,6 +110,9 @@ impl Problem {
         if role_error(&error).is_some() {
             return Some(Self::Usage);
         }
+        if untrusted_issuer(&error).is_some() {
+            return Some(Self::Untrusted);
+        }
         Some(match error {
             Error::AlertReceived(
                 AlertDescription::ProtocolVersion | AlertDescription::NoApplicationProtocol,
