@@ -4,7 +4,11 @@
 //! An empty text is no value: a template or a script whose variable is not set must not choose one. An empty
 //! environment variable counts as not set; an empty flag or key is refused.
 
-use std::{collections::HashMap, ffi::OsString, path::PathBuf};
+use std::{
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
 
 use clap::{ArgMatches, parser::ValueSource};
 use toml::{
@@ -34,7 +38,7 @@ impl ConfigFile {
         matches: &ArgMatches,
         env: &[(OsString, OsString)],
     ) -> Result<Option<Self>, ConfigError> {
-        let is_named = |(name, path): &&(OsString, OsString)| name == CONFIG_ENV && !path.is_empty();
+        let is_named = |(name, path): &&(OsString, OsString)| name == CONFIG_ENV && !is_blank(path);
         let from_env = || env.iter().find(is_named).map(|(_, path)| PathBuf::from(path));
         let from_flag = matches.get_one::<String>(CONFIG_FLAG).map(PathBuf::from);
         let Some(path) = from_flag.or_else(from_env) else { return Ok(None) };
@@ -132,7 +136,7 @@ fn read_flags(matches: &ArgMatches, problems: &mut Vec<Problem>) -> Given {
         }
         let values: Vec<&str> =
             matches.get_many::<String>(setting.key).into_iter().flatten().map(String::as_str).collect();
-        if values.iter().any(|value| value.is_empty()) {
+        if values.iter().any(|value| value.trim().is_empty()) {
             problems.push(Problem::Empty { key: setting.key, place: Source::Flag });
         } else {
             given.insert(setting.key, (values.join(","), Source::Flag));
@@ -145,7 +149,7 @@ fn read_env(env: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Given 
     let known: HashMap<String, &Setting> = SETTINGS.iter().map(|setting| (setting.env(), setting)).collect();
     let mut given = Given::new();
     for (name, value) in env {
-        let Some(name) = name.to_str().filter(|_| !value.is_empty()) else { continue };
+        let Some(name) = name.to_str().filter(|_| !is_blank(value)) else { continue };
         match (known.get(name), value.to_str()) {
             (Some(setting), Some(value)) => {
                 given.insert(setting.key, (value.to_owned(), Source::Environment(name.to_owned())));
@@ -155,6 +159,10 @@ fn read_env(env: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Given 
         }
     }
     given
+}
+
+fn is_blank(value: &OsStr) -> bool {
+    value.to_str().is_some_and(|value| value.trim().is_empty())
 }
 
 /// Reports a variable that is probably a misspelt setting. Kubernetes sets similar variables for a
@@ -217,7 +225,7 @@ impl Reader<'_> {
     fn setting(&mut self, setting: &Setting, value: &DeValue<'_>, place: Source) {
         match text_of(setting.kind, value) {
             // An empty array is a value: a list without entries.
-            Ok(text) if text.is_empty() && matches!(value, DeValue::String(_)) => {
+            Ok(text) if text.trim().is_empty() && matches!(value, DeValue::String(_)) => {
                 self.problems.push(Problem::Empty { key: setting.key, place });
             }
             Ok(text) => {

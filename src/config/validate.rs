@@ -210,10 +210,17 @@ pub fn validate(shown: &[ShownSetting]) -> Result<Config, Vec<Problem>> {
 /// Whatever lies in the certificates directory counts as a certificate, a key or a list.
 fn check_places(reader: &mut Reader<'_>, config: &Config) {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let certs_dir = absolute(&config.certs_dir);
-    for (key, path) in [("node.path", &config.path), ("audit.path", &config.audit.path)] {
-        if path.as_deref().is_some_and(|path| absolute(path) == certs_dir) {
-            reader.refuse(key, ValueError::SamePlace("node.certs-dir"));
+    let (certs_dir, crl_dir) = (Some(&config.certs_dir), config.crl_dir.as_ref());
+    let (path, audit) = (config.path.as_ref(), config.audit.path.as_ref());
+    for (key, place, other, taken) in [
+        ("node.crl-dir", crl_dir, "node.certs-dir", certs_dir),
+        ("node.path", path, "node.certs-dir", certs_dir),
+        ("node.path", path, "node.crl-dir", crl_dir),
+        ("audit.path", audit, "node.certs-dir", certs_dir),
+        ("audit.path", audit, "node.crl-dir", crl_dir),
+    ] {
+        if place.zip(taken).is_some_and(|(place, taken)| absolute(place) == absolute(taken)) {
+            reader.refuse(key, ValueError::SamePlace(other));
         }
     }
 }
@@ -540,12 +547,16 @@ address = "off"
         let file = "[node]\npath = \"/data\"\njoin = [\"b:1\"]\n[http]\naddress = \"off\"\n";
         let flags = ["--node.id=a", "--node.certs-dir=certs"];
         let variables: Vec<String> = SETTINGS.iter().map(settings::Setting::env).collect();
-        let env: Vec<(&str, &str)> = variables.iter().map(|name| (name.as_str(), "")).collect();
-        let (config, shown) = try_resolve(&flags, &env, Some(file)).unwrap();
+        let (_, unset) = try_resolve(&flags, &[], Some(file)).unwrap();
+        let with = |value| {
+            let env: Vec<(&str, &str)> = variables.iter().map(|name| (name.as_str(), value)).collect();
+            try_resolve(&flags, &env, Some(file)).unwrap()
+        };
+        let (config, shown) = with("");
+        assert_eq!(with(" \t").1, unset);
         assert_eq!(config.path, Some("/data".into()));
         assert_eq!((config.join, config.http_address), (vec!["b:1".to_owned()], None));
         assert_eq!(source(&shown, "node.path"), "brock.toml:2");
-        let (_, unset) = try_resolve(&flags, &[], Some(file)).unwrap();
         assert_eq!(shown, unset);
     }
 
@@ -555,7 +566,12 @@ address = "off"
             let flag = format!("--{key}=");
             let refused =
                 |flags: &[&str], file: Option<&str>| try_resolve(flags, &[], file).unwrap_err().to_string();
-            for text in [refused(&[&flag], None), refused(&[], Some(&format!("{key} = \"\"\n")))] {
+            let blank = format!("--{key}= ");
+            for text in [
+                refused(&[&flag], None),
+                refused(&[&blank], None),
+                refused(&[], Some(&format!("{key} = \"\"\n"))),
+            ] {
                 let part = format!("{key}: the value is empty");
                 assert!(text.contains(&part), "{part} is not in\n{text}");
             }

@@ -156,6 +156,9 @@ pub enum ValueError {
         "has a peer, '{0}', whose address means all interfaces; write an address at which others reach it"
     )]
     UnspecifiedPeer(String),
+    /// Commas and spaces only.
+    #[error("names no peer: the node would be alone. Write HOST:PORT, or leave the setting out")]
+    NoPeer,
     /// Too many peers.
     #[error("has {0} peers, and at most {max} are allowed; remove some: peers relay operations for each other", max = limits::PEERS_MAX)]
     TooManyPeers(usize),
@@ -370,6 +373,9 @@ pub fn peers(text: &str) -> Result<Vec<String>, ValueError> {
             peers.push(peer.to_owned());
         }
     }
+    if peers.is_empty() && !text.is_empty() {
+        return Err(ValueError::NoPeer);
+    }
     if peers.len() > limits::PEERS_MAX {
         return Err(ValueError::TooManyPeers(peers.len()));
     }
@@ -471,6 +477,9 @@ mod tests {
         let read = peers("a:1, b.example.com:20004,,[fd00::2]:3,a:1,").unwrap();
         assert_eq!(read, ["a:1", "b.example.com:20004", "[fd00::2]:3"]);
         assert_eq!(peers(""), Ok(Vec::new()));
+        for text in [",", " , ", " "] {
+            assert_eq!(peers(text), Err(ValueError::NoPeer), "{text:?}");
+        }
         for text in ["a", ":20004", "a:0", "a:x", "a:70000", "fd00::2:3", "http://a:1", "10.0.0.300:1"] {
             assert_eq!(peers(text), Err(ValueError::Peer(text.to_owned())), "{text}");
         }

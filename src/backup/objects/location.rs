@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use super::key;
+use brock_core::base::advice;
 
 /// A location that stores objects: `s3://bucket/prefix` or `file:///absolute/directory`.
 ///
@@ -35,6 +36,9 @@ pub enum LocationError {
     /// The path after `file://` is not absolute.
     #[error("'{0}' has no absolute path; write three slashes and the whole path: file:///var/backups/brock")]
     NotAbsolute(String),
+    /// The path after `file://` has what only a shell replaces.
+    #[error("'{0}' {1}")]
+    Unexpanded(String, &'static str),
     /// The bucket's name is invalid.
     #[error(
         "'{0}' is not the name of a bucket: 3 to 63 lower-case letters, digits, '.', '-' or '_', a letter or digit \
@@ -93,6 +97,9 @@ impl FromStr for Location {
         let Some(path) = text.strip_prefix("file://") else {
             return Err(LocationError::Scheme(shown(text)));
         };
+        if let Some(mistake) = advice::on_path(path) {
+            return Err(LocationError::Unexpanded(shown(text), mistake));
+        }
         let directory = PathBuf::from(path);
         let climbs = directory.components().any(|part| part == std::path::Component::ParentDir);
         if !directory.is_absolute() || climbs || path.contains('\0') {

@@ -205,6 +205,14 @@ fn a_path_that_no_shell_has_expanded_and_a_directory_with_two_uses_are_refused()
     assert_fails(&check("/srv/${NODE}", "certs"), 2, &["node.path", "contains a variable"]);
     assert_fails(&check("/srv/brock", "~brock"), 2, &["node.certs-dir", "~brock"]);
     assert_fails(&check("same", "./same/"), 2, &["node.path", "is also node.certs-dir"]);
+    let lists =
+        ["config", "check", "--node.id=a", "--node.certs-dir=c", "--node.path=l", "--node.crl-dir=l/"];
+    assert_fails(&brock(&lists), 2, &["node.path", "is also node.crl-dir"]);
+    for bucket in ["file://~/b", "file:///srv/${HOME}/b"] {
+        let backup = ["--node.backup.enabled", &format!("--node.backup.bucket={bucket}")];
+        let line = [&["config", "check", "--node.id=a", "--node.certs-dir=c", "--node.path=d"][..], &backup];
+        assert_fails(&brock(&line.concat()), 2, &["node.backup.bucket", "only a shell replaces"]);
+    }
     assert_fails(
         &brock(&["cert", "ca", "--certs-dir=~/pki", "--ca-key=k"]),
         2,

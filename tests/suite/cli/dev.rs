@@ -47,13 +47,16 @@ fn a_wrong_setting_for_the_nodes_is_refused_once_and_starts_nothing() {
     for (setting, part) in
         [("--log.levl=x", "--log.levl"), ("--log.level=!", "log.level"), ("--node.id=b", "--node.id")]
     {
-        let output = brock(&["dev", "--base-port=0", "--", setting]);
-        assert_fails(&output, 2, &[part]);
-        let told = stderr(&output);
-        assert!(
-            told.matches(part).count() < 3 && !told.contains("starting") && !told.contains("node-2 |"),
-            "{told}"
-        );
+        for nodes in ["--nodes=3", "--nodes=1"] {
+            let output = brock(&["dev", nodes, "--base-port=0", "--", setting]);
+            assert_fails(&output, 2, &[part]);
+            let told = stderr(&output);
+            let others = ["starting", "node-2 |", "node.join: "];
+            assert!(
+                told.matches(part).count() < 3 && others.iter().all(|other| !told.contains(other)),
+                "{told}"
+            );
+        }
     }
 }
 

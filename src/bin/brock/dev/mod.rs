@@ -126,10 +126,12 @@ impl Cluster<'_> {
             format!("--node.path={}", self.layout.data_dir(name).display()),
             format!("--node.certs-dir={}", self.layout.node_certs_dir(name).display()),
             format!("--node.address={}", ports.node),
-            format!("--node.join={}", peers.join(",")),
             format!("--node.first-start={}", self.layout.is_first_start(name)?),
             format!("--http.address={}", ports.http),
         ];
+        if !peers.is_empty() {
+            flags.push(format!("--node.join={}", peers.join(",")));
+        }
         flags.extend_from_slice(settings);
         Ok(flags)
     }
