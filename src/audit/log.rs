@@ -23,7 +23,10 @@ use super::{
     entry::{Draft, Head, Kind, Origin, What},
     writer::Writer,
 };
-use crate::{runtime::alarms::Alarms, store::Store};
+use crate::{
+    runtime::alarms::Alarms,
+    store::{Health, Store},
+};
 use brock_core::base::{limits, metrics as names, time::WallClock};
 use brock_net::task::{TaskName, TaskStatus, Tasks, bounded};
 
@@ -358,7 +361,11 @@ impl Worker {
                 self.refused += waited_for;
                 self.shared.lost.fetch_add(unwaited, Ordering::Relaxed);
                 self.shared.fail(&error.to_string());
-                Err(NotWritten::new("its disk is full or does not work; the node's log has the details"))
+                // With the storage, the directory of the log is usually gone as well.
+                Err(match &*self.shared.store.health().borrow() {
+                    Health::Lost(reason) | Health::ReadOnly(reason) => NotWritten::new(reason),
+                    _ => NotWritten::new("its disk is full or does not work; the node's log has the details"),
+                })
             }
         };
         for waiting in answers.into_iter().flatten() {

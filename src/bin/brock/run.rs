@@ -194,7 +194,9 @@ fn stop_at_once_on_second_signal() -> std::io::Result<()> {
             // In a thread of its own: the reader of the log may have stopped reading.
             let (said, waits) = std::sync::mpsc::sync_channel(1);
             let _ = thread::Builder::new().spawn(move || {
-                tracing::warn!("a second signal: the node stops immediately; no acknowledged write is lost");
+                tracing::warn!(
+                    "a second signal: the node stops immediately; the next start recovers as after a crash"
+                );
                 let _ = said.send(());
             });
             let _ = waits.recv_timeout(LAST_LINE_TIMEOUT);
