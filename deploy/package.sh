@@ -110,4 +110,6 @@ cp deploy/systemd/brock.sysusers "$work/$name/lib/sysusers.d/brock.conf"
 tar --create --directory "$work" --sort=name --owner=0 --group=0 --numeric-owner --mode=u+w,go+rX,go-w \
     --mtime="@$SOURCE_DATE_EPOCH" "$name" | gzip -n "-$effort" >"$out/$name.tar.gz"
 
-(cd "$out" && sha256sum -- *.deb *.tar.gz *.cdx.json >SHA256SUMS && ls -l)
+(cd "$out" && sha256sum -- *.deb *.tar.gz *.cdx.json >SHA256SUMS)
+printf 'Made in %s:\n' "$out"
+cat "$out/SHA256SUMS"

@@ -48,7 +48,7 @@ pub enum OpenError {
     /// The database is empty, but its superblock says that it was not.
     #[error(
         "the storage at {} has lost its database: its superblock names operations that are not there. Restore \
-         the directory from where it was moved to, or remove it whole and start once with \
+         the directory from where it was moved to, or move all of it away and start once with \
          --node.first-start=true to refill it from the peers", .0.display()
     )]
     DatabaseGone(PathBuf),

@@ -158,6 +158,11 @@ impl Places {
         if is_dev(&text) {
             return text.replacen("brock dev", &format!("brock dev --base-port {}", self.base_port), 1);
         }
+        // It asks the node of its own machine: node 1.
+        if text.starts_with("brock health") && !text.contains("--http-address") {
+            let address = format!("brock health --http-address=127.0.0.1:{}", self.base_port + 1000);
+            return text.replacen("brock health", &address, 1);
+        }
         if is_run(&text) && !text.contains("--node.address") {
             let (node, http) = self.extra;
             write!(text, " --node.address=127.0.0.1:{node} --http.address=127.0.0.1:{http}").unwrap();
