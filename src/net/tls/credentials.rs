@@ -435,8 +435,12 @@ mod tests {
         }
         let error = load(dir.path()).unwrap_err();
         assert!(error.to_string().contains("node.a.crt, node.b.crt"), "{error}");
-        fs::write(dir.path().join("server.crt"), "").unwrap();
-        assert!(matches!(load(dir.path()), Err(TlsError::UnexpectedFile { .. })));
+        for name in ["server.crt", "ca.CRL", "crl.pem", "ca-y.CRT"] {
+            let ignored = dir.path().join(name);
+            fs::write(&ignored, "").unwrap();
+            assert!(matches!(load(dir.path()), Err(TlsError::UnexpectedFile { .. })), "{name}");
+            fs::remove_file(&ignored).unwrap();
+        }
     }
 
     #[test]

@@ -49,6 +49,9 @@ impl Inventory {
         for entry in fs::read_dir(dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if is_misnamed(name) {
+                return Err(TlsError::UnexpectedFile { path });
+            }
             if name.starts_with("ca") && name.ends_with(".key") {
                 inventory.ca_keys.push(path);
                 continue;
@@ -88,6 +91,12 @@ impl Inventory {
     }
 }
 
+/// Whether a file is probably meant to count, and would be ignored because of the end of its name.
+fn is_misnamed(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    lower.ends_with(".pem") || [".crt", ".crl"].iter().any(|end| lower.ends_with(end) && !name.ends_with(end))
+}
+
 /// The lists in a directory of revocation lists. A file of any other name is an error, because it would be
 /// ignored silently.
 fn lists_in(dir: &Path) -> Result<Vec<PathBuf>, TlsError> {
@@ -124,7 +133,7 @@ pub(crate) fn fingerprint(dir: &Path, lists: Option<&Path>) -> Result<[u8; 32], 
         let path = entry.map_err(failed)?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Unexpected certificates count too, so that they are refused when they arrive, not at the next start.
-        let is_certificate = name.ends_with(".crt") && !name.starts_with("client");
+        let is_certificate = name.ends_with(".crt") && !name.starts_with("client") || is_misnamed(&name);
         let is_key = name.starts_with("node") && name.ends_with(".key");
         if is_certificate || is_key || name.ends_with(".crl") {
             paths.push(path);

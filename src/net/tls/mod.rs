@@ -105,9 +105,10 @@ pub enum TlsError {
         /// The file names.
         names: Vec<String>,
     },
-    /// A certificate whose name does not state its purpose.
+    /// A certificate or a list whose name does not state its purpose.
     #[error(
-        "{at} does not belong in a certificates directory: only ca*.crt, node*.crt and client*.crt do. Rename or remove it",
+        "{at} does not belong in a certificates directory, and would be ignored: only ca*.crt, node*.crt, client*.crt, their \
+         keys and *.crl do, in small letters. Rename or remove it",
         at = .path.display()
     )]
     UnexpectedFile {

@@ -15,11 +15,15 @@ const SHOWN_LABEL_CHARS: usize = 40;
 /// Refuses a file in which a block would not count: one with a malformed marker, one without an end, one whose
 /// label is not among `labels`.
 pub(super) fn check(path: &Path, bytes: &[u8], labels: &[&str]) -> Result<(), TlsError> {
+    let Ok(text) = std::str::from_utf8(bytes) else { return Err(no_text(path, bytes)) };
+    if text.contains('\0') {
+        return Err(no_text(path, bytes));
+    }
     let mut open: Option<(usize, &[u8])> = None;
     for (index, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let number = index + 1;
         let refused = |problem: String| TlsError::Pem { path: path.to_owned(), line: number, problem };
-        if ![&b"-----BEGIN"[..], b"-----END"].iter().any(|marker| has(line, marker)) {
+        if !is_like_a_marker(line) {
             continue;
         }
         if line.starts_with(BYTE_ORDER_MARK) {
@@ -62,6 +66,27 @@ pub(super) fn check(path: &Path, bytes: &[u8], labels: &[&str]) -> Result<(), Tl
             Err(TlsError::Pem { path: path.to_owned(), line, problem })
         }
     }
+}
+
+/// Whether a line is, or is probably meant as, the beginning or the end of a block: with other dashes, or fewer of
+/// them, or in small letters, a block would be taken for text between blocks.
+fn is_like_a_marker(line: &[u8]) -> bool {
+    if [&b"-----BEGIN"[..], b"-----END"].iter().any(|marker| has(line, marker)) {
+        return true;
+    }
+    let line = String::from_utf8_lossy(line).trim().to_uppercase();
+    let is_dash = |c: char| matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}');
+    let after = line.trim_start_matches(|c| is_dash(c) || c == '\u{feff}');
+    after.len() < line.len()
+        && (after.trim_start().starts_with("BEGIN ") || after.trim_start().starts_with("END "))
+}
+
+fn no_text(path: &Path, bytes: &[u8]) -> TlsError {
+    let is_text = |line: &&[u8]| std::str::from_utf8(line).is_ok() && !line.contains(&0);
+    let line = 1 + bytes.split(|byte| *byte == b'\n').take_while(is_text).count();
+    let problem =
+        "it has bytes that are no text (UTF-16, or a binary file): save it as PEM in UTF-8".to_owned();
+    TlsError::Pem { path: path.to_owned(), line, problem }
 }
 
 /// Whether a key needs a passphrase: PKCS#8 says so in its label, the traditional formats in a header.
@@ -120,6 +145,7 @@ mod tests {
             String::new(),
             "no block at all\n-----\n".to_owned(),
             block.to_owned(),
+            format!("- Front-End Systems\nBegin of the list, end of the text\n{block}\n"),
             format!("subject=CN = a\r\n{}\r\n\r\n{block}  \n", block.replace('\n', "\r\n")),
         ] {
             assert_eq!(problem(&text), None, "{text:?}");
@@ -141,6 +167,10 @@ mod tests {
             (block.replace("CERTIFICATE", "TRUSTED CERTIFICATE"), 1, "the kind \"TRUSTED CERTIFICATE\""),
             (format!("{block}\n{}", block.replace("CERTIFICATE", "PRIVATE KEY")), 4, "\"PRIVATE KEY\""),
             (block.replace("-----BEGIN CERTIFICATE-----", "-----BEGIN CERTIFICATE----"), 1, "of their own"),
+            (format!("{block}\n{}", block.replace("-----", "----")), 4, "of their own"),
+            (format!("{block}\n{}", block.replace("-----", "\u{2013}\u{2013}")), 4, "of their own"),
+            (format!("{block}\n{}", block.to_lowercase()), 4, "of their own"),
+            (format!("{block}\n\0B\0E\0G\0I\0N"), 4, "no text"),
         ] {
             let (found, problem) = problem(&text).unwrap_or_else(|| panic!("{text:?} passes"));
             assert_eq!(found, line, "{text:?}: {problem}");
