@@ -43,9 +43,21 @@ struct Context {
 
 /// Takes from the context what neither a flag nor the environment sets.
 pub(crate) fn fill(mut global: Global) -> Result<Global, Failure> {
-    let named = global.context.clone().filter(|name| !name.is_empty());
-    let has_certs = global.certs_dir.as_ref().is_some_and(|dir| !dir.as_os_str().is_empty());
+    let named = global.context.clone();
+    let has_certs = global.certs_dir.is_some();
     let has_addresses = global.node_addresses.iter().any(|address| !address.trim().is_empty());
+    let is_blank = |text: &str| text.trim().is_empty();
+    // A script whose variable is not set must not act on the cluster of the context in use. An empty variable of
+    // this program counts as not set, so these are flags.
+    for (flag, is_empty) in [
+        ("--context", named.as_deref().is_some_and(is_blank)),
+        ("--certs-dir", global.certs_dir.as_ref().is_some_and(|dir| dir.to_str().is_some_and(is_blank))),
+        ("--node-addresses", !has_addresses && !global.node_addresses.is_empty()),
+    ] {
+        if is_empty {
+            return Err(Failure::Usage(format!("{flag} is empty: give it a value, or leave it out")));
+        }
+    }
     // With all flags given, the file is not read, not even a damaged one.
     if named.is_none() && has_certs && has_addresses {
         return Ok(global);

@@ -170,9 +170,16 @@ async fn a_context_counts_less_than_the_environment_and_that_less_than_a_flag() 
     assert_eq!(node(&[], &[("NODE_ADMIN_CONTEXT", "two")]), "node-1");
     assert_eq!(node(&["--context", "one"], &[("NODE_ADMIN_CONTEXT", "two")]), "node-0");
     assert_eq!(node(&[], &[("NODE_ADMIN_NODE_ADDRESSES", &second)]), "node-1");
+    // An empty flag must not act on the cluster of the context in use.
+    for flag in ["--node-addresses", "--certs-dir", "--context"] {
+        for value in ["", " "] {
+            home.fails(2, "", &["status", flag, value], &[]);
+        }
+    }
+    home.fails(2, "--node-addresses is empty", &["status", "--node-addresses", ","], &[]);
     // An empty variable counts as not set.
     let empty =
-        ["NODE_ADMIN_CONTEXT", "NODE_ADMIN_NODE_ADDRESSES", "NODE_ADMIN_CERTS_DIR"].map(|name| (name, ""));
+        ["NODE_ADMIN_CONTEXT", "NODE_ADMIN_NODE_ADDRESSES", "NODE_ADMIN_CERTS_DIR"].map(|name| (name, " "));
     assert_eq!(node(&["--context", "two"], &empty), "node-1");
     let both = [("NODE_ADMIN_NODE_ADDRESSES", second.as_str()), ("NODE_ADMIN_CONTEXT", "one")];
     assert_eq!(node(&[], &both), "node-1");
