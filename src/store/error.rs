@@ -143,7 +143,7 @@ pub enum StoreError {
     /// The file system is mounted read-only.
     #[error(
         "the disk is read-only: the file system where the node stores its data is mounted read-only (the kernel does \
-         that when the disk has errors: `dmesg`). Reads continue; once it can be written again, writes resume by themselves"
+         that when the disk has errors: `dmesg`), or the node's user may not create files there any more. Reads continue; once it can be written again, writes resume by themselves"
     )]
     ReadOnly,
     /// An earlier write failed, or the directory is gone, and the store has stopped.

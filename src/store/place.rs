@@ -11,12 +11,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::{
+    fs::{Access, StatVfsMountFlags, access, statvfs},
+    io::Errno,
+};
 
 use super::open::DATABASE;
 
 /// The file that RocksDB locks. It is there, and the same one, for as long as the database is open.
 const LOCK: &str = "LOCK";
+
+/// The file that names RocksDB's manifest. RocksDB replaces it by renaming, so it is always there.
+const CURRENT: &str = "CURRENT";
 
 /// What a path led to when the store was opened.
 #[derive(Debug)]
@@ -71,18 +77,26 @@ impl Place {
 
     /// What has become of the directory, as a reason for an operator; `None` = it is in its place. Blocks.
     pub(super) fn lost(&self) -> Option<String> {
-        let (known, problem) = self.known.iter().find_map(|known| Some((known, known.problem()?)))?;
+        let current = self.directory.join(DATABASE).join(CURRENT);
+        let moved = self.known.iter().find_map(|known| Some((known.path.as_path(), known.problem()?)));
+        let (path, problem) = moved.or_else(|| {
+            let is_gone = fs::metadata(&current).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+            is_gone.then_some((current.as_path(), "was removed"))
+        })?;
         Some(format!(
             "{} {problem} while the node was running, so what the node has stored may be on no disk. Bring the \
              directory back (is its disk mounted?) and start the node again. If it is lost, remove what is left in \
              {} and start the node once with --node.first-start=true: its peers fill it",
-            known.path.display(),
+            path.display(),
             self.directory.display()
         ))
     }
 
-    /// Whether the file system is mounted read-only. Blocks.
+    /// Whether the file system is mounted read-only, or the node's user may no longer create files. Blocks.
     pub(super) fn is_read_only(&self) -> bool {
+        let may_create = Access::WRITE_OK | Access::EXEC_OK;
+        let is_denied = |known: &Known| access(&known.path, may_create) == Err(Errno::ACCESS);
         statvfs(&self.directory).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY))
+            || self.known[..2].iter().any(is_denied)
     }
 }

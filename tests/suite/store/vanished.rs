@@ -49,11 +49,13 @@ async fn a_node_whose_data_directory_is_gone_acknowledges_nothing_more_and_ends_
         fs::create_dir(path).unwrap();
     };
     let emptied: Take = |path| remove(&path.join("db"));
+    let headless: Take = |path| fs::remove_file(path.join("db/CURRENT")).unwrap();
     for (name, take, what) in [
         ("removed", removed, "was removed or moved"),
         ("moved", moved, "was removed or moved"),
         ("replaced", replaced, "was replaced"),
         ("emptied", emptied, "db was removed or moved"),
+        ("headless", headless, "CURRENT was removed"),
     ] {
         let launch = Launch::new(&certs, name, &home.path().join(name));
         let (process, client) = launch.start(&certs).await;
