@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     backup::{
-        objects::{CredentialSettings, Location, LocationError, Secret, Settings},
+        objects::{self, CredentialSettings, Location, LocationError, Secret, Settings},
         retention::Retention,
     },
     maintenance::compact::{Mode, Policy},
@@ -279,10 +279,21 @@ fn backup(reader: &mut Reader<'_>) -> Option<Option<BackupConfig>> {
         session_token: session_token?,
         file,
     };
+    let settings = Settings { endpoint, region, path_style: path_style?, credentials, ..Settings::default() };
+    if matches!(location, Some(Location::S3 { .. })) {
+        for (name, error) in objects::problems(&settings) {
+            let key = match name {
+                "endpoint" => "node.backup.endpoint",
+                "region" => "node.backup.region",
+                _ => "node.backup.access-key-id",
+            };
+            reader.refuse(key, ValueError::Backup(error.to_string()));
+        }
+    }
     let [hourly, daily, weekly] = retention?.map(duration::milliseconds);
     Some(Some(BackupConfig {
         location: location?,
-        settings: Settings { endpoint, region, path_style: path_style?, credentials, ..Settings::default() },
+        settings,
         recipients: recipients?,
         interval: interval?,
         sync_interval: sync_interval?,
@@ -610,6 +621,9 @@ address = "off"
                 }
             }
         }
+        std::fs::write(&file, "\n").unwrap();
+        let empty = error(&[], &[("BROCK_NODE_BACKUP_SECRET_ACCESS_KEY", &in_file)], None);
+        assert!(empty.contains("it is empty"), "{empty}");
         // The line break at the end of a file is not part of the secret.
         std::fs::write(&file, "s3cr3t\n").unwrap();
         resolved(&[], &[("BROCK_NODE_BACKUP_SECRET_ACCESS_KEY", &in_file)], None);
@@ -625,6 +639,10 @@ address = "off"
         };
         assert_eq!(path("--node.path=ram:").unwrap(), None);
         assert_eq!(path("--node.path=./ram:").unwrap(), Some("./ram:".into()));
+        for almost in ["ram", "RAM:", "ram: ", "ram:/x", "data\n"] {
+            let refused = path(&format!("--node.path={almost}")).unwrap_err().to_string();
+            assert!(refused.contains("node.path: the value"), "{refused}");
+        }
         assert!(path("--log.level=info").unwrap_err().to_string().contains("ram: to keep the data in RAM"));
     }
 

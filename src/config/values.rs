@@ -109,7 +109,7 @@ pub enum ValueError {
     )]
     NotPlain,
     /// A secret's file cannot be read.
-    #[error("names a file that cannot be read: {0}")]
+    #[error("names a file that cannot be used: {0}")]
     SecretFile(String),
     /// Not an age recipient.
     #[error("contains '{0}', which is not an age recipient; write age1… (`brock backup keygen` makes one)")]
@@ -126,8 +126,13 @@ pub enum ValueError {
     #[error("is not a retention; write three durations such as 24h,168h,744h")]
     Retention,
     /// Not a location for backups.
-    #[error("is not a location for backups: {0}")]
+    #[error("cannot be used for backups: {0}")]
     Backup(String),
+    /// A word that is almost the one for data in RAM.
+    #[error(
+        "is neither a directory nor ram:; write ram: to keep the data in RAM, or ./NAME for a directory of that name"
+    )]
+    Ram,
     /// A path that a shell should have expanded.
     #[error("{0}")]
     Path(&'static str),
@@ -314,7 +319,13 @@ pub fn secret(text: &str) -> Result<String, ValueError> {
     match text.strip_prefix('@') {
         None => Ok(text.to_owned()),
         Some(path) => match brock_net::reading::text(path.as_ref()) {
-            Ok(text) => Ok(text.trim_end_matches(['\n', '\r']).to_owned()),
+            Ok(text) => match text.trim_end_matches(['\n', '\r']) {
+                "" => Err(ValueError::SecretFile("it is empty".to_owned())),
+                text if text.len() > limits::SECRET_MAX_BYTES => Err(ValueError::SecretFile(
+                    "it is too large for a secret: is it the right file?".to_owned(),
+                )),
+                text => Ok(text.to_owned()),
+            },
             Err(error) => Err(ValueError::SecretFile(error.to_string())),
         },
     }
@@ -347,7 +358,12 @@ pub const RAM: &str = "ram:";
 
 /// Parses where the data is: a directory, or in RAM (`None`).
 pub fn data_path(text: &str) -> Result<Option<PathBuf>, ValueError> {
-    if text == RAM { Ok(None) } else { path(text).map(Some) }
+    let lower = text.trim().to_ascii_lowercase();
+    match text {
+        RAM => Ok(None),
+        _ if lower == "ram" || lower.starts_with(RAM) => Err(ValueError::Ram),
+        _ => path(text).map(Some),
+    }
 }
 
 /// Parses peers, without duplicates and in their order. Ignores stray commas.

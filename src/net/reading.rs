@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io::{self, Read as _},
     os::unix::fs::{FileTypeExt, OpenOptionsExt},
     path::Path,
     sync::mpsc,
@@ -41,7 +41,7 @@ pub fn text(path: &Path) -> io::Result<String> {
     let path = path.to_owned();
     thread::Builder::new().name("brock-reading".to_owned()).spawn(move || {
         // The reader may have stopped waiting.
-        let _ = done.send(fs::read_to_string(path));
+        let _ = done.send(File::open(path).and_then(bounded));
     })?;
     read.recv_timeout(limits::FILE_ANSWER_TIMEOUT).unwrap_or_else(|_| {
         let seconds = limits::FILE_ANSWER_TIMEOUT.as_secs();
@@ -52,6 +52,16 @@ pub fn text(path: &Path) -> io::Result<String> {
             ),
         ))
     })
+}
+
+fn bounded(file: File) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(limits::TEXT_FILE_MAX_BYTES + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > limits::TEXT_FILE_MAX_BYTES {
+        let problem = format!("it has more than {} bytes", limits::TEXT_FILE_MAX_BYTES);
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
+    }
+    Ok(text)
 }
 
 #[cfg(test)]

@@ -1,6 +1,26 @@
 //! Checks the endpoint and the region of an S3-compatible store.
 
-use super::error::ObjectError;
+use super::{credentials::Credentials, error::ObjectError, object::Settings};
+
+/// What is wrong with these settings, as far as no store is needed to know it. Each with the last part of the
+/// setting's name.
+pub fn problems(settings: &Settings) -> Vec<(&'static str, ObjectError)> {
+    let Settings { endpoint, region, credentials, .. } = settings;
+    let given = Credentials::given(
+        credentials.access_key_id.clone(),
+        credentials.secret_access_key.clone(),
+        credentials.session_token.clone(),
+        || "the configuration of backups".to_owned(),
+    );
+    [
+        ("endpoint", endpoint.as_deref().map_or(Ok(()), check_endpoint)),
+        ("region", region.as_deref().map_or(Ok(()), check_region)),
+        ("access-key-id", given.map(|_| ()).map_err(ObjectError::from)),
+    ]
+    .into_iter()
+    .filter_map(|(name, checked)| Some((name, checked.err()?)))
+    .collect()
+}
 
 /// Rejects a text that cannot be a region.
 pub(super) fn check_region(region: &str) -> Result<(), ObjectError> {

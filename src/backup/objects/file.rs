@@ -85,11 +85,11 @@ impl FileTarget {
     }
 
     pub(super) async fn get(&self, key: &str, offset: u64) -> Result<Download, ObjectError> {
-        let path = self.path(key);
+        let (root, path) = (Arc::clone(&self.directory), self.path(key));
         let download = self.run(Act::Get, key, 0, {
             let path = path.clone();
             move || {
-                let (file, size_bytes) = open_object(&path)?;
+                let (file, size_bytes) = open_object(&root, &path)?;
                 Ok(FileDownload { file: Arc::new(file), path: path.clone(), size_bytes, position: offset })
             }
         });
@@ -101,9 +101,9 @@ impl FileTarget {
     }
 
     pub(super) async fn head(&self, key: &str) -> Result<Head, ObjectError> {
-        let path = self.path(key);
+        let (root, path) = (Arc::clone(&self.directory), self.path(key));
         let head = move || {
-            let (_, size_bytes) = open_object(&path)?;
+            let (_, size_bytes) = open_object(&root, &path)?;
             Ok(Head { size_bytes, metadata: read_metadata(&path)? })
         };
         self.run(Act::Head, key, 0, head).await
@@ -224,8 +224,12 @@ fn make_directory(directory: &Path) -> Result<(), ObjectError> {
     crashsafe::create_directories(directory, 0o700).map_err(failed("creating the directory", directory))
 }
 
-fn open_object(path: &Path) -> Result<(File, u64), ObjectError> {
-    let absent = || ObjectError::NotFound { place: path.display().to_string() };
+/// If the whole directory is absent, a disk is probably not mounted: that is another error than an absent object.
+fn open_object(root: &Path, path: &Path) -> Result<(File, u64), ObjectError> {
+    let absent = || match root.is_dir() {
+        true => ObjectError::NotFound { place: path.display().to_string() },
+        false => ObjectError::NoPlace { place: root.display().to_string() },
+    };
     match open(path) {
         Err(ObjectError::Io { source, .. })
             if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
@@ -400,7 +404,11 @@ mod tests {
     #[tokio::test]
     async fn a_missing_directory_is_an_error_and_not_an_empty_listing() {
         let directory = tempfile::tempdir().unwrap();
-        let error = target(directory.path()).list("").await.unwrap_err();
+        let target = target(directory.path());
+        let error = target.list("").await.unwrap_err();
+        assert!(matches!(error, ObjectError::NoPlace { .. }), "{error}");
+        // Nor is it an object that is gone: a full backup would be made in its place.
+        let error = target.head("a").await.unwrap_err();
         assert!(matches!(error, ObjectError::NoPlace { .. }), "{error}");
     }
 }

@@ -53,6 +53,7 @@ mod timeouts;
 
 pub use credentials::{CredentialSettings, Credentials, CredentialsError, Secret, is_plain};
 pub use download::Download;
+pub use endpoint::problems;
 pub use error::{Act, Attempts, ObjectError};
 #[cfg(any(test, feature = "planted-bugs"))]
 pub use faulty::{Fault, Faulty};

@@ -4,8 +4,7 @@
 //! standard input: arguments are in the shell's history and in the list of processes.
 
 use std::{
-    fs::File,
-    io::{self, BufRead, BufReader, IsTerminal},
+    io::{self, BufRead, IsTerminal},
     path::Path,
 };
 
@@ -30,7 +29,7 @@ pub(crate) fn of(key: &cli::Key) -> Result<KeyHash, Failure> {
             let failed = |error| Failure::Usage(format!("could not read {}: {error}", file.display()));
             parse(
                 &file.display().to_string(),
-                &first_line(BufReader::new(File::open(file).map_err(failed)?))?,
+                &first_line(brock_net::reading::text(file).map_err(failed)?.as_bytes())?,
             )
         }
         // The command line requires one of them.

@@ -11,6 +11,9 @@ pub fn on_path(text: &str) -> Option<&'static str> {
         let next = text[at + 1..].chars().next();
         next.is_some_and(|next| matches!(next, '{' | '(' | '_') || next.is_ascii_alphabetic())
     };
+    if text != text.trim() || text.chars().any(char::is_control) {
+        return Some("has a space at an end, or a line break or another control character in it");
+    }
     if text.starts_with('~') {
         return Some(
             "begins with ~, which only a shell replaces, and only at the beginning of a word; write the whole path",
@@ -90,7 +93,10 @@ mod tests {
         for text in ["~", "~/data", "~ops/data", "${HOME}/data", "/srv/$NODE", "/srv/$(hostname)", "$_x"] {
             assert!(on_path(text).is_some(), "{text}");
         }
-        for text in ["", "data", "/srv/brock", "/srv/a~b", "/srv/5$", "C$/x", "/srv/$1"] {
+        for text in [" ", "data ", "\tdata", "data\n", "da\nta"] {
+            assert!(on_path(text).is_some(), "{text:?}");
+        }
+        for text in ["", "data", "with space", "/srv/brock", "/srv/a~b", "/srv/5$", "C$/x", "/srv/$1"] {
             assert_eq!(on_path(text), None, "{text}");
         }
     }

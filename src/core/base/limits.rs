@@ -86,6 +86,10 @@ pub const CERTIFICATES_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 pub const CERTIFICATES_READ_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long reading it may take at the start, which fails then.
 pub const CERTIFICATES_START_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest file that is read as a text: a configuration, a secret, a record.
+pub const TEXT_FILE_MAX_BYTES: u64 = 8 * 1024 * 1024;
+/// The largest secret in a file of its own. A session token has some kilobytes.
+pub const SECRET_MAX_BYTES: usize = 64 * 1024;
 /// How long a configuration file, or the file of a secret, may take to be read.
 pub const FILE_ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often all connections are verified again although no certificate was reloaded: certificates expire.

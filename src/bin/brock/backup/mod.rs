@@ -4,7 +4,6 @@ mod extract;
 mod keygen;
 
 use std::{
-    fs,
     io::{self, IsTerminal},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -202,7 +201,7 @@ fn secret(flag: &str, text: Option<&str>) -> anyhow::Result<Option<Secret>> {
 
 fn identity(path: Option<&Path>) -> anyhow::Result<Option<x25519::Identity>> {
     let Some(path) = path else { return Ok(None) };
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = brock_net::reading::text(path).with_context(|| format!("cannot read {}", path.display()))?;
     let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
     let identity = line.and_then(|line| line.parse().ok());
     match identity {

@@ -6,7 +6,6 @@ mod input;
 mod trace;
 
 use std::{
-    fs::File,
     io::{self, IsTerminal, Read},
     path::Path,
 };
@@ -86,7 +85,7 @@ fn put_request(key: &cli::Key, file: &Path, acks: Option<proto::Acks>) -> Result
             }
             read_bounded(io::stdin().lock())
         }
-        false => File::open(file).and_then(read_bounded),
+        false => brock_net::reading::text(file).and_then(|text| read_bounded(text.as_bytes())),
     };
     let name = if from_stdin { "standard input".to_owned() } else { file.display().to_string() };
     let text = text.map_err(|error| Failure::Usage(format!("could not read {name}: {error}")))?;
