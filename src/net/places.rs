@@ -71,7 +71,7 @@ impl Places {
 }
 
 /// One host may have all addresses of an IPv6 network.
-fn network(source: IpAddr) -> IpAddr {
+pub(crate) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
         canonical => canonical,

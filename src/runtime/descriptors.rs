@@ -88,13 +88,15 @@ mod tests {
     #[test]
     fn the_store_and_the_probes_have_their_share_before_callers() {
         assert_eq!(Descriptors::of(255), Err(TooFew(255)));
-        for limit in [limits::DESCRIPTORS_MIN, 1024, 4096, 5184, 16_384, u64::MAX] {
+        let enough = limits::DESCRIPTORS_ENOUGH;
+        assert_eq!(enough, 5184, "docs/guides/capacity.md has the number");
+        for limit in [limits::DESCRIPTORS_MIN, 1024, 4096, enough - 1, enough, 16_384, u64::MAX] {
             let of = Descriptors::of(limit).unwrap();
             let shares = of.database_files + of.http_connections + of.handshakes + of.connections;
             assert!(shares + limits::DESCRIPTORS_OWN_MIN <= usize::try_from(limit).unwrap(), "{of:?}");
             assert!(of.database_files >= 64 && of.http_connections >= 16 && of.handshakes >= 32, "{of:?}");
             assert!(of.connections >= 48, "{of:?}");
-            assert_eq!(of.are_enough(), limit >= 5184, "{of:?}");
+            assert_eq!(of.are_enough(), limit >= enough, "{of:?}");
         }
         assert_eq!(Descriptors::of(1024).unwrap().connections, 448);
     }

@@ -59,6 +59,11 @@ pub const DESCRIPTORS_USEFUL: u64 = 65_536;
 pub const DESCRIPTORS_OWN: usize = 256;
 /// The same with a low limit.
 pub const DESCRIPTORS_OWN_MIN: usize = 96;
+/// From this limit on, every share of the descriptors is as large as it may be.
+pub const DESCRIPTORS_ENOUGH: u64 =
+    (DESCRIPTORS_OWN + DATABASE_FILES_OPEN + HTTP_CONNECTIONS_MAX + HANDSHAKES_MAX + CONNECTIONS_MAX) as u64;
+/// A connection that was not used for so long may give its place to another one.
+pub const CONNECTION_IDLE: Duration = Duration::from_secs(30);
 /// How long the TLS handshake of an accepted connection may take.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long resolving, connecting and handshaking with a peer may take.

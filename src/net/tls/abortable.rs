@@ -4,13 +4,14 @@ use std::{
     future::Future as _,
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::registry::Registration;
+use super::{registry::Registration, shares::Usage};
 
 /// A stream whose reads and writes fail once its registration is aborted.
 ///
@@ -19,6 +20,7 @@ use super::registry::Registration;
 pub(crate) struct AbortableStream<S> {
     stream: S,
     registered: Option<Registered>,
+    usage: Option<Arc<Usage>>,
 }
 
 struct Registered {
@@ -39,7 +41,19 @@ impl<S> AbortableStream<S> {
             let aborted = Box::pin(registration.abort().clone().cancelled_owned());
             Registered { registration, aborted }
         });
-        Self { stream, registered }
+        Self { stream, registered, usage: None }
+    }
+
+    /// Notes in `usage` when the stream is used.
+    pub(crate) fn noting(mut self, usage: Arc<Usage>) -> Self {
+        self.usage = Some(usage);
+        self
+    }
+
+    fn note(&self, bytes: usize) {
+        if let Some(usage) = &self.usage {
+            usage.note(bytes);
+        }
     }
 
     /// Whether certificates were rotated since the handshake.
@@ -57,7 +71,7 @@ impl<S> AbortableStream<S> {
         match registered.aborted.as_mut().poll(cx) {
             Poll::Pending => Ok(()),
             Poll::Ready(()) => {
-                let reason = "the certificates of this connection are no longer trusted or no longer used";
+                let reason = "this connection gives its place to another one, or its certificates are no longer trusted or used";
                 Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason))
             }
         }
@@ -71,14 +85,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for AbortableStream<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.check(cx)?;
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.note(buffer.filled().len() - before);
+        polled
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for AbortableStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.check(cx)?;
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(written)) = polled {
+            self.note(written);
+        }
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -96,7 +117,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for AbortableStream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.check(cx)?;
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        if let Poll::Ready(Ok(written)) = polled {
+            self.note(written);
+        }
+        polled
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -6,16 +6,15 @@
 //! logged at debug only, and an error of one connection does not end the loop.
 //!
 //! Unfinished handshakes and identified connections are bounded apart. A handshake that finds all places taken
-//! replaces the oldest one, so that connections that say nothing delay no others. An identified caller that finds
-//! no place is refused: clients leave places to operators, and both leave places to nodes.
+//! replaces the oldest one, so that connections that say nothing delay no others. Identified callers share their
+//! places as `shares` says: the caller that has most gives way to others.
 
 use std::{
-    collections::HashMap,
     io,
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -43,16 +42,14 @@ use super::{
     io_delegate::delegate_io,
     registry::{ConnectionRegistry, OtherEnd},
     roles::{PeerIdentity, Role, RolePolicy},
+    shares::{Open, Shares, Usage},
 };
 use crate::{
     listen, panics,
     places::{Place, Places},
     task::{TaskName, TaskStatus, Tasks},
 };
-use brock_core::base::{
-    limits,
-    metrics::{CONNECTIONS, HANDSHAKE_FAILURES},
-};
+use brock_core::base::{limits, metrics::HANDSHAKE_FAILURES};
 
 /// The caller's connection. tonic puts it into the extensions of each request.
 #[derive(Debug, Clone)]
@@ -176,12 +173,19 @@ pub fn accept(listener: TcpListener, identity: &Identity, room: Room, tasks: &Ta
 pub(crate) struct Bounds {
     pub(crate) room: Room,
     pub(crate) handshake_timeout: Duration,
+    /// How long a connection is unused before it counts as idle.
+    pub(crate) idle: Duration,
     pub(crate) registry: Option<Arc<ConnectionRegistry>>,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { room: Room::default(), handshake_timeout: limits::HANDSHAKE_TIMEOUT, registry: None }
+        Self {
+            room: Room::default(),
+            handshake_timeout: limits::HANDSHAKE_TIMEOUT,
+            idle: limits::CONNECTION_IDLE,
+            registry: None,
+        }
     }
 }
 
@@ -198,7 +202,7 @@ pub(crate) fn accept_within(
         policy,
         sender,
         tasks: tasks.clone(),
-        connections: Arc::new(Connections::new(bounds.room.connections)),
+        shares: Shares::new(bounds.room.connections, bounds.idle),
         handshakes: Places::new(bounds.room.handshakes),
         handshake_timeout: bounds.handshake_timeout,
         registry: bounds.registry,
@@ -208,104 +212,13 @@ pub(crate) fn accept_within(
     Incoming { queue: Some(receiver), draining: tasks.stopping().clone(), successor: None }
 }
 
-/// The connections of identified callers.
-#[derive(Debug)]
-struct Connections {
-    max: usize,
-    open: Mutex<OpenConnections>,
-}
-
-#[derive(Debug, Default)]
-struct OpenConnections {
-    total: usize,
-    /// By the name of the caller, to say who has most.
-    by_caller: HashMap<String, usize>,
-    last_warning: Option<Instant>,
-}
-
-impl Connections {
-    fn new(max: usize) -> Self {
-        Self { max, open: Mutex::default() }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, OpenConnections> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How many connections there may be when the last one is of a caller with this role.
-    fn max_for(&self, role: &Role) -> usize {
-        let for_nodes = limits::CONNECTIONS_FOR_NODES.min(self.max / 4);
-        let for_admins = limits::CONNECTIONS_FOR_ADMINS.min(self.max / 8);
-        match role {
-            Role::Node => self.max,
-            Role::Admin => self.max - for_nodes,
-            Role::Client => self.max - for_nodes - for_admins,
-        }
-    }
-
-    /// `None`: there is no place for this caller.
-    fn admit(self: &Arc<Self>, identity: &PeerIdentity) -> Option<Open> {
-        let caller = identity.to_string();
-        let max = self.max_for(&identity.role);
-        let mut open = self.lock();
-        if open.total >= max {
-            self.warn(&mut open, &caller, max);
-            return None;
-        }
-        open.total += 1;
-        *open.by_caller.entry(caller.clone()).or_default() += 1;
-        drop(open);
-        metrics::gauge!(CONNECTIONS).increment(1.0);
-        Some(Open { connections: Arc::clone(self), caller })
-    }
-
-    /// Logs the lack of places from time to time, with the caller that has most of them.
-    fn warn(&self, open: &mut OpenConnections, refused: &str, max: usize) {
-        if open.last_warning.is_some_and(|at| at.elapsed() < limits::ACCEPT_WARN_INTERVAL) {
-            return;
-        }
-        open.last_warning = Some(Instant::now());
-        let Some((most, connections)) = open.by_caller.iter().max_by_key(|(_, count)| **count) else {
-            return;
-        };
-        tracing::warn!(
-            target: LOG_TARGET, refused, most, connections, max,
-            "refused a connection: there are as many as callers of its role may have. The caller named in `most` has \
-             most of them: it should keep one and use it again. A limit of open files above 5184 allows {} in all",
-            limits::CONNECTIONS_MAX
-        );
-    }
-}
-
-/// A connection that counts until it is dropped.
-#[derive(Debug)]
-struct Open {
-    connections: Arc<Connections>,
-    caller: String,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let mut open = self.connections.lock();
-        open.total -= 1;
-        if let Some(count) = open.by_caller.get_mut(&self.caller) {
-            *count -= 1;
-            if *count == 0 {
-                open.by_caller.remove(&self.caller);
-            }
-        }
-        drop(open);
-        metrics::gauge!(CONNECTIONS).decrement(1.0);
-    }
-}
-
 #[derive(Clone)]
 struct Acceptor {
     tls: TlsAcceptor,
     policy: RolePolicy,
     sender: mpsc::Sender<io::Result<Accepted>>,
     tasks: Tasks,
-    connections: Arc<Connections>,
+    shares: Arc<Shares>,
     handshakes: Arc<Places>,
     handshake_timeout: Duration,
     registry: Option<Arc<ConnectionRegistry>>,
@@ -388,7 +301,13 @@ impl Acceptor {
                 return None;
             }
         };
-        let Some(open) = self.connections.admit(&identity) else {
+        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let end = || OtherEnd::Caller { is_node: identity.role == Role::Node };
+        let registered = before.as_ref().map(|(registry, before)| registry.register(before, chain, end()));
+        let usage = Usage::new(registered.as_ref().map(|registered| registered.abort().clone()));
+        let admitted = self.shares.admit(&identity, remote.ip(), Arc::clone(&usage));
+        // A connection that gives way has its descriptor until it is closed. Meanwhile this one counts as a handshake.
+        let Ok(Some(open)) = timeout(self.handshake_timeout, admitted).await else {
             let text = "there is no place for another connection of this role".to_owned();
             Refused::new(HandshakeFailure::NoPlace, text).report(remote);
             return None;
@@ -400,10 +319,7 @@ impl Acceptor {
                  set node.require-uri-roles once all have one"
             );
         }
-        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let end = || OtherEnd::Caller { is_node: identity.role == Role::Node };
-        let registered = before.as_ref().map(|(registry, before)| registry.register(before, chain, end()));
-        let stream = AbortableStream::new(stream, registered);
+        let stream = AbortableStream::new(stream, registered).noting(usage);
         let draining = self.tasks.stopping().clone();
         let info = ConnectionInfo { remote, identity: Arc::new(identity), accepted_at, draining };
         Some(Accepted { stream: Coalesce::new(stream), info, _open: open })

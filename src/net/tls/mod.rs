@@ -13,6 +13,7 @@
 //! | `verify` | the role check inside the handshake, so that a refused peer receives an alert |
 //! | `registry` | the open connections, closed when they are no longer trusted |
 //! | `abortable` | a stream that the registry can close |
+//! | `shares` | which caller gives way when all places for connections are taken |
 //! | `io_delegate` | a macro that makes the owner of a stream a stream |
 //! | [`errors`] | TLS failures as sentences and as labels of a metric |
 //! | [`accept`] | from a bound listener to a stream of identified connections |
@@ -38,6 +39,7 @@ mod pem;
 pub(crate) mod registry;
 pub mod revocation;
 pub mod roles;
+pub(crate) mod shares;
 pub(crate) mod trust_store;
 pub(crate) mod verify;
 pub mod web;

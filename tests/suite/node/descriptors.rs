@@ -1,13 +1,17 @@
 //! A node with few file descriptors, and callers that take as many as they get.
 
-use std::time::{Duration, Instant};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use crate::harness::{
     certs::Certs, client::Client, eventually, http::get, own_ca::OwnCa, process::Launch, random_key,
 };
-use brock_net::dial::dial;
+use brock_net::{address::Address, channel::open_channel, dial::dial, pki::issue::LeafKind};
 use rustls::version::TLS13;
 use tokio::net::TcpStream;
+use tonic::transport::Channel;
 
 /// The limit of the tests: the machine may be busy. Before, each wait took ten seconds and more.
 const SOON: Duration = Duration::from_secs(5);
@@ -66,6 +70,54 @@ async fn with_few_descriptors_the_store_the_probes_peers_and_operators_keep_thei
     assert!(!says("cannot accept connections"), "{:?}", process.log());
     drop((taken, silent, operator, reader));
     second.kill();
+    let (status, log) = tokio::task::spawn_blocking(move || process.terminate()).await.unwrap();
+    assert!(status.success(), "{log:?}");
+}
+
+/// As `node-admin` or an application connects: TLS, then HTTP/2.
+async fn opened(address: &Address, certs_dir: &Path, most: usize) -> Vec<Channel> {
+    let config = Certs::config(certs_dir);
+    let mut channels = Vec::new();
+    for _ in 0..most {
+        channels.extend(open_channel(address, config.clone()).await.ok().map(|(channel, _)| channel));
+    }
+    channels
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaks_connections_takes_no_place_from_others() {
+    brock::runtime::descriptors::raise();
+    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
+    let mut other = Launch::new(&certs, "node-2", &home.path().join("node-2"));
+    let mut launch = Launch::new(&certs, "node-1", &home.path().join("node-1"));
+    other.join = vec![launch.port];
+    launch.open_files = Some((256, 256));
+    let (process, first) = launch.start(&certs).await;
+    drop(first);
+    let at = format!("127.0.0.1:{}", launch.port);
+    let address = at.parse().unwrap();
+    let leaked = opened(&address, &certs.client(), 60).await;
+
+    let second = certs.leaf("client-2", LeafKind::Client { name: "app-2".to_owned() });
+    let begun = Instant::now();
+    let client = Client::connect(&at, &second).await;
+    let key = random_key();
+    client.put(&key, b"grant").await.unwrap();
+    assert!(begun.elapsed() < SOON, "another client waited {:?}", begun.elapsed());
+    // The first one goes on, and gets back nothing that others use.
+    let more = opened(&address, &certs.client(), 60).await;
+    assert_eq!(client.get(&key).await.unwrap().encrypted_access_grant, b"grant".as_slice());
+    let operator = Client::connect(&at, &certs.admin()).await;
+    assert!(operator.status().await.connections_max < leaked.len() as u64);
+    let (peer, reader) = other.start(&certs).await;
+    eventually("a peer pulls", || reader.has_local(&key)).await;
+    assert!(
+        !process.log().iter().any(|line| line.contains("cannot accept connections")),
+        "{:?}",
+        process.log()
+    );
+    drop((leaked, more, client, operator, reader));
+    peer.kill();
     let (status, log) = tokio::task::spawn_blocking(move || process.terminate()).await.unwrap();
     assert!(status.success(), "{log:?}");
 }
