@@ -122,6 +122,30 @@ async fn a_client_that_leaks_connections_takes_no_place_from_others() {
     assert!(status.success(), "{log:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn hundreds_of_connections_that_say_nothing_delay_neither_probes_nor_clients() {
+    brock::runtime::descriptors::raise();
+    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
+    let launch = Launch::new(&certs, "node-1", &home.path().join("data"));
+    let (process, first) = launch.start(&certs).await;
+    drop(first);
+    let mut silent = Vec::new();
+    for (connections, port) in [(300, launch.http_port), (600, launch.port)] {
+        for _ in 0..connections {
+            silent.push(TcpStream::connect(("127.0.0.1", port)).await.unwrap());
+        }
+    }
+    let begun = Instant::now();
+    assert!(get(launch.http_port, "/livez").await.unwrap().starts_with("HTTP/1.1 200 "));
+    assert!(begun.elapsed() < Duration::from_secs(1), "a probe waited {:?}", begun.elapsed());
+    let begun = Instant::now();
+    let client = Client::connect(&format!("127.0.0.1:{}", launch.port), &certs.client()).await;
+    client.put(&random_key(), b"grant").await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "a client waited {:?}", begun.elapsed());
+    drop((silent, client));
+    process.kill();
+}
+
 #[test]
 fn with_too_few_descriptors_a_start_fails_and_says_how_many_it_needs() {
     let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
