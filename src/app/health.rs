@@ -349,7 +349,7 @@ impl About<'_> {
                 // The errors of these have findings of their own.
                 Some(TaskName::Puller(_) | TaskName::Backups) => {}
                 Some(TaskName::Certificates) => self.act(
-                    format!("it does not use the new certificates: {}", task.last_error),
+                    format!("it keeps the certificates and revocation lists that it has: {}", task.last_error),
                     "Repair the certificates directory, or node.crl-dir; the node reads both every two seconds",
                 ),
                 _ => self.watch(
@@ -436,7 +436,7 @@ mod tests {
     fn what_is_wrong_with_a_node_is_found_and_says_what_to_do() {
         use proto::{BackupStatus, Certificate, Storage, Task};
         type Change = fn(&mut StatusResponse);
-        let cases: [(Change, Level, &str); 18] = [
+        let cases: [(Change, Level, &str); 19] = [
             (|s| s.writes_refused = "disk full".into(), Level::Act, "disk full"),
             (
                 |s| {
@@ -572,6 +572,14 @@ mod tests {
                 |s| s.tasks.push(Task { name: "sweeper".into(), last_error: "io".into(), ..Task::default() }),
                 Level::Watch,
                 "its sweeper has an error: io",
+            ),
+            (
+                |s| {
+                    let last_error = "the directory has not answered".into();
+                    s.tasks.push(Task { name: "certificates".into(), last_error, ..Task::default() });
+                },
+                Level::Act,
+                "it keeps the certificates and revocation lists that it has: the directory has not answered",
             ),
         ];
         for (change, level, part) in cases {

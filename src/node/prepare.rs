@@ -94,6 +94,7 @@ async fn load_identity(config: &Config, policy: RolePolicy) -> Result<Identity, 
     let loading = spawn_blocking(move || Identity::load_with_lists(&dir, lists.as_deref(), policy));
     let silent = |_| TlsError::NoAnswer {
         dir: config.certs_dir.clone(),
+        crl_dir: config.crl_dir.clone(),
         seconds: limits::CERTIFICATES_START_TIMEOUT.as_secs(),
     };
     let loaded = timeout(limits::CERTIFICATES_START_TIMEOUT, loading).await.map_err(silent)?;

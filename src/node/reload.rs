@@ -3,7 +3,7 @@
 //! The task reads the certificates directory every few seconds rather than watching it: reading finds every
 //! change, made by hand or by a mounted secret, on any file system.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::Path};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -83,7 +83,7 @@ struct Watch {
     reading: Option<(Instant, JoinHandle<Result<Refreshed, TlsError>>)>,
 }
 
-/// What is wrong with the certificates directory.
+/// What is wrong with the certificates directory, or that of revocation lists.
 #[derive(Debug, PartialEq, Eq)]
 enum Problem {
     /// It cannot be read for now.
@@ -112,8 +112,9 @@ impl Watch {
         });
         let patience = limits::CERTIFICATES_READ_TIMEOUT.saturating_sub(since.elapsed());
         let Ok(read) = timeout(patience, reading).await else {
-            let (dir, seconds) = (self.identity.dir().to_owned(), since.elapsed().as_secs());
-            return Err(TlsError::NoAnswer { dir, seconds });
+            let (dir, crl_dir) =
+                (self.identity.dir().to_owned(), self.identity.crl_dir().map(Path::to_owned));
+            return Err(TlsError::NoAnswer { dir, crl_dir, seconds: since.elapsed().as_secs() });
         };
         self.reading = None;
         // Without a result the runtime is shutting down.
@@ -144,14 +145,14 @@ impl Watch {
                 if let Some(problem) = self.problem.take() {
                     status.clear_error();
                     if problem == Problem::NoAnswer {
-                        tracing::info!("the certificates directory answers again");
+                        tracing::info!("the certificates can be read again");
                     }
                 }
             }
-            Err(TlsError::NoAnswer { dir, seconds }) => {
+            Err(error @ TlsError::NoAnswer { .. }) => {
                 let is_new = self.problem.as_ref() != Some(&Problem::NoAnswer);
                 self.problem = Some(Problem::NoAnswer);
-                let text = TlsError::NoAnswer { dir, seconds }.to_string();
+                let text = error.to_string();
                 // It says for how long.
                 status.set_error(&text);
                 if is_new {

@@ -168,6 +168,11 @@ impl Identity {
         &self.dir
     }
 
+    /// The directory of further revocation lists.
+    pub fn crl_dir(&self) -> Option<&Path> {
+        self.crl_dir.as_deref()
+    }
+
     /// Which certificates of others are accepted.
     pub(crate) fn policy(&self) -> RolePolicy {
         self.policy

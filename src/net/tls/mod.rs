@@ -24,7 +24,10 @@
 //! resumption (a revoked peer must not return with a ticket); the role of a connection is the one that its
 //! certificate states; a dialled peer is a node, or the dial fails.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 pub(crate) mod abortable;
 pub mod accept;
@@ -163,15 +166,17 @@ pub enum TlsError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// Reading the directory takes too long.
+    /// Reading the directories takes too long.
     #[error(
-        "the certificates directory {at} has not answered for {seconds} s (is it on a network file system that is gone?): \
-         rotated certificates and revocations do not take effect until it does",
-        at = .dir.display()
+        "{} has not answered for {seconds} s (is it on a network file system that is gone?): rotated certificates and \
+         revocations do not take effect until it does",
+        directories(.dir, .crl_dir.as_deref())
     )]
     NoAnswer {
         /// The certificates directory.
         dir: PathBuf,
+        /// The directory of further revocation lists.
+        crl_dir: Option<PathBuf>,
         /// For how long.
         seconds: u64,
     },
@@ -337,6 +342,17 @@ pub enum TlsError {
         /// The error of rustls.
         source: rustls::Error,
     },
+}
+
+/// What a reading reads. It cannot say at which of the two it hangs.
+fn directories(dir: &Path, crl_dir: Option<&Path>) -> String {
+    let dir = format!("the certificates directory {} (node.certs-dir)", dir.display());
+    match crl_dir {
+        None => dir,
+        Some(lists) => {
+            format!("{dir} or the directory of revocation lists {} (node.crl-dir)", lists.display())
+        }
+    }
 }
 
 impl TlsError {

@@ -64,6 +64,29 @@ async fn a_certificates_directory_that_hangs_is_reported_and_read_again_when_it_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_directory_of_revocation_lists_that_hangs_is_named() {
+    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
+    let lists = home.path().join("lists");
+    fs::create_dir(&lists).unwrap();
+    let mut launch = Launch::new(&certs, "n1", &home.path().join("data"));
+    launch.more.push(format!("--node.crl-dir={}", lists.display()));
+    let (process, client) = launch.start(&certs).await;
+    let Some(_hanging) = Hanging::mount("a directory of revocation lists that hangs", &lists) else { return };
+    let error = eventually("it is reported", || async {
+        let tasks = client.status().await.tasks;
+        let task = tasks.into_iter().find(|task| task.name == "certificates").unwrap();
+        Some(task.last_error).filter(|text| !text.is_empty())
+    });
+    let (error, at) = (error.await, lists.display().to_string());
+    for part in [at.as_str(), "(node.crl-dir)", "has not answered for"] {
+        assert!(error.contains(part), "{error}");
+    }
+    drop(client);
+    let (status, log) = heeds_sigterm(process).await;
+    assert!(status.success(), "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_that_hangs_heeds_the_first_signal() {
     let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
     let launch = Launch::new(&certs, "n1", &home.path().join("data"));
