@@ -81,7 +81,10 @@ impl Duplicates {
         let mut ids = self.lock();
         let node_id = origin.node_id();
         if !ids.contains_key(&node_id) && ids.len() >= limits::MEMBERS_MAX {
-            return;
+            let stalest = ids.iter().min_by_key(|(_, sightings)| sightings.newest());
+            if let Some(stalest) = stalest.map(|(node_id, _)| node_id.clone()) {
+                ids.remove(&stalest);
+            }
         }
         // Read under the lock, so that sightings are in the order of their times.
         ids.entry(node_id).or_default().saw(origin.incarnation(), asked, Instant::now(), place);
@@ -179,6 +182,11 @@ impl Sightings {
         }
     }
 
+    /// When a process was last known to be alive.
+    fn newest(&self) -> Option<Instant> {
+        self.seen.iter().map(|seen| seen.alive_after).max()
+    }
+
     fn forget_one(&mut self) {
         let oldest = (0..self.seen.len()).min_by_key(|index| self.seen[*index].alive_after);
         oldest.map(|index| self.seen.swap_remove(index));
@@ -245,6 +253,30 @@ mod tests {
         assert_eq!(told(&over), [] as [u32; 0]);
         let again = [(1, 0, 1), (2, 10, 11), (1, 20, 21), (2, late, late + 1), (1, late + 2, late + 3)];
         assert_eq!(told(&again), [1, 2]);
+    }
+
+    #[test]
+    fn an_id_is_watched_however_many_were_seen_before() {
+        let duplicates = Duplicates::default();
+        let alternate = |id: &str| {
+            let node_id = id.parse().unwrap();
+            for incarnation in [1, 2, 1, 2] {
+                let origin = Origin::new(&node_id, Incarnation(incarnation));
+                duplicates.saw(&origin, Instant::now(), Place::Here);
+            }
+            node_id
+        };
+        let seldom = alternate("seldom");
+        let often = alternate("often");
+        for number in 0..limits::MEMBERS_MAX {
+            let once = Origin::new(&format!("once-{number}").parse().unwrap(), Incarnation(1));
+            duplicates.saw(&once, Instant::now(), Place::Here);
+            alternate("often");
+        }
+        let late = alternate("late");
+        assert!(duplicates.includes(&late) && duplicates.includes(&often));
+        assert!(!duplicates.includes(&seldom), "the one that was not seen for longest made room");
+        assert_eq!(duplicates.lock().len(), limits::MEMBERS_MAX);
     }
 
     #[test]
