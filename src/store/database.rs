@@ -77,9 +77,7 @@ impl Database {
                 ErrorKind::Busy | ErrorKind::TryAgain | ErrorKind::TimedOut | ErrorKind::Incomplete => {
                     WriteFailure::Passing(message)
                 }
-                ErrorKind::IOError if message.starts_with("IO error: No space left on device") => {
-                    WriteFailure::NoSpace
-                }
+                ErrorKind::IOError if is_no_space(&message) => WriteFailure::NoSpace,
                 _ => WriteFailure::Fatal(message),
             }
         })
@@ -137,6 +135,13 @@ impl Database {
     }
 }
 
+/// Whether a write failed for want of space, of the file system (ENOSPC, which RocksDB has words for) or of a quota
+/// (EDQUOT, for which it adds those of the C library at the end).
+fn is_no_space(message: &str) -> bool {
+    message.starts_with("IO error: No space left on device")
+        || message.starts_with("IO error: ") && message.ends_with(": Disk quota exceeded")
+}
+
 /// Whether a database did not open because another process, or this one, has it open. RocksDB has no code for
 /// that: its messages begin with these words, and what follows (a path, a reason) is looked at no further.
 pub(super) fn is_locked(error: &rocksdb::Error) -> bool {
@@ -147,4 +152,23 @@ pub(super) fn is_locked(error: &rocksdb::Error) -> bool {
         let is_held = io.ends_with(": Resource temporarily unavailable");
         io.starts_with("lock hold by current process") || io.starts_with("While lock file: ") && is_held
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_that_is_used_up_is_a_lack_of_space() {
+        let quota = std::io::Error::from_raw_os_error(rustix::io::Errno::DQUOT.raw_os_error()).to_string();
+        let words = quota.trim_end_matches(" (os error 122)");
+        // As RocksDB 11 composes them: env/io_posix.cc, `IOError`.
+        assert!(is_no_space(&format!("IO error: While appending to file: /d/db/000009.log: {words}")));
+        assert!(is_no_space("IO error: No space left on device: While appending to file: /d/db/000009.log"));
+        // What a path says is no reason.
+        assert!(!is_no_space(
+            "IO error: While open a file: /d/x: Disk quota exceeded/db/1.log: Permission denied"
+        ));
+        assert!(!is_no_space("Corruption: while reading: Disk quota exceeded"));
+    }
 }

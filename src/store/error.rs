@@ -137,7 +137,9 @@ pub enum StoreError {
     /// A write failed for want of space, which the file system does not explain.
     #[error(
         "the disk is full: the operating system refused a write for want of space where the node stores its data, although \
-         it counts enough as free: a quota? Reads continue; once there is room, writes resume by themselves"
+         it counts enough as free: a quota? Reads continue, and writes resume by themselves once there is room; if the \
+         storage engine does not recover within {patience} s then, the node stops, and writes resume when it is started \
+         again", patience = limits::NO_SPACE_PATIENCE.as_secs()
     )]
     NoSpace,
     /// The file system is mounted read-only.

@@ -6,17 +6,18 @@
 
 use std::{
     fs::{self, File},
-    io,
+    io::{self, Write as _},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{Access, StatVfsMountFlags, access, statvfs},
+    fs::{Access, FallocateFlags, StatVfsMountFlags, access, fallocate, statvfs},
     io::Errno,
 };
 
 use super::open::DATABASE;
+use brock_core::base::limits;
 
 /// The file that RocksDB locks. It is there, and the same one, for as long as the database is open.
 const LOCK: &str = "LOCK";
@@ -92,11 +93,47 @@ impl Place {
         ))
     }
 
+    /// Whether a file as large as what must stay free cannot be made beside the database. Quotas, and reserves that
+    /// the file system counts as free, show only so. Blocks.
+    pub(super) fn lacks_room(&self) -> bool {
+        self.make_room()
+            .is_err_and(|error| matches!(Errno::from_io_error(&error), Some(Errno::NOSPC | Errno::DQUOT)))
+    }
+
+    /// The file has no name: it is gone when it is closed, also by a crash.
+    fn make_room(&self) -> io::Result<()> {
+        let mut file = tempfile::tempfile_in(self.directory.join(DATABASE))?;
+        match fallocate(&file, FallocateFlags::empty(), 0, limits::DISK_RESERVE_BYTES) {
+            Err(Errno::OPNOTSUPP) => {
+                // Some network file systems: a quota may show only when the data is at the server.
+                file.write_all(&[0; limits::ROOM_PROBE_BYTES])?;
+                file.sync_all()
+            }
+            reserved => Ok(reserved?),
+        }
+    }
+
     /// Whether the file system is mounted read-only, or the node's user may no longer create files. Blocks.
     pub(super) fn is_read_only(&self) -> bool {
         let may_create = Access::WRITE_OK | Access::EXEC_OK;
         let is_denied = |known: &Known| access(&known.path, may_create) == Err(Errno::ACCESS);
         statvfs(&self.directory).is_ok_and(|stat| stat.f_flag.contains(StatVfsMountFlags::RDONLY))
             || self.known[..2].iter().any(is_denied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_there_is_room_none_is_lacking_and_the_probe_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join(DATABASE);
+        fs::create_dir(&database).unwrap();
+        fs::write(database.join(LOCK), "").unwrap();
+        let place = Place::of(directory.path()).unwrap();
+        assert!(!place.lacks_room());
+        assert_eq!(fs::read_dir(database).unwrap().count(), 1);
     }
 }

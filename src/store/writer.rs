@@ -76,14 +76,45 @@ pub(super) struct Writer {
     /// A write failed for want of space: what it held may turn up after a crash, so its clocks
     /// are spent.
     must_mint: bool,
-    /// Since when writes fail for want of space although there is room.
-    unexplained_since: Option<Instant>,
+    unexplained: Unexplained,
+}
+
+/// Writes that fail for want of space although the file system counts enough as free.
+#[derive(Debug, Default)]
+struct Unexplained {
+    /// When room was last looked for.
+    probed: Option<Instant>,
+    /// When it was last found to be lacking, or since when it is not.
+    since: Option<Instant>,
+}
+
+impl Unexplained {
+    /// Another one has failed. Returns whether there has been room for so long that the database will not recover.
+    fn is_hopeless(&mut self, now: Instant, lacks_room: impl FnOnce() -> bool) -> bool {
+        let waited = |since: Instant| now.saturating_duration_since(since);
+        // Every write that arrives comes here.
+        if self.probed.is_none_or(|at| waited(at) >= limits::DISK_CHECK_INTERVAL) {
+            self.probed = Some(now);
+            if lacks_room() {
+                self.since = Some(now);
+            }
+        }
+        waited(*self.since.get_or_insert(now)) >= limits::NO_SPACE_PATIENCE
+    }
 }
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, retry: RetryPolicy, origin: Origin, published: Published) -> Self {
         let own = Stamp { origin, clock: published.clock(&origin) };
-        Self { shared, retry, own, published, disk_checked: None, must_mint: false, unexplained_since: None }
+        Self {
+            shared,
+            retry,
+            own,
+            published,
+            disk_checked: None,
+            must_mint: false,
+            unexplained: Unexplained::default(),
+        }
     }
 
     /// Runs until it is told to stop, or until every handle is gone.
@@ -269,7 +300,7 @@ impl Writer {
             // The files that there are may do for long.
             Some(StoreError::NoInodes { .. }) if !self.must_mint => {}
             Some(shortage) => {
-                self.unexplained_since = None;
+                self.unexplained = Unexplained::default();
                 return Err(self.refuse_for_space(shortage));
             }
             None => {}
@@ -286,18 +317,18 @@ impl Writer {
     }
 
     /// The first write after one that failed for want of space. RocksDB tries to recover from that by
-    /// itself every few seconds, but not where it could not create a file: the process must then be
-    /// restarted.
+    /// itself every few seconds, but not where it could not create a file, or met a quota: the process must
+    /// then be restarted, which is of no use before there is room.
     fn resume(&mut self) -> Result<(), StoreError> {
         match self.new_incarnation("failed_write") {
             Ok(_) => {
                 self.must_mint = false;
-                self.unexplained_since = None;
+                self.unexplained = Unexplained::default();
                 Ok(())
             }
             Err(StoreError::NoSpace) => {
-                let since = *self.unexplained_since.get_or_insert_with(Instant::now);
-                if since.elapsed() < limits::NO_SPACE_PATIENCE {
+                let place = self.shared.place.as_ref();
+                if !self.unexplained.is_hopeless(Instant::now(), || place.is_some_and(Place::lacks_room)) {
                     return Err(self.refuse_for_space(StoreError::NoSpace));
                 }
                 Err(self.stop(
@@ -333,4 +364,37 @@ fn drain(first: Command, commands: &mut mpsc::Receiver<Command>) -> Vec<Command>
         group.push(command);
     }
     group
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_store_gives_up_only_after_there_has_been_room_for_long() {
+        let begin = Instant::now();
+        let mut unexplained = Unexplained::default();
+        let mut hopeless =
+            |seconds, lacks| unexplained.is_hopeless(begin + Duration::from_secs(seconds), || lacks);
+        let patience = limits::NO_SPACE_PATIENCE.as_secs();
+        // A quota for an hour.
+        assert!((0..3600).all(|second| !hopeless(second, true)));
+        assert!((0..patience - 1).all(|second| !hopeless(3600 + second, false)));
+        assert!(hopeless(3600 + patience - 1, false), "the last lack was at 3599");
+    }
+
+    #[test]
+    fn room_is_not_looked_for_at_every_write() {
+        let now = Instant::now();
+        let (mut unexplained, mut probes) = (Unexplained::default(), 0);
+        for _ in 0..100 {
+            unexplained.is_hopeless(now, || {
+                probes += 1;
+                true
+            });
+        }
+        assert_eq!(probes, 1);
+    }
 }

@@ -149,7 +149,9 @@ pub const DISK_WATCH_INTERVAL: Duration = Duration::from_secs(1);
 pub const HAND_OVER_PATIENCE: Duration = Duration::from_secs(60);
 /// How often it checks whether they have everything.
 pub const HAND_OVER_POLL: Duration = Duration::from_millis(100);
-/// How long writes may fail for lack of space although there is room, before the store stops: several times
+/// How much is written to find out whether there is room, where room cannot be reserved.
+pub const ROOM_PROBE_BYTES: usize = 64 * 1024;
+/// How long writes may fail for lack of space although files can be made, before the store stops: several times
 /// RocksDB's 5 s between attempts to recover.
 pub const NO_SPACE_PATIENCE: Duration = Duration::from_secs(20);
 /// Records that the sweeper removes in one commit.

@@ -1,6 +1,6 @@
 //! What a node does when its disk is full, and when there is room again.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Instant};
 
 use crate::harness::{
     certs::Certs,
@@ -11,8 +11,9 @@ use crate::harness::{
     process::{Launch, Process},
     random_key,
     small_disk::SmallDisk,
-    store::{contiguous_log, key, open, options},
+    store::{contiguous_log, key, new_record, open, options},
 };
+use brock::store::StoreError;
 use brock_core::base::limits;
 use tonic::Code;
 
@@ -210,4 +211,38 @@ async fn a_write_that_failed_for_want_of_space_spends_its_clocks_and_the_node_re
     ledger.check(&client, "after a crash at the end").await;
     process.kill();
     assert_nothing_lost(&ledger, &path).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_does_not_stop_while_the_space_is_lacking_that_the_file_system_counts_as_free() {
+    // As with a quota: what is asked for free space has it, and the database cannot write.
+    let Some(disk) = SmallDisk::mount("space that is only counted as free", "size=100m") else { return };
+    let directory = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(disk.path(), directory.path().join("db")).unwrap();
+    let store = open(&options(directory.path())).await;
+    let rest = disk.take_the_rest();
+    let large = vec![7; 60_000];
+    let mut number = 0;
+    eventually("a write fails", || {
+        number += 1;
+        let failed = store.create(vec![new_record(key(number), &large)]);
+        async { failed.await.err().map(|error| assert_eq!(error, StoreError::NoSpace)) }
+    })
+    .await;
+    let begin = Instant::now();
+    eventually("the patience is over", || async {
+        assert_eq!(store.check_disk().await, Err(StoreError::NoSpace));
+        (begin.elapsed() > limits::NO_SPACE_PATIENCE + limits::DISK_WATCH_INTERVAL).then_some(())
+    })
+    .await;
+    assert!(store.get(key(1)).await.is_ok(), "reads continue");
+    fs::remove_file(rest).unwrap();
+    eventually("it writes again, or stops", || async {
+        match store.check_disk().await {
+            Err(StoreError::NoSpace) => None,
+            Ok(()) | Err(StoreError::Stopped(_)) => Some(()),
+            Err(other) => panic!("{other:?}"),
+        }
+    })
+    .await;
 }
