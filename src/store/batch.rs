@@ -5,6 +5,7 @@ use rocksdb::WriteBatch;
 
 use super::{
     database::Database,
+    losers,
     published::Totals,
     schema,
     view::{COLLECTED, Logged, TOTALS},
@@ -17,7 +18,7 @@ use brock_core::{
     domain::{
         codec::{self, LogKey},
         digest::Bucket,
-        record::{Creation, RecordState, UnixSeconds},
+        record::{RecordState, UnixSeconds},
     },
     proto,
 };
@@ -146,22 +147,16 @@ impl<'a> Batch<'a> {
                 self.put(schema::EXPIRY, &codec::expiry_key(at, key_hash), &[codec::VALUE_VERSION]);
             }
         }
-        match (losers(before), losers(after)) {
-            (before, after) if before == after => {}
-            (_, []) => self.unmark(schema::CONFLICT, key_hash),
-            // A loser that an operator has not seen: the conflict is not acknowledged any more.
-            (_, _) => self.mark(schema::CONFLICT, key_hash, &[]),
+        match (losers::of(before), losers::of(after)) {
+            ([], [_, ..]) => self.mark(schema::CONFLICT, key_hash, &[]),
+            ([_, ..], []) => self.unmark(schema::CONFLICT, key_hash),
+            _ => {}
         }
     }
 
     pub(super) fn delete_expiry(&mut self, at: UnixSeconds, key_hash: &KeyHash) {
         self.delete(schema::EXPIRY, &codec::expiry_key(at, key_hash));
     }
-}
-
-/// The creates that have lost.
-pub(super) fn losers(state: Option<&RecordState>) -> &[Creation] {
-    state.map_or(&[], |state| &state.losers)
 }
 
 /// Node ids have no colon, addresses have one.

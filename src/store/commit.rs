@@ -4,15 +4,16 @@
 //! IMPORTANT: the view shows the database before the group. A change that reads a value there, and writes
 //! another one that depends on it, would lose the changes before it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use rocksdb::WriteBatch;
 
 use super::{
-    batch::{self, Batch},
+    batch::Batch,
     database::Database,
     error::StoreError,
+    losers::{self, Seen},
     published::{Published, Raised, Totals},
     schema,
     tally::Tally,
@@ -35,9 +36,6 @@ use brock_core::{
     proto,
 };
 
-/// The value of an acknowledged conflict.
-const ACKNOWLEDGED: &[u8] = &[1];
-
 /// A group commit in the making. Dropping it changes nothing.
 pub(super) struct Commit<'a> {
     database: &'a Database,
@@ -55,8 +53,6 @@ pub(super) struct Commit<'a> {
     pub(super) now_unix_ms: u64,
     /// What must be added to buckets that do not match their records.
     pub(super) bucket_repairs: Vec<(u8, Bucket)>,
-    /// Loaded key hashes whose losers an operator has dealt with.
-    pub(super) acknowledge: HashSet<KeyHash>,
     /// Whether records change in a way that the log does not show.
     pub(super) is_unlogged: bool,
 }
@@ -76,6 +72,10 @@ struct Touched {
     stored: Option<RecordState>,
     now: Option<RecordState>,
     changed: bool,
+    /// What an operator had seen of its losers before this commit.
+    seen: Option<Seen>,
+    /// The same, if this commit says so.
+    now_seen: Option<Seen>,
 }
 
 /// A stretch of one origin's log that may be removed.
@@ -103,7 +103,6 @@ impl<'a> Commit<'a> {
             own,
             now_unix_ms,
             bucket_repairs: Vec::new(),
-            acknowledge: HashSet::new(),
             is_unlogged: false,
         }
     }
@@ -162,26 +161,24 @@ impl<'a> Commit<'a> {
                 self.totals.removals += u64::from(!is_marked);
             }
             self.batch.put_state(key_hash, stored, now);
-            let (lost, loses) = (batch::losers(stored), batch::losers(now));
-            if lost != loses && self.is_acknowledged(key_hash) {
-                self.totals.acknowledged = self.totals.acknowledged.saturating_sub(lost.len() as u64);
-            }
-        }
-        for key_hash in std::mem::take(&mut self.acknowledge) {
-            let Some(touched) = self.records.get(&key_hash) else { continue };
-            let (lost, loses) = (batch::losers(touched.stored.as_ref()), batch::losers(touched.now.as_ref()));
-            // The operator has not seen a loser of this very commit.
-            if lost == loses && !self.is_acknowledged(&key_hash) {
-                self.totals.acknowledged += lost.len() as u64;
-                self.batch.mark(schema::CONFLICT, &key_hash, ACKNOWLEDGED);
-            }
         }
         self.raised.buckets = buckets;
+        self.finish_acknowledged();
     }
 
-    /// Whether an operator has acknowledged the losers of the key hash, before this commit.
-    fn is_acknowledged(&self, key_hash: &KeyHash) -> bool {
-        self.database.view().is_acknowledged(key_hash).unwrap_or_default()
+    /// After the states, which begin and end the marks of conflicts.
+    fn finish_acknowledged(&mut self) {
+        for (key_hash, touched) in &self.records {
+            let (lost, loses) = (losers::of(touched.stored.as_ref()), losers::of(touched.now.as_ref()));
+            if let Some(seen) =
+                touched.now_seen.filter(|seen| !loses.is_empty() && touched.seen != Some(*seen))
+            {
+                self.batch.mark(schema::CONFLICT, key_hash, seen.bytes());
+            }
+            let (before, after) =
+                (Seen::count(touched.seen, lost), Seen::count(touched.now_seen.or(touched.seen), loses));
+            self.totals.acknowledged = (self.totals.acknowledged + after).saturating_sub(before);
+        }
     }
 }
 
@@ -206,10 +203,16 @@ impl<'a> Commit<'a> {
     pub(super) fn load(&mut self, key_hashes: &[KeyHash]) -> Result<(), StoreError> {
         for (key_hash, state) in key_hashes.iter().zip(self.database.view().states(key_hashes)) {
             let state = state?;
+            let seen = match losers::of(state.as_ref()) {
+                [] => None,
+                _ => self.database.view().seen(key_hash)?,
+            };
             self.records.entry(*key_hash).or_insert_with(|| Touched {
                 now: state.clone(),
                 stored: state,
                 changed: false,
+                seen,
+                now_seen: None,
             });
         }
         Ok(())
@@ -262,6 +265,15 @@ impl Commit<'_> {
         touched.now = with;
         touched.changed |= changed;
         changed
+    }
+
+    /// Notes that an operator has dealt with the losers that a loaded key hash has by now, this commit included.
+    /// Returns whether it has any.
+    pub(super) fn acknowledge(&mut self, key_hash: &KeyHash) -> bool {
+        let Some(touched) = self.records.get_mut(key_hash) else { return false };
+        let losers = losers::of(touched.now.as_ref());
+        touched.now_seen = Some(Seen::all(losers));
+        !losers.is_empty()
     }
 
     /// An operation of this node: the next clock, the log entry, the joined state.

@@ -5,6 +5,7 @@
 //! - `handle`: the store's handle, and what it shares with the writer; `error`: what can go wrong.
 //! - `change`: the changes, one file for each; `commit`: a group of them in the making; `writer`: the
 //!   one thread that writes; `tally`: what a commit did, for the metrics.
+//! - `losers`: the payloads of a record that have lost, and which of them an operator has acknowledged.
 //! - `published`: what is durable and may be served, raised after the fsync.
 //! - `read`: the reads, by subject.
 //! - `view`: the database as it is now or as it was at one moment, every stored value decoded;
@@ -20,6 +21,7 @@ mod commit;
 mod database;
 mod error;
 mod handle;
+mod losers;
 mod open;
 mod place;
 mod published;

@@ -22,7 +22,8 @@ pub struct Totals {
     pub quarantined: u64,
     /// Payloads that lost against another one of the same key hash.
     pub conflicts: u64,
-    /// Those of them that an operator has acknowledged.
+    /// Those of them that an operator has acknowledged. Counted from the marks when the store is opened: a version
+    /// that knows no acknowledgements would not keep a stored number true.
     pub acknowledged: u64,
     /// Deleted records that are remembered.
     pub tombstones: u64,
@@ -47,13 +48,13 @@ impl Totals {
             records,
             quarantined,
             conflicts,
-            acknowledged,
+            acknowledged: _,
             tombstones,
             log_entries,
             log_bytes,
             removals,
         } = self;
-        [records, quarantined, conflicts, tombstones, log_entries, log_bytes, removals, acknowledged]
+        [records, quarantined, conflicts, tombstones, log_entries, log_bytes, removals]
             .map(u64::to_be_bytes)
             .concat()
     }
@@ -70,8 +71,7 @@ impl Totals {
             log_entries: next()?,
             log_bytes: next()?,
             removals: next()?,
-            // A store of an earlier version has no acknowledgements.
-            acknowledged: next().unwrap_or_default(),
+            acknowledged: 0,
         })
     }
 }

@@ -27,7 +27,7 @@ pub(super) const FLOOR: &str = "floor";
 pub(super) const FOLDED: &str = "folded";
 /// Bucket → digests of its records and tombstones.
 pub(super) const DIGEST: &str = "digest";
-/// Key hash of a record with losers → nothing, or one byte once an operator has acknowledged them.
+/// Key hash of a record with losers → nothing, or which of them an operator has acknowledged.
 pub(super) const CONFLICT: &str = "conflict";
 /// Key hash whose payload is deleted but may still be in some file → when it was deleted.
 pub(super) const REMOVAL: &str = "removal";

@@ -12,6 +12,7 @@ use rocksdb::{DB, DBPinnableSlice, ErrorKind, IteratorMode, ReadOptions, Snapsho
 use super::{
     database::Database,
     error::StoreError,
+    losers::{self, Seen},
     published::{Published, Totals},
     schema,
 };
@@ -80,11 +81,6 @@ impl Database {
 }
 
 /// The raw reads. IMPORTANT: no stored value is read in any other place.
-/// Whether the mark of a conflict says more than its format version.
-pub(super) fn is_acknowledged(mark: &[u8]) -> bool {
-    mark.len() > 1
-}
-
 impl View<'_> {
     fn value(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let family = self.database.family(family);
@@ -166,7 +162,21 @@ impl View<'_> {
     }
 
     fn totals(&self) -> Result<Totals, StoreError> {
-        self.meta(TOTALS)?.map_or(Ok(Totals::default()), |value| Ok(Totals::decode(&value)?))
+        let stored = self.meta(TOTALS)?.map_or(Ok(Totals::default()), |value| Totals::decode(&value))?;
+        Ok(Totals { acknowledged: self.acknowledged()?, ..stored })
+    }
+
+    /// How many losers operators have acknowledged: one read for each record whose mark says so.
+    fn acknowledged(&self) -> Result<u64, StoreError> {
+        let mut acknowledged = 0;
+        for item in self.scan(schema::CONFLICT, self.options()) {
+            let (key, mark) = item?;
+            let Some(seen) = Seen::decode(&mark)? else { continue };
+            let key_hash = KeyHash::try_from(key.as_ref()).map_err(|_| CodecError::Malformed("key hash"))?;
+            let state = self.state(&key_hash)?;
+            acknowledged += Seen::count(Some(seen), losers::of(state.as_ref()));
+        }
+        Ok(acknowledged)
     }
 
     /// What is applied, by origin.
@@ -301,9 +311,10 @@ impl View<'_> {
         self.value(family, &key_hash.0)
     }
 
-    /// Whether an operator has acknowledged the losers of a key hash.
-    pub(super) fn is_acknowledged(&self, key_hash: &KeyHash) -> Result<bool, StoreError> {
-        Ok(self.mark(schema::CONFLICT, key_hash)?.is_some_and(|mark| is_acknowledged(&mark)))
+    /// What an operator had seen of a key hash when its losers were last acknowledged.
+    pub(super) fn seen(&self, key_hash: &KeyHash) -> Result<Option<Seen>, StoreError> {
+        let mark = self.mark(schema::CONFLICT, key_hash)?;
+        mark.map_or(Ok(None), |mark| Ok(Seen::decode(&mark)?))
     }
 
     /// Up to `limit` entries of the expiry index that are due at `now`, earliest first.

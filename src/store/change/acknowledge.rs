@@ -1,7 +1,7 @@
 //! An operator's note that conflicts are dealt with.
 
 use super::Change;
-use crate::store::{batch, commit::Commit, error::StoreError, handle::Store};
+use crate::store::{commit::Commit, error::StoreError, handle::Store};
 use brock_core::base::id::KeyHash;
 
 impl Store {
@@ -21,14 +21,14 @@ impl Change for Acknowledge {
         needed.extend(&self.0);
     }
 
-    /// Contract: the note is of the losers that the operator can have seen, those before this commit. It lies
-    /// beside the record, and changes neither the record nor the log.
+    /// Contract: the note is of the losers that there are by now, as if the changes before it in this group were
+    /// a commit of their own: what is answered holds until another payload loses. It lies beside the record, and
+    /// changes neither the record nor the log.
     fn build(self, commit: &mut Commit<'_>) -> Result<usize, StoreError> {
         let mut conflicts = self.0;
         conflicts.sort_unstable();
         conflicts.dedup();
-        conflicts.retain(|key_hash| !batch::losers(commit.state(key_hash)).is_empty());
-        commit.acknowledge.extend(&conflicts);
+        conflicts.retain(|key_hash| commit.acknowledge(key_hash));
         Ok(conflicts.len())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::iter::Peekable;
 
-use crate::store::{error::StoreError, handle::Store, schema, view::is_acknowledged};
+use crate::store::{error::StoreError, handle::Store, losers::Seen, schema};
 use brock_core::{
     base::{id::KeyHash, limits, vector::Vector},
     domain::record::{Creation, RecordState},
@@ -103,12 +103,8 @@ impl Store {
             let mut conflicts = Vec::new();
             for ((key_hash, mark), state) in key_hashes.iter().zip(marks).zip(view.states(&key_hashes)) {
                 let Some(RecordState { creation: Some(winner), losers, .. }) = state? else { continue };
-                conflicts.push(Conflict {
-                    key_hash: *key_hash,
-                    winner,
-                    losers,
-                    acknowledged: is_acknowledged(&mark),
-                });
+                let acknowledged = Seen::count(Seen::decode(&mark)?, &losers) > 0;
+                conflicts.push(Conflict { key_hash: *key_hash, winner, losers, acknowledged });
             }
             Ok((conflicts, more))
         })

@@ -1,11 +1,13 @@
 //! What a storage directory keeps, through full disks and repetition.
 //!
+//! - `conflicts`: payloads that lost, and the note that they are dealt with.
 //! - `disk_full`: a full disk, and room again.
 //! - `opening`: what a storage directory may hold when a node starts, and which incarnation follows.
 //! - `repetition`: calls and messages that arrive twice.
 //! - `storage`: what the store keeps, counts and merges.
 //! - `vanished`: a data directory that disappears, is replaced or becomes read-only under a running node.
 
+mod conflicts;
 mod disk_full;
 mod opening;
 mod repetition;
