@@ -34,8 +34,7 @@ pub const LOSERS_MAX: usize = 7;
 pub const MESSAGE_MAX_BYTES: usize = 8 * 1024 * 1024;
 /// The most items in a BatchPut or BatchGet.
 pub const BATCH_ITEMS_MAX: usize = 1000;
-/// The most bytes of records in a BatchGet answer: below the 4 MiB that gRPC clients accept by
-/// default. Further items answer RESOURCE_EXHAUSTED.
+/// The most bytes of records in a BatchGet answer: gRPC clients accept 4 MiB. Further items answer RESOURCE_EXHAUSTED.
 pub const BATCH_GET_ANSWER_BYTES: usize = 4 * 1024 * 1024 - 128 * 1024;
 /// The most requests of one Session that run at once.
 pub const SESSION_DEPTH: usize = 256;
@@ -54,8 +53,7 @@ pub const HANDSHAKES_MAX: usize = 256;
 pub const DESCRIPTORS_MIN: u64 = 256;
 /// A node raises its limit of open files up to this.
 pub const DESCRIPTORS_USEFUL: u64 = 65_536;
-/// Descriptors for all that is neither the storage engine's tables nor an accepted connection: connections to peers
-/// and to the object store, logs, backups, DNS.
+/// Descriptors for all but the storage engine's tables and accepted connections: for dialling, logs, backups, DNS.
 pub const DESCRIPTORS_OWN: usize = 256;
 /// The same with a low limit.
 pub const DESCRIPTORS_OWN_MIN: usize = 96;
@@ -84,8 +82,7 @@ pub const DIAL_ADDRESSES_MAX: usize = 8;
 pub const CERTIFICATE_FILE_MAX_BYTES: u64 = 1024 * 1024;
 /// Certificates, keys and revocation lists in a certificates directory.
 pub const CERTIFICATE_FILES_MAX: usize = 64;
-/// How often the certificates directory is checked. Connections with a revoked certificate are closed within
-/// 5 s.
+/// How often the certificates directory is checked. Connections with a revoked certificate are closed within 5 s.
 pub const CERTIFICATES_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long reading that directory may take before the node reports that it does not answer.
 pub const CERTIFICATES_READ_TIMEOUT: Duration = Duration::from_secs(3);
@@ -250,8 +247,7 @@ pub const ERROR_TEXT_MAX_BYTES: usize = 512;
 pub const CLOCK_SKEW_MAX_SECONDS: u64 = 300;
 /// Change of a peer's clock skew above which the skew is logged again.
 pub const CLOCK_SKEW_NEWS_SECONDS: u64 = 10;
-/// Operations that this node must lack before it logs that it is behind a peer, and later that it has caught
-/// up.
+/// Operations that this node must lack before it logs that it is behind a peer, and later that it has caught up.
 pub const LAG_NEWS_ENTRIES: u64 = 1000;
 /// How long a node with empty storage asks its peers whether they have heard of it.
 pub const FIRST_START_PATIENCE: Duration = Duration::from_secs(20);
@@ -338,8 +334,7 @@ pub const COMPACT_GROWTH_MIN_BYTES: u64 = 64 * 1024;
 pub const COMPACT_REWRITE_BYTES: u64 = 16 * 1024 * 1024;
 /// Marks of what was applied when, per tombstone grace.
 pub const MARKS_PER_GRACE: u32 = 8;
-/// A puller that has nothing begins with a resync if the log has this many times more entries than there are
-/// records.
+/// A puller that has nothing begins with a resync if the log has this many times more entries than there are records.
 pub const RESYNC_CHEAPER_FACTOR: u64 = 2;
 /// It does so only from this many entries on.
 pub const RESYNC_CHEAPER_ENTRIES: u64 = 10_000;
@@ -431,8 +426,7 @@ pub const BACKUP_MANIFEST_BYTES: usize = 16 * 1024 * 1024;
 /// Bytes of log that are kept for the next incremental backup; more is compacted, and the next backup is then
 /// a full one.
 pub const BACKUP_LOG_KEPT_BYTES: u64 = 64 * 1024 * 1024;
-/// The least time between two automatic full backups that are due only because records changed beside the
-/// log.
+/// The least time between two automatic full backups that are due only because records changed beside the log.
 pub const BACKUP_FULL_GAP: Duration = Duration::from_secs(10 * 60);
 /// Threads that wait for a directory of objects at once: one that hangs must not occupy all threads.
 pub const OBJECT_FILES_AT_ONCE: usize = 8;
