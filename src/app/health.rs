@@ -654,6 +654,7 @@ mod tests {
             key: key.to_owned(),
             name: "CN=Brock CA".to_owned(),
             revoked,
+            absent: false,
         };
         let trusts =
             |name, authorities: &[proto::Authority]| with(name, |s| s.authorities = authorities.to_vec());

@@ -267,8 +267,8 @@ fn duplicate(duplicate: Duplicate) -> proto::DuplicateId {
 }
 
 fn authority(authority: Authority) -> proto::Authority {
-    let Authority { key, name, revoked } = authority;
-    proto::Authority { key, name, revoked }
+    let Authority { key, name, revoked, is_absent } = authority;
+    proto::Authority { key, name, revoked, absent: is_absent }
 }
 
 fn signed(milliseconds: u64) -> i64 {

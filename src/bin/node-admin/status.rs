@@ -99,8 +99,9 @@ fn text(status: &Status) -> String {
 }
 
 fn revoked_text(authorities: &[Authority]) -> String {
-    let of = |Authority { key, name, revoked }: &Authority| {
-        format!("{revoked} of {} ({})", output::printable(name), output::printable(key))
+    let of = |Authority { key, name, revoked, absent }: &Authority| {
+        let absent = if *absent { ", a CA that is not in its directory" } else { "" };
+        format!("{revoked} of {} ({}{absent})", output::printable(name), output::printable(key))
     };
     match authorities {
         [] => "not known".to_owned(),
@@ -253,6 +254,7 @@ mod tests {
                 key: "0a".to_owned(),
                 name: "CN=Brock CA".to_owned(),
                 revoked: 2,
+                absent: false,
             }],
             ..proto::StatusResponse::default()
         }
@@ -282,7 +284,7 @@ mod tests {
                         "disk_free_bytes": 5000, "disk_total_bytes": 9000, "in_ram": false},
             "traffic": {"reads": 41, "writes": 42, "entries_received": 8},
             "certificates": [{"file": "node.crt", "not_after_unix": 1_777_636_800, "lifetime_seconds": 86_400}],
-            "authorities": [{"key": "0a", "name": "CN=Brock CA", "revoked": 2}], "duplicate_ids": [],
+            "authorities": [{"key": "0a", "name": "CN=Brock CA", "revoked": 2, "absent": false}], "duplicate_ids": [],
             "descriptors_limit": 1024, "connections_max": 448,
             "clocks": {"node-a/01020304": 7, "node-b/01020304": 5},
             "peers": peers,

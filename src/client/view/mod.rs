@@ -202,6 +202,8 @@ pub struct Authority {
     pub name: String,
     /// How many of its certificates the node's revocation lists contain.
     pub revoked: u64,
+    /// Whether it is not in the node's certificates directory.
+    pub absent: bool,
 }
 
 /// A node id under which several processes run.
@@ -369,7 +371,7 @@ same_fields! {
     Storage { sst_bytes, memtable_bytes, block_cache_bytes, disk_free_bytes, disk_total_bytes, in_ram }
     Traffic { reads, writes, entries_received }
     Certificate { file, not_after_unix, lifetime_seconds }
-    Authority { key, name, revoked }
+    Authority { key, name, revoked, absent }
     Alarm { at_unix, text }
 }
 

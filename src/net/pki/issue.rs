@@ -101,6 +101,15 @@ pub enum MakeError {
         /// The certificate.
         path: PathBuf,
     },
+    /// The certificate that is to be revoked is the CA's.
+    #[error(
+        "{at} is the CA's own certificate, which no list of the CA can revoke: nodes trust it because it lies in their \
+         directories. Replace the CA instead: docs/guides/certificates.md, Replace the CA", at = .path.display()
+    )]
+    TheCaItself {
+        /// The certificate.
+        path: PathBuf,
+    },
     /// A leaf would be valid for longer than its CA.
     #[error(
         "a lifetime of {wanted} goes beyond the CA's end at {ca_not_after}: choose at most {longest} (--lifetime), or \
@@ -331,6 +340,8 @@ pub(crate) struct Ca {
     pub(crate) validity: Validity,
     /// Its name, DER.
     pub(crate) subject: Vec<u8>,
+    /// Its public key (SubjectPublicKeyInfo), DER.
+    pub(crate) key: Vec<u8>,
     /// Its certificate.
     path: PathBuf,
     signs_lists: bool,
@@ -355,8 +366,8 @@ impl Ca {
             let parsed = roles::parse(&der).map_err(malformed)?;
             let usage = parsed.key_usage().ok().flatten();
             let signs_lists = usage.is_none_or(|usage| usage.value.crl_sign());
-            let subject = parsed.subject().as_raw().to_vec();
-            return Ok(Self { issuer, validity, subject, path, signs_lists });
+            let (subject, key) = (parsed.subject().as_raw().to_vec(), parsed.public_key().raw.to_vec());
+            return Ok(Self { issuer, validity, subject, key, path, signs_lists });
         }
         Err(MakeError::WrongCaKey { ca_key: ca_key.to_owned(), certs_dir: certs_dir.to_owned() })
     }

@@ -8,7 +8,10 @@ use rcgen::{
     CertificateRevocationListParams, KeyIdMethod, RevocationReason, RevokedCertParams, SerialNumber,
 };
 use time::OffsetDateTime;
-use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
+use x509_parser::{
+    error::X509Error, prelude::FromDer, revocation_list::CertificateRevocationList,
+    x509::SubjectPublicKeyInfo,
+};
 
 use super::{
     install,
@@ -101,7 +104,16 @@ fn serial_of(path: &Path, ca: &Ca) -> Result<Vec<u8>, MakeError> {
     let chain = files::certificates(path)?;
     // `files::certificates` returns at least one.
     let leaf = roles::parse(&chain[0]).map_err(|source| TlsError::Role { path: path.to_owned(), source })?;
-    if leaf.issuer().as_raw() != ca.subject {
+    if leaf.public_key().raw == ca.key {
+        return Err(MakeError::TheCaItself { path: path.to_owned() });
+    }
+    // An earlier CA of the same name has other numbers. A signature in a way that is not known here proves nothing.
+    let is_signed_by = |key: &SubjectPublicKeyInfo<'_>| {
+        leaf.verify_signature(Some(key)) != Err(X509Error::SignatureVerificationError)
+    };
+    let is_ours = leaf.issuer().as_raw() == ca.subject
+        && SubjectPublicKeyInfo::from_der(&ca.key).is_ok_and(|(_, key)| is_signed_by(&key));
+    if !is_ours {
         return Err(MakeError::OfAnotherCa { path: path.to_owned() });
     }
     Ok(leaf.raw_serial().to_vec())

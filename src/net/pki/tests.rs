@@ -267,3 +267,29 @@ fn a_ca_whose_certificate_does_not_allow_lists_is_named() {
     let text = revoked.unwrap_err().to_string();
     assert!(text.contains("ca.crt") && text.contains("cRLSign"), "{text}");
 }
+
+#[test]
+fn the_ca_itself_and_what_it_has_not_signed_cannot_be_revoked() {
+    let [fixture, other] = [Fixture::new(), Fixture::new()];
+    let [ca, _] = [&fixture, &other].map(|fixture| make_ca(&fixture.ca()).unwrap());
+    let refused = |path: PathBuf| {
+        let MakeCa { certs_dir, ca_key, .. } = fixture.ca();
+        revoke(&Revoke { certs_dir, ca_key, certificates: vec![path] }).unwrap_err().to_string()
+    };
+    let text = refused(ca.certificate);
+    assert!(text.contains("is the CA's own certificate") && text.contains("Replace the CA"), "{text}");
+    // Both CAs have the same name.
+    let text = refused(make_leaf(&other.leaf(admin("ops"))).unwrap().certificate);
+    assert!(text.contains("was not made by the CA"), "{text}");
+    assert!(!fixture.certs().join("ca.crl").exists());
+}
+
+#[test]
+fn a_certificate_that_is_given_as_the_key_is_called_one_whatever_its_mode() {
+    let fixture = Fixture::new();
+    let certificate = make_ca(&fixture.ca()).unwrap().certificate;
+    assert_eq!(mode(&certificate) & 0o077, 0o044);
+    let made = make_leaf(&MakeLeaf { ca_key: certificate, ..fixture.leaf(admin("ops")) });
+    let text = made.unwrap_err().to_string();
+    assert!(text.contains("it is a certificate") && !text.contains("chmod"), "{text}");
+}

@@ -241,7 +241,7 @@ fn read_node(
     // The fingerprint comes first: a change during the read then shows at the next refresh.
     let inventory = Inventory::of(dir)?.with_lists(crl_dir)?;
     let fingerprint = files::fingerprint(dir, crl_dir)?;
-    let Roots { store, trusted, revocations, mut expiries, warnings } = roots(&inventory)?;
+    let Roots { store, trusted, mut present, revocations, mut expiries, mut warnings } = roots(&inventory)?;
     let certificate = match &inventory.node[..] {
         [] => return Err(TlsError::NoNodeCertificate { dir: dir.to_owned() }),
         [one] => one.clone(),
@@ -254,7 +254,9 @@ fn read_node(
     let peer = pair.identity(policy, Purpose::Node)?;
     let validities = pair.validities()?.into_iter().enumerate();
     expiries.extend(validities.map(|(index, validity)| Expiry::of(&certificate, index, validity)));
-    let authorities = revocations.authorities(&trusted);
+    present.extend(files::certificates(&certificate)?);
+    let authorities = revocations.authorities(&trusted, &present);
+    warnings.extend(authorities.iter().filter_map(Authority::warning));
     let material = pair.material(dir, store, revocations);
     pair.check_trusted(&material, Purpose::Node)?;
     Ok((Loaded { peer, expiries, authorities, fingerprint, warnings }, TrustStore::new(&material)?))
@@ -326,6 +328,8 @@ struct Roots {
     store: Arc<RootCertStore>,
     /// The CA certificates of the store.
     trusted: Vec<CertificateDer<'static>>,
+    /// The same and those that have expired.
+    present: Vec<CertificateDer<'static>>,
     /// What the revocation lists revoke.
     revocations: Arc<Revocations>,
     /// The expiries of all CAs, including those that have expired.
@@ -338,6 +342,7 @@ struct Roots {
 /// valid yet is kept: it was installed ahead of a rotation, and its leaves have dates too.
 fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
     let (mut store, mut trusted, mut expiries) = (RootCertStore::empty(), Vec::new(), Vec::new());
+    let mut present = Vec::new();
     let ca_key_warning = |path: &PathBuf| {
         format!(
             "a CA's key lies in the certificates directory, {}: anyone who takes over this machine can then issue \
@@ -351,6 +356,7 @@ fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
         let validity = Validity::of(&path, &der)?;
         expiries.push(Expiry::of(&path, index, validity));
         check_ca(&path, &der)?;
+        present.push(der.clone());
         if validity.has_expired() {
             warnings
                 .push(format!("the CA certificate {} has expired: it is no longer trusted", path.display()));
@@ -367,7 +373,7 @@ fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
             let (revocations, without_effect) = Revocations::new(&revocation_lists(inventory)?, &trusted)?;
             warnings.extend(without_effect);
             let (store, revocations) = (Arc::new(store), Arc::new(revocations));
-            Ok(Roots { store, trusted, revocations, expiries, warnings })
+            Ok(Roots { store, trusted, present, revocations, expiries, warnings })
         }
     }
 }

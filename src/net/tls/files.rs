@@ -184,8 +184,12 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let mut file = open(path)?;
     // The permissions of the open file: those of the path could change in between.
     let metadata = file.metadata().map_err(|source| TlsError::Read { path: path.to_owned(), source })?;
-    check_permissions(path, &metadata)?;
     let bytes = read(path, &mut file)?;
+    // Nothing is wrong with the permissions of a certificate: it is the wrong file.
+    if pem::begins(&bytes, &["CERTIFICATE"]) && !pem::begins(&bytes, &KEY_LABELS) {
+        return Err(TlsError::NotAKey { path: path.to_owned(), reason: "it is a certificate".to_owned() });
+    }
+    check_permissions(path, &metadata)?;
     pem::check(path, &bytes, &KEY_LABELS)?;
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| TlsError::NotAKey {
         path: path.to_owned(),

@@ -89,6 +89,14 @@ fn no_text(path: &Path, bytes: &[u8]) -> TlsError {
     TlsError::Pem { path: path.to_owned(), line, problem }
 }
 
+/// Whether a block of one of these labels begins in the file.
+pub(super) fn begins(bytes: &[u8], labels: &[&str]) -> bool {
+    let is_one = |label: &[u8]| labels.iter().any(|wanted| wanted.as_bytes() == label);
+    bytes
+        .split(|byte| *byte == b'\n')
+        .any(|line| matches!(Marker::of(line), Some(Marker::Begin(label)) if is_one(label)))
+}
+
 /// Whether a key needs a passphrase: PKCS#8 says so in its label, the traditional formats in a header.
 pub(super) fn is_encrypted(bytes: &[u8]) -> bool {
     bytes.split(|byte| *byte == b'\n').any(|line| {

@@ -43,6 +43,23 @@ pub struct Authority {
     pub name: String,
     /// How many of its certificates the revocation lists of the directory contain.
     pub revoked: u64,
+    /// Whether its certificate is neither among the CAs of the directory nor in the chain of the node's own
+    /// certificate: other nodes may show it, or it may be a CA that is gone.
+    pub is_absent: bool,
+}
+
+impl Authority {
+    /// The warning about the list of a CA that is not in the directory.
+    pub(crate) fn warning(&self) -> Option<String> {
+        self.is_absent.then(|| {
+            format!(
+                "a revocation list is of {}, a CA that is not in the certificates directory: it is enforced for \
+                 certificates that name this CA as their issuer. If it is an intermediate CA of other nodes or of \
+                 clients, that is right; otherwise copy the list of the right CA, and remove this one",
+                self.name
+            )
+        })
+    }
 }
 
 /// A revocation list and its file.
@@ -143,20 +160,30 @@ impl Revocations {
     }
 
     /// The CAs among `roots`, each public key once, and the intermediate CAs that have lists, with the number of
-    /// certificates that each has revoked, ordered by key.
-    pub(crate) fn authorities(&self, roots: &[CertificateDer<'_>]) -> Vec<Authority> {
+    /// certificates that each has revoked, ordered by key. `present` are all certificates of the directory.
+    pub(crate) fn authorities(
+        &self,
+        roots: &[CertificateDer<'_>],
+        present: &[CertificateDer<'_>],
+    ) -> Vec<Authority> {
+        let present: HashSet<Vec<u8>> = present
+            .iter()
+            .filter_map(|der| Some(roles::parse(der).ok()?.subject().as_raw().to_vec()))
+            .collect();
         let mut known: BTreeMap<String, Authority> = BTreeMap::new();
         for root in roots.iter().filter_map(|der| roles::parse(der).ok()) {
             let key = hash(root.public_key().raw);
             let name = root.subject().to_string();
-            known.entry(key.clone()).or_insert(Authority { key, name, revoked: 0 });
+            known.entry(key.clone()).or_insert(Authority { key, name, revoked: 0, is_absent: false });
         }
         for (issuer, revoked) in
             self.by_issuer.iter().flat_map(|(issuer, all)| all.iter().map(move |r| (issuer, r)))
         {
             let key = hash(revoked.signer.as_ref().unwrap_or(issuer));
             let name = revoked.name.clone();
-            let authority = known.entry(key.clone()).or_insert(Authority { key, name, revoked: 0 });
+            let is_absent = revoked.signer.is_none() && !present.contains(issuer);
+            let authority =
+                known.entry(key.clone()).or_insert(Authority { key, name, revoked: 0, is_absent });
             // A CA may have had several names.
             authority.revoked += revoked.serials.len() as u64;
         }
@@ -290,7 +317,7 @@ mod tests {
 
     fn counts(revocations: &Revocations, roots: &[&TestCa]) -> Vec<u64> {
         let roots: Vec<_> = roots.iter().map(|ca| ca.der()).collect();
-        revocations.authorities(&roots).iter().map(|authority| authority.revoked).collect()
+        revocations.authorities(&roots, &roots).iter().map(|authority| authority.revoked).collect()
     }
 
     #[test]
@@ -334,9 +361,14 @@ mod tests {
         let [revoked, valid] = [(); 2].map(|()| admin(&intermediate));
         let (revocations, _) = load(&[file("i.crl", intermediate.list(&[&revoked]))], &[&root]);
         assert_eq!([&revoked, &valid].map(|leaf| is_revoked(&revocations, leaf)), [true, false]);
-        let authorities = revocations.authorities(&[root.der()]);
-        let shown = authorities.iter().find(|authority| authority.name == "CN=Intermediate").unwrap();
-        assert_eq!((shown.revoked, authorities.len()), (1, 2));
+        for (present, is_absent) in [(vec![root.der()], true), (vec![root.der(), intermediate.der()], false)]
+        {
+            let authorities = revocations.authorities(&[root.der()], &present);
+            let shown = authorities.iter().find(|authority| authority.name == "CN=Intermediate").unwrap();
+            assert_eq!((shown.revoked, shown.is_absent, authorities.len()), (1, is_absent, 2));
+            assert_eq!(shown.warning().is_some(), is_absent);
+            assert!(authorities.iter().all(|other| other == shown || other.warning().is_none()));
+        }
         // As an intermediate certificate of a chain, too.
         let (revocations, _) = load(&[file("r.crl", root.list(&[]))], &[&root]);
         assert_eq!(revocations.check(&valid.der, &[intermediate.der()]), Ok(()));

@@ -167,12 +167,18 @@ pub(super) fn node(report: &mut Report, config: &Config) -> Option<Identity> {
     let names: Vec<String> =
         names.filter(|part| part.file.starts_with("node")).flat_map(|part| part.hosts).collect();
     report.note("hosts", &at, &format!("peers and clients must dial this node as {}", names.join(", ")), "");
-    for Authority { name, revoked, .. } in identity.authorities() {
-        report.ok(
-            "revoked",
-            &at,
-            &format!("{} of {name}, as far as the lists here say", output::count(revoked, "certificate")),
-        );
+    for Authority { name, revoked, is_absent, .. } in identity.authorities() {
+        let what =
+            format!("{} of {name}, as far as the lists here say", output::count(revoked, "certificate"));
+        match is_absent {
+            false => report.ok("revoked", &at, &what),
+            true => report.warn(
+                "revoked",
+                &at,
+                &format!("{what}; this CA is not in the directory"),
+                "right if it is an intermediate CA of others; otherwise copy the list of the right CA, and remove this one",
+            ),
+        }
     }
     expiries(report, dir);
     Some(identity)
