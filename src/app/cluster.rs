@@ -83,7 +83,13 @@ impl Cluster {
         }
         asked[1..].sort_by(|a, b| a.node.node.cmp(&b.node.node));
         let nodes = with_lags(asked);
-        let verdict = health::of(&nodes, self.wall_clock.now());
+        let gone = views.iter().filter(|view| view.retired);
+        let names = |view: &MemberView| {
+            let node_id = view.node_id.as_ref().map(ToString::to_string);
+            node_id.into_iter().chain(view.address.as_ref().map(ToString::to_string))
+        };
+        let retired = gone.flat_map(names).collect();
+        let verdict = health::of(&nodes, &retired, self.wall_clock.now());
         Ok(proto::ClusterResponse { nodes, verdict: Some(verdict) })
     }
 }

@@ -21,8 +21,9 @@ const TWO_NODES_REMEDY: &str = "Let every address in node.join lead to another n
                                 certificate and storage; how the writes of both are saved: \
                                 docs/guides/troubleshooting.md, Two nodes run under one id";
 
-/// The verdict on these nodes; the node that was asked comes first.
-pub fn of(nodes: &[Node], now: UnixSeconds) -> Verdict {
+/// The verdict on these nodes; the node that was asked comes first, and knows these retired members by their ids and
+/// addresses.
+pub fn of(nodes: &[Node], retired: &BTreeSet<String>, now: UnixSeconds) -> Verdict {
     let mut findings = Vec::new();
     for node in nodes.iter().filter(|node| !node.retired) {
         match &node.status {
@@ -31,7 +32,7 @@ pub fn of(nodes: &[Node], now: UnixSeconds) -> Verdict {
                 let mut about = About { node: &node.node, findings: &mut findings };
                 about.duplicates(status);
                 about.storage(status);
-                about.replication(node, status, nodes);
+                about.replication(node, status, nodes, retired);
                 about.certificates(status, now);
                 about.revocations(status, nodes);
                 about.backups(status, now);
@@ -89,13 +90,20 @@ fn finding(level: Level, node: &str, what: impl Into<String>, todo: impl Into<St
 
 fn silent(node: &Node, nodes: &[Node]) -> Finding {
     let asked = nodes.first().map_or("this node", |own| own.node.as_str());
+    // It was added there only, so far: nothing is broken.
+    if node.pulls && node.address.is_empty() {
+        let what = format!("it runs and pulls from {asked}, which has no address of it");
+        let todo = format!(
+            "Add its address to node.join of {asked} and the other nodes, and restart them one by one \
+             (docs/guides/add-a-node.md)"
+        );
+        return finding(Level::Watch, &node.node, what, todo);
+    }
     if node.pulls {
-        let what = match node.address.as_str() {
-            "" => format!("it runs and pulls from {asked}, which has no address of it"),
-            address => {
-                format!("it runs and pulls from {asked}, but does not answer at {address}: {}", node.error)
-            }
-        };
+        let what = format!(
+            "it runs and pulls from {asked}, but does not answer at {}: {}",
+            node.address, node.error
+        );
         let todo = format!(
             "If its address has changed: correct it in node.join of {asked} and the other nodes, and restart them one by \
              one (docs/guides/change-an-address.md). Otherwise `node-admin doctor` shows where the connection fails"
@@ -178,7 +186,13 @@ impl About<'_> {
         }
     }
 
-    fn replication(&mut self, node: &Node, status: &StatusResponse, nodes: &[Node]) {
+    fn replication(
+        &mut self,
+        node: &Node,
+        status: &StatusResponse,
+        nodes: &[Node],
+        retired: &BTreeSet<String>,
+    ) {
         // A node that refuses writes has a finding of its own.
         if !status.ready && status.writes_refused.is_empty() {
             self.watch(
@@ -203,15 +217,22 @@ impl About<'_> {
             );
         }
         for peer in &status.peers {
-            self.peer(peer, nodes);
+            self.peer(peer, nodes, retired);
         }
     }
 
-    fn peer(&mut self, peer: &Peer, nodes: &[Node]) {
+    fn peer(&mut self, peer: &Peer, nodes: &[Node], retired: &BTreeSet<String>) {
         let name = if peer.node_id.is_empty() { &peer.address } else { &peer.node_id };
         let is_it = |node: &&Node| node.node == *name || node.address == peer.address;
         let other = nodes.iter().find(is_it);
         if other.is_some_and(|node| node.retired) {
+            return;
+        }
+        if !peer.up && [name, &peer.address].into_iter().any(|name| retired.contains(name)) {
+            self.watch(
+                format!("it still tries to pull from {name} ({}), which is retired", peer.address),
+                format!("Remove {} from node.join of {}, and restart it", peer.address, self.node),
+            );
             return;
         }
         // A peer that does not answer this node either has a finding of its own.
@@ -337,7 +358,8 @@ impl About<'_> {
                 self.watch(
                     format!("{} lost against another one of the same key hash", count(lost, "payload")),
                     "`node-admin conflicts list` shows them; their creators should use another key. After you have \
-                     dealt with them: `node-admin conflicts ack KEY`, or `--all`",
+                     dealt with them: `node-admin conflicts ack KEY`, or `--all`, with all nodes in \
+                     --node-addresses: each node keeps its own note",
                 );
             }
         }
@@ -381,6 +403,10 @@ mod tests {
     use brock_core::proto;
 
     const NOW: i64 = 1_800_000_000;
+
+    fn of(nodes: &[Node], now: UnixSeconds) -> Verdict {
+        super::of(nodes, &BTreeSet::new(), now)
+    }
 
     fn node(name: &str) -> Node {
         let status = StatusResponse {
@@ -427,6 +453,12 @@ mod tests {
         assert_eq!(verdict.sentence, "2 of 3 nodes answer; act now: c: it does not answer at c:1: refused.");
         let retired = Node { retired: true, ..dead("c") };
         assert_eq!(of(&[with("a", pulls), retired], NOW).level(), Level::Well);
+        // The node that was asked has retired it and no longer joins it; another one still does.
+        let retired = BTreeSet::from(["c".to_owned(), "c:1".to_owned()]);
+        let verdict = super::of(&[node("b"), with("a", pulls)], &retired, NOW);
+        let [found] = verdict.findings.as_slice() else { panic!("{verdict:?}") };
+        assert_eq!((found.level(), found.node.as_str()), (Level::Watch, "a"), "{found:?}");
+        assert_eq!(found.todo, "Remove c:1 from node.join of a, and restart it");
         // A broken connection between two healthy nodes is a finding of the node that dials.
         let verdict = of(&[with("a", pulls), node("c")], NOW);
         assert_eq!((verdict.findings[0].node.as_str(), verdict.findings.len()), ("a", 1), "{verdict:?}");
@@ -641,11 +673,23 @@ mod tests {
     }
 
     #[test]
+    fn a_new_node_that_pulls_and_has_no_address_here_is_to_be_added() {
+        let new = Node { pulls: true, address: String::new(), ..dead("b") };
+        let verdict = of(&[node("a"), new], NOW);
+        let [found] = verdict.findings.as_slice() else { panic!("{verdict:?}") };
+        assert_eq!(found.level(), Level::Watch, "{found:?}");
+        assert!(found.todo.starts_with("Add its address to node.join of a"), "{found:?}");
+        assert!(found.todo.contains("add-a-node.md") && !found.todo.contains("retire"), "{found:?}");
+    }
+
+    #[test]
     fn acknowledged_conflicts_are_no_finding() {
         let conflicts =
             |acknowledged| with("b", |s| (s.conflicts, s.conflicts_acknowledged) = (2, acknowledged));
         assert_eq!(of(&[node("a"), conflicts(2)], NOW).findings, []);
-        assert!(of(&[node("a"), conflicts(1)], NOW).findings[0].what.starts_with("1 payload lost"));
+        let verdict = of(&[node("a"), conflicts(1)], NOW);
+        assert!(verdict.findings[0].what.starts_with("1 payload lost"));
+        assert!(verdict.findings[0].todo.contains("each node keeps its own note"), "{verdict:?}");
     }
 
     #[test]

@@ -265,7 +265,7 @@ fn check_times(
     const IN_SECONDS: &str = "is after the year 9999; write seconds since the Unix epoch, not milliseconds";
     if expires_at.is_some_and(|at| at <= now) {
         let problem = "is not in the future by this node's clock, so the record could never be read; 0 means never. \
-                       A record of another database may have expired: set `import`";
+                       A record of another database may have expired: set `import` (node-admin: --import)";
         return Err(RequestError::field("record.expires_at_unix", problem));
     }
     if expires_at.as_ref().is_some_and(is_implausible) {

@@ -51,7 +51,7 @@ pub enum CallError {
     #[error("{0}")]
     Tls(String),
     /// The peer, or this node's end of the connection to it, reports an error.
-    #[error("{code}: {message}")]
+    #[error("{}", if message.is_empty() { code.description() } else { message })]
     Status {
         /// Its gRPC code.
         code: Code,
@@ -135,5 +135,17 @@ impl Peer {
     pub async fn retire(&self, member: &str, alias: String) -> Result<(), RemoteError> {
         let request = proto::RetireRequest { member: member.to_owned(), alias };
         self.call(|mut client| async move { client.retire(request).await }).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_peer_says_stands_without_the_words_of_its_code() {
+        let text = |message: &str| CallError::from(tonic::Status::unavailable(message)).to_string();
+        assert_eq!(text("cannot connect: refused"), "cannot connect: refused");
+        assert_eq!(text(""), Code::Unavailable.description());
     }
 }
