@@ -1,7 +1,10 @@
 //! Which backups exist. A manifest counts only after its signature and its key were checked; an
 //! incremental backup counts only with its whole chain.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::{FutureExt, StreamExt, stream};
 use tokio::sync::Mutex;
@@ -29,6 +32,16 @@ pub enum CatalogueError {
     /// There is no such backup.
     #[error("there is no backup{0} at {1}")]
     Nothing(String, String),
+    /// The node has no backup there, and others have.
+    #[error("there is no backup of {node_id} at {place}; there are backups of {}", .others.join(", "))]
+    NoneOfNode {
+        /// The node that was named.
+        node_id: NodeId,
+        /// The nodes that have backups.
+        others: Vec<String>,
+        /// Where.
+        place: String,
+    },
     /// Several nodes have backups there.
     #[error("there are backups of several nodes: {0}. Name one with --node-id")]
     SeveralNodes(String),
@@ -87,16 +100,36 @@ async fn manifest_keys(target: &Target, node_id: Option<&NodeId>) -> Result<Vec<
     Ok(listed.into_iter().map(|listed| listed.key).filter(|key| key.ends_with(MANIFEST_SUFFIX)).collect())
 }
 
+/// The nodes to which these keys of manifests belong.
+fn nodes_of(keys: &[String]) -> Vec<String> {
+    let nodes: BTreeSet<&str> = keys.iter().filter_map(|key| key.split('/').next()).collect();
+    nodes.into_iter().map(str::to_owned).collect()
+}
+
+/// The error that there is no backup of a node, or of any: it names the nodes that have some.
+pub async fn nothing_of(target: &Target, node_id: Option<&NodeId>) -> Result<CatalogueError, ObjectError> {
+    let place = target.place();
+    let Some(node_id) = node_id else { return Ok(CatalogueError::Nothing(String::new(), place)) };
+    let others = nodes_of(&manifest_keys(target, None).await?);
+    Ok(match others.is_empty() {
+        true => CatalogueError::Nothing(String::new(), place),
+        false => CatalogueError::NoneOfNode { node_id: node_id.clone(), others, place },
+    })
+}
+
 /// The chosen backup with its chain, the full one first.
 pub async fn choose(target: &Target, wanted: &Wanted) -> Result<Vec<Known>, CatalogueError> {
     let mut keys = manifest_keys(target, wanted.node_id.as_ref()).await?;
     let nothing = |what: &str| CatalogueError::Nothing(what.to_owned(), target.place());
-    if wanted.node_id.is_none() {
-        let nodes: std::collections::BTreeSet<&str> =
-            keys.iter().filter_map(|key| key.split('/').next()).collect();
-        if nodes.len() > 1 {
-            return Err(CatalogueError::SeveralNodes(nodes.into_iter().collect::<Vec<_>>().join(", ")));
+    match &wanted.node_id {
+        None => {
+            let nodes = nodes_of(&keys);
+            if nodes.len() > 1 {
+                return Err(CatalogueError::SeveralNodes(nodes.join(", ")));
+            }
         }
+        Some(node_id) if keys.is_empty() => return Err(nothing_of(target, Some(node_id)).await?),
+        Some(_) => {}
     }
     if let Some(id) = &wanted.id {
         keys.retain(|key| key.contains(id.as_str()));

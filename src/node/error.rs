@@ -43,9 +43,9 @@ pub enum StartError {
     Store(#[from] OpenError),
     /// The storage is empty, and a peer knows this node.
     #[error(
-        "the storage at {} is empty, but {peer} at {address} knows {node_id} ({operations} operations of it): this \
+        "the storage at {} is empty, but {peer} at {address} knows {node_id} ({}): this \
          node has run before, and its disk was lost or is not mounted. Find out why first. To rebuild it from its \
-         peers, start it once with --node.first-start=true", path.display()
+         peers, start it once with --node.first-start=true", path.display(), known_by(*operations)
     )]
     LivedBefore {
         /// Where the storage should be.
@@ -112,4 +112,13 @@ pub enum StartError {
     /// The start was cancelled, or the runtime is shutting down.
     #[error("the start was interrupted")]
     Interrupted,
+}
+
+/// What a peer knows of this node.
+fn known_by(operations: u64) -> String {
+    match operations {
+        0 => "as a member, without an operation of it".to_owned(),
+        1 => "1 operation of it".to_owned(),
+        operations => format!("{operations} operations of it"),
+    }
 }

@@ -93,7 +93,7 @@ pub enum OpenError {
     #[error("the storage at {} is in use by another process: is this node already running?", .0.display())]
     Locked(PathBuf),
     /// RocksDB does not open the database.
-    #[error("the database at {} does not open: {reason}", path.display())]
+    #[error("the database at {} does not open: {}", path.display(), explained(reason))]
     Database {
         /// The directory.
         path: PathBuf,
@@ -108,6 +108,21 @@ pub enum OpenError {
         /// Which value.
         source: CodecError,
     },
+}
+
+/// RocksDB's message, with the guide where a file is damaged. After a message about a table, RocksDB suspects its
+/// manifest too, which sends the operator to the wrong file.
+fn explained(reason: &str) -> String {
+    if !reason.contains("Corruption") {
+        return reason.to_owned();
+    }
+    let told = match reason.rsplit_once(" The file ") {
+        Some((told, suspected)) if suspected.contains("may be corrupted") && told.contains(".sst") => {
+            told.trim_end().trim_end_matches('.')
+        }
+        _ => reason.trim_end().trim_end_matches('.'),
+    };
+    format!("{told}. What to do: docs/guides/repair-a-database.md")
 }
 
 /// Why a read or a write failed. A failed write changed nothing that is visible.
@@ -213,5 +228,27 @@ impl StoreError {
             | Self::Read(_)
             | Self::Damaged(_) => false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(reason: &str) -> String {
+        OpenError::Database { path: "db".into(), reason: reason.to_owned() }.to_string()
+    }
+
+    #[test]
+    fn a_corruption_names_one_file_and_the_guide() {
+        let block = "Corruption: block checksum mismatch: stored = 1, computed = 2, type = 4  in db/000010.sst \
+                     offset 0 size 9";
+        let shown = text(&format!("{block}  The file db/MANIFEST-000005 may be corrupted."));
+        assert!(shown.contains("in db/000010.sst offset 0 size 9") && !shown.contains("MANIFEST"), "{shown}");
+        assert!(shown.ends_with(": docs/guides/repair-a-database.md"), "{shown}");
+        // The manifest itself.
+        let shown = text("Corruption: checksum mismatch The file db/MANIFEST-000005 may be corrupted.");
+        assert!(shown.contains("MANIFEST-000005"), "{shown}");
+        assert!(!text("IO error: No such file").contains("docs/"));
     }
 }

@@ -159,9 +159,15 @@ async fn backups_of_a_node_in_an_s3_store_verify_restore_and_hide_what_they_hold
         assert!(!shows, "{} shows a record", path.display());
     }
 
+    assert_fails(&site.verify(&["--signer", &signer[..16]]), 2, &["a whole public key", "64 hex digits"]);
+    assert_fails(
+        &site.verify(&["--node-id", "node-9"]),
+        1,
+        &["there is no backup of node-9 at", "there are backups of node-1"],
+    );
     let verified = site.verify(&["--signer", &signer]);
     assert_succeeds(&verified);
-    assert!(String::from_utf8_lossy(&verified.stdout).contains("39 records, 1 tombstones"), "{verified:?}");
+    assert!(String::from_utf8_lossy(&verified.stdout).contains("39 records, 1 tombstone,"), "{verified:?}");
     // Single records, without a storage for them.
     let hex = |key: &[u8]| data_encoding::HEXLOWER.encode(key);
     let one = site.restore(&["--key", &hex(&keys[30]), "--key", &hex(&keys[1])]);
@@ -314,7 +320,7 @@ async fn a_node_killed_while_it_backs_up_leaves_what_was_there_and_goes_on() {
         let verified = site.verify(&[]);
         assert_succeeds(&verified);
         let told = String::from_utf8_lossy(&verified.stdout).into_owned();
-        assert!(told.contains(&format!("good, {held} records")), "round {round}: {told}");
+        assert!(told.contains(&format!("good, {held} record")), "round {round}: {told}");
     }
     let mut launch = launch;
     launch.more[0] = "--node.first-start=false".to_owned();

@@ -28,6 +28,9 @@ use clap::{Args, Subcommand};
 use futures::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// The hex digits of an Ed25519 public key.
+const SIGNER_DIGITS: usize = 64;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum BackupCommand {
     /// Make an identity (a private key) for encrypted backups, and print its recipient (the public key)
@@ -130,7 +133,7 @@ pub(crate) struct ChooseArgs {
     #[arg(long, value_name = "ID")]
     id: Option<String>,
     /// Public key that must have signed the backup (`node-admin status` shows a node's key)
-    #[arg(long, value_name = "HEX")]
+    #[arg(long, value_name = "HEX", value_parser = signer)]
     signer: Option<String>,
 }
 
@@ -180,6 +183,31 @@ fn open(place: &PlaceArgs) -> anyhow::Result<Target> {
     Ok(Target::open(&location, &settings)?)
 }
 
+/// A whole public key: a part of one would name many.
+fn signer(text: &str) -> Result<String, String> {
+    let text = text.to_lowercase();
+    let is_whole = text.len() == SIGNER_DIGITS && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let problem =
+        "must be a whole public key, 64 hex digits, as `node-admin status` and `brock backup list` show it";
+    if is_whole { Ok(text) } else { Err(problem.to_owned()) }
+}
+
+/// `1 record`, `2 records`.
+fn count(number: u64, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `4 KiB`, `1.5 MiB`; a part of a KiB counts as one.
+fn size(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+    match bytes {
+        ..MIB => format!("{} KiB", bytes.div_ceil(1024)),
+        MIB..GIB => format!("{:.1} MiB", bytes as f64 / MIB as f64),
+        GIB.. => format!("{:.1} GiB", bytes as f64 / GIB as f64),
+    }
+}
+
 /// An empty environment variable counts as unset.
 fn given(text: Option<&String>) -> Option<String> {
     text.filter(|text| !text.is_empty()).cloned()
@@ -222,19 +250,24 @@ async fn list(args: &ListArgs) -> anyhow::Result<()> {
         };
         let sealed = if manifest.recipients.is_empty() { "plain" } else { "encrypted" };
         text.push_str(&format!(
-            "{}  {kind:11}  {sealed:9}  {:>9} records  {:>7} KiB  signed by {}\n",
+            "{}  {kind:11}  {sealed:9}  {:>9} {:7}  {:>10}  signed by {}\n",
             manifest.key,
             manifest.records,
-            bytes.div_ceil(1024),
-            &manifest.public_key[..16.min(manifest.public_key.len())]
+            if manifest.records == 1 { "record" } else { "records" },
+            size(bytes),
+            manifest.public_key
         ));
     }
     out::print(text.as_bytes())?;
     for (key, problem) in &doubtful {
         eprintln!("not trusted: {key}: {problem}");
     }
+    // Those that are not trusted were named.
+    if manifests.is_empty() && doubtful.is_empty() {
+        return Err(catalogue::nothing_of(&target, args.node_id.as_ref()).await?.into());
+    }
     if manifests.is_empty() {
-        bail!("there is no backup at {}", target.place());
+        bail!("there is no backup at {} that can be trusted", target.place());
     }
     Ok(())
 }
@@ -286,7 +319,7 @@ impl Shown {
     fn show(&self, progress: Progress) {
         self.0.set_length(progress.total_bytes);
         self.0.set_position(progress.bytes);
-        self.0.set_message(format!("{} records", progress.records));
+        self.0.set_message(count(progress.records, "record"));
     }
 }
 
@@ -308,10 +341,10 @@ async fn verify(args: &ChooseArgs) -> anyhow::Result<()> {
         let bytes = restore.check_hashes(directory.path()).await?;
         out::print(
             format!(
-            "{last}: signatures and hashes are good, {} KiB, {} backups in its chain; not decrypted: pass --identity \
+                "{last}: signatures and hashes are good, {}, {} in its chain; not decrypted: pass --identity \
              to verify the records\n",
-            bytes.div_ceil(1024),
-            chain.len()
+                size(bytes),
+                count(chain.len() as u64, "backup")
             )
             .as_bytes(),
         )?;
@@ -324,8 +357,10 @@ async fn verify(args: &ChooseArgs) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || store.close()).await??;
     out::print(
         format!(
-            "{last}: good, {records} records, {tombstones} tombstones, {} backups in its chain\n",
-            chain.len()
+            "{last}: good, {}, {}, {} in its chain\n",
+            count(records, "record"),
+            count(tombstones, "tombstone"),
+            count(chain.len() as u64, "backup")
         )
         .as_bytes(),
     )?;
@@ -354,10 +389,30 @@ async fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
         })
         .await?;
     drop(shown);
-    let restored = format!("restored {key} to {}: {} records\n", path.display(), last.records);
+    let restored = format!("restored {key} to {}: {}\n", path.display(), count(last.records, "record"));
     Ok(out::print(restored.as_bytes())?)
 }
 
 fn staging() -> io::Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix("brock-backup-").tempdir()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_numbers_have_the_right_units() {
+        let shown = [0, 1, 1025, 1 << 20, 3 << 29].map(size);
+        assert_eq!(shown, ["0 KiB", "1 KiB", "2 KiB", "1.0 MiB", "1.5 GiB"]);
+        assert_eq!([0, 1, 2].map(|number| count(number, "record")), ["0 records", "1 record", "2 records"]);
+    }
+
+    #[test]
+    fn a_signer_is_a_whole_public_key() {
+        assert_eq!(signer(&"Ab".repeat(32)), Ok("ab".repeat(32)));
+        for text in ["ab".repeat(8), "ab".repeat(33), "xy".repeat(32)] {
+            assert!(signer(&text).is_err(), "{text}");
+        }
+    }
 }
