@@ -138,14 +138,22 @@ impl Watch {
     fn report(&mut self, refreshed: Result<Refreshed, TlsError>, status: &TaskStatus) {
         match refreshed {
             Ok(refreshed) => {
-                if matches!(refreshed, Refreshed::Reloaded) {
+                let is_new = matches!(refreshed, Refreshed::Reloaded);
+                if is_new {
                     metrics::counter!(names::CERTIFICATE_RELOADS, "outcome" => "ok").increment(1);
                     tracing::info!(identity = %self.identity.peer(), "reloaded the rotated certificates");
                 }
                 if let Some(problem) = self.problem.take() {
                     status.clear_error();
-                    if problem == Problem::NoAnswer {
-                        tracing::info!("the certificates can be read again");
+                    match problem {
+                        Problem::NoAnswer => tracing::info!("the certificates can be read again"),
+                        // Otherwise the line about the reload says it.
+                        Problem::Rejected(_) if !is_new => {
+                            tracing::info!(
+                                "the certificates directory is in order again: it holds the certificates in use"
+                            );
+                        }
+                        Problem::Rejected(_) => {}
                     }
                 }
             }

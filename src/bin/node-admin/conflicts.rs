@@ -63,11 +63,9 @@ pub(crate) async fn acknowledge(
             Ok((node, acknowledged)) => Outcome { node, acknowledged, error: String::new() },
             // One refusal is that of all.
             Err(failure @ Failure::Denied(_)) => return Err(failure),
-            Err(failure) => Outcome {
-                node: address.to_string(),
-                acknowledged: 0,
-                error: failure.to_string().replace('\n', "; "),
-            },
+            Err(failure) => {
+                Outcome { node: address.to_string(), acknowledged: 0, error: on_one_line(&failure) }
+            }
         });
     }
     let acknowledged = Acknowledged { outcomes };
@@ -76,6 +74,11 @@ pub(crate) async fn acknowledge(
         output::data(format, &acknowledged, Acknowledged::text)?;
     }
     outcome
+}
+
+/// A failure at one node, for a cell.
+fn on_one_line(failure: &Failure) -> String {
+    failure.to_string().lines().map(str::trim).collect::<Vec<_>>().join(": ")
 }
 
 /// The node's id, and how many conflicts are acknowledged there.
@@ -338,6 +341,12 @@ mod tests {
         assert_eq!(text, "ab".repeat(32) + expected);
         let text = Conflict::new(conflict(1)).unwrap().text();
         assert!(text.starts_with(&("01".repeat(32) + "  acknowledged\n")), "{text}");
+    }
+
+    #[test]
+    fn a_node_that_does_not_answer_fills_one_line() {
+        let failure = Failure::NoAnswer("no node answered\n  a:1: cannot connect: refused".to_owned());
+        assert_eq!(on_one_line(&failure), "no node answered: a:1: cannot connect: refused");
     }
 
     #[tokio::test]

@@ -24,14 +24,7 @@ const WARNING: &str = "warning: an access key id opens its record, and arguments
 pub(crate) fn of(key: &cli::Key) -> Result<KeyHash, Failure> {
     match (&key.key, &key.key_file) {
         (Some(text), _) => argument("KEY", text),
-        (None, Some(file)) if is_stdin(file) => from_stdin(),
-        (None, Some(file)) => {
-            let failed = |error| Failure::Usage(format!("could not read {}: {error}", file.display()));
-            parse(
-                &file.display().to_string(),
-                &first_line(brock_net::reading::text(file).map_err(failed)?.as_bytes())?,
-            )
-        }
+        (None, Some(file)) => from_file(file),
         // The command line requires one of them.
         (None, None) => Err(Failure::Usage("KEY is missing".to_owned())),
     }
@@ -47,6 +40,17 @@ pub(crate) fn argument(name: &str, text: &str) -> Result<KeyHash, Failure> {
         output::message(WARNING);
     }
     Ok(key_hash)
+}
+
+/// The key in a file, or in standard input (`-`).
+pub(crate) fn from_file(file: &Path) -> Result<KeyHash, Failure> {
+    if is_stdin(file) {
+        return from_stdin();
+    }
+    let failed = |error| Failure::Usage(format!("could not read {}: {error}", file.display()));
+    let text = brock_net::reading::text(file).map_err(failed)?;
+    let line = first_line(text.as_bytes())?;
+    parse(&file.display().to_string(), &line)
 }
 
 /// Whether a KEY is read from standard input.

@@ -12,11 +12,15 @@ use data_encoding::HEXLOWER;
 use serde::Serialize;
 use tokio::time::timeout;
 
+/// A terminal with fewer columns gets a shorter row.
+const WIDE: usize = 100;
+
 /// Prints entries of the first node that answers, one by one as they come.
 pub(crate) async fn tail(client: &Client, options: &Tail, format: Format) -> Result<(), Failure> {
     let request = proto::TailLogRequest { last: options.last, follow: options.follow };
     let mut entries = answer::reported(client.tail_log(request).await)?;
-    if format == Format::Text && !output::print_on(&Entry::heading())? {
+    let columns = output::terminal_columns();
+    if format == Format::Text && !output::print_on(&Entry::heading(columns))? {
         return Ok(());
     }
     loop {
@@ -40,7 +44,7 @@ pub(crate) async fn tail(client: &Client, options: &Tail, format: Format) -> Res
             }
         };
         let text = match format {
-            Format::Text => entry.text(),
+            Format::Text => entry.text(columns),
             Format::Json => output::json_line(&entry)?,
             Format::Yaml => format!("---\n{}", output::yaml(&entry)?),
         };
@@ -78,25 +82,34 @@ impl Entry {
         })
     }
 
-    /// Columns of a fixed width, because later rows are not known yet.
-    fn row(applied: &str, stamp: &str, operation: &str, bytes: &str, note: &str, key_hash: &str) -> String {
-        let row = format!("{applied:24}  {stamp:24}  {operation:10}  {bytes:>6}  {note:11}  {key_hash}");
+    /// Columns of a fixed width, because later rows are not known yet. A narrow terminal has no room for the date
+    /// and the size.
+    fn row(cells: [&str; 6], columns: Option<usize>) -> String {
+        let [applied, stamp, operation, bytes, note, key_hash] = cells;
+        let row = match columns {
+            Some(..WIDE) => {
+                let time = applied.split_once('T').map_or(applied, |(_, time)| time);
+                format!("{time:13}  {stamp:24}  {operation:10}  {note:11}  {key_hash}")
+            }
+            _ => format!("{applied:24}  {stamp:24}  {operation:10}  {bytes:>6}  {note:11}  {key_hash}"),
+        };
         let row = row.trim_end();
-        match output::terminal_columns() {
+        match columns {
             Some(columns) if paint::plain(row).chars().count() > columns => paint::cut(row, columns) + "\n",
             _ => row.to_owned() + "\n",
         }
     }
 
-    fn heading() -> String {
-        Self::row("APPLIED HERE", "STAMP", "OPERATION", "BYTES", "NOTE", "KEY HASH")
+    fn heading(columns: Option<usize>) -> String {
+        Self::row(["APPLIED HERE", "STAMP", "OPERATION", "BYTES", "NOTE", "KEY HASH"], columns)
     }
 
-    fn text(&self) -> String {
+    fn text(&self, columns: Option<usize>) -> String {
         let applied = self.applied_unix_ms.map_or_else(|| "?".to_owned(), output::moment_to_the_millisecond);
         let stamp = stamp::text(&self.origin, self.clock);
         let note = if self.quarantined { "quarantined" } else { "" };
-        Self::row(&applied, &stamp, self.operation, &self.log_bytes.to_string(), note, &self.key_hash)
+        let bytes = self.log_bytes.to_string();
+        Self::row([&applied, &stamp, self.operation, &bytes, note, &self.key_hash], columns)
     }
 }
 
@@ -138,8 +151,8 @@ mod tests {
 
     #[test]
     fn entries_stand_below_their_headings() {
-        let heading = Entry::heading();
-        let text = entry(true).text();
+        let heading = Entry::heading(None);
+        let text = entry(true).text(None);
         assert!(
             heading.ends_with("  KEY HASH\n") && text.ends_with(&("ab".repeat(32) + "\n")),
             "{heading}{text}"
@@ -147,5 +160,13 @@ mod tests {
         assert_eq!(heading.find("NOTE"), text.find("quarantined"));
         assert_eq!(heading.find("KEY HASH"), text.find("abab"));
         assert!(text.starts_with("?  "), "what is not known is no time: {text}");
+    }
+
+    #[test]
+    fn a_terminal_of_eighty_columns_still_shows_the_beginning_of_the_key_hash() {
+        let [heading, text] = [Entry::heading(Some(80)), entry(false).text(Some(80))];
+        assert!(text.contains("12:00:00.123Z") && text.contains(&"ab".repeat(6)), "{text}");
+        assert!(text.trim_end().chars().count() <= 80, "{text}");
+        assert_eq!(heading.find("KEY HASH"), text.find("abab"));
     }
 }

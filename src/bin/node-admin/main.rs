@@ -67,6 +67,7 @@ fn main() -> ExitCode {
     let cli = match command.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
+            let error = cli::clarified(error);
             // clap prints help and the version to standard output; they are no failure.
             let printed = error.print();
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Ok };

@@ -121,6 +121,10 @@ async fn what_is_wrong_with_the_certificates_is_said_once_however_long_it_stays(
     replace(&certificate, b"no certificate");
     refused(1).await;
     replace(&certificate, &right_certificate);
+    eventually("the repair is said", || async {
+        (count(&process, "the certificates directory is in order again") == 1).then_some(())
+    })
+    .await;
     replace(&key, b"no key");
     refused(2).await;
     replace(&key, &right_key);

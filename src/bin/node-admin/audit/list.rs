@@ -15,10 +15,12 @@ use brock::audit::{
 
 /// Prints line by line, because a log may be larger than the memory.
 pub(super) fn run(places: &[PathBuf], filter: &Filter, format: Format) -> Result<(), Failure> {
-    let mark = match &filter.key {
-        Some(key) => Some(key_mark(&key::argument("--key", key)?.0)),
-        None => None,
+    let key_hash = match (&filter.key, &filter.key_file) {
+        (Some(key), _) => Some(key::argument("--key", key)?),
+        (None, Some(file)) => Some(key::from_file(file)?),
+        (None, None) => None,
     };
+    let mark = key_hash.map(|key_hash| key_mark(&key_hash.0));
     let (mut broken, mut calls, mut is_empty) = (None, HashSet::new(), true);
     for path in verify::collect(places).map_err(|error| failed(&error))? {
         let mut printed = Ok(());
@@ -47,7 +49,7 @@ pub(super) fn run(places: &[PathBuf], filter: &Filter, format: Format) -> Result
 }
 
 fn is_wanted(line: &Line, filter: &Filter, mark: Option<&str>) -> bool {
-    let Filter { since, until, who, method, denied, key: _ } = filter;
+    let Filter { since, until, who, method, denied, key: _, key_file: _ } = filter;
     let about =
         |mark: &str| ["key", "after_key"].iter().any(|name| line.what.get(*name).is_some_and(|v| v == mark));
     // A line of counted events states when they happened: it is written up to a minute later.
@@ -159,7 +161,15 @@ mod tests {
 
     #[test]
     fn each_filter_leaves_out_what_it_says() {
-        let all = || Filter { since: None, until: None, who: None, method: None, denied: false, key: None };
+        let all = || Filter {
+            since: None,
+            until: None,
+            who: None,
+            method: None,
+            denied: false,
+            key: None,
+            key_file: None,
+        };
         let at = line().at_unix_ms;
         for (filter, mark, wanted) in [
             (all(), None, true),

@@ -47,7 +47,7 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "WHO")]
     pub(crate) who: Option<String>,
     /// Only this method, such as Invalidate
-    #[arg(long, value_name = "METHOD")]
+    #[arg(long, value_parser = values::method, value_name = "METHOD")]
     pub(crate) method: Option<String>,
     /// Only denied calls
     #[arg(long)]
@@ -56,4 +56,7 @@ pub(crate) struct Filter {
     // Parsed later: clap would quote a mistyped key, and an access key id must not appear in logs.
     #[arg(long, visible_alias = "key-hash", value_name = "KEY")]
     pub(crate) key: Option<String>,
+    /// Read that key from this file, or from standard input (-): arguments are visible to other users
+    #[arg(long, value_name = "FILE|-", conflicts_with = "key", value_parser = paths::literal)]
+    pub(crate) key_file: Option<PathBuf>,
 }

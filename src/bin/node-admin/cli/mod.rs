@@ -9,13 +9,30 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::paths;
 use brock_core::base::limits;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{
+    Args, Parser, Subcommand, ValueEnum,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use clap_complete::Shell;
 
 pub(crate) use audit::{AuditCommand, Filter};
 pub(crate) use bench::{BenchCommand, Load, Revoke, Visible};
 pub(crate) use record::{ConflictsCommand, Key, QuarantineCommand, RecordCommand};
 pub(crate) use values::Wait;
+
+/// Names REASON where it is missing: of one argument clap takes the last name, and says that KEY is missing.
+pub(crate) fn clarified(mut error: clap::Error) -> clap::Error {
+    let lacks_key = matches!(
+        error.get(ContextKind::InvalidArg),
+        Some(ContextValue::Strings(names)) if names.iter().eq(["<KEY>"])
+    );
+    let usage = error.get(ContextKind::Usage).map(ToString::to_string).unwrap_or_default();
+    if error.kind() == ErrorKind::MissingRequiredArgument && lacks_key && usage.contains("<REASON>") {
+        let reason = ContextValue::Strings(vec!["<REASON>".to_owned()]);
+        error.insert(ContextKind::InvalidArg, reason);
+    }
+    error
+}
 
 /// The admin tool for Brock nodes.
 ///

@@ -54,6 +54,11 @@ fn good_lines_are_read_and_nonsense_is_refused() {
         (format!("audit list log --since 24h --who ops --method Delete --denied --key {hash}"), true),
         ("audit list log --since 2026-05-01T12:00:00Z --until 1h -o json".to_owned(), true),
         (format!("audit verify log other/audit-00000001.jsonl --head 7:{hash}"), true),
+        ("audit list log --method acknowledgeconflicts".to_owned(), true),
+        ("audit list log --method unknown".to_owned(), true),
+        ("audit list log --method Foo".to_owned(), false),
+        ("audit list log --key-file f".to_owned(), true),
+        (format!("audit list log --key {hash} --key-file f"), false),
         ("audit list".to_owned(), false),
         ("audit list log --since yesterday".to_owned(), false),
         ("audit verify log --head 7".to_owned(), false),
@@ -97,6 +102,17 @@ fn good_lines_are_read_and_nonsense_is_refused() {
         let words = std::iter::once("node-admin").chain(line.split(' '));
         assert_eq!(Cli::try_parse_from(words).is_ok(), good, "{line}");
     }
+}
+
+#[test]
+fn the_argument_that_is_missing_is_named() {
+    let missing = |line: &str| {
+        let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+        clarified(error).to_string().lines().nth(1).unwrap_or_default().trim().to_owned()
+    };
+    assert_eq!(missing("node-admin record invalidate key"), "<REASON>");
+    assert_eq!(missing("node-admin record invalidate --key-file f"), "<REASON>");
+    assert_eq!(missing("node-admin record show"), "<KEY>");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use brock::audit::entry::Head;
+use brock::{api::grpc::calls, audit::entry::Head};
 use brock_core::base::{duration, id::NodeId, limits};
 use brock_net::address::Address;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -61,6 +61,18 @@ pub(super) fn moment_unix_ms(text: &str) -> Result<u64, String> {
     moment.and_then(|moment| milliseconds(moment).ok()).ok_or_else(|| {
         "must be how long ago, such as 24h, or a time, such as 2026-05-01T12:00:00Z".to_owned()
     })
+}
+
+/// A method of the audit log, whatever its case.
+pub(super) fn method(text: &str) -> Result<String, String> {
+    // A call of a method that does not exist is denied, and recorded as this.
+    let methods = || calls::TABLE.iter().map(calls::Call::method).chain(["unknown"]);
+    if methods().any(|method| method.eq_ignore_ascii_case(text)) {
+        return Ok(text.to_owned());
+    }
+    let distance = |method: &&str| strsim::levenshtein(&method.to_lowercase(), &text.to_lowercase());
+    let nearest = methods().min_by_key(distance).unwrap_or_default();
+    Err(format!("there is no such method; did you mean {nearest}?"))
 }
 
 pub(super) fn head(text: &str) -> Result<Head, String> {

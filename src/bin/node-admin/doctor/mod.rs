@@ -59,7 +59,7 @@ pub(crate) async fn run(global: Global, options: &Doctor) -> Result<(), Failure>
     let progress = Progress::spinner("examining");
     let report = examine(global, options).await;
     drop(progress);
-    output::data(format, &report, Report::text)?;
+    output::data(format, &report, |report| report.text(output::terminal_columns()))?;
     report.outcome()
 }
 
@@ -171,7 +171,9 @@ impl Report {
         }
     }
 
-    fn text(&self) -> String {
+    /// The lines, broken between words if they are for a terminal of that many columns.
+    fn text(&self, columns: Option<usize>) -> String {
+        let columns = columns.unwrap_or(usize::MAX);
         let mut text = String::new();
         let width = |of: fn(&Line) -> usize| self.lines.iter().map(of).max().unwrap_or_default();
         let (check, subject) = (width(|line| line.check.len()), width(|line| line.subject.chars().count()));
@@ -183,15 +185,45 @@ impl Report {
                 Level::Warn => paint::warn("warn"),
                 Level::Fail => paint::bad("FAIL"),
             };
-            text.push_str(&format!("{word}  {:check$}  {:subject$}  {what}\n", line.check, line.subject));
+            text.push_str(&format!("{word}  {:check$}  {:subject$}  ", line.check, line.subject));
+            let begun = WORD + check + subject + 4;
+            push_wrapped(&mut text, what, begun, columns);
             if !fix.is_empty() {
-                text.push_str(&format!("      \u{2192} {fix}\n"));
+                text.push_str("      \u{2192} ");
+                push_wrapped(&mut text, fix, WORD + 2, columns);
             }
         }
         let (warnings, failures) = (self.count(Level::Warn), self.count(Level::Fail));
         text.push_str(&format!("\n{} ok, {warnings} warn, {failures} fail\n", self.count(Level::Ok)));
         text
     }
+}
+
+/// The columns of a line's first word and the gap behind it.
+const WORD: usize = 6;
+
+/// Adds words to a line that has `begun` columns. Where the line is full, they go on below, indented.
+fn push_wrapped(text: &mut String, words: &str, begun: usize, columns: usize) {
+    // Below a wide beginning no room would be left.
+    let indent = if begun <= columns / 2 { begun } else { WORD + 2 };
+    let (mut used, mut is_first) = (begun, true);
+    for word in words.split(' ') {
+        let width = word.chars().count();
+        let gap = usize::from(!is_first);
+        if used + gap + width > columns && used > indent {
+            text.truncate(text.trim_end().len());
+            text.push('\n');
+            text.push_str(&" ".repeat(indent));
+            used = indent;
+        } else {
+            text.push_str(&" ".repeat(gap));
+            used += gap;
+        }
+        text.push_str(word);
+        used += width;
+        is_first = false;
+    }
+    text.push('\n');
 }
 
 /// The directory, for a command that the operator should run.
@@ -219,9 +251,24 @@ mod tests {
         assert_eq!(report.outcome().unwrap_err().exit(), Exit::Warning);
         report.fail("tcp", "a:1", "refused\x1b[2J", "start it");
         assert_eq!(report.outcome().unwrap_err().exit(), Exit::Critical);
-        let text = report.text();
+        let text = report.text(None);
         assert!(text.contains("FAIL  tcp     a:1  refused\u{fffd}[2J\n      \u{2192} start it\n"), "{text}");
         assert!(text.ends_with("\n1 ok, 1 warn, 1 fail\n"), "{text}");
         assert!(text.starts_with("ok    dns     a:1  1.2.3.4\n"), "{text}");
+    }
+
+    #[test]
+    fn a_line_breaks_between_words_and_no_word_is_cut() {
+        let mut report = Report::default();
+        report.warn("tcp", "a:1", "nothing listens there at all", "start the node, then look again");
+        let expected = "warn  tcp  a:1  nothing listens\n                there at all\n      \u{2192} start the node, then\n        \
+                        look again\n\n0 ok, 1 warn, 0 fail\n";
+        assert_eq!(report.text(Some(32)), expected);
+        let mut report = Report::default();
+        report.ok("path", "/var/lib/brock/node", "is writable");
+        assert_eq!(
+            report.text(Some(34)),
+            "ok    path  /var/lib/brock/node\n        is writable\n\n1 ok, 0 warn, 0 fail\n"
+        );
     }
 }

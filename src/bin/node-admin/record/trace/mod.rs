@@ -11,6 +11,9 @@ use brock_core::{base::id::KeyHash, proto};
 use bytes::Bytes;
 use serde::Serialize;
 
+/// A terminal with fewer columns gets shorter times.
+const WIDE: usize = 130;
+
 /// Asks the first node that answers, which asks all others.
 pub(crate) async fn run(client: &Client, key: KeyHash, format: Format) -> Result<(), Failure> {
     let request = proto::TraceRecordRequest { key_hash: Bytes::copy_from_slice(&key.0) };
@@ -54,7 +57,7 @@ impl Trace {
         let all = self.operations();
         for node in &self.nodes {
             text.push('\n');
-            text.push_str(&node_text(node, &all));
+            text.push_str(&node_text(node, &all, output::terminal_columns()));
         }
         text
     }
@@ -74,7 +77,11 @@ impl Trace {
 }
 
 /// A node's block of text, with a line for each operation that any node lists.
-fn node_text(node: &TracedNode, all: &BTreeMap<(&str, u64), &TracedOperation>) -> String {
+fn node_text(
+    node: &TracedNode,
+    all: &BTreeMap<(&str, u64), &TracedOperation>,
+    columns: Option<usize>,
+) -> String {
     let name = output::printable(&node.node);
     if !node.error.is_empty() {
         return format!("{name}: could not be asked: {}\n", output::printable(&node.error));
@@ -88,6 +95,7 @@ fn node_text(node: &TracedNode, all: &BTreeMap<(&str, u64), &TracedOperation>) -
         field("public", if node.public == Some(true) { "yes" } else { "no" }.to_owned()),
         field("conflicts", node.conflicts.unwrap_or_default().to_string()),
     ]));
+    let is_narrow = columns.is_some_and(|columns| columns < WIDE);
     let rows = all.iter().map(|(place, told)| {
         let own = node.operations.iter().find(|operation| operation.place() == *place);
         let applied = match own {
@@ -98,12 +106,23 @@ fn node_text(node: &TracedNode, all: &BTreeMap<(&str, u64), &TracedOperation>) -
             0 => "unknown".to_owned(),
             unix => output::moment(unix),
         };
+        let (made, applied) = if is_narrow { shortened(&made, &applied) } else { (made, applied) };
         let note = own.map_or_else(|| why_absent(node, told), note);
         vec![told.operation.to_owned(), stamp::text(&told.origin, told.clock), made, applied, note]
     });
     let rows = output::headed(&["OPERATION", "STAMP", "MADE", "APPLIED HERE", "NOTE"], rows);
     text.push_str(&output::table(&rows));
     text
+}
+
+/// The two times of an operation without the number of seconds, and without a date that both have.
+fn shortened(made: &str, applied: &str) -> (String, String) {
+    let made = made.split(' ').next().unwrap_or_default();
+    let applied = match (made.split_once('T'), applied.split_once('T')) {
+        (Some((day, _)), Some((same, time))) if day == same => time,
+        _ => applied,
+    };
+    (made.to_owned(), applied.to_owned())
 }
 
 /// Why a node does not list an operation that another node lists.

@@ -57,6 +57,19 @@ fn trace(nodes: Vec<proto::trace_record_response::Node>) -> Trace {
 }
 
 #[test]
+fn a_narrow_terminal_gets_times_that_fit() {
+    let made = "2026-05-01T12:00:00Z (1777636800)";
+    for (applied, expected) in [
+        ("2026-05-01T12:00:00.123Z", "12:00:00.123Z"),
+        ("2026-05-02T12:00:00.123Z", "2026-05-02T12:00:00.123Z"),
+        ("-", "-"),
+    ] {
+        assert_eq!(shortened(made, applied), ("2026-05-01T12:00:00Z".to_owned(), expected.to_owned()));
+    }
+    assert_eq!(shortened("unknown", "-"), ("unknown".to_owned(), "-".to_owned()));
+}
+
+#[test]
 fn a_trace_is_this_json() {
     let create = operation(Kind::Create, CREATE, 1_777_636_800_123);
     let known = node("node-1", record_trace::State::Created, &["node-1/00000001:7"], vec![create]);
