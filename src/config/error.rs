@@ -124,6 +124,16 @@ pub enum Problem {
     },
 }
 
+impl Problem {
+    /// The setting, if its value is empty.
+    pub(super) fn empty(&self) -> Option<&'static str> {
+        match self {
+            Self::Empty { key, .. } => Some(key),
+            _ => None,
+        }
+    }
+}
+
 /// Why there is no valid configuration. Reports every problem at once.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {

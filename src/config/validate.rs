@@ -235,10 +235,18 @@ impl Config {
 }
 
 fn checked(shown: &[ShownSetting], mut problems: Vec<Problem>) -> Result<Config, ConfigError> {
+    // Of a file that cannot be read, nothing is missing.
+    if problems.iter().any(|problem| matches!(problem, Problem::Syntax { .. })) {
+        return Err(ConfigError::Invalid(problems));
+    }
     match validate(shown) {
         Ok(config) if problems.is_empty() => Ok(config),
         Ok(_) => Err(ConfigError::Invalid(problems)),
         Err(more) => {
+            let empty: Vec<&str> = problems.iter().filter_map(Problem::empty).collect();
+            let is_said =
+                |problem: &Problem| matches!(problem, Problem::Missing { key, .. } if empty.contains(key));
+            let more: Vec<Problem> = more.into_iter().filter(|problem| !is_said(problem)).collect();
             problems.extend(more);
             Err(ConfigError::Invalid(problems))
         }
@@ -676,6 +684,10 @@ address = "off"
     fn a_file_that_is_not_toml_is_reported_by_line() {
         let text = error(&[], &[], Some("[node]\nid = a b\n"));
         assert!(text.contains("brock.toml:2: this is not TOML"), "{text}");
+        let alone = try_resolve(&[], &[], Some("[node]\nid = a b\n")).unwrap_err().to_string();
+        assert!(!alone.contains("is required"), "{alone}");
+        let once = try_resolve(&["--node.id="], &[], None).unwrap_err().to_string();
+        assert!(!once.contains("node.id is required"), "{once}");
     }
 
     #[test]
