@@ -109,8 +109,11 @@ pub enum ValueError {
     )]
     NotPlain,
     /// A secret's file cannot be read.
-    #[error("names a file that cannot be used: {0}")]
+    #[error("names a file that cannot be read: {0}")]
     SecretFile(String),
+    /// A file that holds no secret.
+    #[error("names a file that holds no secret: {0}")]
+    NotASecret(&'static str),
     /// Not an age recipient.
     #[error("contains '{0}', which is not an age recipient; write age1… (`brock backup keygen` makes one)")]
     Recipient(String),
@@ -320,10 +323,10 @@ pub fn secret(text: &str) -> Result<String, ValueError> {
         None => Ok(text.to_owned()),
         Some(path) => match brock_net::reading::text(path.as_ref()) {
             Ok(text) => match text.trim_end_matches(['\n', '\r']) {
-                "" => Err(ValueError::SecretFile("it is empty".to_owned())),
-                text if text.len() > limits::SECRET_MAX_BYTES => Err(ValueError::SecretFile(
-                    "it is too large for a secret: is it the right file?".to_owned(),
-                )),
+                "" => Err(ValueError::NotASecret("it is empty")),
+                text if text.len() > limits::SECRET_MAX_BYTES => {
+                    Err(ValueError::NotASecret("it is too large; is it the right file?"))
+                }
                 text => Ok(text.to_owned()),
             },
             Err(error) => Err(ValueError::SecretFile(error.to_string())),

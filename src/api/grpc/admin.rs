@@ -225,7 +225,11 @@ impl AdminService for Admin {
     ) -> Result<Response<proto::ShowQuarantinedResponse>, Status> {
         let stamp = convert::required_stamp(request.into_inner())?;
         let (entry, operation) = convert::quarantined(self.ledgers.quarantined(stamp).await?);
-        Ok(Response::new(proto::ShowQuarantinedResponse { entry: Some(entry), operation }))
+        Ok(Response::new(proto::ShowQuarantinedResponse {
+            entry: Some(entry),
+            operation,
+            node_id: self.node_id(),
+        }))
     }
 
     async fn retry_quarantined(

@@ -173,6 +173,8 @@ struct Shown {
     entry: Entry,
     /// As the node received it, in hex.
     operation: String,
+    /// The node that answered.
+    node_id: String,
 }
 
 /// What `quarantine retry` and `quarantine drop` print.
@@ -223,9 +225,9 @@ impl TryFrom<proto::ShowQuarantinedResponse> for Shown {
     type Error = Failure;
 
     fn try_from(response: proto::ShowQuarantinedResponse) -> Result<Self, Failure> {
-        let proto::ShowQuarantinedResponse { entry, operation } = response;
+        let proto::ShowQuarantinedResponse { entry, operation, node_id } = response;
         let entry = entry.ok_or_else(|| Failure::nonsense("it has no entry"))?;
-        Ok(Self { entry: Entry::new(entry)?, operation: HEXLOWER.encode(&operation) })
+        Ok(Self { entry: Entry::new(entry)?, operation: HEXLOWER.encode(&operation), node_id })
     }
 }
 
@@ -239,6 +241,7 @@ impl Shown {
             ("operation_bytes", self.entry.operation_bytes.to_string()),
             ("payload_bytes", self.entry.payload_bytes.to_string()),
             ("operation", self.operation.clone()),
+            ("node_id", output::printable(&self.node_id)),
         ])
     }
 }
@@ -367,15 +370,19 @@ mod tests {
     #[test]
     fn a_shown_entry_has_its_bytes() {
         let operation = Bytes::from_static(&[1, 0xff]);
-        let shown =
-            Shown::try_from(proto::ShowQuarantinedResponse { entry: Some(entry(42)), operation }).unwrap();
+        let answer = proto::ShowQuarantinedResponse {
+            entry: Some(entry(42)),
+            operation,
+            node_id: "node-2".to_owned(),
+        };
+        let shown = Shown::try_from(answer).unwrap();
         let json = output::json(&shown).unwrap();
-        let end = "  \"operation_bytes\": 3,\n  \"payload_bytes\": 4,\n  \"operation\": \"01ff\"\n}\n";
+        let end = "  \"operation_bytes\": 3,\n  \"payload_bytes\": 4,\n  \"operation\": \"01ff\",\n  \"node_id\": \"node-2\"\n}\n";
         assert!(
             json.starts_with("{\n  \"stamp\": \"node-1/00000001:42\",\n") && json.ends_with(end),
             "{json}"
         );
-        assert!(shown.text().ends_with("\noperation        01ff\n"));
+        assert!(shown.text().ends_with("\noperation        01ff\nnode_id          node-2\n"));
         assert!(Shown::try_from(proto::ShowQuarantinedResponse::default()).is_err());
     }
 
