@@ -136,7 +136,7 @@ fn read_flags(matches: &ArgMatches, problems: &mut Vec<Problem>) -> Given {
         }
         let values: Vec<&str> =
             matches.get_many::<String>(setting.key).into_iter().flatten().map(String::as_str).collect();
-        if values.iter().any(|value| value.trim().is_empty()) {
+        if values.iter().any(|value| is_blank(value.as_ref())) {
             problems.push(Problem::Empty { key: setting.key, place: Source::Flag });
         } else {
             given.insert(setting.key, (values.join(","), Source::Flag));
@@ -161,7 +161,8 @@ fn read_env(env: &[(OsString, OsString)], problems: &mut Vec<Problem>) -> Given 
     given
 }
 
-fn is_blank(value: &OsStr) -> bool {
+/// Whether a value is none: empty, or white space alone.
+pub fn is_blank(value: &OsStr) -> bool {
     value.to_str().is_some_and(|value| value.trim().is_empty())
 }
 
@@ -225,7 +226,7 @@ impl Reader<'_> {
     fn setting(&mut self, setting: &Setting, value: &DeValue<'_>, place: Source) {
         match text_of(setting.kind, value) {
             // An empty array is a value: a list without entries.
-            Ok(text) if text.trim().is_empty() && matches!(value, DeValue::String(_)) => {
+            Ok(text) if is_blank(text.as_ref()) && matches!(value, DeValue::String(_)) => {
                 self.problems.push(Problem::Empty { key: setting.key, place });
             }
             Ok(text) => {

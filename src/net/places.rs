@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
+    hash::Hash,
     net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -27,10 +28,7 @@ struct Taken {
 impl Taken {
     /// The oldest connection of the source that has most of them.
     fn pop(&mut self) -> Option<CancellationToken> {
-        let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for (source, _) in self.places.values() {
-            *counts.entry(*source).or_default() += 1;
-        }
+        let counts = count(self.places.values().map(|(source, _)| *source));
         let most = counts.values().copied().max()?;
         let number = self.places.iter().find(|(_, (source, _))| counts.get(source) == Some(&most))?.0;
         let number = *number;
@@ -68,6 +66,13 @@ impl Places {
         drop(taken);
         Place { number, places: Arc::clone(self), evicted, _permit: permit }
     }
+}
+
+/// How often each of them occurs.
+pub(crate) fn count<T: Eq + Hash>(all: impl Iterator<Item = T>) -> HashMap<T, usize> {
+    let mut counts = HashMap::new();
+    all.for_each(|one| *counts.entry(one).or_default() += 1);
+    counts
 }
 
 /// One host may have all addresses of an IPv6 network.

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use brock::config::sources::is_blank;
 use brock_net::crashsafe;
 use serde::{Deserialize, Serialize};
 
@@ -45,13 +46,12 @@ struct Context {
 pub(crate) fn fill(mut global: Global) -> Result<Global, Failure> {
     let named = global.context.clone();
     let has_certs = global.certs_dir.is_some();
-    let has_addresses = global.node_addresses.iter().any(|address| !address.trim().is_empty());
-    let is_blank = |text: &str| text.trim().is_empty();
+    let has_addresses = global.node_addresses.iter().any(|address| !is_blank(address.as_ref()));
     // A script whose variable is not set must not act on the cluster of the context in use. An empty variable of
     // this program counts as not set, so these are flags.
     for (flag, is_empty) in [
-        ("--context", named.as_deref().is_some_and(is_blank)),
-        ("--certs-dir", global.certs_dir.as_ref().is_some_and(|dir| dir.to_str().is_some_and(is_blank))),
+        ("--context", named.as_ref().is_some_and(|name| is_blank(name.as_ref()))),
+        ("--certs-dir", global.certs_dir.as_ref().is_some_and(|dir| is_blank(dir.as_os_str()))),
         ("--node-addresses", !has_addresses && !global.node_addresses.is_empty()),
     ] {
         if is_empty {

@@ -5,7 +5,7 @@
 //! another caller.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     net::IpAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -20,7 +20,7 @@ use super::{
     LOG_TARGET,
     roles::{PeerIdentity, Role},
 };
-use crate::places::network;
+use crate::places::{count, network};
 use brock_core::base::{limits, metrics::CONNECTIONS};
 
 /// The frame of an HTTP/2 ping: what is no longer than that keeps a connection open, but does not use it.
@@ -85,12 +85,6 @@ impl Held {
         let counts = count(self.places.values().map(|holder| &holder.caller.0));
         counts.into_iter().max_by_key(|(_, count)| *count).map(|(name, count)| (name.clone(), count))
     }
-}
-
-fn count<T: Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> HashMap<T, usize> {
-    let mut counts = HashMap::new();
-    all.for_each(|one| *counts.entry(one).or_default() += 1);
-    counts
 }
 
 impl Shares {
