@@ -28,6 +28,22 @@ pub struct Script {
     pub node_id: String,
     pub heads: Vector,
     pub batches: Vec<proto::Batch>,
+    /// What it says after the batches.
+    pub then: Vec<replicate_response::Message>,
+    /// What Snapshot answers, as it stands; `None`: that it has no records.
+    pub snapshot: Option<Vec<proto::SnapshotResponse>>,
+    /// The pause before each of these messages.
+    pub snapshot_pause: Duration,
+    /// What Summary answers.
+    pub summary: Option<proto::SummaryResponse>,
+    /// What ListBucket answers about each bucket; about all others, that they are empty.
+    pub buckets: HashMap<u32, proto::ListBucketResponse>,
+    /// What FetchStates answers, whatever was asked for.
+    pub states: Option<proto::FetchStatesResponse>,
+    /// What Report answers.
+    pub report: Option<proto::ReportResponse>,
+    /// The digest in its heads.
+    pub digest: Option<proto::Digest>,
     /// End the stream after the batches instead of keeping it open.
     pub hang_up: bool,
     /// What Peek answers about these key hashes.
@@ -49,6 +65,14 @@ impl Script {
             node_id: node_id.to_owned(),
             heads: Vector::default(),
             batches: Vec::new(),
+            then: Vec::new(),
+            snapshot: None,
+            snapshot_pause: Duration::ZERO,
+            summary: None,
+            buckets: HashMap::new(),
+            states: None,
+            report: None,
+            digest: None,
             hang_up: false,
             holds: HashMap::new(),
             peek_delay: Duration::ZERO,
@@ -69,6 +93,8 @@ pub struct FakePeer {
     pub streams: Arc<Mutex<u64>>,
     /// Peeks that were answered.
     pub peeks: Arc<Mutex<u64>>,
+    /// Snapshots that were begun.
+    pub snapshots: Arc<Mutex<u64>>,
     tasks: Tasks,
 }
 
@@ -78,6 +104,7 @@ struct Service {
     applied: Arc<Mutex<Vector>>,
     streams: Arc<Mutex<u64>>,
     peeks: Arc<Mutex<u64>>,
+    snapshots: Arc<Mutex<u64>>,
 }
 
 impl FakePeer {
@@ -89,11 +116,13 @@ impl FakePeer {
         let identity = certs.node_identity(certified_id);
         let incoming = accept::accept(listener, &identity, accept::Room::default(), &tasks);
         let (applied, streams, peeks) = (Arc::default(), Arc::default(), Arc::default());
+        let snapshots = Arc::default();
         let service = Service {
             script,
             applied: Arc::clone(&applied),
             streams: Arc::clone(&streams),
             peeks: Arc::clone(&peeks),
+            snapshots: Arc::clone(&snapshots),
         };
         let stop = tasks.stopping().clone();
         tasks.spawn_short(async move {
@@ -102,7 +131,7 @@ impl FakePeer {
             let server = Server::builder().initial_stream_window_size(1024).add_service(service);
             let _ = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await;
         });
-        Self { port, applied, streams, peeks, tasks }
+        Self { port, applied, streams, peeks, snapshots, tasks }
     }
 }
 
@@ -121,28 +150,39 @@ impl ReplicationService for Service {
         &self,
         _: Request<proto::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(Status::unimplemented("a fake peer has no records"))
+        *self.snapshots.lock().unwrap() += 1;
+        let messages = self.script.snapshot.clone();
+        let messages = messages.ok_or_else(|| Status::unimplemented("a fake peer has no records"))?;
+        let pause = self.script.snapshot_pause;
+        // The script is a slow donor.
+        let said = futures::stream::iter(messages).then(move |message| async move {
+            tokio::time::sleep(pause).await;
+            Ok(message)
+        });
+        Ok(Response::new(Box::pin(said)))
     }
 
     async fn summary(
         &self,
         _: Request<proto::SummaryRequest>,
     ) -> Result<Response<proto::SummaryResponse>, Status> {
-        Err(Status::unimplemented("a fake peer has no records"))
+        let summary = self.script.summary.clone();
+        Ok(Response::new(summary.ok_or_else(|| Status::unimplemented("a fake peer has no records"))?))
     }
 
     async fn list_bucket(
         &self,
-        _: Request<proto::ListBucketRequest>,
+        request: Request<proto::ListBucketRequest>,
     ) -> Result<Response<proto::ListBucketResponse>, Status> {
-        Err(Status::unimplemented("a fake peer has no records"))
+        Ok(Response::new(self.script.buckets.get(&request.into_inner().bucket).cloned().unwrap_or_default()))
     }
 
     async fn fetch_states(
         &self,
         _: Request<proto::FetchStatesRequest>,
     ) -> Result<Response<proto::FetchStatesResponse>, Status> {
-        Err(Status::unimplemented("a fake peer has no records"))
+        let states = self.script.states.clone();
+        Ok(Response::new(states.ok_or_else(|| Status::unimplemented("a fake peer has no records"))?))
     }
 
     async fn trace(&self, _: Request<proto::TraceRequest>) -> Result<Response<proto::TraceResponse>, Status> {
@@ -160,7 +200,8 @@ impl ReplicationService for Service {
         &self,
         _: Request<proto::ReportRequest>,
     ) -> Result<Response<proto::ReportResponse>, Status> {
-        Err(Status::unimplemented("a fake peer has no status"))
+        let report = self.script.report.clone();
+        Ok(Response::new(report.ok_or_else(|| Status::unimplemented("a fake peer has no status"))?))
     }
 
     async fn ping(&self, _: Request<proto::PingRequest>) -> Result<Response<proto::PingResponse>, Status> {
@@ -191,9 +232,10 @@ impl ReplicationService for Service {
             incarnation: 1,
             vector: Some(codec::vector_to_proto(&script.heads)),
             now_unix: script.now_unix,
-            digest: None,
+            digest: script.digest.clone(),
         })];
         messages.extend(script.batches.into_iter().map(replicate_response::Message::Batch));
+        messages.extend(script.then);
         let (out, responses) = mpsc::channel(1);
         let (applied, mut requests) = (Arc::clone(&self.applied), request.into_inner());
         tokio::spawn(async move {
@@ -210,7 +252,7 @@ impl ReplicationService for Service {
                         incarnation: 1,
                         vector: None,
                         now_unix: script.now_unix,
-                        digest: None,
+                        digest: script.digest.clone(),
                     };
                     loop {
                         // As often as a real peer.
