@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+mod trust;
+pub use trust::*;
 // ---- records -----------------------------------------------------------------------------
 
 /// The default for `node.payload-limit`.
@@ -24,7 +26,6 @@ pub const RETRY_LATER: Duration = Duration::from_secs(1);
 pub const REASON_MAX_BYTES: usize = 1024;
 /// The largest encoded operation, without its payload.
 pub const OPERATION_MAX_BYTES: usize = 4 * 1024;
-
 /// Conflicting creates that one record remembers as losers.
 pub const LOSERS_MAX: usize = 7;
 
@@ -115,7 +116,6 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const STREAM_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// The window of a whole connection.
 pub const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
-
 /// Bytes of answers that a connection gathers, to write them together.
 pub const COALESCE_BYTES: usize = 64 * 1024;
 

@@ -22,6 +22,7 @@ use super::{
     registry::ConnectionRegistry,
     revocation::{Authority, ListFile, Revocations},
     roles::{self, PeerIdentity, RoleError, RolePolicy},
+    statement::{Signer, StatementVerifier},
     trust_store::{CurrentTrustStore, TrustStore},
 };
 use brock_core::base::id::NodeId;
@@ -153,6 +154,16 @@ impl Identity {
         self.loaded.load().peer.clone()
     }
 
+    /// Signs with the node's present key.
+    pub fn signer(&self) -> Signer {
+        Signer::new(self.registry.trust_store().load().own())
+    }
+
+    /// Verifies statements against the CAs and revocation lists that are current at each call.
+    pub fn statement_verifier(&self) -> StatementVerifier {
+        StatementVerifier::new(Arc::clone(self.registry.trust_store()), self.policy)
+    }
+
     /// The expiries of the node's certificate and of its CAs.
     pub fn expiries(&self) -> Vec<Expiry> {
         self.loaded.load().expiries.clone()
@@ -274,6 +285,7 @@ fn revocation_lists(inventory: &Inventory) -> Result<Vec<ListFile>, TlsError> {
 #[derive(Debug, Clone)]
 pub struct ClientIdentity {
     peer: Arc<PeerIdentity>,
+    current: Arc<CurrentTrustStore>,
     client: Arc<ClientConfig>,
 }
 
@@ -291,12 +303,22 @@ impl ClientIdentity {
         let material = pair.material(dir, store, revocations);
         pair.check_trusted(&material, Purpose::Client)?;
         let current = CurrentTrustStore::new(TrustStore::new(&material)?);
-        Ok(Self { peer: Arc::new(peer), client: handshake::client(&current, dir, policy)? })
+        Ok(Self { peer: Arc::new(peer), client: handshake::client(&current, dir, policy)?, current })
     }
 
     /// The identity that the certificate states.
     pub fn peer(&self) -> &PeerIdentity {
         &self.peer
+    }
+
+    /// Signs with the certificate's key.
+    pub fn signer(&self) -> Signer {
+        Signer::new(self.current.load().own())
+    }
+
+    /// Verifies statements against the CAs and revocation lists of the directory.
+    pub fn statement_verifier(&self) -> StatementVerifier {
+        StatementVerifier::new(Arc::clone(&self.current), RolePolicy::default())
     }
 
     /// The TLS configuration for dialling.

@@ -14,6 +14,7 @@
 //! | `registry` | the open connections, closed when they are no longer trusted |
 //! | `abortable` | a stream that the registry can close |
 //! | `shares` | which caller gives way when all places for connections are taken |
+//! | [`statement`] | what the holder of a certificate signs outside any connection |
 //! | `io_delegate` | a macro that makes the owner of a stream a stream |
 //! | [`errors`] | TLS failures as sentences and as labels of a metric |
 //! | [`accept`] | from a bound listener to a stream of identified connections |
@@ -43,6 +44,7 @@ pub(crate) mod registry;
 pub mod revocation;
 pub mod roles;
 pub(crate) mod shares;
+pub mod statement;
 pub(crate) mod trust_store;
 pub(crate) mod verify;
 pub mod web;

@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 use super::{
     handshake::{self, Material},
     registry::ConnectionRegistry,
+    revocation::Revocations,
     roles::{self, RolePolicy},
     trust_store::{CurrentTrustStore, TrustStore},
 };
@@ -92,7 +93,7 @@ pub(crate) struct TestLeaf {
 }
 
 impl TestLeaf {
-    fn key_der(&self) -> PrivateKeyDer<'static> {
+    pub(crate) fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(self.key.serialize_der().into())
     }
 }
@@ -136,6 +137,17 @@ impl TestCa {
 
     /// With this serial number, or a random one.
     pub(crate) fn numbered_leaf(&self, kind: &TestKind, dates: Dates, serial: Option<u64>) -> TestLeaf {
+        self.leaf_with_key(kind, dates, serial, KeyPair::generate().unwrap())
+    }
+
+    /// With this key.
+    pub(crate) fn leaf_with_key(
+        &self,
+        kind: &TestKind,
+        dates: Dates,
+        serial: Option<u64>,
+        key: KeyPair,
+    ) -> TestLeaf {
         let mut params = CertificateParams::new(kind.hosts.clone()).unwrap();
         params.serial_number = serial.map(SerialNumber::from);
         (params.not_before, params.not_after) = (dates.0, dates.1);
@@ -143,7 +155,6 @@ impl TestCa {
             params.subject_alt_names.push(SanType::URI(uri.as_str().try_into().unwrap()));
         }
         params.extended_key_usages = kind.usages.clone();
-        let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         TestLeaf { der: certificate.der().clone(), pem: certificate.pem(), key }
     }
@@ -212,6 +223,20 @@ impl TestCa {
     /// Showing `leaf`, trusting this CA.
     pub(crate) fn trust_store(&self, leaf: &TestLeaf) -> TrustStore {
         self.with_material(leaf, |material| TrustStore::new(material).unwrap())
+    }
+
+    /// The same, with a revocation list.
+    pub(crate) fn trust_store_with(&self, leaf: &TestLeaf, revoked: &[&TestLeaf]) -> TrustStore {
+        let lists = [("test.crl".into(), self.list(revoked))];
+        let revocations = Arc::new(Revocations::new(&lists, &[self.der()]).unwrap().0);
+        self.with_material(leaf, |material| {
+            TrustStore::new(&Material {
+                revocations: Arc::clone(&revocations),
+                roots: material.roots.clone(),
+                ..*material
+            })
+            .unwrap()
+        })
     }
 
     /// For dialling as `leaf`, trusting this CA.

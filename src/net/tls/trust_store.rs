@@ -68,6 +68,11 @@ impl TrustStore {
         })
     }
 
+    /// Our own certificate with its key.
+    pub(crate) fn own(&self) -> Arc<CertifiedKey> {
+        Arc::clone(&self.own)
+    }
+
     /// How many stores this process used before this one.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
