@@ -27,6 +27,7 @@ use crate::{
     },
     runtime::alarms::{Alarm, Alarms},
     store::{Comparison, NewOperation, OperationOutcome, Store, Summary, Totals},
+    transfer::proof::Verifier,
 };
 use brock_core::{
     base::{
@@ -155,6 +156,7 @@ pub struct Operations {
     asker: Asker,
     compactor: Compactor,
     resyncs: Resyncs,
+    verifier: Verifier,
     wall_clock: WallClock,
     alarms: Alarms,
 }
@@ -165,10 +167,10 @@ impl Operations {
         store: Store,
         roster: Roster,
         asker: Asker,
-        (compactor, resyncs): (Compactor, Resyncs),
+        (compactor, resyncs, verifier): (Compactor, Resyncs, Verifier),
         (wall_clock, alarms): (WallClock, Alarms),
     ) -> Self {
-        Self { store, roster, asker, compactor, resyncs, wall_clock, alarms }
+        Self { store, roster, asker, compactor, resyncs, verifier, wall_clock, alarms }
     }
 
     /// The node that carries the operations out.
@@ -430,7 +432,7 @@ impl Operations {
         let contacts = self.roster.contacts(self.wall_clock.now()).peers;
         let mut outcomes = Vec::new();
         for Contact { peer, name, .. } in contacts.into_iter().filter(|contact| !contact.is_retired) {
-            let repaired = repair::repair(&self.store, &peer).await;
+            let repaired = repair::repair(&self.store, &self.verifier, &peer).await;
             outcomes.push(RepairOutcome { node: name, repaired });
         }
         Ok(outcomes)

@@ -80,8 +80,8 @@ fn encode(traced: Traced, now: UnixSeconds) -> proto::RecordTrace {
     // The record's state names the operations in effect even after their log entries are compacted away.
     let in_effect = [
         known.creation.as_ref().map(|creation| (Kind::Create, creation.stamp, creation.created_at, "")),
-        known.invalidation.as_ref().and_then(|invalidation| {
-            Some((Kind::Invalidate, invalidation.stamp?, invalidation.at, invalidation.reason.as_str()))
+        known.invalidation.as_ref().map(|invalidation| {
+            (Kind::Invalidate, invalidation.stamp, invalidation.at, invalidation.reason.as_str())
         }),
         known.unpublication.map(|stamp| (Kind::Unpublish, stamp, 0, "")),
         known.deletion.map(|stamp| (Kind::Delete, stamp, 0, "")),

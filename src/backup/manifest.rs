@@ -16,8 +16,10 @@ use brock_core::{
     proto,
 };
 
-/// The format that this version writes and reads.
-pub const FORMAT_VERSION: u32 = 1;
+/// The format that this version writes.
+pub const FORMAT_VERSION: u32 = 2;
+/// The format of backups from before the first release. Their digests are not compared: they were computed otherwise.
+pub const UNSIGNED_FORMAT_VERSION: u32 = 1;
 
 /// Why a manifest is not valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -157,7 +159,7 @@ impl Manifest {
         let value: serde_json::Value =
             serde_json::from_str(&signed.manifest).map_err(|error| malformed(error.to_string()))?;
         let found = value.get("format_version").and_then(serde_json::Value::as_u64).unwrap_or_default();
-        if found != u64::from(FORMAT_VERSION) {
+        if ![UNSIGNED_FORMAT_VERSION, FORMAT_VERSION].map(u64::from).contains(&found) {
             let found = u32::try_from(found).unwrap_or(u32::MAX);
             return Err(ManifestError::Version { key: key.to_owned(), found });
         }

@@ -16,7 +16,7 @@ use super::{
     catalogue::Known,
     error::{RestoreError, io_error},
     fetch::{fetch, local},
-    manifest::{Kind, Part},
+    manifest::{Kind, Part, UNSIGNED_FORMAT_VERSION},
     objects::Target,
     parts::{PartError, PartReader},
 };
@@ -145,6 +145,10 @@ impl Restore<'_> {
         let Some(last) = self.chain.last() else { return Ok(()) };
         let failed = |error: CodecError| JoinError::Protocol(error.to_string());
         let applied = last.manifest.applied().map_err(failed)?;
+        if last.manifest.format_version == UNSIGNED_FORMAT_VERSION {
+            let is_all = store.applied() == applied;
+            return if is_all { Ok(()) } else { Err(RestoreError::Digest(last.manifest.key.clone())) };
+        }
         match store.summary().compare(&applied, &last.manifest.digest()) {
             Comparison::Equal => Ok(()),
             Comparison::Different | Comparison::Incomparable => {
@@ -196,7 +200,7 @@ impl Restore<'_> {
     ) -> Result<(), RestoreError> {
         let manifest = &known.manifest;
         let malformed = |_| JoinError::Protocol("its node id is malformed".to_owned());
-        let mut joiner = Joiner::new(store.clone(), manifest.node_id().map_err(malformed)?);
+        let mut joiner = Joiner::new(store.clone(), manifest.node_id().map_err(malformed)?, None);
         let mut is_whole = manifest.kind == Kind::Incremental;
         let identity = self.identity.filter(|_| !manifest.recipients.is_empty());
         for part in &manifest.parts {

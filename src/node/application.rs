@@ -16,8 +16,12 @@ use crate::{
     replication::{peek::Asker, resync::Resyncs},
     runtime::{alarms::Alarms, descriptors::Descriptors},
     store::Store,
+    transfer::proof::Verifier,
 };
-use brock_core::{base::time::WallClock, proto::show_configuration_response::Setting};
+use brock_core::{
+    base::{time::WallClock, trust::TrustMode},
+    proto::show_configuration_response::Setting,
+};
 use brock_net::tls::credentials::Identity;
 
 /// What the application and the background work share.
@@ -25,6 +29,7 @@ pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) roster: Roster,
     pub(super) resyncs: Resyncs,
+    pub(super) verifier: Verifier,
     pub(super) compactor: Compactor,
     pub(super) wall_clock: WallClock,
     pub(super) alarms: Alarms,
@@ -56,6 +61,7 @@ impl Shared {
             store: store.clone(),
             roster,
             resyncs: Resyncs::new(wall_clock.clone()),
+            verifier: Verifier::new(store.clone(), TrustMode::default()),
             wall_clock: wall_clock.clone(),
             alarms: alarms.clone(),
             fixed_peers: fixed.len(),
@@ -85,7 +91,7 @@ impl Application {
         backup_target: Option<Target>,
     ) -> Result<Self, StartError> {
         let Shared { store, roster, wall_clock, alarms, .. } = shared;
-        let asker = Asker::new(roster.clone());
+        let asker = Asker::new(roster.clone(), shared.verifier.clone());
         let (members, limit) = (roster.members().clone(), config.payload_limit_bytes);
         let records =
             Arc::new(Records::new(store.clone(), asker.clone(), members, limit, wall_clock.clone()));
@@ -93,7 +99,7 @@ impl Application {
             store.clone(),
             roster.clone(),
             asker,
-            (shared.compactor.clone(), shared.resyncs.clone()),
+            (shared.compactor.clone(), shared.resyncs.clone(), shared.verifier.clone()),
             (wall_clock.clone(), alarms.clone()),
         );
         let signer = Arc::new(signer::load(store).await?);

@@ -42,11 +42,13 @@ fn spawn_pulling(config: &Config, shared: &Shared, tasks: &Tasks) {
     tasks.spawn(TaskName::Pings, |status| pings::run(roster, alarms, stop, status));
     let (interval, batch_limit) = (config.replication_interval, config.replication_limit);
     let (store, roster, resyncs) = (shared.store.clone(), shared.roster.clone(), shared.resyncs.clone());
+    let verifier = shared.verifier.clone();
     let (wall_clock, alarms) = (shared.wall_clock.clone(), shared.alarms.clone());
     let make = move |address: &_, stop| Puller {
         address: Clone::clone(address),
         roster: roster.clone(),
         store: store.clone(),
+        verifier: verifier.clone(),
         resyncs: resyncs.clone(),
         wall_clock: wall_clock.clone(),
         alarms: alarms.clone(),

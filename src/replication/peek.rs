@@ -11,7 +11,7 @@ use tokio::{
 };
 use tonic::{Code, transport::Channel};
 
-use crate::membership::roster::Roster;
+use crate::{membership::roster::Roster, transfer::proof::Verifier};
 use brock_core::{
     base::{id::KeyHash, limits, metrics as names},
     domain::{
@@ -43,15 +43,17 @@ pub enum Answer {
 #[derive(Clone)]
 pub struct Asker {
     roster: Roster,
+    verifier: Verifier,
     absent: Cache<KeyHash, ()>,
     permits: Arc<Semaphore>,
 }
 
 impl Asker {
     /// Asks the peers that the roster has at the time of the question.
-    pub fn new(roster: Roster) -> Self {
+    pub fn new(roster: Roster, verifier: Verifier) -> Self {
         Self {
             roster,
+            verifier,
             absent: Cache::builder()
                 .max_capacity(limits::NEGATIVE_CACHE_ENTRIES)
                 .time_to_live(limits::NEGATIVE_CACHE_TTL)
@@ -97,7 +99,7 @@ impl Asker {
         let Ok(_permit) = self.permits.try_acquire() else { return Ok(Answer::Refused) };
         let request = proto::PeekRequest { key_hash: Bytes::copy_from_slice(&key_hash.0) };
         let mut answers: FuturesUnordered<_> =
-            peers.iter().map(|peer| peek(peer.client.clone(), request.clone(), deadline)).collect();
+            peers.iter().map(|peer| self.peek(peer.client.clone(), request.clone(), deadline)).collect();
         let mut incomplete = None;
         while let Some(answer) = answers.next().await {
             match answer {
@@ -120,25 +122,38 @@ impl Asker {
             _ => Ok(Answer::Unknown { peers: asked, unanswered }),
         }
     }
+
+    async fn peek(
+        &self,
+        mut peer: ReplicationServiceClient<Channel>,
+        request: proto::PeekRequest,
+        deadline: Instant,
+    ) -> Result<Option<RecordState>, ()> {
+        let key_hash = KeyHash::try_from(request.key_hash.as_ref()).map_err(|_| ())?;
+        match timeout_at(deadline, peer.peek(request)).await {
+            Ok(Ok(response)) => self.believed(key_hash, response.into_inner()).await,
+            Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
+            // The pullers report which peers are down, and why.
+            Ok(Err(_)) | Err(_) => Err(()),
+        }
+    }
+
+    /// A peer's state of a key hash, as far as it is believed; `None`: nothing of it is. An error: it is malformed.
+    async fn believed(
+        &self,
+        key_hash: KeyHash,
+        response: proto::PeekResponse,
+    ) -> Result<Option<RecordState>, ()> {
+        self.verifier.learn(response.births).await.map_err(|_| ())?;
+        let verifier = self.verifier.clone();
+        let believe = move || {
+            let claimed = codec::foreign_state(response.state.unwrap_or_default()).map_err(|_| ())?;
+            Ok::<_, ()>(verifier.believe(&key_hash, claimed).state)
+        };
+        let state = tokio::task::spawn_blocking(believe).await.map_err(|_| ())??;
+        Ok((state != RecordState::default()).then_some(state))
+    }
 }
 
 /// A cached answer: no peer had the record a moment ago.
 struct Cached;
-
-async fn peek(
-    mut peer: ReplicationServiceClient<Channel>,
-    request: proto::PeekRequest,
-    deadline: Instant,
-) -> Result<Option<RecordState>, ()> {
-    match timeout_at(deadline, peer.peek(request)).await {
-        Ok(Ok(response)) => state(response.into_inner()).map(Some).ok_or(()),
-        Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
-        // The pullers report which peers are down, and why.
-        Ok(Err(_)) | Err(_) => Err(()),
-    }
-}
-
-/// A peer's state of a key hash; `None` if it is malformed.
-fn state(response: proto::PeekResponse) -> Option<RecordState> {
-    codec::foreign_state(response.state?).ok()
-}

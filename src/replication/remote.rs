@@ -84,11 +84,13 @@ impl Remote for Store {
             .take(limits::FETCH_STATES_MAX)
             .map(|bytes| KeyHash::try_from(bytes.as_ref()).map_err(|_| CodecError::Malformed("key hash")))
             .collect::<Result<_, _>>()?;
-        let mut answer = proto::FetchStatesResponse::default();
-        let mut bytes = 0;
-        for (key_hash, state) in key_hashes.iter().zip(self.get_many(key_hashes.clone()).await?) {
+        let found = self.get_many(key_hashes.clone()).await?;
+        let births = self.births_of(found.iter().flatten()).await?;
+        let mut bytes: usize = births.iter().map(Message::encoded_len).sum();
+        let mut answer = proto::FetchStatesResponse { births, ..proto::FetchStatesResponse::default() };
+        for (key_hash, state) in key_hashes.iter().zip(&found) {
             if let Some(state) = state {
-                let state = keyed_state(*key_hash, &state);
+                let state = keyed_state(*key_hash, state);
                 bytes += state.encoded_len();
                 if bytes > limits::BATCH_MAX_BYTES && !answer.states.is_empty() {
                     break;

@@ -12,7 +12,8 @@ use super::remote::Remote;
 use crate::{
     membership::peer::RemoteError,
     runtime::planted::{self, Bug},
-    store::{BucketItem, Comparison, Page, Store, Summary, item_from_proto},
+    store::{BucketItem, Comparison, Page, Store, StoreError, Summary, item_from_proto},
+    transfer::proof::Verifier,
 };
 use brock_core::{
     base::{id::KeyHash, limits, vector::Vector},
@@ -168,12 +169,33 @@ fn note_differences(mine: &Items, theirs: &Items, comparable: bool, found: &mut 
     }
 }
 
+/// The states as far as they are believed.
+async fn believed(
+    verifier: &Verifier,
+    states: Vec<proto::KeyedState>,
+) -> Result<Vec<(KeyHash, RecordState)>, RemoteError> {
+    let verifier = verifier.clone();
+    let believe = move |keyed: proto::KeyedState| {
+        let key_hash =
+            KeyHash::try_from(keyed.key_hash.as_ref()).map_err(|_| CodecError::Malformed("key hash"))?;
+        let claimed = codec::foreign_state(keyed.state.unwrap_or_default())?;
+        Ok((key_hash, verifier.believe(&key_hash, claimed).state))
+    };
+    let work = tokio::task::spawn_blocking(move || states.into_iter().map(believe).collect());
+    let stopped = |_| StoreError::Stopped("the runtime is shutting down".to_owned());
+    work.await.map_err(stopped)?
+}
+
 /// Joins the other node's differing states. The states that only this node has are joined by the other one,
 /// in its own repair.
 ///
 /// Contract: no record that this node has deleted and forgotten comes back. A create that this node lacks,
 /// and that was made before it last collected tombstones, is left alone.
-pub async fn repair(store: &Store, remote: &impl Remote) -> Result<Repaired, RemoteError> {
+pub async fn repair(
+    store: &Store,
+    verifier: &Verifier,
+    remote: &impl Remote,
+) -> Result<Repaired, RemoteError> {
     let differences = differences(store, remote).await?;
     let mut outcome = Repaired { differing: differences.total, ..Repaired::default() };
     let mut collected = store.collected();
@@ -189,14 +211,12 @@ pub async fn repair(store: &Store, remote: &impl Remote) -> Result<Repaired, Rem
         if looked_at == 0 || looked_at > asked.len() {
             return Err(CodecError::Malformed("states").into());
         }
+        verifier.learn(answer.births).await?;
         let here = store.get_many(asked.to_vec()).await?;
         let here: BTreeMap<&KeyHash, Option<RecordState>> = asked.iter().zip(here).collect();
         let mut states = Vec::new();
-        for keyed in answer.states {
-            let key_hash =
-                KeyHash::try_from(keyed.key_hash.as_ref()).map_err(|_| CodecError::Malformed("key hash"))?;
+        for (key_hash, theirs) in believed(verifier, answer.states).await? {
             let Some(mine) = here.get(&key_hash) else { continue };
-            let theirs = codec::foreign_state(keyed.state.unwrap_or_default())?;
             let left = theirs.clone().without_forgotten(&collected, mine.as_ref());
             outcome.ambiguous += u64::from(left != theirs);
             let is_collected = mine.is_none() && theirs.deletion.is_some_and(|stamp| collected.has(stamp));

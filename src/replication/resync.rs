@@ -13,7 +13,10 @@ use crate::{
     membership::peer::CallError,
     runtime::spans,
     store::Store,
-    transfer::join::{JoinError, Joiner},
+    transfer::{
+        join::{JoinError, Joiner},
+        proof::Verifier,
+    },
 };
 use brock_core::{
     base::{id::NodeId, limits, metrics as names, time::WallClock},
@@ -101,7 +104,7 @@ impl Resyncs {
         &self,
         store: &Store,
         client: ReplicationServiceClient<Channel>,
-        donor: &NodeId,
+        (donor, verifier): (&NodeId, &Verifier),
         reason: &str,
     ) -> Result<(), ResyncError> {
         let Ok(mut turn) = Arc::clone(&self.turn).try_lock_owned() else {
@@ -123,7 +126,8 @@ impl Resyncs {
         self.set_report(Some(waiting));
         let _alone = self.gate.write().await;
         let span = spans::resync(donor);
-        let filled = self.fill(store, client, donor, (reason, began), &mut turn).instrument(span.clone());
+        let filled =
+            self.fill(store, client, (donor, verifier), (reason, began), &mut turn).instrument(span.clone());
         let outcome = timeout(limits::RESYNC_TIMEOUT, filled).await.unwrap_or(Err(ResyncError::Late));
         spans::end(&span, outcome.is_ok());
         let label = if outcome.is_ok() { "ok" } else { "error" };
@@ -140,11 +144,12 @@ impl Resyncs {
         &self,
         store: &Store,
         mut client: ReplicationServiceClient<Channel>,
-        donor: &NodeId,
+        (donor, verifier): (&NodeId, &Verifier),
         (reason, since): (&str, UnixSeconds),
         turn: &mut OwnedMutexGuard<Option<Joiner>>,
     ) -> Result<(), ResyncError> {
-        let joiner = turn.get_or_insert_with(|| Joiner::new(store.clone(), donor.clone()));
+        let joiner =
+            turn.get_or_insert_with(|| Joiner::new(store.clone(), donor.clone(), Some(verifier.clone())));
         let report = |joiner: &Joiner| ResyncReport {
             node_id: donor.clone(),
             reason: reason.to_owned(),
@@ -185,7 +190,8 @@ impl Resyncs {
                 Ok(true) => return Ok(()),
                 Ok(false) => self.set_report(Some(report(joiner))),
                 Err(error) => {
-                    if matches!(error, JoinError::Protocol(_)) {
+                    if matches!(error, JoinError::Protocol(_) | JoinError::Proof(_) | JoinError::Unproven(_))
+                    {
                         **turn = None;
                     }
                     return Err(error.into());

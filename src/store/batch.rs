@@ -16,6 +16,8 @@ use brock_core::{
         vector::{Clock, Stamp, Vector},
     },
     domain::{
+        birth::SignedBirth,
+        bundle::{Bundle, Hash},
         codec::{self, LogKey},
         digest::Bucket,
         record::{RecordState, UnixSeconds},
@@ -66,8 +68,24 @@ impl<'a> Batch<'a> {
         self.put_meta(COLLECTED, &codec::vector_to_proto(collected).encode_to_vec());
     }
 
-    pub(super) fn put_clock(&mut self, origin: Origin, clock: Clock) {
-        self.put(schema::CLOCK_VALUE, origin.as_bytes(), &codec::encode_clock(clock));
+    pub(super) fn put_head(&mut self, origin: Origin, clock: Clock, chain: Option<&Hash>) {
+        self.put(schema::CLOCK_VALUE, origin.as_bytes(), &codec::encode_head(clock, chain));
+    }
+
+    pub(super) fn put_birth(&mut self, birth: &SignedBirth) {
+        let value = codec::versioned(&birth.to_proto().encode_to_vec());
+        self.put(schema::BIRTH, birth.birth.origin.as_bytes(), &value);
+    }
+
+    pub(super) fn put_bundle(&mut self, origin: Origin, bundle: &Bundle) {
+        let key = codec::stamp_key(Stamp { origin, clock: bundle.last() });
+        self.put(schema::BUNDLE, &key, &codec::encode_bundle(bundle));
+    }
+
+    /// Removes the bundles of `origin` that end above `after`, up to and including `through`.
+    pub(super) fn delete_bundles(&mut self, origin: Origin, after: Clock, through: Clock) {
+        let key = |clock: Clock| codec::stamp_key(Stamp { origin, clock: clock.next() });
+        self.writes.delete_range_cf(self.database.family(schema::BUNDLE), key(after), key(through));
     }
 
     pub(super) fn put_floor(&mut self, origin: Origin, clock: Clock) {
@@ -107,6 +125,7 @@ impl<'a> Batch<'a> {
         let key = |clock| codec::stamp_key(Stamp { origin, clock });
         let family = self.database.family(schema::REPLICATION_LOG);
         self.writes.delete_range_cf(family, key(Clock::default()), key(through.next()));
+        self.delete_bundles(origin, Clock::default(), through);
     }
 
     pub(super) fn put_quarantined(&mut self, stamp: Stamp, entry: &proto::QuarantinedEntry) {

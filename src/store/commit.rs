@@ -16,22 +16,25 @@ use super::{
     losers::{self, Seen},
     published::{Published, Raised, Totals},
     schema,
+    signing::{Born, Originated, Signer},
     tally::Tally,
     view::{Logged, UNLOGGED, View},
 };
 use crate::runtime::planted::{self, Bug};
 use brock_core::{
     base::{
-        id::{KeyHash, Origin},
+        id::{ClusterId, KeyHash, Origin},
         limits,
         vector::{Clock, Stamp, Vector},
     },
     domain::{
+        birth::{self, SignedBirth},
+        bundle::{Evidence, Hash},
         codec::{LogKey, QUARANTINED_STATE},
         digest::{Bucket, SetDigest},
         operation::Operation,
         record::RecordState,
-        segment::Segment,
+        segment::{Proof, Segment},
     },
     proto,
 };
@@ -55,6 +58,12 @@ pub(super) struct Commit<'a> {
     pub(super) bucket_repairs: Vec<(u8, Bucket)>,
     /// Whether records change in a way that the log does not show.
     pub(super) is_unlogged: bool,
+    /// The cluster that this node's certificate is for.
+    cluster: Option<ClusterId>,
+    /// `None` = this node does not sign.
+    signer: Option<&'a Signer>,
+    /// Its operations in this commit.
+    originated: Vec<Originated>,
 }
 
 /// A commit that is ready to be written.
@@ -91,7 +100,12 @@ pub(super) struct Cut {
 
 /// How a commit begins and ends.
 impl<'a> Commit<'a> {
-    pub(super) fn new(database: &'a Database, before: &'a Published, own: Stamp, now_unix_ms: u64) -> Self {
+    pub(super) fn new(
+        database: &'a Database,
+        before: &'a Published,
+        (own, signer, cluster): (Stamp, Option<&'a Signer>, Option<ClusterId>),
+        now_unix_ms: u64,
+    ) -> Self {
         Self {
             database,
             batch: Batch::new(database),
@@ -104,12 +118,16 @@ impl<'a> Commit<'a> {
             now_unix_ms,
             bucket_repairs: Vec::new(),
             is_unlogged: false,
+            cluster,
+            signer,
+            originated: Vec::new(),
         }
     }
 
     /// Adds what follows from the changes: states, indexes, digests, clocks, totals.
     pub(super) fn finish(mut self) -> Finished {
         let totals_before = self.before.totals;
+        self.sign();
         self.finish_records();
         for (bucket, delta) in std::mem::take(&mut self.bucket_repairs) {
             let before = self.before.digest.get(bucket);
@@ -124,7 +142,7 @@ impl<'a> Commit<'a> {
             self.batch.put_meta(UNLOGGED, &rand::random::<[u8; 8]>());
         }
         for (origin, clock) in self.raised.vector.iter() {
-            self.batch.put_clock(origin, clock);
+            self.batch.put_head(origin, clock, self.raised.chains.get(&origin));
         }
         if !self.batch.is_empty() {
             if self.totals != totals_before {
@@ -135,6 +153,20 @@ impl<'a> Commit<'a> {
         let Self { batch, raised, totals, tally, own, .. } = self;
         let writes = (!batch.is_empty()).then(|| batch.into_writes());
         Finished { writes, raised, totals, tally, own }
+    }
+
+    /// Signs the operations of this node, and adds the evidence to the states that consist of them.
+    fn sign(&mut self) {
+        let Some(signer) = self.signer.filter(|_| !self.originated.is_empty()) else { return };
+        let origin = self.own.origin;
+        let mut chain = self.chain(&origin).unwrap_or(signer.as_born().chain);
+        for signed in signer.sign(&self.originated, &mut chain) {
+            self.batch.put_bundle(origin, &signed.bundle);
+            for (key_hash, stamp, evidence) in signed.evidence {
+                self.prove(&key_hash, stamp, evidence);
+            }
+        }
+        self.raised.chains.insert(origin, chain);
     }
 
     fn finish_records(&mut self) {
@@ -192,6 +224,19 @@ impl<'a> Commit<'a> {
     /// The highest clock of `origin` that is applied, this commit included.
     pub(super) fn applied(&self, origin: &Origin) -> Clock {
         self.before.clock(origin).max(self.raised.vector.get(origin))
+    }
+
+    /// The hash of the log of `origin` up to what is applied, this commit included, if it is known.
+    pub(super) fn chain(&self, origin: &Origin) -> Option<Hash> {
+        match self.raised.vector.lists(origin) {
+            true => self.raised.chains.get(origin).copied(),
+            false => self.before.chains.get(origin).copied(),
+        }
+    }
+
+    /// The birth of an origin that signs, this commit included.
+    pub(super) fn born(&self, origin: &Origin) -> Option<Born> {
+        self.raised.births.get(origin).or_else(|| self.before.births.get(origin)).copied()
     }
 
     /// How far the log of `origin` is compacted, this commit included.
@@ -257,6 +302,14 @@ impl Commit<'_> {
         changed
     }
 
+    /// Keeps the evidence of an operation that the state of a loaded key hash consists of.
+    pub(super) fn prove(&mut self, key_hash: &KeyHash, stamp: Stamp, evidence: Evidence) {
+        let Some(touched) = self.records.get_mut(key_hash) else { return };
+        if let Some(state) = &mut touched.now {
+            touched.changed |= state.prove(stamp, evidence);
+        }
+    }
+
     /// Replaces the state of a loaded key hash; `None` = nothing is known of it any more. Returns
     /// whether its state changed.
     pub(super) fn replace(&mut self, key_hash: &KeyHash, with: Option<RecordState>) -> bool {
@@ -287,7 +340,17 @@ impl Commit<'_> {
             self.own.clock = self.own.clock.next();
         }
         let stamp = self.own;
-        self.log(stamp, key_hash, operation.resulting_state().into(), operation.encode());
+        let encoded = operation.encode();
+        if self.signer.is_some() {
+            let payload_bytes = payload.as_ref().map_or(0, Bytes::len);
+            self.originated.push(Originated {
+                clock: stamp.clock,
+                key_hash,
+                operation: encoded.clone(),
+                payload_bytes,
+            });
+        }
+        self.log(stamp, key_hash, operation.resulting_state().into(), encoded);
         self.merge(key_hash, operation.state(stamp, payload));
         self.raised.vector.raise(stamp.origin, stamp.clock);
         stamp
@@ -310,12 +373,23 @@ impl Commit<'_> {
     }
 
     /// Keeps an entry that cannot be applied.
-    pub(super) fn quarantine(&mut self, stamp: Stamp, entry: proto::Entry, reason: String) {
+    pub(super) fn quarantine(
+        &mut self,
+        stamp: Stamp,
+        (entry, evidence): (proto::Entry, Option<Evidence>),
+        reason: String,
+    ) {
         // In the log too, so that it is relayed in its place: another node may understand it.
         let key_hash = KeyHash::try_from(entry.key_hash.as_ref()).unwrap_or(KeyHash([0; 32]));
-        self.log(stamp, key_hash, QUARANTINED_STATE, Bytes::new());
+        // The operation too, which the origin has signed: it stays when the entry is dropped from quarantine.
+        self.log(stamp, key_hash, QUARANTINED_STATE, entry.operation.clone());
         let at_unix = i64::try_from(self.now_unix_ms / 1000).unwrap_or(i64::MAX);
-        let quarantined = proto::QuarantinedEntry { entry: Some(entry), reason, at_unix };
+        let quarantined = proto::QuarantinedEntry {
+            entry: Some(entry),
+            reason,
+            at_unix,
+            evidence: evidence.map(|evidence| evidence.to_proto(stamp)),
+        };
         self.batch.put_quarantined(stamp, &quarantined);
         self.totals.quarantined += 1;
         self.tally.quarantined += 1;
@@ -324,6 +398,61 @@ impl Commit<'_> {
     pub(super) fn leave_quarantine(&mut self, stamp: Stamp) {
         self.batch.delete_quarantined(stamp);
         self.totals.quarantined = self.totals.quarantined.saturating_sub(1);
+    }
+}
+
+/// What origins have signed.
+impl Commit<'_> {
+    /// Raises what is applied of an origin. `chain`: the hash of its log up to there, if it is known.
+    pub(super) fn raise(&mut self, origin: Origin, clock: Clock, chain: Option<Hash>) {
+        if self.raised.vector.raise(origin, clock) {
+            match chain {
+                Some(chain) => self.raised.chains.insert(origin, chain),
+                None => self.raised.chains.remove(&origin),
+            };
+        }
+    }
+
+    /// Keeps a birth. IMPORTANT: verified before. The first birth of an origin is the one that counts.
+    pub(super) fn take_birth(&mut self, birth: Option<SignedBirth>) {
+        let Some(signed) = birth else { return };
+        let origin = signed.birth.origin;
+        if self.born(&origin).is_none() {
+            self.raised.births.insert(origin, Born::of(&signed.birth, self.cluster));
+            self.batch.put_birth(&signed);
+        }
+    }
+
+    /// Keeps the bundles that end above `applied`, so that this node can relay them. Returns the evidence of
+    /// each entry of the segment.
+    pub(super) fn take_bundles(
+        &mut self,
+        origin: Origin,
+        proof: Option<Proof>,
+        applied: Clock,
+    ) -> std::vec::IntoIter<Evidence> {
+        let Some(proof) = proof else { return Vec::new().into_iter() };
+        for (bundle, _) in proof.bundles().iter().filter(|(bundle, _)| bundle.last() > applied) {
+            self.batch.put_bundle(origin, bundle);
+        }
+        proof.into_evidence().into_iter()
+    }
+
+    /// The hash of the log of an origin after the bundles of a segment; `None` = unknown, because that of the
+    /// log before them is, or because they overlap it.
+    pub(super) fn chained(&self, origin: &Origin, applied: Clock, proof: &Proof) -> Option<Hash> {
+        let mut chain = match applied {
+            Clock(0) => self.born(origin)?.chain,
+            _ => self.chain(origin)?,
+        };
+        let mut new = proof.bundles().iter().filter(|(bundle, _)| bundle.last() > applied).peekable();
+        if new.peek().is_some_and(|(bundle, _)| bundle.first != applied.next()) {
+            return None;
+        }
+        for (_, root) in new {
+            chain = birth::chained(&chain, root);
+        }
+        Some(chain)
     }
 }
 

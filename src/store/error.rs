@@ -54,8 +54,8 @@ pub enum OpenError {
     DatabaseGone(PathBuf),
     /// This version does not read the format.
     #[error(
-        "the storage at {} has format version {found}, and this version of brock reads version {known}. Use the \
-         version that wrote it", path.display()
+        "the storage at {} has format version {found}, and this version of brock reads version {known}. {}", path.display(),
+         way_out(*found, *known)
     )]
     FormatVersion {
         /// The directory.
@@ -108,6 +108,16 @@ pub enum OpenError {
         /// Which value.
         source: CodecError,
     },
+}
+
+fn way_out(found: u64, known: u64) -> &'static str {
+    match found < known {
+        true => {
+            "A version from before the first release wrote it: back it up with that version and restore the backup \
+             with this one, or give the node an empty directory, which its peers fill"
+        }
+        false => "Use the version that wrote it",
+    }
 }
 
 /// RocksDB's message, with the guide where a file is damaged. After a message about a table, RocksDB suspects its
@@ -163,6 +173,9 @@ pub enum StoreError {
          that when the disk has errors: `dmesg`), or the node's user may not create files there any more. Reads continue; once it can be written again, writes resume by themselves"
     )]
     ReadOnly,
+    /// A new incarnation could not be signed.
+    #[error("a new incarnation cannot be signed with this node's certificate: {0}")]
+    Signing(String),
     /// An earlier write failed, or the directory is gone, and the store has stopped.
     #[error("the store has stopped: {0}")]
     Stopped(String),
@@ -225,6 +238,7 @@ impl StoreError {
             | Self::NotInLog
             | Self::RolledBack { .. }
             | Self::QuarantineFull
+            | Self::Signing(_)
             | Self::Read(_)
             | Self::Damaged(_) => false,
         }

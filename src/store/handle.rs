@@ -17,9 +17,10 @@ use super::{
     change::{Reply, Weight},
     database::Database,
     error::{OpenError, StoreError},
-    open,
+    open::{self, Mint},
     place::Place,
     published::{Published, Raised, Totals},
+    signing::{Born, Identity},
     superblock::{self, Superblock},
     writer::{Command, Order, Writer},
 };
@@ -60,6 +61,8 @@ pub struct Options {
     pub alarms: Alarms,
     /// Where incarnations come from.
     pub incarnations: Incarnations,
+    /// Signs the births of incarnations; `None`: operations are not signed.
+    pub identity: Option<Arc<dyn Identity>>,
 }
 
 impl Options {
@@ -80,6 +83,7 @@ impl Options {
             alarms: Alarms::new(wall_clock.clone()),
             wall_clock,
             incarnations: Incarnations::random(),
+            identity: None,
         }
     }
 }
@@ -107,7 +111,7 @@ pub(super) struct Shared {
     pub health: watch::Sender<Health>,
     pub expiry_margin_seconds: i64,
     pub wall_clock: WallClock,
-    pub incarnations: Incarnations,
+    pub mint: Mint,
     pub(super) directory: Option<PathBuf>,
     /// `None` = in RAM.
     pub(super) place: Option<Place>,
@@ -158,6 +162,15 @@ impl Shared {
         self.commits.send_modify(|commits| *commits += 1);
     }
 
+    /// Whether an origin signs its operations.
+    pub(super) fn signs(&self, origin: &Origin) -> bool {
+        self.published().births.contains_key(origin)
+    }
+
+    pub(super) fn add_birth(&self, origin: Origin, born: Born) {
+        self.published_mut().births.insert(origin, born);
+    }
+
     pub(super) fn origin(&self) -> Origin {
         **self.origin.load()
     }
@@ -187,7 +200,8 @@ impl Store {
             path: options.path.clone().unwrap_or_default(),
             reason: error.to_string(),
         };
-        let published = opened.database.view().published().map_err(damaged)?;
+        let mint = Mint::new(options);
+        let published = opened.database.view().published(mint.cluster()).map_err(damaged)?;
         let (commits, health) = (watch::Sender::new(0), watch::Sender::new(Health::Well));
         let shared = Arc::new(Shared {
             database: opened.database,
@@ -195,7 +209,7 @@ impl Store {
             health,
             expiry_margin_seconds: i64::try_from(options.expiry_margin.as_secs()).unwrap_or(i64::MAX),
             wall_clock: options.wall_clock.clone(),
-            incarnations: options.incarnations.clone(),
+            mint,
             directory: options.path.clone(),
             place: opened.place,
             origin: ArcSwap::from_pointee(opened.origin),
@@ -210,7 +224,7 @@ impl Store {
         });
         let (commands, queue) = mpsc::channel(limits::WRITE_QUEUE_COMMANDS);
         let retry = retry_policy(options.conflict_delay, options.conflict_min, options.conflict_max);
-        let writer = Writer::new(Arc::clone(&shared), retry, opened.origin, published);
+        let writer = Writer::new(Arc::clone(&shared), retry, (opened.origin, opened.signer), published);
         let thread = thread::Builder::new().name("brock-writer".to_owned()).spawn(move || writer.run(queue));
         let thread = thread.map_err(|source| OpenError::Io {
             action: "cannot start the writer thread of",
@@ -316,6 +330,16 @@ impl Store {
     /// What is visible here above `other`.
     pub fn above(&self, other: &Vector) -> Vector {
         self.shared.published().vector.above(other)
+    }
+
+    /// How to verify the bundles of an origin; `None`: as far as is known here, it does not sign.
+    pub fn born(&self, origin: &Origin) -> Option<Born> {
+        self.shared.published().births.get(origin).copied()
+    }
+
+    /// This node's certificate, as it signs births and verifies them.
+    pub fn identity(&self) -> Option<Arc<dyn Identity>> {
+        self.shared.mint.identity()
     }
 
     /// Changes with every commit that raises the vector.

@@ -5,19 +5,21 @@
 //! - `handle`: the store's handle, and what it shares with the writer; `error`: what can go wrong.
 //! - `change`: the changes, one file for each; `commit`: a group of them in the making; `writer`: the
 //!   one thread that writes; `tally`: what a commit did, for the metrics.
+//! - `cuts`: where logs may be cut, which is between what their origins have signed.
 //! - `losers`: the payloads of a record that have lost, and which of them an operator has acknowledged.
 //! - `published`: what is durable and may be served, raised after the fsync.
 //! - `read`: the reads, by subject.
 //! - `view`: the database as it is now or as it was at one moment, every stored value decoded;
 //!   `batch`: every stored value encoded; `schema`: the column families; `database`: RocksDB itself.
 //! - `open`: what a storage directory is, and a new incarnation; `superblock`: the small file that
-//!   remembers what the database must hold; `upgrade`: databases of older formats; `place`: whether the
-//!   directory is still where it was.
+//!   remembers what the database must hold; `place`: whether the directory is still where it was.
+//! - `signing`: how an incarnation signs what it writes.
 //! - `rollback`: a peer that has more of this node's operations than the node itself.
 
 mod batch;
 mod change;
 mod commit;
+mod cuts;
 mod database;
 mod error;
 mod handle;
@@ -28,9 +30,9 @@ mod published;
 mod read;
 mod rollback;
 mod schema;
+mod signing;
 mod superblock;
 mod tally;
-mod upgrade;
 mod view;
 mod writer;
 
@@ -44,3 +46,4 @@ pub use read::{
     BucketItem, Comparison, Conflict, DiskSpace, DumpFrame, Dumped, Engine, Family, LogBatch,
     LoggedOperation, RecordPage, Since, StorageUse, Summary, Tailed, Traced, item_from_proto,
 };
+pub use signing::{Born, Certified, Identity};

@@ -1,7 +1,7 @@
 //! Opening: what a storage directory is (empty, ours, another node's, damaged), and a new incarnation
 //! for this start.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
 
 use rocksdb::Env;
 
@@ -12,13 +12,19 @@ use super::{
     handle::Options,
     place::Place,
     schema::Sizes,
-    superblock::{self, FORMAT_VERSION, OLDEST_FORMAT_VERSION, Superblock},
-    upgrade,
+    signing::{Identity, Signer},
+    superblock::{self, FORMAT_VERSION, Superblock},
 };
 use crate::runtime::planted::{self, Bug};
-use brock_core::base::{
-    id::{Incarnation, Incarnations, NodeId, Origin},
-    vector::Vector,
+use brock_core::{
+    base::{
+        id::{ClusterId, Incarnation, Incarnations, NodeId, Origin},
+        vector::{Stamp, Vector},
+    },
+    domain::{
+        birth::{Previous, SignedBirth},
+        record::UnixSeconds,
+    },
 };
 use brock_net::crashsafe;
 
@@ -30,6 +36,8 @@ const FORMAT: &[u8] = b"format_version";
 pub(super) struct Opened {
     pub database: Database,
     pub origin: Origin,
+    /// Signs its operations; `None` = they are not signed.
+    pub signer: Option<Signer>,
     /// Why its incarnation began.
     pub reason: &'static str,
     /// What the operator must know.
@@ -90,7 +98,8 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
         OpenError::Database { path: database_path.clone(), reason: error.to_string() }
     })?;
     let mut alarms = Vec::new();
-    let (origin, reason, vector) = settle(options, directory, &database, superblock.as_ref(), &mut alarms)?;
+    let (origin, signer, reason, vector) =
+        settle(options, directory, &database, superblock.as_ref(), &mut alarms)?;
     let in_use = Superblock {
         node_id: options.node_id.clone(),
         incarnation: origin.incarnation(),
@@ -103,7 +112,7 @@ pub(super) fn open(options: &Options) -> Result<Opened, OpenError> {
         path: directory.clone(),
         source,
     })?;
-    Ok(Opened { database, origin, reason, alarms, place: Some(place), _ram: None })
+    Ok(Opened { database, origin, signer, reason, alarms, place: Some(place), _ram: None })
 }
 
 /// What may lie in the directory of a new storage: what a first start left that did not get far, and what file systems
@@ -142,24 +151,26 @@ fn open_ram(options: &Options) -> Result<Opened, OpenError> {
     let database = Database::open(&directory.path().join(DATABASE), sizes(options), Some(&env))
         .map_err(|error| failed(error.to_string()))?;
     let reason = "birth";
-    let origin = mint(&database, &options.node_id, &options.incarnations, &Vector::default(), reason)
+    let now = options.wall_clock.now();
+    let (origin, signer) = Mint::new(options)
+        .mint(&database, &Vector::default(), None, now, reason)
         .map_err(|error| failed(error.to_string()))?;
-    Ok(Opened { database, origin, reason, alarms: Vec::new(), place: None, _ram: Some(directory) })
+    Ok(Opened { database, origin, signer, reason, alarms: Vec::new(), place: None, _ram: Some(directory) })
 }
 
-/// Checks what the directory holds against what its superblock says, upgrades it, and mints an
-/// incarnation.
+/// Checks what the directory holds against what its superblock says, and mints an incarnation.
 fn settle(
     options: &Options,
     directory: &Path,
     database: &Database,
     superblock: Option<&Superblock>,
     alarms: &mut Vec<String>,
-) -> Result<(Origin, &'static str, Vector), OpenError> {
+) -> Result<(Origin, Option<Signer>, &'static str, Vector), OpenError> {
     let damaged = |error: StoreError| match error {
         StoreError::Damaged(source) => OpenError::Damaged { path: directory.to_owned(), source },
         other => OpenError::Database { path: directory.to_owned(), reason: other.to_string() },
     };
+    let (mint, now) = (Mint::new(options), options.wall_clock.now());
     let view = database.view();
     let born = view.meta(NODE_ID).map_err(damaged)?;
     let vector = view.vector().map_err(damaged)?;
@@ -171,9 +182,8 @@ fn settle(
             return Err(OpenError::Empty(directory.to_owned()));
         }
         let reason = "birth";
-        let origin =
-            mint(database, &options.node_id, &options.incarnations, &vector, reason).map_err(damaged)?;
-        return Ok((origin, reason, vector));
+        let (origin, signer) = mint.mint(database, &vector, None, now, reason).map_err(damaged)?;
+        return Ok((origin, signer, reason, vector));
     };
     let stored_id = String::from_utf8_lossy(&stored_id).into_owned();
     let stored_id = stored_id.parse().map_err(|_| OpenError::Database {
@@ -190,13 +200,9 @@ fn settle(
         Ok(u64::from_be_bytes(bytes))
     };
     let found = number(FORMAT)?;
-    match found {
-        FORMAT_VERSION => {}
-        OLDEST_FORMAT_VERSION => upgrade::from_format_1(database).map_err(damaged)?,
-        _ => {
-            let path = directory.to_owned();
-            return Err(OpenError::FormatVersion { path, found, known: FORMAT_VERSION });
-        }
+    if found != FORMAT_VERSION {
+        let path = directory.to_owned();
+        return Err(OpenError::FormatVersion { path, found, known: FORMAT_VERSION });
     }
     let mut applied = vector.clone();
     applied.join(&view.folds().map_err(damaged)?);
@@ -216,11 +222,23 @@ fn settle(
         }
     };
     if planted::is(Bug::KeepIncarnation) {
-        return Ok((Origin::new(&options.node_id, incarnation), reason, vector));
+        return Ok((Origin::new(&options.node_id, incarnation), None, reason, vector));
     }
-    let origin =
-        mint(database, &options.node_id, &options.incarnations, &applied, reason).map_err(damaged)?;
-    Ok((origin, reason, vector))
+    let previous = previous(database, Origin::new(&options.node_id, incarnation)).map_err(damaged)?;
+    let (origin, signer) = mint.mint(database, &applied, previous, now, reason).map_err(damaged)?;
+    Ok((origin, signer, reason, vector))
+}
+
+/// Where the incarnation that ran last ended; if it wrote nothing, the one before it.
+fn previous(database: &Database, last: Origin) -> Result<Option<Previous>, StoreError> {
+    let view = database.view();
+    let (vector, chains) = view.heads()?;
+    if let Some(chain) = chains.get(&last) {
+        let last = Stamp { origin: last, clock: vector.get(&last) };
+        return Ok(Some(Previous { last, chain: *chain }));
+    }
+    let birth = view.birth(&last)?.map(SignedBirth::from_proto).transpose()?;
+    Ok(birth.and_then(|signed| signed.birth.previous))
 }
 
 fn check_node_id(path: &Path, stored: &NodeId, configured: &NodeId) -> Result<(), OpenError> {
@@ -234,26 +252,56 @@ fn check_node_id(path: &Path, stored: &NodeId, configured: &NodeId) -> Result<()
     })
 }
 
-/// Makes a new incarnation durable and returns its origin: random, and unlike any known one.
-pub(super) fn mint(
-    database: &Database,
-    node_id: &NodeId,
-    incarnations: &Incarnations,
-    known: &Vector,
-    reason: &'static str,
-) -> Result<Origin, StoreError> {
-    let origin = loop {
-        let origin = Origin::new(node_id, incarnations.mint());
-        if known.iter().all(|(other, _)| other != origin) {
-            break origin;
-        }
-    };
-    let mut batch = Batch::new(database);
-    batch.put_meta(NODE_ID, node_id.as_str().as_bytes());
-    batch.put_meta(FORMAT, &FORMAT_VERSION.to_be_bytes());
-    batch.put_meta(INCARNATION, &u64::from(origin.incarnation().0).to_be_bytes());
-    database.write(&batch.into_writes())?;
-    metrics::counter!(brock_core::base::metrics::INCARNATIONS, "reason" => reason).increment(1);
-    tracing::info!(incarnation = %origin.incarnation(), reason, "this node has a new incarnation");
-    Ok(origin)
+/// What a new incarnation is made with.
+#[derive(Debug)]
+pub(super) struct Mint {
+    node_id: NodeId,
+    incarnations: Incarnations,
+    identity: Option<Arc<dyn Identity>>,
+}
+
+impl Mint {
+    pub(super) fn new(options: &Options) -> Self {
+        let Options { node_id, incarnations, identity, .. } = options;
+        Self { node_id: node_id.clone(), incarnations: incarnations.clone(), identity: identity.clone() }
+    }
+
+    pub(super) fn identity(&self) -> Option<Arc<dyn Identity>> {
+        self.identity.clone()
+    }
+
+    /// The cluster that this node's certificate is for.
+    pub(super) fn cluster(&self) -> Option<ClusterId> {
+        self.identity.as_ref().and_then(|identity| identity.cluster())
+    }
+
+    /// Makes a new incarnation durable, with its birth: random, and unlike any known one.
+    pub(super) fn mint(
+        &self,
+        database: &Database,
+        known: &Vector,
+        previous: Option<Previous>,
+        now: UnixSeconds,
+        reason: &'static str,
+    ) -> Result<(Origin, Option<Signer>), StoreError> {
+        let origin = loop {
+            let origin = Origin::new(&self.node_id, self.incarnations.mint());
+            if known.iter().all(|(other, _)| other != origin) {
+                break origin;
+            }
+        };
+        let mut batch = Batch::new(database);
+        batch.put_meta(NODE_ID, self.node_id.as_str().as_bytes());
+        batch.put_meta(FORMAT, &FORMAT_VERSION.to_be_bytes());
+        batch.put_meta(INCARNATION, &u64::from(origin.incarnation().0).to_be_bytes());
+        let born = Signer::born(self.identity.as_deref(), origin, now, previous)?;
+        let signer = born.map(|(signer, birth)| {
+            batch.put_birth(&birth);
+            signer
+        });
+        database.write(&batch.into_writes())?;
+        metrics::counter!(brock_core::base::metrics::INCARNATIONS, "reason" => reason).increment(1);
+        tracing::info!(incarnation = %origin.incarnation(), reason, "this node has a new incarnation");
+        Ok((origin, signer))
+    }
 }

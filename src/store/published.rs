@@ -1,13 +1,15 @@
 //! What is durable and may be served. Only the writer raises it, after its fsync.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
+use super::signing::Born;
 use brock_core::{
     base::{
         id::Origin,
         vector::{Clock, Vector},
     },
     domain::{
+        bundle::Hash,
         codec::CodecError,
         digest::{Bucket, Counts, SetDigest},
     },
@@ -88,6 +90,10 @@ pub(super) struct Published {
     pub floors: Vector,
     /// Tombstones up to here may have been collected; empty = none ever was.
     pub collected: Vector,
+    /// The hash of each log up to `vector`, as far as it is known: of origins that sign.
+    pub chains: HashMap<Origin, Hash>,
+    /// The origins that sign.
+    pub births: HashMap<Origin, Born>,
     /// Of the record set.
     pub digest: SetDigest,
     /// Totals.
@@ -101,6 +107,9 @@ pub(super) struct Raised {
     pub floors: Vector,
     pub folds: Vector,
     pub collected: Vector,
+    /// Of origins that `vector` raises: the hash of the log up to there. One that is missing is unknown.
+    pub chains: HashMap<Origin, Hash>,
+    pub births: HashMap<Origin, Born>,
     pub buckets: BTreeMap<u8, Bucket>,
 }
 
@@ -125,6 +134,13 @@ impl Published {
     /// After the commit is durable.
     pub(super) fn raise(&mut self, raised: &Raised, totals: Totals) {
         self.vector.join(&raised.vector);
+        for (origin, _) in raised.vector.iter() {
+            match raised.chains.get(&origin) {
+                Some(chain) => self.chains.insert(origin, *chain),
+                None => self.chains.remove(&origin),
+            };
+        }
+        self.births.extend(&raised.births);
         self.floors.join(&raised.floors);
         self.collected.join(&raised.collected);
         for (origin, clock) in raised.folds.iter() {

@@ -31,11 +31,15 @@ pub(super) const DIGEST: &str = "digest";
 pub(super) const CONFLICT: &str = "conflict";
 /// Key hash whose payload is deleted but may still be in some file → when it was deleted.
 pub(super) const REMOVAL: &str = "removal";
+/// Origin → its birth, which states the key of its bundles.
+pub(super) const BIRTH: &str = "birth";
+/// Origin, clock of the last operation → the bundle that it ends: where it begins, and its signature.
+pub(super) const BUNDLE: &str = "bundle";
 /// Node id or address → what is remembered of that member.
 pub(super) const MEMBER: &str = "member";
 
 /// Every column family.
-pub(super) const FAMILIES: [&str; 12] = [
+pub(super) const FAMILIES: [&str; 14] = [
     META,
     CLOCK_VALUE,
     REPLICATION_LOG,
@@ -47,6 +51,8 @@ pub(super) const FAMILIES: [&str; 12] = [
     DIGEST,
     CONFLICT,
     REMOVAL,
+    BIRTH,
+    BUNDLE,
     MEMBER,
 ];
 

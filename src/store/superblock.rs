@@ -19,10 +19,8 @@ use brock_core::base::{
 };
 use brock_net::{crashsafe, reading};
 
-/// The format that this version writes.
-pub(super) const FORMAT_VERSION: u64 = 2;
-/// The oldest format that this version still reads, and upgrades.
-pub(super) const OLDEST_FORMAT_VERSION: u64 = 1;
+/// The format that this version writes and reads: 1 and 2 were before the first release.
+pub(super) const FORMAT_VERSION: u64 = 3;
 const FILE_NAME: &str = "superblock.json";
 
 /// What the file says.
@@ -62,7 +60,7 @@ pub(super) fn read(directory: &Path) -> Result<Option<Superblock>, OpenError> {
     let damaged = |reason: String| OpenError::Superblock { path: path.clone(), reason };
     let version: serde_json::Value = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
     match version.get("format_version").and_then(serde_json::Value::as_u64) {
-        Some(OLDEST_FORMAT_VERSION..=FORMAT_VERSION) => {}
+        Some(FORMAT_VERSION) => {}
         Some(found) => {
             let path = directory.to_owned();
             return Err(OpenError::FormatVersion { path, found, known: FORMAT_VERSION });

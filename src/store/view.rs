@@ -3,7 +3,7 @@
 //! The raw reads come first: every stored value passes through them, in a snapshot as well as in the
 //! live database. The typed reads above them decode.
 
-use std::sync::MutexGuard;
+use std::{collections::HashMap, sync::MutexGuard};
 
 use bytes::Bytes;
 use prost::Message;
@@ -15,13 +15,16 @@ use super::{
     losers::{self, Seen},
     published::{Published, Totals},
     schema,
+    signing::Born,
 };
 use brock_core::{
     base::{
-        id::{KeyHash, Origin},
+        id::{ClusterId, KeyHash, Origin},
         vector::{Clock, Stamp, Vector},
     },
     domain::{
+        birth::SignedBirth,
+        bundle::{Bundle, Hash},
         codec::{self, CodecError, LogKey},
         digest::{Bucket, SetDigest},
         record::{RecordState, UnixSeconds},
@@ -150,9 +153,17 @@ impl View<'_> {
     }
 
     /// What the store keeps in memory.
-    pub(super) fn published(&self) -> Result<Published, StoreError> {
+    pub(super) fn published(&self, cluster: Option<ClusterId>) -> Result<Published, StoreError> {
+        let (vector, chains) = self.heads()?;
+        let mut births = HashMap::new();
+        for birth in self.births(None) {
+            let SignedBirth { birth, .. } = SignedBirth::from_proto(birth?)?;
+            births.insert(birth.origin, Born::of(&birth, cluster));
+        }
         Ok(Published {
-            vector: self.vector()?,
+            vector,
+            chains,
+            births,
             folds: self.folds()?,
             floors: self.floors()?,
             collected: self.collected()?,
@@ -181,7 +192,49 @@ impl View<'_> {
 
     /// What is applied, by origin.
     pub(super) fn vector(&self) -> Result<Vector, StoreError> {
-        self.clocks(schema::CLOCK_VALUE)
+        Ok(self.heads()?.0)
+    }
+
+    /// What is applied, by origin, and the hashes of the logs up to there, as far as they are known.
+    pub(super) fn heads(&self) -> Result<(Vector, HashMap<Origin, Hash>), StoreError> {
+        let (mut vector, mut chains) = (Vector::default(), HashMap::new());
+        for item in self.scan(schema::CLOCK_VALUE, self.options()) {
+            let (key, value) = item?;
+            let origin = Origin::try_from(key.as_ref()).map_err(|_| CodecError::Malformed("origin"))?;
+            let (clock, chain) = codec::decode_head(&value)?;
+            vector.raise(origin, clock);
+            chains.extend(chain.map(|chain| (origin, chain)));
+        }
+        Ok((vector, chains))
+    }
+
+    /// The births of the origins that sign above `after`, in the order of the origins.
+    pub(super) fn births(
+        &self,
+        after: Option<Origin>,
+    ) -> impl Iterator<Item = Result<proto::Birth, StoreError>> {
+        let mut options = self.options();
+        if let Some(after) = after {
+            options.set_iterate_lower_bound([after.as_bytes().as_slice(), &[0]].concat());
+        }
+        self.scan(schema::BIRTH, options).map(|item| decode_birth(&item?.1))
+    }
+
+    /// The birth of one origin; `None` = it does not sign.
+    pub(super) fn birth(&self, origin: &Origin) -> Result<Option<proto::Birth>, StoreError> {
+        self.value(schema::BIRTH, origin.as_bytes())?.map(|value| decode_birth(&value)).transpose()
+    }
+
+    /// The bundles of one origin that end above `after`, in order.
+    pub(super) fn bundles(
+        &self,
+        origin: Origin,
+        after: Clock,
+    ) -> impl Iterator<Item = Result<Bundle, StoreError>> {
+        let mut options = self.long_scan();
+        options.set_iterate_lower_bound(codec::stamp_key(Stamp { origin, clock: after.next() }));
+        options.set_iterate_upper_bound(codec::stamp_key(Stamp { origin, clock: Clock(u64::MAX) }));
+        self.scan(schema::BUNDLE, options).map(|item| Ok(codec::decode_bundle(&item?.1)?))
     }
 
     /// How far the log is compacted, by origin.
@@ -396,6 +449,11 @@ fn decode_logged(item: Result<(Box<[u8]>, Vec<u8>), StoreError>) -> Result<Logge
     let (key, value) = item?;
     let (applied_unix_ms, operation) = codec::decode_log_value(value.into())?;
     Ok(Logged { key: LogKey::decode(&key)?, applied_unix_ms, operation })
+}
+
+fn decode_birth(value: &[u8]) -> Result<proto::Birth, StoreError> {
+    let body = Bytes::copy_from_slice(codec::unversioned("birth", value)?);
+    Ok(proto::Birth::decode(body).map_err(|_| CodecError::Malformed("birth"))?)
 }
 
 fn decode_quarantined(value: &[u8]) -> Result<proto::QuarantinedEntry, StoreError> {

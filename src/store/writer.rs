@@ -24,19 +24,22 @@ use super::{
     database::WriteFailure,
     error::StoreError,
     handle::{Health, Shared},
-    open,
     place::Place,
     published::Published,
+    signing::Signer,
 };
 use crate::runtime::{
     planted::{self, Bug},
     retry::{Retry, RetryPolicy},
     spans,
 };
-use brock_core::base::{
-    id::Origin,
-    limits, metrics as names,
-    vector::{Clock, Stamp},
+use brock_core::{
+    base::{
+        id::Origin,
+        limits, metrics as names,
+        vector::{Clock, Stamp},
+    },
+    domain::birth::Previous,
 };
 
 /// An order to the writer.
@@ -70,6 +73,8 @@ pub(super) struct Writer {
     retry: RetryPolicy,
     /// This node's origin and its last clock.
     own: Stamp,
+    /// Signs its operations; `None` = this node does not sign.
+    signer: Option<Signer>,
     /// As on disk: this thread's own copy of what the readers see.
     published: Published,
     disk_checked: Option<Instant>,
@@ -104,12 +109,18 @@ impl Unexplained {
 }
 
 impl Writer {
-    pub(super) fn new(shared: Arc<Shared>, retry: RetryPolicy, origin: Origin, published: Published) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        retry: RetryPolicy,
+        (origin, signer): (Origin, Option<Signer>),
+        published: Published,
+    ) -> Self {
         let own = Stamp { origin, clock: published.clock(&origin) };
         Self {
             shared,
             retry,
             own,
+            signer,
             published,
             disk_checked: None,
             must_mint: false,
@@ -199,8 +210,13 @@ impl Writer {
     }
 
     fn build(&self, changes: &mut [Box<dyn Queued>]) -> Result<Finished, StoreError> {
-        let Shared { database, wall_clock, .. } = &*self.shared;
-        let mut commit = Commit::new(database, &self.published, self.own, wall_clock.now_ms());
+        let Shared { database, wall_clock, mint, .. } = &*self.shared;
+        let mut commit = Commit::new(
+            database,
+            &self.published,
+            (self.own, self.signer.as_ref(), mint.cluster()),
+            wall_clock.now_ms(),
+        );
         let mut needed = Vec::new();
         changes.iter().for_each(|change| change.key_hashes(&mut needed));
         commit.load(&needed)?;
@@ -340,12 +356,19 @@ impl Writer {
     }
 
     fn new_incarnation(&mut self, reason: &'static str) -> Result<Origin, StoreError> {
-        let Shared { database, node_id, incarnations, .. } = &*self.shared;
-        let minted = open::mint(database, node_id, incarnations, &self.published.applied(), reason);
-        let origin = minted.map_err(|error| match error {
+        let Shared { database, mint, wall_clock, .. } = &*self.shared;
+        let last = self.published.chains.get(&self.own.origin);
+        let previous = last.map(|chain| Previous { last: self.own, chain: *chain });
+        let minted = mint.mint(database, &self.published.applied(), previous, wall_clock.now(), reason);
+        let (origin, signer) = minted.map_err(|error| match error {
             StoreError::Stopped(reason) => self.stop(reason),
             other => other,
         })?;
+        if let Some(signer) = &signer {
+            self.published.births.insert(origin, signer.as_born());
+            self.shared.add_birth(origin, signer.as_born());
+        }
+        self.signer = signer;
         self.own = Stamp { origin, clock: Clock::default() };
         self.shared.set_origin(origin, reason);
         Ok(origin)

@@ -25,9 +25,10 @@ pub fn frames(
             give(Frame::Snapshot(messages::header(store.node_id(), incarnation, applied, dumped.totals)))
         }
         DumpFrame::Begin(_) => true,
+        DumpFrame::Births(births) => give(Frame::Snapshot(messages::births(births))),
         DumpFrame::Records(page) => give(Frame::Snapshot(messages::records(&page, &collected))),
-        DumpFrame::Log(batch) if is_full => give(Frame::Snapshot(messages::log(batch))),
-        DumpFrame::Log(batch) => give(Frame::Batch(batch)),
+        DumpFrame::Log(batch) if is_full => give(Frame::Snapshot(messages::log(*batch))),
+        DumpFrame::Log(batch) => give(Frame::Batch(*batch)),
     })?;
     let Some(dumped) = dumped else { return Ok(None) };
     let end = || Frame::Snapshot(messages::end(&dumped.floors, &dumped.folds, &dumped.collected));

@@ -30,6 +30,7 @@ pub enum SnapshotError {
 
 enum Stage {
     Header,
+    Births(Option<Origin>),
     Records(Option<KeyHash>),
     Log(Option<Stamp>),
     End,
@@ -55,8 +56,8 @@ impl SnapshotFeed {
         let puller = codec::vector_from_proto(&request.applied.unwrap_or_default())?;
         let Some(cursor) = request.cursor else {
             let vector = store.vector();
-            let stage = (Stage::Header, Stage::Records(None));
-            return Ok(Self { store, incarnation, vector, puller, stage: stage.0, then: stage.1 });
+            let (stage, then) = (Stage::Header, Stage::Records(None));
+            return Ok(Self { store, incarnation, vector, puller, stage, then });
         };
         let vector = codec::vector_from_proto(&cursor.vector.unwrap_or_default())?;
         if cursor.incarnation != incarnation.0 || !store.applied().covers(&vector) {
@@ -80,9 +81,17 @@ impl SnapshotFeed {
     pub async fn next(&mut self) -> Result<Option<proto::SnapshotResponse>, StoreError> {
         let message = match std::mem::replace(&mut self.stage, Stage::Done) {
             Stage::Header => {
-                self.stage = std::mem::replace(&mut self.then, Stage::Done);
+                self.stage = Stage::Births(None);
                 let (folds, totals) = (self.store.folds(), self.store.totals());
                 messages::header(self.store.node_id(), self.incarnation, (&self.vector, &folds), totals)
+            }
+            Stage::Births(after) => {
+                let (births, last) = self.store.births(after).await?;
+                self.stage = match last {
+                    Some(last) => Stage::Births(Some(last)),
+                    None => std::mem::replace(&mut self.then, Stage::Done),
+                };
+                messages::births(births)
             }
             Stage::Records(after) => {
                 let applied = self.store.applied();

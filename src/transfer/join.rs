@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::proof::{ProofError, Verifier};
 use crate::{
     runtime::planted::{self, Bug},
     store::{Adoption, Page, RecordPage, Store, StoreError, Stretch},
@@ -12,7 +13,9 @@ use brock_core::{
         vector::{Stamp, Vector},
     },
     domain::{
+        birth::SignedBirth,
         codec::{self, CodecError},
+        record::RecordState,
         segment::{Segment, SegmentError},
     },
     proto::{self, snapshot_response::Message},
@@ -24,6 +27,14 @@ pub enum JoinError {
     /// The donor sent something that does not belong there.
     #[error("the donor broke the protocol: {0}")]
     Protocol(String),
+    /// Something that it sent is forged.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// Records that nothing proves were left out, so its vector cannot be adopted.
+    #[error(
+        "{0} operations in the donor's records are not proven: what is proven was joined, and the rest must come from another donor"
+    )]
+    Unproven(usize),
     /// It could not be written.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -53,12 +64,16 @@ struct Header {
 pub struct Joiner {
     store: Store,
     donor: NodeId,
+    /// `None`: the messages are those of a backup, which is signed as a whole.
+    verifier: Option<Verifier>,
     header: Option<Header>,
     after: Option<KeyHash>,
     is_in_log: bool,
     after_stamp: Option<Stamp>,
     /// Whether the donor has collected tombstones.
     drops: bool,
+    /// Operations in its records that were left out, because nothing proves them.
+    unproven: usize,
     /// Records joined.
     pub records: u64,
     /// Log entries copied.
@@ -67,10 +82,12 @@ pub struct Joiner {
 
 impl Joiner {
     /// At the beginning.
-    pub fn new(store: Store, donor: NodeId) -> Self {
+    pub fn new(store: Store, donor: NodeId, verifier: Option<Verifier>) -> Self {
         Self {
             store,
             donor,
+            verifier,
+            unproven: 0,
             header: None,
             after: None,
             is_in_log: false,
@@ -122,11 +139,12 @@ impl Joiner {
         let message = message.message.ok_or_else(|| JoinError::Protocol("an empty message".to_owned()))?;
         match message {
             Message::Header(header) => self.take_header(header).await?,
+            Message::Births(births) => self.take_births(births).await?,
             Message::Records(page) => self.take_records(page).await?,
             Message::Log(page) => {
                 let batch = page.batch.unwrap_or_default();
                 let entries = batch.entries.len() as u64;
-                let segment = Segment::check(batch)?;
+                let segment = self.check(batch).await?;
                 let through = self.header.as_ref().map(|header| header.vector.get(&segment.origin));
                 if through.is_none_or(|through| segment.covered_through > through) {
                     return Err(JoinError::Protocol("its log goes beyond its header".to_owned()));
@@ -143,6 +161,9 @@ impl Joiner {
                 };
                 if self.after != Some(RecordPage::END) {
                     return Err(JoinError::Protocol("its end came before its last record".to_owned()));
+                }
+                if self.unproven > 0 {
+                    return Err(JoinError::Unproven(self.unproven));
                 }
                 let floors = codec::vector_from_proto(&end.floors.unwrap_or_default())?;
                 let collected = codec::vector_from_proto(&end.collected.unwrap_or_default())?;
@@ -178,13 +199,69 @@ impl Joiner {
         Ok(())
     }
 
+    async fn take_births(&mut self, births: proto::Births) -> Result<(), JoinError> {
+        if self.header.is_none() {
+            return Err(JoinError::Protocol("its births came before its header".to_owned()));
+        }
+        match &self.verifier {
+            Some(verifier) => Ok(verifier.learn(births.births).await?),
+            None => {
+                let births = births.births.into_iter().map(SignedBirth::from_proto);
+                Ok(self.store.keep_births(births.collect::<Result<_, _>>()?).await?)
+            }
+        }
+    }
+
+    /// Checks a stretch of the log.
+    async fn check(&self, batch: proto::Batch) -> Result<Segment, JoinError> {
+        let (donor, verifier) = (self.donor.clone(), self.verifier.clone());
+        work(move || {
+            let segment = Segment::check(batch)?;
+            match verifier {
+                Some(verifier) => Ok(verifier.check_segment(&donor, segment)?),
+                None => Ok(segment),
+            }
+        })
+        .await?
+    }
+
+    /// The states as far as they are believed, and how many operations of them were left out.
+    async fn believe(
+        &self,
+        claimed: Vec<(KeyHash, proto::RecordState)>,
+    ) -> Result<(Vec<(KeyHash, RecordState)>, usize), JoinError> {
+        let verifier = self.verifier.clone();
+        let covered = self.header.as_ref().map(|header| {
+            let mut covered = header.vector.clone();
+            covered.join(&header.folds);
+            covered
+        });
+        // What is above the vector comes by the log.
+        let counts = move |stamp: &&Stamp| covered.as_ref().is_none_or(|covered| covered.has(**stamp));
+        // Hashes every payload, and verifies signatures.
+        work(move || {
+            let (mut states, mut left_out) = (Vec::with_capacity(claimed.len()), 0);
+            for (key_hash, claimed) in claimed {
+                let mut state = codec::foreign_state(claimed)?;
+                if let Some(verifier) = &verifier {
+                    let believed = verifier.believe(&key_hash, state);
+                    left_out += believed.unproven.iter().filter(&counts).count();
+                    state = believed.state;
+                }
+                states.push((key_hash, state));
+            }
+            Ok((states, left_out))
+        })
+        .await?
+    }
+
     async fn take_records(&mut self, page: proto::RecordPage) -> Result<(), JoinError> {
         if self.header.is_none() {
             return Err(JoinError::Protocol("its records came before its header".to_owned()));
         }
         let malformed = |_| JoinError::Protocol("a record's key hash is malformed".to_owned());
         let through = KeyHash::try_from(page.through.as_ref()).map_err(malformed)?;
-        let mut states = Vec::with_capacity(page.records.len());
+        let mut claimed = Vec::with_capacity(page.records.len());
         let mut last = self.after;
         for record in page.records {
             let key_hash = KeyHash::try_from(record.key_hash.as_ref()).map_err(malformed)?;
@@ -193,19 +270,27 @@ impl Joiner {
             }
             last = Some(key_hash);
             let state = record.state.unwrap_or_default();
-            states.push((key_hash, codec::foreign_state(state)?));
+            claimed.push((key_hash, state));
         }
         if self.after.is_some_and(|after| through <= after) {
             return Err(JoinError::Protocol("a page ends before it begins".to_owned()));
         }
         let collected = codec::vector_from_proto(&page.collected.unwrap_or_default())?;
         self.drops |= !collected.is_empty();
+        let (states, unproven) = self.believe(claimed).await?;
+        self.unproven += unproven;
         self.records += states.len() as u64;
         let stretch = Stretch { after: self.after, through, collected };
         self.store.join(Page { states, complete: Some(stretch) }).await?;
         self.after = Some(through);
         Ok(())
     }
+}
+
+/// Runs what computes for long off the async runtime.
+async fn work<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
+    let stopped = |_| StoreError::Stopped("the runtime is shutting down".to_owned());
+    tokio::task::spawn_blocking(work).await.map_err(stopped)
 }
 
 fn adoption(header: &Header) -> Adoption {

@@ -36,6 +36,11 @@ pub(super) fn header(
     }))
 }
 
+/// Births of origins that sign.
+pub(super) fn births(births: Vec<proto::Birth>) -> SnapshotResponse {
+    message(Message::Births(proto::Births { births }))
+}
+
 /// A page of records. Tombstones up to `collected` may be missing in it.
 pub(super) fn records(page: &RecordPage, collected: &Vector) -> SnapshotResponse {
     message(Message::Records(proto::RecordPage {

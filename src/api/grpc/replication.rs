@@ -71,7 +71,8 @@ impl ReplicationService for Replication {
         let key_hash = records::key_hash(&request.into_inner().key_hash)?;
         let state = self.store.get(key_hash).await.map_err(RequestError::from)?;
         let state = state.ok_or(RequestError::Absent)?;
-        Ok(Response::new(proto::PeekResponse { state: Some(codec::state_to_proto(&state)) }))
+        let births = self.store.births_of([&state]).await.map_err(RequestError::from)?;
+        Ok(Response::new(proto::PeekResponse { state: Some(codec::state_to_proto(&state)), births }))
     }
 
     async fn replicate(

@@ -117,7 +117,7 @@ fn kind(error: &RequestError) -> Kind {
             }
             StoreError::QuarantineFull => last(Code::ResourceExhausted, "QUARANTINE_FULL"),
             // Another node answers; this one must be restarted first.
-            StoreError::Stopped(_) => last(Code::Unavailable, "STORE_STOPPED"),
+            StoreError::Stopped(_) | StoreError::Signing(_) => last(Code::Unavailable, "STORE_STOPPED"),
             StoreError::ReadOnly => last(Code::Unavailable, "DISK_READ_ONLY"),
             StoreError::Gap { .. }
             | StoreError::BelowFloor { .. }

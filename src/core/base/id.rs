@@ -262,6 +262,17 @@ pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
+/// The cluster that a signature is for: SHA-256 of the trust domain in its certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClusterId(pub [u8; 32]);
+
+impl ClusterId {
+    /// Of the trust domain in a SPIFFE URI.
+    pub fn of(trust_domain: &str) -> Self {
+        Self(sha256(trust_domain.as_bytes()))
+    }
+}
+
 /// A running process: random, so that a node knows itself by it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Instance(pub [u8; 16]);

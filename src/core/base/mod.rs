@@ -5,6 +5,7 @@
 //! - [`duration`]: durations as operators write them; [`time`]: the wall clock.
 //! - [`limits`]: every bound that is not a setting.
 //! - [`metrics`]: the name, unit and help text of every metric.
+//! - [`trust`]: what a node believes other nodes.
 //! - [`advice`]: what an operator can do about an error of the operating system.
 
 pub mod advice;
@@ -13,4 +14,5 @@ pub mod id;
 pub mod limits;
 pub mod metrics;
 pub mod time;
+pub mod trust;
 pub mod vector;

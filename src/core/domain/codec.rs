@@ -7,6 +7,7 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
+    bundle::{Bundle, Evidence, Hash},
     digest::{Bucket, Counts, Sum},
     record::{Creation, Invalidation, PayloadDigest, RecordState, UnixSeconds},
 };
@@ -21,9 +22,6 @@ use crate::{
 
 /// The first byte of every value that this version writes.
 pub const VALUE_VERSION: u8 = 1;
-
-/// The first byte of a log entry's value.
-pub const LOG_VALUE_VERSION: u8 = 2;
 
 /// The bytes before the operation in a log entry's value: version and time.
 pub const LOG_VALUE_HEAD_BYTES: usize = 9;
@@ -84,28 +82,54 @@ pub fn decode_clock(value: &[u8]) -> Result<Clock, CodecError> {
     Ok(Clock(u64::from_be_bytes(bytes)))
 }
 
-/// The value of a log entry: its own format version, when it was applied here, the operation as its
-/// origin wrote it.
+/// What is applied of an origin: the clock, then the hash of its log up to there, if it is known.
+pub fn encode_head(clock: Clock, chain: Option<&Hash>) -> Vec<u8> {
+    let mut value = encode_clock(clock).to_vec();
+    value.extend_from_slice(chain.map_or(&[], |chain| chain.as_slice()));
+    value
+}
+
+/// Reads [`encode_head`].
+pub fn decode_head(value: &[u8]) -> Result<(Clock, Option<Hash>), CodecError> {
+    match value.split_at_checked(9) {
+        Some((clock, [])) => Ok((decode_clock(clock)?, None)),
+        Some((clock, chain)) => {
+            let chain = chain.try_into().map_err(|_| CodecError::Malformed("clock value"))?;
+            Ok((decode_clock(clock)?, Some(chain)))
+        }
+        None => Ok((decode_clock(value)?, None)),
+    }
+}
+
+/// A bundle's value: first clock (8), count (1), signature (64). Its key is the stamp of its last operation.
+pub fn encode_bundle(bundle: &Bundle) -> Vec<u8> {
+    versioned(&[&bundle.first.0.to_be_bytes()[..], &[bundle.count], &bundle.signature].concat())
+}
+
+/// Reads [`encode_bundle`].
+pub fn decode_bundle(value: &[u8]) -> Result<Bundle, CodecError> {
+    let malformed = CodecError::Malformed("bundle");
+    let body = unversioned("bundle", value)?;
+    let (first, rest) = body.split_first_chunk::<8>().ok_or(malformed.clone())?;
+    let (count, signature) = rest.split_first().ok_or(malformed.clone())?;
+    let signature = signature.try_into().map_err(|_| malformed)?;
+    Ok(Bundle { first: Clock(u64::from_be_bytes(*first)), count: *count, signature })
+}
+
+/// The value of a log entry: when it was applied here, the operation as its origin wrote it.
 pub fn encode_log_value(applied_unix_ms: u64, operation: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(LOG_VALUE_HEAD_BYTES + operation.len());
-    value.push(LOG_VALUE_VERSION);
+    value.push(VALUE_VERSION);
     value.extend_from_slice(&applied_unix_ms.to_be_bytes());
     value.extend_from_slice(operation);
     value
 }
 
-/// Reads [`encode_log_value`], and version 1, which had no time (0).
+/// Reads [`encode_log_value`].
 pub fn decode_log_value(value: Bytes) -> Result<(u64, Bytes), CodecError> {
-    match value.split_first() {
-        Some((&LOG_VALUE_VERSION, rest)) => {
-            let (time, _) = rest.split_first_chunk::<8>().ok_or(CodecError::Malformed("log entry"))?;
-            Ok((u64::from_be_bytes(*time), value.slice(LOG_VALUE_HEAD_BYTES..)))
-        }
-        _ => {
-            unversioned("log entry", &value)?;
-            Ok((0, value.slice(1..)))
-        }
-    }
+    let body = unversioned("log entry", &value)?;
+    let (time, _) = body.split_first_chunk::<8>().ok_or(CodecError::Malformed("log entry"))?;
+    Ok((u64::from_be_bytes(*time), value.slice(LOG_VALUE_HEAD_BYTES..)))
 }
 
 /// The key of a replication log entry: origin (32), clock (8), key hash (32), state (4).
@@ -227,6 +251,12 @@ pub fn decode_state(value: Bytes) -> Result<RecordState, CodecError> {
 
 /// To the wire.
 pub fn state_to_proto(state: &RecordState) -> proto::RecordState {
+    let evidence = state.evidence.iter().map(|(stamp, evidence)| evidence.to_proto(*stamp));
+    proto::RecordState { evidence: evidence.collect(), ..unproven_to_proto(state) }
+}
+
+/// The same without its evidence.
+pub(super) fn unproven_to_proto(state: &RecordState) -> proto::RecordState {
     proto::RecordState {
         creation: state.creation.as_ref().map(creation_to_proto),
         expires_at_unix: state.expires_at.unwrap_or_default(),
@@ -234,12 +264,15 @@ pub fn state_to_proto(state: &RecordState) -> proto::RecordState {
         invalidation: state.invalidation.as_ref().map(|invalidation| proto::record_state::Invalidation {
             at_unix: invalidation.at,
             reason: invalidation.reason.clone(),
-            stamp: invalidation.stamp.map(stamp_to_proto),
+            stamp: Some(stamp_to_proto(invalidation.stamp)),
         }),
         deletion: state.deletion.map(stamp_to_proto),
         losers: state.losers.iter().map(creation_to_proto).collect(),
         unpublication: state.unpublication.map(stamp_to_proto),
         was_created: state.was_created,
+        expiry: state.expiry.map(stamp_to_proto),
+        unpublished_create: state.unpublished_create.map(stamp_to_proto),
+        evidence: Vec::new(),
     }
 }
 
@@ -260,12 +293,16 @@ pub fn state_from_proto(state: proto::RecordState) -> Result<RecordState, CodecE
         Some(invalidation) => Some(Invalidation {
             at: invalidation.at_unix,
             reason: invalidation.reason,
-            stamp: invalidation.stamp.as_ref().map(stamp).transpose()?,
+            stamp: stamp(&invalidation.stamp.ok_or(CodecError::Malformed("record"))?)?,
         }),
     };
     if state.losers.len() > limits::LOSERS_MAX {
         return Err(CodecError::Malformed("record"));
     }
+    if state.evidence.len() > limits::EVIDENCE_MAX {
+        return Err(CodecError::Malformed("record"));
+    }
+    let evidence = state.evidence.into_iter().map(Evidence::from_proto);
     Ok(RecordState {
         creation: state.creation.map(creation_from_proto).transpose()?,
         losers: state.losers.into_iter().map(creation_from_proto).collect::<Result<_, _>>()?,
@@ -275,6 +312,9 @@ pub fn state_from_proto(state: proto::RecordState) -> Result<RecordState, CodecE
         invalidation,
         deletion: state.deletion.as_ref().map(stamp).transpose()?,
         was_created: state.was_created,
+        expiry: state.expiry.as_ref().map(stamp).transpose()?,
+        unpublished_create: state.unpublished_create.as_ref().map(stamp).transpose()?,
+        evidence: evidence.collect::<Option<_>>().ok_or(CodecError::Malformed("record"))?,
     })
 }
 
@@ -395,13 +435,13 @@ mod tests {
             }),
             expires_at: Some(2),
             unpublished: true,
-            invalidation: Some(Invalidation { at: 4, reason: "r".into(), stamp: None }),
+            invalidation: Some(Invalidation { at: 4, reason: "r".into(), stamp: stamp(3) }),
             ..RecordState::default()
         };
         let golden = format!(
-            "010a4d08011220{}1a240a20{ORIGIN_HEX}1003220170100218012205080412{}",
+            "010a4d08011220{}1a240a20{ORIGIN_HEX}1003220170100218012{}{ORIGIN_HEX}1003",
             "cd".repeat(32),
-            "0172"
+            "22b08041201721a240a20"
         );
         assert_eq!(HEXLOWER.encode(&encode_state(&state)), golden);
         assert_eq!(decode_state(HEXLOWER.decode(golden.as_bytes()).unwrap().into()), Ok(state));
@@ -412,7 +452,7 @@ mod tests {
         full.invalidation = None;
         let after = format!("{}{}", golden_loser(), format_args!("3a240a20{ORIGIN_HEX}1009"));
         assert!(HEXLOWER.encode(&encode_state(&full)).ends_with(&after), "{after}");
-        assert_eq!(HEXLOWER.encode(&encode_log_value(258, b"op")), "0200000000000001026f70");
+        assert_eq!(HEXLOWER.encode(&encode_log_value(258, b"op")), "0100000000000001026f70");
         let sum = |byte| Sum::from_bytes(&[byte; 32]);
         let counts = Counts { records: 1, tombstones: 2, conflicts: 3 };
         let bucket = Bucket { records: sum(0xab), tombstones: sum(0xcd), counts };
@@ -436,9 +476,8 @@ mod tests {
             expires_at: Some(2),
             unpublished: true,
             unpublication: Some(stamp(9)),
-            invalidation: Some(Invalidation { at: 4, reason: "r".into(), stamp: Some(stamp(8)) }),
-            deletion: None,
-            was_created: false,
+            invalidation: Some(Invalidation { at: 4, reason: "r".into(), stamp: stamp(8) }),
+            ..RecordState::default()
         }
     }
 
@@ -447,10 +486,9 @@ mod tests {
     }
 
     #[test]
-    fn a_log_value_of_version_1_is_read_without_its_time() {
-        assert_eq!(decode_log_value(versioned(b"op").into()), Ok((0, Bytes::from_static(b"op"))));
+    fn a_log_value_has_its_time_in_front() {
         assert_eq!(decode_log_value(encode_log_value(7, b"op").into()), Ok((7, Bytes::from_static(b"op"))));
-        assert_eq!(decode_log_value(vec![2, 0].into()), Err(CodecError::Malformed("log entry")));
+        assert_eq!(decode_log_value(vec![1, 0].into()), Err(CodecError::Malformed("log entry")));
         assert!(decode_log_value(vec![3].into()).is_err());
     }
 

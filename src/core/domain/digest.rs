@@ -1,18 +1,26 @@
 //! Digests of record sets. They do not depend on the order, so the writer updates them record by
 //! record, and two nodes find their differences without a scan.
 
+use prost::Message;
+
 use super::{codec, record::RecordState};
 use crate::base::id::{KeyHash, sha256};
 
 /// Buckets, by the first byte of the key hash.
 pub const BUCKETS: usize = 256;
 
-/// The digest of one record: its key hash and all of its state but the payload. Whether the payload
-/// is present counts only for records that never expire: an expired payload is removed sooner on one
-/// node than on another.
+/// The digest of one record: its key hash, and all of its state but the payload and what differs between
+/// nodes that have applied the same: evidence, and whether a node has seen the create of a tombstone. Whether
+/// the payload is present counts only for records that never expire: an expired payload is removed sooner on
+/// one node than on another.
 pub fn of_record(key_hash: &KeyHash, state: &RecordState) -> [u8; 32] {
     let must_have_payload = state.creation.is_some() && state.expires_at.is_none();
-    let mut bytes = codec::encode_state(&state.without_payload());
+    let mut compared = codec::unproven_to_proto(state);
+    compared.was_created = false;
+    if let Some(creation) = &mut compared.creation {
+        creation.payload = None;
+    }
+    let mut bytes = codec::versioned(&compared.encode_to_vec());
     bytes.push(u8::from(must_have_payload && !state.has_payload()));
     bytes.extend_from_slice(&key_hash.0);
     sha256(&bytes)

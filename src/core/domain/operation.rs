@@ -148,11 +148,13 @@ impl Operation {
             Self::Create { created_at, expires_at, public, digest } => RecordState {
                 creation: Some(Creation { created_at: *created_at, digest: *digest, stamp, payload }),
                 expires_at: *expires_at,
+                expiry: expires_at.map(|_| stamp),
                 unpublished: !public,
+                unpublished_create: (!public).then_some(stamp),
                 ..nothing
             },
             Self::Invalidate { at, reason } => {
-                let invalidation = Invalidation { at: *at, reason: reason.clone(), stamp: Some(stamp) };
+                let invalidation = Invalidation { at: *at, reason: reason.clone(), stamp };
                 RecordState { invalidation: Some(invalidation), ..nothing }
             }
             Self::Unpublish => RecordState { unpublished: true, unpublication: Some(stamp), ..nothing },

@@ -25,7 +25,7 @@ pub struct Quarantined {
 impl Quarantined {
     /// From what the store keeps.
     pub fn new(stamp: Stamp, kept: proto::QuarantinedEntry) -> Self {
-        let proto::QuarantinedEntry { entry, reason, at_unix: at } = kept;
+        let proto::QuarantinedEntry { entry, reason, at_unix: at, evidence: _ } = kept;
         let proto::Entry { clock: _, key_hash, operation, payload } = entry.unwrap_or_default();
         let payload_bytes = payload.as_ref().map_or(0, Bytes::len);
         Self { stamp, key_hash, reason, at, operation, payload_bytes }

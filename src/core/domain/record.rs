@@ -1,8 +1,11 @@
 //! The record as a join semilattice: its state is the fold of all operations on a key hash, in
 //! any order, with any repetition.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 
+use super::bundle::Evidence;
 use crate::base::{
     id::sha256,
     limits,
@@ -27,8 +30,12 @@ pub struct RecordState {
     pub losers: Vec<Creation>,
     /// From this second on the record is absent; `None` = never. The minimum of all creates.
     pub expires_at: Option<UnixSeconds>,
+    /// The create with that expiry; of several the one with the least stamp.
+    pub expiry: Option<Stamp>,
     /// Whether it was unpublished, or created unpublished.
     pub unpublished: bool,
+    /// The create with the least stamp among those that were unpublished from the beginning.
+    pub unpublished_create: Option<Stamp>,
     /// The unpublish operation with the least stamp.
     pub unpublication: Option<Stamp>,
     /// The earliest invalidation.
@@ -38,6 +45,9 @@ pub struct RecordState {
     /// Of a deleted record: whether its create was seen too. Until then the create may still arrive, and
     /// the tombstone must wait for it.
     pub was_created: bool,
+    /// What proves the operations that the state consists of, and no others. An operation without evidence
+    /// was taken on trust.
+    pub evidence: BTreeMap<Stamp, Evidence>,
 }
 
 /// A create: the payload is write-once, so of several creates one wins, by
@@ -61,8 +71,8 @@ pub struct Invalidation {
     pub at: UnixSeconds,
     /// Why. Shown to clients.
     pub reason: String,
-    /// The operation; `None` where format version 1 did not keep it.
-    pub stamp: Option<Stamp>,
+    /// The operation.
+    pub stamp: Stamp,
 }
 
 /// What a reader sees of a state.
@@ -113,23 +123,66 @@ impl RecordState {
     pub fn join(self, other: Self) -> Self {
         if self.deletion.is_some() || other.deletion.is_some() {
             let was_created = |state: &Self| state.was_created || state.is_created();
-            return Self {
+            let joined = Self {
                 was_created: was_created(&self) || was_created(&other),
                 deletion: least(self.deletion, other.deletion, Stamp::min),
                 ..Self::default()
             };
+            return joined.with_evidence(self.evidence, other.evidence);
         }
         let (creation, losers) = rank_creations(self.creation, self.losers, other.creation, other.losers);
-        Self {
+        let expiry = |at: Option<UnixSeconds>, by: Option<Stamp>| at.map(|at| (at, by));
+        let mine = expiry(self.expires_at, self.expiry);
+        let first = least(mine, expiry(other.expires_at, other.expiry), earlier);
+        let joined = Self {
             creation,
             losers,
-            expires_at: least(self.expires_at, other.expires_at, UnixSeconds::min),
+            expires_at: first.map(|(at, _)| at),
+            expiry: first.and_then(|(_, by)| by),
             unpublished: self.unpublished || other.unpublished,
+            unpublished_create: least(self.unpublished_create, other.unpublished_create, Stamp::min),
             unpublication: least(self.unpublication, other.unpublication, Stamp::min),
             invalidation: least(self.invalidation, other.invalidation, Invalidation::min),
-            deletion: None,
-            was_created: false,
+            ..Self::default()
+        };
+        joined.with_evidence(self.evidence, other.evidence)
+    }
+
+    /// With what of the evidence belongs to its operations. Of two pieces of evidence for one stamp, which only
+    /// an origin that has signed two histories makes, the lesser.
+    fn with_evidence(mut self, evidence: BTreeMap<Stamp, Evidence>, more: BTreeMap<Stamp, Evidence>) -> Self {
+        for (stamp, evidence) in evidence.into_iter().chain(more) {
+            self.prove(stamp, evidence);
         }
+        self
+    }
+
+    /// The operations that the state consists of; one may be named several times. Their own states join to
+    /// this one.
+    pub fn stamps(&self) -> impl Iterator<Item = Stamp> + '_ {
+        let creations = self.creation.iter().chain(&self.losers).map(|creation| creation.stamp);
+        let invalidation = self.invalidation.as_ref().map(|invalidation| invalidation.stamp);
+        let others = [self.expiry, self.unpublished_create, self.unpublication, invalidation, self.deletion];
+        creations.chain(others.into_iter().flatten())
+    }
+
+    /// Keeps the evidence of one of its operations; of two pieces the lesser. Returns whether the state changed.
+    pub fn prove(&mut self, stamp: Stamp, evidence: Evidence) -> bool {
+        if self.stamps().all(|consists_of| consists_of != stamp) {
+            return false;
+        }
+        match self.evidence.get(&stamp) {
+            Some(kept) if *kept <= evidence => false,
+            _ => {
+                self.evidence.insert(stamp, evidence);
+                true
+            }
+        }
+    }
+
+    /// Whether there is evidence for every operation that the state consists of.
+    pub fn is_proven(&self) -> bool {
+        self.stamps().all(|stamp| self.evidence.contains_key(&stamp))
     }
 
     /// This state without everything that a node has deleted and forgotten. `forgotten` is the vector up
@@ -158,23 +211,25 @@ impl RecordState {
         let is_forgotten =
             |stamp: Option<Stamp>| !is_untouched && stamp.is_some_and(|stamp| forgotten.has(stamp));
         let invalidation = self.invalidation.filter(|invalidation| {
-            kept.is_some_and(|kept| kept.invalidation.is_some()) || !is_forgotten(invalidation.stamp)
+            kept.is_some_and(|kept| kept.invalidation.is_some()) || !is_forgotten(Some(invalidation.stamp))
         });
         let unpublication = self.unpublication.filter(|stamp| {
             kept.is_some_and(|kept| kept.unpublication.is_some()) || !is_forgotten(Some(*stamp))
         });
         let is_created = creation.is_some();
-        Self {
+        let left = Self {
             creation,
             losers,
             // These came with the creates.
             expires_at: self.expires_at.filter(|_| is_created),
+            expiry: self.expiry.filter(|_| is_created),
             unpublished: (self.unpublished && is_created) || unpublication.is_some(),
+            unpublished_create: self.unpublished_create.filter(|_| is_created),
             unpublication,
             invalidation,
-            deletion: None,
-            was_created: false,
-        }
+            ..Self::default()
+        };
+        left.with_evidence(self.evidence, BTreeMap::new())
     }
 
     /// What a reader sees at `now`.
@@ -251,6 +306,13 @@ fn rank_creations(
     (ranked.pop(), losers)
 }
 
+/// Of two expiries the earlier; of two at the same second the one whose create has the least stamp, and one
+/// with a create before one without.
+fn earlier(a: (UnixSeconds, Option<Stamp>), b: (UnixSeconds, Option<Stamp>)) -> (UnixSeconds, Option<Stamp>) {
+    let rank = |(at, by): (UnixSeconds, Option<Stamp>)| (at, by.is_none(), by);
+    if rank(a) <= rank(b) { a } else { b }
+}
+
 fn least<T>(a: Option<T>, b: Option<T>, join: impl FnOnce(T, T) -> T) -> Option<T> {
     match (a, b) {
         (Some(a), Some(b)) => Some(join(a, b)),
@@ -275,14 +337,17 @@ mod tests {
         })
     }
 
+    /// Differs with the stamp.
+    fn evidence(stamp: Stamp) -> Evidence {
+        let operation = Bytes::from(vec![u8::try_from(stamp.clock.0).unwrap()]);
+        Evidence { operation, first: stamp.clock, count: 1, path: Vec::new(), signature: [1; 64] }
+    }
+
     fn state() -> impl Strategy<Value = RecordState> {
         let creation = (0..3i64, stamp(), 0..12u8)
             .prop_map(|(at, stamp, payload)| Creation::new(at, stamp, Bytes::from(vec![payload])));
-        let invalidation = (0..3i64, "[ab]", stamp()).prop_map(|(at, reason, stamp)| Invalidation {
-            at,
-            reason,
-            stamp: Some(stamp),
-        });
+        let invalidation =
+            (0..3i64, "[ab]", stamp()).prop_map(|(at, reason, stamp)| Invalidation { at, reason, stamp });
         (
             proptest::option::of(creation),
             proptest::option::of(1..4i64),
@@ -292,19 +357,22 @@ mod tests {
         )
             .prop_map(|(creation, expires_at, unpublication, invalidation, deletion)| {
                 let unpublished = unpublication.is_some();
-                let losers = Vec::new();
+                let expiry =
+                    creation.as_ref().filter(|_| expires_at.is_some()).map(|creation| creation.stamp);
                 let state = RecordState {
                     creation,
-                    losers,
                     expires_at,
+                    expiry,
                     unpublished,
                     unpublication,
                     invalidation,
-                    deletion: None,
-                    was_created: false,
+                    ..RecordState::default()
                 };
+
                 // Through `join`, so that a deleted state has the one form that occurs.
-                state.join(RecordState { deletion, ..RecordState::default() })
+                let state = state.join(RecordState { deletion, ..RecordState::default() });
+                let proven = state.stamps().map(|stamp| (stamp, evidence(stamp))).collect();
+                RecordState { evidence: proven, ..state }
             })
     }
 
@@ -369,7 +437,7 @@ mod tests {
         let other = created(3, b"another");
         assert_eq!(created(5, b"p").without_forgotten(&forgotten, Some(&other)), RecordState::default());
         let revoked = |clock| RecordState {
-            invalidation: Some(Invalidation { at: 2, reason: "r".into(), stamp: Some(at(clock)) }),
+            invalidation: Some(Invalidation { at: 2, reason: "r".into(), stamp: at(clock) }),
             ..RecordState::default()
         };
         let both = created(5, b"p").join(revoked(7));
@@ -402,7 +470,7 @@ mod tests {
         let valid = RecordState { creation, expires_at: Some(10), ..RecordState::default() };
         assert_eq!(valid.visibility(9), Visibility::Valid);
         assert_eq!(valid.visibility(10), Visibility::Gone);
-        let invalidation = Some(Invalidation { at: 6, reason: "leaked".into(), stamp: Some(stamp) });
+        let invalidation = Some(Invalidation { at: 6, reason: "leaked".into(), stamp });
         assert_eq!(RecordState { invalidation, ..valid.clone() }.visibility(9), Visibility::Invalidated);
         let mut stub = valid.clone();
         stub.creation.as_mut().unwrap().payload = None;

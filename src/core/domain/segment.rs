@@ -2,9 +2,18 @@
 
 use bytes::Bytes;
 
-use super::operation::{Entry, EntryError, check_entry};
+use super::{
+    birth::SignedBirth,
+    bundle::{self, Bundle, Evidence, Hash, OriginKey},
+    codec::CodecError,
+    operation::{Entry, EntryError, check_entry},
+};
 use crate::{
-    base::{id::Origin, limits, vector::Clock},
+    base::{
+        id::{ClusterId, Origin},
+        limits,
+        vector::{Clock, Stamp},
+    },
     proto,
 };
 
@@ -19,6 +28,18 @@ pub struct Segment {
     pub covered_through: Clock,
     /// In clock order.
     pub entries: Vec<SegmentEntry>,
+    /// The origin's signatures; `None` = it does not sign.
+    pub proof: Option<Proof>,
+    /// The origin's birth, if the sender sent it. Its signature is not verified yet.
+    pub birth: Option<SignedBirth>,
+}
+
+/// The signatures under which an origin has put all entries of a segment.
+#[derive(Debug, Clone)]
+pub struct Proof {
+    bundles: Vec<(Bundle, Hash)>,
+    /// One for each entry.
+    evidence: Vec<Evidence>,
 }
 
 /// One entry of a segment: checked, or found to be inapplicable.
@@ -59,6 +80,12 @@ pub enum SegmentError {
     /// An entry lies outside of the batch's range, or is out of order.
     #[error("a batch of {0} has an entry out of order or outside of its range")]
     Order(Origin),
+    /// Its signatures are not those of its entries.
+    #[error("a batch of {0} has signatures that do not belong to its entries")]
+    Bundles(Origin),
+    /// The birth of another origin, or a malformed one.
+    #[error("a batch of {0} has a birth that is malformed or another origin's")]
+    Birth(Origin),
     /// More entries than were requested.
     #[error("a batch has {0} entries, more than were asked for")]
     Entries(usize),
@@ -76,6 +103,18 @@ impl Segment {
         if batch.entries.len() > limits::BATCH_ENTRIES_MAX {
             return Err(SegmentError::Entries(batch.entries.len()));
         }
+        let birth = batch.birth.map(SignedBirth::from_proto).transpose();
+        let birth = birth.map_err(|_: CodecError| SegmentError::Birth(origin))?;
+        if birth.as_ref().is_some_and(|signed| signed.birth.origin != origin) {
+            return Err(SegmentError::Birth(origin));
+        }
+        let proof = match batch.bundles.as_slice() {
+            [] => None,
+            bundles => {
+                let proof = Proof::of(origin, (after, covered_through), bundles, &batch.entries);
+                Some(proof.ok_or(SegmentError::Bundles(origin))?)
+            }
+        };
         let mut last = after;
         let mut entries = Vec::with_capacity(batch.entries.len());
         for entry in batch.entries {
@@ -89,7 +128,7 @@ impl Segment {
                 Err(reason) => SegmentEntry::Quarantined(entry, reason),
             });
         }
-        Ok(Self { origin, after, covered_through, entries })
+        Ok(Self { origin, after, covered_through, entries, proof, birth })
     }
 
     /// The bytes of its payloads, and of the operations that cannot be applied.
@@ -106,6 +145,56 @@ impl Segment {
         let is_new =
             |entry: &&SegmentEntry| matches!(entry, SegmentEntry::Quarantined(..)) && entry.clock() > applied;
         self.entries.iter().filter(is_new).count()
+    }
+}
+
+impl Proof {
+    /// Of the entries of a batch, which must fill the bundles exactly; `None` = they do not.
+    fn of(
+        origin: Origin,
+        (after, through): (Clock, Clock),
+        bundles: &[proto::Bundle],
+        mut entries: &[proto::Entry],
+    ) -> Option<Self> {
+        let mut proof =
+            Self { bundles: Vec::with_capacity(bundles.len()), evidence: Vec::with_capacity(entries.len()) };
+        let mut last = after;
+        for bundle in bundles {
+            let bundle = Bundle::from_proto(last.next(), bundle)?;
+            let (own, rest) = entries.split_at_checked(bundle.count.into())?;
+            let mut leaves = Vec::with_capacity(own.len());
+            for entry in own {
+                last = last.next();
+                if entry.clock != last.0 {
+                    return None;
+                }
+                let stamp = Stamp { origin, clock: last };
+                leaves.push(bundle::leaf(stamp, &entry.key_hash, &entry.operation));
+            }
+            let (root, paths) = bundle::tree(&leaves);
+            let evidence = own.iter().zip(paths);
+            proof
+                .evidence
+                .extend(evidence.map(|(entry, path)| bundle.evidence(entry.operation.clone(), path)));
+            proof.bundles.push((bundle, root));
+            entries = rest;
+        }
+        (last == through && entries.is_empty()).then_some(proof)
+    }
+
+    /// Whether the origin of this key signed all of it.
+    pub fn is_genuine(&self, cluster: &ClusterId, origin: &Origin, key: &OriginKey) -> bool {
+        self.bundles.iter().all(|(bundle, root)| bundle.is_genuine(cluster, origin, key, root))
+    }
+
+    /// The bundles, in order, each with the root of its tree.
+    pub fn bundles(&self) -> &[(Bundle, Hash)] {
+        &self.bundles
+    }
+
+    /// The evidence of each entry, in order.
+    pub fn into_evidence(self) -> Vec<Evidence> {
+        self.evidence
     }
 }
 
@@ -127,7 +216,7 @@ mod tests {
             after,
             covered_through: through,
             entries: clocks.iter().map(entry).collect(),
-            ages_ms: Vec::new(),
+            ..proto::Batch::default()
         }
     }
 
@@ -143,6 +232,30 @@ mod tests {
         }
         let malformed = proto::Batch { origin: Bytes::from_static(b"x"), ..batch(0, 0, &[]) };
         assert!(matches!(Segment::check(malformed), Err(SegmentError::Origin)));
+    }
+
+    #[test]
+    fn the_entries_of_a_signed_batch_fill_its_bundles_exactly() {
+        let signed = |after, through, clocks: &[u64], counts: &[u32]| {
+            let bundle = |count: &u32| proto::Bundle { count: *count, signature: vec![0; 64].into() };
+            let bundles = counts.iter().map(bundle).collect();
+            Segment::check(proto::Batch { bundles, ..batch(after, through, clocks) })
+        };
+        let proof = signed(3, 6, &[4, 5, 6], &[1, 2]).unwrap().proof.unwrap();
+        assert_eq!(proof.bundles().iter().map(|(bundle, _)| bundle.first.0).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(proof.into_evidence().len(), 3);
+        for (through, clocks, counts) in [
+            (6, vec![4, 5, 6], vec![1, 1]),
+            (6, vec![4, 5, 6], vec![1, 3]),
+            (6, vec![4, 6], vec![2]),
+            (6, vec![4, 5], vec![2]),
+            (5, vec![4, 5], vec![2, 0]),
+            (5, vec![4, 5], vec![65]),
+            (5, vec![5], vec![1]),
+        ] {
+            assert!(signed(3, through, &clocks, &counts).is_err(), "{through} {clocks:?} {counts:?}");
+        }
+        assert!(signed(u64::MAX - 1, u64::MAX, &[u64::MAX], &[1]).is_err(), "a clock that no origin reaches");
     }
 
     #[test]

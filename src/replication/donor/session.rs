@@ -1,5 +1,7 @@
 //! One puller's Replicate stream at the donor, from the puller's hello to its last acknowledgement.
 
+use std::collections::HashSet;
+
 use futures::{Stream, StreamExt};
 use tokio::{
     sync::mpsc::{self, Permit},
@@ -98,6 +100,7 @@ impl Session {
             wall_clock: &self.wall_clock,
             feed: Feed::new(self.store.node_id().clone(), applied, limits::RELAY_PATIENCE),
             announced,
+            births: HashSet::new(),
             heartbeat_at: now + limits::HEARTBEAT_INTERVAL,
             gather_until: now,
             batch_limit: usize::try_from(self.hello.batch_limit).unwrap_or(usize::MAX),
@@ -197,6 +200,8 @@ struct Sender<'a> {
     feed: Feed,
     /// What the heads have said so far.
     announced: Vector,
+    /// The origins whose births were sent.
+    births: HashSet<Origin>,
     heartbeat_at: Instant,
     gather_until: Instant,
     batch_limit: usize,
@@ -233,7 +238,11 @@ impl Sender<'_> {
         let Next::Send(origin, after) = turn.next else { return Ok(true) };
         match self.store.changes_since(origin, after, self.batch_limit).await {
             Ok(None) => Ok(true),
-            Ok(Some(changes)) => {
+            Ok(Some(mut changes)) => {
+                if !changes.batch.bundles.is_empty() && !self.births.contains(&origin) {
+                    changes.batch.birth = self.store.birth(origin).await?;
+                    self.births.insert(origin);
+                }
                 self.feed.sent(origin, Clock(changes.batch.covered_through));
                 self.gather_until = turn.now + limits::FOLLOW_GATHER;
                 metrics::counter!(names::ENTRIES_SENT).increment(changes.batch.entries.len() as u64);

@@ -26,6 +26,7 @@ use crate::{
         spans,
     },
     store::Store,
+    transfer::proof::Verifier,
 };
 use brock_core::{
     base::{
@@ -39,7 +40,7 @@ use brock_core::{
 use brock_net::{address::Address, channel, task::TaskStatus, tls::roles::PeerIdentity};
 
 /// The replication protocol that this version speaks.
-pub const PROTOCOL_VERSION: u32 = 2;
+pub const PROTOCOL_VERSION: u32 = 3;
 
 /// Pulls from one peer.
 #[derive(Clone)]
@@ -50,6 +51,8 @@ pub struct Puller {
     pub roster: Roster,
     /// Takes the peer's operations.
     pub store: Store,
+    /// Decides what of it is believed.
+    pub verifier: Verifier,
     /// For when the peer's log is not enough.
     pub resyncs: Resyncs,
     /// Where the time comes from.

@@ -22,6 +22,7 @@ use crate::{
     },
     runtime::{retry::Retry, spans},
     store::{Comparison, StoreError},
+    transfer::proof::ProofError,
 };
 use brock_core::{
     base::{
@@ -72,6 +73,9 @@ pub enum RoundError {
     /// The peer sent a message that the protocol does not allow here.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
+    /// The peer sent operations that are not proven.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
     /// The store could not apply what the peer sent.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -295,7 +299,8 @@ impl<'a> Round<'a> {
     async fn repair(&mut self) -> Result<(), RoundError> {
         let store = &self.puller.store;
         let _no_resync = self.puller.resyncs.others().await;
-        let repair = timeout(limits::REPAIR_TIMEOUT, repair::repair(store, &self.peer));
+        let repair =
+            timeout(limits::REPAIR_TIMEOUT, repair::repair(store, &self.puller.verifier, &self.peer));
         let outcome = repair.await.map_err(|_| RemoteError::Late)??;
         self.inbox.heard = Instant::now();
         self.suspicion = None;
@@ -338,10 +343,14 @@ impl<'a> Round<'a> {
             Reason::BelowFloor => "its log is compacted beyond what this node has",
             Reason::Retired => "this node was retired, and has missed what happened since",
             Reason::Folded => "it has finished incarnations that this node has not seen to their end",
+            Reason::Unspecified => {
+                return Err(RoundError::Protocol("it did not say what its log lacks".to_owned()));
+            }
             Reason::Cheaper => "its records are fewer than its log has entries",
         };
-        let Puller { store, resyncs, .. } = self.puller;
-        match resyncs.run(store, self.peer.client.clone(), &self.donor, reason).await {
+        let Puller { store, resyncs, verifier, .. } = self.puller;
+        let client = self.peer.client.clone();
+        match resyncs.run(store, client, (&self.donor, verifier), reason).await {
             // The next round shows whether that one was enough.
             Err(ResyncError::UnderWay) => {
                 drop(resyncs.others().await);
@@ -356,9 +365,11 @@ impl<'a> Round<'a> {
         let entries = batch.entries.len() as u64;
         let bytes = batch.entries.iter().map(entry_bytes).sum();
         let ages = Ages::take(&mut batch, &self.donor, self.inbox.heard, self.inbox.round_trip / 2);
-        // Hashes every payload: a millisecond of work that does not belong on the async runtime.
-        let segment = match tokio::task::spawn_blocking(move || Segment::check(batch)).await {
-            Ok(segment) => segment?,
+        // Hashes every payload and verifies signatures: work that does not belong on the async runtime.
+        let (verifier, donor) = (self.puller.verifier.clone(), self.donor.clone());
+        let check = move || Segment::check(batch).map(|segment| verifier.check_segment(&donor, segment));
+        let segment = match tokio::task::spawn_blocking(check).await {
+            Ok(checked) => checked??,
             Err(_) => return Err(RoundError::Ended),
         };
         if segment.origin.is_of(store.node_id()) {

@@ -83,7 +83,7 @@ impl Change for Adopt {
             if floor > applied {
                 commit.raise_floor(origin, floor.min(clock));
             }
-            commit.raised.vector.raise(origin, clock);
+            commit.raise(origin, clock, None);
         }
         for (origin, cut) in cuts {
             commit.delete_cut(origin, cut);

@@ -55,8 +55,12 @@ impl Change for Apply {
         if segment.covered_through > applied {
             remove_imported(commit, segment.origin, applied, segment.covered_through)?;
         }
+        commit.take_birth(segment.birth);
+        let chain = segment.proof.as_ref().and_then(|proof| commit.chained(&segment.origin, applied, proof));
+        let mut evidence = commit.take_bundles(segment.origin, segment.proof, applied);
         for entry in segment.entries {
             let stamp = Stamp { origin: segment.origin, clock: entry.clock() };
+            let evidence = evidence.next();
             if stamp.clock <= applied {
                 continue;
             }
@@ -67,17 +71,20 @@ impl Change for Apply {
                     let skipped = planted::is(Bug::SkipDelete) && entry.operation == Operation::Delete;
                     if !skipped {
                         commit.merge(entry.key_hash, entry.operation.state(stamp, payload));
+                        if let Some(evidence) = evidence {
+                            commit.prove(&entry.key_hash, stamp, evidence);
+                        }
                     }
                 }
                 SegmentEntry::Quarantined(entry, reason) => {
-                    commit.quarantine(stamp, entry, reason.to_string());
+                    commit.quarantine(stamp, (entry, evidence), reason.to_string());
                 }
             }
         }
         // A repetition must not lower the clock on disk.
         let rises = segment.covered_through > applied || planted::is(Bug::LowerClock);
         if rises && !planted::is(Bug::SkipVectorUpdate) {
-            commit.raised.vector.raise(segment.origin, segment.covered_through);
+            commit.raise(segment.origin, segment.covered_through, chain);
         }
         Ok(applied)
     }
@@ -95,6 +102,7 @@ fn remove_imported(
     for entry in view.log(origin, applied, through) {
         let entry = entry?;
         commit.unlog(&entry);
+        commit.batch.delete_bundles(origin, applied, through);
         if entry.key.state == QUARANTINED_STATE && view.quarantined(entry.key.stamp)?.is_some() {
             commit.leave_quarantine(entry.key.stamp);
         }

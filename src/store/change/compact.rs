@@ -3,8 +3,9 @@
 use super::Change;
 use crate::store::{
     commit::{Commit, Cut},
+    cuts::Cuts,
     error::StoreError,
-    handle::Store,
+    handle::{Shared, Store},
     view::View,
 };
 use brock_core::base::{
@@ -34,9 +35,13 @@ impl Store {
                 if floor >= through {
                     break;
                 }
-                let cut = self
-                    .blocking(move |shared| measure(&shared.database.view(), origin, floor, through))
-                    .await?;
+                let measure = move |shared: &Shared| {
+                    measure(&shared.database.view(), shared.signs(&origin), (origin, floor), through)
+                };
+                let cut = self.blocking(measure).await?;
+                if cut.through <= floor {
+                    break;
+                }
                 self.change(Compact { origin, cut }).await?;
                 removed.entries += cut.entries;
                 removed.bytes += cut.bytes;
@@ -55,21 +60,32 @@ impl Store {
     }
 }
 
-/// The next stretch to cut.
-fn measure(view: &View<'_>, origin: Origin, floor: Clock, through: Clock) -> Result<Cut, StoreError> {
-    let mut cut = Cut::default();
+/// The next stretch to cut, which ends at or below `through`.
+fn measure(
+    view: &View<'_>,
+    signs: bool,
+    (origin, floor): (Origin, Clock),
+    through: Clock,
+) -> Result<Cut, StoreError> {
+    let mut cuts = Cuts::new(view, signs, (origin, floor))?;
+    let (mut cut, mut whole) = (Cut { through: floor, ..Cut::default() }, Cut::default());
     for entry in view.log(origin, floor, through) {
         let entry = entry?;
+        if cuts.is_before(entry.key.stamp.clock)? {
+            whole = cut;
+            if cut.entries >= limits::COMPACT_BATCH {
+                return Ok(whole);
+            }
+        }
         cut.entries += 1;
         cut.bytes += entry.bytes();
         cut.through = entry.key.stamp.clock;
-        if cut.entries >= limits::COMPACT_BATCH {
-            return Ok(cut);
-        }
+    }
+    if !cuts.is_behind(cut.through) {
+        return Ok(whole);
     }
     // Nothing more up to there: a gap at the end goes too.
-    cut.through = through;
-    Ok(cut)
+    Ok(Cut { through, ..cut })
 }
 
 struct Compact {

@@ -34,8 +34,12 @@ impl Change for ImportLog {
         let applied = commit.applied(&segment.origin);
         commit.check_quarantine(&segment, applied)?;
         let view = commit.view();
+        commit.take_birth(segment.birth);
+        // The pages have brought the evidence of what is in records.
+        let mut evidence = commit.take_bundles(segment.origin, segment.proof, applied);
         for entry in segment.entries {
             let stamp = Stamp { origin: segment.origin, clock: entry.clock() };
+            let evidence = evidence.next();
             if stamp.clock <= applied {
                 continue;
             }
@@ -48,7 +52,7 @@ impl Change for ImportLog {
                 }
                 SegmentEntry::Quarantined(entry, reason) => {
                     if view.quarantined(stamp)?.is_none() {
-                        commit.quarantine(stamp, entry, reason.to_string());
+                        commit.quarantine(stamp, (entry, evidence), reason.to_string());
                     }
                 }
             }

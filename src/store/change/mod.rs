@@ -13,6 +13,7 @@
 //! - `apply`: a segment of a peer's log.
 //! - `join`: states that came by another way; `import_log`: the log of a snapshot; `adopt`: the vector
 //!   of a snapshot, once all of it is here.
+//! - `keep_births`: births of origins.
 //! - `retry_quarantined`, `drop_quarantined`: an operator's decision on an entry in quarantine.
 //!
 //! That keep the store small and true:
@@ -35,6 +36,7 @@ mod drop_quarantined;
 mod fold;
 mod import_log;
 mod join;
+mod keep_births;
 mod note;
 mod operate;
 mod remember;

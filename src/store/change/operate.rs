@@ -64,7 +64,7 @@ impl Change for NewOperation {
         }
         let in_effect = match &operation {
             Operation::Invalidate { .. } => {
-                state.invalidation.as_ref().and_then(|invalidation| invalidation.stamp)
+                state.invalidation.as_ref().map(|invalidation| invalidation.stamp)
             }
             Operation::Unpublish if state.unpublished => {
                 state.unpublication.or(state.creation.as_ref().map(|creation| creation.stamp))

@@ -1,15 +1,15 @@
 //! Another try to apply a quarantined entry.
 
-use bytes::Bytes;
-
 use super::Change;
 use crate::store::{commit::Commit, error::StoreError, handle::Store, view::Logged};
 use brock_core::{
     base::vector::Stamp,
     domain::{
+        bundle::Evidence,
         codec::{LogKey, QUARANTINED_STATE},
         operation::{EntryError, check_entry},
     },
+    proto,
 };
 
 impl Store {
@@ -32,7 +32,8 @@ impl Change for RetryQuarantined {
     /// changes.
     fn build(self, commit: &mut Commit<'_>) -> Result<Self::Outcome, StoreError> {
         let stamp = self.0;
-        let Some(kept) = commit.view().quarantined(stamp)?.and_then(|kept| kept.entry) else {
+        let kept = commit.view().quarantined(stamp)?;
+        let Some(proto::QuarantinedEntry { entry: Some(kept), evidence, .. }) = kept else {
             return Ok(None);
         };
         let (entry, payload) = match check_entry(&kept) {
@@ -42,11 +43,14 @@ impl Change for RetryQuarantined {
         commit.load(&[entry.key_hash])?;
         let key = LogKey { stamp, key_hash: entry.key_hash, state: QUARANTINED_STATE };
         if commit.view().has_log(key)? {
-            commit.unlog(&Logged { key, applied_unix_ms: 0, operation: Bytes::new() });
+            commit.unlog(&Logged { key, applied_unix_ms: 0, operation: entry.encoded.clone() });
             let state = entry.operation.resulting_state().into();
             commit.log(stamp, entry.key_hash, state, entry.encoded.clone());
         }
         commit.is_unlogged |= commit.merge(entry.key_hash, entry.operation.state(stamp, payload));
+        if let Some((_, evidence)) = evidence.and_then(Evidence::from_proto) {
+            commit.prove(&entry.key_hash, stamp, evidence);
+        }
         commit.leave_quarantine(stamp);
         Ok(Some(Ok(())))
     }

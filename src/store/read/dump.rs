@@ -1,15 +1,18 @@
 //! Everything that the store holds, or everything since some point, exactly as it was at one moment:
 //! the content of a backup.
 
-use std::sync::PoisonError;
+use std::{collections::HashMap, sync::PoisonError};
 
 use bytes::Bytes;
+use prost::Message;
 
 use super::{log, records::RecordPage};
 use crate::store::{
+    cuts::Cuts,
     error::StoreError,
     handle::Store,
     published::Totals,
+    signing::Born,
     view::{UNLOGGED, View},
 };
 use brock_core::{
@@ -30,10 +33,12 @@ use brock_core::{
 pub enum DumpFrame {
     /// First: what the store held at the moment of the dump.
     Begin(Box<Dumped>),
+    /// Births of the origins that sign. Only in a full dump; the first batch of an origin has its birth otherwise.
+    Births(Vec<proto::Birth>),
     /// A page of records, in key order. Only in a full dump.
     Records(RecordPage),
     /// A stretch of one origin's log, without payloads in a full dump.
-    Log(proto::Batch),
+    Log(Box<proto::Batch>),
 }
 
 /// What the store held at the moment of the dump.
@@ -121,7 +126,8 @@ impl Store {
         mut sink: impl FnMut(DumpFrame) -> bool,
     ) -> Result<Option<Dumped>, StoreError> {
         let snapshot = self.shared.database.snapshot();
-        let published = snapshot.published()?;
+        let published = snapshot.published(None)?;
+        let births = published.births;
         let dumped = Dumped {
             vector: published.vector,
             folds: published.folds,
@@ -135,10 +141,29 @@ impl Store {
             dumped.check_reach(since)?;
         }
         let is_whole = sink(DumpFrame::Begin(Box::new(dumped.clone())))
-            && (since.is_some() || dump_records(&snapshot, &dumped.digest, &mut sink)?)
-            && dump_logs(&snapshot, &dumped, since, &mut sink)?;
+            && (since.is_some()
+                || (dump_births(&snapshot, &mut sink)?
+                    && dump_records(&snapshot, &dumped.digest, &mut sink)?))
+            && dump_logs(&snapshot, (&dumped, &births), since, &mut sink)?;
         Ok(is_whole.then_some(dumped))
     }
+}
+
+/// Returns whether `sink` wants more.
+fn dump_births(snapshot: &View<'_>, sink: &mut impl FnMut(DumpFrame) -> bool) -> Result<bool, StoreError> {
+    let (mut births, mut bytes) = (Vec::new(), 0);
+    for birth in snapshot.births(None) {
+        let birth = birth?;
+        bytes += birth.encoded_len();
+        births.push(birth);
+        if bytes >= limits::BATCH_MAX_BYTES {
+            bytes = 0;
+            if !sink(DumpFrame::Births(std::mem::take(&mut births))) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(births.is_empty() || sink(DumpFrame::Births(births)))
 }
 
 /// Returns whether `sink` wants more.
@@ -171,7 +196,7 @@ fn dump_records(
 /// Returns whether `sink` wants more.
 fn dump_logs(
     snapshot: &View<'_>,
-    dumped: &Dumped,
+    (dumped, births): (&Dumped, &HashMap<Origin, Born>),
     since: Option<&Since>,
     sink: &mut impl FnMut(DumpFrame) -> bool,
 ) -> Result<bool, StoreError> {
@@ -179,7 +204,8 @@ fn dump_logs(
         let after = since.map_or(&dumped.floors, |since| &since.applied).get(&origin);
         // The pages of a full dump have the payloads.
         let with_payloads = since.is_some();
-        if !dump_log(snapshot, (origin, after, through), with_payloads, sink)? {
+        let signs = births.contains_key(&origin);
+        if !dump_log(snapshot, signs, (origin, after, through), with_payloads, sink)? {
             return Ok(false);
         }
     }
@@ -188,6 +214,7 @@ fn dump_logs(
 
 fn dump_log(
     snapshot: &View<'_>,
+    signs: bool,
     (origin, after, through): (Origin, Clock, Clock),
     with_payloads: bool,
     sink: &mut impl FnMut(DumpFrame) -> bool,
@@ -196,22 +223,28 @@ fn dump_log(
         origin: Bytes::copy_from_slice(origin.as_bytes()),
         after,
         covered_through: after,
-        entries: Vec::new(),
-        ages_ms: Vec::new(),
+        ..proto::Batch::default()
     };
+    let mut cuts = Cuts::new(snapshot, signs, (origin, after))?;
+    let after = cuts.after();
     let (mut batch, mut bytes) = (begin(after.0), 0);
+    // A full dump has the births, and its pages the payloads.
+    batch.birth = if with_payloads { snapshot.birth(&origin)? } else { None };
     for logged in snapshot.log(origin, after, through) {
         let logged = logged?;
+        let is_cut = cuts.is_before(logged.key.stamp.clock)?;
         let entry = log::entry(snapshot, &logged, || match with_payloads {
             true => snapshot.state(&logged.key.key_hash),
             false => Ok(None),
         })?;
         let size = entry.operation.len() + entry.payload.as_ref().map_or(0, Bytes::len) + LogKey::BYTES;
-        if !batch.entries.is_empty()
+        if is_cut
+            && !batch.entries.is_empty()
             && (bytes + size > limits::BATCH_MAX_BYTES || batch.entries.len() >= limits::BATCH_ENTRIES_MAX)
         {
             let next = begin(batch.covered_through);
-            if !sink(DumpFrame::Log(std::mem::replace(&mut batch, next))) {
+            batch.bundles = cuts.take_through(Clock(batch.covered_through));
+            if !sink(DumpFrame::Log(Box::new(std::mem::replace(&mut batch, next)))) {
                 return Ok(false);
             }
             bytes = 0;
@@ -222,7 +255,8 @@ fn dump_log(
     }
     if batch.after < through.0 {
         batch.covered_through = through.0;
-        return Ok(sink(DumpFrame::Log(batch)));
+        batch.bundles = cuts.take_through(through);
+        return Ok(sink(DumpFrame::Log(Box::new(batch))));
     }
     Ok(true)
 }

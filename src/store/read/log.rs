@@ -6,6 +6,7 @@ use prost::Message;
 use crate::{
     runtime::planted::{self, Bug},
     store::{
+        cuts::Cuts,
         error::StoreError,
         handle::{Shared, Store},
         view::{Logged, View},
@@ -89,13 +90,19 @@ fn changes(
     let mut bytes = 0;
     // The log itself is small; payloads are looked up below, a bounded number at a time.
     let view = shared.database.view();
+    let mut cuts = Cuts::new(&view, shared.signs(&origin), (origin, after))?;
+    let after = cuts.after();
+    let mut exhausted = true;
     for entry in view.log(origin, after, through) {
         let entry = entry?;
-        bytes += LogKey::BYTES + entry.operation.len();
-        scanned.push(entry);
-        if scanned.len() >= limit || bytes >= limits::BATCH_MAX_BYTES {
+        let is_cut = cuts.is_before(entry.key.stamp.clock)?;
+        let is_full = scanned.len() + cuts.whole() > limit || bytes >= limits::BATCH_MAX_BYTES;
+        if is_cut && is_full && !scanned.is_empty() {
+            exhausted = false;
             break;
         }
+        bytes += LogKey::BYTES + entry.operation.len();
+        scanned.push((entry, is_cut));
     }
     // IMPORTANT: looked at after the scan. The floor rises before the entries go, so entries that
     // the scan did not find because they had gone show here.
@@ -103,7 +110,6 @@ fn changes(
     if floor > after && !planted::is(Bug::IgnoreFloor) {
         return Err(StoreError::BelowFloor { origin, floor });
     }
-    let exhausted = scanned.len() < limit && bytes < limits::BATCH_MAX_BYTES;
     let total = scanned.len();
     // Entries of an earlier incarnation may have come back from peers: when they were committed is
     // unknown here.
@@ -112,7 +118,8 @@ fn changes(
         if committed_here {
             let now = shared.wall_clock.now_ms();
             let entries = scanned.iter().take(changes.batch.entries.len());
-            changes.batch.ages_ms = entries.map(|entry| now.saturating_sub(entry.applied_unix_ms)).collect();
+            changes.batch.ages_ms =
+                entries.map(|(entry, _)| now.saturating_sub(entry.applied_unix_ms)).collect();
         }
         changes
     };
@@ -121,21 +128,22 @@ fn changes(
         after: after.0,
         covered_through: after.0,
         entries: Vec::with_capacity(total),
-        ages_ms: Vec::new(),
+        ..proto::Batch::default()
     };
     let mut bytes = 0;
     for chunk in scanned.chunks(limits::PAYLOADS_READ_TOGETHER) {
-        let key_hashes: Vec<KeyHash> = chunk.iter().map(|scanned| scanned.key.key_hash).collect();
+        let key_hashes: Vec<KeyHash> = chunk.iter().map(|(scanned, _)| scanned.key.key_hash).collect();
         let states = match with_payloads {
             true => view.states(&key_hashes).collect::<Result<_, _>>()?,
             false => vec![None; chunk.len()],
         };
-        for (scanned, state) in chunk.iter().zip(states) {
+        for ((scanned, is_cut), state) in chunk.iter().zip(states) {
             let entry = entry(&view, scanned, || Ok(state))?;
             let entry_bytes = 8 + entry.encoded_len();
             // IMPORTANT: a quarantined entry may be as large as the message that it came in, so it is
             // sent alone: the next node would refuse a larger message.
-            if bytes > 0 && bytes + entry_bytes > limits::BATCH_MAX_BYTES {
+            if *is_cut && bytes > 0 && bytes + entry_bytes > limits::BATCH_MAX_BYTES {
+                batch.bundles = cuts.bundles_through(Clock(batch.covered_through));
                 return Ok(aged(LogBatch { batch, bytes }));
             }
             bytes += entry_bytes;
@@ -147,6 +155,7 @@ fn changes(
         // Nothing more up to what is visible: the gap at the end, if any, is covered too.
         batch.covered_through = through.0;
     }
+    batch.bundles = cuts.bundles_through(Clock(batch.covered_through));
     Ok(aged(LogBatch { batch, bytes }))
 }
 

@@ -1,9 +1,61 @@
-//! Small values: notes and members.
+//! Small values: notes, members and births.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
 
 use crate::store::{error::StoreError, handle::Store};
-use brock_core::proto;
+use brock_core::{
+    base::{id::Origin, limits},
+    domain::{codec::CodecError, record::RecordState},
+    proto,
+};
 
 impl Store {
+    /// The birth of an origin; `None` = it does not sign.
+    pub async fn birth(&self, origin: Origin) -> Result<Option<proto::Birth>, StoreError> {
+        self.blocking(move |shared| shared.database.view().birth(&origin)).await
+    }
+
+    /// The births of the origins that have signed operations of these states.
+    pub async fn births_of<'a>(
+        &self,
+        states: impl IntoIterator<Item = &'a RecordState>,
+    ) -> Result<Vec<proto::Birth>, StoreError> {
+        let stamps = states.into_iter().flat_map(|state| state.evidence.keys());
+        let origins: BTreeSet<Origin> = stamps.map(|stamp| stamp.origin).collect();
+        if origins.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.blocking(move |shared| {
+            let view = shared.database.view();
+            origins.iter().filter_map(|origin| view.birth(origin).transpose()).collect()
+        })
+        .await
+    }
+
+    /// Births of the origins that sign above `after`, as many as fit into a message, and the last of these
+    /// origins if there are more.
+    pub async fn births(
+        &self,
+        after: Option<Origin>,
+    ) -> Result<(Vec<proto::Birth>, Option<Origin>), StoreError> {
+        self.blocking(move |shared| {
+            let (mut births, mut bytes) = (Vec::new(), 0);
+            for birth in shared.database.view().births(after) {
+                let birth = birth?;
+                bytes += birth.encoded_len();
+                let origin = Origin::try_from(birth.origin.as_ref());
+                births.push(birth);
+                if bytes >= limits::BATCH_MAX_BYTES {
+                    return Ok((births, Some(origin.map_err(|_| CodecError::Malformed("birth"))?)));
+                }
+            }
+            Ok((births, None))
+        })
+        .await
+    }
+
     /// A small value that was kept under a name.
     pub async fn note(&self, name: &'static [u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.blocking(move |shared| shared.database.view().meta(name)).await

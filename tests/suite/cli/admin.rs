@@ -122,7 +122,7 @@ async fn peer_with_invalidated(certs: &Certs, key_hash: &[u8]) -> FakePeer {
         after: 0,
         covered_through: 2,
         entries: vec![entry(1, create, Some(payload)), entry(2, invalidate, None)],
-        ages_ms: Vec::new(),
+        ..proto::Batch::default()
     };
     FakePeer::start(certs, "peer", Script { heads, batches: vec![batch], ..Script::new("peer") }).await
 }

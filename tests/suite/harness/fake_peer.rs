@@ -218,7 +218,7 @@ impl ReplicationService for Service {
         tokio::time::sleep(self.script.peek_delay).await;
         let held = self.script.holds.get(request.into_inner().key_hash.as_ref()).cloned();
         let state = held.map_or_else(|| self.script.peek.clone(), Ok)?;
-        Ok(Response::new(proto::PeekResponse { state: Some(state) }))
+        Ok(Response::new(proto::PeekResponse { state: Some(state), births: Vec::new() }))
     }
 
     async fn replicate(

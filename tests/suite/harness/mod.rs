@@ -14,6 +14,7 @@
 //! - `files`: storage directories: read, copied, damaged.
 //! - `hanging`: a directory that does not answer.
 //! - `http`: HTTP requests to a node.
+//! - `identity`: births of stores without nodes, and origins that a test speaks for.
 //! - `ledger`: what was acknowledged, for tests that kill nodes.
 //! - `metrics`: reading a node's metrics.
 //! - `node`: nodes in this process.
@@ -41,6 +42,7 @@ pub mod faketime;
 pub mod files;
 pub mod hanging;
 pub mod http;
+pub mod identity;
 pub mod ledger;
 pub mod metrics;
 pub mod node;

@@ -158,7 +158,7 @@ pub fn batch(origin: Origin, after: u64, entries: Vec<proto::Entry>) -> proto::B
         after,
         covered_through: entries.last().map_or(after, |entry| entry.clock),
         entries,
-        ages_ms: Vec::new(),
+        ..proto::Batch::default()
     }
 }
 

@@ -63,7 +63,7 @@ pub fn invalidate(clock: u64, key: &[u8], reason: &str) -> proto::Entry {
 
 pub fn batch(origin: Origin, after: u64, covered_through: u64, entries: Vec<proto::Entry>) -> proto::Batch {
     let origin = Bytes::copy_from_slice(origin.as_bytes());
-    proto::Batch { origin, after, covered_through, entries, ages_ms: Vec::new() }
+    proto::Batch { origin, after, covered_through, entries, ..proto::Batch::default() }
 }
 
 /// One origin at one clock.

@@ -8,7 +8,7 @@ use crate::harness::{
     cluster::{Cluster, assert_same},
     eventually,
     fake_peer::{FakePeer, Script},
-    free_port,
+    files, free_port,
     node::{TestNode, config},
     proxy::{Mode, Proxy},
     random_key, raw, stays,
@@ -113,12 +113,21 @@ async fn a_peer_that_has_more_of_my_own_operations_gives_them_back_to_a_new_inca
         for clock in 1..=3 {
             assert_eq!(cluster.node(0).client.put(&random_key(), b"x").await.unwrap().clock, clock);
         }
-        let before = cluster.node(0).node.store().origin();
-        cluster.stop_node(0).await;
+        let store = cluster.node(0).node.store().clone();
+        let before = store.origin();
+        let copy = tempfile::tempdir().unwrap();
+        files::copy(&cluster.path(0), copy.path());
         let lost = [random_key(), random_key()];
-        let entries = vec![create(4, &lost[0], b"lost"), create(5, &lost[1], b"lost")];
+        for key in &lost {
+            cluster.node(0).client.put(key, b"lost").await.unwrap();
+        }
+        let changes = store.changes_since(before, Clock(3), 100).await.unwrap().unwrap();
+        let batch = proto::Batch { birth: store.birth(before).await.unwrap(), ..changes.batch };
+        drop(store);
+        cluster.stop_node(0).await;
+        files::copy(copy.path(), &cluster.path(0));
         let heads = if with_heads { at(before, 5) } else { Vector::default() };
-        let script = Script { heads, batches: vec![batch(before, 3, 5, entries)], ..Script::new("peer") };
+        let script = Script { heads, batches: vec![batch], ..Script::new("peer") };
         let peer = FakePeer::start(&cluster.certs, "peer", script).await;
         cluster.ports.push(peer.port);
         let me = TestNode::start(&cluster.certs, cluster.config(0)).await;

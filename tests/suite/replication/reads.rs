@@ -29,7 +29,7 @@ async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
 }
 
 fn invalidated(reason: &str) -> RecordState {
-    let invalidation = Some(Invalidation { at: 1_700_000_001, reason: reason.to_owned(), stamp: None });
+    let invalidation = Some(Invalidation { at: 1_700_000_001, reason: reason.to_owned(), stamp: stamp() });
     RecordState { invalidation, ..RecordState::default() }
 }
 

@@ -155,7 +155,7 @@ async fn a_resync_from_a_donor_that_has_forgotten_begins_anew() {
         joiner.take(proto::SnapshotResponse { message: Some(message.clone()) }).await.unwrap()
     };
 
-    let mut broken = Joiner::new(store.clone(), node_id("donor"));
+    let mut broken = Joiner::new(store.clone(), node_id("donor"), None);
     take(&mut broken, &header).await;
     assert!(broken.is_resumable(), "nothing was taken away yet");
     take(&mut broken, &page(0x80)).await;
@@ -165,7 +165,7 @@ async fn a_resync_from_a_donor_that_has_forgotten_begins_anew() {
     deliver(&store, batch(creator, 0, vec![create])).await.unwrap();
     assert!(store.get(low).await.unwrap().is_some(), "somebody else knew of no delete");
 
-    let mut anew = Joiner::new(store.clone(), node_id("donor"));
+    let mut anew = Joiner::new(store.clone(), node_id("donor"), None);
     for message in [&header, &page(0x80), &page(0xff)] {
         assert!(!take(&mut anew, message).await);
     }

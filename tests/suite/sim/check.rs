@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{clients::comparable, node::states, world::World};
+use super::{
+    clients::comparable,
+    node::{states, verifier},
+    world::World,
+};
 use brock::store::Store;
 use brock_core::{
     base::{
         id::{KeyHash, Origin},
+        trust::TrustMode,
         vector::{Clock, Stamp, Vector},
     },
     domain::{
@@ -107,13 +112,26 @@ impl World {
                     false => comparable(state, now),
                 };
                 assert_eq!(comparable(state), comparable(reference), "{place}");
-                let bare = state.without_payload();
+                self.check_proofs(store, &key, state);
+                // What the history knows has no evidence.
+                let bare = RecordState { evidence: BTreeMap::new(), ..state.without_payload() };
                 assert!(least.clone().join(bare.clone()) == bare, "{place} lacks something of {least:?}");
                 assert!(most.clone().join(bare) == most, "{place} is more than {most:?}");
                 let whole =
                     state.creation.is_none() || state.has_payload() || excused || state.is_expired(now);
                 assert!(whole, "{place} has lost its payload");
             }
+        }
+    }
+
+    /// Claim: every operation that a state consists of is proven, but those of the ghost, which signs nothing.
+    fn check_proofs(&self, store: &Store, key: &KeyHash, state: &RecordState) {
+        let believed = verifier(store, TrustMode::Distributed).believe(key, state.clone());
+        let unproven = believed.unproven.iter().find(|stamp| stamp.origin != self.ghost_origin);
+        assert!(unproven.is_none(), "{key:?} at {}: nothing proves {unproven:?}", store.node_id());
+        if believed.unproven.is_empty() {
+            let proven = RecordState { was_created: state.was_created, ..believed.state };
+            assert!(proven == *state, "{key:?} at {}: {proven:?} is proven, not {state:?}", store.node_id());
         }
     }
 
@@ -150,19 +168,18 @@ async fn log_above(store: &Store, origin: Origin, floor: Clock, last: Clock) -> 
     entries
 }
 
-/// What is quarantined is logged without its operation.
 fn logged_bytes(entry: proto::Entry) -> u64 {
     let batch = proto::Batch {
         origin: bytes::Bytes::copy_from_slice(crate::harness::store::origin("any", 1).as_bytes()),
         after: entry.clock - 1,
         covered_through: entry.clock,
         entries: vec![entry],
-        ages_ms: Vec::new(),
+        ..proto::Batch::default()
     };
     let segment = Segment::check(batch).expect("an entry of a log");
     segment.entries.iter().fold(0, |sum, entry| match entry {
         SegmentEntry::Applicable(entry, _) => sum + entry.encoded.len() as u64,
-        SegmentEntry::Quarantined(..) => sum,
+        SegmentEntry::Quarantined(entry, _) => sum + entry.operation.len() as u64,
     })
 }
 

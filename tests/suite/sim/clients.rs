@@ -150,7 +150,7 @@ impl World {
         let after = after.saturating_sub(self.random.random_range(0..4));
         let length = self.random.random_range(1..8);
         let batch = self.ghost_batch(after, after + length);
-        self.flights.push(Flight { from: None, to, message: Message::Batch(batch) });
+        self.flights.push(Flight { from: None, to, message: Message::Batch(Box::new(batch)) });
     }
 
     pub fn ghost_batch(&self, after: u64, through: u64) -> proto::Batch {

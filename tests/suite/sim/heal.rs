@@ -67,7 +67,8 @@ impl World {
     async fn offer_the_whole_ghost(&mut self) {
         let after = self.running(0).map_or(0, |running| running.store.clock(&self.ghost_origin).0);
         let batch = self.ghost_batch(after, u64::MAX);
-        self.deliver(super::network::Flight { from: None, to: 0, message: Message::Batch(batch) }).await;
+        self.deliver(super::network::Flight { from: None, to: 0, message: Message::Batch(Box::new(batch)) })
+            .await;
         self.mend_the_network();
     }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{
-    node::{Feeding, Stream},
+    node::{Feeding, Stream, verifier},
     world::World,
 };
 use brock::{
@@ -18,6 +18,7 @@ use brock::{
 use brock_core::{
     base::{
         id::Incarnation,
+        trust::TrustMode,
         vector::{Clock, Vector},
     },
     domain::{codec, segment::Segment},
@@ -48,7 +49,7 @@ pub enum Message {
     Hello(Speaker, Vector, Vector),
     /// Of a donor: what it has applied, all of it or what changed, and its time.
     Heads(Speaker, Vector, bool, i64),
-    Batch(proto::Batch),
+    Batch(Box<proto::Batch>),
     Acknowledgement(Speaker, Vector),
     OutOfSync(Reason),
 }
@@ -112,7 +113,7 @@ impl World {
         }
         self.touched.insert(to);
         match (from, message) {
-            (from, Message::Batch(batch)) => self.take_batch(to, from, batch).await,
+            (from, Message::Batch(batch)) => self.take_batch(to, from, *batch).await,
             (Some(from), Message::Hello(speaker, vector, folds)) => {
                 self.welcome(to, from, speaker, (vector, folds)).await;
             }
@@ -180,6 +181,7 @@ impl World {
             Reason::Retired => "refused as retired",
             Reason::Folded => "refused as folded",
             Reason::Cheaper => "refused as cheaper",
+            Reason::Unspecified => panic!("{donor} does not say why"),
         };
         self.tally.add(counted, 1);
         self.note(format!("{donor} refuses {puller}: {reason:?}"));
@@ -238,10 +240,11 @@ impl World {
         let Next::Send(origin, after) = feeding.feed.next(&above, Instant::now()) else { return false };
         match store.changes_since(origin, after, limit).await {
             Ok(None) => false,
-            Ok(Some(changes)) => {
+            Ok(Some(mut changes)) => {
+                changes.batch.birth = store.birth(origin).await.expect("the store reads");
                 feeding.feed.sent(origin, Clock(changes.batch.covered_through));
                 self.history.note_batch(&changes.batch);
-                self.send(donor, puller, Message::Batch(changes.batch));
+                self.send(donor, puller, Message::Batch(Box::new(changes.batch)));
                 true
             }
             Err(StoreError::BelowFloor { .. }) => {
@@ -256,6 +259,13 @@ impl World {
     async fn take_batch(&mut self, puller: usize, donor: Option<usize>, batch: proto::Batch) {
         let Some(store) = self.store(puller) else { return };
         let segment = Segment::check(batch).expect("stores send well-formed batches");
+        let relay = donor.map_or_else(|| store.node_id().clone(), |donor| self.nodes[donor].id.clone());
+        let mode = match segment.origin == self.ghost_origin {
+            true => TrustMode::Centralized,
+            false => TrustMode::Distributed,
+        };
+        let segment =
+            verifier(&store, mode).check_segment(&relay, segment).expect("stores send what origins signed");
         let (origin, through) = (segment.origin, segment.covered_through);
         if origin.is_of(store.node_id())
             && store.check_rollback(&[(origin, through)].into_iter().collect()).await.is_err()

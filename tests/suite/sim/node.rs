@@ -17,16 +17,19 @@ use brock::{
     membership::{members::Members, peer::PeerKey},
     replication::donor::feed::Feed,
     store::{Options, Store, Totals},
-    transfer::{feed::SnapshotFeed, join::Joiner},
+    transfer::{feed::SnapshotFeed, join::Joiner, proof::Verifier},
 };
 use brock_core::{
     base::{
         id::{Incarnations, KeyHash, NodeId},
         time::WallClock,
+        trust::TrustMode,
         vector::Vector,
     },
     domain::{digest::SetDigest, record::RecordState},
 };
+
+use crate::harness::identity::TestIdentity;
 
 /// Longer than any run, so that only an operator ends a membership.
 const RETENTION: Duration = Duration::from_secs(30 * 86_400);
@@ -186,6 +189,7 @@ impl Node {
             expiry_margin: Duration::from_secs(MARGIN_SECONDS),
             wall_clock: WallClock::new(time),
             incarnations: self.incarnations.clone(),
+            identity: Some(Arc::new(TestIdentity::new(self.id.clone()))),
             ..Options::ram(self.id.clone())
         }
     }
@@ -293,4 +297,9 @@ fn copy_directory(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).expect("the file can be copied");
         }
     }
+}
+
+/// Verifies what a store takes. The ghost has no birth and does not sign.
+pub fn verifier(store: &Store, mode: TrustMode) -> Verifier {
+    Verifier::new(store.clone(), mode)
 }

@@ -1,7 +1,10 @@
 //! Resyncs, message by message: they break off, continue where they were, change donors and restart,
 //! as in `replication/resync.rs`.
 
-use super::{node::Resync, world::World};
+use super::{
+    node::{Resync, verifier},
+    world::World,
+};
 use brock::{
     store::StoreError,
     transfer::{
@@ -9,7 +12,10 @@ use brock::{
         join::{JoinError, Joiner},
     },
 };
-use brock_core::proto::{out_of_sync::Reason, snapshot_response::Message};
+use brock_core::{
+    base::trust::TrustMode,
+    proto::{out_of_sync::Reason, snapshot_response::Message},
+};
 use rand::Rng;
 
 impl World {
@@ -28,8 +34,9 @@ impl World {
         let known = known.filter(|known| known.donor == donor && known.joiner.is_resumable());
         let is_resumed = known.is_some();
         let store = running.store.clone();
-        let mut resync =
-            known.unwrap_or_else(|| Resync { donor, joiner: Joiner::new(store, name), feed: None, pages: 0 });
+        let verifier = verifier(&store, TrustMode::Centralized);
+        let joiner = || Joiner::new(store, name, Some(verifier));
+        let mut resync = known.unwrap_or_else(|| Resync { donor, joiner: joiner(), feed: None, pages: 0 });
         let request = resync.joiner.request();
         let Some(source) = source else { return };
         let puller_applied = self.running(puller).map(|running| running.store.applied()).unwrap_or_default();

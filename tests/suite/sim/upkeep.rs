@@ -1,6 +1,6 @@
 //! What nodes and operators do on the side: compaction, sweeping, repair, retirement, clocks.
 
-use super::world::World;
+use super::{node::verifier, world::World};
 use brock::{
     membership::members::MemberView,
     replication::{
@@ -9,7 +9,7 @@ use brock::{
     },
     store::Comparison,
 };
-use brock_core::base::{limits, vector::Clock};
+use brock_core::base::{limits, trust::TrustMode, vector::Clock};
 use rand::Rng;
 
 const YEAR_SECONDS: i64 = 365 * 86_400;
@@ -108,7 +108,9 @@ impl World {
         if comparison != Comparison::Different && !is_told_to {
             return false;
         }
-        let repaired = repair::repair(&store, &remote).await.expect("both can be read");
+        let repaired = repair::repair(&store, &verifier(&store, TrustMode::Centralized), &remote)
+            .await
+            .expect("both can be read");
         self.touched.insert(node);
         self.note(format!("{node} repairs from {other}: {repaired:?}"));
         self.tally.add("repairs", 1);

@@ -4,6 +4,7 @@
 //! - `disk_full`: a full disk, and room again.
 //! - `opening`: what a storage directory may hold when a node starts, and which incarnation follows.
 //! - `repetition`: calls and messages that arrive twice.
+//! - `signed`: a signed log, and what of an altered one is believed.
 //! - `storage`: what the store keeps, counts and merges.
 //! - `vanished`: a data directory that disappears, is replaced or becomes read-only under a running node.
 
@@ -11,5 +12,6 @@ mod conflicts;
 mod disk_full;
 mod opening;
 mod repetition;
+mod signed;
 mod storage;
 mod vanished;

@@ -184,16 +184,26 @@ async fn a_database_with_files_missing_does_not_open() {
 }
 
 #[tokio::test]
-async fn a_later_format_version_is_refused_by_number() {
+async fn another_format_version_is_refused_by_number_and_with_the_way_out() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     closed_store(path, 1).await;
     let superblock = fs::read_to_string(path.join("superblock.json")).unwrap();
-    let later = superblock.replace("\"format_version\":2", "\"format_version\":3,\"a_later_field\":true");
+    let later = superblock.replace("\"format_version\":3", "\"format_version\":4,\"a_later_field\":true");
     assert_ne!(later, superblock);
     fs::write(path.join("superblock.json"), later).unwrap();
     let error = refusal(&options(path));
-    assert!(matches!(error, OpenError::FormatVersion { found: 3, known: 2, .. }), "{error}");
+    assert!(matches!(error, OpenError::FormatVersion { found: 4, known: 3, .. }), "{error}");
+
+    assert!(error.to_string().ends_with("Use the version that wrote it"), "{error}");
+    let earlier = superblock.replace("\"format_version\":3", "\"format_version\":2");
+    fs::write(path.join("superblock.json"), earlier).unwrap();
+    let error = refusal(&options(path));
+    assert!(matches!(error, OpenError::FormatVersion { found: 2, known: 3, .. }), "{error}");
+    assert!(
+        error.to_string().contains("restore the backup with this one, or give the node an empty"),
+        "{error}"
+    );
 
     // And in the database, should the superblock be older than it.
     fs::write(path.join("superblock.json"), superblock).unwrap();
@@ -201,56 +211,10 @@ async fn a_later_format_version_is_refused_by_number() {
     let families = rocksdb::DB::list_cf(&plain, path.join("db")).unwrap();
     let database = rocksdb::DB::open_cf(&plain, path.join("db"), families).unwrap();
     let meta = database.cf_handle("meta").unwrap();
-    database.put_cf(meta, b"format_version", [1, 0, 0, 0, 0, 0, 0, 0, 3]).unwrap();
+    database.put_cf(meta, b"format_version", [1, 0, 0, 0, 0, 0, 0, 0, 4]).unwrap();
     drop(database);
     let error = Store::open(&options(path)).map(|_| ()).unwrap_err();
-    assert!(matches!(error, OpenError::FormatVersion { found: 3, known: 2, .. }), "{error}");
-}
-
-/// What format 1 did not have is taken out of a store of today, and its numbers are put back.
-#[tokio::test]
-async fn a_store_of_format_1_is_brought_up_to_date_when_it_is_opened() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path();
-    let origin = closed_store(path, 30).await;
-    let store = open(&options(path)).await;
-    let (summary, totals) = (store.summary(), store.totals());
-    close(store).await;
-    let plain = rocksdb::Options::default();
-    let families = rocksdb::DB::list_cf(&plain, path.join("db")).unwrap();
-    let database = rocksdb::DB::open_cf(&plain, path.join("db"), families).unwrap();
-    let meta = database.cf_handle("meta").unwrap();
-    database.put_cf(meta, b"format_version", [1, 0, 0, 0, 0, 0, 0, 0, 1]).unwrap();
-    let counters = [vec![1], 30u64.to_be_bytes().to_vec(), vec![0; 16]].concat();
-    database.put_cf(meta, b"counters", counters).unwrap();
-    let digests = database.cf_handle("digest").unwrap();
-    for bucket in 0..=u8::MAX {
-        database.delete_cf(digests, [bucket]).unwrap();
-    }
-    let log = database.cf_handle("replication_log").unwrap();
-    let entries: Vec<_> =
-        database.iterator_cf(log, rocksdb::IteratorMode::Start).map(Result::unwrap).collect();
-    for (key, value) in entries {
-        // Version 1 had no time in front of the operation.
-        database.put_cf(log, key, [&[1], &value[9..]].concat()).unwrap();
-    }
-    drop(database);
-    let superblock = fs::read_to_string(path.join("superblock.json")).unwrap();
-    let older = superblock.replace("\"format_version\":2", "\"format_version\":1");
-    assert_ne!(older, superblock);
-    fs::write(path.join("superblock.json"), older).unwrap();
-
-    let upgraded = options(path);
-    let store = open(&upgraded).await;
-    assert_eq!(upgraded.alarms.list(), []);
-    assert_eq!((store.summary().digest, store.totals()), (summary.digest, totals));
-    assert_eq!(contiguous_log(&store, origin).await.len(), 30);
-    let traced = store.trace(key(3)).await.unwrap();
-    assert_eq!(traced.operations.len(), 1);
-    assert_eq!(traced.operations[0].applied_unix_ms, 0, "nobody knows when");
-    created(&store, new_record(key(30), b"g")).await;
-    close(store).await;
-    assert_eq!(open(&options(path)).await.records(), 31);
+    assert!(matches!(error, OpenError::FormatVersion { found: 4, known: 3, .. }), "{error}");
 }
 
 #[tokio::test]
@@ -263,7 +227,7 @@ async fn a_superblock_that_cannot_be_read_is_refused_and_removing_it_is_a_way_ou
     let half = &good[..good.len() / 2];
     let unknown = good.replace("\"clean\"", "\"surprise\":1,\"clean\"");
     let head = good.replace("6e6f6465", "zz6f6465");
-    for garbage in ["", "\0\0\0\0", "[]", "{}", "{\"format_version\":1}", half, &unknown, &head] {
+    for garbage in ["", "\0\0\0\0", "[]", "{}", "{\"format_version\":3}", half, &unknown, &head] {
         fs::write(&file, garbage).unwrap();
         let error = refusal(&options(path));
         assert!(matches!(error, OpenError::Superblock { .. }), "{garbage:?}: {error}");

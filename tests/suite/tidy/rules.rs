@@ -51,7 +51,10 @@ pub(super) const LAYERS: [(&str, &[&str]); 22] = [
     ("backup", &["runtime", "store", "transfer"]),
     ("telemetry", &["brock_net", "runtime"]),
     ("config", &["brock_net", "backup", "maintenance", "telemetry"]),
-    ("app", &["brock_net", "runtime", "store", "membership", "replication", "maintenance", "backup"]),
+    (
+        "app",
+        &["brock_net", "runtime", "store", "transfer", "membership", "replication", "maintenance", "backup"],
+    ),
     (
         "api",
         &[
@@ -75,6 +78,7 @@ pub(super) const LAYERS: [(&str, &[&str]); 22] = [
             "brock_net",
             "runtime",
             "store",
+            "transfer",
             "audit",
             "membership",
             "replication",

@@ -10,3 +10,15 @@ pub const CHAIN_MAX_BYTES: usize = 24 * 1024;
 pub const CHAINS_MAX: usize = 10_000;
 /// How far the time in an order may be from a node's clock when a client hands it in.
 pub const ORDER_CLOCK_SKEW: Duration = Duration::from_secs(300);
+/// Operations under one signature.
+pub const BUNDLE_OPERATIONS: usize = 64;
+/// Bytes of their payloads above which a bundle ends early.
+pub const BUNDLE_PAYLOAD_BYTES: usize = 1024 * 1024;
+/// The hashes from an operation up to the root of its bundle.
+pub const BUNDLE_PATH_MAX: usize = BUNDLE_OPERATIONS.ilog2() as usize;
+/// A certificate's signature: ML-DSA-87 needs 4,627 bytes.
+pub const SIGNATURE_MAX_BYTES: usize = 5 * 1024;
+/// Operations that one record's state consists of: creates, their expiry, and what was done to them.
+pub const EVIDENCE_MAX: usize = super::LOSERS_MAX + 6;
+/// Signatures that a node remembers as genuine, so that the records of one bundle cost one verification: 20 MB.
+pub const GENUINE_SIGNATURES: usize = 100_000;

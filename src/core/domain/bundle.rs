@@ -1,0 +1,346 @@
+//! Bundles: how an origin signs its operations, and the evidence by which each of them is proven alone.
+//!
+//! An origin signs its log in bundles of consecutive operations. One Ed25519 signature covers the root of a
+//! Merkle tree (RFC 6962) over the operations, so an operation needs its bundle's signature and a path of
+//! hashes to be proven without the others: after compaction too. A leaf holds the operation without its
+//! payload, of which it has the digest: a stub is proven like an entry, and an entry is proven before it is
+//! parsed.
+//!
+//! IMPORTANT: what is signed has one fixed layout. A message of protobuf has several encodings.
+
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use bytes::Bytes;
+
+use crate::{
+    base::{
+        id::{ClusterId, Origin, sha256},
+        limits,
+        vector::{Clock, Stamp},
+    },
+    proto,
+};
+
+/// A node of the tree.
+pub type Hash = [u8; 32];
+
+/// An Ed25519 signature.
+pub type Signature = [u8; 64];
+
+/// The key by which an origin signs, as its birth states it.
+pub type OriginKey = [u8; 32];
+
+const LEAF: &[u8] = b"\x00brock/op/1";
+const NODE: u8 = 1;
+const BUNDLE: &[u8] = b"brock/bundle/1";
+
+/// The hash of one operation at its place. `key_hash` and `operation` are as they travel: perhaps malformed.
+pub fn leaf(stamp: Stamp, key_hash: &[u8], operation: &[u8]) -> Hash {
+    let mut bytes = Vec::with_capacity(LEAF.len() + 48 + key_hash.len() + operation.len());
+    bytes.extend_from_slice(LEAF);
+    bytes.extend_from_slice(stamp.origin.as_bytes());
+    bytes.extend_from_slice(&stamp.clock.0.to_be_bytes());
+    bytes.extend_from_slice(&(key_hash.len() as u64).to_be_bytes());
+    bytes.extend_from_slice(key_hash);
+    bytes.extend_from_slice(operation);
+    sha256(&bytes)
+}
+
+fn parent(left: &Hash, right: &Hash) -> Hash {
+    let mut bytes = [NODE; 65];
+    bytes[1..33].copy_from_slice(left);
+    bytes[33..].copy_from_slice(right);
+    sha256(&bytes)
+}
+
+/// Where a tree of `count` leaves, two or more, is divided: the largest power of two below that.
+fn division(count: usize) -> usize {
+    count.next_power_of_two() / 2
+}
+
+/// The root of the tree over these leaves. Of no leaves: the hash of nothing.
+pub fn root(leaves: &[Hash]) -> Hash {
+    match leaves {
+        [] => sha256(&[]),
+        [leaf] => *leaf,
+        _ => {
+            let (left, right) = leaves.split_at(division(leaves.len()));
+            parent(&root(left), &root(right))
+        }
+    }
+}
+
+/// The root, and for each leaf the hashes beside its way up there. Hashes each node of the tree once.
+pub fn tree(leaves: &[Hash]) -> (Hash, Vec<Vec<Hash>>) {
+    if leaves.len() < 2 {
+        return (root(leaves), vec![Vec::new(); leaves.len()]);
+    }
+    let (left, right) = leaves.split_at(division(leaves.len()));
+    let ((left, mut paths), (right, mut right_paths)) = (tree(left), tree(right));
+    paths.iter_mut().for_each(|path| path.push(right));
+    right_paths.iter_mut().for_each(|path| path.push(left));
+    paths.append(&mut right_paths);
+    (parent(&left, &right), paths)
+}
+
+/// The root that a leaf and its path lead to; `None`: no tree of `count` leaves has that path.
+pub fn root_from(leaf: Hash, index: usize, count: usize, path: &[Hash]) -> Option<Hash> {
+    if index >= count {
+        return None;
+    }
+    if count == 1 {
+        return path.is_empty().then_some(leaf);
+    }
+    let (beside, below) = path.split_last()?;
+    let middle = division(count);
+    match index < middle {
+        true => Some(parent(&root_from(leaf, index, middle, below)?, beside)),
+        false => Some(parent(beside, &root_from(leaf, index - middle, count - middle, below)?)),
+    }
+}
+
+/// Consecutive operations of one origin under one signature.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bundle {
+    /// The clock of its first operation.
+    pub first: Clock,
+    /// How many operations it has: 1 to [`limits::BUNDLE_OPERATIONS`].
+    pub count: u8,
+    /// The origin's signature.
+    pub signature: Signature,
+}
+
+impl Bundle {
+    /// The clock of its last operation.
+    pub fn last(&self) -> Clock {
+        Clock(self.first.0.saturating_add(u64::from(self.count).saturating_sub(1)))
+    }
+
+    /// Whether the origin of this key signed a bundle with this root at this place.
+    pub fn is_genuine(&self, cluster: &ClusterId, origin: &Origin, key: &OriginKey, root: &Hash) -> bool {
+        let content = content(cluster, origin, self.first, self.count, root);
+        UnparsedPublicKey::new(&ED25519, key).verify(&content, &self.signature).is_ok()
+    }
+
+    /// The evidence of one of its operations.
+    pub fn evidence(&self, operation: Bytes, path: Vec<Hash>) -> Evidence {
+        let Self { first, count, signature } = *self;
+        Evidence { operation, first, count, path, signature }
+    }
+
+    /// To the wire. Its first clock follows from its place in a batch.
+    pub fn to_proto(&self) -> proto::Bundle {
+        proto::Bundle { count: self.count.into(), signature: Bytes::copy_from_slice(&self.signature) }
+    }
+
+    /// From the wire; `None` = malformed.
+    pub fn from_proto(first: Clock, bundle: &proto::Bundle) -> Option<Self> {
+        let count = u8::try_from(bundle.count).ok().filter(|count| is_count(*count))?;
+        let signature = bundle.signature.as_ref().try_into().ok()?;
+        let ends = first.0.checked_add(u64::from(count))?;
+        (first.0 > 0 && ends > first.0).then_some(Self { first, count, signature })
+    }
+}
+
+fn is_count(count: u8) -> bool {
+    (1..=limits::BUNDLE_OPERATIONS).contains(&usize::from(count))
+}
+
+/// What an origin signs.
+pub fn content(cluster: &ClusterId, origin: &Origin, first: Clock, count: u8, root: &Hash) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(BUNDLE.len() + 105);
+    bytes.extend_from_slice(BUNDLE);
+    bytes.extend_from_slice(&cluster.0);
+    bytes.extend_from_slice(origin.as_bytes());
+    bytes.extend_from_slice(&first.0.to_be_bytes());
+    bytes.push(count);
+    bytes.extend_from_slice(root);
+    bytes
+}
+
+/// What proves one operation by itself: the bytes that its origin wrote, and its place in a signed bundle.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Evidence {
+    /// The encoded operation.
+    pub operation: Bytes,
+    /// The clock of the first operation in its bundle.
+    pub first: Clock,
+    /// How many operations the bundle has.
+    pub count: u8,
+    /// The hashes beside its way to the root.
+    pub path: Vec<Hash>,
+    /// The signature of the bundle.
+    pub signature: Signature,
+}
+
+impl Evidence {
+    /// The bundle that the evidence says the operation is in, and the root that it leads to; `None`: the
+    /// operation cannot be in that bundle.
+    pub fn bundle(&self, stamp: Stamp, key_hash: &[u8]) -> Option<(Bundle, Hash)> {
+        let index = usize::try_from(stamp.clock.0.checked_sub(self.first.0)?).ok()?;
+        if !is_count(self.count) {
+            return None;
+        }
+        let leaf = leaf(stamp, key_hash, &self.operation);
+        let root = root_from(leaf, index, self.count.into(), &self.path)?;
+        Some((Bundle { first: self.first, count: self.count, signature: self.signature }, root))
+    }
+
+    /// To the wire and the store.
+    pub fn to_proto(&self, stamp: Stamp) -> proto::Evidence {
+        proto::Evidence {
+            stamp: Some(super::codec::stamp_to_proto(stamp)),
+            operation: self.operation.clone(),
+            before: u32::try_from(stamp.clock.0.saturating_sub(self.first.0)).unwrap_or(u32::MAX),
+            count: self.count.into(),
+            path: Bytes::from(self.path.concat()),
+            signature: Bytes::copy_from_slice(&self.signature),
+        }
+    }
+
+    /// From the wire or the store; `None` = malformed.
+    pub fn from_proto(evidence: proto::Evidence) -> Option<(Stamp, Self)> {
+        let stamp = super::codec::stamp_from_proto(&evidence.stamp?).ok()?;
+        let (path, []) = evidence.path.as_chunks::<32>() else { return None };
+        let first = Clock(stamp.clock.0.checked_sub(evidence.before.into())?);
+        let count = u8::try_from(evidence.count).ok()?;
+        let is_well_formed = first.0 > 0
+            && is_count(count)
+            && path.len() <= limits::BUNDLE_PATH_MAX
+            && evidence.operation.len() <= limits::OPERATION_MAX_BYTES;
+        let signature = evidence.signature.as_ref().try_into().ok()?;
+        let path = path.to_vec();
+        is_well_formed
+            .then_some((stamp, Self { operation: evidence.operation, first, count, path, signature }))
+    }
+}
+
+impl std::fmt::Debug for Evidence {
+    /// Never shows the operation.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Evidence")
+            .field("first", &self.first)
+            .field("count", &self.count)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+    use data_encoding::HEXLOWER;
+    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+    use crate::base::id::Incarnation;
+
+    fn origin() -> Origin {
+        Origin::new(&"a".parse().unwrap(), Incarnation(1))
+    }
+
+    fn leaves(count: usize) -> Vec<Hash> {
+        (0..count).map(|index| sha256(&index.to_be_bytes())).collect()
+    }
+
+    #[test]
+    fn the_tree_is_that_of_rfc_6962() {
+        // Certificate transparency's own test vectors: leaves "", 00, 10, 2021, 3031, 40414243.
+        let inputs: [&[u8]; 6] = [b"", b"\x00", b"\x10", b" !", b"01", b"@ABC"];
+        let leaves = inputs.map(|input| sha256(&[&[0], input].concat()));
+        let expected = [
+            (1, "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d"),
+            (2, "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125"),
+            (3, "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77"),
+            (4, "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7"),
+            (5, "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4"),
+            (6, "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef"),
+        ];
+        for (count, root_hex) in expected {
+            assert_eq!(HEXLOWER.encode(&root(&leaves[..count])), root_hex, "{count}");
+        }
+    }
+
+    #[test]
+    fn each_leaf_leads_to_the_root_by_its_own_path_only() {
+        for count in 1..=limits::BUNDLE_OPERATIONS {
+            let leaves = leaves(count);
+            let (root, paths) = tree(&leaves);
+            assert_eq!(root, super::root(&leaves));
+            for (index, path) in paths.iter().enumerate() {
+                assert!(path.len() <= limits::BUNDLE_PATH_MAX);
+                assert_eq!(root_from(leaves[index], index, count, path), Some(root));
+                for other in (0..=count).filter(|other| *other != index) {
+                    assert_ne!(root_from(leaves[index], other, count, path), Some(root));
+                }
+                let longer = [path.as_slice(), &[root]].concat();
+                assert_eq!(root_from(leaves[index], index, count, &longer), None);
+            }
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_leaf_and_of_what_is_signed_are_pinned() {
+        let origin = origin();
+        let stamp = Stamp { origin, clock: Clock(258) };
+        let hash = HEXLOWER.encode(&leaf(stamp, &[0xab; 32], b"op"));
+        let bytes = [
+            b"\x00brock/op/1".as_slice(),
+            origin.as_bytes(),
+            &258u64.to_be_bytes(),
+            &32u64.to_be_bytes(),
+            &[0xab; 32],
+            b"op",
+        ];
+        assert_eq!(hash, HEXLOWER.encode(&sha256(&bytes.concat())));
+        let signed = content(&ClusterId([7; 32]), &origin, Clock(258), 3, &[9; 32]);
+        let expected = [
+            b"brock/bundle/1".as_slice(),
+            &[7; 32],
+            origin.as_bytes(),
+            &258u64.to_be_bytes(),
+            &[3],
+            &[9; 32],
+        ];
+        assert_eq!(signed, expected.concat());
+    }
+
+    proptest! {
+        #[test]
+        fn an_operation_is_proven_at_its_place_and_nothing_else_is(
+            count in 1..=limits::BUNDLE_OPERATIONS, index in any::<usize>(), first in 1..u64::MAX / 2, byte in any::<usize>(),
+        ) {
+            let index = index % count;
+            let key = Ed25519KeyPair::generate().unwrap();
+            let public = <OriginKey>::try_from(key.public_key().as_ref()).unwrap();
+            let (cluster, key_hash) = (ClusterId([1; 32]), [5; 32]);
+            let stamp = |index: usize| Stamp { origin: origin(), clock: Clock(first + index as u64) };
+            let operations: Vec<Bytes> = (0..count).map(|index| Bytes::from(index.to_string())).collect();
+            let leaves: Vec<Hash> =
+                operations.iter().enumerate().map(|(index, op)| leaf(stamp(index), &key_hash, op)).collect();
+            let count = u8::try_from(count).unwrap();
+            let (root, paths) = tree(&leaves);
+            let signed = key.sign(&content(&cluster, &origin(), Clock(first), count, &root));
+            let bundle = Bundle { first: Clock(first), count, signature: signed.as_ref().try_into().unwrap() };
+            prop_assert_eq!(Bundle::from_proto(Clock(first), &bundle.to_proto()), Some(bundle));
+            let proves = |evidence: &Evidence, stamp: Stamp, key_hash: &[u8], cluster: &ClusterId| {
+                evidence.bundle(stamp, key_hash)
+                    .is_some_and(|(bundle, root)| bundle.is_genuine(cluster, &stamp.origin, &public, &root))
+            };
+            let evidence = bundle.evidence(operations[index].clone(), paths[index].clone());
+            prop_assert!(proves(&evidence, stamp(index), &key_hash, &cluster));
+            prop_assert_eq!(
+                Evidence::from_proto(evidence.to_proto(stamp(index))),
+                Some((stamp(index), evidence.clone()))
+            );
+            prop_assert!(!proves(&evidence, stamp(index), &key_hash, &ClusterId([2; 32])));
+            prop_assert!(!proves(&evidence, stamp(index), &[6; 32], &cluster));
+            prop_assert!(!proves(&evidence, stamp(index + 1), &key_hash, &cluster));
+            let foreign = Stamp { origin: Origin::new(&"b".parse().unwrap(), Incarnation(1)), ..stamp(index) };
+            prop_assert!(!proves(&evidence, foreign, &key_hash, &cluster));
+            let mut altered = evidence.clone();
+            altered.signature[byte % 64] ^= 1;
+            prop_assert!(!proves(&altered, stamp(index), &key_hash, &cluster));
+            let other = Evidence { operation: Bytes::from_static(b"x"), ..evidence };
+            prop_assert!(!proves(&other, stamp(index), &key_hash, &cluster));
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! How an incarnation signs what it writes.
+
+use std::fmt;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use bytes::Bytes;
+
+use super::error::StoreError;
+use brock_core::{
+    base::{
+        id::{ClusterId, KeyHash, Origin},
+        limits,
+        vector::{Clock, Stamp},
+    },
+    domain::{
+        birth::{self, Birth, Previous, SignedBirth},
+        bundle::{self, Bundle, Evidence, Hash, OriginKey},
+        record::UnixSeconds,
+    },
+};
+
+/// The certificate of this node, which signs its births, and the CAs that it trusts.
+pub trait Identity: fmt::Debug + Send + Sync {
+    /// The cluster that the certificate is for; `None`: it names no node, so this node signs nothing.
+    fn cluster(&self) -> Option<ClusterId>;
+
+    /// Signs what a birth states. The error says why it cannot.
+    fn sign(&self, content: &[u8]) -> Result<Certified, String>;
+
+    /// Whether a birth is signed by a certificate of its node, in this cluster. The error says why it is not.
+    fn verify(&self, birth: &SignedBirth) -> Result<(), String>;
+}
+
+/// A signature of a certificate's key.
+#[derive(Debug, Clone)]
+pub struct Certified {
+    /// The scheme, as in TLS.
+    pub scheme: u16,
+    /// The signature.
+    pub signature: Bytes,
+    /// The chain in DER, leaf first.
+    pub certificates: Vec<Bytes>,
+}
+
+/// What is remembered of a birth: how to verify the origin's bundles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Born {
+    /// The key of its bundles.
+    pub key: OriginKey,
+    /// The hash that the chain of its bundles begins with.
+    pub chain: Hash,
+}
+
+impl Born {
+    /// Of a birth in this cluster.
+    pub(super) fn of(birth: &Birth, cluster: Option<ClusterId>) -> Self {
+        Self { key: birth.key, chain: birth.chain(&cluster.unwrap_or(ClusterId([0; 32]))) }
+    }
+}
+
+/// An operation of this node that is not signed yet.
+pub(super) struct Originated {
+    pub clock: Clock,
+    pub key_hash: KeyHash,
+    pub operation: Bytes,
+    pub payload_bytes: usize,
+}
+
+/// Operations of this node that are signed together.
+pub(super) struct SignedBundle {
+    pub bundle: Bundle,
+    /// Of each operation, in their order.
+    pub evidence: Vec<(KeyHash, Stamp, Evidence)>,
+}
+
+/// The key of an incarnation. It exists in memory only.
+pub(super) struct Signer {
+    cluster: ClusterId,
+    origin: Origin,
+    key: Ed25519KeyPair,
+    born: Born,
+}
+
+impl Signer {
+    /// Makes the key of a new incarnation, and its birth; `None`: this node's certificate names no node.
+    pub(super) fn born(
+        identity: Option<&dyn Identity>,
+        origin: Origin,
+        born_at: UnixSeconds,
+        previous: Option<Previous>,
+    ) -> Result<Option<(Self, SignedBirth)>, StoreError> {
+        let Some((identity, cluster)) = identity.and_then(|identity| Some((identity, identity.cluster()?)))
+        else {
+            return Ok(None);
+        };
+        let failed = |_| StoreError::Signing("no random key could be made".to_owned());
+        let key = Ed25519KeyPair::generate().map_err(failed)?;
+        let mut public = OriginKey::default();
+        public.copy_from_slice(key.public_key().as_ref());
+        let birth = Birth { origin, key: public, born_at, previous };
+        let signed = identity.sign(&birth.content(&cluster)).map_err(StoreError::Signing)?;
+        let Certified { scheme, signature, certificates } = signed;
+        let born = Born::of(&birth, Some(cluster));
+        Ok(Some((
+            Self { cluster, origin, key, born },
+            SignedBirth { birth, scheme, signature, certificates },
+        )))
+    }
+
+    /// What peers know of it.
+    pub(super) fn as_born(&self) -> Born {
+        self.born
+    }
+
+    /// Signs the operations of one commit, in bundles, and continues the chain.
+    pub(super) fn sign(&self, mut operations: &[Originated], chain: &mut Hash) -> Vec<SignedBundle> {
+        let mut signed = Vec::new();
+        while let Some(first) = operations.first() {
+            let (own, rest) = operations.split_at(length(operations));
+            let stamp = |clock| Stamp { origin: self.origin, clock };
+            let leaves: Vec<Hash> = own
+                .iter()
+                .map(|one| bundle::leaf(stamp(one.clock), &one.key_hash.0, &one.operation))
+                .collect();
+            let (root, paths) = bundle::tree(&leaves);
+            let count = u8::try_from(own.len()).unwrap_or(u8::MAX);
+            let content = bundle::content(&self.cluster, &self.origin, first.clock, count, &root);
+            let mut signature = [0; 64];
+            signature.copy_from_slice(self.key.sign(&content).as_ref());
+            let bundle = Bundle { first: first.clock, count, signature };
+            let evidence = own.iter().zip(paths).map(|(one, path)| {
+                (one.key_hash, stamp(one.clock), bundle.evidence(one.operation.clone(), path))
+            });
+            signed.push(SignedBundle { bundle, evidence: evidence.collect() });
+            *chain = birth::chained(chain, &root);
+            operations = rest;
+        }
+        signed
+    }
+}
+
+/// How many of these operations the next bundle has.
+fn length(operations: &[Originated]) -> usize {
+    let mut bytes = 0;
+    let full = |one: &Originated| {
+        bytes += one.payload_bytes;
+        bytes >= limits::BUNDLE_PAYLOAD_BYTES
+    };
+    let last = operations.iter().take(limits::BUNDLE_OPERATIONS).position(full);
+    last.map_or(operations.len().min(limits::BUNDLE_OPERATIONS), |last| last + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_ends_after_64_operations_or_a_mebibyte() {
+        let of = |sizes: &[usize]| {
+            let one = |bytes: &usize| Originated {
+                clock: Clock(1),
+                key_hash: KeyHash([0; 32]),
+                operation: Bytes::new(),
+                payload_bytes: *bytes,
+            };
+            length(&sizes.iter().map(one).collect::<Vec<_>>())
+        };
+        assert_eq!(of(&[1]), 1);
+        assert_eq!(of(&[1; 200]), 64);
+        assert_eq!(of(&[limits::BUNDLE_PAYLOAD_BYTES / 2; 5]), 2);
+        assert_eq!(of(&[limits::BUNDLE_PAYLOAD_BYTES, 1]), 1);
+    }
+}

@@ -1,0 +1,205 @@
+//! Verifies what others send, against the births of the origins.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::store::{Born, Store, StoreError};
+use brock_core::{
+    base::{
+        id::{ClusterId, KeyHash, NodeId, Origin},
+        limits,
+        trust::TrustMode,
+        vector::Stamp,
+    },
+    domain::{
+        birth::SignedBirth,
+        bundle::{Bundle, Evidence, Hash, Signature},
+        operation::Operation,
+        record::RecordState,
+        segment::Segment,
+    },
+    proto,
+};
+
+/// Why a segment is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProofError {
+    /// An origin that has signed before.
+    #[error("operations of {0} are not signed, although that origin signs")]
+    Unsigned(Origin),
+    /// Nothing proves which key is the origin's.
+    #[error("operations of {0} come without a birth that proves who signs them")]
+    Unborn(Origin),
+    /// The birth is not that of the origin's node.
+    #[error("the birth of {origin} is not genuine: {reason}")]
+    Birth {
+        /// The origin.
+        origin: Origin,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Another birth of that origin is known here.
+    #[error("{0} has two births: two holders of its node's certificate sign as that origin")]
+    TwoBirths(Origin),
+    /// The origin's key did not sign this.
+    #[error("operations of {0} are not those that it has signed")]
+    Forged(Origin),
+}
+
+/// Verifies for one store. Cheap to clone.
+#[derive(Clone)]
+pub struct Verifier {
+    store: Store,
+    mode: TrustMode,
+    /// Signatures that were found genuine, and what they sign: the records of a bundle come one by one.
+    genuine: Arc<Mutex<HashMap<Signature, Signed>>>,
+}
+
+type Signed = (Origin, Bundle, Hash);
+
+/// A state as far as it is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Believed {
+    /// What of it may be joined.
+    pub state: RecordState,
+    /// Its operations that were left out because nothing proves them.
+    pub unproven: BTreeSet<Stamp>,
+}
+
+impl Verifier {
+    /// Believes what `mode` says, of origins and their births as the store knows them.
+    pub fn new(store: Store, mode: TrustMode) -> Self {
+        Self { store, mode, genuine: Arc::default() }
+    }
+
+    /// Whether only what is proven is applied.
+    pub fn is_strict(&self) -> bool {
+        self.mode == TrustMode::Distributed
+    }
+
+    fn cluster(&self) -> Option<ClusterId> {
+        self.store.identity().and_then(|identity| identity.cluster())
+    }
+
+    /// Verifies a birth that is not known here yet. Blocks for some signatures.
+    pub fn check_birth(&self, signed: &SignedBirth) -> Result<(), ProofError> {
+        let origin = signed.birth.origin;
+        let reason = match self.store.identity() {
+            Some(identity) => match identity.verify(signed) {
+                Ok(()) => return Ok(()),
+                Err(reason) => reason,
+            },
+            None => "this node verifies none".to_owned(),
+        };
+        Err(ProofError::Birth { origin, reason })
+    }
+
+    /// Keeps those of the births that are genuine. What an origin without one has signed is not proven, which is
+    /// decided operation by operation.
+    pub async fn learn(&self, births: Vec<proto::Birth>) -> Result<(), StoreError> {
+        if births.is_empty() {
+            return Ok(());
+        }
+        let this = self.clone();
+        let verify = move || -> Vec<SignedBirth> {
+            let births = births.into_iter().filter_map(|birth| SignedBirth::from_proto(birth).ok());
+            let unknown = births.filter(|signed| this.store.born(&signed.birth.origin).is_none());
+            unknown.filter(|signed| this.check_birth(signed).is_ok()).collect()
+        };
+        let stopped = |_| StoreError::Stopped("the runtime is shutting down".to_owned());
+        let genuine = tokio::task::spawn_blocking(verify).await.map_err(stopped)?;
+        if genuine.is_empty() { Ok(()) } else { self.store.keep_births(genuine).await }
+    }
+
+    /// Verifies a segment that `from` has sent, and takes out of it what may not be stored. Blocks.
+    ///
+    /// Contract: what is left is signed by the origin, as it was at its birth; or the link is that of the
+    /// origin itself, or the origin has never signed, and the mode trusts that.
+    pub fn check_segment(&self, from: &NodeId, mut segment: Segment) -> Result<Segment, ProofError> {
+        let origin = segment.origin;
+        let birth = segment.birth.take();
+        let known = self.store.born(&origin);
+        if let (Some(known), Some(birth)) = (&known, &birth)
+            && birth.birth.key != known.key
+        {
+            return Err(ProofError::TwoBirths(origin));
+        }
+        let (key, is_new) = match (known, birth) {
+            (Some(Born { key, .. }), _) => (key, false),
+            (None, Some(birth)) => match self.check_birth(&birth) {
+                Ok(()) => {
+                    let key = birth.birth.key;
+                    segment.birth = Some(birth);
+                    (key, true)
+                }
+                Err(error) if self.is_strict() => return Err(error),
+                Err(_) => return Ok(Segment { proof: None, ..segment }),
+            },
+            (None, None) if self.is_strict() => return Err(ProofError::Unborn(origin)),
+            (None, None) => return Ok(Segment { proof: None, ..segment }),
+        };
+        let Some(proof) = &segment.proof else {
+            // Nothing to sign.
+            let is_empty = segment.entries.is_empty();
+            return if is_empty { Ok(segment) } else { Err(ProofError::Unsigned(origin)) };
+        };
+        let trusts_link = !self.is_strict() && !is_new && origin.is_of(from);
+        let cluster = self.cluster().unwrap_or(ClusterId([0; 32]));
+        if trusts_link || proof.is_genuine(&cluster, &origin, &key) {
+            return Ok(segment);
+        }
+        Err(ProofError::Forged(origin))
+    }
+
+    /// What of a peer's state is believed. Evidence that proves nothing is left out; if only what is proven is
+    /// believed, so is everything without evidence. Blocks for a signature per bundle.
+    pub fn believe(&self, key_hash: &KeyHash, mut claimed: RecordState) -> Believed {
+        let evidence = std::mem::take(&mut claimed.evidence);
+        let genuine: BTreeMap<Stamp, Evidence> =
+            evidence.into_iter().filter(|(stamp, one)| self.proves(*stamp, key_hash, one)).collect();
+        if !self.is_strict() {
+            claimed.evidence = genuine;
+            return Believed { state: claimed, unproven: BTreeSet::new() };
+        }
+        let payload = claimed.creation.as_ref().and_then(|creation| creation.payload.clone());
+        let digest = claimed.creation.as_ref().map(|creation| creation.digest);
+        let mut unproven: BTreeSet<Stamp> = claimed.stamps().collect();
+        let mut state = RecordState::default();
+        for (stamp, one) in genuine {
+            let Ok(operation) = Operation::decode(&one.operation) else { continue };
+            // Each create with that payload gets it: one that loses is joined without.
+            let is_of_it =
+                matches!(&operation, Operation::Create { digest: created, .. } if digest == Some(*created));
+            let mut proven = operation.state(stamp, payload.clone().filter(|_| is_of_it));
+            proven.evidence = BTreeMap::from([(stamp, one)]);
+            state = state.join(proven);
+            unproven.remove(&stamp);
+        }
+        Believed { state, unproven }
+    }
+
+    fn proves(&self, stamp: Stamp, key_hash: &KeyHash, evidence: &Evidence) -> bool {
+        let Some(born) = self.store.born(&stamp.origin) else { return false };
+        let Some((bundle, root)) = evidence.bundle(stamp, &key_hash.0) else { return false };
+        let signed = (stamp.origin, bundle, root);
+        if self.lock().get(&bundle.signature) == Some(&signed) {
+            return true;
+        }
+        let cluster = self.cluster().unwrap_or(ClusterId([0; 32]));
+        let is_genuine = bundle.is_genuine(&cluster, &stamp.origin, &born.key, &root);
+        if is_genuine {
+            let mut genuine = self.lock();
+            if genuine.len() >= limits::GENUINE_SIGNATURES {
+                genuine.clear();
+            }
+            genuine.insert(bundle.signature, signed);
+        }
+        is_genuine
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Signature, Signed>> {
+        self.genuine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

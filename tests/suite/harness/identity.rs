@@ -1,0 +1,86 @@
+//! A certificate authority for stores without nodes: nothing but a secret that they all know; and origins.
+
+use super::store;
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use brock::store::{Certified, Identity};
+use brock_core::{
+    base::{
+        id::{ClusterId, NodeId, Origin, sha256},
+        vector::{Clock, Stamp},
+    },
+    domain::{
+        birth::{Birth, SignedBirth},
+        bundle,
+    },
+    proto,
+};
+use bytes::Bytes;
+
+/// The certificate of a store's node.
+#[derive(Debug)]
+pub struct TestIdentity(NodeId);
+
+impl TestIdentity {
+    pub fn new(node_id: NodeId) -> Self {
+        Self(node_id)
+    }
+
+    fn signature(node_id: &NodeId, content: &[u8]) -> Bytes {
+        sha256(&[b"the secret of the CA", node_id.as_str().as_bytes(), content].concat()).to_vec().into()
+    }
+}
+
+impl Identity for TestIdentity {
+    fn cluster(&self) -> Option<ClusterId> {
+        Some(ClusterId::of("test"))
+    }
+
+    fn sign(&self, content: &[u8]) -> Result<Certified, String> {
+        Ok(Certified {
+            scheme: 1,
+            signature: Self::signature(&self.0, content),
+            certificates: vec![Bytes::copy_from_slice(self.0.as_str().as_bytes())],
+        })
+    }
+
+    fn verify(&self, signed: &SignedBirth) -> Result<(), String> {
+        let content = signed.birth.content(&ClusterId::of("test"));
+        let expected = Self::signature(&signed.birth.origin.node_id(), &content);
+        if signed.signature == expected { Ok(()) } else { Err("forged".to_owned()) }
+    }
+}
+
+/// An origin that a test speaks for, with the key of a birth.
+pub struct TestOrigin {
+    pub origin: Origin,
+    key: Ed25519KeyPair,
+    birth: proto::Birth,
+}
+
+impl TestOrigin {
+    pub fn new(origin: Origin) -> Self {
+        let key = Ed25519KeyPair::generate().unwrap();
+        let public = key.public_key().as_ref().try_into().unwrap();
+        let birth = Birth { origin, key: public, born_at: 1_700_000_000, previous: None };
+        let identity = TestIdentity::new(origin.node_id());
+        let Certified { scheme, signature, certificates } =
+            identity.sign(&birth.content(&identity.cluster().unwrap())).unwrap();
+        let birth = SignedBirth { birth, scheme, signature, certificates }.to_proto();
+        Self { origin, key, birth }
+    }
+
+    /// These entries, under one signature.
+    pub fn sign(&self, after: u64, entries: Vec<proto::Entry>) -> proto::Batch {
+        let stamp = |clock| Stamp { origin: self.origin, clock: Clock(clock) };
+        let leaf = |entry: &proto::Entry| bundle::leaf(stamp(entry.clock), &entry.key_hash, &entry.operation);
+        let root = bundle::root(&entries.iter().map(leaf).collect::<Vec<_>>());
+        let count = u8::try_from(entries.len()).unwrap();
+        let content = bundle::content(&ClusterId::of("test"), &self.origin, Clock(after + 1), count, &root);
+        let signature = self.key.sign(&content).as_ref().to_vec().into();
+        proto::Batch {
+            bundles: vec![proto::Bundle { count: count.into(), signature }],
+            birth: Some(self.birth.clone()),
+            ..store::batch(self.origin, after, entries)
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! A signed log: what is proven, and what of an altered one is believed.
+
+use std::sync::Arc;
+
+use crate::harness::{
+    identity::{TestIdentity, TestOrigin},
+    store::{
+        NOW, close, created, delete, entry, key, new_record, node_id, open, options, origin, poison, ram,
+    },
+};
+use brock::{
+    store::{NewOperation, NewRecord, Options, Page, Store},
+    transfer::proof::{ProofError, Verifier},
+};
+use brock_core::{
+    base::{
+        id::{NodeId, Origin},
+        limits,
+        trust::TrustMode,
+        vector::{Clock, Stamp},
+    },
+    domain::{
+        birth::SignedBirth,
+        codec,
+        operation::Operation,
+        segment::{Segment, SegmentEntry},
+    },
+    proto,
+};
+use bytes::Bytes;
+use prost::Message;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+fn signing(options: Options) -> Options {
+    Options { identity: Some(Arc::new(TestIdentity::new(options.node_id.clone()))), ..options }
+}
+
+fn strict(store: &Store) -> Verifier {
+    Verifier::new(store.clone(), TrustMode::Distributed)
+}
+
+fn trusting(store: &Store) -> Verifier {
+    Verifier::new(store.clone(), TrustMode::Centralized)
+}
+
+/// A store whose log has bundles of several operations, of one, and of large payloads.
+async fn origin_store() -> Store {
+    let store = open(&signing(ram("origin"))).await;
+    let many = (0..100).map(|number| new_record(key(number), b"g")).collect();
+    store.create(many).await.unwrap();
+    for number in 100..104 {
+        created(&store, new_record(key(number), b"g")).await;
+    }
+    let large = |number| NewRecord {
+        payload: crate::harness::store::payload(&vec![7; limits::BUNDLE_PAYLOAD_BYTES / 2]),
+        ..new_record(key(number), b"")
+    };
+    store.create((104..108).map(large).collect()).await.unwrap();
+    let expiring = NewRecord { expires_at: Some(NOW + 3600), public: false, ..new_record(key(108), b"g") };
+    created(&store, expiring).await;
+    let invalidate = Operation::Invalidate { at: NOW, reason: "leaked".to_owned() };
+    for (number, operation) in [(1, invalidate), (2, Operation::Unpublish)] {
+        store.operate(NewOperation { key_hash: key(number), operation, ahead: false }).await.unwrap();
+    }
+    delete(&store, 3).await;
+    store
+}
+
+/// The log in batches as a donor sends them, each with the origin's birth.
+async fn log(store: &Store, origin: Origin, limit: usize) -> Vec<proto::Batch> {
+    let (mut batches, mut after) = (Vec::new(), Clock(0));
+    while let Some(changes) = store.changes_since(origin, after, limit).await.unwrap() {
+        let birth = store.birth(origin).await.unwrap();
+        after = Clock(changes.batch.covered_through);
+        batches.push(proto::Batch { birth, ..changes.batch });
+    }
+    batches
+}
+
+fn check(verifier: &Verifier, from: &NodeId, batch: proto::Batch) -> Result<Segment, String> {
+    let segment = Segment::check(batch).map_err(|error| error.to_string())?;
+    verifier.check_segment(from, segment).map_err(|error| error.to_string())
+}
+
+async fn take(store: &Store, batch: proto::Batch) {
+    store.apply(check(&strict(store), &node_id("relay"), batch).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
+async fn batches_hold_whole_bundles_and_every_state_is_proven_wherever_the_log_is_cut() {
+    let donor = origin_store().await;
+    for limit in [1, 3, 64, 70, 1000] {
+        let puller = open(&signing(ram("puller"))).await;
+        let batches = log(&donor, donor.origin(), limit).await;
+        for batch in &batches {
+            let counts: u32 = batch.bundles.iter().map(|bundle| bundle.count).sum();
+            assert_eq!(counts as usize, batch.entries.len());
+            assert!(batch.encoded_len() < limits::MESSAGE_MAX_BYTES, "{}", batch.encoded_len());
+            take(&puller, batch.clone()).await;
+        }
+        assert!(batches.len() > 2, "{limit}");
+        assert_eq!(puller.summary().digest, donor.summary().digest);
+        // Relayed as it came.
+        assert_eq!(log(&puller, donor.origin(), limit).await.len(), batches.len());
+        for number in 0..109 {
+            let state = puller.get(key(number)).await.unwrap().unwrap();
+            assert!(state.is_proven(), "{number}: {state:?}");
+            let believed = strict(&puller).believe(&key(number), state.clone());
+            assert!(believed.unproven.is_empty());
+            assert_eq!(believed.state.evidence, state.evidence);
+        }
+        close(puller).await;
+    }
+    close(donor).await;
+}
+
+/// The evidence of a record: what the issue of its size is about.
+#[tokio::test]
+async fn the_evidence_of_a_record_has_at_most_350_bytes() {
+    let store = origin_store().await;
+    for (number, most) in [(10, 350), (100, 180), (108, 180)] {
+        let state = codec::state_to_proto(&store.get(key(number)).await.unwrap().unwrap());
+        let bytes: usize = state.evidence.iter().map(Message::encoded_len).sum();
+        assert!(bytes <= most, "{number}: {bytes} bytes");
+    }
+    close(store).await;
+}
+
+#[tokio::test]
+async fn what_the_origin_has_not_signed_is_refused_and_one_that_has_signed_is_never_believed_unsigned() {
+    let donor = origin_store().await;
+    let (from, relay) = (node_id("origin"), node_id("relay"));
+    let store = open(&signing(ram("puller"))).await;
+    let batches = log(&donor, donor.origin(), 50).await;
+    let (first, second) = (batches[0].clone(), batches[1].clone());
+    let unsigned = |batch: &proto::Batch| proto::Batch { bundles: Vec::new(), birth: None, ..batch.clone() };
+    // At first contact.
+    let strange = |birth: Option<proto::Birth>| proto::Batch { birth, ..first.clone() };
+    let forged = |change: fn(&mut proto::Birth)| {
+        let mut birth = first.birth.clone().unwrap();
+        change(&mut birth);
+        Some(birth)
+    };
+    for batch in [
+        unsigned(&first),
+        strange(None),
+        strange(forged(|birth| birth.key = vec![9; 32].into())),
+        strange(forged(|birth| birth.signature = vec![9; 32].into())),
+        strange(forged(|birth| birth.born_at_unix += 1)),
+    ] {
+        assert!(check(&strict(&store), &from, batch).is_err());
+    }
+    let direct = check(&trusting(&store), &from, unsigned(&first)).unwrap();
+    assert!(direct.proof.is_none() && direct.birth.is_none(), "an origin that never signed is trusted there");
+    take(&store, first.clone()).await;
+    // Later, in either mode.
+    for verifier in [strict(&store), trusting(&store)] {
+        for from in [&from, &relay] {
+            let refused = check(&verifier, from, unsigned(&second)).unwrap_err();
+            assert_eq!(refused, ProofError::Unsigned(donor.origin()).to_string());
+        }
+        let mut altered = second.clone();
+        altered.entries[0].key_hash = vec![9; 32].into();
+        let refused = check(&verifier, &relay, altered).unwrap_err();
+        assert_eq!(refused, ProofError::Forged(donor.origin()).to_string());
+        let twin = proto::Batch { birth: forged(|birth| birth.key = vec![9; 32].into()), ..second.clone() };
+        assert_eq!(
+            check(&verifier, &from, twin).unwrap_err(),
+            ProofError::TwoBirths(donor.origin()).to_string()
+        );
+    }
+    take(&store, second).await;
+    close(store).await;
+    close(donor).await;
+}
+
+/// What a batch says, apart from payloads: these have digests in it.
+fn said(segment: &Segment) -> Vec<(Clock, Vec<u8>, Bytes)> {
+    let one = |entry: &SegmentEntry| match entry {
+        SegmentEntry::Applicable(entry, _) => (entry.clock, entry.key_hash.0.to_vec(), entry.encoded.clone()),
+        SegmentEntry::Quarantined(entry, _) => {
+            (Clock(entry.clock), entry.key_hash.to_vec(), entry.operation.clone())
+        }
+    };
+    segment.entries.iter().map(one).collect()
+}
+
+/// As many mutations as `BROCK_MUTATIONS` says; the issue's hundred thousand take some minutes.
+#[tokio::test]
+async fn of_mutated_batches_nothing_is_believed_that_the_origin_did_not_sign() {
+    let count = std::env::var("BROCK_MUTATIONS").map_or(2_000, |count| count.parse().unwrap());
+    let donor = origin_store().await;
+    let store = open(&signing(ram("puller"))).await;
+    let small = |batch: &proto::Batch| batch.encoded_len() < 20_000;
+    let batches: Vec<proto::Batch> = log(&donor, donor.origin(), 5).await.into_iter().filter(small).collect();
+    let verifier = strict(&store);
+    let genuine: Vec<_> = batches
+        .iter()
+        .map(|batch| said(&check(&verifier, &node_id("relay"), batch.clone()).unwrap()))
+        .collect();
+    let mut random = StdRng::seed_from_u64(count);
+    let mut believed = 0;
+    for _ in 0..count {
+        let chosen = random.random_range(0..batches.len());
+        let Some(mutated) = mutate(&batches, chosen, &mut random) else { continue };
+        if let Ok(segment) = check(&verifier, &node_id("relay"), mutated) {
+            // A mutation of what is not signed: of a payload, which fails its digest, or of nothing.
+            assert!(genuine.contains(&said(&segment)), "{segment:?}");
+            believed += 1;
+        }
+    }
+    assert!(believed < count, "{believed} of {count}");
+    close(store).await;
+    close(donor).await;
+}
+
+fn mutate(batches: &[proto::Batch], chosen: usize, random: &mut StdRng) -> Option<proto::Batch> {
+    let mut batch = batches[chosen].clone();
+    let other = &batches[random.random_range(0..batches.len())];
+    let entries = batch.entries.len();
+    match random.random_range(0..9) {
+        0 => {
+            let mut bytes = batch.encode_to_vec();
+            let at = random.random_range(0..bytes.len());
+            bytes[at] ^= 1 << random.random_range(0..8);
+            return proto::Batch::decode(bytes.as_slice()).ok();
+        }
+        1 => drop(batch.entries.remove(random.random_range(0..entries))),
+        2 => batch.entries.swap(0, entries - 1),
+        3 => {
+            let repeated = batch.entries[0].clone();
+            batch.entries.push(repeated);
+        }
+        4 => batch.entries.clone_from(&other.entries),
+        5 => batch.bundles.clone_from(&other.bundles),
+        6 => batch.covered_through += 1,
+        7 => batch.origin = Bytes::copy_from_slice(origin("origin", random.random()).as_bytes()),
+        _ => {
+            let last = batch.entries.pop()?;
+            batch.covered_through = last.clock - 1;
+            if let Some(bundle) = batch.bundles.last_mut() {
+                bundle.count -= 1;
+            }
+        }
+    }
+    Some(batch)
+}
+
+#[tokio::test]
+async fn evidence_of_another_place_or_of_nothing_is_left_out_of_a_peers_state() {
+    let donor = origin_store().await;
+    let store = open(&signing(ram("puller"))).await;
+    let state = donor.get(key(1)).await.unwrap().unwrap();
+    assert_eq!(strict(&store).believe(&key(1), state.clone()).unproven.len(), 2, "without the birth");
+    strict(&store).learn(vec![donor.birth(donor.origin()).await.unwrap().unwrap()]).await.unwrap();
+    assert!(strict(&store).believe(&key(1), state.clone()).unproven.is_empty());
+    // The state of one key hash is not that of another one.
+    let moved = strict(&store).believe(&key(9), state.clone());
+    assert_eq!((moved.state, moved.unproven.len()), (Default::default(), 2));
+    let kept = trusting(&store).believe(&key(9), state.clone()).state;
+    assert!(kept.evidence.is_empty() && kept.invalidation.is_some(), "{kept:?}");
+    // What a donor adds to a state is not proven by the rest of it.
+    let mut invented = state.clone();
+    invented.deletion = None;
+    invented.unpublication = Some(Stamp { origin: donor.origin(), clock: Clock(1) });
+    let believed = strict(&store).believe(&key(1), invented);
+    assert!(believed.state.unpublication.is_none() && believed.state.invalidation.is_some());
+    store.join(Page { states: vec![(key(1), state.clone())], complete: None }).await.unwrap();
+    assert_eq!(store.get(key(1)).await.unwrap(), Some(state));
+    close(store).await;
+    close(donor).await;
+}
+
+#[tokio::test]
+async fn an_incarnation_states_where_the_one_before_it_ended_and_never_continues_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = signing(options(directory.path()));
+    let birth = |store: &Store| {
+        let (store, origin) = (store.clone(), store.origin());
+        async move { SignedBirth::from_proto(store.birth(origin).await.unwrap().unwrap()).unwrap().birth }
+    };
+    let store = open(&options).await;
+    let first = birth(&store).await;
+    assert_eq!(first.previous, None);
+    created(&store, new_record(key(1), b"g")).await;
+    close(store).await;
+    // A start without a write in between.
+    for _ in 0..2 {
+        let store = open(&options).await;
+        let next = birth(&store).await;
+        let previous = next.previous.unwrap();
+        assert_eq!(previous.last, Stamp { origin: first.origin, clock: Clock(1) });
+        assert_ne!(next.key, first.key);
+        close(store).await;
+    }
+}
+
+#[tokio::test]
+async fn a_signed_entry_that_cannot_be_applied_is_relayed_with_its_signature_also_once_it_is_dropped() {
+    let (middle, last) = (open(&signing(ram("middle"))).await, open(&signing(ram("last"))).await);
+    let later = TestOrigin::new(origin("later-version", 1));
+    let cannot = vec![poison(1, key(1)), entry(2, key(2), &Operation::Unpublish, None), poison(3, key(3))];
+    take(&middle, later.sign(0, cannot)).await;
+    assert!(middle.drop_quarantined(Stamp { origin: later.origin, clock: Clock(1) }).await.unwrap());
+    for batch in log(&middle, later.origin, 10).await {
+        take(&last, batch).await;
+    }
+    assert_eq!((last.quarantined(), last.clock(&later.origin)), (2, Clock(3)));
+    let evidence = |store: &Store| {
+        let store = store.clone();
+        async move { store.get(key(2)).await.unwrap().unwrap().evidence }
+    };
+    assert_eq!(evidence(&last).await, evidence(&middle).await);
+    close(middle).await;
+    close(last).await;
+}
