@@ -247,6 +247,14 @@ impl About<'_> {
             };
             self.act(format!("it cannot pull from {name} ({}): {}", peer.address, peer.last_error), todo);
         }
+        if !peer.group.is_empty() && !peer.group.contains("MLKEM") {
+            self.watch(
+                format!("its connection with {name} has a classical key exchange ({}): a recording of it can be decrypted \
+                         once there are large quantum computers", peer.group),
+                "Something between them, or an old TLS library, has removed the post-quantum offer; set \
+                 node.wire-encryption to 192 on both, so that nothing less is accepted",
+            );
+        }
         let apart = peer.clock_skew_seconds.unsigned_abs();
         if peer.up && apart > limits::CLOCK_SKEW_NOTABLE_SECONDS {
             let what = format!("its wall clock and that of {name} are {apart} s apart");

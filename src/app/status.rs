@@ -32,6 +32,7 @@ use brock_net::{
     task::{TaskReport, TaskStatus, Tasks},
     tls::{
         credentials::{Expiry, Identity},
+        registry::OpenPeer,
         revocation::Authority,
     },
 };
@@ -75,6 +76,7 @@ impl Reporter {
         let (applied, totals) = (store.applied(), store.totals());
         let reports = self.roster.reports();
         let traffic = self.traffic(&applied, &reports);
+        let open = self.identity.open_peers();
         let storage = store.storage_use().await?;
         let mut expiries = self.identity.expiries();
         expiries.sort_by_key(|expiry| expiry.not_after_unix_seconds);
@@ -91,7 +93,7 @@ impl Reporter {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             records: totals.records,
             clocks: codec::vector_to_proto(&store.vector()).clocks,
-            peers: reports.into_iter().map(|report| peer(report, &applied)).collect(),
+            peers: reports.into_iter().map(|report| peer(report, &applied, &open)).collect(),
             quarantined: totals.quarantined,
             conflicts: totals.conflicts,
             conflicts_acknowledged: totals.acknowledged,
@@ -170,8 +172,18 @@ impl Reporter {
     }
 }
 
-fn peer(report: PeerReport, applied: &Vector) -> proto::Peer {
+fn peer(report: PeerReport, applied: &Vector, open: &[OpenPeer]) -> proto::Peer {
+    let is_dialled = |peer: &&OpenPeer| peer.address.as_deref() == Some(report.key.as_str());
+    let is_it = |peer: &&OpenPeer| report.node_id.is_some() && peer.node_id == report.node_id;
+    let connection = open.iter().find(is_dialled).or_else(|| open.iter().find(is_it));
+    let (group, suite, signature) = connection
+        .map(|peer| &peer.negotiated)
+        .map(|wire| (wire.group.clone(), wire.suite.clone(), wire.signature.to_string()))
+        .unwrap_or_default();
     proto::Peer {
+        group,
+        suite,
+        signature,
         address: report.key.to_string(),
         node_id: report.node_id.map(|node_id| node_id.to_string()).unwrap_or_default(),
         up: report.up,

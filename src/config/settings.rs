@@ -161,6 +161,23 @@ pub const SETTINGS: &[Setting] = &[
         "Memory for the storage engine's block cache: bytes, KiB, MiB or GiB. At least 1MiB",
     ),
     setting(
+        "node.wire-encryption",
+        "default",
+        "LEVEL",
+        Kind::Choice(&["default", "128", "192", "256"]),
+        "Strength of the encryption that node.address and peers must have: 128, 192 (always \
+         post-quantum) or 256 (post-quantum, and certificates of ECDSA P-384 or ML-DSA-87); default: \
+         the strongest that both ends have",
+    ),
+    setting(
+        "node.wire-encryption-peers",
+        "",
+        "PEER=LEVEL,...",
+        Kind::Text,
+        "Other levels of encryption for dialling single peers, separated by commas, as in \
+         node-2:20004=256. A peer behind dns+NAME:PORT is written NAME:PORT. At most 64",
+    ),
+    setting(
         "node.require-uri-roles",
         "false",
         "BOOL",
@@ -411,6 +428,8 @@ impl Setting {
                 "trace" => "Tracing",
                 _ => "Node",
             });
+        // The name that earlier systems of this kind had for it.
+        let arg = if self.key == "node.wire-encryption" { arg.visible_alias("wire-encryption") } else { arg };
         match self.kind {
             Kind::Peers | Kind::Recipients => arg.action(ArgAction::Append),
             // `--node.first-start` alone means true. Only options follow it, so its value is unambiguous.

@@ -29,7 +29,10 @@ use crate::{
     },
 };
 use brock_core::base::{duration, id::NodeId, limits};
-use brock_net::listen::ListenAddress;
+use brock_net::{
+    listen::ListenAddress,
+    tls::level::{WireLevel, WireLevels},
+};
 
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const BACKUP_INTERVAL_MIN: Duration = Duration::from_secs(60);
@@ -107,6 +110,8 @@ configuration! {
         payload_limit_bytes: usize = reader.number("node.payload-limit", 1, limits::PAYLOAD_MAX_BYTES as u64),
         /// `node.cache-size`
         cache_size_bytes: usize = reader.number("node.cache-size", CACHE_MIN_BYTES, SIZE_MAX_BYTES),
+        /// `node.wire-encryption` and `node.wire-encryption-peers`
+        wire_levels: WireLevels = wire_levels(reader),
         /// `node.require-uri-roles`
         require_uri_roles: bool = reader.parsed("node.require-uri-roles", values::boolean),
         /// `node.expiry-margin`
@@ -326,6 +331,12 @@ fn location(reader: &mut Reader<'_>, bucket: Option<String>, prefix: &str) -> Op
         reader.refuse(key, ValueError::Backup(error.to_string()));
     };
     location.map_err(refused).ok()
+}
+
+fn wire_levels(reader: &mut Reader<'_>) -> Option<WireLevels> {
+    let node = reader.choice("node.wire-encryption", |level| level.parse().unwrap_or(WireLevel::Default));
+    let peers = reader.parsed("node.wire-encryption-peers", values::peer_levels);
+    Some(WireLevels { node: node?, peers: peers? })
 }
 
 /// The token must be too long to be guessed: the number of attempts is not limited.

@@ -1,6 +1,7 @@
 //! Parses the texts of settings into values.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -15,8 +16,10 @@ use brock_core::base::{
     limits,
 };
 use brock_net::{
+    address::Address,
     join::{Join, JoinError},
     listen::{ListenAddress, ListenAddressError, is_host, parse_port},
+    tls::level::WireLevel,
 };
 
 /// What kind of value a setting takes.
@@ -180,6 +183,9 @@ pub enum ValueError {
         "is not the address of a collector; write http://HOST:PORT (gRPC, unencrypted), such as http://127.0.0.1:4317"
     )]
     Collector,
+    /// Not a list of peers with their levels of wire encryption.
+    #[error("has '{0}', which is not a peer with its level; write for example node-2.example.com:20004=256")]
+    PeerLevel(String),
     /// Not one of these words.
     #[error("is not one of the allowed values; write one of {}", .0.join(", "))]
     Choice(&'static [&'static str]),
@@ -235,6 +241,23 @@ pub fn dns_server(text: &str) -> Result<Option<SocketAddr>, ValueError> {
         _ if text.is_empty() => Ok(None),
         Ok(address) if address.port() != 0 && !address.ip().is_unspecified() => Ok(Some(address)),
         _ => Err(ValueError::DnsServer),
+    }
+}
+
+/// Parses levels of wire encryption of single peers: `HOST:PORT=LEVEL`, separated by commas.
+pub fn peer_levels(text: &str) -> Result<BTreeMap<String, WireLevel>, ValueError> {
+    let mut levels = BTreeMap::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let read = part.rsplit_once('=').and_then(|(address, level)| {
+            let address: Address = address.trim().parse().ok()?;
+            Some((address.to_string(), level.trim().parse().ok()?))
+        });
+        let (address, level) = read.ok_or_else(|| ValueError::PeerLevel(part.to_owned()))?;
+        levels.insert(address, level);
+    }
+    match levels.len() {
+        ..=limits::PEERS_MAX => Ok(levels),
+        many => Err(ValueError::TooManyPeers(many)),
     }
 }
 

@@ -90,6 +90,11 @@ impl Address {
         }
     }
 
+    /// As `node.join` names it: of an address that DNS gave, the name that was resolved, with the port.
+    pub(crate) fn as_joined(&self) -> String {
+        self.found_as.as_ref().map_or_else(|| self.to_string(), |name| format!("{name}:{}", self.port))
+    }
+
     /// `http://HOST:PORT`, for gRPC's `:authority`. Not `https`: the connector does TLS itself.
     pub(crate) fn uri(&self) -> &http::Uri {
         &self.uri

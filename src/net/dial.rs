@@ -3,6 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use tokio::{
     net::{TcpStream, lookup_host},
     time::timeout,
@@ -15,9 +16,10 @@ use crate::{
     panics::contain,
     tls::{
         abortable::AbortableStream,
-        credentials::{ClientIdentity, Identity},
+        credentials::{ClientConfigs, ClientIdentity, Identity},
         errors,
         io_delegate::delegate_io,
+        level::{Negotiated, WireLevel},
         registry::{ConnectionRegistry, OtherEnd},
         roles::{PeerIdentity, RoleError, RolePolicy},
     },
@@ -113,6 +115,8 @@ impl DialError {
 #[derive(Debug, Clone)]
 pub struct Dialler {
     config: Arc<ClientConfig>,
+    /// A node's configurations, by level of wire encryption; `None`: `config` for every address.
+    configs: Option<Arc<ClientConfigs>>,
     /// Closes connections to peers that are no longer trusted; `None` for short-lived tools.
     registry: Option<Arc<ConnectionRegistry>>,
     resolver: Resolver,
@@ -133,14 +137,16 @@ impl Dialler {
 impl From<Arc<ClientConfig>> for Dialler {
     /// For short-lived tools: a rotation of certificates does not close their connections.
     fn from(config: Arc<ClientConfig>) -> Self {
-        Self { config, registry: None, resolver: Resolver::default() }
+        Self { config, configs: None, registry: None, resolver: Resolver::default() }
     }
 }
 
 impl Identity {
     /// Dials as this node. Connections close when the peer is no longer trusted.
     pub fn dialler(&self) -> Dialler {
-        Dialler { registry: Some(Arc::clone(self.registry())), ..self.client_config().into() }
+        let configs = self.client_configs();
+        let registry = Some(Arc::clone(self.registry()));
+        Dialler { registry, configs: Some(Arc::clone(&configs)), ..configs.at(self.levels().node).into() }
     }
 }
 
@@ -159,6 +165,11 @@ pub struct Dialled {
 }
 
 impl Dialled {
+    /// What the two ends have agreed on.
+    pub fn negotiated(&self) -> Negotiated {
+        Negotiated::of(self.stream.get_ref().get_ref().1)
+    }
+
     /// The identity of the peer, which is always a node.
     pub fn identity(&self) -> &Arc<PeerIdentity> {
         &self.identity
@@ -224,12 +235,21 @@ async fn dial_one(address: &Address, socket: SocketAddr, dialler: &Dialler) -> R
     })?;
     // Loaded before the handshake, which uses this store or a newer one.
     let before = dialler.registry.as_ref().map(|registry| (registry, registry.trust_store().load()));
-    let connected =
-        contain(TlsConnector::from(Arc::clone(&dialler.config)).connect(server_name.clone(), tcp)).await;
-    let stream =
-        connected.map_err(io::Error::other).flatten().map_err(|source| tls_error(address, source))?;
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let leaf = chain.first();
+    let (level, config) = match &dialler.configs {
+        Some(configs) => configs.to(address),
+        None => (WireLevel::Default, Arc::clone(&dialler.config)),
+    };
+    let connected = contain(TlsConnector::from(config).connect(server_name.clone(), tcp)).await;
+    let stream = match connected.map_err(io::Error::other).flatten() {
+        Ok(stream) => stream,
+        Err(source) if level != WireLevel::Default && errors::is_nothing_in_common(&source) => {
+            let reason = nothing_in_common(level, socket, &server_name, dialler).await;
+            return Err(DialError::Tls { address: address.clone(), reason, source });
+        }
+        Err(source) => return Err(tls_error(address, source)),
+    };
+    let session = stream.get_ref().1;
+    let leaf = session.peer_certificates().and_then(|chain| chain.first());
     let not_a_node = |source| DialError::NotANode { address: address.clone(), source };
     // The TLS configuration applied the role policy; this only reads the identity.
     let identity = leaf
@@ -237,10 +257,35 @@ async fn dial_one(address: &Address, socket: SocketAddr, dialler: &Dialler) -> R
         .and_then(|leaf| PeerIdentity::of_certificate(leaf, RolePolicy::default()))
         .and_then(PeerIdentity::require_node)
         .map_err(not_a_node)?;
-    let registered = before
-        .as_ref()
-        .map(|(registry, before)| registry.register(before, chain, OtherEnd::Dialled(server_name)));
+    let end = OtherEnd::Dialled { name: server_name, address: address.to_string() };
+    let registered =
+        before.as_ref().map(|(registry, before)| registry.register(before, session, &identity, end));
     Ok(Dialled { stream: AbortableStream::new(stream, registered), identity: Arc::new(identity) })
+}
+
+/// Explains that a peer has nothing of the required level. An alert does not say what it has instead, so it is asked
+/// once more, with everything offered: what it then chooses names the mismatch. Nothing else is sent.
+async fn nothing_in_common(
+    level: WireLevel,
+    socket: SocketAddr,
+    name: &ServerName<'static>,
+    dialler: &Dialler,
+) -> String {
+    let probe = async {
+        let config = dialler.configs.as_ref()?.at(WireLevel::Default);
+        let tcp = TcpStream::connect(socket).await.ok()?;
+        let stream = contain(TlsConnector::from(config).connect(name.clone(), tcp)).await.ok()?.ok()?;
+        Some(Negotiated::of(stream.get_ref().1))
+    };
+    let has = match probe.await {
+        Some(negotiated) => format!("the other end has {negotiated}"),
+        None => "what the other end has is not known".to_owned(),
+    };
+    format!(
+        "this node requires wire encryption {level} ({}), and the other end has none of it: {has}. Set \
+         node.wire-encryption alike on both, or this peer's level in node.wire-encryption-peers",
+        level.offer()
+    )
 }
 
 fn tls_error(address: &Address, source: io::Error) -> DialError {

@@ -91,7 +91,8 @@ fn shares() -> Result<Descriptors, StartError> {
 /// If the directory does not answer, the thread that reads it is abandoned: the process ends soon.
 async fn load_identity(config: &Config, policy: RolePolicy) -> Result<Identity, StartError> {
     let (dir, lists) = (config.certs_dir.clone(), config.crl_dir.clone());
-    let loading = spawn_blocking(move || Identity::load_with_lists(&dir, lists.as_deref(), policy));
+    let levels = config.wire_levels.clone();
+    let loading = spawn_blocking(move || Identity::load_at(&dir, lists.as_deref(), policy, levels));
     let silent = |_| TlsError::NoAnswer {
         dir: config.certs_dir.clone(),
         crl_dir: config.crl_dir.clone(),

@@ -17,6 +17,7 @@ use brock_net::{
     tls::{
         TlsError,
         credentials::{Expiry, Identity, Refreshed},
+        level::Negotiated,
         revocation::Authority,
     },
 };
@@ -40,6 +41,7 @@ pub(super) fn spawn(
         warned: HashMap::new(),
         files: Vec::new(),
         authorities: Vec::new(),
+        wire: Vec::new(),
         reading: None,
     };
     tasks.spawn(TaskName::Certificates, |status| async move {
@@ -78,6 +80,8 @@ struct Watch {
     files: Vec<String>,
     /// The keys of the CAs that have a gauge.
     authorities: Vec<String>,
+    /// What connections were encrypted with, each of which has a gauge.
+    wire: Vec<(&'static str, Negotiated)>,
     /// The reading of the directory that is under way, and its begin. There is never a second one: each would
     /// hold a thread for as long as the directory does not answer.
     reading: Option<(Instant, JoinHandle<Result<Refreshed, TlsError>>)>,
@@ -102,6 +106,7 @@ impl Watch {
         self.report(refreshed, status);
         self.record_revoked();
         self.record_expiries();
+        self.record_wire();
     }
 
     /// Reloads the directory if it has changed. While it does not answer, each call waits for the same reading.
@@ -196,6 +201,21 @@ impl Watch {
         for Authority { key, revoked, .. } in authorities {
             metrics::gauge!(names::CERTIFICATES_REVOKED, "ca" => key).set(revoked as f64);
         }
+    }
+
+    fn record_wire(&mut self) {
+        let mut negotiated = self.identity.negotiated();
+        // A combination that has no connection any more stays, at 0.
+        for seen in std::mem::take(&mut self.wire) {
+            negotiated.entry(seen).or_insert(0);
+        }
+        for ((end, wire), connections) in &negotiated {
+            let (group, suite) = (wire.group.clone(), wire.suite.clone());
+            let signature = wire.signature.as_str();
+            metrics::gauge!(names::WIRE, "end" => *end, "group" => group, "suite" => suite, "signature" => signature)
+                .set(*connections as f64);
+        }
+        self.wire = negotiated.into_keys().collect();
     }
 
     fn record_expiries(&mut self) {

@@ -9,9 +9,10 @@ use brock_core::base::{
 };
 use brock_net::pki::{
     issue::{
-        CA_LIFETIME_DEFAULT, LEAF_LIFETIME_DEFAULT, LeafKind, Made, MakeCa, MakeLeaf, TRUST_DOMAIN_DEFAULT,
-        make_ca, make_leaf,
+        CA_LIFETIME_DEFAULT, LEAF_LIFETIME_DEFAULT, LeafKind, Made, MakeCa, MakeError, MakeLeaf,
+        TRUST_DOMAIN_DEFAULT, make_ca, make_leaf, second_ca_key,
     },
+    key::Algorithm,
     revoke::{Revoke, revoke},
 };
 use clap::{Args, Subcommand};
@@ -64,6 +65,40 @@ pub(crate) struct PlaceArgs {
     /// Replace existing files
     #[arg(long)]
     overwrite: bool,
+    /// Algorithm of the key: ecdsa-p256, ecdsa-p384, ed25519, or post-quantum: ml-dsa-44, ml-dsa-65, ml-dsa-87
+    #[arg(long, value_name = "ALGORITHM", default_value_t)]
+    algorithm: Algorithm,
+    /// Make a second, post-quantum certificate beside the first one, for ends that support it: ca-pq.crt, node-pq.crt or
+    /// client-pq.crt. A first one that exists already is kept. ml-dsa-65 is as strong as AES-192, ml-dsa-87 as AES-256
+    #[arg(long, value_name = "ALGORITHM", value_parser = post_quantum)]
+    post_quantum: Option<Algorithm>,
+}
+
+fn post_quantum(text: &str) -> Result<Algorithm, String> {
+    let algorithm: Algorithm = text.parse()?;
+    match algorithm.is_post_quantum() {
+        true => Ok(algorithm),
+        false => Err("choose one of ml-dsa-44, ml-dsa-65, ml-dsa-87".to_owned()),
+    }
+}
+
+/// Makes the first certificate, and the second one if it is wanted. `make` gets the key's algorithm, the CA's key, and
+/// whether it is the second one.
+fn make(
+    place: &PlaceArgs,
+    make: impl Fn(Algorithm, PathBuf, bool) -> Result<Made, MakeError>,
+) -> anyhow::Result<()> {
+    match make(place.algorithm, place.ca_key.clone(), false) {
+        Ok(made) => print_files(&made),
+        Err(MakeError::Exists { path }) if place.post_quantum.is_some() => {
+            eprintln!("kept {}", path.display());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    if let Some(algorithm) = place.post_quantum {
+        print_files(&make(algorithm, second_ca_key(&place.ca_key), true)?);
+    }
+    Ok(())
 }
 
 #[derive(Debug, Args)]
@@ -163,13 +198,10 @@ fn run_revoke(args: &RevokeArgs) -> anyhow::Result<()> {
 }
 
 fn run_ca(CaArgs { place, lifetime }: &CaArgs) -> anyhow::Result<()> {
-    let made = make_ca(&MakeCa {
-        certs_dir: place.certs_dir.clone(),
-        ca_key: place.ca_key.clone(),
-        lifetime: lifetime.0,
-        overwrite: place.overwrite,
+    make(place, |algorithm, ca_key, second| {
+        let (certs_dir, overwrite) = (place.certs_dir.clone(), place.overwrite);
+        make_ca(&MakeCa { certs_dir, ca_key, lifetime: lifetime.0, overwrite, algorithm, second })
     })?;
-    print_files(&made);
     eprintln!(
         "Keep the key secret, backed up, and away from the nodes. Now make a certificate for each node, in its own \
          directory:"
@@ -184,15 +216,18 @@ fn run_ca(CaArgs { place, lifetime }: &CaArgs) -> anyhow::Result<()> {
 
 fn run_leaf(args: &LeafArgs, kind: LeafKind, next: &str) -> anyhow::Result<()> {
     let LeafArgs { place, lifetime, trust_domain } = args;
-    let made = make_leaf(&MakeLeaf {
-        certs_dir: place.certs_dir.clone(),
-        ca_key: place.ca_key.clone(),
-        kind,
-        trust_domain: trust_domain.clone(),
-        lifetime: lifetime.0,
-        overwrite: place.overwrite,
+    make(place, |algorithm, ca_key, second| {
+        make_leaf(&MakeLeaf {
+            certs_dir: place.certs_dir.clone(),
+            ca_key,
+            kind: kind.clone(),
+            trust_domain: trust_domain.clone(),
+            lifetime: lifetime.0,
+            overwrite: place.overwrite,
+            algorithm,
+            second,
+        })
     })?;
-    print_files(&made);
     eprintln!("{}", next.replace("CERTS_DIR", &place.certs_dir.display().to_string()));
     Ok(())
 }

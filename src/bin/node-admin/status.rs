@@ -88,7 +88,7 @@ fn text(status: &Status) -> String {
     section(
         &mut text,
         "peers",
-        &headed(&["ADDRESS", "NODE", "STATE", "SINCE", "LAG", "ROUND TRIP", "LAST ERROR"], peers),
+        &headed(&["ADDRESS", "NODE", "STATE", "SINCE", "LAG", "ROUND TRIP", "WIRE", "LAST ERROR"], peers),
     );
     let tasks = status
         .tasks
@@ -151,6 +151,7 @@ fn row(peer: &Peer) -> Vec<String> {
         output::moment(peer.since_unix),
         output::known(peer.lag_entries),
         round_trip(peer.round_trip_micros),
+        wire(peer),
         output::printable(&peer.last_error),
     ]
 }
@@ -182,6 +183,17 @@ fn certificate_text(certificate: Option<&Certificate>) -> String {
     )
 }
 
+/// What the connection to a peer has been encrypted and signed with; `-` if there is none.
+pub(crate) fn wire(peer: &Peer) -> String {
+    match peer.group.as_str() {
+        "" => "-".to_owned(),
+        group => {
+            let suite = peer.suite.strip_prefix("TLS_").unwrap_or(&peer.suite);
+            output::printable(&format!("{group} {suite} {}", peer.signature))
+        }
+    }
+}
+
 /// `?` if not known.
 fn round_trip(micros: Option<u64>) -> String {
     micros.map_or_else(|| "?".to_owned(), |micros| format!("{:.1} ms", micros as f64 / 1000.0))
@@ -210,6 +222,9 @@ mod tests {
             round_trip_micros: Some(1234),
             recent_rounds: vec![round],
             refused: false,
+            group: "X25519MLKEM768".to_owned(),
+            suite: "TLS_AES_256_GCM_SHA384".to_owned(),
+            signature: "ecdsa-p256".to_owned(),
         };
         let down = proto::Peer {
             address: "c:20004".to_owned(),
@@ -268,10 +283,12 @@ mod tests {
                 {"address": "b:20004", "node_id": "node-b", "up": true, "since_unix": 1_777_636_800,
                  "last_error": "", "refused": false, "lag_entries": 3, "rounds": 9, "entries_received": 8,
                  "last_success_unix": 1_777_636_801, "clock_skew_seconds": -301, "round_trip_micros": 1234,
+                 "group": "X25519MLKEM768", "suite": "TLS_AES_256_GCM_SHA384", "signature": "ecdsa-p256",
                  "recent_rounds": [{"started_unix_ms": 5, "duration_ms": 6, "entries": 7, "bytes": 8, "error": "x"}]},
                 {"address": "c:20004", "node_id": "", "up": false, "since_unix": 0,
                  "last_error": "refused\u{1b}[0m", "refused": false, "lag_entries": null, "rounds": 0, "entries_received": 0,
                  "last_success_unix": 0, "clock_skew_seconds": 300, "round_trip_micros": null,
+                 "group": "", "suite": "", "signature": "",
                  "recent_rounds": []},
         ]);
         let expected = serde_json::json!({

@@ -111,6 +111,12 @@ pub struct Peer {
     pub clock_skew_seconds: i64,
     /// `null` if not known.
     pub round_trip_micros: Option<u64>,
+    /// The key exchange of the connection; empty if there is none.
+    pub group: String,
+    /// Its cipher suite.
+    pub suite: String,
+    /// The kind of key with which the peer has signed.
+    pub signature: String,
     /// Oldest first.
     pub recent_rounds: Vec<Round>,
 }
@@ -402,6 +408,9 @@ impl From<proto::Peer> for Peer {
             round_trip_micros,
             recent_rounds,
             refused,
+            group,
+            suite,
+            signature,
         } = peer;
         Self {
             address,
@@ -417,6 +426,9 @@ impl From<proto::Peer> for Peer {
             round_trip_micros,
             recent_rounds: recent_rounds.into_iter().map(Round::from).collect(),
             refused,
+            group,
+            suite,
+            signature,
         }
     }
 }

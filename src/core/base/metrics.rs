@@ -59,6 +59,7 @@ const HANDSHAKE_REASONS: &[&str] = &[
     "expired",
     "protocol_version",
     "revoked",
+    "wire_encryption",
     "role",
     "replaced",
     "no_place",
@@ -100,6 +101,8 @@ metrics! {
         "Denied requests for the console.", Start::Zero;
     HANDSHAKE_FAILURES = "brock_handshake_failures_total", Kind::Counter, Count,
         "Accepted connections whose TLS handshake or identification failed, by `reason`.", Start::Each("reason", HANDSHAKE_REASONS);
+    WIRE = "brock_wire_connections", Kind::Gauge, Count,
+        "Open connections, by `end` (dialled, accepted from a node, client), key exchange `group`, cipher `suite`, and the `signature` of the other end's certificate.";
     CERTIFICATE_EXPIRY = "brock_certificate_expiry_timestamp_seconds", Kind::Gauge, Seconds,
         "When a certificate in the certificates directory expires, in seconds since the Unix epoch, by `file`; of the second certificate in a file, by `file#2`, and so on.";
     CERTIFICATE_LIFETIME = "brock_certificate_lifetime_seconds", Kind::Gauge, Seconds,

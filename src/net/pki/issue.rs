@@ -1,5 +1,5 @@
-//! Issuing certificates with rcgen, for `brock cert` and `brock dev`: ECDSA P-256, one CA, leaves that state
-//! their role in a URI.
+//! Issuing certificates with rcgen, for `brock cert` and `brock dev`: one CA, leaves that state their role in a URI.
+//! A post-quantum CA and its leaves may stand beside them, in files whose names end in `-pq`.
 //!
 //! No file is overwritten unless asked to, and a key never has more permissions than 0400.
 
@@ -11,15 +11,19 @@ use std::{
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+    KeyUsagePurpose, SanType, SerialNumber,
 };
 use rustls::{InconsistentKeys, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
 
-use super::install;
+use super::{
+    install,
+    key::{Algorithm, CaKey},
+};
 use crate::tls::{
     TlsError,
+    algorithms::KeyKind,
     files::{self, Inventory},
     keypair::{self, Validity},
     roles,
@@ -110,6 +114,19 @@ pub enum MakeError {
         /// The certificate.
         path: PathBuf,
     },
+    /// A post-quantum leaf under a classical CA.
+    #[error(
+        "a certificate of {algorithm} gives no protection under the classical CA {at}, whose signature could be forged, and \
+         nodes refuse it: make a post-quantum CA first, `brock cert ca … --post-quantum {algorithm}` beside this one, or a \
+         new one with --algorithm",
+        at = .path.display()
+    )]
+    ClassicalCa {
+        /// The CA's certificate.
+        path: PathBuf,
+        /// The algorithm that was asked for.
+        algorithm: Algorithm,
+    },
     /// A leaf would be valid for longer than its CA.
     #[error(
         "a lifetime of {wanted} goes beyond the CA's end at {ca_not_after}: choose at most {longest} (--lifetime), or \
@@ -170,6 +187,10 @@ pub struct MakeCa {
     pub lifetime: Duration,
     /// Replace an existing CA.
     pub overwrite: bool,
+    /// The algorithm of its key.
+    pub algorithm: Algorithm,
+    /// Make the CA of the second, post-quantum chain: `ca-pq.crt`.
+    pub second: bool,
 }
 
 /// The kind of a leaf certificate.
@@ -209,6 +230,10 @@ pub struct MakeLeaf {
     pub lifetime: Duration,
     /// Replace an existing certificate and key.
     pub overwrite: bool,
+    /// The algorithm of its key.
+    pub algorithm: Algorithm,
+    /// Make the second, post-quantum certificate: `node-pq.crt`, `client-pq.crt`.
+    pub second: bool,
 }
 
 /// An issued certificate.
@@ -224,11 +249,11 @@ pub struct Made {
 
 /// Creates a CA that may sign leaves only (path length 0).
 pub fn make_ca(request: &MakeCa) -> Result<Made, MakeError> {
-    let MakeCa { certs_dir, ca_key, lifetime, overwrite } = request;
+    let MakeCa { certs_dir, ca_key, lifetime, overwrite, algorithm, second } = request;
     install::outside(ca_key, certs_dir)?;
-    let certificate = certs_dir.join("ca.crt");
+    let certificate = certs_dir.join(format!("ca{}.crt", suffix(*second)));
     install::free(&[&certificate, ca_key], *overwrite)?;
-    let key = KeyPair::generate()?;
+    let key = algorithm.generate()?;
     let serial = random_serial();
     let mut params = params(*lifetime, &serial)?;
     let short_serial: String = serial[..4].iter().map(|byte| format!("{byte:02x}")).collect();
@@ -248,13 +273,16 @@ pub fn make_ca(request: &MakeCa) -> Result<Made, MakeError> {
 
 /// Issues the certificate and key of a node, a client or an admin.
 pub fn make_leaf(request: &MakeLeaf) -> Result<Made, MakeError> {
-    let MakeLeaf { certs_dir, ca_key, kind, trust_domain, lifetime, overwrite } = request;
+    let MakeLeaf { certs_dir, ca_key, kind, trust_domain, lifetime, overwrite, algorithm, second } = request;
     let subject = Subject::of(kind, trust_domain)?;
-    let (certificate, key) =
-        (certs_dir.join(format!("{}.crt", subject.stem)), certs_dir.join(format!("{}.key", subject.stem)));
+    let file = |end: &str| certs_dir.join(format!("{}{}.{end}", subject.stem, suffix(*second)));
+    let (certificate, key) = (file("crt"), file("key"));
     install::free(&[&certificate, &key], *overwrite)?;
     let mut params = params(*lifetime, &random_serial())?;
     let ca = Ca::load(certs_dir, ca_key)?;
+    if algorithm.is_post_quantum() && !ca.is_post_quantum {
+        return Err(MakeError::ClassicalCa { path: ca.path, algorithm: *algorithm });
+    }
     ca.check_outlives(*lifetime, params.not_after.unix_timestamp())?;
     params.distinguished_name = common_name(&subject.common_name);
     params.is_ca = IsCa::ExplicitNoCa;
@@ -262,12 +290,24 @@ pub fn make_leaf(request: &MakeLeaf) -> Result<Made, MakeError> {
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = subject.usages;
     params.subject_alt_names = subject.names;
-    let leaf_key = KeyPair::generate()?;
+    let leaf_key = algorithm.generate()?;
     let not_after_unix_seconds = params.not_after.unix_timestamp();
     let signed = params.signed_by(&leaf_key, &ca.issuer)?;
     install::file(&key, &leaf_key.serialize_pem(), 0o400, *overwrite)?;
     install::file(&certificate, &signed.pem(), 0o644, *overwrite)?;
     Ok(Made { certificate, key, not_after_unix_seconds })
+}
+
+/// What the names of the second chain's files end in.
+fn suffix(second: bool) -> &'static str {
+    if second { "-pq" } else { "" }
+}
+
+/// Where the key of the post-quantum CA beside the CA with this key is kept.
+pub fn second_ca_key(ca_key: &Path) -> PathBuf {
+    let stem = ca_key.file_stem().unwrap_or_default().to_string_lossy();
+    let end = ca_key.extension().map(|end| format!(".{}", end.to_string_lossy())).unwrap_or_default();
+    ca_key.with_file_name(format!("{stem}{}{end}", suffix(true)))
 }
 
 /// What a leaf states about its holder.
@@ -336,7 +376,7 @@ fn host_names(hosts: &[String]) -> Result<Vec<SanType>, MakeError> {
 
 /// A CA with its key.
 pub(crate) struct Ca {
-    pub(crate) issuer: Issuer<'static, KeyPair>,
+    pub(crate) issuer: Issuer<'static, CaKey>,
     pub(crate) validity: Validity,
     /// Its name, DER.
     pub(crate) subject: Vec<u8>,
@@ -345,6 +385,7 @@ pub(crate) struct Ca {
     /// Its certificate.
     path: PathBuf,
     signs_lists: bool,
+    is_post_quantum: bool,
 }
 
 impl Ca {
@@ -361,13 +402,14 @@ impl Ca {
             }
             let validity = Validity::of(&path, &der)?;
             validity.check(&path)?;
-            let issuer = Issuer::from_ca_cert_der(&der, KeyPair::try_from(&key)?)?;
+            let issuer = Issuer::from_ca_cert_der(&der, CaKey::of(&key)?)?;
             let malformed = |source| TlsError::Role { path: path.clone(), source };
             let parsed = roles::parse(&der).map_err(malformed)?;
             let usage = parsed.key_usage().ok().flatten();
             let signs_lists = usage.is_none_or(|usage| usage.value.crl_sign());
             let (subject, key) = (parsed.subject().as_raw().to_vec(), parsed.public_key().raw.to_vec());
-            return Ok(Self { issuer, validity, subject, key, path, signs_lists });
+            let is_post_quantum = KeyKind::of(parsed.public_key()).post_quantum().is_some();
+            return Ok(Self { issuer, validity, subject, key, path, signs_lists, is_post_quantum });
         }
         Err(MakeError::WrongCaKey { ca_key: ca_key.to_owned(), certs_dir: certs_dir.to_owned() })
     }

@@ -1,11 +1,13 @@
 //! The cluster's own certificate authority, for `brock cert` and `brock dev`.
 //!
 //! - [`issue`]: issues CAs and certificates.
+//! - [`key`]: the algorithms of keys, and the key of a CA.
 //! - [`revoke`]: revokes certificates.
 //! - `install`: writes the files.
 
 mod install;
 pub mod issue;
+pub mod key;
 pub mod revoke;
 
 #[cfg(test)]

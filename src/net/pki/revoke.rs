@@ -17,7 +17,7 @@ use super::{
     install,
     issue::{Ca, MakeError},
 };
-use crate::tls::{TlsError, files, roles};
+use crate::tls::{TlsError, algorithms::Signed as _, files, roles};
 
 /// The name of the list in the certificates directory.
 const NAME: &str = "ca.crl";
@@ -108,9 +108,8 @@ fn serial_of(path: &Path, ca: &Ca) -> Result<Vec<u8>, MakeError> {
         return Err(MakeError::TheCaItself { path: path.to_owned() });
     }
     // An earlier CA of the same name has other numbers. A signature in a way that is not known here proves nothing.
-    let is_signed_by = |key: &SubjectPublicKeyInfo<'_>| {
-        leaf.verify_signature(Some(key)) != Err(X509Error::SignatureVerificationError)
-    };
+    let is_signed_by =
+        |key: &SubjectPublicKeyInfo<'_>| leaf.verify(key) != Err(X509Error::SignatureVerificationError);
     let is_ours = leaf.issuer().as_raw() == ca.subject
         && SubjectPublicKeyInfo::from_der(&ca.key).is_ok_and(|(_, key)| is_signed_by(&key));
     if !is_ours {

@@ -15,6 +15,7 @@ use super::issue::{
     CA_LIFETIME_DEFAULT, LEAF_LIFETIME_DEFAULT, LeafKind, Made, MakeCa, MakeError, MakeLeaf,
     TRUST_DOMAIN_DEFAULT, make_ca, make_leaf,
 };
+use super::key::Algorithm;
 use super::revoke::{Revoke, revoke};
 use crate::{
     dial::dial,
@@ -45,6 +46,8 @@ impl Fixture {
             ca_key: self.dir.path().join("safe/ca.key"),
             lifetime: CA_LIFETIME_DEFAULT,
             overwrite: false,
+            algorithm: Algorithm::default(),
+            second: false,
         }
     }
 
@@ -56,6 +59,8 @@ impl Fixture {
             trust_domain: TRUST_DOMAIN_DEFAULT.to_owned(),
             lifetime: LEAF_LIFETIME_DEFAULT,
             overwrite: false,
+            algorithm: Algorithm::default(),
+            second: false,
         }
     }
 }
@@ -216,6 +221,8 @@ fn the_recipe_for_openssl_makes_certificates_that_load_as_node_and_admin() {
         trust_domain: TRUST_DOMAIN_DEFAULT.to_owned(),
         lifetime: Duration::from_secs(3600),
         overwrite: false,
+        algorithm: Algorithm::default(),
+        second: false,
     };
     make_leaf(&mine).unwrap();
     assert_eq!(load(&certs).peer().to_string(), "node eu1-1");

@@ -61,7 +61,6 @@ impl<S> AbortableStream<S> {
         self.registered.as_ref().is_some_and(|registered| registered.registration.is_outdated())
     }
 
-    #[cfg(test)]
     pub(crate) fn get_ref(&self) -> &S {
         &self.stream
     }

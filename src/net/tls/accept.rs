@@ -14,21 +14,21 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-use rustls::ServerConfig;
+use rustls::{ServerConfig, server::Acceptor as Reading};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::{mpsc, oneshot},
     time::{sleep, timeout},
 };
-use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_rustls::{LazyConfigAcceptor, server::TlsStream};
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::Connected;
@@ -40,6 +40,7 @@ use super::{
     credentials::Identity,
     errors::{self, HandshakeFailure},
     io_delegate::delegate_io,
+    level::WireLevel,
     registry::{ConnectionRegistry, OtherEnd},
     roles::{PeerIdentity, Role, RolePolicy},
     shares::{Open, Shares, Usage},
@@ -161,7 +162,7 @@ impl Default for Room {
 pub fn accept(listener: TcpListener, identity: &Identity, room: Room, tasks: &Tasks) -> Incoming {
     let registry = Some(Arc::clone(identity.registry()));
     accept_within(
-        Bounds { room, registry, ..Bounds::default() },
+        Bounds { room, registry, level: identity.levels().node, ..Bounds::default() },
         listener,
         identity.server_config(),
         identity.policy(),
@@ -176,6 +177,8 @@ pub(crate) struct Bounds {
     /// How long a connection is unused before it counts as idle.
     pub(crate) idle: Duration,
     pub(crate) registry: Option<Arc<ConnectionRegistry>>,
+    /// The level of wire encryption that `config` has, for messages.
+    pub(crate) level: WireLevel,
 }
 
 impl Default for Bounds {
@@ -185,6 +188,7 @@ impl Default for Bounds {
             handshake_timeout: limits::HANDSHAKE_TIMEOUT,
             idle: limits::CONNECTION_IDLE,
             registry: None,
+            level: WireLevel::Default,
         }
     }
 }
@@ -198,7 +202,8 @@ pub(crate) fn accept_within(
 ) -> Incoming {
     let (sender, receiver) = mpsc::channel(limits::ACCEPTED_QUEUE);
     let acceptor = Acceptor {
-        tls: TlsAcceptor::from(config),
+        config,
+        level: bounds.level,
         policy,
         sender,
         tasks: tasks.clone(),
@@ -207,6 +212,7 @@ pub(crate) fn accept_within(
         handshake_timeout: bounds.handshake_timeout,
         registry: bounds.registry,
         legacy_seen: Arc::default(),
+        last_mismatch: Arc::default(),
     };
     tasks.spawn(TaskName::Accept, |status| acceptor.run(listener, status));
     Incoming { queue: Some(receiver), draining: tasks.stopping().clone(), successor: None }
@@ -214,7 +220,8 @@ pub(crate) fn accept_within(
 
 #[derive(Clone)]
 struct Acceptor {
-    tls: TlsAcceptor,
+    config: Arc<ServerConfig>,
+    level: WireLevel,
     policy: RolePolicy,
     sender: mpsc::Sender<io::Result<Accepted>>,
     tasks: Tasks,
@@ -224,6 +231,8 @@ struct Acceptor {
     registry: Option<Arc<ConnectionRegistry>>,
     /// Whether a certificate without a SPIFFE URI was logged: once is enough.
     legacy_seen: Arc<AtomicBool>,
+    /// When a caller without the required wire encryption was last logged as a warning.
+    last_mismatch: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Acceptor {
@@ -290,6 +299,9 @@ impl Acceptor {
             Ok(Ok(accepted)) => accepted,
             Ok(Err(refused)) => {
                 refused.report(remote);
+                if refused.reason == HandshakeFailure::WireEncryption {
+                    self.warn_of_mismatch(remote, &refused.text);
+                }
                 if let Some(socket) = refused.socket {
                     linger(socket).await;
                 }
@@ -301,9 +313,10 @@ impl Acceptor {
                 return None;
             }
         };
-        let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let session = stream.get_ref().1;
         let end = || OtherEnd::Caller { is_node: identity.role == Role::Node };
-        let registered = before.as_ref().map(|(registry, before)| registry.register(before, chain, end()));
+        let registered =
+            before.as_ref().map(|(registry, before)| registry.register(before, session, &identity, end()));
         let usage = Usage::new(registered.as_ref().map(|registered| registered.abort().clone()));
         let admitted = self.shares.admit(&identity, remote.ip(), Arc::clone(&usage));
         // A connection that gives way has its descriptor until it is closed. Meanwhile this one counts as a handshake.
@@ -326,17 +339,9 @@ impl Acceptor {
     }
 
     async fn handshake(&self, socket: TcpStream) -> Result<(TlsStream<TcpStream>, PeerIdentity), Refused> {
-        let accepted = panics::contain(self.tls.accept(socket).into_fallible()).await;
-        let accepted =
-            accepted.map_err(|panicked| Refused::new(HandshakeFailure::Other, panicked.to_string()))?;
-        let stream = match accepted {
-            Ok(stream) => stream,
-            Err((error, socket)) => {
-                let reason = HandshakeFailure::of(&error);
-                let text = errors::explain(&error).unwrap_or_else(|| error.to_string());
-                return Err(Refused { reason, text, socket: Some(socket) });
-            }
-        };
+        let accepted = panics::contain(self.accept_tls(socket)).await;
+        let stream =
+            accepted.map_err(|panicked| Refused::new(HandshakeFailure::Other, panicked.to_string()))??;
         let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let Some(leaf) = leaf else {
             let text = "the other end showed no certificate".to_owned();
@@ -345,6 +350,35 @@ impl Acceptor {
         match PeerIdentity::of_certificate(leaf, self.policy) {
             Ok(identity) => Ok((stream, identity)),
             Err(error) => Err(Refused::new(HandshakeFailure::Role, error.to_string())),
+        }
+    }
+
+    /// Reads the caller's first message by itself: what is lacking in it is named here, and not in an alert.
+    async fn accept_tls(&self, socket: TcpStream) -> Result<TlsStream<TcpStream>, Refused> {
+        let mut reading = LazyConfigAcceptor::new(Reading::default(), socket);
+        let start = match (&mut reading).await {
+            Ok(start) => start,
+            Err(error) => return Err(Refused::of(&error, reading.take_io())),
+        };
+        let lacking = self.level.lacks(&start.client_hello());
+        let accepted = start.into_stream(Arc::clone(&self.config)).into_fallible().await;
+        accepted.map_err(|(error, socket)| {
+            let refused = Refused::of(&error, Some(socket));
+            match lacking {
+                Some(text) if refused.reason == HandshakeFailure::WireEncryption => {
+                    Refused { text, ..refused }
+                }
+                _ => refused,
+            }
+        })
+    }
+
+    /// Warns of it once in a while. Callers that are not identified yet must not fill the log.
+    fn warn_of_mismatch(&self, remote: SocketAddr, text: &str) {
+        let mut last = self.last_mismatch.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|at| at.elapsed() >= limits::ACCEPT_WARN_INTERVAL) {
+            *last = Some(Instant::now());
+            tracing::warn!(target: LOG_TARGET, %remote, level = %self.level, "refused a caller for its wire encryption: {text}");
         }
     }
 }
@@ -360,6 +394,12 @@ struct Refused {
 impl Refused {
     fn new(reason: HandshakeFailure, text: String) -> Self {
         Self { reason, text, socket: None }
+    }
+
+    /// Of a handshake that failed with this error.
+    fn of(error: &io::Error, socket: Option<TcpStream>) -> Self {
+        let text = errors::explain(error).unwrap_or_else(|| error.to_string());
+        Self { reason: HandshakeFailure::of(error), text, socket }
     }
 
     /// Logs at debug only, so that unauthenticated peers cannot flood the log. The counter shows how many

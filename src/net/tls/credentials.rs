@@ -4,6 +4,7 @@
 //! pair, an expired certificate, one that our own CA did not sign, one without a host name.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -18,13 +19,16 @@ use super::{
     LOG_TARGET, TlsError, errors,
     files::{self, Inventory},
     handshake,
-    keypair::{KeyPair, Purpose, Validity},
-    registry::ConnectionRegistry,
+    keypair::{Purpose, Validity},
+    level::{Negotiated, WireLevel, WireLevels},
+    pairs::Pairs,
+    registry::{ConnectionRegistry, OpenPeer},
     revocation::{Authority, ListFile, Revocations},
     roles::{self, PeerIdentity, RoleError, RolePolicy},
     statement::{Signer, StatementVerifier},
     trust_store::{CurrentTrustStore, TrustStore},
 };
+use crate::address::Address;
 use brock_core::base::id::NodeId;
 
 /// A node's own certificate and its trust store, ready for accepting and dialling. Cheap to clone; a
@@ -38,7 +42,27 @@ pub struct Identity {
     loaded: Arc<ArcSwap<Loaded>>,
     registry: Arc<ConnectionRegistry>,
     server: Arc<ServerConfig>,
-    client: Arc<ClientConfig>,
+    clients: Arc<ClientConfigs>,
+}
+
+/// The TLS configurations for dialling, one for each level.
+#[derive(Debug)]
+pub(crate) struct ClientConfigs {
+    levels: WireLevels,
+    by_level: [Arc<ClientConfig>; WireLevel::ALL.len()],
+}
+
+impl ClientConfigs {
+    /// For dialling this address, and its level.
+    pub(crate) fn to(&self, address: &Address) -> (WireLevel, Arc<ClientConfig>) {
+        let level = self.levels.of(address);
+        (level, self.at(level))
+    }
+
+    /// For dialling at one level.
+    pub(crate) fn at(&self, level: WireLevel) -> Arc<ClientConfig> {
+        Arc::clone(&self.by_level[level as usize])
+    }
 }
 
 /// What the directory held.
@@ -96,24 +120,34 @@ pub enum Refreshed {
 }
 
 impl Identity {
-    /// Loads the one `node*.crt` of `dir` with its key, every `ca*.crt`, and every `*.crl`.
-    /// Client certificates are ignored: a machine may have both.
+    /// Loads the one `node*.crt` of `dir` with its key, and a post-quantum one beside it (`node*-pq.crt`), every
+    /// `ca*.crt`, and every `*.crl`. Client certificates are ignored: a machine may have both.
     pub fn load(dir: &Path, policy: RolePolicy) -> Result<Self, TlsError> {
-        Self::load_with_lists(dir, None, policy)
+        Self::load_at(dir, None, policy, WireLevels::default())
     }
 
-    /// As [`Identity::load`], with the revocation lists of a second directory in addition.
-    pub fn load_with_lists(dir: &Path, crl_dir: Option<&Path>, policy: RolePolicy) -> Result<Self, TlsError> {
-        let (loaded, store) = read_node(dir, crl_dir, policy)?;
+    /// As [`Identity::load`], with the revocation lists of a second directory in addition, and for these levels
+    /// of wire encryption.
+    pub fn load_at(
+        dir: &Path,
+        crl_dir: Option<&Path>,
+        policy: RolePolicy,
+        levels: WireLevels,
+    ) -> Result<Self, TlsError> {
+        let (loaded, store) = read_node(dir, crl_dir, policy, &levels)?;
         loaded.warn(&[]);
         let current = CurrentTrustStore::new(store);
+        let [default, bits_128, bits_192, bits_256] =
+            WireLevel::ALL.map(|level| handshake::client(&current, dir, policy, level));
+        let by_level = [default?, bits_128?, bits_192?, bits_256?];
+        let clients = ClientConfigs { by_level, levels: levels.clone() };
         Ok(Self {
             dir: dir.to_owned(),
             crl_dir: crl_dir.map(Path::to_owned),
             policy,
             loaded: Arc::new(ArcSwap::from_pointee(loaded)),
-            server: handshake::server(&current, dir, policy)?,
-            client: handshake::client(&current, dir, policy)?,
+            server: handshake::server(&current, dir, policy, levels.node)?,
+            clients: Arc::new(clients),
             registry: ConnectionRegistry::new(current),
         })
     }
@@ -126,7 +160,8 @@ impl Identity {
         if files::fingerprint(&self.dir, self.crl_dir.as_deref())? == self.loaded.load().fingerprint {
             return Ok(Refreshed::Unchanged);
         }
-        let (loaded, store) = read_node(&self.dir, self.crl_dir.as_deref(), self.policy)?;
+        let levels = self.levels();
+        let (loaded, store) = read_node(&self.dir, self.crl_dir.as_deref(), self.policy, levels)?;
         if let Some(found) = loaded.peer.node_id().filter(|found| found != expected) {
             let (found, expected) = (found.to_string(), expected.to_string());
             return Err(TlsError::OtherNode { dir: self.dir.clone(), found, expected });
@@ -174,6 +209,21 @@ impl Identity {
         self.loaded.load().authorities.clone()
     }
 
+    /// The levels of wire encryption.
+    pub fn levels(&self) -> &WireLevels {
+        &self.clients.levels
+    }
+
+    /// The open connections to other nodes, dialled and accepted.
+    pub fn open_peers(&self) -> Vec<OpenPeer> {
+        self.registry.peers()
+    }
+
+    /// How many connections there are, by what was negotiated.
+    pub fn negotiated(&self) -> BTreeMap<(&'static str, Negotiated), usize> {
+        self.registry.negotiated()
+    }
+
     /// The certificates directory.
     pub fn dir(&self) -> &Path {
         &self.dir
@@ -199,9 +249,9 @@ impl Identity {
         self.server.clone()
     }
 
-    /// The TLS configuration for dialling.
-    pub(crate) fn client_config(&self) -> Arc<ClientConfig> {
-        self.client.clone()
+    /// The TLS configurations for dialling.
+    pub(crate) fn client_configs(&self) -> Arc<ClientConfigs> {
+        Arc::clone(&self.clients)
     }
 }
 
@@ -248,6 +298,7 @@ fn read_node(
     dir: &Path,
     crl_dir: Option<&Path>,
     policy: RolePolicy,
+    levels: &WireLevels,
 ) -> Result<(Loaded, TrustStore), TlsError> {
     // The fingerprint comes first: a change during the read then shows at the next refresh.
     let inventory = Inventory::of(dir)?.with_lists(crl_dir)?;
@@ -261,16 +312,24 @@ fn read_node(
             return Err(TlsError::Several { dir: dir.to_owned(), kind: "node", names });
         }
     };
-    let pair = KeyPair::load(certificate.clone())?;
-    let peer = pair.identity(policy, Purpose::Node)?;
-    let validities = pair.validities()?.into_iter().enumerate();
-    expiries.extend(validities.map(|(index, validity)| Expiry::of(&certificate, index, validity)));
-    present.extend(files::certificates(&certificate)?);
+    let pairs = Pairs::load(certificate, inventory.node_second.as_deref(), policy, Purpose::Node)?;
+    for pair in pairs.all() {
+        let validities = pair.validities()?.into_iter().enumerate();
+        expiries.extend(validities.map(|(index, validity)| Expiry::of(pair.path(), index, validity)));
+        present.extend(files::certificates(pair.path())?);
+    }
     let authorities = revocations.authorities(&trusted, &present);
     warnings.extend(authorities.iter().filter_map(Authority::warning));
-    let material = pair.material(dir, store, revocations);
-    pair.check_trusted(&material, Purpose::Node)?;
-    Ok((Loaded { peer, expiries, authorities, fingerprint, warnings }, TrustStore::new(&material)?))
+    let trust_store = pairs.trust_store(dir, (store, &trusted), revocations, Purpose::Node)?;
+    if levels.include(WireLevel::Bits256) && !trust_store.is_strong() {
+        let path = pairs.first.path().to_owned();
+        let reason = match trust_store.own_kind() {
+            kind if WireLevel::Bits256.allows(kind) => "a certificate above it is too weak".to_owned(),
+            kind => format!("its key is of the kind {kind}"),
+        };
+        return Err(TlsError::TooWeak { path, reason });
+    }
+    Ok((Loaded { peer: pairs.peer, expiries, authorities, fingerprint, warnings }, trust_store))
 }
 
 fn revocation_lists(inventory: &Inventory) -> Result<Vec<ListFile>, TlsError> {
@@ -295,15 +354,15 @@ impl ClientIdentity {
     /// works on a node's machine.
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
         let inventory = Inventory::of(dir)?;
-        let Roots { store, revocations, warnings, .. } = roots(&inventory)?;
+        let Roots { store, trusted, revocations, warnings, .. } = roots(&inventory)?;
         warnings.iter().for_each(|text| tracing::warn!(target: LOG_TARGET, "{text}"));
         let policy = RolePolicy::default();
-        let pair = KeyPair::load(choose_client(&inventory)?)?;
-        let peer = pair.identity(policy, Purpose::Client)?;
-        let material = pair.material(dir, store, revocations);
-        pair.check_trusted(&material, Purpose::Client)?;
-        let current = CurrentTrustStore::new(TrustStore::new(&material)?);
-        Ok(Self { peer: Arc::new(peer), client: handshake::client(&current, dir, policy)?, current })
+        let (first, second) = choose_client(&inventory)?;
+        let pairs = Pairs::load(first, second, policy, Purpose::Client)?;
+        let trust_store = pairs.trust_store(dir, (store, &trusted), revocations, Purpose::Client)?;
+        let current = CurrentTrustStore::new(trust_store);
+        let client = handshake::client(&current, dir, policy, WireLevel::Default)?;
+        Ok(Self { peer: Arc::new(pairs.peer), client, current })
     }
 
     /// The identity that the certificate states.
@@ -327,13 +386,16 @@ impl ClientIdentity {
     }
 }
 
-fn choose_client(inventory: &Inventory) -> Result<PathBuf, TlsError> {
+/// The certificate to show, and the post-quantum one beside it.
+fn choose_client(inventory: &Inventory) -> Result<(PathBuf, Option<&Path>), TlsError> {
+    let (client_second, node_second) = (inventory.client_second.as_deref(), inventory.node_second.as_deref());
     let plain = |path: &&PathBuf| path.file_name().is_some_and(|name| name == "client.crt");
     if let Some(path) = inventory.client.iter().find(plain) {
-        return Ok(path.clone());
+        return Ok((path.clone(), client_second));
     }
     match (&inventory.client[..], &inventory.node[..]) {
-        ([one], _) | ([], [one]) => Ok(one.clone()),
+        ([one], _) => Ok((one.clone(), client_second)),
+        ([], [one]) => Ok((one.clone(), node_second)),
         ([], []) => Err(TlsError::NoClientCertificate { dir: inventory.dir.clone() }),
         ([], several) => {
             Err(TlsError::Several { dir: inventory.dir.clone(), kind: "node", names: files::names(several) })

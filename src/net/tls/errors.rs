@@ -6,7 +6,7 @@ use rustls::{AlertDescription, CertificateError, Error, PeerIncompatible};
 use rustls_pki_types::UnixTime;
 
 use super::{
-    keypair::{self, SUPPORTED_KEYS},
+    keypair::{self, STRONG_KEYS, SUPPORTED_KEYS},
     roles::RoleError,
 };
 
@@ -25,6 +25,8 @@ pub enum HandshakeFailure {
     ProtocolVersion,
     /// The peer's certificate has been revoked.
     Revoked,
+    /// The peer lacks the level of wire encryption, by what it offers or by its certificate.
+    WireEncryption,
     /// The peer's certificate states no role.
     Role,
     /// There were too many handshakes at once, and this one was the oldest.
@@ -47,6 +49,7 @@ impl HandshakeFailure {
             Self::Expired => "expired",
             Self::ProtocolVersion => "protocol_version",
             Self::Revoked => "revoked",
+            Self::WireEncryption => "wire_encryption",
             Self::Role => "role",
             Self::Replaced => "replaced",
             Self::NoPlace => "no_place",
@@ -61,6 +64,11 @@ impl HandshakeFailure {
         match error {
             Error::NoCertificatesPresented => Self::NoCertificate,
             Error::PeerIncompatible(
+                PeerIncompatible::NoKxGroupsInCommon
+                | PeerIncompatible::NoCipherSuitesInCommon
+                | PeerIncompatible::NoSignatureSchemesInCommon,
+            ) => Self::WireEncryption,
+            Error::PeerIncompatible(
                 PeerIncompatible::Tls12NotOfferedOrEnabled
                 | PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::ServerDoesNotSupportTls12Or13
@@ -73,6 +81,7 @@ impl HandshakeFailure {
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. } => Self::Expired,
                 CertificateError::Revoked => Self::Revoked,
+                CertificateError::ApplicationVerificationFailure => Self::WireEncryption,
                 _ if role_error(error).is_some() => Self::Role,
                 _ => Self::Untrusted,
             },
@@ -96,6 +105,8 @@ pub enum Problem {
     Revoked,
     /// The other end's certificate is not a node's.
     Usage,
+    /// The two ends have no level of wire encryption in common, or a certificate is too weak for it.
+    WireEncryption,
     /// Anything else.
     Other,
 }
@@ -117,7 +128,18 @@ impl Problem {
             Error::AlertReceived(
                 AlertDescription::ProtocolVersion | AlertDescription::NoApplicationProtocol,
             ) => Self::Other,
+            Error::AlertReceived(AlertDescription::HandshakeFailure | AlertDescription::AccessDenied) => {
+                Self::WireEncryption
+            }
             Error::AlertReceived(_) => Self::Refused,
+            Error::PeerIncompatible(
+                PeerIncompatible::NoKxGroupsInCommon
+                | PeerIncompatible::NoCipherSuitesInCommon
+                | PeerIncompatible::NoSignatureSchemesInCommon,
+            )
+            | Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
+                Self::WireEncryption
+            }
             Error::InvalidCertificate(certificate) => match certificate {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::Untrusted,
                 CertificateError::Expired
@@ -149,6 +171,11 @@ pub fn explain(error: &(dyn StdError + 'static)) -> Option<String> {
 /// Whether the peer ended the handshake with an alert, which is how a node refuses our certificate.
 pub fn is_refusal(error: &(dyn StdError + 'static)) -> bool {
     matches!(find(error), Some(Error::AlertReceived(_)))
+}
+
+/// Whether the two ends have no key exchange, cipher suite or kind of signature in common.
+pub(crate) fn is_nothing_in_common(error: &(dyn StdError + 'static)) -> bool {
+    matches!(find(error), Some(Error::AlertReceived(AlertDescription::HandshakeFailure)))
 }
 
 /// The TLS error in a chain of causes.
@@ -230,6 +257,14 @@ pub(crate) fn describe(error: &Error) -> String {
         Error::AlertReceived(alert) => describe_alert(*alert),
         Error::NoApplicationProtocol => "the other end does not speak HTTP/2 (ALPN h2)".to_owned(),
         Error::InvalidMessage(_) => "the other end does not speak TLS: is the port right?".to_owned(),
+        Error::PeerIncompatible(PeerIncompatible::NoSignatureSchemesInCommon) => {
+            "the other end takes no signature of the key of our certificate: at wire encryption 256 it must be of \
+             ECDSA P-384 or P-521, or of ML-DSA-87 where both ends have a CA of ML-DSA"
+                .to_owned()
+        }
+        Error::PeerIncompatible(
+            PeerIncompatible::NoKxGroupsInCommon | PeerIncompatible::NoCipherSuitesInCommon,
+        ) => "the other end offers no key exchange or cipher suite of the required wire encryption".to_owned(),
         Error::PeerIncompatible(_) => format!("the other end does not speak TLS 1.3 as required: {error}"),
         _ => error.to_string(),
     }
@@ -280,6 +315,10 @@ fn fault(error: &CertificateError) -> String {
              needs clientAuth ({error})"
         ),
         CertificateError::Revoked => "has been revoked".to_owned(),
+        CertificateError::ApplicationVerificationFailure => format!(
+            "or a certificate above it is too weak for wire encryption 256: every key and signature of its chain must \
+             be {STRONG_KEYS}"
+        ),
         CertificateError::UnsupportedSignatureAlgorithmContext { .. }
         | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => format!(
             "or a certificate above it is signed by a key or in a way that is not supported: use {SUPPORTED_KEYS} and \
@@ -327,8 +366,19 @@ fn describe_alert(alert: AlertDescription) -> String {
             "the other end refused our certificate: it has expired or is not valid yet by that machine's clock"
         }
         AlertDescription::CertificateRevoked => "the other end refused our certificate: it has been revoked",
-        AlertDescription::CertificateRequired => "the other end requires a certificate and we showed none",
-        AlertDescription::CertificateUnknown | AlertDescription::AccessDenied => {
+        AlertDescription::CertificateRequired => {
+            "the other end requires a certificate and we showed none that it takes: there was none, or its signature is of \
+             a kind that the wire encryption of the other end excludes"
+        }
+        AlertDescription::HandshakeFailure => {
+            "the other end has no key exchange, cipher suite or certificate in common with us: it requires another \
+             level of wire encryption (node.wire-encryption). The log there names what is missing"
+        }
+        AlertDescription::AccessDenied => {
+            "the other end refused our certificate as too weak for its wire encryption, 256: every key and signature of \
+             the chain must be ECDSA P-384 or P-521 with SHA-384 or better, or ML-DSA-87"
+        }
+        AlertDescription::CertificateUnknown => {
             "the other end refused our certificate: it trusts another CA, or the certificate states no role that is \
              accepted there. The log there has the reason"
         }

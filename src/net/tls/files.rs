@@ -1,7 +1,7 @@
 //! Reading the certificates directory.
 //!
 //! The name of a file states its purpose: `ca*.crt` are the roots; `node*.crt` and `client*.crt` come with a
-//! key of the same stem; `*.crl` are revocation lists. Keys that other users may read are refused.
+//! key of the same stem, and with a second, post-quantum one whose name ends in `-pq`; `*.crl` are revocation lists. Keys that other users may read are refused.
 
 use std::{
     fs::{self, File, Metadata},
@@ -32,6 +32,10 @@ pub struct Inventory {
     pub node: Vec<PathBuf>,
     /// `client*.crt`, sorted.
     pub client: Vec<PathBuf>,
+    /// `node*-pq.crt`, beside another one: the node's post-quantum certificate.
+    pub node_second: Option<PathBuf>,
+    /// `client*-pq.crt`, likewise.
+    pub client_second: Option<PathBuf>,
     /// `*.crl`, sorted: the revocation lists.
     pub crl: Vec<PathBuf>,
     /// `ca*.key`, sorted. They do not belong in this directory.
@@ -67,7 +71,9 @@ impl Inventory {
             list.push(path);
         }
         let Self { ca, node, client, crl, ca_keys, .. } = &mut inventory;
-        [ca, node, client, crl, ca_keys].into_iter().for_each(|list| list.sort());
+        [&mut *ca, &mut *node, &mut *client, crl, ca_keys].into_iter().for_each(|list| list.sort());
+        let (node_second, client_second) = (take_second(node), take_second(client));
+        (inventory.node_second, inventory.client_second) = (node_second, client_second);
         Ok(inventory)
     }
 
@@ -89,6 +95,13 @@ impl Inventory {
         }
         Ok(roots)
     }
+}
+
+/// Takes the post-quantum certificate out of a list that has another one too.
+fn take_second(certificates: &mut Vec<PathBuf>) -> Option<PathBuf> {
+    let is_second = |path: &PathBuf| path.to_string_lossy().ends_with("-pq.crt");
+    let index = certificates.iter().position(is_second)?;
+    (certificates.len() > 1).then(|| certificates.remove(index))
 }
 
 /// Whether a file is probably meant to count, and would be ignored because of the end of its name.

@@ -14,14 +14,12 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use x509_parser::{
-    der_parser::{Oid, oid},
-    public_key::PublicKey,
-    x509::X509Version,
-};
+use x509_parser::{public_key::PublicKey, x509::X509Version};
 
 use super::{
-    TlsError, errors, files,
+    TlsError,
+    algorithms::KeyKind,
+    errors, files,
     handshake::{self, Material},
     revocation::Revocations,
     roles::{self, PeerIdentity, RolePolicy},
@@ -102,10 +100,10 @@ impl KeyPair {
     pub(crate) fn material<'a>(
         &'a self,
         dir: &'a Path,
-        roots: Arc<RootCertStore>,
+        (roots, trusted): (Arc<RootCertStore>, &'a [CertificateDer<'static>]),
         revocations: Arc<Revocations>,
     ) -> Material<'a> {
-        Material { dir, chain: &self.chain, key: &self.key, roots, revocations }
+        Material { dir, chain: &self.chain, key: &self.key, roots, trusted, revocations }
     }
 
     /// Checks that a peer with the same CAs accepts the certificate, in each direction that the purpose
@@ -117,7 +115,7 @@ impl KeyPair {
         };
         let now = UnixTime::now();
         let intermediates = self.chain.get(1..).unwrap_or_default();
-        handshake::client_verifier(material)?
+        handshake::client_verifier(material, handshake::provider())?
             .verify_client_cert(self.leaf(), intermediates, now)
             .map_err(not_trusted)?;
         material.revocations.check(self.leaf(), intermediates).map_err(not_trusted)?;
@@ -155,6 +153,16 @@ impl KeyPair {
         self.chain.iter().enumerate().find_map(check)
     }
 
+    /// The kind of its key.
+    pub(crate) fn kind(&self) -> KeyKind {
+        KeyKind::of_certificate(self.leaf())
+    }
+
+    /// Its certificate's file.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn leaf(&self) -> &CertificateDer<'static> {
         // `files::certificates` returns at least one.
         &self.chain[0]
@@ -190,27 +198,26 @@ pub(crate) fn signing_key(
 }
 
 /// The kinds of keys that certificates and their CAs may have.
-pub(crate) const SUPPORTED_KEYS: &str = "RSA (2048 to 8192 bits), ECDSA (P-256, P-384, P-521) or Ed25519";
+pub(crate) const SUPPORTED_KEYS: &str =
+    "RSA (2048 to 8192 bits), ECDSA (P-256, P-384, P-521), Ed25519 or ML-DSA (44, 65, 87)";
+/// Those of them that the highest level of wire encryption allows.
+pub(crate) const STRONG_KEYS: &str = "ECDSA P-384 or P-521 with SHA-384 or better, or ML-DSA-87";
 
 /// What kind of key a certificate is for, if that is not supported.
 fn unsupported_kind(der: &[u8]) -> Option<String> {
     let certificate = roles::parse(der).ok()?;
     let info = certificate.public_key();
     let curve = info.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
-    match (info.parsed(), curve) {
-        (Ok(PublicKey::RSA(key)), _) if (2048..=8192).contains(&key.key_size()) => None,
-        (Ok(PublicKey::RSA(key)), _) => Some(format!("an RSA key of {} bits", key.key_size())),
-        (Ok(PublicKey::EC(_)), Some(curve)) if [P256, P384, P521].contains(&curve) => None,
-        (Ok(PublicKey::EC(_)), Some(curve)) => Some(format!("an ECDSA key on the curve {curve}")),
-        _ if info.algorithm.algorithm == ED25519 => None,
-        _ => Some(format!("a key of the algorithm {}", info.algorithm.algorithm)),
+    match (KeyKind::of(info), info.parsed(), curve) {
+        (_, Ok(PublicKey::RSA(key)), _) if (2048..=8192).contains(&key.key_size()) => None,
+        (_, Ok(PublicKey::RSA(key)), _) => Some(format!("an RSA key of {} bits", key.key_size())),
+        (KeyKind::Other, Ok(PublicKey::EC(_)), Some(curve)) => {
+            Some(format!("an ECDSA key on the curve {curve}"))
+        }
+        (KeyKind::Other, ..) => Some(format!("a key of the algorithm {}", info.algorithm.algorithm)),
+        _ => None,
     }
 }
-
-const P256: Oid<'_> = oid!(1.2.840.10045.3.1.7);
-const P384: Oid<'_> = oid!(1.3.132.0.34);
-const P521: Oid<'_> = oid!(1.3.132.0.35);
-const ED25519: Oid<'_> = oid!(1.3.101.112);
 
 /// A certificate's period of validity.
 #[derive(Debug, Clone, Copy)]

@@ -6,9 +6,13 @@
 //! | [`files`] | reading the certificates directory: names, permissions, PEM |
 //! | [`credentials`] | what a node and an admin tool load from that directory |
 //! | `keypair` | one certificate with its key, checked before the first use |
+//! | `pairs` | the own certificates: one, or a classical and a post-quantum one |
 //! | [`revocation`] | the revocation lists: what they revoke, and how many certificates each CA has revoked |
 //! | `pem` | strict PEM: every block of a file counts, or the file is refused |
-//! | `handshake` | the rustls configurations: TLS 1.3, mutual, hybrid key exchange first |
+//! | [`level`] | levels of wire encryption: key exchanges, cipher suites and keys that a connection may have |
+//! | `hybrid` | the key exchange of the highest level |
+//! | [`algorithms`] | kinds of keys, and signatures by ML-DSA |
+//! | `handshake` | the rustls configurations: TLS 1.3, mutual, of one level |
 //! | `trust_store` | our own certificate and the verifiers of others', replaced by a reload |
 //! | `verify` | the role check inside the handshake, so that a refused peer receives an alert |
 //! | `registry` | the open connections, closed when they are no longer trusted |
@@ -32,15 +36,19 @@ use std::{
 
 pub(crate) mod abortable;
 pub mod accept;
+pub mod algorithms;
 pub(crate) mod coalesce;
 pub mod credentials;
 pub mod errors;
 pub mod files;
 pub(crate) mod handshake;
+pub(crate) mod hybrid;
 pub(crate) mod io_delegate;
 pub(crate) mod keypair;
+pub mod level;
+pub(crate) mod pairs;
 mod pem;
-pub(crate) mod registry;
+pub mod registry;
 pub mod revocation;
 pub mod roles;
 pub(crate) mod shares;
@@ -335,6 +343,39 @@ pub enum TlsError {
         path: PathBuf,
         /// What is wrong with its role.
         source: RoleError,
+    },
+    /// A certificate that the configured level of wire encryption refuses.
+    #[error(
+        "{at} cannot be used with wire encryption 256 (node.wire-encryption): {reason}. Every key and signature of the \
+         chain must be {}. Issue a CA and a certificate of such a kind (`brock cert … --algorithm ecdsa-p384`), or set a \
+         lower level",
+        keypair::STRONG_KEYS, at = .path.display()
+    )]
+    TooWeak {
+        /// The certificate file.
+        path: PathBuf,
+        /// What is too weak.
+        reason: String,
+    },
+    /// An ML-DSA certificate in a directory without an ML-DSA CA.
+    #[error(
+        "{at} has an ML-DSA key, and no CA certificate (ca*.crt) in {} has one: nodes use ML-DSA only under a CA that uses \
+         it too, because a certificate is no stronger than its CA. Make one with `brock cert ca … --post-quantum ml-dsa-65`",
+        .path.parent().unwrap_or(Path::new(".")).display(), at = .path.display()
+    )]
+    NoPostQuantumCa {
+        /// The certificate file.
+        path: PathBuf,
+    },
+    /// A second certificate that does not fit the first one.
+    #[error("{at} cannot be used beside {}: {reason}", .first.display(), at = .path.display())]
+    SecondChain {
+        /// The second certificate's file.
+        path: PathBuf,
+        /// The first certificate's file.
+        first: PathBuf,
+        /// What is wrong with it, and what to do.
+        reason: String,
     },
     /// rustls refused the configuration. The checks above should make this impossible.
     #[error("the TLS configuration from {at} was refused: {source}", at = .dir.display())]

@@ -2,7 +2,7 @@
 //! still accept.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -10,10 +10,16 @@ use std::{
     },
 };
 
+use rustls::CommonState;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_util::sync::CancellationToken;
 
-use super::trust_store::{CurrentTrustStore, TrustStore};
+use super::{
+    level::Negotiated,
+    roles::PeerIdentity,
+    trust_store::{CurrentTrustStore, TrustStore},
+};
+use brock_core::base::id::NodeId;
 
 /// Which side of a connection the peer is.
 pub(crate) enum OtherEnd {
@@ -23,12 +29,30 @@ pub(crate) enum OtherEnd {
         is_node: bool,
     },
     /// We dialled the peer by this name.
-    Dialled(ServerName<'static>),
+    Dialled {
+        /// The name that its certificate has to state.
+        name: ServerName<'static>,
+        /// The address.
+        address: String,
+    },
+}
+
+/// An open connection to another node.
+#[derive(Debug, Clone)]
+pub struct OpenPeer {
+    /// The address that was dialled; `None`: the peer dialled us.
+    pub address: Option<String>,
+    /// The node id in its certificate; `None` without a URI.
+    pub node_id: Option<NodeId>,
+    /// What the two ends have agreed on.
+    pub negotiated: Negotiated,
 }
 
 struct OpenConnection {
     chain: Vec<CertificateDer<'static>>,
     end: OtherEnd,
+    node_id: Option<NodeId>,
+    negotiated: Negotiated,
     /// The generation of the trust store that was current before its handshake.
     generation: u64,
     abort: CancellationToken,
@@ -38,7 +62,7 @@ impl OpenConnection {
     fn is_accepted_by(&self, store: &TrustStore, now: UnixTime) -> bool {
         match &self.end {
             OtherEnd::Caller { .. } => store.accepts_caller(&self.chain, now),
-            OtherEnd::Dialled(name) => store.accepts_node(&self.chain, name, now),
+            OtherEnd::Dialled { name, .. } => store.accepts_node(&self.chain, name, now),
         }
     }
 }
@@ -97,6 +121,34 @@ impl ConnectionRegistry {
         closed
     }
 
+    /// The connections to other nodes.
+    pub(crate) fn peers(&self) -> Vec<OpenPeer> {
+        let peer = |connection: &OpenConnection| {
+            let address = match &connection.end {
+                OtherEnd::Caller { is_node: false } => return None,
+                OtherEnd::Caller { is_node: true } => None,
+                OtherEnd::Dialled { address, .. } => Some(address.clone()),
+            };
+            let (node_id, negotiated) = (connection.node_id.clone(), connection.negotiated.clone());
+            Some(OpenPeer { address, node_id, negotiated })
+        };
+        self.lock().values().filter_map(peer).collect()
+    }
+
+    /// How many connections there are of each kind: dialled, accepted from a node, accepted from a client.
+    pub(crate) fn negotiated(&self) -> BTreeMap<(&'static str, Negotiated), usize> {
+        let mut counts = BTreeMap::new();
+        for connection in self.lock().values() {
+            let end = match connection.end {
+                OtherEnd::Caller { is_node: false } => "client",
+                OtherEnd::Caller { is_node: true } => "accepted",
+                OtherEnd::Dialled { .. } => "dialled",
+            };
+            *counts.entry((end, connection.negotiated.clone())).or_default() += 1;
+        }
+        counts
+    }
+
     /// Registers a connection until the returned value is dropped.
     ///
     /// `before` is the trust store that was current before the handshake. The handshake was verified
@@ -107,13 +159,16 @@ impl ConnectionRegistry {
     pub(crate) fn register(
         self: &Arc<Self>,
         before: &TrustStore,
-        chain: &[CertificateDer<'_>],
+        session: &CommonState,
+        identity: &PeerIdentity,
         end: OtherEnd,
     ) -> Registration {
         let abort = CancellationToken::new();
+        let chain = session.peer_certificates().unwrap_or_default();
         let chain = chain.iter().map(|der| der.clone().into_owned()).collect();
         let generation = before.generation();
-        let connection = OpenConnection { chain, end, generation, abort: abort.clone() };
+        let (node_id, negotiated) = (identity.node_id(), Negotiated::of(session));
+        let connection = OpenConnection { chain, end, node_id, negotiated, generation, abort: abort.clone() };
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         self.lock().insert(id, connection);
         if self.trust_store.load().generation() != generation {

@@ -24,7 +24,7 @@ use x509_parser::{
     x509::SubjectPublicKeyInfo,
 };
 
-use super::{TlsError, roles};
+use super::{TlsError, algorithms::Signed as _, roles};
 
 /// The extension of an entry that is of another CA than the list.
 const CERTIFICATE_ISSUER: &str = "2.5.29.29";
@@ -151,9 +151,7 @@ impl Revocations {
         of_issuer.iter().filter(|revoked| revoked.serials.contains(&serial)).any(|revoked| {
             // Two CAs of one name may use the same numbers.
             match revoked.signer.as_deref().map(SubjectPublicKeyInfo::from_der) {
-                Some(Ok((_, key))) => {
-                    certificate.verify_signature(Some(&key)) != Err(X509Error::SignatureVerificationError)
-                }
+                Some(Ok((_, key))) => certificate.verify(&key) != Err(X509Error::SignatureVerificationError),
                 Some(Err(_)) | None => true,
             }
         })
@@ -236,7 +234,7 @@ fn signer(list: &CertificateRevocationList<'_>, roots: &[X509Certificate<'_>]) -
         return Ok(Signer::Unknown);
     }
     for root in &named {
-        match list.verify_signature(root.public_key()) {
+        match list.verify(root.public_key()) {
             Ok(()) => return Ok(Signer::Trusted(root.public_key().raw.to_vec())),
             Err(X509Error::SignatureVerificationError) => {}
             Err(error) => return Err(format!("its signature cannot be verified: {error}")),

@@ -16,6 +16,7 @@ use webpki::EndEntityCert;
 
 use super::{
     errors, handshake,
+    level::WireLevel,
     roles::{PeerIdentity, RoleError, RolePolicy},
     trust_store::CurrentTrustStore,
 };
@@ -184,7 +185,10 @@ impl StatementVerifier {
             return Err(StatementError::Chain);
         }
         let untrusted = |error| StatementError::Untrusted(errors::describe(&error));
-        self.current.load().verify_caller(leaf, intermediates, at.unix()).map_err(untrusted)?;
+        self.current
+            .load()
+            .verify_caller(leaf, intermediates, at.unix(), WireLevel::Default)
+            .map_err(untrusted)?;
         let identity = PeerIdentity::of_certificate(leaf, self.policy)?;
         let algorithm = algorithm(signed.scheme)?;
         EndEntityCert::try_from(leaf)

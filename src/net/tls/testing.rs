@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 
 use super::{
     handshake::{self, Material},
+    level::WireLevel,
     registry::ConnectionRegistry,
     revocation::Revocations,
     roles::{self, RolePolicy},
@@ -216,7 +217,7 @@ impl TestCa {
         policy: RolePolicy,
     ) -> (Arc<ConnectionRegistry>, Arc<ServerConfig>) {
         let current = CurrentTrustStore::new(self.trust_store(leaf));
-        let config = handshake::server(&current, Path::new("test"), policy).unwrap();
+        let config = handshake::server(&current, Path::new("test"), policy, WireLevel::Default).unwrap();
         (ConnectionRegistry::new(current), config)
     }
 
@@ -243,7 +244,7 @@ impl TestCa {
     pub(crate) fn client(&self, leaf: &TestLeaf, policy: RolePolicy) -> Arc<ClientConfig> {
         self.with_material(leaf, |material| {
             let current = CurrentTrustStore::new(TrustStore::new(material).unwrap());
-            handshake::client(&current, material.dir, policy).unwrap()
+            handshake::client(&current, material.dir, policy, WireLevel::Default).unwrap()
         })
     }
 
@@ -253,6 +254,7 @@ impl TestCa {
             chain: std::slice::from_ref(&leaf.der),
             key: &leaf.key_der(),
             roots: self.roots(),
+            trusted: std::slice::from_ref(&self.der),
             revocations: Arc::default(),
         })
     }

@@ -13,6 +13,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::{
+    level::WireLevel,
     roles::{PeerIdentity, RoleError, RolePolicy},
     trust_store::CurrentTrustStore,
 };
@@ -22,12 +23,13 @@ use super::{
 pub(crate) struct ClientRoleVerifier {
     current: Arc<CurrentTrustStore>,
     policy: RolePolicy,
+    level: WireLevel,
     mandatory: bool,
 }
 
 impl ClientRoleVerifier {
-    pub(crate) fn new(current: Arc<CurrentTrustStore>, policy: RolePolicy) -> Self {
-        Self { current, policy, mandatory: true }
+    pub(crate) fn new(current: Arc<CurrentTrustStore>, policy: RolePolicy, level: WireLevel) -> Self {
+        Self { current, policy, level, mandatory: true }
     }
 
     /// Accepts clients without a certificate too; they have no role.
@@ -56,7 +58,7 @@ impl ClientCertVerifier for ClientRoleVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verified = self.current.load().verify_caller(end_entity, intermediates, now)?;
+        let verified = self.current.load().verify_caller(end_entity, intermediates, now, self.level)?;
         PeerIdentity::of_certificate(end_entity, self.policy).map_err(refusal)?;
         Ok(verified)
     }
@@ -80,7 +82,7 @@ impl ClientCertVerifier for ClientRoleVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.current.load().clients.supported_verify_schemes()
+        self.current.load().offered_schemes(self.level)
     }
 }
 
@@ -89,11 +91,12 @@ impl ClientCertVerifier for ClientRoleVerifier {
 pub(crate) struct NodeVerifier {
     current: Arc<CurrentTrustStore>,
     policy: RolePolicy,
+    level: WireLevel,
 }
 
 impl NodeVerifier {
-    pub(crate) fn new(current: Arc<CurrentTrustStore>, policy: RolePolicy) -> Self {
-        Self { current, policy }
+    pub(crate) fn new(current: Arc<CurrentTrustStore>, policy: RolePolicy, level: WireLevel) -> Self {
+        Self { current, policy, level }
     }
 }
 
@@ -107,7 +110,8 @@ impl ServerCertVerifier for NodeVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let store = self.current.load();
-        let verified = store.verify_node(end_entity, intermediates, server_name, ocsp_response, now)?;
+        let verified =
+            store.verify_node(end_entity, intermediates, server_name, ocsp_response, now, self.level)?;
         PeerIdentity::of_certificate(end_entity, self.policy)
             .and_then(PeerIdentity::require_node)
             .map_err(refusal)?;
@@ -133,7 +137,7 @@ impl ServerCertVerifier for NodeVerifier {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.current.load().nodes.supported_verify_schemes()
+        self.current.load().offered_schemes(self.level)
     }
 }
 

@@ -7,7 +7,10 @@ use std::{
 
 use brock_net::{
     dial::Dialler,
-    pki::issue::{LeafKind, MakeCa, MakeLeaf, make_ca, make_leaf},
+    pki::{
+        issue::{LeafKind, MakeCa, MakeLeaf, make_ca, make_leaf},
+        key::Algorithm,
+    },
     tls::{
         credentials::{ClientIdentity, Identity},
         roles::RolePolicy,
@@ -32,6 +35,8 @@ impl Certs {
             ca_key: certs.ca_key(),
             lifetime: 30 * DAY,
             overwrite: false,
+            algorithm: Algorithm::default(),
+            second: false,
         };
         make_ca(&ca).unwrap();
         certs
@@ -58,6 +63,8 @@ impl Certs {
                 trust_domain: "brock".to_owned(),
                 lifetime: DAY,
                 overwrite: false,
+                algorithm: Algorithm::default(),
+                second: false,
             })
             .unwrap();
         }
@@ -108,6 +115,8 @@ pub fn make_node(certs_dir: &Path, ca_key: &Path, id: &str) {
         trust_domain: "brock".to_owned(),
         lifetime: DAY,
         overwrite: true,
+        algorithm: Algorithm::default(),
+        second: false,
     })
     .unwrap();
 }

@@ -27,6 +27,7 @@
 //! - `store`: stores without a node.
 //! - `wait`: waiting for a condition, with a deadline.
 //! - `wire`: entries, batches and logs as peers send them.
+//! - `wire_levels`: CAs of several algorithms, and ends of several levels of wire encryption.
 
 pub mod admin;
 pub mod audit;
@@ -55,6 +56,7 @@ pub mod small_disk;
 pub mod store;
 mod wait;
 pub mod wire;
+pub mod wire_levels;
 
 use std::{
     collections::BTreeSet,

@@ -26,6 +26,7 @@ use brock_net::{
     channel::open_channel,
     pki::{
         issue::{LeafKind, MakeCa, MakeLeaf, make_ca, make_leaf},
+        key::Algorithm,
         revoke::{Revoke, revoke},
     },
 };
@@ -447,6 +448,8 @@ async fn a_ca_is_replaced_step_by_step_and_who_only_has_the_old_one_is_cut_off()
         ca_key: next_key.clone(),
         lifetime: 30 * DAY,
         overwrite: false,
+        algorithm: Algorithm::default(),
+        second: false,
     })
     .unwrap();
     make_leaf(&MakeLeaf {
@@ -456,6 +459,8 @@ async fn a_ca_is_replaced_step_by_step_and_who_only_has_the_old_one_is_cut_off()
         trust_domain: "brock".to_owned(),
         lifetime: DAY,
         overwrite: false,
+        algorithm: Algorithm::default(),
+        second: false,
     })
     .unwrap();
     // The new admin trusts both from the beginning.

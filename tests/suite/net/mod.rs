@@ -4,8 +4,10 @@
 //! - `handshakes`: connections that are refused, and what the refused side is told.
 //! - `recipe`: the openssl recipe in `certs-example/`.
 //! - `unusable`: certificates and keys that a node cannot use.
+//! - `wire_levels`: levels of wire encryption.
 
 mod certificates;
 mod handshakes;
 mod recipe;
 mod unusable;
+mod wire_levels;

@@ -44,7 +44,7 @@ fn by_openssl(ca: &str, node: &str, extensions: bool) -> TempDir {
 
 const P256: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-256";
 const KINDS: &str = "it must be an unencrypted key in PEM (PKCS#8, PKCS#1 or SEC1): RSA (2048 to 8192 bits), ECDSA \
-                     (P-256, P-384, P-521) or Ed25519. `openssl pkey -in OLD -out NEW` removes a passphrase";
+                     (P-256, P-384, P-521), Ed25519 or ML-DSA (44, 65, 87). `openssl pkey -in OLD -out NEW` removes a passphrase";
 
 #[test]
 fn a_key_that_needs_a_passphrase_is_called_encrypted_in_every_format() {
@@ -83,7 +83,7 @@ fn an_unsupported_kind_of_key_is_named() {
         let directory = by_openssl(key, P256, true);
         let expected = "DIR/node.crt cannot be used with the CA certificates in its directory: it or a certificate above \
                         it is signed by a key or in a way that is not supported: use RSA (2048 to 8192 bits), ECDSA \
-                        (P-256, P-384, P-521) or Ed25519 and SHA-256 or better for every CA";
+                        (P-256, P-384, P-521), Ed25519 or ML-DSA (44, 65, 87) and SHA-256 or better for every CA";
         assert_eq!(problem(directory.path()), expected, "{key}");
     }
 }

@@ -208,13 +208,14 @@ function showRounds(nodes) {
         last ? words.count(last.entries) : words.UNKNOWN,
         words.count(peer.entries_received),
         words.ago(peer.last_success_unix, nowOf(node)),
+        [peer.group, peer.suite.replace(/^TLS_/, ""), peer.signature].filter(Boolean).join(" ") || words.UNKNOWN,
         peer.last_error || "",
       ];
     }),
   );
   const columns = [
     ["Puller ← peer"], ["State"], ["Last rounds (height: entries; red: failed)"], ["Entries, last round", "number"],
-    ["Entries, total", "number"], ["Last contact"], ["Error", "wrap"],
+    ["Entries, total", "number"], ["Last contact"], ["Encryption", "wrap"], ["Error", "wrap"],
   ];
   const holder = el("table", {});
   table(holder, "Rounds", columns, rows);

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use brock_net::pki::issue::{LeafKind, MakeCa, MakeLeaf, TRUST_DOMAIN_DEFAULT, make_ca, make_leaf};
+use brock_net::pki::{
+    issue::{LeafKind, MakeCa, MakeLeaf, TRUST_DOMAIN_DEFAULT, make_ca, make_leaf},
+    key::Algorithm,
+};
 
 /// Ten years: a directory that is used again should not expire. The CA must outlive the certificates that
 /// it signs later, for added nodes.
@@ -83,6 +86,8 @@ impl Layout {
                 ca_key: ca_key.clone(),
                 lifetime: CA_LIFETIME,
                 overwrite: true,
+                algorithm: Algorithm::default(),
+                second: false,
             })?;
         }
         let leaf = |dir: PathBuf, stem: &str, kind: LeafKind| -> anyhow::Result<()> {
@@ -100,6 +105,8 @@ impl Layout {
                 trust_domain: TRUST_DOMAIN_DEFAULT.to_owned(),
                 lifetime: LEAF_LIFETIME,
                 overwrite: true,
+                algorithm: Algorithm::default(),
+                second: false,
             })?;
             Ok(())
         };

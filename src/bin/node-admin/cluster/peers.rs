@@ -45,6 +45,7 @@ impl Peers {
             "RECENT",
             "RECEIVED",
             "LAST SUCCESS",
+            "WIRE",
             "LAST ERROR",
         ];
         let mut text = String::new();
@@ -72,6 +73,7 @@ fn row(peer: &Peer) -> Vec<String> {
         recent,
         peer.entries_received.to_string(),
         output::moment(peer.last_success_unix),
+        status::wire(peer),
         output::printable(&peer.last_error),
     ]
 }

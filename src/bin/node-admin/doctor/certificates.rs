@@ -40,7 +40,9 @@ pub(crate) struct Public {
 pub(crate) fn public_parts(dir: &Path) -> Result<Vec<Public>, String> {
     let inventory = Inventory::of(dir).map_err(|error| error.to_string())?;
     let mut parts = Vec::new();
-    for path in inventory.ca.iter().chain(&inventory.node).chain(&inventory.client) {
+    let (node, client) = (&inventory.node, &inventory.client);
+    let second = inventory.node_second.iter().chain(&inventory.client_second);
+    for path in inventory.ca.iter().chain(node).chain(client).chain(second) {
         for der in files::certificates(path).map_err(|error| error.to_string())? {
             let malformed = |_| format!("{} is malformed", path.display());
             let (_, certificate) = parse_x509_certificate(&der).map_err(malformed)?;
@@ -139,7 +141,8 @@ pub(super) fn node(report: &mut Report, config: &Config) -> Option<Identity> {
         config.node_id
     );
     let policy = RolePolicy { require_uri: config.require_uri_roles };
-    let identity = match Identity::load_with_lists(dir, config.crl_dir.as_deref(), policy) {
+    let levels = config.wire_levels.clone();
+    let identity = match Identity::load_at(dir, config.crl_dir.as_deref(), policy, levels) {
         Ok(identity) => identity,
         Err(error) => {
             let fix = match error {
@@ -148,6 +151,12 @@ pub(super) fn node(report: &mut Report, config: &Config) -> Option<Identity> {
                 }
                 TlsError::NoListDirectory { .. } | TlsError::UnexpectedList { .. } => {
                     "node.crl-dir names a directory with *.crl and nothing else"
+                }
+                TlsError::TooWeak { .. } => {
+                    "brock cert … --algorithm ecdsa-p384 for the CA and the node, or a lower level"
+                }
+                TlsError::NoPostQuantumCa { .. } => {
+                    "copy ca-pq.crt of the cluster there; `brock cert ca … --post-quantum ml-dsa-65` makes it"
                 }
                 _ => &make,
             };

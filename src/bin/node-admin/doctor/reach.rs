@@ -210,6 +210,9 @@ fn remedy(error: &(dyn std::error::Error + 'static), target: &Target<'_>) -> Str
         Some(Problem::Usage) => {
             format!("the process that listens there has no node certificate; issue one: {node}")
         }
+        Some(Problem::WireEncryption) => "set node.wire-encryption alike on both ends (`brock config show`), and at 256 use \
+                                          certificates of ecdsa-p384 or ml-dsa-87 (`brock cert … --algorithm`)"
+            .to_owned(),
         Some(Problem::Other) | None => {
             format!("is {} the gRPC port of a node (node.address), and not its http.address?", target.address)
         }
