@@ -218,6 +218,7 @@ fn resync(report: ResyncReport) -> proto::Resync {
         log_entries_copied: report.log_entries,
         records_expected: report.expected,
         since_unix: report.since,
+        progressed_unix: report.progressed,
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Member {
     pub(super) returned_at: Option<UnixSeconds>,
     /// The streams by which it is pulling from this node now.
     pub(super) feeds: usize,
+    /// Its certificate states no node id: what is known of the caller instead.
+    pub(super) introduced_by: Option<String>,
     /// A peer from DNS that has not answered yet: not remembered over a restart.
     pub(super) is_passing: bool,
 }
@@ -53,6 +55,7 @@ impl Member {
             address: address.filter(stays),
             node_id,
             last_seen: Some(state.last_seen_unix).filter(|seen| *seen != 0),
+            introduced_by: Some(state.introduced_by).filter(|introducer| !introducer.is_empty()),
             // A damaged vector must not fail the start: the next hello replaces it.
             pulled: vector(state.applied).unwrap_or_default(),
             retired: match state.retired {
@@ -63,14 +66,18 @@ impl Member {
         })
     }
 
-    pub(super) fn to_proto(&self) -> proto::MemberState {
+    /// What the store remembers; of what the member has applied at most so many origins. The others count as not
+    /// applied after a restart, until it says hello again.
+    pub(super) fn to_proto(&self, origins: usize) -> proto::MemberState {
+        let applied: Option<Vector> = self.applied().map(|applied| applied.iter().take(origins).collect());
         proto::MemberState {
             node_id: self.node_id.as_ref().map(ToString::to_string).unwrap_or_default(),
             address: self.address.as_ref().map(ToString::to_string).unwrap_or_default(),
             last_seen_unix: self.last_seen.unwrap_or_default(),
-            applied: self.applied().as_ref().map(codec::vector_to_proto),
+            applied: applied.as_ref().map(codec::vector_to_proto),
             retired_at: self.retired.as_ref().map(codec::vector_to_proto),
             retired: self.retired.is_some(),
+            introduced_by: self.introduced_by.clone().unwrap_or_default(),
         }
     }
 

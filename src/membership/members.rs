@@ -13,7 +13,9 @@ use std::{
 
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 
-use super::{duplicates::Duplicates, member::Member, peer::PeerKey, revocations::Revocations};
+use super::{
+    duplicates::Duplicates, member::Member, origins::Origins, peer::PeerKey, revocations::Revocations,
+};
 use crate::runtime::planted::{self, Bug};
 use brock_core::{
     base::{
@@ -68,6 +70,9 @@ pub struct Members {
     changed: watch::Sender<u64>,
     revocations: Revocations,
     duplicates: Duplicates,
+    origins: Origins,
+    /// Names that gave way in a full table, until the store forgets them.
+    displaced: Arc<Mutex<Vec<proto::MemberState>>>,
 }
 
 impl Members {
@@ -103,6 +108,8 @@ impl Members {
             changed: watch::Sender::new(0),
             revocations: Revocations::default(),
             duplicates: Duplicates::default(),
+            origins: Origins::default(),
+            displaced: Arc::default(),
         })
     }
 
@@ -146,6 +153,39 @@ impl Members {
 
     fn notify(&self) {
         self.changed.send_modify(|changes| *changes += 1);
+    }
+
+    /// Enters a node that calls or answers for the first time. `introducer`: its certificate states no node id, and
+    /// this is what is known of the caller instead. Returns whether the node is in the table.
+    ///
+    /// Contract: an introducer enters at most [`limits::NAMES_PER_CERTIFICATE`] names. In a full table, such a name
+    /// without an address gives way, the one that was not seen for longest first, and nothing else does.
+    pub fn introduce(&self, node_id: &NodeId, introducer: Option<&str>) -> bool {
+        let mut table = self.lock();
+        if table.contains_key(node_id.as_str()) {
+            return true;
+        }
+        let names = table.values().filter(|member| member.introduced_by.as_deref() == introducer).count();
+        if introducer.is_some() && names >= limits::NAMES_PER_CERTIFICATE {
+            return false;
+        }
+        if table.len() >= limits::MEMBERS_MAX {
+            let mut displaced = self.displaced.lock().unwrap_or_else(PoisonError::into_inner);
+            let gives_way = |member: &&Member| {
+                member.introduced_by.is_some() && member.address.is_none() && member.retired.is_none()
+            };
+            let oldest =
+                table.values().filter(gives_way).min_by_key(|member| (member.feeds, member.last_seen));
+            let Some(name) = oldest.map(Member::name).filter(|_| displaced.len() < limits::MEMBERS_MAX)
+            else {
+                return false;
+            };
+            displaced.extend(table.remove(&name).map(|member| member.to_proto(0)));
+        }
+        let introduced_by = introducer.map(ToOwned::to_owned);
+        let member = Member { node_id: Some(node_id.clone()), introduced_by, ..Member::default() };
+        table.insert(node_id.to_string(), member);
+        true
     }
 
     /// A node begins to pull and says what it has applied, folded origins included. A retired node is a
@@ -296,6 +336,11 @@ impl Members {
         known
     }
 
+    /// What decides which origins this node begins to list.
+    pub fn origins(&self) -> &Origins {
+        &self.origins
+    }
+
     /// Node ids under which several processes run.
     pub fn duplicates(&self) -> &Duplicates {
         &self.duplicates
@@ -356,7 +401,7 @@ impl Members {
         let mut table = self.lock();
         let member = table.get_mut(name).ok_or(NoSuchMember)?;
         member.retired.get_or_insert_with(|| applied.clone());
-        let state = member.to_proto();
+        let state = member.to_proto(limits::UNKNOWN_ORIGINS_KEPT);
         drop(table);
         self.notify();
         Ok(state)
@@ -370,10 +415,14 @@ impl Members {
             .filter(|(_, member)| member.retired.is_none() && !self.is_current(member, now))
             .map(|(name, _)| name.clone())
             .collect();
-        let forget =
-            gone.iter().filter_map(|name| table.remove(name)).map(|member| member.to_proto()).collect();
+        let gone = gone.iter().filter_map(|name| table.remove(name)).map(|member| member.to_proto(0));
+        let mut forget: Vec<_> = gone.collect();
+        let displaced = std::mem::take(&mut *self.displaced.lock().unwrap_or_else(PoisonError::into_inner));
+        // One that is back under its name is remembered.
+        forget.extend(displaced.into_iter().filter(|state| !table.contains_key(&state.node_id)));
         let lasts = |member: &&Member| !member.is_passing || member.retired.is_some();
-        (table.values().filter(lasts).map(Member::to_proto).collect(), forget)
+        let share = limits::REMEMBERED_ORIGINS / table.len().max(1);
+        (table.values().filter(lasts).map(|member| member.to_proto(share)).collect(), forget)
     }
 
     /// Brings the names that a receipt waits for up to date, and returns those that hold the operation. An

@@ -3,7 +3,7 @@
 //! - [`roster`]: the one table of peers: addresses, channels, reports; [`discovery`]: fills it from DNS;
 //!   [`pings`]: measures the round trip to each peer; [`contacts`]: the nodes that can be asked now.
 //! - [`peer`]: one peer, called over the network; [`status`]: what is known of one peer.
-//! - [`duplicates`]: node ids under which several processes run.
+//! - [`duplicates`]: node ids under which several processes run; [`origins`]: which origins peers may introduce.
 //! - [`members`]: acknowledgements, the stable vector, retirement; `member`: one of them; [`receipt`]: which
 //!   members hold an operation; [`revocations`]: revocations made here that some member has not applied yet.
 
@@ -12,6 +12,7 @@ pub mod discovery;
 pub mod duplicates;
 mod member;
 pub mod members;
+pub mod origins;
 pub mod peer;
 pub mod pings;
 pub mod receipt;

@@ -76,6 +76,8 @@ async fn serve(
     let (tasks, room) = (&frame.tasks, prepared.room());
     let shared = Shared::new(config, &prepared, frame, store).await?;
     frame.show_sync_status(store.clone(), shared.roster.clone());
+    let (resyncs, wall_clock) = (shared.resyncs.clone(), shared.wall_clock.clone());
+    frame.readiness.show_filling(move || Some(resyncs.report()?.text(wall_clock.now())));
     let Prepared {
         descriptors,
         identity,

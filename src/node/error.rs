@@ -43,21 +43,21 @@ pub enum StartError {
     Store(#[from] OpenError),
     /// The storage is empty, and a peer knows this node.
     #[error(
-        "the storage at {} is empty, but {peer} at {address} knows {node_id} ({}): this \
-         node has run before, and its disk was lost or is not mounted. Find out why first. To rebuild it from its \
-         peers, start it once with --node.first-start=true", path.display(), known_by(*operations)
+        "the storage at {} is empty, but {peer} knows {node_id} ({}): this \
+         node has run before, and its disk was lost or is not mounted. Find out why first; what the others say: \
+         {others}. To rebuild it from its peers, or if that answer is wrong, start it once with --node.first-start=true", path.display(), known_by(*operations)
     )]
     LivedBefore {
         /// Where the storage should be.
         path: PathBuf,
         /// This node.
         node_id: NodeId,
-        /// The peer that knows it.
+        /// The peer that knows it, and its address.
         peer: String,
-        /// The peer's address.
-        address: String,
         /// How many of its operations the peer has.
         operations: u64,
+        /// What the other peers say, or why they could not be asked.
+        others: String,
     },
     /// The storage is empty, and no peer could be asked whether this node is new.
     #[error(
@@ -74,7 +74,8 @@ pub enum StartError {
     /// Another process uses this node's id.
     #[error(
         "another node runs under this node's own id, {node_id}, at {address}: give every node its own node.id, \
-         certificate and storage"
+         certificate and storage. If there is none, the answer is false: start this node once with \
+         --node.first-start=true"
     )]
     Twin {
         /// The id.

@@ -17,7 +17,10 @@ use tonic::{Status, service::Routes};
 use super::{error::StartError, grpc_server, prepare::Prepared};
 use crate::{api::grpc::recognition::Recognition, audit::log::AuditLog, config::validate::Config};
 use brock_core::{
-    base::{id::Instance, limits},
+    base::{
+        id::{Instance, NodeId},
+        limits,
+    },
     proto::{
         self, recognition_service_client::RecognitionServiceClient,
         recognition_service_server::RecognitionServiceServer,
@@ -30,7 +33,24 @@ enum Answer {
     /// It is this process.
     Own,
     /// A node that does not know this one.
-    Stranger { has_storage: bool },
+    Stranger { node_id: NodeId, has_storage: bool },
+    /// A node that knows this one.
+    Knows { node_id: NodeId, operations: u64 },
+}
+
+impl Answer {
+    fn text(&self, address: &str) -> String {
+        match self {
+            Self::Own => format!("{address} is this node"),
+            Self::Stranger { node_id, has_storage: true } => {
+                format!("{node_id} at {address} does not know it")
+            }
+            Self::Stranger { node_id, has_storage: false } => format!("{node_id} at {address} is new itself"),
+            Self::Knows { node_id, operations } => {
+                format!("{node_id} at {address} knows it ({operations} operations)")
+            }
+        }
+    }
 }
 
 /// Succeeds if empty storage is expected.
@@ -99,6 +119,7 @@ impl Asking<'_> {
         loop {
             let addresses = self.addresses().await;
             self.ask(addresses).await?;
+            self.check_known()?;
             if self.is_settled() {
                 break;
             }
@@ -142,11 +163,15 @@ impl Asking<'_> {
         for (address, answer) in addresses.iter().zip(join_all(asked).await) {
             let text = address.to_string();
             match answer {
-                Ok(answer) => {
-                    let answer = self.classify(&text, answer)?;
-                    self.problems.remove(&text);
-                    self.answers.insert(text, answer);
-                }
+                Ok(answer) => match self.classify(&text, &answer)? {
+                    Some(answer) => {
+                        self.problems.remove(&text);
+                        self.answers.insert(text, answer);
+                    }
+                    None => {
+                        self.problems.insert(text, "its answer has no valid node id".to_owned());
+                    }
+                },
                 Err(problem) => {
                     self.problems.insert(text, problem);
                 }
@@ -155,31 +180,50 @@ impl Asking<'_> {
         Ok(())
     }
 
-    fn classify(&self, address: &str, answer: proto::RecogniseResponse) -> Result<Answer, StartError> {
-        let path = || self.config.path.clone().unwrap_or_default();
+    /// One peer that knows this node is enough to refuse: it may be the only one that has what the lost disk had. No
+    /// peer proves what it says, so the refusal says who says what, and an operator decides.
+    fn check_known(&self) -> Result<(), StartError> {
+        let knows = |(address, answer): (&String, &Answer)| match answer {
+            Answer::Knows { node_id, operations } => Some((address.clone(), node_id.clone(), *operations)),
+            Answer::Own | Answer::Stranger { .. } => None,
+        };
+        let Some((address, peer, operations)) = self.answers.iter().find_map(knows) else { return Ok(()) };
+        let answers = self.answers.iter().filter(|(other, _)| **other != address);
+        let answers = answers.map(|(address, answer)| answer.text(address));
+        let problems = self.problems.iter().map(|(address, problem)| format!("{address}: {problem}"));
+        let others: Vec<String> = answers.chain(problems).collect();
+        Err(StartError::LivedBefore {
+            path: self.config.path.clone().unwrap_or_default(),
+            node_id: self.config.node_id.clone(),
+            peer: format!("{peer} at {address}"),
+            operations,
+            others: if others.is_empty() { "no other peer was asked".to_owned() } else { others.join("; ") },
+        })
+    }
+
+    /// `None`: the answer is malformed.
+    fn classify(
+        &self,
+        address: &str,
+        answer: &proto::RecogniseResponse,
+    ) -> Result<Option<Answer>, StartError> {
+        let Ok(node_id) = answer.node_id.parse::<NodeId>() else { return Ok(None) };
         if answer.node_id == self.config.node_id.as_str() {
             if answer.instance.as_ref() == self.instance.0 {
-                return Ok(Answer::Own);
+                return Ok(Some(Answer::Own));
             }
-            let node_id = self.config.node_id.clone();
             return Err(StartError::Twin { node_id, address: address.to_owned() });
         }
         if (answer.operations > 0 || answer.is_known) && !answer.is_retired {
-            return Err(StartError::LivedBefore {
-                path: path(),
-                node_id: self.config.node_id.clone(),
-                peer: answer.node_id,
-                address: address.to_owned(),
-                operations: answer.operations,
-            });
+            return Ok(Some(Answer::Knows { node_id, operations: answer.operations }));
         }
-        Ok(Answer::Stranger { has_storage: answer.has_storage })
+        Ok(Some(Answer::Stranger { node_id, has_storage: answer.has_storage }))
     }
 
     fn strangers(&self) -> impl Iterator<Item = bool> {
         self.answers.values().filter_map(|answer| match answer {
-            Answer::Own => None,
-            Answer::Stranger { has_storage } => Some(*has_storage),
+            Answer::Own | Answer::Knows { .. } => None,
+            Answer::Stranger { has_storage, .. } => Some(*has_storage),
         })
     }
 

@@ -9,7 +9,12 @@ use super::{
     frame::Frame,
 };
 use crate::{
-    api::grpc::{admin::Admin, kv::KeyValue, recognition::Recognition, replication::Replication},
+    api::grpc::{
+        admin::Admin,
+        kv::KeyValue,
+        recognition::Recognition,
+        replication::{PeerCalls, Replication},
+    },
     app::{backups::RequestedBackups, ledgers::Ledgers, tail::Tails},
     audit::log::AuditLog,
     config::validate::Config,
@@ -62,6 +67,7 @@ pub(super) fn routes(
         reporter: reporter.clone(),
         wall_clock: wall_clock.clone(),
         tasks: tasks.clone(),
+        calls: PeerCalls::default(),
     });
     let recognition = RecognitionServiceServer::new(Recognition {
         node_id: config.node_id.clone(),

@@ -3,12 +3,13 @@
 //! - [`pull`]: dials a peer, announces this node's vector, applies what arrives, acknowledges it.
 //! - [`donor`]: serves one puller, and decides what to send next.
 //! - [`peek`]: asks the peers for a record that this node lacks.
-//! - [`resync`]: fills a store from a peer's records when the log is not enough.
+//! - [`resync`]: fills a store from a peer's records when the log is not enough; `pace`: what its donor must deliver.
 //! - [`remote`]: another node's records; [`repair`]: compares them with the local ones, and joins them.
 //! - `latency`: the time that operations take from their origin to here.
 
 pub mod donor;
 mod latency;
+mod pace;
 pub mod peek;
 pub mod pull;
 pub mod remote;

@@ -1,27 +1,36 @@
 //! Fills this node from a peer's records, when no log can bring it up to date any more.
+//!
+//! A resync delays nothing else from peers, unless its donor has collected tombstones: its pages then remove records,
+//! which nothing may bring back meanwhile. A donor must deliver at a pace; one that does not is not asked again for
+//! a while. While one resync lasts, another donor may begin to fill this node beside it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
+use prost::Message as _;
 use tokio::{
-    sync::{Mutex as AsyncMutex, OwnedMutexGuard, RwLock, RwLockReadGuard},
-    time::timeout,
+    sync::{RwLock, RwLockReadGuard, RwLockWriteGuard, watch},
+    time::{Instant, timeout, timeout_at},
 };
 use tonic::{Code, transport::Channel};
 use tracing::Instrument as _;
 
+use super::pace::Pace;
 use crate::{
-    membership::peer::CallError,
-    runtime::spans,
+    membership::{members::Members, origins::Supplier, peer::CallError},
+    runtime::{alarms::Alarms, spans},
     store::Store,
     transfer::{
-        join::{JoinError, Joiner},
+        join::{Declines, JoinError, Joiner},
         proof::Verifier,
     },
 };
 use brock_core::{
     base::{id::NodeId, limits, metrics as names, time::WallClock},
     domain::record::UnixSeconds,
-    proto::{self, replication_service_client::ReplicationServiceClient},
+    proto::{self, replication_service_client::ReplicationServiceClient, snapshot_response::Message},
 };
 
 /// A resync, as an operator sees it.
@@ -39,14 +48,36 @@ pub struct ResyncReport {
     pub expected: u64,
     /// When it began.
     pub since: UnixSeconds,
+    /// When the last records or log entries came, or it began.
+    pub progressed: UnixSeconds,
 }
 
-/// Why a resync did not finish. The next round continues where it stopped.
+impl ResyncReport {
+    /// In a sentence, at this time.
+    pub fn text(&self, now: UnixSeconds) -> String {
+        let (lasts, quiet) = (now.saturating_sub(self.since), now.saturating_sub(self.progressed));
+        let progress = match u64::try_from(quiet) {
+            Ok(quiet) if quiet >= limits::STREAM_SILENCE_TIMEOUT.as_secs() => {
+                format!("; no progress for {quiet} s")
+            }
+            _ => String::new(),
+        };
+        let Self { node_id, records, expected, .. } = self;
+        format!("being filled from {node_id} for {lasts} s: {records} of about {expected} records{progress}")
+    }
+}
+
+/// Why a resync did not finish. The next round continues where it stopped, or restarts if the donor was at fault.
 #[derive(Debug, thiserror::Error)]
 pub enum ResyncError {
     /// Another resync is running.
     #[error("this node is being filled from another peer first")]
     UnderWay,
+    /// The donor has failed lately.
+    #[error(
+        "this node is not filled from that peer for the next {0} s, because its last attempt failed: {1}"
+    )]
+    SetAside(u64, String),
     /// The donor answered with an error, or the connection broke.
     #[error("the snapshot broke off: {0}")]
     Call(#[from] CallError),
@@ -56,147 +87,292 @@ pub enum ResyncError {
     /// The donor sent nothing for too long.
     #[error("nothing was heard of the snapshot for {} s", limits::STREAM_SILENCE_TIMEOUT.as_secs())]
     Silence,
+    /// The donor sends, but next to nothing.
+    #[error(
+        "the snapshot makes no progress: less than {} records and {} KiB came within {} s",
+        limits::RESYNC_WINDOW_ITEMS, limits::RESYNC_WINDOW_BYTES / 1024, limits::RESYNC_WINDOW.as_secs()
+    )]
+    Stalled,
+    /// The donor sends far more than it has announced.
+    #[error("the snapshot has far more than the {0} records that its donor has announced")]
+    Excess(u64),
     /// The whole resync took too long.
-    #[error("the snapshot was not whole within {} s", limits::RESYNC_TIMEOUT.as_secs())]
+    #[error("the snapshot was not whole within the time for the records that its donor has announced")]
     Late,
     /// A message could not be joined.
     #[error(transparent)]
     Join(#[from] JoinError),
 }
 
-/// All resyncs of a node: one at a time. Cheap to clone.
+impl ResyncError {
+    /// Whether the donor is at fault, and not the connection or this node.
+    fn blames_donor(&self) -> bool {
+        match self {
+            Self::Silence | Self::Stalled | Self::Excess(_) | Self::Late => true,
+            Self::Join(error) => !matches!(error, JoinError::Store(_)),
+            Self::UnderWay | Self::SetAside(..) | Self::Call(_) | Self::EndedEarly => false,
+        }
+    }
+}
+
+/// Where a resync comes from.
+pub struct Source {
+    /// The donor's calls.
+    pub client: ReplicationServiceClient<Channel>,
+    /// The donor.
+    pub supplier: Supplier,
+    /// Decides what of its records is believed.
+    pub verifier: Verifier,
+    /// Why its log was not enough.
+    pub reason: &'static str,
+}
+
+/// A donor that failed, and until when it is not asked.
+struct Aside {
+    failures: u32,
+    until: Instant,
+    error: String,
+}
+
+#[derive(Default)]
+struct State {
+    /// By donor.
+    running: BTreeMap<NodeId, (Instant, ResyncReport)>,
+    /// Those that broke off, by donor.
+    broken: BTreeMap<NodeId, Joiner>,
+    aside: BTreeMap<NodeId, Aside>,
+}
+
+/// All resyncs of a node: one of each donor at a time. Cheap to clone.
 #[derive(Clone)]
 pub struct Resyncs {
     wall_clock: WallClock,
-    /// The state of one that broke off.
-    turn: Arc<AsyncMutex<Option<Joiner>>>,
-    /// Held for writing by a resync, and for reading while anything else from peers is applied.
+    state: Arc<Mutex<State>>,
+    /// Held for writing by a resync that removes records, and for reading while anything else from peers is applied.
     gate: Arc<RwLock<()>>,
-    report: Arc<Mutex<Option<ResyncReport>>>,
+    /// Held for writing, for a moment, while a resync changes the log or the vector, and for reading while a segment
+    /// is applied: both count what is in the log. Nothing waits for the network meanwhile.
+    log: Arc<RwLock<()>>,
+    /// Counts those that have ended.
+    ended: watch::Sender<u64>,
 }
 
 impl Resyncs {
-    /// None is running. The clock tells since when one is.
+    /// None yet. The clock says when one begins.
     pub fn new(wall_clock: WallClock) -> Self {
-        let resyncs = Self { wall_clock, turn: Arc::default(), gate: Arc::default(), report: Arc::default() };
-        resyncs.set_report(None);
-        resyncs
+        let (gate, log) = (Arc::default(), Arc::default());
+        Self { wall_clock, state: Arc::default(), gate, log, ended: watch::Sender::new(0) }
     }
 
-    /// The one that is running.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The resync under way; of several, the first.
     pub fn report(&self) -> Option<ResyncReport> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let state = self.lock();
+        state.running.values().min_by_key(|(began, _)| *began).map(|(_, report)| report.clone())
     }
 
-    /// Waits until no resync is running, and keeps the next one from beginning. The pages of a donor that has
-    /// collected tombstones remove records, and nothing else may bring those back meanwhile.
+    /// Waits until no resync removes records, and keeps one from doing so. The pages of a donor that has collected
+    /// tombstones remove records, and nothing else may bring those back meanwhile.
     pub async fn others(&self) -> RwLockReadGuard<'_, ()> {
         self.gate.read().await
     }
 
-    fn set_report(&self, report: Option<ResyncReport>) {
-        metrics::gauge!(names::RESYNC_RUNNING).set(if report.is_some() { 1.0 } else { 0.0 });
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = report;
+    /// The same while a segment of a log is applied.
+    pub async fn applying(&self) -> (RwLockReadGuard<'_, ()>, RwLockReadGuard<'_, ()>) {
+        (self.gate.read().await, self.log.read().await)
+    }
+
+    /// Waits until another attempt may be worth it.
+    pub async fn ended(&self) {
+        let mut ended = self.ended.subscribe();
+        if !self.lock().running.is_empty() {
+            let _ = timeout(limits::RESYNC_ALONE, ended.changed()).await;
+        }
+    }
+
+    /// Takes a place for a resync from this donor.
+    fn begin(&self, donor: &NodeId, reason: &str) -> Result<Running<'_>, ResyncError> {
+        let (mut state, now) = (self.lock(), Instant::now());
+        if let Some(aside) = state.aside.get(donor).filter(|aside| aside.until > now) {
+            let left = aside.until.duration_since(now).as_secs() + 1;
+            return Err(ResyncError::SetAside(left, aside.error.clone()));
+        }
+        let is_alone = |(began, _): &(Instant, ResyncReport)| began.elapsed() < limits::RESYNC_ALONE;
+        if state.running.contains_key(donor)
+            || state.running.len() >= limits::RESYNCS_MAX
+            || state.running.values().any(is_alone)
+        {
+            return Err(ResyncError::UnderWay);
+        }
+        let since = self.wall_clock.now();
+        let report = ResyncReport {
+            node_id: donor.clone(),
+            reason: reason.to_owned(),
+            records: 0,
+            log_entries: 0,
+            expected: 0,
+            since,
+            progressed: since,
+        };
+        state.running.insert(donor.clone(), (now, report));
+        metrics::gauge!(names::RESYNC_RUNNING).set(1.0);
+        Ok(Running { resyncs: self, donor: donor.clone() })
     }
 
     /// Fills the store from a donor, from where the last attempt with it stopped.
     pub async fn run(
         &self,
         store: &Store,
-        client: ReplicationServiceClient<Channel>,
-        (donor, verifier): (&NodeId, &Verifier),
-        reason: &str,
+        members: &Members,
+        alarms: &Alarms,
+        source: Source,
     ) -> Result<(), ResyncError> {
-        let Ok(mut turn) = Arc::clone(&self.turn).try_lock_owned() else {
-            return Err(ResyncError::UnderWay);
+        let Source { client, supplier, verifier, reason } = source;
+        let donor = supplier.node_id.clone();
+        let running = self.begin(&donor, reason)?;
+        let broken = self.lock().broken.remove(&donor).filter(Joiner::is_resumable);
+        tracing::info!(%donor, reason, resumed = broken.is_some(), "filling this node from a peer's records");
+        let fresh = || {
+            let declines = declines(store, members, supplier, alarms);
+            Joiner::from_peer(store.clone(), donor.clone(), verifier, declines)
         };
-        if turn.as_ref().is_some_and(|joiner| joiner.donor() != donor || !joiner.is_resumable()) {
-            *turn = None;
-        }
-        tracing::info!(%donor, reason, resumed = turn.is_some(), "filling this node from a peer's records");
-        let began = self.wall_clock.now();
-        let waiting = ResyncReport {
-            node_id: donor.clone(),
-            reason: reason.to_owned(),
-            records: 0,
-            log_entries: 0,
-            expected: 0,
-            since: began,
-        };
-        self.set_report(Some(waiting));
-        let _alone = self.gate.write().await;
-        let span = spans::resync(donor);
-        let filled =
-            self.fill(store, client, (donor, verifier), (reason, began), &mut turn).instrument(span.clone());
+        let mut joiner = broken.unwrap_or_else(fresh);
+        let span = spans::resync(&donor);
+        let filled = running.fill(client, &mut joiner).instrument(span.clone());
         let outcome = timeout(limits::RESYNC_TIMEOUT, filled).await.unwrap_or(Err(ResyncError::Late));
         spans::end(&span, outcome.is_ok());
         let label = if outcome.is_ok() { "ok" } else { "error" };
         metrics::counter!(names::RESYNCS, "outcome" => label).increment(1);
-        if outcome.is_ok() {
-            let records = turn.take().map_or(0, |joiner| joiner.records);
-            tracing::info!(%donor, records, "this node has everything that the peer had");
+        match &outcome {
+            Ok(()) => {
+                self.lock().aside.remove(&donor);
+                tracing::info!(%donor, records = joiner.records, "this node has everything that the peer had");
+            }
+            Err(error) => self.note_failure(&donor, error, joiner),
         }
-        self.set_report(None);
         outcome
     }
 
+    /// Keeps what can be continued, and sets a donor aside that was at fault, for twice as long each time.
+    fn note_failure(&self, donor: &NodeId, error: &ResyncError, joiner: Joiner) {
+        let mut state = self.lock();
+        if !error.blames_donor() {
+            // The donor cannot continue from there: the next attempt restarts.
+            let restarts = matches!(error, ResyncError::Call(CallError::Status { code: Code::Aborted, .. }));
+            if state.broken.len() >= limits::RESYNCS_MAX {
+                state.broken.pop_first();
+            }
+            if !restarts {
+                state.broken.insert(donor.clone(), joiner);
+            }
+            return;
+        }
+        let now = Instant::now();
+        state.aside.retain(|_, aside| now < aside.until + limits::RESYNC_ASIDE_MAX);
+        let failures = state.aside.get(donor).map_or(0, |aside| aside.failures);
+        let delay = limits::RESYNC_ASIDE_MIN.saturating_mul(1 << failures.min(16));
+        let until = now + delay.min(limits::RESYNC_ASIDE_MAX);
+        if state.aside.len() < limits::MEMBERS_MAX || state.aside.contains_key(donor) {
+            let aside = Aside { failures: failures.saturating_add(1), until, error: error.to_string() };
+            state.aside.insert(donor.clone(), aside);
+        }
+    }
+}
+
+fn declines(store: &Store, members: &Members, supplier: Supplier, alarms: &Alarms) -> Declines {
+    let (store, members, alarms) = (store.clone(), members.clone(), alarms.clone());
+    Box::new(move |origins, lists| {
+        let declined = members.origins().declined(&store, &members, &supplier, origins, lists);
+        members.origins().report(&supplier, declined.len(), &alarms);
+        declined
+    })
+}
+
+/// A resync under way. It ends when this is dropped.
+struct Running<'a> {
+    resyncs: &'a Resyncs,
+    donor: NodeId,
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        let mut state = self.resyncs.lock();
+        state.running.remove(&self.donor);
+        if state.running.is_empty() {
+            metrics::gauge!(names::RESYNC_RUNNING).set(0.0);
+        }
+        drop(state);
+        self.resyncs.ended.send_modify(|ended| *ended += 1);
+    }
+}
+
+impl Running<'_> {
+    fn note(&self, joiner: &Joiner) {
+        let now = self.resyncs.wall_clock.now();
+        if let Some((_, report)) = self.resyncs.lock().running.get_mut(&self.donor) {
+            if (report.records, report.log_entries) != (joiner.records, joiner.log_entries) {
+                report.progressed = now;
+            }
+            report.records = joiner.records;
+            report.log_entries = joiner.log_entries;
+            report.expected = joiner.expected();
+        }
+    }
+
+    /// Contract: no segment is applied while a log page is imported or the vector adopted. From the first message on
+    /// that may remove records, nothing else from peers is applied until the end.
     async fn fill(
         &self,
-        store: &Store,
         mut client: ReplicationServiceClient<Channel>,
-        (donor, verifier): (&NodeId, &Verifier),
-        (reason, since): (&str, UnixSeconds),
-        turn: &mut OwnedMutexGuard<Option<Joiner>>,
+        joiner: &mut Joiner,
     ) -> Result<(), ResyncError> {
-        let joiner =
-            turn.get_or_insert_with(|| Joiner::new(store.clone(), donor.clone(), Some(verifier.clone())));
-        let report = |joiner: &Joiner| ResyncReport {
-            node_id: donor.clone(),
-            reason: reason.to_owned(),
-            records: joiner.records,
-            log_entries: joiner.log_entries,
-            expected: joiner.expected(),
-            since,
-        };
-        self.set_report(Some(report(joiner)));
+        self.note(joiner);
         let answer = timeout(limits::STREAM_SILENCE_TIMEOUT, client.snapshot(joiner.request())).await;
         let mut messages = match answer {
             Err(_) => return Err(ResyncError::Silence),
-            Ok(Err(status)) => {
-                if status.code() == Code::Aborted {
-                    // The donor cannot continue from there: the next attempt restarts.
-                    **turn = None;
-                }
-                return Err(CallError::from(status).into());
-            }
-            Ok(Ok(response)) => response.into_inner(),
+            Ok(answer) => answer.map_err(CallError::from)?.into_inner(),
         };
+        let mut alone: Option<RwLockWriteGuard<'_, ()>> = None;
+        let mut pace = Pace::new(Instant::now(), joiner.records);
         loop {
-            let message = timeout(limits::STREAM_SILENCE_TIMEOUT, messages.message()).await;
-            let message: proto::SnapshotResponse = match message {
-                Err(_) => return Err(ResyncError::Silence),
+            let silent_at = Instant::now() + limits::STREAM_SILENCE_TIMEOUT;
+            let message = match timeout_at(silent_at.min(pace.window_ends()), messages.message()).await {
+                Ok(Ok(message)) => message.ok_or(ResyncError::EndedEarly)?,
                 Ok(Err(status)) => return Err(CallError::from(status).into()),
-                Ok(Ok(None)) => return Err(ResyncError::EndedEarly),
-                Ok(Ok(Some(message))) => message,
-            };
-            let before = (joiner.records, joiner.log_entries);
-            let taken = joiner.take(message).await;
-            for (kind, copied) in
-                [("record", joiner.records - before.0), ("log_entry", joiner.log_entries - before.1)]
-            {
-                metrics::counter!(names::RESYNC_RECORDS, "kind" => kind).increment(copied);
-            }
-            match taken {
-                Ok(true) => return Ok(()),
-                Ok(false) => self.set_report(Some(report(joiner))),
-                Err(error) => {
-                    if matches!(error, JoinError::Protocol(_) | JoinError::Proof(_) | JoinError::Unproven(_))
-                    {
-                        **turn = None;
-                    }
-                    return Err(error.into());
+                Err(_) if Instant::now() >= silent_at => return Err(ResyncError::Silence),
+                Err(_) => {
+                    pace.check(Instant::now(), joiner)?;
+                    continue;
                 }
+            };
+            if alone.is_none() && joiner.may_drop(&message) {
+                alone = Some(self.resyncs.gate.write().await);
             }
+            let (bytes, before) = (message.encoded_len() as u64, (joiner.records, joiner.log_entries));
+            if self.take(joiner, message).await? {
+                return Ok(());
+            }
+            let items = (joiner.records - before.0) + (joiner.log_entries - before.1);
+            self.note(joiner);
+            pace.note(items, bytes);
+            pace.check(Instant::now(), joiner)?;
         }
+    }
+
+    async fn take(&self, joiner: &mut Joiner, message: proto::SnapshotResponse) -> Result<bool, ResyncError> {
+        let before = (joiner.records, joiner.log_entries);
+        let changes_log = matches!(message.message, Some(Message::Log(_) | Message::End(_)));
+        let no_segment = if changes_log { Some(self.resyncs.log.write().await) } else { None };
+        let taken = joiner.take(message).await;
+        drop(no_segment);
+        for (kind, copied) in
+            [("record", joiner.records - before.0), ("log_entry", joiner.log_entries - before.1)]
+        {
+            metrics::counter!(names::RESYNC_RECORDS, "kind" => kind).increment(copied);
+        }
+        Ok(taken?)
     }
 }

@@ -6,12 +6,14 @@
 //! - [`coredump`]: keeps secrets in memory out of core files.
 //! - [`descriptors`]: the shares in the limit of open files.
 //! - [`planted`]: bugs that the simulation must find.
+//! - [`pool`]: places of which every identity has a share.
 //! - [`processor`]: refuses a processor that lacks instructions the build needs.
 
 pub mod alarms;
 pub mod coredump;
 pub mod descriptors;
 pub mod planted;
+pub mod pool;
 pub mod processor;
 pub mod retry;
 pub mod spans;

@@ -277,6 +277,17 @@ impl<'a> Commit<'a> {
         Ok(())
     }
 
+    /// Fails if listing `more` origins would make this node's vectors longer than every node reads.
+    pub(super) fn check_origins(&self, more: usize) -> Result<(), StoreError> {
+        let raised = self.raised.vector.iter().chain(self.raised.folds.iter());
+        let fresh = raised.filter(|(origin, _)| self.before.clock(origin) == Clock::default()).count();
+        let listed = self.before.vector.len() + self.before.folds.len();
+        if more > 0 && listed + fresh + more > limits::ORIGINS_MAX {
+            return Err(StoreError::TooManyOrigins(listed));
+        }
+        Ok(())
+    }
+
     /// Whether the quarantine has room for what of a segment must go there. Entries at or below
     /// `applied` are here already.
     pub(super) fn check_quarantine(&self, segment: &Segment, applied: Clock) -> Result<(), StoreError> {

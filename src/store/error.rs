@@ -197,6 +197,11 @@ pub enum StoreError {
         /// Entries up to this clock are compacted.
         floor: Clock,
     },
+    /// This node lists as many origins as it may.
+    #[error(
+        "this node lists {0} origins, and takes no further ones from peers: its vector must stay readable for them"
+    )]
+    TooManyOrigins(usize),
     /// Records have changed in a way that the log does not show.
     #[error("records have changed by a repair, a resync or a retry: the log does not show all of it")]
     NotInLog,
@@ -237,6 +242,7 @@ impl StoreError {
             Self::BelowFloor { .. }
             | Self::NotInLog
             | Self::RolledBack { .. }
+            | Self::TooManyOrigins(_)
             | Self::QuarantineFull
             | Self::Signing(_)
             | Self::Read(_)

@@ -2,9 +2,9 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, atomic::AtomicBool},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -20,6 +20,7 @@ use super::{
     open::{self, Mint},
     place::Place,
     published::{Published, Raised, Totals},
+    rollback::Claims,
     signing::{Born, Identity},
     superblock::{self, Superblock},
     writer::{Command, Order, Writer},
@@ -118,8 +119,6 @@ pub(super) struct Shared {
     origin: ArcSwap<Origin>,
     /// Why the present incarnation began.
     reason: ArcSwap<&'static str>,
-    /// Whether an alarm has reported that peers have more of this node's earlier operations.
-    pub(super) reported_rollback: AtomicBool,
     /// What is durable and may be served. Only the writer raises it, after its fsync.
     published: RwLock<Published>,
     /// Counts commits, so that followers wake up.
@@ -127,8 +126,8 @@ pub(super) struct Shared {
     pub(super) alarms: Alarms,
     /// See [`Store::keep_for_backup`].
     pub(super) kept_for_backup: Mutex<Option<Vector>>,
-    /// When a peer last made this node change its incarnation.
-    pub(super) last_rollback: Mutex<Option<Instant>>,
+    /// Of peers, to know more of this node's operations than it does.
+    pub(super) claims: Mutex<Claims>,
     _ram: Option<tempfile::TempDir>,
 }
 
@@ -215,11 +214,10 @@ impl Store {
             origin: ArcSwap::from_pointee(opened.origin),
             published: RwLock::new(published.clone()),
             reason: ArcSwap::from_pointee(opened.reason),
-            reported_rollback: AtomicBool::new(false),
             commits,
             alarms: options.alarms.clone(),
             kept_for_backup: Mutex::default(),
-            last_rollback: Mutex::default(),
+            claims: Mutex::default(),
             _ram: opened._ram,
         });
         let (commands, queue) = mpsc::channel(limits::WRITE_QUEUE_COMMANDS);
@@ -340,6 +338,29 @@ impl Store {
     /// This node's certificate, as it signs births and verifies them.
     pub fn identity(&self) -> Option<Arc<dyn Identity>> {
         self.shared.mint.identity()
+    }
+
+    /// How many origins are listed here, folded ones included, and how many incarnations of a node that are not folded.
+    pub fn listing(&self, node_id: &NodeId) -> (usize, usize) {
+        let published = self.shared.published();
+        (published.vector.len() + published.folds.len(), published.vector.incarnations(node_id))
+    }
+
+    /// The part of a peer's claim about what it has applied that is kept: of the origins that are known here
+    /// everything, and of others so many that `held`, what is kept of it already, does not outgrow what is known
+    /// here by more than [`limits::UNKNOWN_ORIGINS_KEPT`]. To leave an origin out is to know less of the peer, which
+    /// is always safe: it is sent what it has, and waited for.
+    pub fn relevant(&self, claim: Vector, held: usize) -> Vector {
+        let published = self.shared.published();
+        let (vector, folds) = (&published.vector, &published.folds);
+        let room = (vector.len() + folds.len() + limits::UNKNOWN_ORIGINS_KEPT).saturating_sub(held);
+        if claim.len() <= room {
+            return claim;
+        }
+        let is_known = |origin: &Origin| vector.lists(origin) || folds.lists(origin);
+        let (known, unknown): (Vec<_>, Vec<_>) = claim.iter().partition(|(origin, _)| is_known(origin));
+        let left = room.saturating_sub(known.len());
+        known.into_iter().chain(unknown.into_iter().take(left)).collect()
     }
 
     /// Changes with every commit that raises the vector.

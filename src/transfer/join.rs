@@ -1,5 +1,7 @@
 //! The puller's end of a snapshot, of a donor's or of a backup's: joins its messages, durably.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::proof::{ProofError, Verifier};
@@ -9,7 +11,7 @@ use crate::{
 };
 use brock_core::{
     base::{
-        id::{KeyHash, NodeId},
+        id::{KeyHash, NodeId, Origin},
         vector::{Stamp, Vector},
     },
     domain::{
@@ -52,12 +54,28 @@ impl From<SegmentError> for JoinError {
     }
 }
 
+/// Which of these origins a node does not take from a donor, and whether it lists the others now.
+pub type Declines = Box<dyn Fn(Vec<Origin>, bool) -> BTreeSet<Origin> + Send + Sync>;
+
 /// What the header says.
 struct Header {
     incarnation: u32,
     vector: Vector,
     folds: Vector,
     records: u64,
+}
+
+impl Header {
+    /// Leaves out the origins that are declined, and returns them.
+    fn leave_out(&mut self, declines: &Declines, lists: bool) -> BTreeSet<Origin> {
+        let origins = self.vector.iter().chain(self.folds.iter()).map(|(origin, _)| origin);
+        let declined = declines(origins.collect(), lists);
+        for origin in &declined {
+            self.vector.remove(origin);
+            self.folds.remove(origin);
+        }
+        declined
+    }
 }
 
 /// The puller's end. Remembers how far it came, so that an interrupted snapshot can continue.
@@ -74,6 +92,9 @@ pub struct Joiner {
     drops: bool,
     /// Operations in its records that were left out, because nothing proves them.
     unproven: usize,
+    declines: Option<Declines>,
+    /// Origins of the donor that this node does not take.
+    declined: BTreeSet<Origin>,
     /// Records joined.
     pub records: u64,
     /// Log entries copied.
@@ -93,9 +114,16 @@ impl Joiner {
             is_in_log: false,
             after_stamp: None,
             drops: false,
+            declines: None,
+            declined: BTreeSet::new(),
             records: 0,
             log_entries: 0,
         }
+    }
+
+    /// The same with a peer: `declines` decides which of its origins are not taken.
+    pub fn from_peer(store: Store, donor: NodeId, verifier: Verifier, declines: Declines) -> Self {
+        Self { declines: Some(declines), ..Self::new(store, donor, Some(verifier)) }
     }
 
     /// The node whose records these are.
@@ -107,6 +135,17 @@ impl Joiner {
     /// tombstones: records that its pages removed may have come back from elsewhere meanwhile.
     pub fn is_resumable(&self) -> bool {
         !self.drops
+    }
+
+    /// Whether taking the message may remove records: nothing that could bring them back may be applied from then
+    /// on, until the last message was taken.
+    pub fn may_drop(&self, message: &proto::SnapshotResponse) -> bool {
+        let collected = match &message.message {
+            Some(Message::Records(page)) => &page.collected,
+            Some(Message::End(end)) => &end.collected,
+            _ => &None,
+        };
+        self.drops || collected.as_ref().is_some_and(|collected| !collected.clocks.is_empty())
     }
 
     /// How many records there will be, estimated.
@@ -134,7 +173,8 @@ impl Joiner {
     ///
     /// Contract: before the last message, states are joined, which is always safe, and log entries are
     /// kept, which are not visible yet. The last message raises the vector over everything that the
-    /// pages held.
+    /// pages held, but for the origins that are declined: their records are joined, and nothing of them counts as
+    /// applied, so what was left out comes later, by the log or by another resync.
     pub async fn take(&mut self, message: proto::SnapshotResponse) -> Result<bool, JoinError> {
         let message = message.message.ok_or_else(|| JoinError::Protocol("an empty message".to_owned()))?;
         match message {
@@ -145,18 +185,23 @@ impl Joiner {
                 let batch = page.batch.unwrap_or_default();
                 let entries = batch.entries.len() as u64;
                 let segment = self.check(batch).await?;
+                let last = Stamp { origin: segment.origin, clock: segment.covered_through };
+                if self.declined.contains(&segment.origin) {
+                    self.is_in_log = true;
+                    self.after_stamp = Some(last);
+                    return Ok(false);
+                }
                 let through = self.header.as_ref().map(|header| header.vector.get(&segment.origin));
                 if through.is_none_or(|through| segment.covered_through > through) {
                     return Err(JoinError::Protocol("its log goes beyond its header".to_owned()));
                 }
-                let last = Stamp { origin: segment.origin, clock: segment.covered_through };
                 self.store.import_log(segment).await?;
                 self.is_in_log = true;
                 self.after_stamp = Some(last);
                 self.log_entries += entries;
             }
             Message::End(end) => {
-                let Some(header) = &self.header else {
+                let Some(header) = &mut self.header else {
                     return Err(JoinError::Protocol("its end came before its header".to_owned()));
                 };
                 if self.after != Some(RecordPage::END) {
@@ -167,6 +212,10 @@ impl Joiner {
                 }
                 let floors = codec::vector_from_proto(&end.floors.unwrap_or_default())?;
                 let collected = codec::vector_from_proto(&end.collected.unwrap_or_default())?;
+                if let Some(declines) = &self.declines {
+                    // What another donor has supplied meanwhile counts too.
+                    header.leave_out(declines, true);
+                }
                 self.store.adopt(Adoption { floors, collected, ..adoption(header) }).await?;
                 return Ok(true);
             }
@@ -178,7 +227,7 @@ impl Joiner {
         if header.node_id != self.donor.as_str() {
             return Err(JoinError::Protocol("it is another node's".to_owned()));
         }
-        let fresh = Header {
+        let mut fresh = Header {
             incarnation: header.incarnation,
             vector: codec::vector_from_proto(&header.vector.unwrap_or_default())?,
             folds: codec::folds_from_proto(header.folds.unwrap_or_default())?,
@@ -187,14 +236,19 @@ impl Joiner {
         // If the donor has more of this node's operations than this node, the storage was rolled back,
         // and the donor's clocks must not be used again.
         let theirs = fresh.vector.get(&self.store.origin()).max(fresh.folds.get(&self.store.origin()));
-        self.store.rolled_back(theirs).await?;
+        self.store.rolled_back(theirs, self.donor.as_str()).await?;
         if planted::is(Bug::AdoptFirst) {
             self.store.adopt(adoption(&fresh)).await?;
         }
         match &self.header {
             Some(known) if known.incarnation == fresh.incarnation && known.vector == fresh.vector => {}
             Some(_) => return Err(JoinError::Protocol("it continued with another snapshot".to_owned())),
-            None => self.header = Some(fresh),
+            None => {
+                if let Some(declines) = &self.declines {
+                    self.declined = fresh.leave_out(declines, false);
+                }
+                self.header = Some(fresh);
+            }
         }
         Ok(())
     }

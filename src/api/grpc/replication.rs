@@ -16,6 +16,7 @@ use crate::{
         },
         remote::Remote,
     },
+    runtime::pool::{Applicant, Bounds, Pool, Taken},
     store::Store,
 };
 use brock_core::{
@@ -42,6 +43,44 @@ pub struct Replication {
     pub wall_clock: WallClock,
     /// The node's background work.
     pub tasks: Tasks,
+    /// The calls that each peer may make at once.
+    pub calls: PeerCalls,
+}
+
+/// What each peer may ask at once.
+#[derive(Clone)]
+pub struct PeerCalls {
+    reads: Pool,
+    peeks: Pool,
+    traces: Pool,
+}
+
+impl Default for PeerCalls {
+    fn default() -> Self {
+        let pool = |max, share| Pool::new(Bounds { max, share });
+        Self {
+            reads: pool(limits::PEER_CALLS_MAX, limits::PEER_CALLS_SHARE),
+            peeks: pool(limits::PEER_PEEKS_MAX, limits::PEER_PEEKS_SHARE),
+            traces: pool(limits::TRACES_MAX, 1),
+        }
+    }
+}
+
+/// Takes one of the caller's places, if it has one left.
+fn begin<T>(pool: &Pool, request: &Request<T>) -> Result<Option<Taken>, Status> {
+    let Some(info) = request.extensions().get::<ConnectionInfo>() else { return Ok(None) };
+    let taken = pool.try_take(&Applicant::certified(info.holder()));
+    Ok(Some(taken.ok_or(DonorError::TooManyCalls)?))
+}
+
+fn caller<T>(request: &Request<T>) -> Option<Caller> {
+    let info = request.extensions().get::<ConnectionInfo>()?;
+    Some(Caller {
+        certified: info.identity.node_id(),
+        holder: info.holder(),
+        accepted_at: info.accepted_at,
+        ip: info.remote.ip(),
+    })
 }
 
 #[tonic::async_trait]
@@ -61,6 +100,7 @@ impl ReplicationService for Replication {
         &self,
         request: Request<proto::ReportRequest>,
     ) -> Result<Response<proto::ReportResponse>, Status> {
+        let _place = begin(&self.calls.reads, &request)?;
         Ok(Response::new(self.reporter.report(request.into_inner().history).await?))
     }
 
@@ -68,6 +108,7 @@ impl ReplicationService for Replication {
         &self,
         request: Request<proto::PeekRequest>,
     ) -> Result<Response<proto::PeekResponse>, Status> {
+        let _place = begin(&self.calls.peeks, &request)?;
         let key_hash = records::key_hash(&request.into_inner().key_hash)?;
         let state = self.store.get(key_hash).await.map_err(RequestError::from)?;
         let state = state.ok_or(RequestError::Absent)?;
@@ -79,12 +120,7 @@ impl ReplicationService for Replication {
         &self,
         request: Request<Streaming<proto::ReplicateRequest>>,
     ) -> Result<Response<Self::ReplicateStream>, Status> {
-        let info = request.extensions().get::<ConnectionInfo>();
-        let caller = info.map(|info| Caller {
-            certified: info.identity.node_id(),
-            accepted_at: info.accepted_at,
-            ip: info.remote.ip(),
-        });
+        let caller = caller(&request);
         let stop = ConnectionInfo::draining(&request, &self.tasks);
         let mut requests = request.into_inner();
         let first = tokio::time::timeout(limits::STREAM_SILENCE_TIMEOUT, requests.next());
@@ -96,18 +132,23 @@ impl ReplicationService for Replication {
         let Some(replicate_request::Message::Hello(hello)) = first.message else {
             return Err(DonorError::NoHello.into());
         };
-        let (session, permit) = self.donor.admit(hello, caller).await?;
+        let evicted = stop.child_token();
+        let (session, place) = self.donor.admit(hello, caller, evicted.clone()).await?;
         let (out, responses) = mpsc::channel(1);
-        let stopping = stop.clone();
+        let stopping = evicted.clone();
         self.tasks.spawn_short(async move {
             let failed = out.clone();
-            if let Err(error) = session.run(requests, out, stop).await {
+            let ended = session.run(requests, out, evicted.clone()).await;
+            if evicted.is_cancelled() && !stop.is_cancelled() {
+                // Without waiting: the node that has left the stream behind may not read it.
+                let _ = failed.try_send(Err(DonorError::Replaced.into()));
+            } else if let Err(error) = ended {
                 let status = DonorError::from(error).into();
                 // Behind the messages that are still on their way to the puller, which may be gone.
                 let sent = failed.send_timeout(Err(status), limits::STREAM_SILENCE_TIMEOUT);
                 let _ = stopping.run_until_cancelled(sent).await;
             }
-            drop(permit);
+            drop(place);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
     }
@@ -116,9 +157,10 @@ impl ReplicationService for Replication {
         &self,
         request: Request<proto::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        let (mut feed, permit) = self.donor.snapshot(request.into_inner()).await?;
+        let (caller, evicted) = (caller(&request), self.tasks.stopping().child_token());
+        let snapshot = self.donor.snapshot(request.into_inner(), caller, evicted.clone());
+        let (mut feed, place) = snapshot.await?;
         let (out, responses) = mpsc::channel(1);
-        let stop = self.tasks.stopping().clone();
         self.tasks.spawn_short(async move {
             let send = async {
                 loop {
@@ -135,8 +177,8 @@ impl ReplicationService for Replication {
                     }
                 }
             };
-            stop.run_until_cancelled(send).await;
-            drop(permit);
+            evicted.run_until_cancelled(send).await;
+            drop(place);
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(responses))))
     }
@@ -145,6 +187,7 @@ impl ReplicationService for Replication {
         &self,
         request: Request<proto::SummaryRequest>,
     ) -> Result<Response<proto::SummaryResponse>, Status> {
+        let _place = begin(&self.calls.reads, &request)?;
         let answer = Remote::summary(&self.store, request.into_inner().buckets).await;
         let answer = answer.map_err(RequestError::from)?;
         Ok(Response::new(proto::SummaryResponse { now_unix: self.wall_clock.now(), ..answer }))
@@ -154,6 +197,7 @@ impl ReplicationService for Replication {
         &self,
         request: Request<proto::ListBucketRequest>,
     ) -> Result<Response<proto::ListBucketResponse>, Status> {
+        let _place = begin(&self.calls.reads, &request)?;
         Ok(Response::new(self.store.list_bucket(request.into_inner()).await.map_err(RequestError::from)?))
     }
 
@@ -161,6 +205,7 @@ impl ReplicationService for Replication {
         &self,
         request: Request<proto::FetchStatesRequest>,
     ) -> Result<Response<proto::FetchStatesResponse>, Status> {
+        let _place = begin(&self.calls.reads, &request)?;
         Ok(Response::new(self.store.fetch_states(request.into_inner()).await.map_err(RequestError::from)?))
     }
 
@@ -168,7 +213,8 @@ impl ReplicationService for Replication {
         &self,
         request: Request<proto::TraceRequest>,
     ) -> Result<Response<proto::TraceResponse>, Status> {
-        let trace = self.traces.here(records::key_hash(&request.into_inner().key_hash)?).await?;
+        let _place = begin(&self.calls.traces, &request)?;
+        let trace = self.traces.read(records::key_hash(&request.into_inner().key_hash)?).await?;
         Ok(Response::new(proto::TraceResponse { trace: Some(trace) }))
     }
 

@@ -52,7 +52,10 @@ impl From<DonorError> for Status {
             | DonorError::Protocol(_) => Code::InvalidArgument,
             DonorError::Stopping => Code::Unavailable,
             DonorError::Restarted => Code::Aborted,
-            DonorError::TooManyFeeds | DonorError::TooManySnapshots => Code::ResourceExhausted,
+            DonorError::TooManyFeeds
+            | DonorError::TooManySnapshots
+            | DonorError::TooManyCalls
+            | DonorError::Replaced => Code::ResourceExhausted,
         };
         Self::new(code, error.to_string())
     }
@@ -122,6 +125,7 @@ fn kind(error: &RequestError) -> Kind {
             StoreError::Gap { .. }
             | StoreError::BelowFloor { .. }
             | StoreError::NotInLog
+            | StoreError::TooManyOrigins(_)
             | StoreError::RolledBack { .. } => last(Code::FailedPrecondition, "LOG_MISMATCH"),
             StoreError::Read(_) | StoreError::Damaged(_) => last(Code::Internal, "STORAGE_UNREADABLE"),
         },
@@ -204,6 +208,8 @@ mod tests {
             (DonorError::Cursor(CodecError::Malformed("cursor")), Code::InvalidArgument, "cursor: "),
             (DonorError::TooManyFeeds, Code::ResourceExhausted, ""),
             (DonorError::TooManySnapshots, Code::ResourceExhausted, ""),
+            (DonorError::TooManyCalls, Code::ResourceExhausted, "try again"),
+            (DonorError::Replaced, Code::ResourceExhausted, "newer ones"),
             (StoreError::QueueFull.into(), Code::ResourceExhausted, ""),
             (StoreError::Read("/secret/path".into()).into(), Code::Internal, "its log has the details"),
         ] {

@@ -1,12 +1,17 @@
 //! Whether the node is ready for traffic. Boot and shutdown set it, `/readyz` shows it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use brock_core::base::metrics as names;
 
 /// The facts that readiness depends on. Each is set once, but for `read_only`.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Readiness {
+    /// Says from which peer the node is being filled.
+    filling: OnceLock<Box<dyn Fn() -> Option<String> + Send + Sync>>,
     store_open: AtomicBool,
     caught_up: AtomicBool,
     draining: AtomicBool,
@@ -15,6 +20,16 @@ pub struct Readiness {
 }
 
 impl Readiness {
+    /// From now on `/readyz` tells what this says. A node that is being filled serves what it has.
+    pub fn show_filling(&self, filling: impl Fn() -> Option<String> + Send + Sync + 'static) {
+        let _ = self.filling.set(Box::new(filling));
+    }
+
+    /// From which peer the node is being filled; `None`: from none.
+    pub fn filling(&self) -> Option<String> {
+        self.filling.get()?()
+    }
+
     /// The store is open and recovered.
     pub fn set_store_open(&self) {
         self.set(&self.store_open);

@@ -83,9 +83,10 @@ pub fn router(pages: Pages) -> Router {
 }
 
 async fn readyz(State(pages): State<Pages>) -> impl IntoResponse {
+    let filling = pages.readiness.filling().map(|filling| format!("{filling}\n")).unwrap_or_default();
     match pages.readiness.reasons().as_slice() {
-        [] => (StatusCode::OK, "ok\n".to_owned()),
-        reasons => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", reasons.join("; "))),
+        [] => (StatusCode::OK, format!("ok\n{filling}")),
+        reasons => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n{filling}", reasons.join("; "))),
     }
 }
 

@@ -118,12 +118,13 @@ fn conflicts_text(status: &Status) -> String {
 
 fn resync_text(resync: &Resync) -> String {
     format!(
-        "from {} since {}: {} of about {} records, {} log entries ({})",
+        "from {} since {}: {} of about {} records, {} log entries, the last at {} ({})",
         output::printable(&resync.node),
         output::moment(resync.since_unix),
         resync.records_joined,
         resync.records_expected,
         resync.log_entries_copied,
+        output::moment(resync.progressed_unix),
         output::printable(&resync.reason)
     )
 }
@@ -358,16 +359,18 @@ mod tests {
             log_entries_copied: 6,
             records_expected: 70,
             since_unix: 1_777_636_800,
+            progressed_unix: 1_777_636_860,
         };
         let status = Status::try_from(proto::StatusResponse { resync: Some(resync), ..response() }).unwrap();
         let json: serde_json::Value = serde_json::from_str(&output::json(&status).unwrap()).unwrap();
         let expected = serde_json::json!({
             "node": "node-b", "reason": "below the floor", "records_joined": 5, "log_entries_copied": 6,
-            "records_expected": 70, "since_unix": 1_777_636_800,
+            "records_expected": 70, "since_unix": 1_777_636_800, "progressed_unix": 1_777_636_860,
         });
         assert_eq!(json["resync"], expected);
         let line = "resync             from node-b since 2026-05-01T12:00:00Z (1777636800): \
-                    5 of about 70 records, 6 log entries (below the floor)";
+                    5 of about 70 records, 6 log entries, the last at 2026-05-01T12:01:00Z (1777636860) \
+                    (below the floor)";
         let text = text(&status);
         assert!(text.lines().any(|l| l == line), "{text}");
     }

@@ -141,6 +141,8 @@ pub struct Resync {
     pub log_entries_copied: u64,
     pub records_expected: u64,
     pub since_unix: i64,
+    /// When the last records or log entries came.
+    pub progressed_unix: i64,
 }
 
 /// A piece of background work.
@@ -368,7 +370,7 @@ macro_rules! same_fields {
 
 same_fields! {
     Round { started_unix_ms, duration_ms, entries, bytes, error }
-    Resync { node, reason, records_joined, log_entries_copied, records_expected, since_unix }
+    Resync { node, reason, records_joined, log_entries_copied, records_expected, since_unix, progressed_unix }
     Task { name, state, last_error }
     BackupStatus {
         place, last_key, last_success_unix_ms, last_error, failures, last_verified_unix_ms, verify_error,

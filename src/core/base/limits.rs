@@ -4,8 +4,11 @@
 
 use std::time::Duration;
 
+pub use super::shares::*;
+
 mod trust;
 pub use trust::*;
+
 // ---- records -----------------------------------------------------------------------------
 
 /// The default for `node.payload-limit`.
@@ -179,8 +182,6 @@ pub const COLLECT_BATCH: usize = 500;
 pub const SUPERBLOCK_INTERVAL: Duration = Duration::from_secs(10);
 /// Entries in quarantine.
 pub const QUARANTINE_MAX: u64 = 10_000;
-/// The least time between two incarnations that are minted because a peer knew more of the current one.
-pub const ROLLBACK_MINT_INTERVAL: Duration = Duration::from_secs(10);
 /// RocksDB: bytes of memtables before a flush, over all column families.
 pub const MEMTABLES_BYTES: usize = 64 * 1024 * 1024;
 /// RocksDB: bytes of write-ahead log that a start may have to replay.
@@ -216,8 +217,6 @@ pub const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
 pub const ROUND_RETRY_MIN: Duration = Duration::from_millis(100);
 /// A donor that ends a round after this time stops, or has reloaded its certificates: that is not an error.
 pub const ROUND_ENDS_EARLY: Duration = Duration::from_secs(1);
-/// Pullers that one donor serves at once.
-pub const FEEDS_MAX: usize = 128;
 /// Peers of a node: addresses in `node.join`, and those that DNS lists under the names in it.
 pub const PEERS_MAX: usize = 64;
 /// Addresses of one DNS answer that are used: some may lead to this node itself, or to the same peer twice.
@@ -340,12 +339,8 @@ pub const RESYNC_CHEAPER_FACTOR: u64 = 2;
 pub const RESYNC_CHEAPER_ENTRIES: u64 = 10_000;
 /// How long after its last hello a retired node is waited for again, so that it can catch up.
 pub const RETURN_PATIENCE: Duration = Duration::from_secs(600);
-/// How long a resync may take. Everything else from peers waits for it.
-pub const RESYNC_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 /// How long a repair may take. A resync waits for it.
 pub const REPAIR_TIMEOUT: Duration = Duration::from_secs(120);
-/// Resyncs that one donor serves at once.
-pub const SNAPSHOTS_MAX: usize = 4;
 /// How long a call to a peer about digests, traces or retirement may take, dialling included.
 pub const PEER_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Key hashes whose states are fetched at once.
@@ -362,8 +357,6 @@ pub const VERIFY_PAUSE: Duration = Duration::from_millis(500);
 pub const SCRUB_INTERVAL: Duration = Duration::from_secs(337);
 /// How long a difference must last, while nothing else changes, before it counts.
 pub const DIVERGENCE_CONFIRM: Duration = Duration::from_secs(1);
-/// Concurrent traces: each reads the whole log.
-pub const TRACES_MAX: usize = 2;
 /// Items of a ledger in one answer.
 pub const LEDGER_PAGE_ITEMS: usize = 1000;
 /// Concurrent readers of `log tail`.

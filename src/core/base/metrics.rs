@@ -179,6 +179,8 @@ metrics! {
         "Log entries removed by compaction; every member had applied them.", Start::Zero;
     COLLECTED = "brock_tombstones_collected_total", Kind::Counter, Count,
         "Collected tombstones.", Start::Zero;
+    ORIGINS_DECLINED = "brock_origins_declined_total", Kind::Counter, Count,
+        "New origins that this node did not take from a peer, because that peer supplies more of them than it may.", Start::Zero;
     FOLDED = "brock_origins_folded_total", Kind::Counter, Count,
         "Finished incarnations removed from version vectors.", Start::Zero;
     TOMBSTONES = "brock_tombstones", Kind::Gauge, Count,
@@ -208,7 +210,7 @@ metrics! {
     RESYNCS = "brock_resyncs_total", Kind::Counter, Count,
         "Resyncs of this node from a peer's records, by `outcome`: ok or error.", Start::Each("outcome", &["ok", "error"]);
     RESYNC_RUNNING = "brock_resync_running", Kind::Gauge, Count,
-        "1 while this node is being filled from a peer's records, otherwise 0. Everything else from peers waits meanwhile.";
+        "1 while this node is being filled from a peer's records, otherwise 0.";
     RESYNC_RECORDS = "brock_resync_records_total", Kind::Counter, Count,
         "What resyncs have copied to this node, by `kind`: record, log_entry.", Start::Each("kind", &["record", "log_entry"]);
     DIVERGENCES = "brock_divergences_total", Kind::Counter, Count,

@@ -3,7 +3,7 @@
 //! - [`id`]: node id, incarnation, origin, key hash.
 //! - [`vector`]: clock, stamp (also called a dot) and version vector.
 //! - [`duration`]: durations as operators write them; [`time`]: the wall clock.
-//! - [`limits`]: every bound that is not a setting.
+//! - [`limits`]: every bound that is not a setting; [`shares`]: those on what one identity may take.
 //! - [`metrics`]: the name, unit and help text of every metric.
 //! - [`trust`]: what a node believes other nodes.
 //! - [`advice`]: what an operator can do about an error of the operating system.
@@ -13,6 +13,7 @@ pub mod duration;
 pub mod id;
 pub mod limits;
 pub mod metrics;
+pub mod shares;
 pub mod time;
 pub mod trust;
 pub mod vector;

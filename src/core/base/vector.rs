@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::id::Origin;
+use super::id::{Incarnation, NodeId, Origin};
 
 /// A per-origin counter of operations. The first operation is 1; 0 means none. No gaps.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,6 +111,12 @@ impl Vector {
             .fold(0, |sum, (origin, clock)| sum.saturating_add(clock.0.saturating_sub(other.get(&origin).0)))
     }
 
+    /// How many incarnations of a node are listed.
+    pub fn incarnations(&self, node_id: &NodeId) -> usize {
+        let at = |incarnation| Origin::new(node_id, Incarnation(incarnation));
+        self.0.range(at(0)..=at(u32::MAX)).count()
+    }
+
     /// How many origins are listed.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -155,6 +161,8 @@ mod tests {
         assert!(vector.has(Stamp { origin: origin("a"), clock: Clock(3) }));
         assert!(!vector.has(Stamp { origin: origin("a"), clock: Clock(4) }));
         assert_eq!(vector.meet(&other), other);
+        let incarnations = ["a", "aa", "c"].map(|id| vector.incarnations(&id.parse().unwrap()));
+        assert_eq!(incarnations, [1, 0, 1]);
         vector.remove(&origin("c"));
         assert!(!vector.lists(&origin("c")) && vector.lists(&origin("a")));
     }

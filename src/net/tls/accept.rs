@@ -47,7 +47,7 @@ use super::{
 };
 use crate::{
     listen, panics,
-    places::{Place, Places},
+    places::{Place, Places, network},
     task::{TaskName, TaskStatus, Tasks},
 };
 use brock_core::base::{limits, metrics::HANDSHAKE_FAILURES};
@@ -66,6 +66,13 @@ pub struct ConnectionInfo {
 }
 
 impl ConnectionInfo {
+    /// Who shares are counted for: the holder of the certificate; without a URI several hosts may have the same
+    /// one, so each network counts.
+    pub fn holder(&self) -> String {
+        let holder = self.identity.holder();
+        if self.identity.legacy { format!("{holder} at {}", network(self.remote.ip())) } else { holder }
+    }
+
     /// What ends an endless stream: the draining of its connection, or without a connection the stop of the
     /// node.
     pub fn draining<T>(request: &tonic::Request<T>, tasks: &Tasks) -> CancellationToken {

@@ -161,6 +161,17 @@ impl PeerIdentity {
         }
     }
 
+    /// Who holds the certificate, as far as that is proved: the role and the name; without a URI, the certificate
+    /// itself.
+    pub fn holder(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{} {name}", self.role),
+            None => {
+                format!("{} with certificate {}", self.role, self.fingerprint.get(..16).unwrap_or_default())
+            }
+        }
+    }
+
     /// The identity, if it is a node's.
     pub(crate) fn require_node(self) -> Result<Self, RoleError> {
         match self.role {

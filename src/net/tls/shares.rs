@@ -2,7 +2,7 @@
 //!
 //! Clients leave places to operators, and both leave places to nodes. A caller is what its certificates name, at the
 //! network it calls from: a client that never closes its connections has most of them, and takes no place from
-//! another caller.
+//! another caller. A node has a share of its own, and what it opens beyond that replaces its own connections.
 
 use std::{
     collections::BTreeMap,
@@ -135,7 +135,19 @@ impl Shares {
         let max = self.max_for(role);
         let mut held = self.lock();
         let mut leaving = None;
-        if held.places.len() >= max {
+        let share = limits::CONNECTIONS_OF_A_NODE.min(self.max / 4);
+        // From whatever network: the thief of a certificate may have many addresses.
+        let is_own = |holder: &Holder| holder.role == Role::Node && holder.caller.0 == caller.0;
+        if role == Role::Node && held.places.values().filter(|holder| is_own(holder)).count() >= share {
+            let closable = |holder: &Holder| is_own(holder) && holder.usage.abort.is_some();
+            let own = held.places.iter().filter(|(_, holder)| closable(holder));
+            let unused = own.min_by_key(|(_, holder)| holder.usage.last()).map(|(id, _)| *id);
+            let gone = unused.and_then(|id| held.places.remove(&id));
+            self.warn(&mut held, &caller.0, gone.as_ref(), share);
+            let gone = gone?;
+            gone.usage.abort.iter().for_each(CancellationToken::cancel);
+            leaving = Some(gone.closed);
+        } else if held.places.len() >= max {
             let gives_way = self.gives_way(&held, role, &caller).and_then(|id| held.places.remove(&id));
             self.warn(&mut held, &caller.0, gives_way.as_ref(), max);
             let gone = gives_way?;
@@ -283,7 +295,8 @@ mod tests {
     #[test]
     fn neither_nodes_nor_the_places_of_operators_give_way_to_clients() {
         let shares = Shares::new(16, LONG);
-        let nodes: Vec<_> = (0..12).map(|_| take(&shares, Role::Node, "n", "10.0.0.1").unwrap()).collect();
+        let nodes: Vec<_> =
+            (0..12).map(|n| take(&shares, Role::Node, &n.to_string(), "10.0.0.1").unwrap()).collect();
         let admins: Vec<_> = (0..2).filter_map(|_| take(&shares, Role::Admin, "ops", "10.0.0.2")).collect();
         assert!(admins.is_empty() && client(&shares, "a", "10.0.0.3").is_none());
         assert!(closed(&nodes).is_empty());
@@ -295,6 +308,17 @@ mod tests {
         let others: Vec<_> = (0..9).filter_map(|n| client(&shares, &n.to_string(), "10.0.0.4")).collect();
         assert_eq!(shares.lock().places.values().filter(|holder| holder.role == Role::Admin).count(), 2);
         drop((admins, clients, others));
+    }
+
+    /// Of 16 places, a node has 4.
+    #[test]
+    fn a_node_that_opens_more_than_its_share_replaces_its_own_connections() {
+        let shares = Shares::new(16, LONG);
+        let other = take(&shares, Role::Node, "other", "10.0.0.2").unwrap();
+        let many: Vec<_> =
+            (0..40).map(|n| take(&shares, Role::Node, "many", &format!("10.1.0.{n}")).unwrap()).collect();
+        assert_eq!(closed(&many).len(), 36);
+        assert!(!other.2.is_cancelled() && client(&shares, "a", "10.0.0.3").is_some());
     }
 
     #[test]

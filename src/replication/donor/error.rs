@@ -51,6 +51,12 @@ pub enum DonorError {
     /// Too many pullers.
     #[error("this node feeds as many pullers as it can")]
     TooManyFeeds,
+    /// A newer stream of the same node has taken its place.
+    #[error("this stream has ended: newer ones of the same node have taken its share of the places")]
+    Replaced,
+    /// Too many calls of one node, or of all, at once.
+    #[error("this node answers as many such calls of nodes as it can at once: try again in a moment")]
+    TooManyCalls,
     /// Too many pullers that are sent a snapshot.
     #[error("this node fills as many others as it can")]
     TooManySnapshots,

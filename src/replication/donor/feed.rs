@@ -35,6 +35,8 @@ pub struct Feed {
     missing_since: HashMap<Origin, Instant>,
     /// Foreign origins whose last rise at the puller came from this donor: no other donor supplies them.
     supplied_here: HashSet<Origin>,
+    /// The puller does not take these from this donor.
+    declined: HashSet<Origin>,
     last: Option<Origin>,
 }
 
@@ -59,6 +61,7 @@ impl Feed {
             in_flight: VecDeque::new(),
             missing_since: HashMap::new(),
             supplied_here: HashSet::new(),
+            declined: HashSet::new(),
             last: None,
         }
     }
@@ -87,30 +90,46 @@ impl Feed {
         self.last = Some(origin);
     }
 
+    /// The puller does not take this origin from here: nothing of it is in flight, and nothing more is sent.
+    pub fn decline(&mut self, origin: Origin) {
+        // Of what was never sent, nothing is kept.
+        if self.sent_here.contains_key(&origin) {
+            self.in_flight.retain(|(sent, _)| *sent != origin);
+            self.declined.insert(origin);
+        }
+    }
+
     /// What the puller has, or will have once the batches in flight arrive.
     pub fn vector(&self) -> &Vector {
         &self.sent
     }
 
-    /// What to do, given what the store has above [`Feed::vector`]. Origins take turns.
-    pub fn next(&mut self, above: &Vector, now: Instant) -> Next {
+    /// What to do, given what the store has above [`Feed::vector`]. Origins take turns, but for the first batch of one
+    /// that the donor `prefers`: it vouches for it, and a puller takes a bounded number of new origins only.
+    pub fn next(&mut self, above: &Vector, prefers: impl Fn(&Origin) -> bool, now: Instant) -> Next {
         self.missing_since.retain(|origin, _| above.get(origin) > Clock::default());
         if self.in_flight.len() >= limits::BATCHES_IN_FLIGHT {
             return Next::Wait(None);
         }
         let mut earliest: Option<Instant> = None;
-        let mut first = None;
+        // The best choice so far, and its rank: what is preferred first, then in turn.
+        let mut best: Option<((bool, bool), Origin)> = None;
         for (origin, _) in above.iter() {
+            if self.declined.contains(&origin) {
+                continue;
+            }
             let at = self.send_at(origin, now);
             if at > now {
                 earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
-            } else if self.last.is_none_or(|last| origin > last) {
-                return Next::Send(origin, self.sent.get(&origin));
-            } else {
-                first = first.or(Some(origin));
+                continue;
+            }
+            let is_new = self.sent.get(&origin) == Clock::default();
+            let rank = (is_new && prefers(&origin), self.last.is_none_or(|last| origin > last));
+            if best.is_none_or(|(best, _)| rank > best) {
+                best = Some((rank, origin));
             }
         }
-        first.map_or(Next::Wait(earliest), |origin| Next::Send(origin, self.sent.get(&origin)))
+        best.map_or(Next::Wait(earliest), |(_, origin)| Next::Send(origin, self.sent.get(&origin)))
     }
 
     /// The delay counts from when the puller began to lack an operation, not from when another donor last
@@ -136,6 +155,10 @@ mod tests {
         clocks.iter().map(|(id, clock)| (origin(id), Clock(*clock))).collect()
     }
 
+    fn none(_: &Origin) -> bool {
+        false
+    }
+
     const RELAY_DELAY: Duration = Duration::from_millis(100);
 
     fn feed() -> Feed {
@@ -146,31 +169,31 @@ mod tests {
     fn own_operations_go_at_once_and_relayed_ones_after_a_moment() {
         let now = Instant::now();
         let mut feed = feed();
-        assert_eq!(feed.next(&vector(&[("me", 5)]), now), Next::Send(origin("me"), Clock(0)));
-        assert_eq!(feed.next(&vector(&[("other", 5)]), now), Next::Wait(Some(now + RELAY_DELAY)));
+        assert_eq!(feed.next(&vector(&[("me", 5)]), none, now), Next::Send(origin("me"), Clock(0)));
+        assert_eq!(feed.next(&vector(&[("other", 5)]), none, now), Next::Wait(Some(now + RELAY_DELAY)));
         assert_eq!(
-            feed.next(&vector(&[("other", 5)]), now + RELAY_DELAY),
+            feed.next(&vector(&[("other", 5)]), none, now + RELAY_DELAY),
             Next::Send(origin("other"), Clock(0))
         );
-        assert_eq!(feed.next(&Vector::default(), now), Next::Wait(None));
+        assert_eq!(feed.next(&Vector::default(), none, now), Next::Wait(None));
     }
 
     #[test]
     fn an_origin_that_rises_without_this_donors_help_is_left_alone() {
         let (began, now) = (Instant::now(), Instant::now() + RELAY_DELAY);
         let mut feed = feed();
-        assert_eq!(feed.next(&vector(&[("other", 3)]), began), Next::Wait(Some(began + RELAY_DELAY)));
+        assert_eq!(feed.next(&vector(&[("other", 3)]), none, began), Next::Wait(Some(began + RELAY_DELAY)));
         feed.acknowledge(&vector(&[("other", 3)]));
-        assert_eq!(feed.next(&vector(&[("other", 5)]), now), Next::Wait(Some(now + RELAY_DELAY)));
+        assert_eq!(feed.next(&vector(&[("other", 5)]), none, now), Next::Wait(Some(now + RELAY_DELAY)));
         assert_eq!(
-            feed.next(&vector(&[("other", 5)]), now + RELAY_DELAY),
+            feed.next(&vector(&[("other", 5)]), none, now + RELAY_DELAY),
             Next::Send(origin("other"), Clock(3))
         );
         feed.sent(origin("other"), Clock(5));
         feed.acknowledge(&vector(&[("other", 5)]));
         // This donor supplied that: the next operation does not wait.
         assert_eq!(
-            feed.next(&vector(&[("other", 9)]), now + RELAY_DELAY),
+            feed.next(&vector(&[("other", 9)]), none, now + RELAY_DELAY),
             Next::Send(origin("other"), Clock(5))
         );
     }
@@ -180,13 +203,42 @@ mod tests {
         let now = Instant::now();
         let mut feed = feed();
         feed.acknowledge(&vector(&[("other", 3)]));
-        assert_eq!(feed.next(&Vector::default(), now), Next::Wait(None));
+        assert_eq!(feed.next(&Vector::default(), none, now), Next::Wait(None));
         let later = now + Duration::from_secs(3600);
-        assert_eq!(feed.next(&vector(&[("other", 4)]), later), Next::Wait(Some(later + RELAY_DELAY)));
+        assert_eq!(feed.next(&vector(&[("other", 4)]), none, later), Next::Wait(Some(later + RELAY_DELAY)));
         feed.acknowledge(&vector(&[("other", 4)]));
-        assert_eq!(feed.next(&Vector::default(), later), Next::Wait(None));
+        assert_eq!(feed.next(&Vector::default(), none, later), Next::Wait(None));
         let again = later + RELAY_DELAY;
-        assert_eq!(feed.next(&vector(&[("other", 5)]), again), Next::Wait(Some(again + RELAY_DELAY)));
+        assert_eq!(feed.next(&vector(&[("other", 5)]), none, again), Next::Wait(Some(again + RELAY_DELAY)));
+    }
+
+    #[test]
+    fn of_origins_that_are_new_to_the_puller_those_come_first_that_the_donor_vouches_for() {
+        let (began, now) = (Instant::now(), Instant::now() + RELAY_DELAY);
+        let mut feed = feed();
+        let above = vector(&[("a", 9), ("b", 9), ("member", 9)]);
+        let prefers = |of: &Origin| *of == origin("member");
+        feed.next(&above, prefers, began);
+        assert_eq!(feed.next(&above, prefers, now), Next::Send(origin("member"), Clock(0)));
+        feed.sent(origin("member"), Clock(5));
+        assert_eq!(feed.next(&above, prefers, now), Next::Send(origin("a"), Clock(0)));
+    }
+
+    #[test]
+    fn an_origin_that_the_puller_declines_holds_no_other_up() {
+        let (began, now) = (Instant::now(), Instant::now() + RELAY_DELAY);
+        let mut feed = feed();
+        let above = vector(&[("a", 9), ("b", 9), ("c", 9), ("d", 9), ("e", 9)]);
+        feed.next(&above, none, began);
+        for _ in 0..limits::BATCHES_IN_FLIGHT {
+            let Next::Send(origin, _) = feed.next(&above, none, now) else { panic!("nothing to send") };
+            feed.sent(origin, Clock(5));
+        }
+        assert_eq!(feed.next(&above, none, now), Next::Wait(None));
+        ["a", "b", "c", "d"].iter().for_each(|id| feed.decline(origin(id)));
+        assert_eq!(feed.next(&above, none, now), Next::Send(origin("e"), Clock(0)));
+        feed.decline(origin("never sent"));
+        assert_eq!(feed.declined.len(), 4);
     }
 
     #[test]
@@ -194,16 +246,16 @@ mod tests {
         let (began, now) = (Instant::now(), Instant::now() + RELAY_DELAY);
         let mut feed = feed();
         let above = vector(&[("a", 100), ("b", 100), ("me", 100)]);
-        assert_eq!(feed.next(&above, began), Next::Send(origin("me"), Clock(0)));
+        assert_eq!(feed.next(&above, none, began), Next::Send(origin("me"), Clock(0)));
         let mut order = Vec::new();
         for _ in 0..limits::BATCHES_IN_FLIGHT {
-            let Next::Send(origin, after) = feed.next(&above, now) else { panic!("nothing to send") };
+            let Next::Send(origin, after) = feed.next(&above, none, now) else { panic!("nothing to send") };
             feed.sent(origin, Clock(after.0 + 10));
             order.push(origin.node_id().to_string());
         }
         assert_eq!(order, ["a", "b", "me", "a"]);
-        assert_eq!(feed.next(&above, now), Next::Wait(None));
+        assert_eq!(feed.next(&above, none, now), Next::Wait(None));
         feed.acknowledge(&vector(&[("a", 10)]));
-        assert_eq!(feed.next(&above, now), Next::Send(origin("b"), Clock(10)));
+        assert_eq!(feed.next(&above, none, now), Next::Send(origin("b"), Clock(10)));
     }
 }

@@ -58,6 +58,10 @@ pub struct Session {
     pub hello: proto::Hello,
     /// What the hello says it has applied; folded origins are not listed.
     pub vector: Vector,
+    /// Who it is, as far as its certificate proves it.
+    pub holder: String,
+    /// The same, if its certificate states no node id.
+    pub introducer: Option<String>,
 }
 
 type Outcome = Result<proto::ReplicateResponse, tonic::Status>;
@@ -88,7 +92,11 @@ impl Session {
         }
         let Some(applied) = self.exchange_folds(&mut requests, &out).await? else { return Ok(()) };
         let incarnation = Incarnation(self.hello.incarnation);
-        let admission = self.members.hello(&self.node_id, incarnation, &applied, self.wall_clock.now());
+        let admission = match self.members.introduce(&self.node_id, self.introducer.as_deref()) {
+            true => self.members.hello(&self.node_id, incarnation, &applied, self.wall_clock.now()),
+            // It is served, and not waited for.
+            false => Admission::Member,
+        };
         if let Some(out_of_sync) = out_of_sync(&self.store, &applied, admission) {
             let _ = out.send(Ok(response(replicate_response::Message::OutOfSync(out_of_sync)))).await;
             return Ok(());
@@ -97,6 +105,7 @@ impl Session {
         let now = Instant::now();
         let sender = Sender {
             store: &self.store,
+            members: &self.members,
             wall_clock: &self.wall_clock,
             feed: Feed::new(self.store.node_id().clone(), applied, limits::RELAY_PATIENCE),
             announced,
@@ -124,10 +133,16 @@ impl Session {
                 request = requests.next() => match request {
                     None | Some(Err(_)) => return Ok(()),
                     Some(Ok(request)) => {
-                        let applied = acknowledgement(request)?;
-                        check_own_clock(&self.store, &applied).await;
+                        let applied = match acknowledgement(request)? {
+                            Acknowledgement::Applied(applied) => applied,
+                            Acknowledgement::Declined(origin) => {
+                                sender.feed.decline(origin);
+                                continue;
+                            }
+                        };
+                        check_own_clock(&self.store, &applied, &self.holder).await;
+                        let applied = self.store.relevant(applied, sender.feed.vector().len());
                         sender.feed.acknowledge(&applied);
-                        check_size(sender.feed.vector())?;
                         self.members.acknowledge(&self.node_id, &applied, self.wall_clock.now());
                     }
                 },
@@ -168,13 +183,12 @@ impl Session {
             };
             match request.message {
                 Some(replicate_request::Message::Folds(folds)) => {
-                    applied.join(&codec::folds_from_proto(folds)?);
+                    applied.join(&self.store.relevant(codec::folds_from_proto(folds)?, applied.len()));
                     return Ok(Some(applied));
                 }
                 // Sent before the donor's folds arrived.
                 Some(replicate_request::Message::Applied(vector)) => {
-                    applied.join(&codec::vector_from_proto(&vector)?);
-                    check_size(&applied)?;
+                    applied.join(&self.store.relevant(codec::vector_from_proto(&vector)?, applied.len()));
                 }
                 _ => return Err(SessionError::Protocol("it did not say what it has folded".to_owned())),
             }
@@ -196,6 +210,7 @@ struct Turn {
 /// The sending half of a session whose puller the log can help.
 struct Sender<'a> {
     store: &'a Store,
+    members: &'a Members,
     wall_clock: &'a WallClock,
     feed: Feed,
     /// What the heads have said so far.
@@ -210,7 +225,8 @@ struct Sender<'a> {
 impl Sender<'_> {
     fn turn(&mut self, now: Instant) -> Turn {
         let above = self.store.above(self.feed.vector());
-        let next = self.feed.next(&above, now);
+        let prefers = |origin: &Origin| self.members.remembers(&origin.node_id()).is_some();
+        let next = self.feed.next(&above, prefers, now);
         let heartbeat = now >= self.heartbeat_at;
         // A few operations right behind a batch gather for a moment: every batch costs the puller an fsync
         // and all its followers a wake-up. A backlog does not wait, nor does the first operation after a
@@ -302,15 +318,27 @@ fn lacks(reason: Reason, origin: Origin, floor: Clock) -> proto::OutOfSync {
 
 /// A puller that has more of this node's own origin than this node shows that this node's storage was rolled
 /// back.
-async fn check_own_clock(store: &Store, applied: &Vector) {
-    if let Err(error) = store.check_rollback(applied).await {
+async fn check_own_clock(store: &Store, applied: &Vector, holder: &str) {
+    if let Err(error) = store.check_rollback(applied, holder).await {
         tracing::debug!(%error, "a puller claims more of this node's own operations than there are");
     }
 }
 
-fn acknowledgement(request: proto::ReplicateRequest) -> Result<Vector, SessionError> {
+/// What a puller says of what it was sent.
+enum Acknowledgement {
+    Applied(Vector),
+    Declined(Origin),
+}
+
+fn acknowledgement(request: proto::ReplicateRequest) -> Result<Acknowledgement, SessionError> {
     match request.message {
-        Some(replicate_request::Message::Applied(vector)) => Ok(codec::vector_from_proto(&vector)?),
+        Some(replicate_request::Message::Applied(vector)) => {
+            Ok(Acknowledgement::Applied(codec::vector_from_proto(&vector)?))
+        }
+        Some(replicate_request::Message::Declined(declined)) => {
+            let malformed = |_| SessionError::Protocol("it declines a malformed origin".to_owned());
+            Ok(Acknowledgement::Declined(Origin::try_from(declined.origin.as_ref()).map_err(malformed)?))
+        }
         Some(replicate_request::Message::Hello(_)) => {
             Err(SessionError::Protocol("a second hello".to_owned()))
         }
@@ -319,14 +347,6 @@ fn acknowledgement(request: proto::ReplicateRequest) -> Result<Vector, SessionEr
         }
         None => Err(SessionError::Protocol("an empty message".to_owned())),
     }
-}
-
-/// Bounds the sum of a puller's announcements.
-fn check_size(vector: &Vector) -> Result<(), SessionError> {
-    if vector.len() > 2 * limits::VECTOR_MAX_ORIGINS {
-        return Err(CodecError::VectorSize(vector.len()).into());
-    }
-    Ok(())
 }
 
 fn response(message: replicate_response::Message) -> proto::ReplicateResponse {

@@ -1,5 +1,7 @@
 //! One round with a donor: the puller's end of a Replicate stream.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use tokio::{
     sync::mpsc::{self, error::SendTimeoutError},
@@ -12,13 +14,14 @@ use super::puller::Puller;
 use crate::{
     membership::{
         duplicates::Place,
+        origins::Supplier,
         peer::{CallError, Peer, RemoteError},
         roster::Refusal,
     },
     replication::{
         latency::Ages,
         repair::{self, Repaired},
-        resync::ResyncError,
+        resync::{ResyncError, Source},
     },
     runtime::{retry::Retry, spans},
     store::{Comparison, StoreError},
@@ -70,6 +73,12 @@ pub enum RoundError {
         /// The id in its certificate.
         certified: NodeId,
     },
+    /// The peer has a certificate without a node id, and has answered under too many ids.
+    #[error(
+        "the peer answers as {0}, after {max} other node ids, with a certificate that states none: give it a \
+         certificate of `brock cert node`", max = limits::NAMES_PER_CERTIFICATE
+    )]
+    TooManyNames(NodeId),
     /// The peer sent a message that the protocol does not allow here.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
@@ -146,6 +155,8 @@ pub(super) struct Round<'a> {
     requests: mpsc::Sender<proto::ReplicateRequest>,
     inbox: Inbox,
     donor: NodeId,
+    /// Who the donor is, as far as its certificate proves it.
+    holder: String,
     /// The part of this node's vector that the donor has been sent.
     announced: Vector,
     /// What the donor has applied, as far as it has said.
@@ -183,12 +194,20 @@ impl<'a> Round<'a> {
         let origin = Origin::new(&donor, incarnation);
         puller.roster.members().duplicates().saw(&origin, dialled_at, Place::At(peer.key.clone()));
         puller.roster.admit(&peer.key, (&donor, incarnation), puller.wall_clock.now())?;
+        // A certificate that states no node id has a share of the names at each address.
+        let nameless = identity.node_id().is_none();
+        let introducer = nameless.then(|| format!("{} at {}", identity.holder(), peer.key));
+        if !puller.roster.members().introduce(&donor, introducer.as_deref()) {
+            return Err(RoundError::TooManyNames(donor));
+        }
+        let holder = introducer.unwrap_or_else(|| identity.holder());
         let mut round = Self {
             puller,
             peer,
             requests,
             inbox,
             donor,
+            holder,
             announced,
             // Unless it says otherwise, the donor has folded the same origins.
             theirs: folds,
@@ -251,16 +270,14 @@ impl<'a> Round<'a> {
     async fn take_heads(&mut self, heads: proto::Heads, fresh: bool) -> Result<(), RoundError> {
         let store = &self.puller.store;
         let vector = codec::vector_from_proto(&heads.vector.unwrap_or_default())?;
+        store.check_rollback(&vector, &self.holder).await?;
+        let vector = store.relevant(vector, self.theirs.len());
         self.theirs.join(&vector);
-        if self.theirs.len() > 2 * limits::VECTOR_MAX_ORIGINS {
-            return Err(CodecError::VectorSize(self.theirs.len()).into());
-        }
         let now = self.puller.wall_clock.now();
         let skew_seconds = heads.now_unix.saturating_sub(now);
         // The incarnation may be a newer one than at the beginning of the round.
         let life = (&self.donor, Incarnation(heads.incarnation));
         self.puller.roster.heard(&self.peer.key, life, &vector, fresh, skew_seconds, now);
-        store.check_rollback(&vector).await?;
         match heads.digest {
             // At the first heads this node does not know yet what the donor has folded.
             Some(digest) if !fresh => self.compare(&digest).await,
@@ -330,10 +347,14 @@ impl<'a> Round<'a> {
     async fn take_folds(&mut self, folds: proto::Folds) -> Result<(), RoundError> {
         let store = &self.puller.store;
         let theirs = codec::folds_from_proto(folds)?;
-        store.check_rollback(&theirs).await?;
-        self.theirs.join(&theirs);
-        let mine = codec::folds_to_proto(&store.folds());
-        self.send(replicate_request::Message::Folds(mine)).await
+        store.check_rollback(&theirs, &self.holder).await?;
+        let mut mine = store.folds();
+        // What is not taken from this donor is not waited for either: its log of a folded origin is gone, so it can
+        // only be got by a resync, which would not take it.
+        let declined = self.decline(theirs.iter().map(|(origin, _)| origin), false);
+        mine.join(&theirs.iter().filter(|(origin, _)| declined.contains(origin)).collect());
+        self.theirs.join(&store.relevant(theirs, self.theirs.len()));
+        self.send(replicate_request::Message::Folds(codec::folds_to_proto(&mine))).await
     }
 
     /// The donor's log is not enough: fills this node from its records, and ends the round. The next round
@@ -348,12 +369,13 @@ impl<'a> Round<'a> {
             }
             Reason::Cheaper => "its records are fewer than its log has entries",
         };
-        let Puller { store, resyncs, verifier, .. } = self.puller;
-        let client = self.peer.client.clone();
-        match resyncs.run(store, client, (&self.donor, verifier), reason).await {
+        let Puller { store, resyncs, roster, verifier, .. } = self.puller;
+        let (client, verifier) = (self.peer.client.clone(), verifier.clone());
+        let source = Source { client, supplier: self.supplier(), verifier, reason };
+        match resyncs.run(store, roster.members(), &self.puller.alarms, source).await {
             // The next round shows whether that one was enough.
             Err(ResyncError::UnderWay) => {
-                drop(resyncs.others().await);
+                resyncs.ended().await;
                 Ok(())
             }
             outcome => Ok(outcome?),
@@ -373,12 +395,17 @@ impl<'a> Round<'a> {
             Err(_) => return Err(RoundError::Ended),
         };
         if segment.origin.is_of(store.node_id()) {
-            store.check_rollback(&[(segment.origin, segment.covered_through)].into_iter().collect()).await?;
+            let claim = [(segment.origin, segment.covered_through)].into_iter().collect();
+            store.check_rollback(&claim, &self.holder).await?;
         }
-        let _no_resync = self.puller.resyncs.others().await;
+        if !self.decline([segment.origin], true).is_empty() {
+            let origin = Bytes::copy_from_slice(segment.origin.as_bytes());
+            return self.send(replicate_request::Message::Declined(proto::Declined { origin })).await;
+        }
+        let _no_resync = self.puller.resyncs.applying().await;
         match store.apply(segment).await {
             Err(error @ StoreError::RolledBack { theirs, .. }) => {
-                store.rolled_back(theirs).await?;
+                store.rolled_back(theirs, &self.holder).await?;
                 // The donor counts the batch as sent. A new hello asks for it again, as another
                 // incarnation's.
                 return Err(error.into());
@@ -387,6 +414,19 @@ impl<'a> Round<'a> {
         }
         self.puller.roster.received(&self.peer.key, entries, bytes, self.puller.wall_clock.now());
         Ok(())
+    }
+
+    fn supplier(&self) -> Supplier {
+        Supplier { node_id: self.donor.clone(), holder: self.holder.clone() }
+    }
+
+    /// Those of these origins that this node does not take from the donor, counted. `lists`: it takes the others.
+    fn decline(&self, origins: impl IntoIterator<Item = Origin>, lists: bool) -> BTreeSet<Origin> {
+        let Puller { store, roster, .. } = self.puller;
+        let (members, supplier) = (roster.members(), self.supplier());
+        let declined = members.origins().declined(store, members, &supplier, origins, lists);
+        members.origins().report(&supplier, declined.len(), &self.puller.alarms);
+        declined
     }
 
     /// Sends what became durable here since the last announcement.

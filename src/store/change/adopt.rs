@@ -71,6 +71,9 @@ impl Change for Adopt {
         let Self { adoption, cuts } = self;
         let own = commit.own.origin;
         commit.check_own(own, adoption.vector.get(&own).max(adoption.folds.get(&own)))?;
+        let listed = adoption.vector.iter().chain(adoption.folds.iter());
+        commit
+            .check_origins(listed.filter(|(origin, _)| commit.applied(origin) == Clock::default()).count())?;
         if planted::is(Bug::AdoptNothing) {
             return Ok(());
         }

@@ -51,6 +51,7 @@ impl Change for Apply {
         if segment.after > applied && !planted::is(Bug::AcceptGap) {
             return Err(StoreError::Gap { origin: segment.origin, after: segment.after, applied });
         }
+        commit.check_origins(usize::from(applied == Clock::default()))?;
         commit.check_quarantine(&segment, applied)?;
         if segment.covered_through > applied {
             remove_imported(commit, segment.origin, applied, segment.covered_through)?;

@@ -12,11 +12,16 @@ use brock_core::{
     base::{limits, vector::Vector},
     domain::codec,
     proto::{
-        self, replicate_request, replicate_response,
+        self,
+        recognition_service_server::{RecognitionService, RecognitionServiceServer},
+        replicate_request, replicate_response,
         replication_service_server::{ReplicationService, ReplicationServiceServer},
     },
 };
-use brock_net::{task::Tasks, tls::accept};
+use brock_net::{
+    task::Tasks,
+    tls::{accept, credentials::Identity},
+};
 use futures::{Stream, StreamExt};
 use tokio::{net::TcpListener, sync::mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -40,10 +45,14 @@ pub struct Script {
     pub buckets: HashMap<u32, proto::ListBucketResponse>,
     /// What FetchStates answers, whatever was asked for.
     pub states: Option<proto::FetchStatesResponse>,
+    /// What Recognise answers.
+    pub recognise: Option<proto::RecogniseResponse>,
     /// What Report answers.
     pub report: Option<proto::ReportResponse>,
     /// The digest in its heads.
     pub digest: Option<proto::Digest>,
+    /// On every stream it calls itself otherwise.
+    pub renames: bool,
     /// End the stream after the batches instead of keeping it open.
     pub hang_up: bool,
     /// What Peek answers about these key hashes.
@@ -71,8 +80,10 @@ impl Script {
             summary: None,
             buckets: HashMap::new(),
             states: None,
+            recognise: None,
             report: None,
             digest: None,
+            renames: false,
             hang_up: false,
             holds: HashMap::new(),
             peek_delay: Duration::ZERO,
@@ -110,11 +121,15 @@ struct Service {
 impl FakePeer {
     /// Listens with the node certificate of `certified_id`.
     pub async fn start(certs: &Certs, certified_id: &str, script: Script) -> Self {
+        Self::start_as(&certs.node_identity(certified_id), script).await
+    }
+
+    /// Listens with any certificate.
+    pub async fn start_as(identity: &Identity, script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let tasks = Tasks::default();
-        let identity = certs.node_identity(certified_id);
-        let incoming = accept::accept(listener, &identity, accept::Room::default(), &tasks);
+        let incoming = accept::accept(listener, identity, accept::Room::default(), &tasks);
         let (applied, streams, peeks) = (Arc::default(), Arc::default(), Arc::default());
         let snapshots = Arc::default();
         let service = Service {
@@ -126,9 +141,11 @@ impl FakePeer {
         };
         let stop = tasks.stopping().clone();
         tasks.spawn_short(async move {
+            let recognition = RecognitionServiceServer::new(service.clone());
             let service = ReplicationServiceServer::new(service).max_encoding_message_size(64 * 1024 * 1024);
             // A small window, so that a puller notices soon when it is not listened to.
-            let server = Server::builder().initial_stream_window_size(1024).add_service(service);
+            let mut server = Server::builder().initial_stream_window_size(1024);
+            let server = server.add_service(service).add_service(recognition);
             let _ = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await;
         });
         Self { port, applied, streams, peeks, snapshots, tasks }
@@ -138,6 +155,17 @@ impl FakePeer {
 impl Drop for FakePeer {
     fn drop(&mut self) {
         self.tasks.stopping().cancel();
+    }
+}
+
+#[tonic::async_trait]
+impl RecognitionService for Service {
+    async fn recognise(
+        &self,
+        _: Request<proto::RecogniseRequest>,
+    ) -> Result<Response<proto::RecogniseResponse>, Status> {
+        let answer = self.script.recognise.clone();
+        Ok(Response::new(answer.ok_or_else(|| Status::unimplemented("a fake peer knows no node"))?))
     }
 }
 
@@ -225,8 +253,15 @@ impl ReplicationService for Service {
         &self,
         request: Request<Streaming<proto::ReplicateRequest>>,
     ) -> Result<Response<Self::ReplicateStream>, Status> {
-        *self.streams.lock().unwrap() += 1;
-        let script = self.script.clone();
+        let stream = {
+            let mut streams = self.streams.lock().unwrap();
+            *streams += 1;
+            *streams
+        };
+        let mut script = self.script.clone();
+        if script.renames {
+            script.node_id = format!("{}-{stream}", script.node_id);
+        }
         let mut messages = vec![replicate_response::Message::Heads(proto::Heads {
             node_id: script.node_id.clone(),
             incarnation: 1,
@@ -272,7 +307,7 @@ impl ReplicationService for Service {
                     let vector = match request.message {
                         Some(replicate_request::Message::Hello(hello)) => hello.vector.unwrap_or_default(),
                         Some(replicate_request::Message::Applied(vector)) => vector,
-                        Some(replicate_request::Message::Folds(_)) | None => continue,
+                        _ => continue,
                     };
                     applied.lock().unwrap().join(&codec::vector_from_proto(&vector).unwrap());
                 }

@@ -5,7 +5,9 @@ use std::{path::Path, time::Duration};
 use crate::harness::{
     certs::Certs,
     cluster::Cluster,
-    eventually, free_port,
+    eventually,
+    fake_peer::{FakePeer, Script},
+    free_port,
     http::get,
     node::{TestNode, config},
     process::Launch,
@@ -15,6 +17,7 @@ use brock::{
     config::validate::{Config, FirstStart},
     node::{Node, StartError},
 };
+use brock_core::proto::RecogniseResponse;
 
 fn auto(config: Config) -> Config {
     Config { first_start: FirstStart::Auto, ..config }
@@ -149,4 +152,43 @@ async fn a_node_that_nobody_tells_whether_it_is_new_answers_probes_and_then_give
     let (status, log) = process.terminate();
     assert!(status.success(), "{log:?}");
     assert!(began.elapsed() < Duration::from_secs(10), "{log:?}");
+}
+
+/// No peer proves its answer: the refusal says who says what, so that an operator can decide.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_names_who_knows_the_node_and_who_does_not() {
+    let certs = Certs::new();
+    let honest = TestNode::start(&certs, config(&certs, "honest", free_port(), &[])).await;
+    let answer = |node_id: &str, operations| RecogniseResponse {
+        node_id: node_id.to_owned(),
+        has_storage: true,
+        operations,
+        ..RecogniseResponse::default()
+    };
+    let says = |id: &'static str, answer| {
+        let script = Script { recognise: Some(answer), ..Script::new(id) };
+        let certs = &certs;
+        async move { FakePeer::start(certs, id, script).await }
+    };
+    let liar = says("liar", answer("liar", u64::MAX)).await;
+    let mute = FakePeer::start(&certs, "mute", Script::new("mute")).await;
+    let directory = tempfile::tempdir().unwrap();
+    let new = |join: &[u16]| Config {
+        path: Some(directory.path().join("new")),
+        ..config(&certs, "new", free_port(), join)
+    };
+    let error = refusal(auto(new(&[honest.port, liar.port, mute.port]))).await;
+    assert!(matches!(error, StartError::LivedBefore { operations: u64::MAX, .. }), "{error}");
+    let text = error.to_string();
+    for part in [
+        format!("liar at 127.0.0.1:{} knows new", liar.port),
+        format!("honest at 127.0.0.1:{} does not know it", honest.port),
+        format!("127.0.0.1:{}: ", mute.port),
+        "if that answer is wrong, start it once with --node.first-start=true".to_owned(),
+    ] {
+        assert!(text.contains(&part), "{part} is not in {text}");
+    }
+    let said = Config { first_start: FirstStart::Yes, ..new(&[honest.port, liar.port]) };
+    TestNode::start(&certs, said).await.stop().await;
+    honest.stop().await;
 }

@@ -2,6 +2,7 @@
 //!
 //! - `convergence`: written here, read there.
 //! - `hostile_entries`: log entries that no origin should have written.
+//! - `hostile_greed`: one certificate that takes what the others need.
 //! - `hostile_peers`: peers that lie, hang or are slow.
 //! - `hostile_pullers`: pullers that break the protocol.
 //! - `reads`: reads that ask the peers.
@@ -11,6 +12,7 @@
 
 mod convergence;
 mod hostile_entries;
+mod hostile_greed;
 mod hostile_peers;
 mod hostile_pullers;
 mod reads;

@@ -106,7 +106,7 @@ impl World {
     pub async fn deliver(&mut self, flight: Flight) {
         let Flight { from, to, message } = flight;
         let Some(running) = self.running(to) else { return };
-        if matches!(message, Message::Batch(_)) && running.is_resyncing() {
+        if matches!(message, Message::Batch(_)) && running.is_removing() {
             // The puller waits with it.
             self.flights.push(Flight { from, to, message });
             return;
@@ -135,7 +135,7 @@ impl World {
         let Some(running) = self.nodes[donor].running.as_ref() else { return };
         let (store, members) = (running.store.clone(), running.members.clone());
         let now = running.wall_clock.now();
-        if store.check_rollback(&vector).await.is_err() {
+        if store.check_rollback(&vector, name.as_str()).await.is_err() {
             return;
         }
         let mut told = Vector::default();
@@ -206,7 +206,7 @@ impl World {
         let now = running.wall_clock.now();
         running.skews.insert(donor, time.saturating_sub(now));
         running.members.heard(&address.as_str().into(), (&name, speaker.incarnation), &vector, fresh, now);
-        let _ = running.store.clone().check_rollback(&vector).await;
+        let _ = running.store.clone().check_rollback(&vector, name.as_str()).await;
     }
 
     /// A donor sends what it may.
@@ -237,7 +237,9 @@ impl World {
         let store = running.store.clone();
         let Some(feeding) = running.feeds.get_mut(&puller) else { return false };
         let above = store.above(feeding.feed.vector());
-        let Next::Send(origin, after) = feeding.feed.next(&above, Instant::now()) else { return false };
+        let Next::Send(origin, after) = feeding.feed.next(&above, |_| false, Instant::now()) else {
+            return false;
+        };
         match store.changes_since(origin, after, limit).await {
             Ok(None) => false,
             Ok(Some(mut changes)) => {
@@ -267,8 +269,9 @@ impl World {
         let segment =
             verifier(&store, mode).check_segment(&relay, segment).expect("stores send what origins signed");
         let (origin, through) = (segment.origin, segment.covered_through);
+        let from = format!("{donor:?}");
         if origin.is_of(store.node_id())
-            && store.check_rollback(&[(origin, through)].into_iter().collect()).await.is_err()
+            && store.check_rollback(&[(origin, through)].into_iter().collect(), &from).await.is_err()
         {
             return;
         }
@@ -279,7 +282,7 @@ impl World {
             Err(error) => {
                 match error {
                     StoreError::Gap { .. } => self.tally.add("gaps refused", 1),
-                    StoreError::RolledBack { theirs, .. } => drop(store.rolled_back(theirs).await),
+                    StoreError::RolledBack { theirs, .. } => drop(store.rolled_back(theirs, &from).await),
                     error => panic!("{puller} cannot apply: {error}"),
                 }
                 // The round has failed: the next one begins with a hello.
@@ -310,7 +313,7 @@ impl World {
         self.told[donor][puller].acknowledges(speaker.life);
         let Some(running) = self.running_mut(donor) else { return };
         let store = running.store.clone();
-        let _ = store.check_rollback(&vector).await;
+        let _ = store.check_rollback(&vector, name.as_str()).await;
         running.members.acknowledge(&name, &vector, running.wall_clock.now());
         if let Some(feeding) = running.feeds.get_mut(&puller) {
             feeding.feed.acknowledge(&vector);

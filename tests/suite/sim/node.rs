@@ -102,7 +102,13 @@ pub struct Running {
 }
 
 impl Running {
-    /// While a resync is under way, nothing else may be brought in.
+    /// While the resync under way removes records, nothing else may be brought in.
+    pub fn is_removing(&self) -> bool {
+        let removes = |resync: &Resync| resync.feed.is_some() && !resync.joiner.is_resumable();
+        self.resync.as_ref().is_some_and(removes)
+    }
+
+    /// Whether a resync is under way.
     pub fn is_resyncing(&self) -> bool {
         self.resync.as_ref().is_some_and(|resync| resync.feed.is_some())
     }

@@ -40,7 +40,8 @@ impl World {
         let request = resync.joiner.request();
         let Some(source) = source else { return };
         let puller_applied = self.running(puller).map(|running| running.store.applied()).unwrap_or_default();
-        if source.check_rollback(&puller_applied).await.is_err() {
+        let caller = self.nodes[puller].id.to_string();
+        if source.check_rollback(&puller_applied, &caller).await.is_err() {
             return;
         }
         match SnapshotFeed::begin(source, request) {

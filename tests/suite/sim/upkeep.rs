@@ -92,8 +92,8 @@ impl World {
     /// both have applied the same, or because an operator said so.
     pub async fn repair_somewhere(&mut self) {
         let (node, other) = self.any_pair();
-        let is_resyncing = self.running(node).is_some_and(|running| running.is_resyncing());
-        if !self.are_connected(node, other) || is_resyncing {
+        let is_removing = self.running(node).is_some_and(|running| running.is_removing());
+        if !self.are_connected(node, other) || is_removing {
             return;
         }
         let is_told_to = self.random.random_bool(0.4);
@@ -173,7 +173,8 @@ impl World {
         let store = running.store.clone();
         let before = store.origin();
         let claimed = Clock(store.clock(&before).0 + 3);
-        store.check_rollback(&[(before, claimed)].into_iter().collect()).await.expect("the store mints");
+        let claim = [(before, claimed)].into_iter().collect();
+        store.check_rollback(&claim, "a rumour").await.expect("the store mints");
         assert!(store.origin() != before, "{node} goes on under a name that somebody knows more of");
         self.touched.insert(node);
         self.note(format!("{node} goes on as {}", store.origin()));

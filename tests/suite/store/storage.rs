@@ -433,7 +433,7 @@ async fn a_segment_of_the_stores_own_future_is_refused_and_rolls_it_to_a_new_inc
     let refused = store.apply(Segment::check(future.clone()).unwrap()).await;
     assert_eq!(refused, Err(StoreError::RolledBack { origin: own, theirs: Clock(2), ours: Clock(1) }));
     assert_eq!(store.clock(&own), Clock(1));
-    store.rolled_back(Clock(2)).await.unwrap();
+    store.rolled_back(Clock(2), "a peer").await.unwrap();
     assert_ne!(store.origin(), own);
     let alarms = options.alarms.list();
     assert!(alarms[0].text.contains("rolled back"), "{alarms:?}");
