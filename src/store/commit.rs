@@ -28,13 +28,12 @@ use brock_core::{
         vector::{Clock, Stamp, Vector},
     },
     domain::{
-        birth::{self, SignedBirth},
         bundle::{Evidence, Hash},
         codec::{LogKey, QUARANTINED_STATE},
         digest::{Bucket, SetDigest},
         operation::Operation,
         record::RecordState,
-        segment::{Proof, Segment},
+        segment::Segment,
     },
     proto,
 };
@@ -59,11 +58,11 @@ pub(super) struct Commit<'a> {
     /// Whether records change in a way that the log does not show.
     pub(super) is_unlogged: bool,
     /// The cluster that this node's certificate is for.
-    cluster: Option<ClusterId>,
+    pub(super) cluster: Option<ClusterId>,
     /// `None` = this node does not sign.
-    signer: Option<&'a Signer>,
+    pub(super) signer: Option<&'a Signer>,
     /// Its operations in this commit.
-    originated: Vec<Originated>,
+    pub(super) originated: Vec<Originated>,
 }
 
 /// A commit that is ready to be written.
@@ -153,20 +152,6 @@ impl<'a> Commit<'a> {
         let Self { batch, raised, totals, tally, own, .. } = self;
         let writes = (!batch.is_empty()).then(|| batch.into_writes());
         Finished { writes, raised, totals, tally, own }
-    }
-
-    /// Signs the operations of this node, and adds the evidence to the states that consist of them.
-    fn sign(&mut self) {
-        let Some(signer) = self.signer.filter(|_| !self.originated.is_empty()) else { return };
-        let origin = self.own.origin;
-        let mut chain = self.chain(&origin).unwrap_or(signer.as_born().chain);
-        for signed in signer.sign(&self.originated, &mut chain) {
-            self.batch.put_bundle(origin, &signed.bundle);
-            for (key_hash, stamp, evidence) in signed.evidence {
-                self.prove(&key_hash, stamp, evidence);
-            }
-        }
-        self.raised.chains.insert(origin, chain);
     }
 
     fn finish_records(&mut self) {
@@ -409,61 +394,6 @@ impl Commit<'_> {
     pub(super) fn leave_quarantine(&mut self, stamp: Stamp) {
         self.batch.delete_quarantined(stamp);
         self.totals.quarantined = self.totals.quarantined.saturating_sub(1);
-    }
-}
-
-/// What origins have signed.
-impl Commit<'_> {
-    /// Raises what is applied of an origin. `chain`: the hash of its log up to there, if it is known.
-    pub(super) fn raise(&mut self, origin: Origin, clock: Clock, chain: Option<Hash>) {
-        if self.raised.vector.raise(origin, clock) {
-            match chain {
-                Some(chain) => self.raised.chains.insert(origin, chain),
-                None => self.raised.chains.remove(&origin),
-            };
-        }
-    }
-
-    /// Keeps a birth. IMPORTANT: verified before. The first birth of an origin is the one that counts.
-    pub(super) fn take_birth(&mut self, birth: Option<SignedBirth>) {
-        let Some(signed) = birth else { return };
-        let origin = signed.birth.origin;
-        if self.born(&origin).is_none() {
-            self.raised.births.insert(origin, Born::of(&signed.birth, self.cluster));
-            self.batch.put_birth(&signed);
-        }
-    }
-
-    /// Keeps the bundles that end above `applied`, so that this node can relay them. Returns the evidence of
-    /// each entry of the segment.
-    pub(super) fn take_bundles(
-        &mut self,
-        origin: Origin,
-        proof: Option<Proof>,
-        applied: Clock,
-    ) -> std::vec::IntoIter<Evidence> {
-        let Some(proof) = proof else { return Vec::new().into_iter() };
-        for (bundle, _) in proof.bundles().iter().filter(|(bundle, _)| bundle.last() > applied) {
-            self.batch.put_bundle(origin, bundle);
-        }
-        proof.into_evidence().into_iter()
-    }
-
-    /// The hash of the log of an origin after the bundles of a segment; `None` = unknown, because that of the
-    /// log before them is, or because they overlap it.
-    pub(super) fn chained(&self, origin: &Origin, applied: Clock, proof: &Proof) -> Option<Hash> {
-        let mut chain = match applied {
-            Clock(0) => self.born(origin)?.chain,
-            _ => self.chain(origin)?,
-        };
-        let mut new = proof.bundles().iter().filter(|(bundle, _)| bundle.last() > applied).peekable();
-        if new.peek().is_some_and(|(bundle, _)| bundle.first != applied.next()) {
-            return None;
-        }
-        for (_, root) in new {
-            chain = birth::chained(&chain, root);
-        }
-        Some(chain)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use bytes::Bytes;
 
-use super::error::StoreError;
+use super::{commit::Commit, error::StoreError};
 use brock_core::{
     base::{
         id::{ClusterId, KeyHash, Origin},
@@ -16,6 +16,7 @@ use brock_core::{
         birth::{self, Birth, Previous, SignedBirth},
         bundle::{self, Bundle, Evidence, Hash, OriginKey},
         record::UnixSeconds,
+        segment::Proof,
     },
 };
 
@@ -148,6 +149,75 @@ fn length(operations: &[Originated]) -> usize {
     };
     let last = operations.iter().take(limits::BUNDLE_OPERATIONS).position(full);
     last.map_or(operations.len().min(limits::BUNDLE_OPERATIONS), |last| last + 1)
+}
+
+/// What origins have signed.
+impl Commit<'_> {
+    /// Signs the operations of this node, and adds the evidence to the states that consist of them.
+    pub(super) fn sign(&mut self) {
+        let Some(signer) = self.signer.filter(|_| !self.originated.is_empty()) else { return };
+        let origin = self.own.origin;
+        let mut chain = self.chain(&origin).unwrap_or(signer.as_born().chain);
+        for signed in signer.sign(&self.originated, &mut chain) {
+            self.batch.put_bundle(origin, &signed.bundle);
+            for (key_hash, stamp, evidence) in signed.evidence {
+                self.prove(&key_hash, stamp, evidence);
+            }
+        }
+        self.raised.chains.insert(origin, chain);
+    }
+
+    /// Raises what is applied of an origin. `chain`: the hash of its log up to there, if it is known.
+    pub(super) fn raise(&mut self, origin: Origin, clock: Clock, chain: Option<Hash>) {
+        if self.raised.vector.raise(origin, clock) {
+            match chain {
+                Some(chain) => self.raised.chains.insert(origin, chain),
+                None => self.raised.chains.remove(&origin),
+            };
+        }
+    }
+
+    /// Keeps a birth. IMPORTANT: verified before. The first birth of an origin is the one that counts.
+    pub(super) fn take_birth(&mut self, birth: Option<SignedBirth>) {
+        let Some(signed) = birth else { return };
+        let origin = signed.birth.origin;
+        if self.born(&origin).is_none() {
+            self.raised.births.insert(origin, Born::of(&signed.birth, self.cluster));
+            self.batch.put_birth(&signed);
+        }
+    }
+
+    /// Keeps the bundles that end above `applied`, so that this node can relay them. Returns the evidence of
+    /// each entry of the segment.
+    pub(super) fn take_bundles(
+        &mut self,
+        origin: Origin,
+        proof: Option<Proof>,
+        applied: Clock,
+    ) -> std::vec::IntoIter<Evidence> {
+        let Some(proof) = proof else { return Vec::new().into_iter() };
+        for (bundle, _) in proof.bundles().iter().filter(|(bundle, _)| bundle.last() > applied) {
+            self.batch.put_bundle(origin, bundle);
+        }
+        proof.into_evidence().into_iter()
+    }
+
+    /// The hash of the log of an origin after the bundles of a segment; `None` = unknown, because that of the
+    /// log before them is, or because they overlap it.
+    pub(super) fn chained(&self, origin: &Origin, applied: Clock, proof: &Proof) -> Option<Hash> {
+        let mut chain = match applied {
+            Clock(0) => self.born(origin)?.chain,
+            _ => self.chain(origin)?,
+        };
+        let mut new = proof.bundles().iter().filter(|(bundle, _)| bundle.last() > applied).peekable();
+        if new.peek().is_some_and(|(bundle, _)| bundle.first != applied.next()) {
+            return None;
+        }
+        for (_, root) in new {
+            chain = birth::chained(&chain, root);
+        }
+        Some(chain)
+    }
 }
 
 #[cfg(test)]

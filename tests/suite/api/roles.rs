@@ -10,6 +10,7 @@ use crate::harness::{
     own_ca::{Leaf, OwnCa},
     random_key, raw,
 };
+use brock::replication::pull::puller::PROTOCOL_VERSION;
 use brock::{
     api::grpc::calls::{TABLE, is_allowed},
     config::validate::Config,
@@ -157,10 +158,15 @@ async fn a_node_may_only_act_as_the_node_id_of_its_certificate() {
     };
     let path = "/brock.v1.ReplicationService/Replicate";
     for (node_id, version, code, part) in [
-        ("node-8", 2, Code::PermissionDenied, "the certificate is that of node-9 and may not act as node-8"),
-        ("node-1", 2, Code::PermissionDenied, "may not act as node-1"),
-        ("", 2, Code::InvalidArgument, "hello.node_id"),
-        ("node-9", 1, Code::FailedPrecondition, "replication protocol 1"),
+        (
+            "node-8",
+            PROTOCOL_VERSION,
+            Code::PermissionDenied,
+            "the certificate is that of node-9 and may not act as node-8",
+        ),
+        ("node-1", PROTOCOL_VERSION, Code::PermissionDenied, "may not act as node-1"),
+        ("", PROTOCOL_VERSION, Code::InvalidArgument, "hello.node_id"),
+        ("node-9", 2, Code::FailedPrecondition, "replication protocol 2"),
     ] {
         let status = raw::call_open(&channel, path, &hello(node_id, version)).await.unwrap_err();
         assert_eq!(status.code(), code, "{node_id:?}: {status}");
@@ -168,10 +174,10 @@ async fn a_node_may_only_act_as_the_node_id_of_its_certificate() {
     }
     // A caller with this node's own certificate is this node, or a thief: refused either way.
     let twin = raw::channel_of_node(&node.address(), &certs, "node-1").await;
-    let status = raw::call_open(&twin, path, &hello("node-1", 2)).await.unwrap_err();
+    let status = raw::call_open(&twin, path, &hello("node-1", PROTOCOL_VERSION)).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("this node's own id"), "{status}");
-    assert!(raw::call_open(&channel, path, &hello("node-9", 2)).await.unwrap().is_some());
+    assert!(raw::call_open(&channel, path, &hello("node-9", PROTOCOL_VERSION)).await.unwrap().is_some());
     let status = raw::call(&channel, path, &[]).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");
     let client: &Client = &node.client;

@@ -35,6 +35,9 @@ fn message(path: &str) -> Vec<u8> {
             let request = Some(proto::session_request::Request::Put(put()));
             proto::SessionRequest { id: 1, request }.encode_to_vec()
         }
+        "Snapshot" => {
+            proto::SnapshotRequest { node_id: "node-9".to_owned(), ..Default::default() }.encode_to_vec()
+        }
         "Recognise" => proto::RecogniseRequest { node_id: "node-9".to_owned() }.encode_to_vec(),
         "Peek" => proto::PeekRequest { key_hash }.encode_to_vec(),
         "Replicate" => {

@@ -14,7 +14,7 @@ use crate::harness::{
     random_key, raw, stays,
     wire::{at, batch, create, origin},
 };
-use brock::config::validate::Config;
+use brock::{config::validate::Config, replication::pull::puller::PROTOCOL_VERSION};
 use brock_core::{
     base::{
         limits,
@@ -286,7 +286,11 @@ async fn a_peer_whose_clock_is_far_off_holds_the_sweeper() {
 async fn a_puller_that_says_nothing_more_does_not_hold_up_a_stop() {
     const REPLICATE: &str = "/brock.v1.ReplicationService/Replicate";
     let certs = Certs::new();
-    let hello = proto::Hello { protocol_version: 2, node_id: "node-9".to_owned(), ..proto::Hello::default() };
+    let hello = proto::Hello {
+        protocol_version: PROTOCOL_VERSION,
+        node_id: "node-9".to_owned(),
+        ..proto::Hello::default()
+    };
     let hello = replicate_request::Message::Hello(hello);
     let hello = proto::ReplicateRequest { message: Some(hello) }.encode_to_vec();
     for begins in [true, false] {

@@ -142,10 +142,10 @@ async fn a_puller_that_breaks_the_protocol_is_told_so_and_changes_nothing() {
             "replication protocol 0",
         ),
         (
-            "version 3",
-            vec![hello(|h| h.protocol_version = 3)],
+            "version 4",
+            vec![hello(|h| h.protocol_version = 4)],
             Code::FailedPrecondition,
-            "replication protocol 3",
+            "replication protocol 4",
         ),
         ("no id", vec![hello(|h| h.node_id.clear())], Code::InvalidArgument, "hello.node_id"),
         ("long id", vec![hello(|h| h.node_id = "x".repeat(29))], Code::InvalidArgument, "hello.node_id"),
