@@ -5,6 +5,7 @@ use crate::{
     backup::error::BackupError,
     membership::{members::NoSuchMember, peer::RemoteError},
     store::StoreError,
+    transfer::orders::OrderError,
 };
 use brock_core::{
     base::{id::Origin, limits, vector::Clock},
@@ -22,6 +23,15 @@ pub enum RequestError {
         /// What is wrong with the value, and what would be right.
         problem: String,
     },
+    /// What destroys needs an operator's order here.
+    #[error(
+        "this node takes nothing destructive without an operator's signed order (node.trust distributed): use \
+         `node-admin`, brock-client, or the output of `node-admin order sign`"
+    )]
+    OrderRequired,
+    /// An operator's order is not valid.
+    #[error("order: {0}")]
+    Order(OrderError),
     /// A batch has too many items.
     #[error("items: {0} of them, more than the {max} that a batch may have", max = limits::BATCH_ITEMS_MAX)]
     BatchSize(usize),
@@ -170,6 +180,15 @@ impl RequestError {
 impl From<CodecError> for RequestError {
     fn from(error: CodecError) -> Self {
         Self::Store(error.into())
+    }
+}
+
+impl From<OrderError> for RequestError {
+    fn from(error: OrderError) -> Self {
+        match error {
+            OrderError::Store(error) => Self::Store(error),
+            other => Self::Order(other),
+        }
     }
 }
 

@@ -1,10 +1,15 @@
 //! The ledgers: creates that lost against another one, and entries that could not be applied.
 
+use tokio::task::spawn_blocking;
+
 use super::error::RequestError;
-use crate::store::{Conflict, Store};
+use crate::{
+    store::{Conflict, Store},
+    transfer::orders::{OrderError, Orders},
+};
 use brock_core::{
     base::{id::KeyHash, limits, vector::Stamp},
-    domain::quarantined::Quarantined,
+    domain::{operation::check_entry, quarantined::Quarantined},
 };
 
 /// A page of a ledger.
@@ -20,12 +25,13 @@ pub struct Page<T, Place> {
 #[derive(Clone)]
 pub struct Ledgers {
     store: Store,
+    orders: Orders,
 }
 
 impl Ledgers {
-    /// The ledgers of this store.
-    pub fn new(store: Store) -> Self {
-        Self { store }
+    /// The ledgers of this store; `orders` verifies what is to be applied after all.
+    pub fn new(store: Store, orders: Orders) -> Self {
+        Self { store, orders }
     }
 
     /// Records that were created with different payloads, in order of their key hashes. `limit` is at
@@ -66,8 +72,15 @@ impl Ledgers {
         Ok(Quarantined::new(stamp, kept))
     }
 
-    /// Applies a quarantined entry, if that is possible by now.
+    /// Applies a quarantined entry, if that is possible by now. One that destroys needs the order that the log
+    /// would need.
     pub async fn retry(&self, stamp: Stamp) -> Result<(), RequestError> {
+        let kept = self.store.quarantined_entry(stamp).await?.and_then(|kept| kept.entry);
+        if let Some(Ok((entry, _))) = kept.as_ref().map(check_entry) {
+            let orders = self.orders.clone();
+            let checking = spawn_blocking(move || orders.check_entry(&entry));
+            checking.await.unwrap_or(Err(OrderError::Missing))?;
+        }
         match self.store.retry_quarantined(stamp).await? {
             None => Err(RequestError::NotQuarantined),
             Some(outcome) => outcome.map_err(RequestError::StillQuarantined),

@@ -2,7 +2,8 @@
 //! each protocol decode and encode.
 //!
 //! - [`records`]: creating and reading records; [`acks`]: waiting for other members, and the receipt.
-//! - [`operations`]: what an operator does to records and to the cluster; [`backups`]: backups on request;
+//! - [`operations`]: what an operator does to records and to the cluster; [`retirement`]: members that
+//!   never return; [`backups`]: backups on request;
 //!   [`ledgers`]: conflicts and quarantine; [`tail`]: the log as it grows.
 //! - [`trace`]: one record on every node; [`status`]: the status of this node; [`cluster`]: of all nodes;
 //!   [`health`]: the verdict on them.
@@ -20,6 +21,7 @@ pub mod health;
 pub mod ledgers;
 pub mod operations;
 pub mod records;
+pub mod retirement;
 pub mod status;
 pub mod tail;
 pub mod trace;

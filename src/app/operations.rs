@@ -27,7 +27,7 @@ use crate::{
     },
     runtime::alarms::{Alarm, Alarms},
     store::{Comparison, NewOperation, OperationOutcome, Store, Summary, Totals},
-    transfer::proof::Verifier,
+    transfer::{orders::Orders, proof::Verifier},
 };
 use brock_core::{
     base::{
@@ -36,7 +36,11 @@ use brock_core::{
         time::WallClock,
         vector::{Stamp, Vector},
     },
-    domain::{operation::Operation, record::RecordState},
+    domain::{
+        operation::Operation,
+        order::{SignedOrder, Subject},
+        record::RecordState,
+    },
 };
 
 /// An operation that an operator asks for.
@@ -79,15 +83,6 @@ pub struct MembersReport {
     pub members: Vec<MemberReport>,
     /// What every member has applied; folded origins are not listed.
     pub stable: Vector,
-}
-
-/// What a node answered to the request to retire a member.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetireOutcome {
-    /// The node.
-    pub node: String,
-    /// `None`: it has retired the member.
-    pub error: Option<RemoteError>,
 }
 
 /// What a compaction removed, and what is left.
@@ -151,26 +146,29 @@ pub struct RepairOutcome {
 
 /// What an operator can do at a node.
 pub struct Operations {
-    store: Store,
-    roster: Roster,
+    pub(super) store: Store,
+    pub(super) roster: Roster,
     asker: Asker,
     compactor: Compactor,
     resyncs: Resyncs,
     verifier: Verifier,
-    wall_clock: WallClock,
+    pub(super) orders: Orders,
+    pub(super) wall_clock: WallClock,
     alarms: Alarms,
 }
 
 impl Operations {
-    /// The asker looks for key hashes that this node does not know; a repair waits for the resyncs.
+    /// The asker looks for key hashes that this node does not know; a repair waits for the resyncs;
+    /// `orders` verifies what operators have signed.
     pub fn new(
         store: Store,
         roster: Roster,
         asker: Asker,
-        (compactor, resyncs, verifier): (Compactor, Resyncs, Verifier),
+        (compactor, resyncs): (Compactor, Resyncs),
+        (verifier, orders): (Verifier, Orders),
         (wall_clock, alarms): (WallClock, Alarms),
     ) -> Self {
-        Self { store, roster, asker, compactor, resyncs, verifier, wall_clock, alarms }
+        Self { store, roster, asker, compactor, resyncs, verifier, orders, wall_clock, alarms }
     }
 
     /// The node that carries the operations out.
@@ -184,15 +182,16 @@ impl Operations {
         &self,
         request: OperationRequest,
         reason: String,
+        order: Option<SignedOrder>,
     ) -> Result<InEffect, RequestError> {
         let problem = match reason.len() {
             _ if reason.trim().is_empty() => {
                 "is empty: say why, the users of the key are shown it".to_owned()
             }
             0..=limits::REASON_MAX_BYTES => {
-                return self
-                    .operate(request, Operation::Invalidate { at: self.wall_clock.now(), reason })
-                    .await;
+                let order = self.verifiable(order);
+                let at = order.as_ref().map_or_else(|| self.wall_clock.now(), |order| order.proof.at());
+                return self.operate(request, Operation::Invalidate { at, reason }, order).await;
             }
             bytes => format!("is {bytes} bytes; at most {}", limits::REASON_MAX_BYTES),
         };
@@ -200,25 +199,41 @@ impl Operations {
     }
 
     /// Makes a record private.
-    pub async fn unpublish(&self, request: OperationRequest) -> Result<InEffect, RequestError> {
-        self.operate(request, Operation::Unpublish).await
+    pub async fn unpublish(
+        &self,
+        request: OperationRequest,
+        order: Option<SignedOrder>,
+    ) -> Result<InEffect, RequestError> {
+        self.operate(request, Operation::Unpublish, order).await
     }
 
     /// Removes a record and its payload.
-    pub async fn delete(&self, request: OperationRequest) -> Result<InEffect, RequestError> {
-        self.operate(request, Operation::Delete).await
+    pub async fn delete(
+        &self,
+        request: OperationRequest,
+        order: Option<SignedOrder>,
+    ) -> Result<InEffect, RequestError> {
+        self.operate(request, Operation::Delete, order).await
     }
 
     async fn operate(
         &self,
         request: OperationRequest,
         operation: Operation,
+        order: Option<SignedOrder>,
     ) -> Result<InEffect, RequestError> {
         let OperationRequest { key_hash, ahead, wait } = request;
+        let order = self.verifiable(order);
+        match (&order, Subject::of(&operation, &key_hash)) {
+            (Some(order), Some(subject)) => drop(self.orders.accept(subject, order).await?),
+            _ if self.orders.are_required() => return Err(RequestError::OrderRequired),
+            _ => {}
+        }
+        let proof = order.map(|order| order.proof);
         let now = self.wall_clock.now();
         let waiting = wait.map(|wait| Waiting::begin(wait, self.roster.members(), now)).transpose()?;
         let wanted = |ahead| NewOperation { key_hash, operation: operation.clone(), ahead };
-        let mut outcome = self.store.operate(wanted(ahead)).await?;
+        let mut outcome = self.store.operate_with(wanted(ahead), proof.clone()).await?;
         if outcome == OperationOutcome::Unknown {
             let deletion = self.check_known_to_peers(key_hash).await?;
             if let (Some(stamp), Operation::Delete) = (deletion, &operation) {
@@ -229,7 +244,7 @@ impl Operations {
                 return Err(RequestError::Deleted);
             }
             // The create is on its way, or will be: the operation takes effect when they meet.
-            outcome = self.store.operate(wanted(true)).await?;
+            outcome = self.store.operate_with(wanted(true), proof).await?;
         }
         let (stamp, already) = match outcome {
             OperationOutcome::Done(stamp) => (stamp, false),
@@ -244,6 +259,12 @@ impl Operations {
             members.settle_revocations(self.wall_clock.now());
         }
         Ok(self.in_effect(stamp, already, waiting).await)
+    }
+
+    /// A node whose certificate has no URI cannot verify an order, so it does not keep or pass it on. The caller's
+    /// certificate alone counts there, as it always did.
+    pub(super) fn verifiable(&self, order: Option<SignedOrder>) -> Option<SignedOrder> {
+        order.filter(|_| self.orders.can_verify())
     }
 
     async fn in_effect(&self, stamp: Stamp, already: bool, waiting: Option<Waiting>) -> InEffect {
@@ -287,50 +308,6 @@ impl Operations {
         };
         let members = members.views(now).into_iter().map(report).collect();
         MembersReport { members, stable: self.store.vector().meet(&stable) }
-    }
-
-    /// Retires a member here, and then at every peer that answers.
-    pub async fn retire(&self, member: &str) -> Result<Vec<RetireOutcome>, RequestError> {
-        if member == self.store.node_id().as_str() {
-            let problem = "is the node that was asked: ask another one to retire it";
-            return Err(RequestError::field("member", problem));
-        }
-        self.retire_here(member, "").await?;
-        let mut outcomes = vec![RetireOutcome { node: self.store.node_id().to_string(), error: None }];
-        let now = self.wall_clock.now();
-        let alias = self.roster.members().alias(member, now).unwrap_or_default();
-        let contacts = self.roster.contacts(now).peers;
-        let answers = contacts.into_iter().map(async |Contact { peer, name, .. }| {
-            let retired = peer.retire(member, alias.clone()).await;
-            let error = match retired {
-                // A node that does not know the member need not retire it.
-                Ok(()) | Err(RemoteError::Absent(_)) => None,
-                Err(error) => Some(error),
-            };
-            RetireOutcome { node: name, error }
-        });
-        // The retired member itself need not agree.
-        outcomes.extend(join_all(answers).await.into_iter().filter(|outcome| outcome.node != member));
-        Ok(outcomes)
-    }
-
-    /// Retires a member at this node alone. Durable when it returns. `alias` is the member's address for
-    /// its node id, or the other way round; empty if that is not known.
-    pub async fn retire_here(&self, member: &str, alias: &str) -> Result<(), RequestError> {
-        if [member, alias].contains(&self.store.node_id().as_str()) {
-            // A node does not wait for itself.
-            return Ok(());
-        }
-        let members = self.roster.members();
-        let _writing = members.writing().await;
-        let applied = self.store.applied();
-        let retired = match members.retire(member, &applied) {
-            Err(_) if !alias.is_empty() => members.retire(alias, &applied),
-            retired => retired,
-        };
-        self.store.remember(vec![retired?], Vec::new()).await?;
-        tracing::warn!(member, "an operator retired a member: this node does not wait for it any more");
-        Ok(())
     }
 
     /// Compacts now.

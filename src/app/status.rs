@@ -24,7 +24,9 @@ use crate::{
     store::{Health, StorageUse, Store},
 };
 use brock_core::{
-    base::{duration::milliseconds, id::Incarnation, limits, time::WallClock, vector::Vector},
+    base::{
+        duration::milliseconds, id::Incarnation, limits, time::WallClock, trust::TrustMode, vector::Vector,
+    },
     domain::codec,
     proto,
 };
@@ -45,6 +47,8 @@ pub struct Reporter {
     pub records: Arc<Records>,
     /// Shows a resync under way.
     pub resyncs: Resyncs,
+    /// What the node believes other nodes.
+    pub trust: TrustMode,
     /// The node's backups; `None` = it makes none.
     pub backups: Option<Backups>,
     /// The key that signs them, hex.
@@ -97,6 +101,7 @@ impl Reporter {
             quarantined: totals.quarantined,
             conflicts: totals.conflicts,
             conflicts_acknowledged: totals.acknowledged,
+            trust: Some(proto::Trust { mode: self.trust.to_string() }),
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
             alarms: self.alarms.list().into_iter().map(alarm_to_proto).collect(),

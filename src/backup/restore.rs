@@ -25,8 +25,8 @@ use crate::{
     transfer::join::{JoinError, Joiner},
 };
 use brock_core::{
-    domain::{codec::CodecError, segment::Segment},
-    proto::backup_frame::Frame,
+    domain::{codec::CodecError, order::Chain, segment::Segment},
+    proto::{LogPage, backup_frame::Frame, snapshot_response::Message},
 };
 use brock_net::crashsafe;
 
@@ -207,10 +207,14 @@ impl Restore<'_> {
             let mut reader = PartReader::open(&local(parts, part), &part.key, identity)?;
             while let Some(frame) = reader.next_frame()? {
                 match frame.frame {
-                    Some(Frame::Snapshot(message)) if manifest.kind == Kind::Full => {
+                    Some(Frame::Snapshot(mut message)) if manifest.kind == Kind::Full => {
+                        if let Some(Message::Log(LogPage { batch: Some(batch) })) = &mut message.message {
+                            store.keep_chains(Chain::take(batch)).await?;
+                        }
                         is_whole |= joiner.take(message).await?;
                     }
-                    Some(Frame::Batch(batch)) if manifest.kind == Kind::Incremental => {
+                    Some(Frame::Batch(mut batch)) if manifest.kind == Kind::Incremental => {
+                        store.keep_chains(Chain::take(&mut batch)).await?;
                         store.apply(Segment::check(batch)?).await?;
                     }
                     _ => return Err(PartError::Malformed(part.key.clone()).into()),

@@ -18,6 +18,7 @@ use crate::{
     calls::key_values,
     error::{CallError, Miss},
     failover::{self, Answered},
+    orders::Orders,
 };
 
 /// A client of a cluster. Cheap to clone.
@@ -29,6 +30,7 @@ use crate::{
 pub struct Client {
     dialler: Dialler,
     addresses: Arc<[Address]>,
+    orders: Option<Orders>,
     timeout: Duration,
 }
 
@@ -36,12 +38,18 @@ impl Client {
     /// Asks the nodes at `addresses` in this order. `timeout` bounds a call to one node, connecting included.
     /// Does not touch the network.
     pub fn new(credentials: &ClientIdentity, addresses: Vec<Address>, timeout: Duration) -> Self {
-        Self { dialler: credentials.dialler(), addresses: addresses.into(), timeout }
+        let (dialler, orders) = (credentials.dialler(), Orders::new(credentials));
+        Self { dialler, addresses: addresses.into(), orders, timeout }
     }
 
     /// The nodes, in the order in which they are asked.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
+    }
+
+    /// Signs orders with the certificate; `None` if it is not one whose orders nodes accept.
+    pub fn orders(&self) -> Option<&Orders> {
+        self.orders.as_ref()
     }
 
     /// How long a call to one node may take, connecting included.

@@ -4,6 +4,7 @@
 //! - [`calls`]: the key-value and admin calls of both.
 //! - [`failover`]: [`Answered`], the outcome of asking one node after the other.
 //! - [`error`]: why a call failed, and whether the node may have carried it out.
+//! - [`orders`]: signs what destroys, with an operator's certificate.
 //! - [`view`]: the status of nodes and traces of records as JSON.
 //!
 //! The crate compiles neither the database nor the S3 client.
@@ -31,8 +32,10 @@ pub mod calls;
 pub mod client;
 pub mod error;
 pub mod failover;
+pub mod orders;
 pub mod view;
 
 pub use client::{Client, Connection};
 pub use error::{CallError, ClientError, Miss};
 pub use failover::Answered;
+pub use orders::Orders;

@@ -185,6 +185,14 @@ pub const SETTINGS: &[Setting] = &[
         "Reject certificates that do not state their role as a SPIFFE URI",
     ),
     setting(
+        "node.trust",
+        "centralized",
+        "MODE",
+        Kind::Choice(&["centralized", "distributed"]),
+        "What the node believes other nodes: centralized (what a certified node says), or distributed (what \
+         destroys must be signed by an operator, whichever node it comes from)",
+    ),
+    setting(
         "node.expiry-margin",
         "1h",
         "DURATION",
@@ -519,6 +527,7 @@ mod tests {
         ("node.payload-limit", "64KiB"),
         ("node.cache-size", "64MiB"),
         ("node.require-uri-roles", "false"),
+        ("node.trust", "centralized"),
         ("node.expiry-margin", "1h"),
         ("node.member-retention", "168h"),
         ("node.shutdown-timeout", "10s"),

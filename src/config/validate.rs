@@ -28,7 +28,7 @@ use crate::{
         traces::TraceOptions,
     },
 };
-use brock_core::base::{duration, id::NodeId, limits};
+use brock_core::base::{duration, id::NodeId, limits, trust::TrustMode};
 use brock_net::{
     listen::ListenAddress,
     tls::level::{WireLevel, WireLevels},
@@ -114,6 +114,11 @@ configuration! {
         wire_levels: WireLevels = wire_levels(reader),
         /// `node.require-uri-roles`
         require_uri_roles: bool = reader.parsed("node.require-uri-roles", values::boolean),
+        /// `node.trust`
+        trust: TrustMode = reader.choice("node.trust", |text| match text {
+            "distributed" => TrustMode::Distributed,
+            _ => TrustMode::Centralized,
+        }),
         /// `node.expiry-margin`
         expiry_margin: Duration = reader.duration("node.expiry-margin", Duration::ZERO),
         /// `node.member-retention`

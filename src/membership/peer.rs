@@ -130,10 +130,9 @@ impl Peer {
         }
     }
 
-    /// Asks the peer to retire a member; `alias` is the member's address for its node id, or the other way
-    /// round, and empty if that is not known.
-    pub async fn retire(&self, member: &str, alias: String) -> Result<(), RemoteError> {
-        let request = proto::RetireRequest { member: member.to_owned(), alias };
+    /// Passes on an operator's order to retire a member.
+    pub async fn retire(&self, member: &str, order: proto::Order) -> Result<(), RemoteError> {
+        let request = proto::RetireRequest { member: member.to_owned(), order: Some(order) };
         self.call(|mut client| async move { client.retire(request).await }).await.map(drop)
     }
 }

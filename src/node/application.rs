@@ -16,12 +16,9 @@ use crate::{
     replication::{peek::Asker, resync::Resyncs},
     runtime::{alarms::Alarms, descriptors::Descriptors},
     store::Store,
-    transfer::proof::Verifier,
+    transfer::{orders::Orders, proof::Verifier},
 };
-use brock_core::{
-    base::{time::WallClock, trust::TrustMode},
-    proto::show_configuration_response::Setting,
-};
+use brock_core::{base::time::WallClock, proto::show_configuration_response::Setting};
 use brock_net::tls::credentials::Identity;
 
 /// What the application and the background work share.
@@ -30,6 +27,7 @@ pub(super) struct Shared {
     pub(super) roster: Roster,
     pub(super) resyncs: Resyncs,
     pub(super) verifier: Verifier,
+    pub(super) orders: Orders,
     pub(super) compactor: Compactor,
     pub(super) wall_clock: WallClock,
     pub(super) alarms: Alarms,
@@ -56,12 +54,16 @@ impl Shared {
             members.clone(),
             wall_clock.now(),
         );
+        let context = (wall_clock.clone(), alarms.clone());
+        let (own, verifier) = (identity.peer(), identity.statement_verifier());
+        let orders = Orders::new(config.trust, &own, verifier, store.clone(), context);
         Ok(Self {
             compactor: Compactor::new(store.clone(), members, config.compact, wall_clock.clone()),
             store: store.clone(),
             roster,
             resyncs: Resyncs::new(wall_clock.clone()),
-            verifier: Verifier::new(store.clone(), TrustMode::default()),
+            verifier: Verifier::new(store.clone(), config.trust, Some(orders.clone())),
+            orders,
             wall_clock: wall_clock.clone(),
             alarms: alarms.clone(),
             fixed_peers: fixed.len(),
@@ -99,7 +101,8 @@ impl Application {
             store.clone(),
             roster.clone(),
             asker,
-            (shared.compactor.clone(), shared.resyncs.clone(), shared.verifier.clone()),
+            (shared.compactor.clone(), shared.resyncs.clone()),
+            (shared.verifier.clone(), shared.orders.clone()),
             (wall_clock.clone(), alarms.clone()),
         );
         let signer = Arc::new(signer::load(store).await?);
@@ -110,6 +113,7 @@ impl Application {
             store: store.clone(),
             records: Arc::clone(&records),
             resyncs: shared.resyncs.clone(),
+            trust: config.trust,
             backups: backups.clone(),
             backup_public_key,
             alarms: alarms.clone(),

@@ -44,12 +44,14 @@ fn spawn_pulling(config: &Config, shared: &Shared, tasks: &Tasks) {
     let (store, roster, resyncs) = (shared.store.clone(), shared.roster.clone(), shared.resyncs.clone());
     let verifier = shared.verifier.clone();
     let (wall_clock, alarms) = (shared.wall_clock.clone(), shared.alarms.clone());
+    let orders = shared.orders.clone();
     let make = move |address: &_, stop| Puller {
         address: Clone::clone(address),
         roster: roster.clone(),
         store: store.clone(),
         verifier: verifier.clone(),
         resyncs: resyncs.clone(),
+        orders: orders.clone(),
         wall_clock: wall_clock.clone(),
         alarms: alarms.clone(),
         interval,

@@ -32,6 +32,16 @@ pub enum StartError {
         /// The node id in the configuration.
         configured: NodeId,
     },
+    /// The certificate does not say which cluster this is.
+    #[error(
+        "node.trust is distributed, and the node's certificate in {} has no SPIFFE URI: it does not state the trust \
+         domain that operators' orders name. Issue one with `brock cert node --overwrite …` (and the operators' with \
+         `brock cert admin …`), or set node.trust to centralized", certs_dir.display()
+    )]
+    NoTrustDomain {
+        /// The certificates directory.
+        certs_dir: PathBuf,
+    },
     /// An entry of `node.join` is not valid.
     #[error("node.join: {source}")]
     Join {

@@ -3,6 +3,7 @@
 //! - `boot`: one function starts a node; `shutdown`: one function stops it.
 //! - `frame`: what a node has from its first moment: tasks, readiness, the pages of its HTTP server.
 //! - `prepare`: certificates, addresses and listeners, before the storage opens.
+//! - [`certificate`]: the node's certificate, as its store sees it.
 //! - `storage`: opens the storage; `first_start`: decides whether it may be empty.
 //! - `application`: builds the application layer on the open storage.
 //! - `services`: the gRPC services; `grpc_server`: serves them; `health`: when they are ready.
@@ -17,6 +18,7 @@ mod application;
 mod background;
 mod backups;
 mod boot;
+pub mod certificate;
 mod checkpoint;
 mod error;
 mod first_start;

@@ -9,7 +9,7 @@ use crate::{
     api::http::console::Gate, backup::objects::Target, config::validate::Config,
     runtime::descriptors::Descriptors,
 };
-use brock_core::base::limits;
+use brock_core::base::{limits, trust::TrustMode};
 use brock_net::{
     address::Address,
     dns::Resolver,
@@ -107,6 +107,9 @@ async fn load_identity(config: &Config, policy: RolePolicy) -> Result<Identity, 
             configured: config.node_id.clone(),
         }),
         Some(_) => Ok(identity),
+        None if config.trust == TrustMode::Distributed => {
+            Err(StartError::NoTrustDomain { certs_dir: config.certs_dir.clone() })
+        }
         None => {
             tracing::warn!(
                 "this node's certificate states no role (it has no SPIFFE URI): peers accept it as a node's because it \

@@ -48,7 +48,7 @@ pub(super) fn routes(
     let admin = AdminServiceServer::new(Admin {
         records: records.clone(),
         operations: operations.clone(),
-        ledgers: Ledgers::new(store.clone()),
+        ledgers: Ledgers::new(store.clone(), shared.orders.clone()),
         traces: traces.clone(),
         tails: Tails::new(store.clone(), tasks.clone()),
         reporter: reporter.clone(),
@@ -66,6 +66,7 @@ pub(super) fn routes(
         traces: traces.clone(),
         reporter: reporter.clone(),
         wall_clock: wall_clock.clone(),
+        audit_log: audit_log.clone(),
         tasks: tasks.clone(),
         calls: PeerCalls::default(),
     });

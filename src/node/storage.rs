@@ -2,33 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use rustls_pki_types::CertificateDer;
 use tokio::{task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{error::StartError, first_start, frame::Frame, prepare::Prepared};
+use super::{certificate::NodeCertificate, error::StartError, first_start, frame::Frame, prepare::Prepared};
 use crate::{
     audit::log::{self, AuditLog},
     config::validate::{Config, FirstStart},
     membership::{members::Members, peer::PeerKey},
     store::{self, OpenError, Store},
 };
-use brock_core::{
-    base::{
-        id::{ClusterId, Incarnations},
-        limits,
-    },
-    domain::birth::SignedBirth,
-};
-use brock_net::{
-    address::Address,
-    tls::{
-        credentials::Identity,
-        roles::Role,
-        statement::{At, Context, Signed},
-    },
-};
+use brock_core::base::{id::Incarnations, limits};
+use brock_net::address::Address;
 
 /// Opens the store. If it is empty and `node.first-start` is `auto`, asks the peers first.
 pub(super) async fn open(
@@ -54,7 +39,7 @@ pub(super) async fn open(
         wall_clock: frame.wall_clock.clone(),
         alarms: frame.alarms.clone(),
         incarnations: Incarnations::random(),
-        identity: Some(Arc::new(NodeCertificate(prepared.identity.clone()))),
+        identity: Some(Arc::new(NodeCertificate::new(prepared.identity.clone()))),
     };
     match (open_store(options.clone()).await, config.first_start) {
         (Err(StartError::Store(OpenError::Empty(_))), FirstStart::Auto) => {
@@ -62,51 +47,6 @@ pub(super) async fn open(
             open_store(store::Options { first_start: true, ..options }).await
         }
         (outcome, _) => outcome,
-    }
-}
-
-/// This node's certificate, as its store sees it.
-#[derive(Debug)]
-struct NodeCertificate(Identity);
-
-impl store::Identity for NodeCertificate {
-    fn cluster(&self) -> Option<ClusterId> {
-        let peer = self.0.peer();
-        peer.node_id()?;
-        peer.trust_domain.as_deref().map(ClusterId::of)
-    }
-
-    fn sign(&self, content: &[u8]) -> Result<store::Certified, String> {
-        let signer = self.0.signer();
-        let signed = signer.sign(Context::OriginBirth, content).map_err(|error| error.to_string())?;
-        Ok(store::Certified {
-            scheme: signed.scheme,
-            signature: signed.signature.into(),
-            certificates: signer.chain().iter().map(|der| Bytes::copy_from_slice(der)).collect(),
-        })
-    }
-
-    fn verify(&self, signed: &SignedBirth) -> Result<(), String> {
-        let cluster = self.cluster().ok_or("this node's own certificate names no cluster")?;
-        let birth = &signed.birth;
-        let chain: Vec<CertificateDer<'_>> =
-            signed.certificates.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
-        let signature = Signed { scheme: signed.scheme, signature: signed.signature.to_vec() };
-        let content = birth.content(&cluster);
-        let verifier = self.0.statement_verifier();
-        let verify = |at| verifier.verify(&chain, at, Context::OriginBirth, &content, &signature);
-        // An incarnation may outlive the certificate that it was born with.
-        let born_at = u64::try_from(birth.born_at).unwrap_or_default();
-        let signer = verify(At::Now).or_else(|_| verify(At::Time(born_at)));
-        let signer = signer.map_err(|error| error.to_string())?;
-        let is_node = signer.role == Role::Node && signer.node_id() == Some(birth.origin.node_id());
-        let is_here = signer.trust_domain.as_deref().map(ClusterId::of) == Some(cluster);
-        match is_node && is_here {
-            true => Ok(()),
-            false => {
-                Err(format!("its certificate is not that of node {} in this cluster", birth.origin.node_id()))
-            }
-        }
     }
 }
 

@@ -16,6 +16,7 @@ use brock_core::{
     base::{id::KeyHash, limits, metrics as names},
     domain::{
         codec,
+        order::Chain,
         record::{RecordState, Visibility},
     },
     proto::{self, replication_service_client::ReplicationServiceClient},
@@ -148,7 +149,10 @@ impl Asker {
         let verifier = self.verifier.clone();
         let believe = move || {
             let claimed = codec::foreign_state(response.state.unwrap_or_default()).map_err(|_| ())?;
-            Ok::<_, ()>(verifier.believe(&key_hash, claimed).state)
+            let received: Vec<Chain> =
+                response.chains.into_iter().filter_map(|chain| Chain::new(chain.certificates)).collect();
+            // The answer is not stored, and its orders are not passed on.
+            Ok::<_, ()>(verifier.believe(&key_hash, claimed, &received).state)
         };
         let state = tokio::task::spawn_blocking(believe).await.map_err(|_| ())??;
         Ok((state != RecordState::default()).then_some(state))

@@ -86,8 +86,10 @@ impl Remote for Store {
             .collect::<Result<_, _>>()?;
         let found = self.get_many(key_hashes.clone()).await?;
         let births = self.births_of(found.iter().flatten()).await?;
+        let chains = self.chains_of(found.iter().flatten()).await?;
         let mut bytes: usize = births.iter().map(Message::encoded_len).sum();
-        let mut answer = proto::FetchStatesResponse { births, ..proto::FetchStatesResponse::default() };
+        bytes += chains.iter().map(Message::encoded_len).sum::<usize>();
+        let mut answer = proto::FetchStatesResponse { births, chains, ..Default::default() };
         for (key_hash, state) in key_hashes.iter().zip(&found) {
             if let Some(state) = state {
                 let state = keyed_state(*key_hash, state);

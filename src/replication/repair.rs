@@ -20,6 +20,7 @@ use brock_core::{
     domain::{
         codec::{self, CodecError},
         digest::{BUCKETS, SetDigest},
+        order::Chain,
         record::RecordState,
     },
     proto,
@@ -171,19 +172,27 @@ fn note_differences(mine: &Items, theirs: &Items, comparable: bool, found: &mut 
 
 /// The states as far as they are believed.
 async fn believed(
+    store: &Store,
     verifier: &Verifier,
     states: Vec<proto::KeyedState>,
+    chains: Vec<proto::Chain>,
 ) -> Result<Vec<(KeyHash, RecordState)>, RemoteError> {
     let verifier = verifier.clone();
+    let received: Vec<Chain> =
+        chains.into_iter().filter_map(|chain| Chain::new(chain.certificates)).collect();
     let believe = move |keyed: proto::KeyedState| {
         let key_hash =
             KeyHash::try_from(keyed.key_hash.as_ref()).map_err(|_| CodecError::Malformed("key hash"))?;
         let claimed = codec::foreign_state(keyed.state.unwrap_or_default())?;
-        Ok((key_hash, verifier.believe(&key_hash, claimed).state))
+        Ok::<_, CodecError>((key_hash, verifier.believe(&key_hash, claimed, &received)))
     };
-    let work = tokio::task::spawn_blocking(move || states.into_iter().map(believe).collect());
+    let work =
+        tokio::task::spawn_blocking(move || states.into_iter().map(believe).collect::<Result<Vec<_>, _>>());
     let stopped = |_| StoreError::Stopped("the runtime is shutting down".to_owned());
-    work.await.map_err(stopped)?
+    let mut believed = work.await.map_err(stopped)??;
+    let chains = believed.iter_mut().flat_map(|(_, believed)| std::mem::take(&mut believed.chains));
+    store.keep_chains(chains.collect()).await?;
+    Ok(believed.into_iter().map(|(key_hash, believed)| (key_hash, believed.state)).collect())
 }
 
 /// Joins the other node's differing states. The states that only this node has are joined by the other one,
@@ -215,7 +224,7 @@ pub async fn repair(
         let here = store.get_many(asked.to_vec()).await?;
         let here: BTreeMap<&KeyHash, Option<RecordState>> = asked.iter().zip(here).collect();
         let mut states = Vec::new();
-        for (key_hash, theirs) in believed(verifier, answer.states).await? {
+        for (key_hash, theirs) in believed(store, verifier, answer.states, answer.chains).await? {
             let Some(mine) = here.get(&key_hash) else { continue };
             let left = theirs.clone().without_forgotten(&collected, mine.as_ref());
             outcome.ambiguous += u64::from(left != theirs);

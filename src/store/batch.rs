@@ -20,6 +20,7 @@ use brock_core::{
         bundle::{Bundle, Hash},
         codec::{self, LogKey},
         digest::Bucket,
+        order::Chain,
         record::{RecordState, UnixSeconds},
     },
     proto,
@@ -101,6 +102,10 @@ impl<'a> Batch<'a> {
 
     pub(super) fn put_bucket(&mut self, bucket: u8, digest: Bucket) {
         self.put(schema::DIGEST, &[bucket], &codec::encode_bucket(&digest));
+    }
+
+    pub(super) fn put_chain(&mut self, chain: &Chain) {
+        self.put(schema::CERTIFICATE, &chain.id(), &chain.encode());
     }
 
     pub(super) fn put_member(&mut self, member: &proto::MemberState) {

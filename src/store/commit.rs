@@ -32,6 +32,7 @@ use brock_core::{
         codec::{LogKey, QUARANTINED_STATE},
         digest::{Bucket, SetDigest},
         operation::Operation,
+        order::OrderProof,
         record::RecordState,
         segment::Segment,
     },
@@ -330,13 +331,14 @@ impl Commit<'_> {
         &mut self,
         key_hash: KeyHash,
         operation: &Operation,
+        order: Option<&OrderProof>,
         payload: Option<Bytes>,
     ) -> Stamp {
         if !planted::is(Bug::ReuseClock) || self.own.clock.0 % 3 != 2 {
             self.own.clock = self.own.clock.next();
         }
         let stamp = self.own;
-        let encoded = operation.encode();
+        let encoded = operation.encode_with(order);
         if self.signer.is_some() {
             let payload_bytes = payload.as_ref().map_or(0, Bytes::len);
             self.originated.push(Originated {

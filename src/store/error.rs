@@ -138,6 +138,12 @@ fn explained(reason: &str) -> String {
 /// Why a read or a write failed. A failed write changed nothing that is visible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
+    /// There are too many operators.
+    #[error(
+        "this node keeps the certificates of {max} operators already, the most that it may: use one of those",
+        max = limits::CHAINS_MAX
+    )]
+    ChainsFull,
     /// Too many writes are waiting.
     #[error("the write queue is full; try again in a moment")]
     QueueFull,
@@ -245,6 +251,7 @@ impl StoreError {
             | Self::TooManyOrigins(_)
             | Self::QuarantineFull
             | Self::Signing(_)
+            | Self::ChainsFull
             | Self::Read(_)
             | Self::Damaged(_) => false,
         }

@@ -38,8 +38,11 @@ pub(super) const BUNDLE: &str = "bundle";
 /// Node id or address → what is remembered of that member.
 pub(super) const MEMBER: &str = "member";
 
+/// SHA-256 of an operator's certificate → the operator's chain, which orders are verified with.
+pub(super) const CERTIFICATE: &str = "certificate";
+
 /// Every column family.
-pub(super) const FAMILIES: [&str; 14] = [
+pub(super) const FAMILIES: [&str; 15] = [
     META,
     CLOCK_VALUE,
     REPLICATION_LOG,
@@ -54,6 +57,7 @@ pub(super) const FAMILIES: [&str; 14] = [
     BIRTH,
     BUNDLE,
     MEMBER,
+    CERTIFICATE,
 ];
 
 /// How much memory the database uses.

@@ -27,6 +27,7 @@ use brock_core::{
         bundle::{Bundle, Hash},
         codec::{self, CodecError, LogKey},
         digest::{Bucket, SetDigest},
+        order::Chain,
         record::{RecordState, UnixSeconds},
     },
     proto,
@@ -279,6 +280,18 @@ impl View<'_> {
     pub(super) fn bucket(&self, bucket: u8) -> Result<Bucket, StoreError> {
         let value = self.value(schema::DIGEST, &[bucket])?;
         Ok(value.map(|value| codec::decode_bucket(&value)).transpose()?.unwrap_or_default())
+    }
+
+    /// The chain of an operator whose orders are in the log.
+    pub(super) fn chain(&self, id: &[u8; 32]) -> Result<Option<Chain>, StoreError> {
+        Ok(self.value(schema::CERTIFICATE, id)?.map(|value| Chain::decode(&value)).transpose()?)
+    }
+
+    /// How many chains there are, estimated.
+    pub(super) fn chains(&self) -> Result<u64, StoreError> {
+        let family = self.database.family(schema::CERTIFICATE);
+        let estimate = self.database.db.property_int_value_cf(family, "rocksdb.estimate-num-keys");
+        Ok(estimate.map_err(read_error)?.unwrap_or_default())
     }
 
     /// What is remembered of the members.

@@ -26,7 +26,9 @@ pub fn frames(
         }
         DumpFrame::Begin(_) => true,
         DumpFrame::Births(births) => give(Frame::Snapshot(messages::births(births))),
-        DumpFrame::Records(page) => give(Frame::Snapshot(messages::records(&page, &collected))),
+        DumpFrame::Records(page, chains) => {
+            give(Frame::Snapshot(messages::records(&page, &collected, chains)))
+        }
         DumpFrame::Log(batch) if is_full => give(Frame::Snapshot(messages::log(*batch))),
         DumpFrame::Log(batch) => give(Frame::Batch(*batch)),
     })?;

@@ -101,7 +101,8 @@ impl SnapshotFeed {
                 // lacks was not deleted, it was not there yet.
                 let collected = self.store.collected().meet(&applied);
                 self.stage = if page.more { Stage::Records(Some(page.through)) } else { Stage::Log(None) };
-                messages::records(&page, &collected)
+                let chains = self.store.chains_of(page.states.iter().map(|(_, state)| state)).await?;
+                messages::records(&page, &collected, chains)
             }
             Stage::Log(after) => match self.log_page(after).await? {
                 Some(batch) => {

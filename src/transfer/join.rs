@@ -17,6 +17,7 @@ use brock_core::{
     domain::{
         birth::SignedBirth,
         codec::{self, CodecError},
+        order::Chain,
         record::RecordState,
         segment::{Segment, SegmentError},
     },
@@ -267,22 +268,30 @@ impl Joiner {
     }
 
     /// Checks a stretch of the log.
-    async fn check(&self, batch: proto::Batch) -> Result<Segment, JoinError> {
+    async fn check(&self, mut batch: proto::Batch) -> Result<Segment, JoinError> {
         let (donor, verifier) = (self.donor.clone(), self.verifier.clone());
-        work(move || {
+        let checking = work(move || {
+            let received = Chain::take(&mut batch);
             let segment = Segment::check(batch)?;
-            match verifier {
-                Some(verifier) => Ok(verifier.check_segment(&donor, segment)?),
-                None => Ok(segment),
-            }
-        })
-        .await?
+            Ok::<_, JoinError>(match verifier {
+                Some(verifier) => {
+                    let segment = verifier.check_segment(&donor, segment)?;
+                    let proven = verifier.proven(&segment, received)?;
+                    (segment, proven)
+                }
+                None => (segment, received),
+            })
+        });
+        let (segment, chains) = checking.await??;
+        self.store.keep_chains(chains).await?;
+        Ok(segment)
     }
 
     /// The states as far as they are believed, and how many operations of them were left out.
     async fn believe(
         &self,
         claimed: Vec<(KeyHash, proto::RecordState)>,
+        received: Vec<Chain>,
     ) -> Result<(Vec<(KeyHash, RecordState)>, usize), JoinError> {
         let verifier = self.verifier.clone();
         let covered = self.header.as_ref().map(|header| {
@@ -293,20 +302,27 @@ impl Joiner {
         // What is above the vector comes by the log.
         let counts = move |stamp: &&Stamp| covered.as_ref().is_none_or(|covered| covered.has(**stamp));
         // Hashes every payload, and verifies signatures.
-        work(move || {
+        let believing = work(move || {
             let (mut states, mut left_out) = (Vec::with_capacity(claimed.len()), 0);
+            let mut chains = Vec::new();
             for (key_hash, claimed) in claimed {
                 let mut state = codec::foreign_state(claimed)?;
                 if let Some(verifier) = &verifier {
-                    let believed = verifier.believe(&key_hash, state);
+                    let believed = verifier.believe(&key_hash, state, &received);
+                    chains.extend(believed.chains);
                     left_out += believed.unproven.iter().filter(&counts).count();
                     state = believed.state;
                 }
                 states.push((key_hash, state));
             }
-            Ok((states, left_out))
-        })
-        .await?
+            if verifier.is_none() {
+                chains = received;
+            }
+            Ok::<_, JoinError>((states, left_out, chains))
+        });
+        let (states, left_out, chains) = believing.await??;
+        self.store.keep_chains(chains).await?;
+        Ok((states, left_out))
     }
 
     async fn take_records(&mut self, page: proto::RecordPage) -> Result<(), JoinError> {
@@ -331,7 +347,9 @@ impl Joiner {
         }
         let collected = codec::vector_from_proto(&page.collected.unwrap_or_default())?;
         self.drops |= !collected.is_empty();
-        let (states, unproven) = self.believe(claimed).await?;
+        let received: Vec<Chain> =
+            page.chains.into_iter().filter_map(|chain| Chain::new(chain.certificates)).collect();
+        let (states, unproven) = self.believe(claimed, received).await?;
         self.unproven += unproven;
         self.records += states.len() as u64;
         let stretch = Stretch { after: self.after, through, collected };

@@ -41,12 +41,14 @@ pub(super) fn births(births: Vec<proto::Birth>) -> SnapshotResponse {
     message(Message::Births(proto::Births { births }))
 }
 
-/// A page of records. Tombstones up to `collected` may be missing in it.
-pub(super) fn records(page: &RecordPage, collected: &Vector) -> SnapshotResponse {
+/// A page of records, with the chains of the operators whose orders are in it. Tombstones up to `collected` may be
+/// missing in it.
+pub(super) fn records(page: &RecordPage, collected: &Vector, chains: Vec<proto::Chain>) -> SnapshotResponse {
     message(Message::Records(proto::RecordPage {
         records: page.states.iter().map(|(key_hash, state)| keyed_state(*key_hash, state)).collect(),
         through: Bytes::copy_from_slice(&page.through.0),
         collected: unless_empty(collected),
+        chains,
     }))
 }
 

@@ -2,13 +2,14 @@
 //!
 //! - `messages`: the messages, built in one place.
 //! - [`feed`]: a donor's stream, while writes continue; [`dump`]: a backup's, of one moment.
-//! - [`proof`]: verifies what others send.
+//! - [`proof`]: verifies what others send; [`orders`]: verifies what operators have signed in it.
 //! - [`join`]: joins the messages into a store, wherever they come from.
 
 pub mod dump;
 pub mod feed;
 pub mod join;
 mod messages;
+pub mod orders;
 pub mod proof;
 
 pub use messages::keyed_state;

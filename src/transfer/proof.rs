@@ -5,18 +5,20 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use super::orders::Orders;
 use crate::store::{Born, Store, StoreError};
 use brock_core::{
     base::{
         id::{ClusterId, KeyHash, NodeId, Origin},
         limits,
         trust::TrustMode,
-        vector::Stamp,
+        vector::{Clock, Stamp},
     },
     domain::{
         birth::SignedBirth,
         bundle::{Bundle, Evidence, Hash, Signature},
         operation::Operation,
+        order::Chain,
         record::RecordState,
         segment::Segment,
     },
@@ -53,6 +55,8 @@ pub enum ProofError {
 pub struct Verifier {
     store: Store,
     mode: TrustMode,
+    /// `None`: orders are not verified.
+    orders: Option<Orders>,
     /// Signatures that were found genuine, and what they sign: the records of a bundle come one by one.
     genuine: Arc<Mutex<HashMap<Signature, Signed>>>,
 }
@@ -66,12 +70,14 @@ pub struct Believed {
     pub state: RecordState,
     /// Its operations that were left out because nothing proves them.
     pub unproven: BTreeSet<Stamp>,
+    /// The certificates of operators whose orders are in it, to be kept: this node will pass the orders on.
+    pub chains: Vec<Chain>,
 }
 
 impl Verifier {
     /// Believes what `mode` says, of origins and their births as the store knows them.
-    pub fn new(store: Store, mode: TrustMode) -> Self {
-        Self { store, mode, genuine: Arc::default() }
+    pub fn new(store: Store, mode: TrustMode, orders: Option<Orders>) -> Self {
+        Self { store, mode, orders, genuine: Arc::default() }
     }
 
     /// Whether only what is proven is applied.
@@ -153,16 +159,30 @@ impl Verifier {
         Err(ProofError::Forged(origin))
     }
 
+    /// Those of the chains that an order in the log of a snapshot proves to be operators'. The log is not cut: its
+    /// records hold the same, and decide. Blocks.
+    pub fn proven(&self, segment: &Segment, received: Vec<Chain>) -> Result<Vec<Chain>, StoreError> {
+        match &self.orders {
+            Some(orders) if !received.is_empty() => {
+                Ok(orders.check(&mut segment.clone(), received, Clock::default())?.0)
+            }
+            _ => Ok(Vec::new()),
+        }
+    }
+
     /// What of a peer's state is believed. Evidence that proves nothing is left out; if only what is proven is
-    /// believed, so is everything without evidence. Blocks for a signature per bundle.
-    pub fn believe(&self, key_hash: &KeyHash, mut claimed: RecordState) -> Believed {
+    /// believed, so is everything without evidence, and what destroys without an operator's order. `chains` came with
+    /// it. Blocks for a signature per bundle and per order.
+    pub fn believe(&self, key_hash: &KeyHash, mut claimed: RecordState, chains: &[Chain]) -> Believed {
         let evidence = std::mem::take(&mut claimed.evidence);
         let genuine: BTreeMap<Stamp, Evidence> =
             evidence.into_iter().filter(|(stamp, one)| self.proves(*stamp, key_hash, one)).collect();
         if !self.is_strict() {
+            let chains = self.ordered(key_hash, &genuine, chains).1;
             claimed.evidence = genuine;
-            return Believed { state: claimed, unproven: BTreeSet::new() };
+            return Believed { state: claimed, unproven: BTreeSet::new(), chains };
         }
+        let (genuine, chains) = self.ordered(key_hash, &genuine, chains);
         let payload = claimed.creation.as_ref().and_then(|creation| creation.payload.clone());
         let digest = claimed.creation.as_ref().map(|creation| creation.digest);
         let mut unproven: BTreeSet<Stamp> = claimed.stamps().collect();
@@ -177,7 +197,25 @@ impl Verifier {
             state = state.join(proven);
             unproven.remove(&stamp);
         }
-        Believed { state, unproven }
+        Believed { state, unproven, chains }
+    }
+
+    /// Those of the operations that need no order or have a valid one, and the new chains of the valid ones.
+    fn ordered(
+        &self,
+        key_hash: &KeyHash,
+        genuine: &BTreeMap<Stamp, Evidence>,
+        chains: &[Chain],
+    ) -> (BTreeMap<Stamp, Evidence>, Vec<Chain>) {
+        let Some(orders) = &self.orders else { return (genuine.clone(), Vec::new()) };
+        let (mut ordered, mut new) = (BTreeMap::new(), Vec::new());
+        for (stamp, evidence) in genuine {
+            if let Ok(chain) = orders.check_evidence(key_hash, &evidence.operation, chains) {
+                new.extend(chain);
+                ordered.insert(*stamp, evidence.clone());
+            }
+        }
+        (ordered, new)
     }
 
     fn proves(&self, stamp: Stamp, key_hash: &KeyHash, evidence: &Evidence) -> bool {

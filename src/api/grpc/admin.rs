@@ -111,9 +111,10 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::InvalidateRequest>,
     ) -> Result<Response<proto::OperationResponse>, Status> {
-        let proto::InvalidateRequest { key_hash, reason, ahead, acks } = request.into_inner();
+        let proto::InvalidateRequest { key_hash, reason, ahead, acks, order } = request.into_inner();
         let operation = convert::operation(&key_hash, ahead, acks)?;
-        let in_effect = self.operations.invalidate(operation, reason).await?;
+        let order = convert::order(order)?;
+        let in_effect = self.operations.invalidate(operation, reason, order).await?;
         Ok(Response::new(convert::operation_response(in_effect)))
     }
 
@@ -121,8 +122,9 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::UnpublishRequest>,
     ) -> Result<Response<proto::OperationResponse>, Status> {
-        let proto::UnpublishRequest { key_hash, ahead, acks } = request.into_inner();
-        let in_effect = self.operations.unpublish(convert::operation(&key_hash, ahead, acks)?).await?;
+        let proto::UnpublishRequest { key_hash, ahead, acks, order } = request.into_inner();
+        let operation = convert::operation(&key_hash, ahead, acks)?;
+        let in_effect = self.operations.unpublish(operation, convert::order(order)?).await?;
         Ok(Response::new(convert::operation_response(in_effect)))
     }
 
@@ -130,8 +132,9 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::DeleteRequest>,
     ) -> Result<Response<proto::OperationResponse>, Status> {
-        let proto::DeleteRequest { key_hash, ahead, acks } = request.into_inner();
-        let in_effect = self.operations.delete(convert::operation(&key_hash, ahead, acks)?).await?;
+        let proto::DeleteRequest { key_hash, ahead, acks, order } = request.into_inner();
+        let operation = convert::operation(&key_hash, ahead, acks)?;
+        let in_effect = self.operations.delete(operation, convert::order(order)?).await?;
         Ok(Response::new(convert::operation_response(in_effect)))
     }
 
@@ -155,7 +158,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::RetireMemberRequest>,
     ) -> Result<Response<proto::RetireMemberResponse>, Status> {
-        let outcomes = self.operations.retire(&request.into_inner().member).await?;
+        let proto::RetireMemberRequest { member, order } = request.into_inner();
+        let outcomes = self.operations.retire(&member, convert::order(order)?).await?;
         Ok(Response::new(convert::retire_response(outcomes)))
     }
 

@@ -24,21 +24,24 @@ use crate::audit::{
     log::AuditLog,
 };
 use brock_core::base::limits;
-use brock_net::tls::accept::ConnectionInfo;
+use brock_net::tls::{accept::ConnectionInfo, roles::PeerIdentity};
 
 /// Before the message: whether it is compressed, and its length.
 const PREFIX_BYTES: usize = 5;
 
 /// Who makes a call, as the log shows it.
 pub(crate) fn who(info: &ConnectionInfo) -> Who {
-    let identity = &info.identity;
+    who_from(&info.identity, info.remote.to_string())
+}
+
+fn who_from(identity: &PeerIdentity, from: String) -> Who {
     Who {
         role: identity.role.to_string(),
         name: identity.name.clone(),
         domain: identity.trust_domain.clone(),
         serial: identity.serial.clone(),
         certificate: identity.fingerprint.clone(),
-        from: info.remote.to_string(),
+        from,
     }
 }
 
@@ -52,6 +55,35 @@ pub(crate) fn denied(audit_log: &AuditLog, info: Option<&ConnectionInfo>, method
             ..Draft::note(Kind::Denied, What::new())
         });
     }
+}
+
+/// Carries out an operator's order that a node has passed on, and records it as the operator's.
+pub(crate) async fn on_behalf(
+    audit_log: &AuditLog,
+    operator: &PeerIdentity,
+    info: Option<&ConnectionInfo>,
+    (method, member): (&'static str, &str),
+    action: impl Future<Output = Result<(), Status>>,
+) -> Result<(), Status> {
+    if !audit_log.is_kept() {
+        return action.await;
+    }
+    let from = info.map(|info| format!("{} at {}", info.identity, info.remote)).unwrap_or_default();
+    let what: What = std::iter::once(("member".to_owned(), shown::text(member))).collect();
+    let intent = Draft {
+        who: Some(who_from(operator, from)),
+        method: Some(method.to_owned()),
+        call: audit_log.next_call(),
+        ..Draft::note(Kind::Intent, what)
+    };
+    let outcome = Draft { kind: Kind::Outcome, what: What::new(), ..intent.clone() };
+    audit_log.write(intent).await.map_err(|error| Status::unavailable(error.to_string()))?;
+    let mut ending = Ending::new(audit_log.clone(), outcome);
+    let done = action.await;
+    ending.settle(done.as_ref().map_or_else(Status::code, |()| Code::Ok), What::new());
+    // It was carried out, so the answer stays even if this line cannot be written.
+    let _ = audit_log.write_late(|| ending.draft.take()).await;
+    done
 }
 
 /// Makes a call, and records it.

@@ -66,21 +66,21 @@ pub const TABLE: &[Call] = &[
     admin(
         "/brock.v1.AdminService/Invalidate",
         Change(
-            request!(InvalidateRequest { key_hash: key as "key", reason: reason, ahead: flag, acks: acks as "wait" }),
+            request!(InvalidateRequest { key_hash: key as "key", reason: reason, ahead: flag, acks: acks as "wait", order: order }),
             operation,
         ),
     ),
     admin(
         "/brock.v1.AdminService/Unpublish",
         Change(
-            request!(UnpublishRequest { key_hash: key as "key", ahead: flag, acks: acks as "wait" }),
+            request!(UnpublishRequest { key_hash: key as "key", ahead: flag, acks: acks as "wait", order: order }),
             operation,
         ),
     ),
     admin(
         "/brock.v1.AdminService/Delete",
         Change(
-            request!(DeleteRequest { key_hash: key as "key", ahead: flag, acks: acks as "wait" }),
+            request!(DeleteRequest { key_hash: key as "key", ahead: flag, acks: acks as "wait", order: order }),
             operation,
         ),
     ),
@@ -91,7 +91,7 @@ pub const TABLE: &[Call] = &[
     admin("/brock.v1.AdminService/Members", Read(request!(MembersRequest {}))),
     admin(
         "/brock.v1.AdminService/RetireMember",
-        Change(request!(RetireMemberRequest { member: text }), retirement),
+        Change(request!(RetireMemberRequest { member: text, order: order }), retirement),
     ),
     admin("/brock.v1.AdminService/Compact", Change(request!(CompactRequest {}), compaction)),
     admin("/brock.v1.AdminService/Verify", Read(request!(VerifyRequest {}))),

@@ -10,9 +10,10 @@ use crate::{
         error::RequestError,
         operations::{
             CompactReport, Convergence, InEffect, MemberReport, MembersReport, OperationRequest,
-            RepairOutcome, RetireOutcome, Verification, VerifiedNode,
+            RepairOutcome, Verification, VerifiedNode,
         },
         records::{self, Created, Get, Put, Record},
+        retirement::RetireOutcome,
     },
     backup::manifest::{Kind as BackupKind, Manifest},
     membership::receipt::{Acks, Receipt},
@@ -20,7 +21,10 @@ use crate::{
 };
 use brock_core::{
     base::{duration::milliseconds, id::KeyHash, limits, vector::Stamp},
-    domain::{codec, operation::Operation, payload::Payload, quarantined::Quarantined, record::Creation},
+    domain::{
+        codec, operation::Operation, order::SignedOrder, payload::Payload, quarantined::Quarantined,
+        record::Creation,
+    },
     proto::{self, acks::From as AcksFrom, list_conflicts_response, operation::Kind},
 };
 
@@ -160,6 +164,12 @@ pub(super) fn members_response(report: MembersReport) -> proto::MembersResponse 
         stable: codec::vector_to_proto(&report.stable).clocks,
         ..proto::MembersResponse::default()
     }
+}
+
+/// An operator's order, as it is claimed.
+pub(super) fn order(order: Option<proto::Order>) -> Result<Option<SignedOrder>, RequestError> {
+    let invalid = |problem| RequestError::field("order", problem);
+    order.map(|order| SignedOrder::from_proto(order).map_err(invalid)).transpose()
 }
 
 pub(super) fn retire_response(outcomes: Vec<RetireOutcome>) -> proto::RetireMemberResponse {

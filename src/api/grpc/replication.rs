@@ -7,8 +7,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::{audit, convert};
 use crate::{
     app::{error::RequestError, operations::Operations, records, status::Reporter, trace::Traces},
+    audit::log::AuditLog,
     replication::{
         donor::{
             admission::{Caller, Donor},
@@ -41,6 +43,8 @@ pub struct Replication {
     pub reporter: Arc<Reporter>,
     /// Where the time comes from.
     pub wall_clock: WallClock,
+    /// Records what operators have had passed on.
+    pub audit_log: AuditLog,
     /// The node's background work.
     pub tasks: Tasks,
     /// The calls that each peer may make at once.
@@ -113,7 +117,8 @@ impl ReplicationService for Replication {
         let state = self.store.get(key_hash).await.map_err(RequestError::from)?;
         let state = state.ok_or(RequestError::Absent)?;
         let births = self.store.births_of([&state]).await.map_err(RequestError::from)?;
-        Ok(Response::new(proto::PeekResponse { state: Some(codec::state_to_proto(&state)), births }))
+        let chains = self.store.chains_of([&state]).await.map_err(RequestError::from)?;
+        Ok(Response::new(proto::PeekResponse { state: Some(codec::state_to_proto(&state)), births, chains }))
     }
 
     async fn replicate(
@@ -222,8 +227,15 @@ impl ReplicationService for Replication {
         &self,
         request: Request<proto::RetireRequest>,
     ) -> Result<Response<proto::RetireResponse>, Status> {
-        let proto::RetireRequest { member, alias } = request.into_inner();
-        self.operations.retire_here(&member, &alias).await?;
+        let info = request.extensions().get::<ConnectionInfo>().cloned();
+        let proto::RetireRequest { member, order } = request.into_inner();
+        // IMPORTANT: a node's certificate alone retires no member. The operator's signature does.
+        let missing =
+            || RequestError::field("order", "is missing: a node's certificate alone retires no member");
+        let order = convert::order(order)?.ok_or_else(missing)?;
+        let operator = self.operations.retiring(&member, &order).await?;
+        let retire = async { Ok(self.operations.retire_here(&member).await?) };
+        audit::on_behalf(&self.audit_log, &operator, info.as_ref(), ("Retire", &member), retire).await?;
         Ok(Response::new(proto::RetireResponse {}))
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use prost::{DecodeError, Message};
 use serde_json::Value;
 
-use crate::audit::entry::{What, key_mark};
+use crate::audit::entry::{What, key_mark, sha256};
 use brock_core::{
     base::limits,
     domain::codec,
@@ -120,6 +120,15 @@ pub(super) fn acks(acks: &Option<proto::Acks>) -> Value {
     }
 }
 
+/// By the name of its certificate alone: whether that is an operator's is verified later.
+pub(super) fn order(order: &Option<proto::Order>) -> Value {
+    match order.as_ref().map(|order| order.chain.first().map(|der| sha256(der).to_string())) {
+        None => Value::Null,
+        Some(Some(certificate)) => certificate.into(),
+        Some(None) => "without a certificate".into(),
+    }
+}
+
 /// The answer to a call whose answer says nothing more than its code.
 pub(super) fn nothing(_: &[u8]) -> Result<What, DecodeError> {
     Ok(What::new())
@@ -226,7 +235,13 @@ mod tests {
         let key_hash = vec![0xab; 32];
         let request_of = |reason: String, key_hash: Vec<u8>| {
             let acks = Some(proto::Acks { from: Some(From::All(true)), timeout_ms: 5 });
-            let request = proto::InvalidateRequest { key_hash: key_hash.into(), reason, ahead: true, acks };
+            let request = proto::InvalidateRequest {
+                key_hash: key_hash.into(),
+                reason,
+                ahead: true,
+                acks,
+                order: None,
+            };
             request.encode_to_vec()
         };
         let what = shown("Invalidate", &request_of("leaked".to_owned(), key_hash.clone()));

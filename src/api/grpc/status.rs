@@ -86,6 +86,8 @@ fn kind(error: &RequestError) -> Kind {
     let (soon, later) = (limits::RETRY_SOON, limits::RETRY_LATER);
     match error {
         RequestError::Field { .. } => last(Code::InvalidArgument, "FIELD_INVALID"),
+        RequestError::OrderRequired => last(Code::FailedPrecondition, "ORDER_REQUIRED"),
+        RequestError::Order(_) => last(Code::InvalidArgument, "ORDER_INVALID"),
         RequestError::BatchSize(_) => last(Code::InvalidArgument, "BATCH_TOO_LARGE"),
         RequestError::EmptyRequest => last(Code::InvalidArgument, "REQUEST_EMPTY"),
         RequestError::TooManyAcks { .. } => last(Code::InvalidArgument, "TOO_FEW_MEMBERS"),
@@ -119,6 +121,7 @@ fn kind(error: &RequestError) -> Kind {
                 last(Code::ResourceExhausted, "DISK_FULL")
             }
             StoreError::QuarantineFull => last(Code::ResourceExhausted, "QUARANTINE_FULL"),
+            StoreError::ChainsFull => last(Code::ResourceExhausted, "CERTIFICATES_FULL"),
             // Another node answers; this one must be restarted first.
             StoreError::Stopped(_) | StoreError::Signing(_) => last(Code::Unavailable, "STORE_STOPPED"),
             StoreError::ReadOnly => last(Code::Unavailable, "DISK_READ_ONLY"),

@@ -15,6 +15,9 @@ pub(crate) const LONG_CALL_TIMEOUT: Duration = Duration::from_secs(60);
 /// The same for a backup.
 pub(crate) const BACKUP_TIMEOUT: Duration = Duration::from_secs(3600);
 
+const NO_CERTS_DIR: &str = "--certs-dir DIR (or NODE_ADMIN_CERTS_DIR, or a context) is missing; to keep it:\n  \
+     node-admin context set NAME --node-addresses HOST:20004 --certs-dir DIR";
+
 /// Runs a command that makes a few calls: one thread is enough.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     tokio::runtime::Builder::new_current_thread()
@@ -24,15 +27,19 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
         .block_on(work)
 }
 
+/// Loads the certificates.
+pub(crate) fn credentials(global: &Global) -> Result<ClientIdentity, Failure> {
+    let Some(certs_dir) = global.certs_dir.as_deref().filter(|dir| !dir.as_os_str().is_empty()) else {
+        return Err(Failure::Usage(NO_CERTS_DIR.to_owned()));
+    };
+    ClientIdentity::load(certs_dir).map_err(|error| Failure::Error(error::chain_of(&error)))
+}
+
 /// Checks the flags and loads the certificates. Does not touch the network.
 pub(crate) fn client(global: &Global, timeout: Duration) -> Result<Client, Failure> {
-    let Some(certs_dir) = global.certs_dir.as_deref().filter(|dir| !dir.as_os_str().is_empty()) else {
-        return Err(Failure::Usage(
-            "--certs-dir DIR (or NODE_ADMIN_CERTS_DIR, or a context) is missing; to keep it:\n  \
-             node-admin context set NAME --node-addresses HOST:20004 --certs-dir DIR"
-                .to_owned(),
-        ));
-    };
+    if global.certs_dir.as_deref().is_none_or(|dir| dir.as_os_str().is_empty()) {
+        return Err(Failure::Usage(NO_CERTS_DIR.to_owned()));
+    }
     let addresses = parse_addresses(&global.node_addresses)?;
     if addresses.is_empty() {
         return Err(Failure::Usage(
@@ -41,9 +48,7 @@ pub(crate) fn client(global: &Global, timeout: Duration) -> Result<Client, Failu
                 .to_owned(),
         ));
     }
-    let credentials =
-        ClientIdentity::load(certs_dir).map_err(|error| Failure::Error(error::chain_of(&error)))?;
-    Ok(Client::new(&credentials, addresses, timeout))
+    Ok(Client::new(&credentials(global)?, addresses, timeout))
 }
 
 /// Parses addresses. The error names the first text that is not an address.

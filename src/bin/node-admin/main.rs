@@ -28,6 +28,7 @@ mod log;
 #[path = "../shared/manpages.rs"]
 mod manpages;
 mod members;
+mod order;
 mod output;
 mod paint;
 #[path = "../shared/paths.rs"]
@@ -128,6 +129,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Alarms { command } => access::block_on(alarms::run(&client(CALL_TIMEOUT)?, command, format)),
         Command::Audit { command } => audit::run(&global, command),
+        Command::Order { command } => order::run(&global, command),
         Command::Compact => access::block_on(compact::run(&client(LONG_CALL_TIMEOUT)?, format)),
         Command::Members => access::block_on(members::list(&client(CALL_TIMEOUT)?, format)),
         Command::Member { command: MemberCommand::Retire { node, yes, connected } } => {

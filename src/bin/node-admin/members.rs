@@ -6,11 +6,15 @@ use crate::{
     answer,
     cli::Format,
     failure::Failure,
+    order,
     output::{self, headed, known, section},
     paint, stamp,
 };
 use brock_client::{Client, calls};
-use brock_core::proto::{self, retire_member_response};
+use brock_core::{
+    domain::order::Subject,
+    proto::{self, retire_member_response},
+};
 use serde::Serialize;
 
 /// Printed before a member is retired.
@@ -38,7 +42,8 @@ pub(crate) async fn retire(
     even_if_connected: bool,
     format: Format,
 ) -> Result<(), Failure> {
-    let request = proto::RetireMemberRequest { member: member.clone() };
+    let order = order::signed(client, Subject::Retire(&member))?;
+    let request = proto::RetireMemberRequest { member: member.clone(), order };
     let answered = client
         .first_answer(async |channel| {
             let mut admin = calls::admin(channel);

@@ -297,7 +297,7 @@ mod tests {
             "started_unix": 1_777_636_700, "now_unix_ms": 1_777_636_802_000_i64, "ready": true, "records": 12,
             "tombstones": 2, "log_entries": 30, "log_bytes": 4000, "removals_pending": 1, "resync": null,
             "backup": null, "backup_public_key": "",
-            "quarantined": 0, "conflicts": 0, "conflicts_acknowledged": 0, "writes_refused": "", "alarms": [],
+            "quarantined": 0, "conflicts": 0, "conflicts_acknowledged": 0, "trust": null, "writes_refused": "", "alarms": [],
             "storage": {"sst_bytes": 100, "memtable_bytes": 20, "block_cache_bytes": 3,
                         "disk_free_bytes": 5000, "disk_total_bytes": 9000, "in_ram": false},
             "traffic": {"reads": 41, "writes": 42, "entries_received": 8},

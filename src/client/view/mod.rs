@@ -64,6 +64,8 @@ pub struct Status {
     pub conflicts: u64,
     /// Those of them that an operator has acknowledged at this node.
     pub conflicts_acknowledged: u64,
+    /// `null` if not known.
+    pub trust: Option<Trust>,
     /// Empty if writes are accepted.
     pub writes_refused: String,
     pub alarms: Vec<Alarm>,
@@ -90,6 +92,13 @@ pub struct Status {
     /// Oldest first; left out unless asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Sample>,
+}
+
+/// What a node believes other nodes.
+#[derive(Debug, Clone, Serialize)]
+pub struct Trust {
+    /// centralized or distributed
+    pub mode: String,
 }
 
 /// A node's connection to a peer.
@@ -291,6 +300,7 @@ impl TryFrom<proto::StatusResponse> for Status {
             quarantined,
             conflicts,
             conflicts_acknowledged,
+            trust,
             writes_refused,
             tasks,
             alarms,
@@ -329,6 +339,7 @@ impl TryFrom<proto::StatusResponse> for Status {
             quarantined,
             conflicts,
             conflicts_acknowledged,
+            trust: trust.map(|proto::Trust { mode }| Trust { mode }),
             writes_refused,
             alarms: alarms.into_iter().map(Alarm::from).collect(),
             resync: resync.map(Resync::from),

@@ -27,8 +27,8 @@ pub const RETRY_SOON: Duration = Duration::from_millis(100);
 pub const RETRY_LATER: Duration = Duration::from_secs(1);
 /// The longest invalidation reason.
 pub const REASON_MAX_BYTES: usize = 1024;
-/// The largest encoded operation, without its payload.
-pub const OPERATION_MAX_BYTES: usize = 4 * 1024;
+/// The largest encoded operation, without its payload: a reason, and a signature of ML-DSA-87.
+pub const OPERATION_MAX_BYTES: usize = 8 * 1024;
 /// Conflicting creates that one record remembers as losers.
 pub const LOSERS_MAX: usize = 7;
 

@@ -173,6 +173,8 @@ metrics! {
         "Replicated entries that could not be applied and were quarantined.", Start::Zero;
     QUARANTINE_NOW = "brock_quarantine_entries", Kind::Gauge, Count,
         "Entries in quarantine: replicated entries that could not be applied.";
+    ORDERS_REFUSED = "brock_orders_refused_total", Kind::Counter, Count,
+        "Replicated operations that were refused with all that follows them in their log, because no operator had ordered them, by the `address` of the peer that sent them.";
     EXPIRED = "brock_expired_total", Kind::Counter, Count,
         "Expired records removed from storage.", Start::Zero;
     COMPACTED = "brock_log_compacted_entries_total", Kind::Counter, Count,

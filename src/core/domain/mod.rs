@@ -4,7 +4,7 @@
 //!
 //! - [`record`]: the state of a key hash, and its merge; [`payload`]: the content that clients put.
 //! - [`operation`]: what is logged; [`segment`]: a stretch of a log; [`quarantined`]: an entry that could not
-//!   be applied.
+//!   be applied; [`order`]: what an operator signs.
 //! - [`birth`]: the key of an incarnation; [`bundle`]: how its operations are signed, and proven one by one.
 //! - [`digest`]: digests of record sets; [`codec`]: the bytes of all of it, on disk and on the wire.
 
@@ -13,6 +13,7 @@ pub mod bundle;
 pub mod codec;
 pub mod digest;
 pub mod operation;
+pub mod order;
 pub mod payload;
 pub mod quarantined;
 pub mod record;

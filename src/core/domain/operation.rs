@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::record::{Creation, Invalidation, PayloadDigest, RecordState, UnixSeconds};
+use super::{
+    order::OrderProof,
+    record::{Creation, Invalidation, PayloadDigest, RecordState, UnixSeconds},
+};
 use crate::{
     base::{
         id::{KeyHash, sha256},
@@ -51,6 +54,8 @@ pub struct Entry {
     pub encoded: Bytes,
     /// The operation.
     pub operation: Operation,
+    /// The operator's signature in those bytes. Nothing has verified it yet.
+    pub order: Option<OrderProof>,
 }
 
 /// Why an entry cannot be applied. It is then quarantined. Never quotes what the entry carries.
@@ -83,8 +88,13 @@ pub enum EntryError {
 }
 
 impl Operation {
-    /// The bytes in the log.
+    /// The bytes in the log, of an operation without an order.
     pub fn encode(&self) -> Bytes {
+        self.encode_with(None)
+    }
+
+    /// The bytes in the log.
+    pub fn encode_with(&self, order: Option<&OrderProof>) -> Bytes {
         use proto::operation::Kind;
         let operation = match self {
             Self::Create { created_at, expires_at, public, digest } => proto::Operation {
@@ -104,17 +114,24 @@ impl Operation {
             Self::Unpublish => proto::Operation { kind: Kind::Unpublish.into(), ..Default::default() },
             Self::Delete => proto::Operation { kind: Kind::Delete.into(), ..Default::default() },
         };
-        operation.encode_to_vec().into()
+        proto::Operation { order: order.map(OrderProof::to_proto), ..operation }.encode_to_vec().into()
     }
 
     /// Reads bytes of the log, and refuses operations that no origin writes.
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
+        Ok(Self::decode_with(bytes)?.0)
+    }
+
+    /// The same, and the operator's signature. Nothing has verified that.
+    pub fn decode_with(bytes: &[u8]) -> Result<(Self, Option<OrderProof>), EntryError> {
         use proto::operation::Kind;
         if bytes.len() > limits::OPERATION_MAX_BYTES {
             return Err(EntryError::OperationSize(bytes.len()));
         }
         let operation = proto::Operation::decode(bytes).map_err(|_| EntryError::Undecodable)?;
-        match operation.kind() {
+        let order = operation.order.as_ref().map(OrderProof::from_proto).transpose()?;
+        let decoded = match operation.kind() {
+            Kind::Create if order.is_some() => Err(EntryError::Field("order")),
             Kind::Create => Ok(Self::Create {
                 created_at: operation.at_unix,
                 expires_at: match operation.expires_at_unix {
@@ -134,11 +151,21 @@ impl Operation {
             {
                 Err(EntryError::Field("reason"))
             }
+            // What is signed has one time.
+            Kind::Invalidate if order.as_ref().is_some_and(|order| order.at() != operation.at_unix) => {
+                Err(EntryError::Field("at_unix"))
+            }
             Kind::Invalidate => Ok(Self::Invalidate { at: operation.at_unix, reason: operation.reason }),
             Kind::Unpublish => Ok(Self::Unpublish),
             Kind::Delete => Ok(Self::Delete),
             Kind::Unspecified => Err(EntryError::UnknownKind(operation.kind)),
-        }
+        };
+        Ok((decoded?, order))
+    }
+
+    /// Whether it takes something away from the users of a record.
+    pub fn destroys(&self) -> bool {
+        !matches!(self, Self::Create { .. })
     }
 
     /// The state that this operation alone makes.
@@ -176,11 +203,12 @@ impl Operation {
 pub fn check_entry(entry: &proto::Entry) -> Result<(Entry, Option<Bytes>), EntryError> {
     let key_hash =
         KeyHash::try_from(entry.key_hash.as_ref()).map_err(|_| EntryError::KeyHash(entry.key_hash.len()))?;
-    let operation = Operation::decode(&entry.operation)?;
+    let (operation, order) = Operation::decode_with(&entry.operation)?;
     if let Some(payload) = &entry.payload {
         check_payload(&operation, payload)?;
     }
-    let checked = Entry { clock: Clock(entry.clock), key_hash, encoded: entry.operation.clone(), operation };
+    let (clock, encoded) = (Clock(entry.clock), entry.operation.clone());
+    let checked = Entry { clock, key_hash, encoded, operation, order };
     Ok((checked, entry.payload.clone()))
 }
 
@@ -248,7 +276,7 @@ mod tests {
         };
         assert_eq!(check(&|e| e.key_hash = vec![7; 31].into()), EntryError::KeyHash(31));
         assert_eq!(check(&|e| e.operation = vec![0xff; 9].into()), EntryError::Undecodable);
-        assert_eq!(check(&|e| e.operation = vec![0; 5000].into()), EntryError::OperationSize(5000));
+        assert_eq!(check(&|e| e.operation = vec![0; 9000].into()), EntryError::OperationSize(9000));
         assert_eq!(check(&|e| e.operation = Bytes::new()), EntryError::UnknownKind(0));
         assert_eq!(check(&|e| e.operation = vec![8, 9].into()), EntryError::UnknownKind(9));
         assert_eq!(check(&|e| e.payload = Some(vec![1].into())), EntryError::PayloadDigest);

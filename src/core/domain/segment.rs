@@ -131,6 +131,23 @@ impl Segment {
         Ok(Self { origin, after, covered_through, entries, proof, birth })
     }
 
+    /// Cuts the segment off before its entry at `clock`, or before the bundle which that is in: what is left can be
+    /// relayed with its signatures.
+    pub fn cut_before(&mut self, clock: Clock) {
+        let end = match &mut self.proof {
+            None => Clock(clock.0.saturating_sub(1)),
+            Some(proof) => {
+                proof.bundles.retain(|(bundle, _)| bundle.last() < clock);
+                proof.bundles.last().map_or(self.after, |(bundle, _)| bundle.last())
+            }
+        };
+        self.covered_through = self.covered_through.min(end).max(self.after);
+        self.entries.retain(|entry| entry.clock() <= end);
+        if let Some(proof) = &mut self.proof {
+            proof.evidence.truncate(self.entries.len());
+        }
+    }
+
     /// The bytes of its payloads, and of the operations that cannot be applied.
     pub fn payload_bytes(&self) -> usize {
         let bytes = self.entries.iter().map(|entry| match entry {

@@ -258,4 +258,22 @@ mod tests {
         feed.acknowledge(&vector(&[("a", 10)]));
         assert_eq!(feed.next(&above, none, now), Next::Send(origin("b"), Clock(10)));
     }
+
+    #[test]
+    fn an_origin_that_the_puller_declines_does_not_hold_up_the_others() {
+        let now = Instant::now();
+        let mut feed = feed();
+        let above = vector(&[("a", 100), ("me", 100)]);
+        for through in [10, 20, 30, 40] {
+            feed.sent(origin("me"), Clock(through));
+        }
+        let later = now + RELAY_DELAY;
+        assert_eq!(feed.next(&above, none, now), Next::Wait(None));
+        // One that was never sent is no origin that a puller can decline.
+        feed.decline(origin("a"));
+        feed.decline(origin("me"));
+        assert_eq!(feed.next(&above, none, now), Next::Wait(Some(later)));
+        assert_eq!(feed.next(&above, none, later), Next::Send(origin("a"), Clock(0)));
+        assert_eq!(feed.next(&vector(&[("me", 100)]), none, later), Next::Wait(None));
+    }
 }

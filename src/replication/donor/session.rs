@@ -23,7 +23,10 @@ use brock_core::{
         time::WallClock,
         vector::{Clock, Vector},
     },
-    domain::codec::{self, CodecError},
+    domain::{
+        codec::{self, CodecError},
+        order::Chain,
+    },
     proto::{self, out_of_sync::Reason, replicate_request, replicate_response},
 };
 
@@ -113,6 +116,7 @@ impl Session {
             heartbeat_at: now + limits::HEARTBEAT_INTERVAL,
             gather_until: now,
             batch_limit: usize::try_from(self.hello.batch_limit).unwrap_or(usize::MAX),
+            chains: HashSet::new(),
         };
         self.follow(sender, requests, out).await
     }
@@ -220,6 +224,8 @@ struct Sender<'a> {
     heartbeat_at: Instant,
     gather_until: Instant,
     batch_limit: usize,
+    /// The operators whose certificates this stream has carried.
+    chains: HashSet<[u8; 32]>,
 }
 
 impl Sender<'_> {
@@ -259,6 +265,10 @@ impl Sender<'_> {
                     changes.batch.birth = self.store.birth(origin).await?;
                     self.births.insert(origin);
                 }
+                changes.batch.certificates.retain(|chain| {
+                    let id = Chain::new(chain.certificates.clone()).map(|chain| chain.id());
+                    id.is_some_and(|id| self.chains.insert(id))
+                });
                 self.feed.sent(origin, Clock(changes.batch.covered_through));
                 self.gather_until = turn.now + limits::FOLLOW_GATHER;
                 metrics::counter!(names::ENTRIES_SENT).increment(changes.batch.entries.len() as u64);

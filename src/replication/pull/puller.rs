@@ -26,7 +26,7 @@ use crate::{
         spans,
     },
     store::Store,
-    transfer::proof::Verifier,
+    transfer::{orders::Orders, proof::Verifier},
 };
 use brock_core::{
     base::{
@@ -55,6 +55,8 @@ pub struct Puller {
     pub verifier: Verifier,
     /// For when the peer's log is not enough.
     pub resyncs: Resyncs,
+    /// Verifies the operators' orders among them.
+    pub orders: Orders,
     /// Where the time comes from.
     pub wall_clock: WallClock,
     /// Takes the alarms of its rounds.

@@ -1,6 +1,6 @@
 //! One round with a donor: the puller's end of a Replicate stream.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
 use tokio::{
@@ -35,6 +35,7 @@ use brock_core::{
     },
     domain::{
         codec::{self, CodecError},
+        order::Chain,
         segment::{Segment, SegmentError},
     },
     proto::{self, out_of_sync::Reason, replicate_request, replicate_response},
@@ -159,6 +160,8 @@ pub(super) struct Round<'a> {
     holder: String,
     /// The part of this node's vector that the donor has been sent.
     announced: Vector,
+    /// The origins of whose logs this node takes nothing more from the donor in this round.
+    declined: HashSet<Origin>,
     /// What the donor has applied, as far as it has said.
     theirs: Vector,
     /// Since when, and at which vector, the donor has held other records although it had applied the same
@@ -209,6 +212,7 @@ impl<'a> Round<'a> {
             donor,
             holder,
             announced,
+            declined: HashSet::new(),
             // Unless it says otherwise, the donor has folded the same origins.
             theirs: folds,
             suspicion: None,
@@ -387,20 +391,31 @@ impl<'a> Round<'a> {
         let entries = batch.entries.len() as u64;
         let bytes = batch.entries.iter().map(entry_bytes).sum();
         let ages = Ages::take(&mut batch, &self.donor, self.inbox.heard, self.inbox.round_trip / 2);
-        // Hashes every payload and verifies signatures: work that does not belong on the async runtime.
-        let (verifier, donor) = (self.puller.verifier.clone(), self.donor.clone());
-        let check = move || Segment::check(batch).map(|segment| verifier.check_segment(&donor, segment));
-        let segment = match tokio::task::spawn_blocking(check).await {
-            Ok(checked) => checked??,
-            Err(_) => return Err(RoundError::Ended),
-        };
+        let (orders, verifier) = (self.puller.orders.clone(), self.puller.verifier.clone());
+        let (local, donor) = (store.clone(), self.donor.clone());
+        // Hashes every payload and verifies signatures: milliseconds that do not belong on the async runtime.
+        let checking = tokio::task::spawn_blocking(move || {
+            let chains = Chain::take(&mut batch);
+            let segment = Segment::check(batch)?;
+            Ok::<_, SegmentError>(verifier.check_segment(&donor, segment).map(|mut segment| {
+                let applied = local.clock(&segment.origin);
+                let checked = orders.check(&mut segment, chains, applied);
+                (segment, checked)
+            }))
+        });
+        let (segment, checked) = checking.await.map_err(|_| RoundError::Ended)???;
+        let (chains, refused) = checked?;
+        if self.declined.contains(&segment.origin) {
+            // Sent before the donor read that this node declines it.
+            return Ok(());
+        }
+        store.keep_chains(chains).await?;
         if segment.origin.is_of(store.node_id()) {
             let claim = [(segment.origin, segment.covered_through)].into_iter().collect();
             store.check_rollback(&claim, &self.holder).await?;
         }
         if !self.decline([segment.origin], true).is_empty() {
-            let origin = Bytes::copy_from_slice(segment.origin.as_bytes());
-            return self.send(replicate_request::Message::Declined(proto::Declined { origin })).await;
+            return self.say_declined(segment.origin).await;
         }
         let _no_resync = self.puller.resyncs.applying().await;
         match store.apply(segment).await {
@@ -413,7 +428,18 @@ impl<'a> Round<'a> {
             outcome => ages.record(self.peer.key.as_str(), outcome?),
         }
         self.puller.roster.received(&self.peer.key, entries, bytes, self.puller.wall_clock.now());
+        if let Some(refused) = refused {
+            self.puller.orders.note_refused(self.peer.key.as_str(), &refused);
+            self.say_declined(refused.stamp.origin).await?;
+        }
         Ok(())
+    }
+
+    /// The donor then waits for no acknowledgement of what it has sent of that log, and goes on with the others.
+    async fn say_declined(&mut self, origin: Origin) -> Result<(), RoundError> {
+        self.declined.insert(origin);
+        let origin = Bytes::copy_from_slice(origin.as_bytes());
+        self.send(replicate_request::Message::Declined(proto::Declined { origin })).await
     }
 
     fn supplier(&self) -> Supplier {

@@ -80,7 +80,7 @@ fn create(commit: &mut Commit<'_>, record: NewRecord) -> CreateOutcome {
     }
     let NewRecord { key_hash, created_at, expires_at, public, payload } = record;
     let operation = Operation::Create { created_at, expires_at, public, digest };
-    let stamp = commit.originate(key_hash, &operation, Some(payload));
+    let stamp = commit.originate(key_hash, &operation, None, Some(payload));
     commit.tally.creates += 1;
     commit.tally.expiring_creates += u64::from(expires_at.is_some());
     CreateOutcome::Created(stamp)

@@ -14,6 +14,7 @@
 //! - `join`: states that came by another way; `import_log`: the log of a snapshot; `adopt`: the vector
 //!   of a snapshot, once all of it is here.
 //! - `keep_births`: births of origins.
+//! - `keep_chains`: operators' certificates, which come before their orders.
 //! - `retry_quarantined`, `drop_quarantined`: an operator's decision on an entry in quarantine.
 //!
 //! That keep the store small and true:
@@ -37,6 +38,7 @@ mod fold;
 mod import_log;
 mod join;
 mod keep_births;
+mod keep_chains;
 mod note;
 mod operate;
 mod remember;

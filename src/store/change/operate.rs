@@ -4,7 +4,7 @@ use super::Change;
 use crate::store::{commit::Commit, error::StoreError, handle::Store};
 use brock_core::{
     base::{id::KeyHash, vector::Stamp},
-    domain::{operation::Operation, record::RecordState},
+    domain::{operation::Operation, order::OrderProof, record::RecordState},
 };
 
 /// An invalidate, unpublish or delete to make.
@@ -34,15 +34,26 @@ pub enum OperationOutcome {
 impl Store {
     /// Invalidates, unpublishes or deletes a record. Durable when it returns.
     pub async fn operate(&self, operation: NewOperation) -> Result<OperationOutcome, StoreError> {
-        self.change(operation).await
+        self.operate_with(operation, None).await
+    }
+
+    /// The same, with an operator's signature, whose chain is kept already.
+    pub async fn operate_with(
+        &self,
+        operation: NewOperation,
+        order: Option<OrderProof>,
+    ) -> Result<OperationOutcome, StoreError> {
+        self.change(Operate(operation, order)).await
     }
 }
 
-impl Change for NewOperation {
+struct Operate(NewOperation, Option<OrderProof>);
+
+impl Change for Operate {
     type Outcome = OperationOutcome;
 
     fn key_hashes(&self, needed: &mut Vec<KeyHash>) {
-        needed.push(self.key_hash);
+        needed.push(self.0.key_hash);
     }
 
     /// Contract: the operation is logged and joined in one batch, or changes nothing and does not
@@ -50,7 +61,7 @@ impl Change for NewOperation {
     /// it), because the record is deleted, or because this node knows of no create and the caller
     /// does not act ahead of one.
     fn build(self, commit: &mut Commit<'_>) -> Result<OperationOutcome, StoreError> {
-        let Self { key_hash, operation, ahead } = self;
+        let Self(NewOperation { key_hash, operation, ahead }, order) = self;
         let nothing = RecordState::default();
         let state = commit.state(&key_hash).unwrap_or(&nothing);
         if let Some(deletion) = state.deletion {
@@ -80,6 +91,6 @@ impl Change for NewOperation {
             Operation::Unpublish => &mut tally.unpublishes,
             Operation::Delete | Operation::Create { .. } => &mut tally.deletes,
         } += 1;
-        Ok(OperationOutcome::Done(commit.originate(key_hash, &operation, None)))
+        Ok(OperationOutcome::Done(commit.originate(key_hash, &operation, order.as_ref(), None)))
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::PoisonError};
 use bytes::Bytes;
 use prost::Message;
 
-use super::{log, records::RecordPage};
+use super::{log, records::RecordPage, small};
 use crate::store::{
     cuts::Cuts,
     error::StoreError,
@@ -35,8 +35,8 @@ pub enum DumpFrame {
     Begin(Box<Dumped>),
     /// Births of the origins that sign. Only in a full dump; the first batch of an origin has its birth otherwise.
     Births(Vec<proto::Birth>),
-    /// A page of records, in key order. Only in a full dump.
-    Records(RecordPage),
+    /// A page of records, in key order, and the chains of the operators whose orders are in it. Only in a full dump.
+    Records(RecordPage, Vec<proto::Chain>),
     /// A stretch of one origin's log, without payloads in a full dump.
     Log(Box<proto::Batch>),
 }
@@ -186,7 +186,8 @@ fn dump_records(
             // A restore would refuse it. The scrubber repairs the digest.
             return Err(CodecError::Malformed("set of records: it is not what was written").into());
         }
-        let wants_more = sink(DumpFrame::Records(page));
+        let ids = small::chain_ids(page.states.iter().map(|(_, state)| state));
+        let wants_more = sink(DumpFrame::Records(page, small::chains(snapshot, &ids)?));
         if is_last || !wants_more {
             return Ok(wants_more);
         }
@@ -227,7 +228,7 @@ fn dump_log(
     };
     let mut cuts = Cuts::new(snapshot, signs, (origin, after))?;
     let after = cuts.after();
-    let (mut batch, mut bytes) = (begin(after.0), 0);
+    let (mut batch, mut bytes, mut chains) = (begin(after.0), 0, log::Chains::default());
     // A full dump has the births, and its pages the payloads.
     batch.birth = if with_payloads { snapshot.birth(&origin)? } else { None };
     for logged in snapshot.log(origin, after, through) {
@@ -237,6 +238,7 @@ fn dump_log(
             true => snapshot.state(&logged.key.key_hash),
             false => Ok(None),
         })?;
+        let chain = chains.next(snapshot, &entry.operation)?;
         let size = entry.operation.len() + entry.payload.as_ref().map_or(0, Bytes::len) + LogKey::BYTES;
         if is_cut
             && !batch.entries.is_empty()
@@ -252,6 +254,7 @@ fn dump_log(
         bytes += size;
         batch.covered_through = entry.clock;
         batch.entries.push(entry);
+        batch.certificates.extend(chain);
     }
     if batch.after < through.0 {
         batch.covered_through = through.0;

@@ -1,5 +1,7 @@
 //! The log for peers.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use prost::Message;
 
@@ -21,6 +23,7 @@ use brock_core::{
     domain::{
         codec::{LogKey, QUARANTINED_STATE},
         operation::Operation,
+        order::OrderProof,
         record::RecordState,
     },
     proto,
@@ -130,7 +133,7 @@ fn changes(
         entries: Vec::with_capacity(total),
         ..proto::Batch::default()
     };
-    let mut bytes = 0;
+    let (mut bytes, mut chains) = (0, Chains::default());
     for chunk in scanned.chunks(limits::PAYLOADS_READ_TOGETHER) {
         let key_hashes: Vec<KeyHash> = chunk.iter().map(|(scanned, _)| scanned.key.key_hash).collect();
         let states = match with_payloads {
@@ -139,7 +142,8 @@ fn changes(
         };
         for ((scanned, is_cut), state) in chunk.iter().zip(states) {
             let entry = entry(&view, scanned, || Ok(state))?;
-            let entry_bytes = 8 + entry.encoded_len();
+            let chain = chains.next(&view, &entry.operation)?;
+            let entry_bytes = 8 + entry.encoded_len() + chain.as_ref().map_or(0, Message::encoded_len);
             // IMPORTANT: a quarantined entry may be as large as the message that it came in, so it is
             // sent alone: the next node would refuse a larger message.
             if *is_cut && bytes > 0 && bytes + entry_bytes > limits::BATCH_MAX_BYTES {
@@ -149,6 +153,7 @@ fn changes(
             bytes += entry_bytes;
             batch.covered_through = entry.clock;
             batch.entries.push(entry);
+            batch.certificates.extend(chain);
         }
     }
     if exhausted {
@@ -157,6 +162,24 @@ fn changes(
     }
     batch.bundles = cuts.bundles_through(Clock(batch.covered_through));
     Ok(aged(LogBatch { batch, bytes }))
+}
+
+/// The chains of the operators whose orders are in a batch, each with the first of them.
+#[derive(Default)]
+pub(super) struct Chains(HashSet<[u8; 32]>);
+
+impl Chains {
+    /// The chain that an operation needs, unless the batch has it or this node lacks it.
+    pub(super) fn next(
+        &mut self,
+        view: &View<'_>,
+        operation: &[u8],
+    ) -> Result<Option<proto::Chain>, StoreError> {
+        match OrderProof::certificate_in(operation) {
+            Some(id) if self.0.insert(id) => Ok(view.chain(&id)?.map(|chain| chain.to_proto())),
+            _ => Ok(None),
+        }
+    }
 }
 
 /// A log entry as it is sent. `state` reads the state of its key hash, for the payload of a create.

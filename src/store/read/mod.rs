@@ -4,7 +4,7 @@
 //! - `log`: batches of the log for peers; `tail`: the log for operators who watch it; `trace`: all
 //!   about one key hash; `quarantine`: entries that could not be applied.
 //! - `dump`: the whole store at one moment, for backups.
-//! - `small`: notes and members; `engine`: figures of RocksDB.
+//! - `small`: notes, members, operators' certificates; `engine`: figures of RocksDB.
 
 mod digests;
 mod dump;

@@ -1,13 +1,17 @@
-//! Small values: notes, members and births.
+//! Small values: notes, members, births, and the certificates of operators.
 
 use std::collections::BTreeSet;
 
 use prost::Message;
 
-use crate::store::{error::StoreError, handle::Store};
+use crate::store::{error::StoreError, handle::Store, view::View};
 use brock_core::{
     base::{id::Origin, limits},
-    domain::{codec::CodecError, record::RecordState},
+    domain::{
+        codec::CodecError,
+        order::{Chain, OrderProof},
+        record::RecordState,
+    },
     proto,
 };
 
@@ -32,6 +36,18 @@ impl Store {
             origins.iter().filter_map(|origin| view.birth(origin).transpose()).collect()
         })
         .await
+    }
+
+    /// The chains of the operators whose orders are in these states.
+    pub async fn chains_of<'a>(
+        &self,
+        states: impl IntoIterator<Item = &'a RecordState>,
+    ) -> Result<Vec<proto::Chain>, StoreError> {
+        let ids = chain_ids(states);
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.blocking(move |shared| chains(&shared.database.view(), &ids)).await
     }
 
     /// Births of the origins that sign above `after`, as many as fit into a message, and the last of these
@@ -61,8 +77,24 @@ impl Store {
         self.blocking(move |shared| shared.database.view().meta(name)).await
     }
 
+    /// The chain of the operator with this certificate, if it was kept. Blocks.
+    pub fn chain(&self, id: &[u8; 32]) -> Result<Option<Chain>, StoreError> {
+        self.shared.database.view().chain(id)
+    }
+
     /// What was remembered of the members when the node last ran.
     pub async fn members(&self) -> Result<Vec<proto::MemberState>, StoreError> {
         self.blocking(|shared| shared.database.view().members()).await
     }
+}
+
+/// The certificates of the operators whose orders are in these states.
+pub(super) fn chain_ids<'a>(states: impl IntoIterator<Item = &'a RecordState>) -> BTreeSet<[u8; 32]> {
+    let evidence = states.into_iter().flat_map(|state| state.evidence.values());
+    evidence.filter_map(|evidence| OrderProof::certificate_in(&evidence.operation)).collect()
+}
+
+/// The chains of these certificates, as far as this node has them.
+pub(super) fn chains(view: &View<'_>, ids: &BTreeSet<[u8; 32]>) -> Result<Vec<proto::Chain>, StoreError> {
+    ids.iter().filter_map(|id| view.chain(id).transpose()).map(|chain| Ok(chain?.to_proto())).collect()
 }

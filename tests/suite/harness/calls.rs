@@ -59,7 +59,9 @@ fn message(path: &str) -> Vec<u8> {
         }
         "Unpublish" => proto::UnpublishRequest { key_hash, ..Default::default() }.encode_to_vec(),
         "Delete" => proto::DeleteRequest { key_hash, ..Default::default() }.encode_to_vec(),
-        "RetireMember" => proto::RetireMemberRequest { member: "node-7".to_owned() }.encode_to_vec(),
+        "RetireMember" => {
+            proto::RetireMemberRequest { member: "node-7".to_owned(), order: None }.encode_to_vec()
+        }
         "Retire" => {
             proto::RetireRequest { member: "node-7".to_owned(), ..Default::default() }.encode_to_vec()
         }

@@ -71,6 +71,28 @@ impl Certs {
         certs_dir
     }
 
+    /// A directory with `ca.crt` and an operator's certificate that states another cluster.
+    pub fn admin_of(&self, trust_domain: &str) -> PathBuf {
+        let certs_dir = self.path(&format!("admin-{trust_domain}"));
+        std::fs::create_dir(&certs_dir).unwrap();
+        std::fs::copy(self.path("ca/ca.crt"), certs_dir.join("ca.crt")).unwrap();
+        let kind = LeafKind::Admin { name: "ops".to_owned() };
+        let trust_domain = trust_domain.to_owned();
+        let ca_key = self.ca_key();
+        let made = MakeLeaf {
+            certs_dir: certs_dir.clone(),
+            ca_key,
+            kind,
+            trust_domain,
+            lifetime: DAY,
+            overwrite: false,
+            algorithm: Algorithm::default(),
+            second: false,
+        };
+        make_leaf(&made).unwrap();
+        certs_dir
+    }
+
     /// The certificates directory of a node on loopback.
     pub fn node(&self, id: &str) -> PathBuf {
         let hosts = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];

@@ -3,14 +3,20 @@
 use std::path::Path;
 
 use super::certs::Certs;
-use brock_core::proto::{
-    self, admin_service_client::AdminServiceClient, key_value_service_client::KeyValueServiceClient,
-    replication_service_client::ReplicationServiceClient,
+use brock_client::Orders;
+use brock_core::{
+    base::id::KeyHash,
+    domain::order::Subject,
+    proto::{
+        self, admin_service_client::AdminServiceClient, key_value_service_client::KeyValueServiceClient,
+        replication_service_client::ReplicationServiceClient,
+    },
 };
 use brock_net::{
     address::Address,
     channel::{Connector, endpoint, open_channel},
     dial::Dialler,
+    tls::credentials::ClientIdentity,
 };
 use futures::stream;
 use tonic::{Code, Request, Status, transport::Channel};
@@ -22,6 +28,8 @@ pub struct Client {
     pub kv: KeyValueServiceClient<Channel>,
     pub admin: AdminServiceClient<Channel>,
     pub replication: ReplicationServiceClient<Channel>,
+    /// Signs what destroys, as an operator's tools do; `None`: with another certificate than an operator's.
+    pub orders: Option<Orders>,
 }
 
 /// A record with this grant and nothing else.
@@ -48,10 +56,14 @@ pub fn nodes_within(nodes: u32, timeout_ms: u32) -> Option<proto::Acks> {
     Some(proto::Acks { from: Some(proto::acks::From::Nodes(nodes)), timeout_ms })
 }
 
+fn orders(certs_dir: &Path) -> Option<Orders> {
+    Orders::new(&ClientIdentity::load(certs_dir).unwrap())
+}
+
 impl Client {
     /// Connects with the client certificate of a directory.
     pub async fn connect(address: &str, certs_dir: &Path) -> Self {
-        Self::with_config(address, Certs::config(certs_dir)).await
+        Self { orders: orders(certs_dir), ..Self::with_config(address, Certs::config(certs_dir)).await }
     }
 
     pub async fn with_config(address: &str, config: impl Into<Dialler>) -> Self {
@@ -62,7 +74,8 @@ impl Client {
     pub async fn lasting(address: &str, certs_dir: &Path) -> Self {
         let address: Address = address.parse().unwrap();
         let connector = Connector::new(address.clone(), Certs::config(certs_dir));
-        Self::on(endpoint(&address).connect_with_connector(connector).await.unwrap())
+        let channel = endpoint(&address).connect_with_connector(connector).await.unwrap();
+        Self { orders: orders(certs_dir), ..Self::on(channel) }
     }
 
     fn on(channel: Channel) -> Self {
@@ -72,7 +85,13 @@ impl Client {
             admin: AdminServiceClient::new(channel.clone()),
             replication: ReplicationServiceClient::new(channel.clone()),
             channel,
+            orders: None,
         }
+    }
+
+    /// What is no key hash is not signed: that is for the node to refuse.
+    fn sign(&self, subject: Subject<'_>) -> Option<proto::Order> {
+        self.orders.as_ref().map(|orders| orders.sign(subject).unwrap())
     }
 
     /// A call whose request never ends: how the call ends.
@@ -127,19 +146,26 @@ impl Client {
         reason: &str,
         acks: Option<proto::Acks>,
     ) -> Result<proto::OperationResponse, Status> {
+        let hash = KeyHash::try_from(key_hash).ok();
+        let order = hash.as_ref().and_then(|hash| self.sign(Subject::Invalidate(hash, reason)));
         let (key_hash, reason) = (key_hash.to_vec().into(), reason.to_owned());
-        let request = proto::InvalidateRequest { key_hash, reason, ahead: false, acks };
+        let request = proto::InvalidateRequest { key_hash, reason, ahead: false, acks, order };
         Ok(self.admin.clone().invalidate(request).await?.into_inner())
     }
 
     pub async fn invalidate_ahead(&self, key_hash: &[u8], reason: &str) -> proto::OperationResponse {
+        let hash = KeyHash::try_from(key_hash).ok();
+        let order = hash.as_ref().and_then(|hash| self.sign(Subject::Invalidate(hash, reason)));
         let (key_hash, reason) = (key_hash.to_vec().into(), reason.to_owned());
-        let request = proto::InvalidateRequest { key_hash, reason, ahead: true, acks: None };
+        let request = proto::InvalidateRequest { key_hash, reason, ahead: true, acks: None, order };
         self.admin.clone().invalidate(request).await.unwrap().into_inner()
     }
 
     pub async fn unpublish(&self, key_hash: &[u8]) -> Result<proto::OperationResponse, Status> {
-        let request = proto::UnpublishRequest { key_hash: key_hash.to_vec().into(), ..Default::default() };
+        let hash = KeyHash::try_from(key_hash).ok();
+        let order = hash.as_ref().and_then(|hash| self.sign(Subject::Unpublish(hash)));
+        let request =
+            proto::UnpublishRequest { key_hash: key_hash.to_vec().into(), order, ..Default::default() };
         Ok(self.admin.clone().unpublish(request).await?.into_inner())
     }
 
@@ -148,13 +174,25 @@ impl Client {
         key_hash: &[u8],
         acks: Option<proto::Acks>,
     ) -> Result<proto::OperationResponse, Status> {
-        let request = proto::DeleteRequest { key_hash: key_hash.to_vec().into(), ahead: false, acks };
+        let hash = KeyHash::try_from(key_hash).ok();
+        let order = hash.as_ref().and_then(|hash| self.sign(Subject::Delete(hash)));
+        let request = proto::DeleteRequest { key_hash: key_hash.to_vec().into(), ahead: false, acks, order };
         Ok(self.admin.clone().delete(request).await?.into_inner())
     }
 
     pub async fn delete_ahead(&self, key_hash: &[u8]) -> proto::OperationResponse {
-        let request = proto::DeleteRequest { key_hash: key_hash.to_vec().into(), ahead: true, acks: None };
+        let hash = KeyHash::try_from(key_hash).ok();
+        let order = hash.as_ref().and_then(|hash| self.sign(Subject::Delete(hash)));
+        let request =
+            proto::DeleteRequest { key_hash: key_hash.to_vec().into(), ahead: true, acks: None, order };
         self.admin.clone().delete(request).await.unwrap().into_inner()
+    }
+
+    /// On this node, and on all that it passes the order on to.
+    pub async fn retire(&self, member: &str) -> proto::RetireMemberResponse {
+        let order = self.sign(Subject::Retire(member));
+        let request = proto::RetireMemberRequest { member: member.to_owned(), order };
+        self.admin.clone().retire_member(request).await.unwrap().into_inner()
     }
 
     pub async fn members(&self) -> proto::MembersResponse {

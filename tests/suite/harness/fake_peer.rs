@@ -9,7 +9,7 @@ use std::{
 
 use super::certs::Certs;
 use brock_core::{
-    base::{limits, vector::Vector},
+    base::{id::Origin, limits, vector::Vector},
     domain::codec,
     proto::{
         self,
@@ -100,6 +100,8 @@ pub struct FakePeer {
     pub port: u16,
     /// The last vector that a puller has announced, joined over its messages.
     pub applied: Arc<Mutex<Vector>>,
+    /// The origins that pullers have declined.
+    pub declined: Arc<Mutex<Vec<Origin>>>,
     /// Streams that were begun.
     pub streams: Arc<Mutex<u64>>,
     /// Peeks that were answered.
@@ -113,6 +115,7 @@ pub struct FakePeer {
 struct Service {
     script: Script,
     applied: Arc<Mutex<Vector>>,
+    declined: Arc<Mutex<Vec<Origin>>>,
     streams: Arc<Mutex<u64>>,
     peeks: Arc<Mutex<u64>>,
     snapshots: Arc<Mutex<u64>>,
@@ -131,10 +134,11 @@ impl FakePeer {
         let tasks = Tasks::default();
         let incoming = accept::accept(listener, identity, accept::Room::default(), &tasks);
         let (applied, streams, peeks) = (Arc::default(), Arc::default(), Arc::default());
-        let snapshots = Arc::default();
+        let (snapshots, declined) = (Arc::default(), Arc::default());
         let service = Service {
             script,
             applied: Arc::clone(&applied),
+            declined: Arc::clone(&declined),
             streams: Arc::clone(&streams),
             peeks: Arc::clone(&peeks),
             snapshots: Arc::clone(&snapshots),
@@ -148,7 +152,7 @@ impl FakePeer {
             let server = server.add_service(service).add_service(recognition);
             let _ = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await;
         });
-        Self { port, applied, streams, peeks, snapshots, tasks }
+        Self { port, applied, declined, streams, peeks, snapshots, tasks }
     }
 }
 
@@ -246,7 +250,7 @@ impl ReplicationService for Service {
         tokio::time::sleep(self.script.peek_delay).await;
         let held = self.script.holds.get(request.into_inner().key_hash.as_ref()).cloned();
         let state = held.map_or_else(|| self.script.peek.clone(), Ok)?;
-        Ok(Response::new(proto::PeekResponse { state: Some(state), births: Vec::new() }))
+        Ok(Response::new(proto::PeekResponse { state: Some(state), ..Default::default() }))
     }
 
     async fn replicate(
@@ -272,7 +276,8 @@ impl ReplicationService for Service {
         messages.extend(script.batches.into_iter().map(replicate_response::Message::Batch));
         messages.extend(script.then);
         let (out, responses) = mpsc::channel(1);
-        let (applied, mut requests) = (Arc::clone(&self.applied), request.into_inner());
+        let (applied, declined) = (Arc::clone(&self.applied), Arc::clone(&self.declined));
+        let mut requests = request.into_inner();
         tokio::spawn(async move {
             let say = async {
                 if script.silent {
@@ -307,6 +312,10 @@ impl ReplicationService for Service {
                     let vector = match request.message {
                         Some(replicate_request::Message::Hello(hello)) => hello.vector.unwrap_or_default(),
                         Some(replicate_request::Message::Applied(vector)) => vector,
+                        Some(replicate_request::Message::Declined(origin)) => {
+                            declined.lock().unwrap().push(Origin::try_from(origin.origin.as_ref()).unwrap());
+                            continue;
+                        }
                         _ => continue,
                     };
                     applied.lock().unwrap().join(&codec::vector_from_proto(&vector).unwrap());

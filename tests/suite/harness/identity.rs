@@ -1,8 +1,11 @@
 //! A certificate authority for stores without nodes: nothing but a secret that they all know; and origins.
 
-use super::store;
+use super::{certs::Certs, store};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use brock::store::{Certified, Identity};
+use brock::{
+    node::certificate::NodeCertificate,
+    store::{Certified, Identity},
+};
 use brock_core::{
     base::{
         id::{ClusterId, NodeId, Origin, sha256},
@@ -53,20 +56,38 @@ impl Identity for TestIdentity {
 /// An origin that a test speaks for, with the key of a birth.
 pub struct TestOrigin {
     pub origin: Origin,
+    cluster: ClusterId,
     key: Ed25519KeyPair,
     birth: proto::Birth,
 }
 
 impl TestOrigin {
+    /// Of a store without a node.
     pub fn new(origin: Origin) -> Self {
+        Self::born(origin, &TestIdentity::new(origin.node_id()))
+    }
+
+    /// Of a node with a certificate of this CA.
+    pub fn certified(certs: &Certs, origin: Origin) -> Self {
+        Self::born(origin, &NodeCertificate::new(certs.node_identity(origin.node_id().as_str())))
+    }
+
+    fn born(origin: Origin, identity: &dyn Identity) -> Self {
         let key = Ed25519KeyPair::generate().unwrap();
         let public = key.public_key().as_ref().try_into().unwrap();
         let birth = Birth { origin, key: public, born_at: 1_700_000_000, previous: None };
-        let identity = TestIdentity::new(origin.node_id());
-        let Certified { scheme, signature, certificates } =
-            identity.sign(&birth.content(&identity.cluster().unwrap())).unwrap();
+        let cluster = identity.cluster().unwrap();
+        let Certified { scheme, signature, certificates } = identity.sign(&birth.content(&cluster)).unwrap();
         let birth = SignedBirth { birth, scheme, signature, certificates }.to_proto();
-        Self { origin, key, birth }
+        Self { origin, cluster, key, birth }
+    }
+
+    /// These entries, each under a signature of its own.
+    pub fn sign_each(&self, after: u64, entries: Vec<proto::Entry>) -> proto::Batch {
+        let signed = entries.iter().map(|entry| self.sign(entry.clock - 1, vec![entry.clone()]));
+        let bundles = signed.flat_map(|batch| batch.bundles).collect();
+        let birth = Some(self.birth.clone());
+        proto::Batch { bundles, birth, ..store::batch(self.origin, after, entries) }
     }
 
     /// These entries, under one signature.
@@ -75,7 +96,7 @@ impl TestOrigin {
         let leaf = |entry: &proto::Entry| bundle::leaf(stamp(entry.clock), &entry.key_hash, &entry.operation);
         let root = bundle::root(&entries.iter().map(leaf).collect::<Vec<_>>());
         let count = u8::try_from(entries.len()).unwrap();
-        let content = bundle::content(&ClusterId::of("test"), &self.origin, Clock(after + 1), count, &root);
+        let content = bundle::content(&self.cluster, &self.origin, Clock(after + 1), count, &root);
         let signature = self.key.sign(&content).as_ref().to_vec().into();
         proto::Batch {
             bundles: vec![proto::Bundle { count: count.into(), signature }],

@@ -86,8 +86,7 @@ async fn a_new_node_on_a_compacted_cluster_is_filled_from_the_records_and_then_f
         assert_eq!(outcome.entries_removed, 0);
     }
     let address = format!("127.0.0.1:{}", cluster.ports[2]);
-    let request = proto::RetireMemberRequest { member: address };
-    let told = cluster.node(0).admin.admin.clone().retire_member(request).await.unwrap().into_inner();
+    let told = cluster.node(0).admin.retire(&address).await;
     assert!(told.outcomes.iter().all(|outcome| outcome.error.is_empty()), "{told:?}");
     for outcome in cluster.compact().await {
         assert_eq!(outcome.entries_kept, 0);
@@ -124,8 +123,7 @@ async fn a_retired_node_that_returns_is_filled_anew_and_loses_nothing_of_its_own
         cluster.node(0).admin.delete(key, None).await.unwrap();
     }
     cluster.acknowledged().await;
-    let request = proto::RetireMemberRequest { member: "node-2".to_owned() };
-    let retired = cluster.node(0).admin.admin.clone().retire_member(request).await.unwrap().into_inner();
+    let retired = cluster.node(0).admin.retire("node-2").await;
     let told: Vec<&str> = retired.outcomes.iter().map(|outcome| outcome.node.as_str()).collect();
     assert_eq!(told, ["node-0", "node-1"], "one command is enough");
     for outcome in cluster.compact().await {
@@ -285,8 +283,7 @@ async fn a_node_that_missed_deletes_whose_tombstones_are_gone_brings_nothing_bac
         cluster.node(0).admin.delete(key, None).await.unwrap();
     }
     cluster.acknowledged().await;
-    let request = proto::RetireMemberRequest { member: "node-2".to_owned() };
-    cluster.node(1).admin.admin.clone().retire_member(request).await.unwrap();
+    cluster.node(1).admin.retire("node-2").await;
     eventually("all tombstones are gone", || async {
         cluster.compact().await;
         let mut left = 0;

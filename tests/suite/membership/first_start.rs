@@ -79,8 +79,7 @@ async fn a_node_that_a_peer_knows_does_not_start_on_a_lost_disk_until_an_operato
     }
     assert!(!cluster.path(1).exists(), "a refusal changes nothing");
     // Retired: an empty disk is what all peers expect.
-    let request = brock_core::proto::RetireMemberRequest { member: "node-1".to_owned() };
-    cluster.node(0).admin.admin.clone().retire_member(request).await.unwrap();
+    cluster.node(0).admin.retire("node-1").await;
     let node = TestNode::start(&cluster.certs, auto(cluster.config(1))).await;
     eventually("it is filled", || async { (node.node.store().records() == 1).then_some(()) }).await;
     // Back as a member, it has lived before again.

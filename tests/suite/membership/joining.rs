@@ -200,8 +200,7 @@ async fn a_cluster_whose_addresses_are_in_dns_grows_and_shrinks_without_new_argu
     has_peers(&one, &["node-2"]).await;
     assert_eq!(member_names(&one).await, ["node-2", "node-3"], "a restart forgets no member");
     for node in [&one, &two] {
-        let request = brock_core::proto::RetireMemberRequest { member: "node-3".to_owned() };
-        node.admin.admin.clone().retire_member(request).await.unwrap();
+        node.admin.retire("node-3").await;
     }
     assert_eq!(one.admin.verify().await.verdict(), Verdict::Converged);
     assert_eq!(one.client.get(&random_key()).await.unwrap_err().code(), Code::NotFound);

@@ -152,8 +152,7 @@ async fn nothing_returns(collected: bool) {
     let own = fleet.put(2, 5).await;
     fleet.client(2).invalidate(&keys[0], "late", None).await.unwrap();
     if collected {
-        let request = proto::RetireMemberRequest { member: "node-2".to_owned() };
-        fleet.client(0).admin.clone().retire_member(request).await.unwrap();
+        fleet.client(0).retire("node-2").await;
         eventually("tombstones are collected on both", || async {
             let mut left = 0;
             for i in [0, 1] {

@@ -5,6 +5,7 @@
 //! - `hostile_greed`: one certificate that takes what the others need.
 //! - `hostile_peers`: peers that lie, hang or are slow.
 //! - `hostile_pullers`: pullers that break the protocol.
+//! - `orders`: what destroys, with and without an operator's signature.
 //! - `reads`: reads that ask the peers.
 //! - `relay`: operations that arrive through another node.
 //! - `resync`: filling a node from a peer's records.
@@ -15,6 +16,7 @@ mod hostile_entries;
 mod hostile_greed;
 mod hostile_peers;
 mod hostile_pullers;
+mod orders;
 mod reads;
 mod relay;
 mod resync;

@@ -145,6 +145,7 @@ async fn a_resync_from_a_donor_that_has_forgotten_begins_anew() {
             records: Vec::new(),
             through: Bytes::copy_from_slice(&[through; 32]),
             collected: Some(codec::vector_to_proto(&known)),
+            ..Default::default()
         })
     };
     let end = Message::End(proto::SnapshotEnd {

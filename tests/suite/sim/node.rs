@@ -307,5 +307,5 @@ fn copy_directory(from: &Path, to: &Path) {
 
 /// Verifies what a store takes. The ghost has no birth and does not sign.
 pub fn verifier(store: &Store, mode: TrustMode) -> Verifier {
-    Verifier::new(store.clone(), mode)
+    Verifier::new(store.clone(), mode, None)
 }

@@ -36,11 +36,11 @@ fn signing(options: Options) -> Options {
 }
 
 fn strict(store: &Store) -> Verifier {
-    Verifier::new(store.clone(), TrustMode::Distributed)
+    Verifier::new(store.clone(), TrustMode::Distributed, None)
 }
 
 fn trusting(store: &Store) -> Verifier {
-    Verifier::new(store.clone(), TrustMode::Centralized)
+    Verifier::new(store.clone(), TrustMode::Centralized, None)
 }
 
 /// A store whose log has bundles of several operations, of one, and of large payloads.
@@ -105,7 +105,7 @@ async fn batches_hold_whole_bundles_and_every_state_is_proven_wherever_the_log_i
         for number in 0..109 {
             let state = puller.get(key(number)).await.unwrap().unwrap();
             assert!(state.is_proven(), "{number}: {state:?}");
-            let believed = strict(&puller).believe(&key(number), state.clone());
+            let believed = strict(&puller).believe(&key(number), state.clone(), &[]);
             assert!(believed.unproven.is_empty());
             assert_eq!(believed.state.evidence, state.evidence);
         }
@@ -251,19 +251,19 @@ async fn evidence_of_another_place_or_of_nothing_is_left_out_of_a_peers_state() 
     let donor = origin_store().await;
     let store = open(&signing(ram("puller"))).await;
     let state = donor.get(key(1)).await.unwrap().unwrap();
-    assert_eq!(strict(&store).believe(&key(1), state.clone()).unproven.len(), 2, "without the birth");
+    assert_eq!(strict(&store).believe(&key(1), state.clone(), &[]).unproven.len(), 2, "without the birth");
     strict(&store).learn(vec![donor.birth(donor.origin()).await.unwrap().unwrap()]).await.unwrap();
-    assert!(strict(&store).believe(&key(1), state.clone()).unproven.is_empty());
+    assert!(strict(&store).believe(&key(1), state.clone(), &[]).unproven.is_empty());
     // The state of one key hash is not that of another one.
-    let moved = strict(&store).believe(&key(9), state.clone());
+    let moved = strict(&store).believe(&key(9), state.clone(), &[]);
     assert_eq!((moved.state, moved.unproven.len()), (Default::default(), 2));
-    let kept = trusting(&store).believe(&key(9), state.clone()).state;
+    let kept = trusting(&store).believe(&key(9), state.clone(), &[]).state;
     assert!(kept.evidence.is_empty() && kept.invalidation.is_some(), "{kept:?}");
     // What a donor adds to a state is not proven by the rest of it.
     let mut invented = state.clone();
     invented.deletion = None;
     invented.unpublication = Some(Stamp { origin: donor.origin(), clock: Clock(1) });
-    let believed = strict(&store).believe(&key(1), invented);
+    let believed = strict(&store).believe(&key(1), invented, &[]);
     assert!(believed.state.unpublication.is_none() && believed.state.invalidation.is_some());
     store.join(Page { states: vec![(key(1), state.clone())], complete: None }).await.unwrap();
     assert_eq!(store.get(key(1)).await.unwrap(), Some(state));

@@ -43,7 +43,7 @@ pub(super) const LAYERS: [(&str, &[&str]); 22] = [
     ("brock_client", &["brock_core::base", "brock_core::proto", "brock_core::domain", "brock_net"]),
     ("runtime", &[]),
     ("store", &["runtime"]),
-    ("transfer", &["runtime", "store"]),
+    ("transfer", &["brock_net", "runtime", "store"]),
     ("audit", &["runtime", "store"]),
     ("membership", &["brock_net", "runtime", "store"]),
     ("replication", &["brock_net", "runtime", "store", "transfer", "membership"]),

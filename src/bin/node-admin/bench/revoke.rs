@@ -14,11 +14,12 @@ use super::{
 use crate::{
     cli::{Format, Revoke},
     failure::Failure,
+    order,
     output::{self, section},
     progress::Progress,
 };
 use brock_client::{Client, calls};
-use brock_core::proto;
+use brock_core::{base::id::KeyHash, domain::order::Subject, proto};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use rand::{SeedableRng, rngs::SmallRng};
@@ -39,7 +40,7 @@ pub(super) async fn run(client: &Client, options: &Revoke, format: Format) -> Re
     seed::put_all(channel.clone(), &keys, &payloads, client.timeout(), &progress).await?;
     drop(progress);
     until_held(options, &payloads, &keys, reading.clone(), client.timeout()).await?;
-    let revoke = async |key_hash| invalidate(channel.clone(), key_hash, client.timeout()).await;
+    let revoke = async |key_hash| invalidate(client, channel.clone(), key_hash).await;
     let duration = Duration::from_secs_f64(f64::from(options.count) / options.rate);
     let progress = Progress::timed("revoking and watching", duration);
     let (revoked, seen) = measure(options, &payloads, &keys, revoke, reading, client.timeout()).await?;
@@ -58,10 +59,15 @@ pub(super) async fn run(client: &Client, options: &Revoke, format: Format) -> Re
     }
 }
 
-async fn invalidate(channel: Channel, key_hash: Bytes, time: Duration) -> Result<(), Status> {
-    let request =
-        proto::InvalidateRequest { key_hash, reason: "bench revoke".to_owned(), ahead: false, acks: None };
-    let answer = timeout(time, calls::admin(channel).invalidate(request)).await;
+async fn invalidate(client: &Client, channel: Channel, key_hash: Bytes) -> Result<(), Status> {
+    let reason = "bench revoke".to_owned();
+    let order = match KeyHash::try_from(key_hash.as_ref()) {
+        Ok(key) => order::signed(client, Subject::Invalidate(&key, &reason)),
+        Err(_) => Ok(None),
+    };
+    let order = order.map_err(|failure| Status::internal(failure.to_string()))?;
+    let request = proto::InvalidateRequest { key_hash, reason, order, ..Default::default() };
+    let answer = timeout(client.timeout(), calls::admin(channel).invalidate(request)).await;
     answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer within the time-out"))).map(drop)
 }
 

@@ -2,6 +2,7 @@
 
 mod audit;
 mod bench;
+mod order;
 mod record;
 mod values;
 
@@ -17,6 +18,7 @@ use clap_complete::Shell;
 
 pub(crate) use audit::{AuditCommand, Filter};
 pub(crate) use bench::{BenchCommand, Load, Revoke, Visible};
+pub(crate) use order::{OrderCommand, OrderSubject};
 pub(crate) use record::{ConflictsCommand, Key, QuarantineCommand, RecordCommand};
 pub(crate) use values::Wait;
 
@@ -168,6 +170,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: AuditCommand,
     },
+    /// Sign orders for clients that cannot: what destroys a record must be signed where node.trust is distributed
+    Order {
+        #[command(subcommand)]
+        command: OrderCommand,
+    },
     /// List and acknowledge keys that were created more than once, with different payloads
     Conflicts {
         #[command(subcommand)]
@@ -310,7 +317,7 @@ pub(crate) struct Tail {
 pub(crate) enum MemberCommand {
     /// Remove a member that never returns, on every node that answers
     ///
-    /// Nodes then no longer wait for it. If it returns all the same, it resyncs from a peer. A member that is connected
+    /// It signs the order with your certificate, so that every node can verify it. Nodes then no longer wait for it. If it returns all the same, it resyncs from a peer. A member that is connected
     /// is refused with exit code 5.
     Retire {
         /// Its node id, or the HOST:PORT of a node that never answered

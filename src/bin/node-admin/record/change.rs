@@ -1,7 +1,7 @@
 //! `record invalidate`, `record unpublish` and `record delete`.
 
 use super::acks::{self, Receipt};
-use crate::{answer, cli::Format, failure::Failure, output, stamp};
+use crate::{answer, cli::Format, failure::Failure, order, output, stamp};
 use brock_client::{Answered, Client};
 use brock_core::{
     base::{
@@ -9,6 +9,7 @@ use brock_core::{
         limits,
         vector::Stamp,
     },
+    domain::order::Subject,
     proto,
 };
 use bytes::Bytes;
@@ -45,38 +46,53 @@ impl Request {
         acks: Option<proto::Acks>,
     ) -> Result<Self, Failure> {
         if let Change::Invalidate { reason } = &change {
-            if reason.trim().is_empty() {
-                return Err(Failure::Usage(
-                    "REASON: it is empty; applications are shown it, so say why".to_owned(),
-                ));
-            }
-            if reason.len() > limits::REASON_MAX_BYTES {
-                return Err(Failure::Usage(format!(
-                    "REASON: it must have at most {} bytes, this one has {}",
-                    limits::REASON_MAX_BYTES,
-                    reason.len()
-                )));
-            }
+            check_reason(reason)?;
         }
         Ok(Self { key, change, ahead, acks })
     }
 
-    async fn send(&self, client: &Client) -> Answered<proto::OperationResponse> {
+    fn subject(&self) -> Subject<'_> {
+        match &self.change {
+            Change::Invalidate { reason } => Subject::Invalidate(&self.key, reason),
+            Change::Unpublish => Subject::Unpublish(&self.key),
+            Change::Delete => Subject::Delete(&self.key),
+        }
+    }
+
+    async fn send(&self, client: &Client, order: Option<proto::Order>) -> Answered<proto::OperationResponse> {
         let (key_hash, ahead, acks) = (Bytes::copy_from_slice(&self.key.0), self.ahead, self.acks);
         match &self.change {
             Change::Invalidate { reason } => {
                 let reason = reason.clone();
-                client.invalidate(proto::InvalidateRequest { key_hash, reason, ahead, acks }).await
+                client.invalidate(proto::InvalidateRequest { key_hash, reason, ahead, acks, order }).await
             }
-            Change::Unpublish => client.unpublish(proto::UnpublishRequest { key_hash, ahead, acks }).await,
-            Change::Delete => client.delete(proto::DeleteRequest { key_hash, ahead, acks }).await,
+            Change::Unpublish => {
+                client.unpublish(proto::UnpublishRequest { key_hash, ahead, acks, order }).await
+            }
+            Change::Delete => client.delete(proto::DeleteRequest { key_hash, ahead, acks, order }).await,
         }
     }
 }
 
+/// Refuses a reason that nodes would refuse.
+pub(crate) fn check_reason(reason: &str) -> Result<(), Failure> {
+    if reason.trim().is_empty() {
+        return Err(Failure::Usage("REASON: it is empty; applications are shown it, so say why".to_owned()));
+    }
+    if reason.len() > limits::REASON_MAX_BYTES {
+        return Err(Failure::Usage(format!(
+            "REASON: it must have at most {} bytes, this one has {}",
+            limits::REASON_MAX_BYTES,
+            reason.len()
+        )));
+    }
+    Ok(())
+}
+
 /// Makes the change at the first node that answers.
 pub(crate) async fn run(client: &Client, request: &Request, format: Format) -> Result<(), Failure> {
-    let response = answer::change(request.send(client).await)?;
+    let order = order::signed(client, request.subject())?;
+    let response = answer::change(request.send(client, order).await)?;
     let changed = Changed::new(request, response)?;
     output::data(format, &changed, Changed::text)?;
     changed.receipt.verdict(request.acks.as_ref())

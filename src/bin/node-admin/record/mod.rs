@@ -1,7 +1,7 @@
 //! `record`: one record.
 
 mod acks;
-mod change;
+pub(crate) mod change;
 mod input;
 mod trace;
 

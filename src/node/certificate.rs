@@ -1,0 +1,64 @@
+//! This node's certificate, as its store sees it.
+
+use bytes::Bytes;
+use rustls_pki_types::CertificateDer;
+
+use crate::store;
+use brock_core::{base::id::ClusterId, domain::birth::SignedBirth};
+use brock_net::tls::{
+    credentials::Identity,
+    roles::Role,
+    statement::{At, Context, Signed},
+};
+
+/// The certificate of a node, by which its origins are born.
+#[derive(Debug)]
+pub struct NodeCertificate(Identity);
+
+impl NodeCertificate {
+    /// The one that `identity` has loaded at the time of each signature.
+    pub fn new(identity: Identity) -> Self {
+        Self(identity)
+    }
+}
+
+impl store::Identity for NodeCertificate {
+    fn cluster(&self) -> Option<ClusterId> {
+        let peer = self.0.peer();
+        peer.node_id()?;
+        peer.trust_domain.as_deref().map(ClusterId::of)
+    }
+
+    fn sign(&self, content: &[u8]) -> Result<store::Certified, String> {
+        let signer = self.0.signer();
+        let signed = signer.sign(Context::OriginBirth, content).map_err(|error| error.to_string())?;
+        Ok(store::Certified {
+            scheme: signed.scheme,
+            signature: signed.signature.into(),
+            certificates: signer.chain().iter().map(|der| Bytes::copy_from_slice(der)).collect(),
+        })
+    }
+
+    fn verify(&self, signed: &SignedBirth) -> Result<(), String> {
+        let cluster = self.cluster().ok_or("this node's own certificate names no cluster")?;
+        let birth = &signed.birth;
+        let chain: Vec<CertificateDer<'_>> =
+            signed.certificates.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
+        let signature = Signed { scheme: signed.scheme, signature: signed.signature.to_vec() };
+        let content = birth.content(&cluster);
+        let verifier = self.0.statement_verifier();
+        let verify = |at| verifier.verify(&chain, at, Context::OriginBirth, &content, &signature);
+        // An incarnation may outlive the certificate that it was born with.
+        let born_at = u64::try_from(birth.born_at).unwrap_or_default();
+        let signer = verify(At::Now).or_else(|_| verify(At::Time(born_at)));
+        let signer = signer.map_err(|error| error.to_string())?;
+        let is_node = signer.role == Role::Node && signer.node_id() == Some(birth.origin.node_id());
+        let is_here = signer.trust_domain.as_deref().map(ClusterId::of) == Some(cluster);
+        match is_node && is_here {
+            true => Ok(()),
+            false => {
+                Err(format!("its certificate is not that of node {} in this cluster", birth.origin.node_id()))
+            }
+        }
+    }
+}

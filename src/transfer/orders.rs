@@ -1,0 +1,295 @@
+//! Operators' orders: verified when a client hands them in, and when a peer's log brings them.
+//!
+//! An order is verified once, before what it destroys is applied, against the CAs that are trusted then, at the
+//! time that it states: the operator's certificate may have expired since. With `node.trust distributed` nothing
+//! destructive is taken from a log without one: that origin's log ends here at the operation before.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use metrics::counter;
+use rustls_pki_types::CertificateDer;
+use tokio::task::spawn_blocking;
+
+use crate::{
+    runtime::alarms::Alarms,
+    store::{Store, StoreError},
+};
+use brock_core::{
+    base::{
+        id::{ClusterId, KeyHash, NodeId, Origin},
+        limits, metrics as names,
+        time::WallClock,
+        trust::TrustMode,
+        vector::{Clock, Stamp},
+    },
+    domain::{
+        operation::{Entry, Operation},
+        order::{Chain, OrderProof, SignedOrder, Subject},
+        segment::{Segment, SegmentEntry},
+    },
+};
+use brock_net::tls::{
+    roles::{PeerIdentity, Role},
+    statement::{At, Context, Signed, StatementError, StatementVerifier},
+};
+
+/// Why an order is not valid here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrderError {
+    /// There is none.
+    #[error("no operator has signed it")]
+    Missing,
+    /// This node belongs to no cluster that orders can name.
+    #[error(
+        "this node's own certificate states no trust domain (it has no SPIFFE URI), so no order can be verified"
+    )]
+    NoCluster,
+    /// The operator's certificates did not come with it and are not here.
+    #[error("the certificate of the operator who signed it is not known here")]
+    UnknownSigner,
+    /// Another certificate has signed it, or it was changed.
+    #[error(transparent)]
+    Statement(#[from] StatementError),
+    /// The signer is no operator of this cluster.
+    #[error("it was signed by {0}, which is no operator of this cluster")]
+    NotAnOperator(String),
+    /// It was given long ago, or a clock is wrong.
+    #[error(
+        "it was given {0} s from the time of this node's clock, and at most {max} s are accepted: check both clocks, and \
+         sign it again", max = limits::ORDER_CLOCK_SKEW.as_secs()
+    )]
+    Time(u64),
+    /// It could not be verified.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// An operation that this node does not take from a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Which.
+    pub stamp: Stamp,
+    /// Why.
+    pub reason: OrderError,
+}
+
+/// Verifies orders. Cheap to clone.
+#[derive(Clone)]
+pub struct Orders(Arc<Inner>);
+
+struct Inner {
+    mode: TrustMode,
+    verifier: StatementVerifier,
+    cluster: Option<ClusterId>,
+    store: Store,
+    wall_clock: WallClock,
+    alarms: Alarms,
+    /// The nodes of whose logs an operation was refused. Each raises one alarm.
+    refused: Mutex<BTreeSet<NodeId>>,
+}
+
+impl Orders {
+    /// The cluster is that of the node's own certificate.
+    pub fn new(
+        mode: TrustMode,
+        own: &PeerIdentity,
+        verifier: StatementVerifier,
+        store: Store,
+        (wall_clock, alarms): (WallClock, Alarms),
+    ) -> Self {
+        let cluster = own.trust_domain.as_deref().map(ClusterId::of);
+        let refused = Mutex::default();
+        Self(Arc::new(Inner { mode, verifier, cluster, store, wall_clock, alarms, refused }))
+    }
+
+    /// What this node believes other nodes.
+    pub fn mode(&self) -> TrustMode {
+        self.0.mode
+    }
+
+    /// Whether destruction needs an order here.
+    pub fn are_required(&self) -> bool {
+        self.0.mode == TrustMode::Distributed
+    }
+
+    /// Whether this node can verify orders: its own certificate says which cluster's.
+    pub fn can_verify(&self) -> bool {
+        self.0.cluster.is_some()
+    }
+
+    /// Verifies an order that a client hands in, or that a node passes on, and keeps the operator's certificates.
+    /// Returns the operator.
+    ///
+    /// Contract: the order is this cluster's, about exactly this subject, signed by a trusted certificate of role
+    /// admin, and was given at most [`limits::ORDER_CLOCK_SKEW`] ago.
+    pub async fn accept(
+        &self,
+        subject: Subject<'_>,
+        order: &SignedOrder,
+    ) -> Result<PeerIdentity, OrderError> {
+        let SignedOrder { proof, chain } = order.clone();
+        let apart = self.0.wall_clock.now_ms().abs_diff(u64::try_from(proof.at_unix_ms).unwrap_or_default());
+        if apart > u64::try_from(limits::ORDER_CLOCK_SKEW.as_millis()).unwrap_or(u64::MAX) {
+            return Err(OrderError::Time(apart.div_ceil(1000)));
+        }
+        let content = self.content(subject, proof.at_unix_ms)?;
+        let inner = Arc::clone(&self.0);
+        let verified = spawn_blocking(move || {
+            let operator = inner.verify(&content, &proof, &chain, At::Now)?;
+            let is_known = inner.store.chain(&chain.id())?.is_some();
+            Ok::<_, OrderError>((operator, (!is_known).then_some(chain)))
+        });
+        let (operator, new_chain) = verified.await.map_err(|_| stopping())??;
+        if let Some(chain) = new_chain {
+            self.0.store.keep_chains(vec![chain]).await?;
+        }
+        Ok(operator)
+    }
+
+    fn content(&self, subject: Subject<'_>, at_unix_ms: i64) -> Result<Vec<u8>, OrderError> {
+        Ok(subject.encode(&self.0.cluster.ok_or(OrderError::NoCluster)?, at_unix_ms))
+    }
+
+    /// Verifies the orders in a segment above `applied`. `received` are the chains that came with it, as claimed.
+    /// Returns the chains that proved to be operators', to be kept before the segment is applied; and, if orders are
+    /// required, the first destruction without a valid one. The segment is then cut before that. Blocks.
+    pub fn check(
+        &self,
+        segment: &mut Segment,
+        received: Vec<Chain>,
+        applied: Clock,
+    ) -> Result<(Vec<Chain>, Option<Refused>), StoreError> {
+        let mut new = Vec::new();
+        for chain in received {
+            if self.0.store.chain(&chain.id())?.is_none() {
+                new.push(chain);
+            }
+        }
+        let mut kept: Vec<Chain> = Vec::new();
+        for index in 0..segment.entries.len() {
+            let SegmentEntry::Applicable(entry, _) = &segment.entries[index] else { continue };
+            if entry.clock <= applied || !entry.operation.destroys() {
+                continue;
+            }
+            let named = entry.order.as_ref().map(|order| order.certificate);
+            let position = new.iter().position(|chain| Some(chain.id()) == named);
+            if !self.are_required() && position.is_none() {
+                continue;
+            }
+            let known = match (position, named) {
+                (Some(position), _) => Some(new[position].clone()),
+                (None, Some(id)) => match kept.iter().find(|chain| chain.id() == id) {
+                    Some(chain) => Some(chain.clone()),
+                    None => self.0.store.chain(&id)?,
+                },
+                (None, None) => None,
+            };
+            match (self.verify_entry(entry, known.as_ref()), position) {
+                (Ok(()), Some(position)) => kept.push(new.swap_remove(position)),
+                (Ok(()), None) => {}
+                (Err(OrderError::Store(error)), _) => return Err(error),
+                (Err(_), _) if !self.are_required() => {}
+                (Err(reason), _) => {
+                    let stamp = Stamp { origin: segment.origin, clock: entry.clock };
+                    segment.cut_before(stamp.clock);
+                    return Ok((kept, Some(Refused { stamp, reason })));
+                }
+            }
+        }
+        Ok((kept, None))
+    }
+
+    /// Verifies an entry that is to be applied now by an operator's decision; see [`Orders::check`]. Blocks.
+    pub fn check_entry(&self, entry: &Entry) -> Result<(), OrderError> {
+        if !self.are_required() || !entry.operation.destroys() {
+            return Ok(());
+        }
+        let id = entry.order.as_ref().map(|order| order.certificate);
+        let chain = id.map(|id| self.0.store.chain(&id)).transpose()?.flatten();
+        self.verify_entry(entry, chain.as_ref())
+    }
+
+    /// Verifies the order in an operation that a state consists of. `received` are the chains that came with it, as
+    /// claimed. Returns the chain that it was verified with, if that is new here. Blocks.
+    pub fn check_evidence(
+        &self,
+        key_hash: &KeyHash,
+        encoded: &Bytes,
+        received: &[Chain],
+    ) -> Result<Option<Chain>, OrderError> {
+        let Ok((operation, order)) = Operation::decode_with(encoded) else { return Ok(None) };
+        let named = order.as_ref().map(|order| order.certificate);
+        let new = received.iter().find(|chain| Some(chain.id()) == named);
+        if !operation.destroys() || (!self.are_required() && new.is_none()) {
+            return Ok(None);
+        }
+        let known = named.map(|id| self.0.store.chain(&id)).transpose()?.flatten();
+        let entry = Entry {
+            clock: Clock::default(),
+            key_hash: *key_hash,
+            encoded: encoded.clone(),
+            operation,
+            order,
+        };
+        match (self.verify_entry(&entry, known.as_ref().or(new)), known) {
+            (Ok(()), None) => Ok(new.cloned()),
+            (Err(error), _) if self.are_required() => Err(error),
+            _ => Ok(None),
+        }
+    }
+
+    fn verify_entry(&self, entry: &Entry, chain: Option<&Chain>) -> Result<(), OrderError> {
+        let proof = entry.order.as_ref().ok_or(OrderError::Missing)?;
+        let subject = Subject::of(&entry.operation, &entry.key_hash).ok_or(OrderError::Missing)?;
+        let content = self.content(subject, proof.at_unix_ms)?;
+        let chain = chain.ok_or(OrderError::UnknownSigner)?;
+        let at = At::Time(u64::try_from(proof.at()).unwrap_or_default());
+        self.0.verify(&content, proof, chain, at).map(drop)
+    }
+
+    /// Notes that a peer's log has an operation that this node does not take: counts it, and raises an alarm for
+    /// the first of each origin's node.
+    pub fn note_refused(&self, from: &str, refused: &Refused) {
+        let Refused { stamp: Stamp { origin, clock }, reason } = refused;
+        counter!(names::ORDERS_REFUSED, "address" => from.to_owned()).increment(1);
+        let mut nodes = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if nodes.len() >= limits::REFUSED_ORIGINS_MAX || !nodes.insert(Origin::node_id(origin)) {
+            tracing::debug!(from, %origin, %clock, %reason, "an operation without a valid order was refused");
+            return;
+        }
+        drop(nodes);
+        self.0.alarms.raise(format!(
+            "the log of {origin} destroys a record at clock {clock} without a valid order of an operator ({reason}). This \
+             node takes nothing more of that log (node.trust distributed). Find out who controls that node; if it is \
+             honest, it runs with node.trust centralized, or a CA or revocation list differs"
+        ));
+    }
+}
+
+impl Inner {
+    fn verify(
+        &self,
+        content: &[u8],
+        proof: &OrderProof,
+        chain: &Chain,
+        at: At,
+    ) -> Result<PeerIdentity, OrderError> {
+        let certificates: Vec<CertificateDer<'_>> =
+            chain.certificates().iter().map(|der| CertificateDer::from(der.as_ref())).collect();
+        let signed = Signed { scheme: proof.scheme, signature: proof.signature.to_vec() };
+        let signer = self.verifier.verify(&certificates, at, Context::OperatorOrder, content, &signed)?;
+        let cluster = signer.trust_domain.as_deref().map(ClusterId::of);
+        if signer.role != Role::Admin || cluster.is_none() || cluster != self.cluster {
+            return Err(OrderError::NotAnOperator(signer.to_string()));
+        }
+        Ok(signer)
+    }
+}
+
+fn stopping() -> StoreError {
+    StoreError::Read("the runtime is shutting down".to_owned())
+}
