@@ -5,7 +5,7 @@
 //! destructive is taken from a log without one: that origin's log ends here at the operation before.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -88,7 +88,7 @@ struct Inner {
     store: Store,
     wall_clock: WallClock,
     alarms: Alarms,
-    /// The nodes of whose logs an operation was refused. Each raises one alarm.
+    /// The first nodes of whose logs an operation was refused. Each raises one alarm.
     refused: Mutex<BTreeSet<NodeId>>,
 }
 
@@ -163,44 +163,42 @@ impl Orders {
         received: Vec<Chain>,
         applied: Clock,
     ) -> Result<(Vec<Chain>, Option<Refused>), StoreError> {
-        let mut new = Vec::new();
+        let mut new = HashMap::new();
         for chain in received {
-            if self.0.store.chain(&chain.id())?.is_none() {
-                new.push(chain);
+            let id = chain.id();
+            if self.0.store.chain(&id)?.is_none() {
+                new.insert(id, chain);
             }
         }
-        let mut kept: Vec<Chain> = Vec::new();
+        let mut kept = HashMap::new();
         for index in 0..segment.entries.len() {
             let SegmentEntry::Applicable(entry, _) = &segment.entries[index] else { continue };
             if entry.clock <= applied || !entry.operation.destroys() {
                 continue;
             }
-            let named = entry.order.as_ref().map(|order| order.certificate);
-            let position = new.iter().position(|chain| Some(chain.id()) == named);
-            if !self.are_required() && position.is_none() {
+            let id = entry.order.as_ref().map(|order| order.certificate).unwrap_or_default();
+            // One order proves a chain, or does not: a peer cannot make this node verify the same one again and again.
+            let first = new.remove(&id);
+            if !self.are_required() && first.is_none() {
                 continue;
             }
-            let known = match (position, named) {
-                (Some(position), _) => Some(new[position].clone()),
-                (None, Some(id)) => match kept.iter().find(|chain| chain.id() == id) {
-                    Some(chain) => Some(chain.clone()),
-                    None => self.0.store.chain(&id)?,
-                },
+            let chain = match (&first, kept.get(&id)) {
+                (Some(chain), _) | (None, Some(chain)) => Some(Chain::clone(chain)),
+                (None, None) if entry.order.is_some() => self.0.store.chain(&id)?,
                 (None, None) => None,
             };
-            match (self.verify_entry(entry, known.as_ref()), position) {
-                (Ok(()), Some(position)) => kept.push(new.swap_remove(position)),
-                (Ok(()), None) => {}
-                (Err(OrderError::Store(error)), _) => return Err(error),
-                (Err(_), _) if !self.are_required() => {}
-                (Err(reason), _) => {
+            match self.verify_entry(entry, chain.as_ref()) {
+                Ok(()) => drop(first.map(|chain| kept.insert(id, chain))),
+                Err(OrderError::Store(error)) => return Err(error),
+                Err(_) if !self.are_required() => {}
+                Err(reason) => {
                     let stamp = Stamp { origin: segment.origin, clock: entry.clock };
                     segment.cut_before(stamp.clock);
-                    return Ok((kept, Some(Refused { stamp, reason })));
+                    return Ok((kept.into_values().collect(), Some(Refused { stamp, reason })));
                 }
             }
         }
-        Ok((kept, None))
+        Ok((kept.into_values().collect(), None))
     }
 
     /// Verifies an entry that is to be applied now by an operator's decision; see [`Orders::check`]. Blocks.
@@ -251,13 +249,13 @@ impl Orders {
         self.0.verify(&content, proof, chain, at).map(drop)
     }
 
-    /// Notes that a peer's log has an operation that this node does not take: counts it, and raises an alarm for
-    /// the first of each origin's node.
+    /// Notes that a peer's log has an operation that this node does not take: counts it, and raises an alarm for the
+    /// first of each origin's node, up to [`limits::REFUSED_NODES_ALARMED`] nodes.
     pub fn note_refused(&self, from: &str, refused: &Refused) {
         let Refused { stamp: Stamp { origin, clock }, reason } = refused;
         counter!(names::ORDERS_REFUSED, "address" => from.to_owned()).increment(1);
         let mut nodes = self.0.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        if nodes.len() >= limits::REFUSED_ORIGINS_MAX || !nodes.insert(Origin::node_id(origin)) {
+        if nodes.len() >= limits::REFUSED_NODES_ALARMED || !nodes.insert(Origin::node_id(origin)) {
             tracing::debug!(from, %origin, %clock, %reason, "an operation without a valid order was refused");
             return;
         }

@@ -49,7 +49,7 @@ impl<'a> Subject<'a> {
     }
 
     /// The bytes that the operator signs: tag, cluster, kind, subject, time in milliseconds, reason. A member and
-    /// a reason are preceded by their lengths (2 bytes); numbers are big-endian.
+    /// a reason are preceded by their lengths (4 bytes); numbers are big-endian.
     pub fn encode(&self, cluster: &ClusterId, at_unix_ms: i64) -> Vec<u8> {
         let mut bytes = [TAG, &cluster.0].concat();
         let (kind, reason) = match self {
@@ -71,10 +71,9 @@ impl<'a> Subject<'a> {
     }
 }
 
-/// A longer text than any that is valid counts as empty, and does not match what a node verifies.
+/// IMPORTANT: no two texts may have the same bytes. No message is as large as the length can say.
 fn put_text(bytes: &mut Vec<u8>, text: &str) {
-    let (length, text) = u16::try_from(text.len()).map_or((0, ""), |length| (length, text));
-    bytes.extend_from_slice(&length.to_be_bytes());
+    bytes.extend_from_slice(&u32::try_from(text.len()).unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend_from_slice(text.as_bytes());
 }
 
@@ -147,9 +146,10 @@ impl Chain {
         &self.0
     }
 
-    /// Takes the chains out of a batch, as they are claimed. What cannot be one is left out.
+    /// Takes the chains out of a batch, as they are claimed. What cannot be one is left out, and so are more than an
+    /// honest batch has.
     pub fn take(batch: &mut proto::Batch) -> Vec<Self> {
-        let chains = std::mem::take(&mut batch.certificates).into_iter();
+        let chains = std::mem::take(&mut batch.certificates).into_iter().take(limits::BATCH_CHAINS_READ);
         chains.filter_map(|chain| Self::new(chain.certificates)).collect()
     }
 
@@ -235,18 +235,18 @@ mod tests {
         let (key, at) = ("ab".repeat(32), "0102030405060708");
         assert_eq!(
             hex(Subject::Invalidate(&key_hash, "leaked")),
-            format!("{head}01{key}{at}00066c65616b6564")
+            format!("{head}01{key}{at}000000066c65616b6564")
         );
-        assert_eq!(hex(Subject::Unpublish(&key_hash)), format!("{head}02{key}{at}0000"));
-        assert_eq!(hex(Subject::Delete(&key_hash)), format!("{head}03{key}{at}0000"));
-        assert_eq!(hex(Subject::Retire("node-1")), format!("{head}0400066e6f64652d31{at}0000"));
+        assert_eq!(hex(Subject::Unpublish(&key_hash)), format!("{head}02{key}{at}00000000"));
+        assert_eq!(hex(Subject::Delete(&key_hash)), format!("{head}03{key}{at}00000000"));
+        assert_eq!(hex(Subject::Retire("node-1")), format!("{head}04000000066e6f64652d31{at}00000000"));
     }
 
     #[test]
     fn an_operation_with_an_order_is_these_bytes() {
         let encoded = Operation::Delete.encode_with(Some(&proof()));
         let expected =
-            format!("08043a380a20{}10fbd095ffbc31188308{}", "ce".repeat(32), "22097369676e6174757265");
+            format!("08043a370a20{}10fbd095ffbc31188308{}", "ce".repeat(32), "22097369676e6174757265");
         assert_eq!(HEXLOWER.encode(&encoded), expected);
         assert_eq!(Operation::decode_with(&encoded), Ok((Operation::Delete, Some(proof()))));
         assert_eq!(OrderProof::certificate_in(&encoded), Some([0xce; 32]));

@@ -238,18 +238,21 @@ fn dump_log(
             true => snapshot.state(&logged.key.key_hash),
             false => Ok(None),
         })?;
-        let chain = chains.next(snapshot, &entry.operation)?;
+        let mut chain = chains.next(snapshot, &entry.operation)?;
         let size = entry.operation.len() + entry.payload.as_ref().map_or(0, Bytes::len) + LogKey::BYTES;
         if is_cut
             && !batch.entries.is_empty()
-            && (bytes + size > limits::BATCH_MAX_BYTES || batch.entries.len() >= limits::BATCH_ENTRIES_MAX)
+            && (bytes + size > limits::BATCH_MAX_BYTES
+                || batch.entries.len() >= limits::BATCH_ENTRIES_MAX
+                || (chain.is_some() && batch.certificates.len() >= limits::BATCH_CHAINS_MAX))
         {
             let next = begin(batch.covered_through);
             batch.bundles = cuts.take_through(Clock(batch.covered_through));
             if !sink(DumpFrame::Log(Box::new(std::mem::replace(&mut batch, next)))) {
                 return Ok(false);
             }
-            bytes = 0;
+            (bytes, chains) = (0, log::Chains::default());
+            chain = chains.next(snapshot, &entry.operation)?;
         }
         bytes += size;
         batch.covered_through = entry.clock;

@@ -146,7 +146,9 @@ fn changes(
             let entry_bytes = 8 + entry.encoded_len() + chain.as_ref().map_or(0, Message::encoded_len);
             // IMPORTANT: a quarantined entry may be as large as the message that it came in, so it is
             // sent alone: the next node would refuse a larger message.
-            if *is_cut && bytes > 0 && bytes + entry_bytes > limits::BATCH_MAX_BYTES {
+            let is_full = bytes + entry_bytes > limits::BATCH_MAX_BYTES
+                || (chain.is_some() && batch.certificates.len() >= limits::BATCH_CHAINS_MAX);
+            if *is_cut && bytes > 0 && is_full {
                 batch.bundles = cuts.bundles_through(Clock(batch.covered_through));
                 return Ok(aged(LogBatch { batch, bytes }));
             }

@@ -57,7 +57,7 @@ pub fn nodes_within(nodes: u32, timeout_ms: u32) -> Option<proto::Acks> {
 }
 
 fn orders(certs_dir: &Path) -> Option<Orders> {
-    Orders::new(&ClientIdentity::load(certs_dir).unwrap())
+    Orders::new(&ClientIdentity::load(certs_dir).ok()?)
 }
 
 impl Client {

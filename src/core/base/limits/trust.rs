@@ -6,6 +6,10 @@ use std::time::Duration;
 pub const CHAIN_CERTIFICATES_MAX: usize = 8;
 /// The most bytes of such a chain in DER: three certificates of ML-DSA-87 and their names.
 pub const CHAIN_MAX_BYTES: usize = 24 * 1024;
+/// Chains of signers in one batch; the rest of the log follows in the next one.
+pub const BATCH_CHAINS_MAX: usize = 16;
+/// Of a batch that a peer sends, so many are read: the last bundle may exceed that.
+pub const BATCH_CHAINS_READ: usize = BATCH_CHAINS_MAX + BUNDLE_OPERATIONS;
 /// Chains of signers that a node keeps.
 pub const CHAINS_MAX: u64 = 10_000;
 /// How far the time in an order may be from a node's clock when a client hands it in.
@@ -22,5 +26,5 @@ pub const SIGNATURE_MAX_BYTES: usize = 5 * 1024;
 pub const EVIDENCE_MAX: usize = super::LOSERS_MAX + 6;
 /// Signatures that a node remembers as genuine, so that the records of one bundle cost one verification: 20 MB.
 pub const GENUINE_SIGNATURES: usize = 100_000;
-/// Origins whose logs a node refuses to follow, and remembers, so that each raises one alarm.
-pub const REFUSED_ORIGINS_MAX: usize = 1000;
+/// Nodes of whose logs a refused operation raises an alarm; a lying peer invents any number of them.
+pub const REFUSED_NODES_ALARMED: usize = 4;
