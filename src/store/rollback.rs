@@ -25,7 +25,7 @@ pub(super) struct Claims {
     /// Peers of which an alarm says that they know more of earlier incarnations.
     earlier: BTreeSet<String>,
     last: Option<Instant>,
-    /// How often in a row, without a quiet [`limits::ROLLBACK_MINT_INTERVAL_MAX`] between.
+    /// How often in a row, without twice [`limits::ROLLBACK_MINT_INTERVAL_MAX`] of quiet between.
     in_a_row: u32,
 }
 
@@ -34,7 +34,7 @@ impl Claims {
     /// [`limits::ROLLBACK_CLAIMANT_INTERVAL`], unless other peers have just been believed too often.
     fn believes(&mut self, claimant: &str, now: Instant) -> bool {
         let quiet = self.last.map_or(Duration::MAX, |last| now.saturating_duration_since(last));
-        if quiet >= limits::ROLLBACK_MINT_INTERVAL_MAX {
+        if quiet >= limits::ROLLBACK_MINT_INTERVAL_MAX * 2 {
             self.in_a_row = 0;
         }
         let doublings = self.in_a_row.saturating_sub(1).min(16);
@@ -136,7 +136,7 @@ mod tests {
         assert!(!claims.believes("b", at(3599)), "however long it repeats it");
         assert!(claims.believes("b", at(3601)));
         assert!(!claims.believes("c", at(3602)), "another peer, but right after");
-        assert!(claims.believes("c", at(3611)));
+        assert!(claims.believes("c", at(3622)));
     }
 
     #[test]
@@ -148,7 +148,7 @@ mod tests {
         };
         let times = day.filter(|second| minted(&mut claims, *second)).count();
         assert!((10..40).contains(&times), "{times}");
-        let quiet = began + Duration::from_secs(86_400) + limits::ROLLBACK_MINT_INTERVAL_MAX;
-        assert!(claims.believes("later", quiet), "a quiet hour ends it");
+        let quiet = began + Duration::from_secs(86_400) + limits::ROLLBACK_MINT_INTERVAL_MAX * 2;
+        assert!(claims.believes("later", quiet), "two quiet hours end it");
     }
 }

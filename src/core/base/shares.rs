@@ -64,7 +64,7 @@ pub const NAMES_PER_CERTIFICATE: usize = 8;
 /// The delay after the first incarnation that was minted because a peer knew more of the current one. It doubles
 /// with each further one, up to [`ROLLBACK_MINT_INTERVAL_MAX`].
 pub const ROLLBACK_MINT_INTERVAL: Duration = Duration::from_secs(10);
-/// The longest such delay. As long without such a claim, and the first delay counts again.
+/// The longest such delay. Twice as long without such a claim, and the first delay counts again.
 pub const ROLLBACK_MINT_INTERVAL_MAX: Duration = Duration::from_secs(3600);
 /// How often such a claim of one peer is believed.
 pub const ROLLBACK_CLAIMANT_INTERVAL: Duration = Duration::from_secs(3600);

@@ -237,7 +237,7 @@ mod tests {
         assert_eq!(feed.next(&above, none, now), Next::Wait(None));
         ["a", "b", "c", "d"].iter().for_each(|id| feed.decline(origin(id)));
         assert_eq!(feed.next(&above, none, now), Next::Send(origin("e"), Clock(0)));
-        feed.decline(origin("never sent"));
+        feed.decline(origin("unsent"));
         assert_eq!(feed.declined.len(), 4);
     }
 
