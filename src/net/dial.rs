@@ -1,12 +1,20 @@
 //! From an address to a connection whose other end is known to be a node.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpStream, lookup_host},
-    time::timeout,
+    time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -261,6 +269,78 @@ async fn dial_one(address: &Address, socket: SocketAddr, dialler: &Dialler) -> R
     let registered =
         before.as_ref().map(|(registry, before)| registry.register(before, session, &identity, end));
     Ok(Dialled { stream: AbortableStream::new(stream, registered), identity: Arc::new(identity) })
+}
+
+/// Does a handshake whose first message arrives in two packets, as a post-quantum one does on some networks, and closes
+/// the connection: proxies that read the message, and firewalls, have lost the second half.
+pub async fn dial_in_halves(address: &Address, dialler: &Dialler) -> io::Result<()> {
+    let halved = async {
+        let tcp = TcpStream::connect((address.host(), address.port())).await?;
+        tcp.set_nodelay(true)?;
+        let unnamed =
+            || io::Error::new(io::ErrorKind::InvalidInput, "not a name that a certificate can state");
+        let name = address.server_name().ok_or_else(unnamed)?;
+        let connector = TlsConnector::from(dialler.config());
+        contain(connector.connect(name, Halves { tcp, pause: Pause::Before }))
+            .await
+            .map_err(io::Error::other)?
+    };
+    timeout(limits::DIAL_TIMEOUT, halved).await?.map(drop)
+}
+
+/// Between the halves. Without it they may travel as one packet.
+const HALVES_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection that sends the first half of the first write by itself.
+struct Halves {
+    tcp: TcpStream,
+    pause: Pause,
+}
+
+enum Pause {
+    /// Nothing was sent yet.
+    Before,
+    /// Between the halves.
+    Between(Pin<Box<Sleep>>),
+    /// Both halves were sent.
+    Over,
+}
+
+impl AsyncWrite for Halves {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let half = match &mut self.pause {
+            Pause::Before => &bytes[..bytes.len() / 2],
+            Pause::Between(sleep) => {
+                ready!(sleep.as_mut().poll(cx));
+                self.pause = Pause::Over;
+                bytes
+            }
+            Pause::Over => bytes,
+        };
+        let written = ready!(Pin::new(&mut self.tcp).poll_write(cx, half))?;
+        if matches!(self.pause, Pause::Before) {
+            self.pause = Pause::Between(Box::pin(sleep(HALVES_PAUSE)));
+        }
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for Halves {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_read(cx, buffer)
+    }
 }
 
 /// Explains that a peer has nothing of the required level. An alert does not say what it has instead, so it is asked

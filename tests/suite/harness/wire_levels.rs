@@ -151,6 +151,31 @@ pub struct Tap {
 }
 
 impl Tap {
+    /// Closes a connection whose first message is not whole in the first read.
+    pub async fn impatient(target: &str) -> Self {
+        let target: SocketAddr = target.parse().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((mut caller, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut hello = vec![0; 16 * 1024];
+                    let read = caller.read(&mut hello).await.ok()?;
+                    hello.truncate(read);
+                    let length = hello.get(3..5)?;
+                    let length = 5 + usize::from(u16::from_be_bytes([length[0], length[1]]));
+                    if read < length {
+                        return None;
+                    }
+                    let mut node = TcpStream::connect(target).await.ok()?;
+                    node.write_all(&hello).await.ok()?;
+                    tokio::io::copy_bidirectional(&mut caller, &mut node).await.ok()
+                });
+            }
+        });
+        Self { address, seen: Arc::default() }
+    }
+
     pub async fn start(target: &str, change: impl Fn(&[u8]) -> Vec<Vec<u8>> + Send + Sync + 'static) -> Self {
         let target: SocketAddr = target.parse().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

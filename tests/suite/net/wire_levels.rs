@@ -34,8 +34,8 @@ use crate::harness::{
     certs::Certs,
     eventually, free_port,
     metrics::Page,
-    node::config,
-    process::Launch,
+    node::{config, node_with},
+    process::{Launch, NODE_ADMIN, run},
     wire_levels::{Acceptor, Authorities, Tap, attempt, extension, identity, shares},
 };
 
@@ -324,6 +324,27 @@ async fn the_pinned_share_is_sent_at_once_and_a_proxy_that_strips_it_gets_no_con
         assert!(attempt(&at(level).dialler(), &tap.address).await.is_err(), "{level}");
         acceptor.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_finds_a_proxy_that_loses_the_second_half_of_the_first_message() {
+    let (certs, node) = node_with(|config| config).await;
+    let admin = certs.admin();
+    let doctor = async |address: String| {
+        let admin = admin.clone();
+        let output = spawn_blocking(move || {
+            let arguments = ["--certs-dir", admin.to_str().unwrap(), "--node-addresses", &address, "doctor"];
+            run(NODE_ADMIN, &arguments, "")
+        });
+        String::from_utf8(output.await.unwrap().stdout).unwrap()
+    };
+    let fault = "a handshake fails if its first message arrives in two packets";
+    let told = doctor(node.address()).await;
+    assert!(!told.contains(fault), "{told}");
+    let proxy = Tap::impatient(&node.address()).await;
+    let told = doctor(proxy.address.clone()).await;
+    assert!(told.contains(fault) && told.contains("update the proxy"), "{told}");
+    node.stop().await;
 }
 
 /// Replaces the post-quantum groups by one that nobody has.

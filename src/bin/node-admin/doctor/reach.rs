@@ -11,7 +11,7 @@ use brock_core::{
 use brock_net::{
     address::Address,
     channel::open_channel,
-    dial::{DialError, Dialler},
+    dial::{DialError, Dialler, dial_in_halves},
     tls::errors::Problem,
 };
 use tokio::{
@@ -45,7 +45,7 @@ pub(super) async fn examine(report: &mut Report, target: &Target<'_>) {
         return;
     }
     let Some(dialler) = target.dialler.clone() else { return };
-    let dialled = timeout(target.timeout, open_channel(target.address, dialler)).await;
+    let dialled = timeout(target.timeout, open_channel(target.address, dialler.clone())).await;
     let dialled = match dialled {
         Ok(dialled) => dialled,
         Err(_) => Err(DialError::Timeout { address: target.address.clone(), after: target.timeout }),
@@ -71,6 +71,7 @@ pub(super) async fn examine(report: &mut Report, target: &Target<'_>) {
             let version = answer.version.map(|version| format!(", version {version}")).unwrap_or_default();
             report.ok("call", &subject, &format!("{} answers{version}", answer.node_id));
             clock(report, &subject, answer.now_unix, asked.elapsed());
+            halves(report, target, &subject, &dialler).await;
         }
         Err(status) => {
             let what = reason_of(&status);
@@ -84,6 +85,22 @@ pub(super) async fn examine(report: &mut Report, target: &Target<'_>) {
             report.fail("call", &subject, &what, &fix);
         }
     }
+}
+
+/// Warns of a proxy that loses a first message in two packets: handshakes would fail now and then, on some networks.
+async fn halves(report: &mut Report, target: &Target<'_>, subject: &str, dialler: &Dialler) {
+    let error = match timeout(target.timeout, dial_in_halves(target.address, dialler)).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no answer".to_owned(),
+    };
+    report.warn(
+        "split",
+        subject,
+        &format!("a handshake fails if its first message arrives in two packets: {error}"),
+        "something on the way reads that message and expects it whole, which post-quantum ones are not everywhere: update \
+         the proxy or firewall, or let it pass TCP on as it is",
+    );
 }
 
 async fn name(report: &mut Report, target: &Target<'_>, subject: &str) -> Option<Vec<SocketAddr>> {
