@@ -7,12 +7,14 @@
 use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use prost::Message;
 use rocksdb::WriteBatch;
 
 use super::{
     batch::Batch,
     database::Database,
     error::StoreError,
+    held::Amount,
     losers::{self, Seen},
     published::{Published, Raised, Totals},
     schema,
@@ -23,13 +25,13 @@ use super::{
 use crate::runtime::planted::{self, Bug};
 use brock_core::{
     base::{
-        id::{ClusterId, KeyHash, Origin},
+        id::{ClusterId, KeyHash, NodeId, Origin},
         limits,
         vector::{Clock, Stamp, Vector},
     },
     domain::{
         bundle::{Evidence, Hash},
-        codec::{LogKey, QUARANTINED_STATE},
+        codec::{self, LogKey, QUARANTINED_STATE},
         digest::{Bucket, SetDigest},
         operation::Operation,
         order::OrderProof,
@@ -275,13 +277,29 @@ impl<'a> Commit<'a> {
     }
 
     /// Whether the quarantine has room for what of a segment must go there. Entries at or below
-    /// `applied` are here already.
+    /// `applied` are here already. The origins of one node may take a share of it, so that they cannot
+    /// stop the logs of other nodes.
     pub(super) fn check_quarantine(&self, segment: &Segment, applied: Clock) -> Result<(), StoreError> {
-        let more = segment.quarantined_above(applied);
-        if self.totals.quarantined + more as u64 > limits::QUARANTINE_MAX {
-            return Err(StoreError::QuarantineFull);
+        let (entries, bytes) = segment.quarantined_above(applied);
+        if entries == 0 {
+            return Ok(());
+        }
+        let more = Amount { entries, bytes };
+        let node_id = segment.origin.node_id();
+        let its = self.held_of(&node_id).plus(more);
+        let all = Amount { entries: self.totals.quarantined, bytes: self.totals.quarantine_bytes }.plus(more);
+        let is_too_much = |amount: Amount, parts: u64| {
+            amount.entries > limits::QUARANTINE_MAX / parts
+                || amount.bytes > limits::QUARANTINE_MAX_BYTES / parts
+        };
+        if is_too_much(its, limits::QUARANTINE_SHARES) || is_too_much(all, 1) {
+            return Err(StoreError::QuarantineFull(node_id));
         }
         Ok(())
+    }
+
+    fn held_of(&self, node_id: &NodeId) -> Amount {
+        self.raised.held.get(node_id).copied().unwrap_or_else(|| self.before.held.of(node_id))
     }
 }
 
@@ -389,14 +407,28 @@ impl Commit<'_> {
             evidence: evidence.map(|evidence| evidence.to_proto(stamp)),
         };
         self.batch.put_quarantined(stamp, &quarantined);
+        let (node_id, amount) = (stamp.origin.node_id(), held_by(&quarantined));
         self.totals.quarantined += 1;
+        self.totals.quarantine_bytes = self.totals.quarantine_bytes.saturating_add(amount.bytes);
+        let held = self.held_of(&node_id).plus(amount);
+        self.raised.held.insert(node_id, held);
         self.tally.quarantined += 1;
     }
 
-    pub(super) fn leave_quarantine(&mut self, stamp: Stamp) {
+    /// `kept` is what the quarantine holds at that stamp.
+    pub(super) fn leave_quarantine(&mut self, stamp: Stamp, kept: &proto::QuarantinedEntry) {
         self.batch.delete_quarantined(stamp);
+        let (node_id, amount) = (stamp.origin.node_id(), held_by(kept));
         self.totals.quarantined = self.totals.quarantined.saturating_sub(1);
+        self.totals.quarantine_bytes = self.totals.quarantine_bytes.saturating_sub(amount.bytes);
+        let held = self.held_of(&node_id).minus(amount);
+        self.raised.held.insert(node_id, held);
     }
+}
+
+/// As the database counts it when it is opened.
+fn held_by(kept: &proto::QuarantinedEntry) -> Amount {
+    Amount::one(codec::versioned(&[]).len() + kept.encoded_len())
 }
 
 /// Floors, folds and collected tombstones.

@@ -223,9 +223,18 @@ pub enum StoreError {
         /// This node's.
         ours: Clock,
     },
-    /// Too many entries are in quarantine to take more.
-    #[error("the quarantine is full ({max} entries): look into it before this node takes more", max = limits::QUARANTINE_MAX)]
-    QuarantineFull,
+    /// The quarantine has no room for more entries of that node's origins.
+    #[error(
+        "the quarantine has no room for more operations of {0} that cannot be applied: nothing more of {0} is taken \
+         until some are retried or dropped (`node-admin quarantine list`)"
+    )]
+    QuarantineFull(NodeId),
+    /// A page of a snapshot would drop more records than one may.
+    #[error("the page would drop more than {may} records of this node")]
+    TooManyDrops {
+        /// How many it may.
+        may: u64,
+    },
     /// RocksDB failed to read.
     #[error("reading from the database failed: {0}")]
     Read(String),
@@ -248,8 +257,9 @@ impl StoreError {
             Self::BelowFloor { .. }
             | Self::NotInLog
             | Self::RolledBack { .. }
+            | Self::QuarantineFull(_)
+            | Self::TooManyDrops { .. }
             | Self::TooManyOrigins(_)
-            | Self::QuarantineFull
             | Self::Signing(_)
             | Self::ChainsFull
             | Self::Read(_)

@@ -6,6 +6,7 @@
 //! - `change`: the changes, one file for each; `commit`: a group of them in the making; `writer`: the
 //!   one thread that writes; `tally`: what a commit did, for the metrics.
 //! - `cuts`: where logs may be cut, which is between what their origins have signed.
+//! - `held`: whose entries take how much of the quarantine.
 //! - `losers`: the payloads of a record that have lost, and which of them an operator has acknowledged.
 //! - `published`: what is durable and may be served, raised after the fsync.
 //! - `read`: the reads, by subject.
@@ -23,6 +24,7 @@ mod cuts;
 mod database;
 mod error;
 mod handle;
+mod held;
 mod losers;
 mod open;
 mod place;

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::signing::Born;
+use super::{
+    held::{Amount, Held},
+    signing::Born,
+};
 use brock_core::{
     base::{
-        id::Origin,
+        id::{NodeId, Origin},
         vector::{Clock, Vector},
     },
     domain::{
@@ -22,6 +25,8 @@ pub struct Totals {
     pub records: u64,
     /// Entries in quarantine.
     pub quarantined: u64,
+    /// Their bytes. Counted from the entries when the store is opened, not stored.
+    pub quarantine_bytes: u64,
     /// Payloads that lost against another one of the same key hash.
     pub conflicts: u64,
     /// Those of them that an operator has acknowledged. Counted from the marks when the store is opened: a version
@@ -49,6 +54,7 @@ impl Totals {
         let Self {
             records,
             quarantined,
+            quarantine_bytes: _,
             conflicts,
             acknowledged: _,
             tombstones,
@@ -74,6 +80,7 @@ impl Totals {
             log_bytes: next()?,
             removals: next()?,
             acknowledged: 0,
+            quarantine_bytes: 0,
         })
     }
 }
@@ -98,6 +105,8 @@ pub(super) struct Published {
     pub digest: SetDigest,
     /// Totals.
     pub totals: Totals,
+    /// Whose entries take how much of the quarantine.
+    pub held: Held,
 }
 
 /// What one commit changes in [`Published`].
@@ -111,6 +120,8 @@ pub(super) struct Raised {
     pub chains: HashMap<Origin, Hash>,
     pub births: HashMap<Origin, Born>,
     pub buckets: BTreeMap<u8, Bucket>,
+    /// What the entries of these nodes take of the quarantine from now on.
+    pub held: BTreeMap<NodeId, Amount>,
 }
 
 impl Published {
@@ -153,6 +164,7 @@ impl Published {
         for (bucket, digest) in &raised.buckets {
             self.digest.set(*bucket, *digest);
         }
+        self.held.replace(&raised.held);
         self.totals = totals;
     }
 }

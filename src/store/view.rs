@@ -12,6 +12,7 @@ use rocksdb::{DB, DBPinnableSlice, ErrorKind, IteratorMode, ReadOptions, Snapsho
 use super::{
     database::Database,
     error::StoreError,
+    held::{Amount, Held},
     losers::{self, Seen},
     published::{Published, Totals},
     schema,
@@ -161,6 +162,7 @@ impl View<'_> {
             let SignedBirth { birth, .. } = SignedBirth::from_proto(birth?)?;
             births.insert(birth.origin, Born::of(&birth, cluster));
         }
+        let held = self.held()?;
         Ok(Published {
             vector,
             chains,
@@ -169,8 +171,19 @@ impl View<'_> {
             floors: self.floors()?,
             collected: self.collected()?,
             digest: self.digest()?,
-            totals: self.totals()?,
+            totals: Totals { quarantine_bytes: held.total().bytes, ..self.totals()? },
+            held,
         })
+    }
+
+    /// Whose entries take how much of the quarantine.
+    fn held(&self) -> Result<Held, StoreError> {
+        let mut held = Held::default();
+        for item in self.scan(schema::QUARANTINE, self.options()) {
+            let (key, value) = item?;
+            held.add(codec::decode_stamp_key(&key)?.origin.node_id(), Amount::one(value.len()));
+        }
+        Ok(held)
     }
 
     fn totals(&self) -> Result<Totals, StoreError> {

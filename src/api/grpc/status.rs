@@ -120,7 +120,7 @@ fn kind(error: &RequestError) -> Kind {
             StoreError::DiskFull { .. } | StoreError::NoInodes { .. } | StoreError::NoSpace => {
                 last(Code::ResourceExhausted, "DISK_FULL")
             }
-            StoreError::QuarantineFull => last(Code::ResourceExhausted, "QUARANTINE_FULL"),
+            StoreError::QuarantineFull(_) => last(Code::ResourceExhausted, "QUARANTINE_FULL"),
             StoreError::ChainsFull => last(Code::ResourceExhausted, "CERTIFICATES_FULL"),
             // Another node answers; this one must be restarted first.
             StoreError::Stopped(_) | StoreError::Signing(_) => last(Code::Unavailable, "STORE_STOPPED"),
@@ -129,6 +129,7 @@ fn kind(error: &RequestError) -> Kind {
             | StoreError::BelowFloor { .. }
             | StoreError::NotInLog
             | StoreError::TooManyOrigins(_)
+            | StoreError::TooManyDrops { .. }
             | StoreError::RolledBack { .. } => last(Code::FailedPrecondition, "LOG_MISMATCH"),
             StoreError::Read(_) | StoreError::Damaged(_) => last(Code::Internal, "STORAGE_UNREADABLE"),
         },

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 pub use super::shares::*;
 
+mod claims;
 mod trust;
+pub use claims::*;
 pub use trust::*;
 
 // ---- records -----------------------------------------------------------------------------
@@ -180,8 +182,6 @@ pub const TRACE_OPERATIONS: usize = 1000;
 pub const COLLECT_BATCH: usize = 500;
 /// How often the superblock is updated.
 pub const SUPERBLOCK_INTERVAL: Duration = Duration::from_secs(10);
-/// Entries in quarantine.
-pub const QUARANTINE_MAX: u64 = 10_000;
 /// RocksDB: bytes of memtables before a flush, over all column families.
 pub const MEMTABLES_BYTES: usize = 64 * 1024 * 1024;
 /// RocksDB: bytes of write-ahead log that a start may have to replay.
@@ -339,14 +339,10 @@ pub const RESYNC_CHEAPER_FACTOR: u64 = 2;
 pub const RESYNC_CHEAPER_ENTRIES: u64 = 10_000;
 /// How long after its last hello a retired node is waited for again, so that it can catch up.
 pub const RETURN_PATIENCE: Duration = Duration::from_secs(600);
-/// How long a repair may take. A resync waits for it.
-pub const REPAIR_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a call to a peer about digests, traces or retirement may take, dialling included.
 pub const PEER_CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Key hashes whose states are fetched at once.
 pub const FETCH_STATES_MAX: usize = 256;
-/// Differing key hashes that one repair handles; the next comparison finds the rest.
-pub const REPAIR_KEYS_MAX: usize = 100_000;
 /// Differing key hashes that `verify` lists for each node.
 pub const VERIFY_KEYS_MAX: usize = 100;
 /// How often `verify` compares before it reports that a node lags or differs.
@@ -355,8 +351,6 @@ pub const VERIFY_LOOKS: u32 = 4;
 pub const VERIFY_PAUSE: Duration = Duration::from_millis(500);
 /// The pause between two of the 256 buckets after the scrubber's first pass: one pass a day.
 pub const SCRUB_INTERVAL: Duration = Duration::from_secs(337);
-/// How long a difference must last, while nothing else changes, before it counts.
-pub const DIVERGENCE_CONFIRM: Duration = Duration::from_secs(1);
 /// Items of a ledger in one answer.
 pub const LEDGER_PAGE_ITEMS: usize = 1000;
 /// Concurrent readers of `log tail`.

@@ -17,16 +17,16 @@ use crate::{
     proto,
 };
 
-/// All that an origin's log holds after `after`, up to and including `covered_through`.
+/// One origin's log after `after`, up to and including `covered_through`: an entry for every clock.
 #[derive(Debug, Clone)]
 pub struct Segment {
     /// The origin of the log.
     pub origin: Origin,
     /// The clock before the segment.
     pub after: Clock,
-    /// The last clock that the segment covers, whether there is an entry for it or not.
+    /// The clock of the last entry.
     pub covered_through: Clock,
-    /// In clock order.
+    /// In clock order, without a gap.
     pub entries: Vec<SegmentEntry>,
     /// The origin's signatures; `None` = it does not sign.
     pub proof: Option<Proof>,
@@ -59,6 +59,16 @@ impl SegmentEntry {
             Self::Quarantined(entry, _) => Clock(entry.clock),
         }
     }
+
+    /// Its bytes, payload included.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Applicable(entry, payload) => {
+                entry.key_hash.0.len() + entry.encoded.len() + payload.as_ref().map_or(0, Bytes::len)
+            }
+            Self::Quarantined(entry, _) => entry_bytes(entry),
+        }
+    }
 }
 
 /// Why a batch is refused as a whole. The sender is at fault, not an entry.
@@ -86,6 +96,12 @@ pub enum SegmentError {
     /// The birth of another origin, or a malformed one.
     #[error("a batch of {0} has a birth that is malformed or another origin's")]
     Birth(Origin),
+    /// The batch has no entry for a clock that it covers, so the puller would never ask for that operation.
+    #[error("a batch of {0} covers clocks that it has no entry for")]
+    Gap(Origin),
+    /// An entry is larger than any that an origin writes.
+    #[error("a batch of {0} has an entry of {1} bytes, more than the {max} that any has", max = limits::ENTRY_MAX_BYTES)]
+    EntrySize(Origin, usize),
     /// More entries than were requested.
     #[error("a batch has {0} entries, more than were asked for")]
     Entries(usize),
@@ -93,7 +109,8 @@ pub enum SegmentError {
 
 impl Segment {
     /// Checks a batch from a peer. Entries that cannot be applied are marked one by one, for the
-    /// quarantine; only a batch that lies about its own range is refused as a whole.
+    /// quarantine; a batch that lies about its own range, leaves out a clock, or has an entry larger than any
+    /// honest one is refused as a whole.
     pub fn check(batch: proto::Batch) -> Result<Self, SegmentError> {
         let origin = Origin::try_from(batch.origin.as_ref()).map_err(|_| SegmentError::Origin)?;
         let (after, covered_through) = (Clock(batch.after), Clock(batch.covered_through));
@@ -123,10 +140,18 @@ impl Segment {
                 return Err(SegmentError::Order(origin));
             }
             last = clock;
+            let bytes = entry_bytes(&entry);
+            if bytes > limits::ENTRY_MAX_BYTES {
+                return Err(SegmentError::EntrySize(origin, bytes));
+            }
             entries.push(match check_entry(&entry) {
                 Ok((checked, payload)) => SegmentEntry::Applicable(checked, payload),
                 Err(reason) => SegmentEntry::Quarantined(entry, reason),
             });
+        }
+        // The clocks rise and lie in the range: as many entries as clocks are one for each.
+        if covered_through.0 - after.0 != entries.len() as u64 {
+            return Err(SegmentError::Gap(origin));
         }
         Ok(Self { origin, after, covered_through, entries, proof, birth })
     }
@@ -148,21 +173,35 @@ impl Segment {
         }
     }
 
-    /// The bytes of its payloads, and of the operations that cannot be applied.
-    pub fn payload_bytes(&self) -> usize {
-        let bytes = self.entries.iter().map(|entry| match entry {
-            SegmentEntry::Applicable(_, payload) => payload.as_ref().map_or(0, Bytes::len),
-            SegmentEntry::Quarantined(entry, _) => entry.operation.len(),
-        });
-        bytes.sum()
+    /// The bytes of its entries, payloads included.
+    pub fn bytes(&self) -> usize {
+        self.entries.iter().map(SegmentEntry::bytes).sum()
     }
 
-    /// How many entries above `applied` cannot be applied.
-    pub fn quarantined_above(&self, applied: Clock) -> usize {
+    /// How many entries above `applied` cannot be applied, and their bytes.
+    pub fn quarantined_above(&self, applied: Clock) -> (u64, u64) {
         let is_new =
             |entry: &&SegmentEntry| matches!(entry, SegmentEntry::Quarantined(..)) && entry.clock() > applied;
-        self.entries.iter().filter(is_new).count()
+        let new = self.entries.iter().filter(is_new);
+        new.fold((0, 0), |(count, bytes), entry| (count + 1, bytes + entry.bytes() as u64))
     }
+
+    /// The same up to the entry before the first that is above `applied` and cannot be applied; `None` if all
+    /// can.
+    #[must_use]
+    pub fn before_quarantined(&self, applied: Clock) -> Option<Self> {
+        let is_new =
+            |entry: &SegmentEntry| matches!(entry, SegmentEntry::Quarantined(..)) && entry.clock() > applied;
+        let first = self.entries.iter().find(|entry| is_new(entry))?.clock();
+        let mut before = self.clone();
+        before.cut_before(first);
+        Some(before)
+    }
+}
+
+/// The bytes of an entry as it came, payload included.
+pub fn entry_bytes(entry: &proto::Entry) -> usize {
+    entry.key_hash.len() + entry.operation.len() + entry.payload.as_ref().map_or(0, Bytes::len)
 }
 
 impl Proof {
@@ -240,13 +279,25 @@ mod tests {
     #[test]
     fn a_batch_must_tell_the_truth_about_its_range() {
         assert!(Segment::check(batch(3, 5, &[4, 5])).is_ok());
-        assert!(Segment::check(batch(3, 9, &[5])).is_ok(), "gaps are covered");
         assert!(Segment::check(batch(3, 3, &[])).is_ok());
         for (after, through, clocks) in
             [(3, 5, vec![3]), (3, 5, vec![6]), (3, 5, vec![5, 4]), (3, 5, vec![4, 4]), (5, 3, vec![])]
         {
             assert!(Segment::check(batch(after, through, &clocks)).is_err(), "{after} {through} {clocks:?}");
         }
+        let max = u64::MAX;
+        for (after, through, clocks) in [
+            (3, 9, vec![5]),
+            (3, 6, vec![4, 6]),
+            (3, 6, vec![4, 5]),
+            (3, 4, vec![]),
+            (0, max, vec![1]),
+            (0, max, vec![max]),
+        ] {
+            let checked = Segment::check(batch(after, through, &clocks));
+            assert!(matches!(checked, Err(SegmentError::Gap(_))), "{after} {through} {clocks:?}");
+        }
+        assert!(Segment::check(batch(max - 1, max, &[max])).is_ok());
         let malformed = proto::Batch { origin: Bytes::from_static(b"x"), ..batch(0, 0, &[]) };
         assert!(matches!(Segment::check(malformed), Err(SegmentError::Origin)));
     }
@@ -282,5 +333,19 @@ mod tests {
         let segment = Segment::check(poisoned).unwrap();
         assert!(matches!(segment.entries[0], SegmentEntry::Quarantined(..)));
         assert!(matches!(segment.entries[1], SegmentEntry::Applicable(..)));
+        assert_eq!(segment.quarantined_above(Clock(0)), (1, 33));
+        assert_eq!(segment.quarantined_above(Clock(1)), (0, 0));
+        assert_eq!(segment.before_quarantined(Clock(0)).unwrap().covered_through, Clock(0));
+        assert!(segment.before_quarantined(Clock(1)).is_none());
+    }
+
+    #[test]
+    fn an_entry_larger_than_any_honest_one_is_the_senders_fault() {
+        let mut large = batch(0, 1, &[1]);
+        let most = limits::ENTRY_MAX_BYTES - entry_bytes(&large.entries[0]);
+        large.entries[0].payload = Some(vec![1; most].into());
+        assert!(Segment::check(large.clone()).is_ok());
+        large.entries[0].payload = Some(vec![1; most + 1].into());
+        assert!(matches!(Segment::check(large), Err(SegmentError::EntrySize(..))));
     }
 }

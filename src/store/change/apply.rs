@@ -31,7 +31,7 @@ impl Change for Apply {
     type Outcome = Clock;
 
     fn weight(&self) -> Weight {
-        Weight { operations: self.0.entries.len(), bytes: self.0.payload_bytes() }
+        Weight { operations: self.0.entries.len(), bytes: self.0.bytes() }
     }
 
     fn key_hashes(&self, needed: &mut Vec<KeyHash>) {
@@ -91,9 +91,9 @@ impl Change for Apply {
     }
 }
 
-/// Removes what an interrupted resync has left in the log above `applied`: the segment is about to
-/// log it.
-fn remove_imported(
+/// Removes what an interrupted resync has left in the log above `applied`, up to `through`: the segment is
+/// about to log that. What another donor said of those clocks must not stand beside it.
+pub(super) fn remove_imported(
     commit: &mut Commit<'_>,
     origin: Origin,
     applied: Clock,
@@ -104,8 +104,10 @@ fn remove_imported(
         let entry = entry?;
         commit.unlog(&entry);
         commit.batch.delete_bundles(origin, applied, through);
-        if entry.key.state == QUARANTINED_STATE && view.quarantined(entry.key.stamp)?.is_some() {
-            commit.leave_quarantine(entry.key.stamp);
+        if entry.key.state == QUARANTINED_STATE
+            && let Some(kept) = view.quarantined(entry.key.stamp)?
+        {
+            commit.leave_quarantine(entry.key.stamp, &kept);
         }
     }
     Ok(())

@@ -20,10 +20,10 @@ impl Change for DropQuarantined {
     /// is still relayed: another node may understand it.
     fn build(self, commit: &mut Commit<'_>) -> Result<bool, StoreError> {
         let stamp = self.0;
-        if commit.view().quarantined(stamp)?.is_none() {
-            return Ok(false);
+        match commit.view().quarantined(stamp)? {
+            Some(kept) => commit.leave_quarantine(stamp, &kept),
+            None => return Ok(false),
         }
-        commit.leave_quarantine(stamp);
         Ok(true)
     }
 }

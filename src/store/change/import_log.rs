@@ -1,13 +1,10 @@
 //! Keeping a stretch of a donor's log for when its vector is adopted.
 
-use super::{Change, Weight};
+use super::{Change, Weight, apply::remove_imported};
 use crate::store::{commit::Commit, error::StoreError, handle::Store};
 use brock_core::{
     base::vector::Stamp,
-    domain::{
-        codec::LogKey,
-        segment::{Segment, SegmentEntry},
-    },
+    domain::segment::{Segment, SegmentEntry},
 };
 
 impl Store {
@@ -23,17 +20,17 @@ impl Change for ImportLog {
     type Outcome = ();
 
     fn weight(&self) -> Weight {
-        Weight { operations: self.0.entries.len(), bytes: self.0.payload_bytes() }
+        Weight { operations: self.0.entries.len(), bytes: self.0.bytes() }
     }
 
     /// Contract: only log entries above what is applied here are added. They become visible when the
-    /// donor's vector is adopted, and not before.
+    /// donor's vector is adopted, and not before. They replace what an earlier donor said of these clocks.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
         let segment = self.0;
         commit.check_own(segment.origin, segment.covered_through)?;
         let applied = commit.applied(&segment.origin);
         commit.check_quarantine(&segment, applied)?;
-        let view = commit.view();
+        remove_imported(commit, segment.origin, applied.max(segment.after), segment.covered_through)?;
         commit.take_birth(segment.birth);
         // The pages have brought the evidence of what is in records.
         let mut evidence = commit.take_bundles(segment.origin, segment.proof, applied);
@@ -46,14 +43,10 @@ impl Change for ImportLog {
             match entry {
                 SegmentEntry::Applicable(entry, _) => {
                     let state = entry.operation.resulting_state().into();
-                    if !view.has_log(LogKey { stamp, key_hash: entry.key_hash, state })? {
-                        commit.log(stamp, entry.key_hash, state, entry.encoded);
-                    }
+                    commit.log(stamp, entry.key_hash, state, entry.encoded);
                 }
                 SegmentEntry::Quarantined(entry, reason) => {
-                    if view.quarantined(stamp)?.is_none() {
-                        commit.quarantine(stamp, (entry, evidence), reason.to_string());
-                    }
+                    commit.quarantine(stamp, (entry, evidence), reason.to_string());
                 }
             }
         }

@@ -9,7 +9,6 @@ use brock_core::{
         codec::{LogKey, QUARANTINED_STATE},
         operation::{EntryError, check_entry},
     },
-    proto,
 };
 
 impl Store {
@@ -32,11 +31,9 @@ impl Change for RetryQuarantined {
     /// changes.
     fn build(self, commit: &mut Commit<'_>) -> Result<Self::Outcome, StoreError> {
         let stamp = self.0;
-        let kept = commit.view().quarantined(stamp)?;
-        let Some(proto::QuarantinedEntry { entry: Some(kept), evidence, .. }) = kept else {
-            return Ok(None);
-        };
-        let (entry, payload) = match check_entry(&kept) {
+        let Some(kept) = commit.view().quarantined(stamp)? else { return Ok(None) };
+        let Some(as_it_came) = &kept.entry else { return Ok(None) };
+        let (entry, payload) = match check_entry(as_it_came) {
             Ok(checked) => checked,
             Err(reason) => return Ok(Some(Err(reason))),
         };
@@ -48,10 +45,10 @@ impl Change for RetryQuarantined {
             commit.log(stamp, entry.key_hash, state, entry.encoded.clone());
         }
         commit.is_unlogged |= commit.merge(entry.key_hash, entry.operation.state(stamp, payload));
-        if let Some((_, evidence)) = evidence.and_then(Evidence::from_proto) {
+        if let Some((_, evidence)) = kept.evidence.clone().and_then(Evidence::from_proto) {
             commit.prove(&entry.key_hash, stamp, evidence);
         }
-        commit.leave_quarantine(stamp);
+        commit.leave_quarantine(stamp, &kept);
         Ok(Some(Ok(())))
     }
 }

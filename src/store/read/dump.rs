@@ -202,7 +202,9 @@ fn dump_logs(
     sink: &mut impl FnMut(DumpFrame) -> bool,
 ) -> Result<bool, StoreError> {
     for (origin, through) in dumped.vector.iter() {
-        let after = since.map_or(&dumped.floors, |since| &since.applied).get(&origin);
+        // Of a folded origin that is listed again, the log begins behind the fold.
+        let floor = dumped.floors.get(&origin).max(dumped.folds.get(&origin));
+        let after = since.map_or(floor, |since| since.applied.get(&origin));
         // The pages of a full dump have the payloads.
         let with_payloads = since.is_some();
         let signs = births.contains_key(&origin);

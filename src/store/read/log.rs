@@ -144,8 +144,7 @@ fn changes(
             let entry = entry(&view, scanned, || Ok(state))?;
             let chain = chains.next(&view, &entry.operation)?;
             let entry_bytes = 8 + entry.encoded_len() + chain.as_ref().map_or(0, Message::encoded_len);
-            // IMPORTANT: a quarantined entry may be as large as the message that it came in, so it is
-            // sent alone: the next node would refuse a larger message.
+            // A quarantined entry may be larger than that, up to `ENTRY_MAX_BYTES`, and is sent alone.
             let is_full = bytes + entry_bytes > limits::BATCH_MAX_BYTES
                 || (chain.is_some() && batch.certificates.len() >= limits::BATCH_CHAINS_MAX);
             if *is_cut && bytes > 0 && is_full {
