@@ -21,6 +21,18 @@ const TWO_NODES_REMEDY: &str = "Let every address in node.join lead to another n
                                 certificate and storage; how the writes of both are saved: \
                                 docs/guides/troubleshooting.md, Two nodes run under one id";
 
+/// What to do about a peer whose messages are refused for what they claim.
+const CLAIMS_REMEDY: &str = "Do what it says. If it cannot be true, treat that node as taken over: \
+                             docs/explanation/security.md";
+
+/// Whether a peer's error is about what it claims, not about the connection to it: the errors of replication and of
+/// resyncs have these words.
+fn is_about_claims(error: &str) -> bool {
+    ["broke the protocol", "set node.tombstone-grace here too", "deleted and forgotten"]
+        .iter()
+        .any(|words| error.contains(words))
+}
+
 /// The verdict on these nodes; the node that was asked comes first, and knows these retired members by their ids and
 /// addresses.
 pub fn of(nodes: &[Node], retired: &BTreeSet<String>, now: UnixSeconds) -> Verdict {
@@ -240,6 +252,8 @@ impl About<'_> {
             // The connection is in order; which node answers there is not.
             let todo = match peer.refused {
                 true => TWO_NODES_REMEDY.to_owned(),
+                // The connection is in order, and the error says what to do.
+                false if is_about_claims(&peer.last_error) => CLAIMS_REMEDY.to_owned(),
                 false => format!(
                     "Repair the connection from {} to {}: `node-admin doctor`, run there, shows where it fails",
                     self.node, peer.address
@@ -476,7 +490,7 @@ mod tests {
     fn what_is_wrong_with_a_node_is_found_and_says_what_to_do() {
         use proto::{BackupStatus, Certificate, Storage, Task};
         type Change = fn(&mut StatusResponse);
-        let cases: [(Change, Level, &str); 19] = [
+        let cases: [(Change, Level, &str); 20] = [
             (|s| s.writes_refused = "disk full".into(), Level::Act, "disk full"),
             (
                 |s| {
@@ -607,6 +621,14 @@ mod tests {
                 "at most 448 connections",
             ),
             (|s| s.quarantined = 3, Level::Watch, "3 replicated entries"),
+            (
+                |s| {
+                    let last_error = "it has collected: set node.tombstone-grace here too".into();
+                    s.peers.push(Peer { address: "c:1".into(), last_error, ..Peer::default() });
+                },
+                Level::Act,
+                "set node.tombstone-grace here too",
+            ),
             (|s| s.conflicts = 2, Level::Watch, "2 payloads lost"),
             (
                 |s| s.tasks.push(Task { name: "sweeper".into(), last_error: "io".into(), ..Task::default() }),

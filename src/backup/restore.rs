@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     store::{Comparison, Options, Store},
-    transfer::join::{JoinError, Joiner},
+    transfer::join::{JoinError, Joiner, Terms},
 };
 use brock_core::{
     domain::{codec::CodecError, order::Chain, segment::Segment},
@@ -200,7 +200,8 @@ impl Restore<'_> {
     ) -> Result<(), RestoreError> {
         let manifest = &known.manifest;
         let malformed = |_| JoinError::Protocol("its node id is malformed".to_owned());
-        let mut joiner = Joiner::new(store.clone(), manifest.node_id().map_err(malformed)?, None);
+        let node_id = manifest.node_id().map_err(malformed)?;
+        let mut joiner = Joiner::new(store.clone(), node_id, Terms::own_backup(), None);
         let mut is_whole = manifest.kind == Kind::Incremental;
         let identity = self.identity.filter(|_| !manifest.recipients.is_empty());
         for part in &manifest.parts {

@@ -360,6 +360,12 @@ impl Members {
         current.is_some_and(|incarnation| incarnation != origin.incarnation())
     }
 
+    /// The origins that nodes write to now, as far as they have said.
+    pub fn present(&self) -> Vec<Origin> {
+        let present = |member: &Member| Some(Origin::new(member.node_id.as_ref()?, member.incarnation?));
+        self.lock().values().filter_map(present).collect()
+    }
+
     /// Every member and every retired node, by name.
     pub fn views(&self, now: UnixSeconds) -> Vec<MemberView> {
         let view = |member: &Member| MemberView {

@@ -26,7 +26,7 @@ use brock_core::{
     base::{
         id::{Incarnation, NodeId},
         limits, metrics as names,
-        vector::Vector,
+        vector::{Stamp, Vector},
     },
     domain::record::UnixSeconds,
 };
@@ -187,6 +187,20 @@ impl Roster {
     /// The peers that can be asked now.
     pub fn peers(&self) -> Vec<Peer> {
         self.lock().values().filter_map(Row::peer).cloned().collect()
+    }
+
+    /// The peer under this key, if this node pulls from it.
+    pub fn peer_that_is_up(&self, key: &PeerKey) -> Option<Peer> {
+        self.lock().get(key).filter(|row| row.is_up()).and_then(Row::peer).cloned()
+    }
+
+    /// Whether this node pulls from the node of an origin itself, and that has it up to this clock.
+    pub fn supplies(&self, Stamp { origin, clock }: Stamp) -> bool {
+        let supplies = |report: &PeerReport| {
+            let is_it = report.up && report.node_id.as_ref().is_some_and(|node_id| origin.is_of(node_id));
+            is_it && report.heads.as_ref().is_some_and(|heads| heads.get(&origin) >= clock)
+        };
+        self.lock().values().filter_map(|row| row.status.as_ref()).any(|status| supplies(status.report()))
     }
 
     /// Names that DNS has not answered for yet: each may stand for peers that cannot be asked.

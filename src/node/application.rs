@@ -61,7 +61,7 @@ impl Shared {
             compactor: Compactor::new(store.clone(), members, config.compact, wall_clock.clone()),
             store: store.clone(),
             roster,
-            resyncs: Resyncs::new(wall_clock.clone()),
+            resyncs: Resyncs::new(wall_clock.clone(), config.compact.tombstone_grace.is_some()),
             verifier: Verifier::new(store.clone(), config.trust, Some(orders.clone())),
             orders,
             wall_clock: wall_clock.clone(),

@@ -54,6 +54,7 @@ fn spawn_pulling(config: &Config, shared: &Shared, tasks: &Tasks) {
         orders: orders.clone(),
         wall_clock: wall_clock.clone(),
         alarms: alarms.clone(),
+        differs: Arc::default(),
         interval,
         batch_limit: u32::try_from(batch_limit).unwrap_or(u32::MAX),
         stop,

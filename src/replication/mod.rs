@@ -5,8 +5,10 @@
 //! - [`peek`]: asks the peers for a record that this node lacks.
 //! - [`resync`]: fills a store from a peer's records when the log is not enough; `pace`: what its donor must deliver.
 //! - [`remote`]: another node's records; [`repair`]: compares them with the local ones, and joins them.
+//! - [`comparison`]: the same by itself, while writes continue.
 //! - `latency`: the time that operations take from their origin to here.
 
+pub mod comparison;
 pub mod donor;
 mod latency;
 mod pace;

@@ -1,8 +1,5 @@
-//! Compares the records of two nodes, and joins those that differ.
-//!
-//! Two nodes that have applied the same operations must hold the same records. When they do not (bit rot, a
-//! dropped quarantine entry, an operator's mistake), each joins the other's differing states. A join loses
-//! nothing and gives both nodes the same state.
+//! Compares the records of two nodes, and joins those that differ: when an operator asks for it.
+//! [`comparison`](super::comparison) is what nodes do by themselves.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
@@ -83,11 +80,23 @@ pub async fn differences(store: &Store, remote: &impl Remote) -> Result<Differen
     let comparable = mine.collected.is_empty() && !theirs.digest.as_ref().is_some_and(|d| d.has_collected);
     let mut found = Differences::default();
     for bucket in differing_buckets(&mine.digest, &theirs, comparable)? {
-        let mut here = bucket_here(store, bucket).await?;
-        let there = bucket_there(remote, bucket, &mut here).await?;
-        note_differences(&here, &there, comparable, &mut found);
+        compare_bucket(store, remote, bucket, comparable, &mut found).await?;
     }
     Ok(found)
+}
+
+/// Adds the key hashes of one bucket whose states differ.
+pub(super) async fn compare_bucket(
+    store: &Store,
+    remote: &impl Remote,
+    bucket: u8,
+    comparable: bool,
+    found: &mut Differences,
+) -> Result<(), RemoteError> {
+    let mut here = bucket_here(store, bucket).await?;
+    let there = bucket_there(remote, bucket, &mut here).await?;
+    note_differences(&here, &there, comparable, found);
+    Ok(())
 }
 
 type Items = BTreeMap<KeyHash, BucketItem>;
@@ -134,7 +143,7 @@ async fn bucket_there(remote: &impl Remote, bucket: u8, here: &mut Items) -> Res
     }
 }
 
-fn differing_buckets(
+pub(super) fn differing_buckets(
     mine: &SetDigest,
     theirs: &proto::SummaryResponse,
     comparable: bool,
@@ -171,7 +180,7 @@ fn note_differences(mine: &Items, theirs: &Items, comparable: bool, found: &mut 
 }
 
 /// The states as far as they are believed.
-async fn believed(
+pub(super) async fn believed(
     store: &Store,
     verifier: &Verifier,
     states: Vec<proto::KeyedState>,

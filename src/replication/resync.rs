@@ -23,12 +23,16 @@ use crate::{
     runtime::{alarms::Alarms, spans},
     store::Store,
     transfer::{
-        join::{Declines, JoinError, Joiner},
+        join::{Declines, JoinError, Joiner, Terms},
         proof::Verifier,
     },
 };
 use brock_core::{
-    base::{id::NodeId, limits, metrics as names, time::WallClock},
+    base::{
+        id::{NodeId, Origin},
+        limits, metrics as names,
+        time::WallClock,
+    },
     domain::record::UnixSeconds,
     proto::{self, replication_service_client::ReplicationServiceClient, snapshot_response::Message},
 };
@@ -115,6 +119,34 @@ impl ResyncError {
     }
 }
 
+/// The records that were dropped because donors had deleted and forgotten them.
+#[derive(Debug, Default)]
+struct Drops {
+    /// When the first of them was; `None` = there was none.
+    since: Option<Instant>,
+    records: u64,
+    /// Whether an alarm has reported that they are as many as may be.
+    is_reported: bool,
+}
+
+impl Drops {
+    /// How many more may be dropped now, of a node that has so many records.
+    fn left(&mut self, records: u64) -> u64 {
+        if self.since.is_some_and(|since| since.elapsed() >= limits::RESYNC_DROPS_PERIOD) {
+            *self = Self::default();
+        }
+        let most = limits::RESYNC_DROPS_MIN.max(records / limits::RESYNC_DROPS_PART);
+        most.saturating_sub(self.records)
+    }
+
+    fn add(&mut self, records: u64) {
+        if records > 0 {
+            self.since.get_or_insert_with(Instant::now);
+            self.records = self.records.saturating_add(records);
+        }
+    }
+}
+
 /// Where a resync comes from.
 pub struct Source {
     /// The donor's calls.
@@ -123,6 +155,8 @@ pub struct Source {
     pub supplier: Supplier,
     /// Decides what of its records is believed.
     pub verifier: Verifier,
+    /// Origins that nodes write to now: they are not over, whatever the donor says.
+    pub present: Vec<Origin>,
     /// Why its log was not enough.
     pub reason: &'static str,
 }
@@ -155,13 +189,40 @@ pub struct Resyncs {
     log: Arc<RwLock<()>>,
     /// Counts those that have ended.
     ended: watch::Sender<u64>,
+    /// Whether this node collects tombstones. If not, it drops no record on a donor's word.
+    collects: bool,
+    drops: Arc<Mutex<Drops>>,
+    /// Counts those that have filled this node.
+    filled: watch::Sender<u64>,
 }
 
 impl Resyncs {
-    /// None yet. The clock says when one begins.
-    pub fn new(wall_clock: WallClock) -> Self {
-        let (gate, log) = (Arc::default(), Arc::default());
-        Self { wall_clock, state: Arc::default(), gate, log, ended: watch::Sender::new(0) }
+    /// None yet. The clock says when one begins. `collects`: this node collects tombstones.
+    pub fn new(wall_clock: WallClock, collects: bool) -> Self {
+        Self {
+            wall_clock,
+            state: Arc::default(),
+            gate: Arc::default(),
+            log: Arc::default(),
+            ended: watch::Sender::new(0),
+            collects,
+            drops: Arc::default(),
+            filled: watch::Sender::new(0),
+        }
+    }
+
+    /// Changes when a resync has filled this node: what its donor left out is looked for then.
+    pub fn filled(&self) -> watch::Receiver<u64> {
+        self.filled.subscribe()
+    }
+
+    /// Whether a donor that drops too many records is news. It is once in [`limits::RESYNC_DROPS_PERIOD`].
+    pub fn reports_drops(&self) -> bool {
+        !std::mem::replace(&mut self.drops().is_reported, true)
+    }
+
+    fn drops(&self) -> MutexGuard<'_, Drops> {
+        self.drops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -230,14 +291,16 @@ impl Resyncs {
         alarms: &Alarms,
         source: Source,
     ) -> Result<(), ResyncError> {
-        let Source { client, supplier, verifier, reason } = source;
+        let Source { client, supplier, verifier, present, reason } = source;
         let donor = supplier.node_id.clone();
         let running = self.begin(&donor, reason)?;
         let broken = self.lock().broken.remove(&donor).filter(Joiner::is_resumable);
         tracing::info!(%donor, reason, resumed = broken.is_some(), "filling this node from a peer's records");
         let fresh = || {
             let declines = declines(store, members, supplier, alarms);
-            Joiner::from_peer(store.clone(), donor.clone(), verifier, declines)
+            let may_drop = self.collects.then(|| self.drops().left(store.records()));
+            let terms = Terms { may_drop, present };
+            Joiner::from_peer(store.clone(), donor.clone(), terms, verifier, declines)
         };
         let mut joiner = broken.unwrap_or_else(fresh);
         let span = spans::resync(&donor);
@@ -249,6 +312,7 @@ impl Resyncs {
         match &outcome {
             Ok(()) => {
                 self.lock().aside.remove(&donor);
+                self.filled.send_modify(|filled| *filled += 1);
                 tracing::info!(%donor, records = joiner.records, "this node has everything that the peer had");
             }
             Err(error) => self.note_failure(&donor, error, joiner),
@@ -364,10 +428,12 @@ impl Running<'_> {
 
     async fn take(&self, joiner: &mut Joiner, message: proto::SnapshotResponse) -> Result<bool, ResyncError> {
         let before = (joiner.records, joiner.log_entries);
+        let dropped_before = joiner.dropped;
         let changes_log = matches!(message.message, Some(Message::Log(_) | Message::End(_)));
         let no_segment = if changes_log { Some(self.resyncs.log.write().await) } else { None };
         let taken = joiner.take(message).await;
         drop(no_segment);
+        self.resyncs.drops().add(joiner.dropped - dropped_before);
         for (kind, copied) in
             [("record", joiner.records - before.0), ("log_entry", joiner.log_entries - before.1)]
         {

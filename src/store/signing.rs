@@ -181,7 +181,8 @@ impl Commit<'_> {
     pub(super) fn take_birth(&mut self, birth: Option<SignedBirth>) {
         let Some(signed) = birth else { return };
         let origin = signed.birth.origin;
-        if self.born(&origin).is_none() {
+        // An origin whose log is here without signatures stays one that does not sign.
+        if self.born(&origin).is_none() && self.applied(&origin) == Clock::default() {
             self.raised.births.insert(origin, Born::of(&signed.birth, self.cluster));
             self.batch.put_birth(&signed);
         }

@@ -33,7 +33,7 @@ pub fn frames(
         DumpFrame::Log(batch) => give(Frame::Batch(*batch)),
     })?;
     let Some(dumped) = dumped else { return Ok(None) };
-    let end = || Frame::Snapshot(messages::end(&dumped.floors, &dumped.folds, &dumped.collected));
+    let end = || Frame::Snapshot(messages::end(&dumped.collected));
     let is_whole = !is_full || give(end());
     Ok(is_whole.then_some(dumped))
 }

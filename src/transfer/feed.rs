@@ -113,7 +113,7 @@ impl SnapshotFeed {
                 }
                 None => {
                     self.stage = Stage::End;
-                    messages::end(&self.store.floors(), &self.store.folds(), &self.store.collected())
+                    messages::end(&self.store.collected())
                 }
             },
             Stage::End | Stage::Done => return Ok(None),

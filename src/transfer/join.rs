@@ -38,9 +38,66 @@ pub enum JoinError {
         "{0} operations in the donor's records are not proven: what is proven was joined, and the rest must come from another donor"
     )]
     Unproven(usize),
+    /// The donor forgets deletes, and this node does not.
+    #[error(
+        "the donor has collected tombstones, and this node collects none, so it drops no record because of what another \
+         node forgot: set node.tombstone-grace here too, or fill this node from a peer that has collected none"
+    )]
+    Collected,
+    /// The donor's pages drop more than a donor may.
+    #[error(
+        "the donor says that it has deleted and forgotten more of this node's records than are dropped on the word of others \
+         in a day, so nothing more is dropped. If that is true, stop this node, empty its disk, and let its peers fill it; \
+         if not, the donor lies"
+    )]
+    Drops,
     /// It could not be written.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl JoinError {
+    /// Which claim of the donor was refused, for the metric.
+    pub fn kind(&self) -> Option<&'static str> {
+        match self {
+            Self::Protocol(_) => Some("page"),
+            Self::Proof(_) | Self::Unproven(_) => Some("forged"),
+            Self::Collected => Some("collected"),
+            Self::Drops => Some("drops"),
+            Self::Store(_) => None,
+        }
+    }
+
+    /// Whether another attempt must begin from the start, if any can succeed.
+    pub fn ends(&self) -> bool {
+        !matches!(self, Self::Store(_))
+    }
+}
+
+impl From<StoreError> for JoinError {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::TooManyDrops { .. } => Self::Drops,
+            error => Self::Store(error),
+        }
+    }
+}
+
+/// What is taken on the donor's word.
+#[derive(Debug, Clone, Default)]
+pub struct Terms {
+    /// How many records its pages may drop, because it has deleted and forgotten them; `None` = this node
+    /// collects no tombstones, and nothing is taken from a donor that does.
+    pub may_drop: Option<u64>,
+    /// Origins that nodes write to now: they are not over, whatever the donor says.
+    pub present: Vec<Origin>,
+}
+
+impl Terms {
+    /// Of a backup that was made here: everything.
+    pub fn own_backup() -> Self {
+        Self { may_drop: Some(u64::MAX), present: Vec::new() }
+    }
 }
 
 impl From<CodecError> for JoinError {
@@ -83,6 +140,7 @@ impl Header {
 pub struct Joiner {
     store: Store,
     donor: NodeId,
+    terms: Terms,
     /// `None`: the messages are those of a backup, which is signed as a whole.
     verifier: Option<Verifier>,
     header: Option<Header>,
@@ -91,6 +149,8 @@ pub struct Joiner {
     after_stamp: Option<Stamp>,
     /// Whether the donor has collected tombstones.
     drops: bool,
+    /// Records dropped.
+    pub dropped: u64,
     /// Operations in its records that were left out, because nothing proves them.
     unproven: usize,
     declines: Option<Declines>,
@@ -104,10 +164,11 @@ pub struct Joiner {
 
 impl Joiner {
     /// At the beginning.
-    pub fn new(store: Store, donor: NodeId, verifier: Option<Verifier>) -> Self {
+    pub fn new(store: Store, donor: NodeId, terms: Terms, verifier: Option<Verifier>) -> Self {
         Self {
             store,
             donor,
+            terms,
             verifier,
             unproven: 0,
             header: None,
@@ -117,14 +178,21 @@ impl Joiner {
             drops: false,
             declines: None,
             declined: BTreeSet::new(),
+            dropped: 0,
             records: 0,
             log_entries: 0,
         }
     }
 
     /// The same with a peer: `declines` decides which of its origins are not taken.
-    pub fn from_peer(store: Store, donor: NodeId, verifier: Verifier, declines: Declines) -> Self {
-        Self { declines: Some(declines), ..Self::new(store, donor, Some(verifier)) }
+    pub fn from_peer(
+        store: Store,
+        donor: NodeId,
+        terms: Terms,
+        verifier: Verifier,
+        declines: Declines,
+    ) -> Self {
+        Self { declines: Some(declines), ..Self::new(store, donor, terms, Some(verifier)) }
     }
 
     /// The node whose records these are.
@@ -211,17 +279,27 @@ impl Joiner {
                 if self.unproven > 0 {
                     return Err(JoinError::Unproven(self.unproven));
                 }
-                let floors = codec::vector_from_proto(&end.floors.unwrap_or_default())?;
-                let collected = codec::vector_from_proto(&end.collected.unwrap_or_default())?;
                 if let Some(declines) = &self.declines {
                     // What another donor has supplied meanwhile counts too.
                     header.leave_out(declines, true);
                 }
-                self.store.adopt(Adoption { floors, collected, ..adoption(header) }).await?;
+                let adoption = adoption(header);
+                let (collected, _) = self.collected(end.collected)?;
+                self.store.adopt(Adoption { collected, ..adoption }).await?;
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// What the donor says it has collected, and how many records may still be dropped because of that.
+    fn collected(&self, said: Option<proto::Vector>) -> Result<(Vector, u64), JoinError> {
+        let collected = codec::vector_from_proto(&said.unwrap_or_default())?;
+        match self.terms.may_drop {
+            Some(may_drop) => Ok((collected, may_drop.saturating_sub(self.dropped))),
+            None if collected.is_empty() => Ok((collected, 0)),
+            None => Err(JoinError::Collected),
+        }
     }
 
     async fn take_header(&mut self, header: proto::SnapshotHeader) -> Result<(), JoinError> {
@@ -234,6 +312,11 @@ impl Joiner {
             folds: codec::folds_from_proto(header.folds.unwrap_or_default())?,
             records: header.records,
         };
+        // An origin that is written to is applied up to there, and not over.
+        for origin in &self.terms.present {
+            fresh.vector.raise(*origin, fresh.folds.get(origin));
+            fresh.folds.remove(origin);
+        }
         // If the donor has more of this node's operations than this node, the storage was rolled back,
         // and the donor's clocks must not be used again.
         let theirs = fresh.vector.get(&self.store.origin()).max(fresh.folds.get(&self.store.origin()));
@@ -345,15 +428,16 @@ impl Joiner {
         if self.after.is_some_and(|after| through <= after) {
             return Err(JoinError::Protocol("a page ends before it begins".to_owned()));
         }
-        let collected = codec::vector_from_proto(&page.collected.unwrap_or_default())?;
+        let (collected, may_drop) = self.collected(page.collected)?;
         self.drops |= !collected.is_empty();
         let received: Vec<Chain> =
             page.chains.into_iter().filter_map(|chain| Chain::new(chain.certificates)).collect();
         let (states, unproven) = self.believe(claimed, received).await?;
         self.unproven += unproven;
         self.records += states.len() as u64;
-        let stretch = Stretch { after: self.after, through, collected };
-        self.store.join(Page { states, complete: Some(stretch) }).await?;
+        let stretch = Stretch { after: self.after, through, collected, may_drop };
+        let joined = self.store.join(Page { states, complete: Some(stretch) }).await?;
+        self.dropped += joined.dropped as u64;
         self.after = Some(through);
         Ok(())
     }

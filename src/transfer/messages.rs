@@ -57,15 +57,9 @@ pub(super) fn log(batch: proto::Batch) -> SnapshotResponse {
     message(Message::Log(proto::LogPage { batch: Some(batch) }))
 }
 
-/// The last message: how far the log was compacted, and tombstones collected, when the snapshot ended.
-pub(super) fn end(floors: &Vector, folds: &Vector, collected: &Vector) -> SnapshotResponse {
-    // Folded origins have no floor of their own: all of their log is compacted.
-    let mut floors = floors.clone();
-    floors.join(folds);
-    message(Message::End(proto::SnapshotEnd {
-        floors: Some(codec::vector_to_proto(&floors)),
-        collected: unless_empty(collected),
-    }))
+/// The last message: how far tombstones were collected when the snapshot ended.
+pub(super) fn end(collected: &Vector) -> SnapshotResponse {
+    message(Message::End(proto::SnapshotEnd { collected: unless_empty(collected) }))
 }
 
 fn unless_empty(vector: &Vector) -> Option<proto::Vector> {

@@ -211,6 +211,8 @@ metrics! {
         "Invalidates and deletes made on this node that are not timed, because too many were pending.", Start::Zero;
     RESYNCS = "brock_resyncs_total", Kind::Counter, Count,
         "Resyncs of this node from a peer's records, by `outcome`: ok or error.", Start::Each("outcome", &["ok", "error"]);
+    CLAIMS_REFUSED = "brock_claims_refused_total", Kind::Counter, Count,
+        "What peers brought or claimed and this node did not believe, by address of the `peer` and `kind`: batch (clocks without entries, entries too large or out of order), page (the same in a resync), collected (deletes that the donor has forgotten, where this node collects no tombstones), drops (more of them than donors may drop in a day), quarantine (operations that cannot be applied, above the share of their node).";
     RESYNC_RUNNING = "brock_resync_running", Kind::Gauge, Count,
         "1 while this node is being filled from a peer's records, otherwise 0.";
     RESYNC_RECORDS = "brock_resync_records_total", Kind::Counter, Count,

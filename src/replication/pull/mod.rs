@@ -1,8 +1,10 @@
 //! Pulling: one task per peer.
 //!
 //! - [`puller`]: dials one peer, again and again; [`round`]: one Replicate stream with it.
+//! - `comparer`: compares the records with the peer's beside the rounds.
 //! - [`pullers`]: keeps one puller per address of the roster.
 
+mod comparer;
 pub mod puller;
 pub mod pullers;
 pub mod round;

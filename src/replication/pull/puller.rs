@@ -1,10 +1,10 @@
 //! Pulling from one peer: rounds with it, one after the other, until the puller is stopped.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::{Instant, sleep, timeout},
 };
 use tokio_stream::wrappers::ReceiverStream;
@@ -12,7 +12,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tracing::Instrument as _;
 
-use super::round::{Inbox, Round, RoundError};
+use super::{
+    comparer,
+    round::{Inbox, Round, RoundError},
+};
 use crate::{
     membership::{
         duplicates::Place,
@@ -61,6 +64,8 @@ pub struct Puller {
     pub wall_clock: WallClock,
     /// Takes the alarms of its rounds.
     pub alarms: Alarms,
+    /// Its heads show other records than this node's, at the same vector.
+    pub differs: Arc<Notify>,
     /// How long a round lasts.
     pub interval: Duration,
     /// The most entries in one batch.
@@ -70,8 +75,15 @@ pub struct Puller {
 }
 
 impl Puller {
-    /// Runs rounds until stopped.
+    /// Runs rounds until stopped, and compares the records beside them.
     pub async fn run(self, task: TaskStatus) {
+        tokio::select! {
+            () = self.pull(&task) => {}
+            () = comparer::run(&self) => {}
+        }
+    }
+
+    async fn pull(&self, task: &TaskStatus) {
         let key = PeerKey::from(&self.address);
         let policy = RetryPolicy {
             first_delay: limits::ROUND_RETRY_MIN.min(self.interval),
@@ -98,7 +110,7 @@ impl Puller {
                     continue;
                 }
                 Err(reason) if reason.leads_to_no_peer() => {
-                    self.ignore(&key, &reason, &task);
+                    self.ignore(&key, &reason, task);
                     // A name that stands for several nodes may lead to another one the next time.
                     if self.stop.run_until_cancelled(sleep(limits::IGNORED_RECHECK_INTERVAL)).await.is_none()
                     {
@@ -107,7 +119,7 @@ impl Puller {
                     continue;
                 }
                 Err(error) => {
-                    self.note_failure(&key, &error, &task);
+                    self.note_failure(&key, &error, task);
                     retry.next_delay().unwrap_or(self.interval)
                 }
             };

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use bytes::Bytes;
 use tokio::{
     sync::mpsc::{self, error::SendTimeoutError},
-    time::{Duration, Instant, timeout, timeout_at},
+    time::{Duration, Instant, timeout_at},
 };
 use tonic::Streaming;
 use tracing::Instrument as _;
@@ -15,28 +15,27 @@ use crate::{
     membership::{
         duplicates::Place,
         origins::Supplier,
-        peer::{CallError, Peer, RemoteError},
+        peer::{CallError, Peer},
         roster::Refusal,
     },
     replication::{
         latency::Ages,
-        repair::{self, Repaired},
         resync::{ResyncError, Source},
     },
     runtime::{retry::Retry, spans},
     store::{Comparison, StoreError},
-    transfer::proof::ProofError,
+    transfer::{join::JoinError, proof::ProofError},
 };
 use brock_core::{
     base::{
         id::{Incarnation, NodeId, Origin},
         limits, metrics as names,
-        vector::Vector,
+        vector::{Stamp, Vector},
     },
     domain::{
         codec::{self, CodecError},
         order::Chain,
-        segment::{Segment, SegmentError},
+        segment::{Segment, SegmentError, entry_bytes},
     },
     proto::{self, out_of_sync::Reason, replicate_request, replicate_response},
 };
@@ -83,18 +82,12 @@ pub enum RoundError {
     /// The peer sent a message that the protocol does not allow here.
     #[error("the peer broke the protocol: {0}")]
     Protocol(String),
-    /// The peer sent operations that are not proven.
-    #[error(transparent)]
-    Proof(#[from] ProofError),
     /// The store could not apply what the peer sent.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The peer's log was not enough, and the resync failed.
     #[error(transparent)]
     Resync(#[from] ResyncError),
-    /// The peer's records differ, and could not be read.
-    #[error("comparing the records failed: {0}")]
-    Repair(#[from] RemoteError),
 }
 
 impl RoundError {
@@ -164,12 +157,6 @@ pub(super) struct Round<'a> {
     declined: HashSet<Origin>,
     /// What the donor has applied, as far as it has said.
     theirs: Vector,
-    /// Since when, and at which vector, the donor has held other records although it had applied the same
-    /// operations.
-    suspicion: Option<(Instant, Vector)>,
-    /// A repair here changed nothing, so the difference is the donor's to repair: it is not compared again in
-    /// this round.
-    leaves_differences: bool,
 }
 
 impl<'a> Round<'a> {
@@ -213,11 +200,9 @@ impl<'a> Round<'a> {
             donor,
             holder,
             announced,
-            declined: HashSet::new(),
             // Unless it says otherwise, the donor has folded the same origins.
             theirs: folds,
-            suspicion: None,
-            leaves_differences: false,
+            declined: HashSet::new(),
         };
         round.take_heads(heads, true).await?;
         Ok(round)
@@ -283,69 +268,13 @@ impl<'a> Round<'a> {
         // The incarnation may be a newer one than at the beginning of the round.
         let life = (&self.donor, Incarnation(heads.incarnation));
         self.puller.roster.heard(&self.peer.key, life, &vector, fresh, skew_seconds, now);
-        match heads.digest {
-            // At the first heads this node does not know yet what the donor has folded.
-            Some(digest) if !fresh => self.compare(&digest).await,
-            _ => Ok(()),
-        }
-    }
-
-    /// Two nodes that have applied the same operations must hold the same records. A difference counts once
-    /// it lasts while nothing else changes: a record may arrive ahead of its operation, in a snapshot or a
-    /// repair.
-    async fn compare(&mut self, digest: &proto::Digest) -> Result<(), RoundError> {
-        if self.leaves_differences {
-            return Ok(());
-        }
-        let mine = self.puller.store.summary();
-        if mine.compare(&self.theirs, digest) != Comparison::Different {
-            self.suspicion = None;
-            return Ok(());
-        }
-        let now = Instant::now();
-        match &self.suspicion {
-            Some((since, at)) if *at == self.theirs => {
-                if now < *since + limits::DIVERGENCE_CONFIRM {
-                    return Ok(());
-                }
-            }
-            _ => {
-                self.suspicion = Some((now, self.theirs.clone()));
-                return Ok(());
-            }
-        }
-        metrics::counter!(names::DIVERGENCES).increment(1);
-        self.repair().await
-    }
-
-    async fn repair(&mut self) -> Result<(), RoundError> {
-        let store = &self.puller.store;
-        let _no_resync = self.puller.resyncs.others().await;
-        let repair =
-            timeout(limits::REPAIR_TIMEOUT, repair::repair(store, &self.puller.verifier, &self.peer));
-        let outcome = repair.await.map_err(|_| RemoteError::Late)??;
-        self.inbox.heard = Instant::now();
-        self.suspicion = None;
-        metrics::counter!(names::REPAIRED).increment(outcome.repaired);
-        self.leaves_differences = outcome.repaired == 0;
-        let left = outcome.differing.saturating_sub(outcome.repaired);
-        // Every round finds the differences again that only the donor can repair: one alarm is enough.
-        if self.puller.roster.set_unrepaired(&self.peer.key, left) || outcome.repaired > 0 {
-            self.raise_alarm(outcome);
+        // At the first heads this node does not know yet what the donor has folded.
+        if let Some(digest) = heads.digest.filter(|_| !fresh)
+            && store.summary().compare(&self.theirs, &digest) == Comparison::Different
+        {
+            self.puller.differs.notify_one();
         }
         Ok(())
-    }
-
-    fn raise_alarm(&self, outcome: Repaired) {
-        let left_alone = match outcome.ambiguous {
-            0 => String::new(),
-            n => format!(", and {n} were left alone because this node may have deleted and forgotten them"),
-        };
-        self.puller.alarms.raise(format!(
-            "the peer at {} has applied the same operations and held other records: {} key hashes differed, {} were \
-             repaired here by joining{left_alone}. Check the disks of both",
-            self.peer.key, outcome.differing, outcome.repaired,
-        ));
     }
 
     /// The donor has folded other origins away than this node.
@@ -375,13 +304,25 @@ impl<'a> Round<'a> {
             Reason::Cheaper => "its records are fewer than its log has entries",
         };
         let Puller { store, resyncs, roster, verifier, .. } = self.puller;
-        let (client, verifier) = (self.peer.client.clone(), verifier.clone());
-        let source = Source { client, supplier: self.supplier(), verifier, reason };
+        let (client, verifier, present) =
+            (self.peer.client.clone(), verifier.clone(), roster.members().present());
+        let source = Source { client, supplier: self.supplier(), verifier, present, reason };
         match resyncs.run(store, roster.members(), &self.puller.alarms, source).await {
             // The next round shows whether that one was enough.
             Err(ResyncError::UnderWay) => {
                 resyncs.ended().await;
                 Ok(())
+            }
+            Err(ResyncError::Join(error)) => {
+                if let Some(kind) = error.kind() {
+                    self.refuse(kind);
+                }
+                if matches!(error, JoinError::Drops) && resyncs.reports_drops() {
+                    self.puller
+                        .alarms
+                        .raise(format!("a resync from the peer at {} was stopped: {error}", self.peer.key));
+                }
+                Err(ResyncError::from(error).into())
             }
             outcome => Ok(outcome?),
         }
@@ -390,7 +331,7 @@ impl<'a> Round<'a> {
     async fn apply(&mut self, mut batch: proto::Batch) -> Result<(), RoundError> {
         let store = &self.puller.store;
         let entries = batch.entries.len() as u64;
-        let bytes = batch.entries.iter().map(entry_bytes).sum();
+        let bytes = batch.entries.iter().map(|entry| entry_bytes(entry) as u64).sum();
         let ages = Ages::take(&mut batch, &self.donor, self.inbox.heard, self.inbox.round_trip / 2);
         let (orders, verifier) = (self.puller.orders.clone(), self.puller.verifier.clone());
         let (local, donor) = (store.clone(), self.donor.clone());
@@ -398,28 +339,59 @@ impl<'a> Round<'a> {
         let checking = tokio::task::spawn_blocking(move || {
             let chains = Chain::take(&mut batch);
             let segment = Segment::check(batch)?;
-            Ok::<_, SegmentError>(verifier.check_segment(&donor, segment).map(|mut segment| {
-                let applied = local.clock(&segment.origin);
-                let checked = orders.check(&mut segment, chains, applied);
-                (segment, checked)
-            }))
+            let origin = segment.origin;
+            Ok::<_, SegmentError>(match verifier.check_segment(&donor, segment) {
+                Err(forged) => Err((origin, forged)),
+                Ok(mut segment) => {
+                    let applied = local.clock(&origin);
+                    let checked = orders.check(&mut segment, chains, applied);
+                    Ok((segment, checked))
+                }
+            })
         });
-        let (segment, checked) = checking.await.map_err(|_| RoundError::Ended)???;
+        let checked = checking.await.map_err(|_| RoundError::Ended)?;
+        let (segment, checked) = match checked {
+            Err(error) => {
+                self.refuse("batch");
+                return Err(error.into());
+            }
+            Ok(Err((origin, forged))) => return self.take_forged(origin, &forged).await,
+            Ok(Ok(checked)) => checked,
+        };
         let (chains, refused) = checked?;
-        if self.declined.contains(&segment.origin) {
+        let origin = segment.origin;
+        if self.declined.contains(&origin) {
             // Sent before the donor read that this node declines it.
             return Ok(());
         }
         store.keep_chains(chains).await?;
-        if segment.origin.is_of(store.node_id()) {
-            let claim = [(segment.origin, segment.covered_through)].into_iter().collect();
+        if origin.is_of(store.node_id()) {
+            let claim = [(origin, segment.covered_through)].into_iter().collect();
             store.check_rollback(&claim, &self.holder).await?;
         }
-        if !self.decline([segment.origin], true).is_empty() {
-            return self.say_declined(segment.origin).await;
+        if !self.decline([origin], true).is_empty() {
+            return self.say_declined(origin).await;
         }
         let _no_resync = self.puller.resyncs.applying().await;
-        match store.apply(segment).await {
+        let good = segment.before_quarantined(store.clock(&origin));
+        let through = Stamp { origin, clock: segment.covered_through };
+        // What cannot be applied may be a relay's forgery, and would keep the true entry out: the origin itself
+        // is believed first.
+        let waits = good.is_some() && !origin.is_of(&self.donor) && self.puller.roster.supplies(through);
+        let (segment, declines) = match good.clone() {
+            Some(good) if waits => (good, true),
+            _ => (segment, false),
+        };
+        let mut outcome = store.apply(segment).await;
+        if let (Err(error @ StoreError::QuarantineFull(_)), Some(good)) = (&outcome, good) {
+            self.refuse("quarantine");
+            tracing::warn!(address = %self.peer.key, %error, "a log is not followed any further");
+            outcome = store.apply(good).await;
+            self.say_declined(origin).await?;
+        } else if declines {
+            self.say_declined(origin).await?;
+        }
+        match outcome {
             Err(error @ StoreError::RolledBack { theirs, .. }) => {
                 store.rolled_back(theirs, &self.holder).await?;
                 // The donor counts the batch as sent. A new hello asks for it again, as another
@@ -456,6 +428,29 @@ impl<'a> Round<'a> {
         declined
     }
 
+    /// Counts a claim of the peer that is not believed.
+    fn refuse(&self, kind: &'static str) {
+        let peer = self.peer.key.to_string();
+        metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => kind).increment(1);
+    }
+
+    /// A batch that its origin did not sign. Nothing of it is applied or kept aside: the true one may come from
+    /// another donor.
+    async fn take_forged(&mut self, origin: Origin, forged: &ProofError) -> Result<(), RoundError> {
+        self.refuse("forged");
+        if self.declined.contains(&origin) {
+            return Ok(());
+        }
+        let address = &self.peer.key;
+        tracing::warn!(%address, %origin, error = %forged, "operations that are not proven were refused");
+        if origin.is_of(&self.donor) || matches!(forged, ProofError::TwoBirths(_)) {
+            self.puller
+                .alarms
+                .raise(format!("the peer at {address} sends {forged}. Find out who controls that node"));
+        }
+        self.say_declined(origin).await
+    }
+
     /// Sends what became durable here since the last announcement.
     async fn announce(&mut self) -> Result<(), RoundError> {
         let fresh = self.puller.store.above(&self.announced);
@@ -475,8 +470,4 @@ impl<'a> Round<'a> {
             Err(SendTimeoutError::Closed(_)) => Err(RoundError::Ended),
         }
     }
-}
-
-fn entry_bytes(entry: &proto::Entry) -> u64 {
-    (entry.operation.len() + entry.payload.as_ref().map_or(0, Bytes::len)) as u64
 }

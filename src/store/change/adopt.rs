@@ -20,8 +20,6 @@ use brock_core::base::{
 pub struct Adoption {
     /// Its vector when its pages began.
     pub vector: Vector,
-    /// Its floors when they ended.
-    pub floors: Vector,
     /// Its folded origins.
     pub folds: Vector,
     /// Tombstones up to here may be missing among its records.
@@ -31,28 +29,78 @@ pub struct Adoption {
 impl Store {
     /// Adopts what a donor had applied, after everything of it was joined and imported. Fails if the
     /// donor has more of this node's own present incarnation than this node.
+    ///
+    /// How far the log is compacted is not the donor's to say: this node's own log decides.
     pub async fn adopt(&self, adoption: Adoption) -> Result<(), StoreError> {
-        // What this removes of the log: all up to the floors that it raises, and all that it folds.
-        let clocks = adoption.vector.iter();
-        let mut removed: Vector =
-            clocks.map(|(origin, clock)| (origin, adoption.floors.get(&origin).min(clock))).collect();
-        removed.join(&adoption.folds);
-        let removed = removed.above(&self.applied());
+        let (vector, applied) = (adoption.vector.clone(), self.applied());
+        let folds = adoption.folds.above(&vector).above(&applied);
         let cuts = self
             .blocking(move |shared| {
                 let view = shared.database.view();
-                removed.iter().map(|(origin, floor)| Ok((origin, measure(&view, origin, floor)?))).collect()
+                let mut cuts = Vec::new();
+                for (origin, through) in vector.above(&applied).iter() {
+                    let (floor, after) = (shared.floor(&origin), applied.get(&origin));
+                    cuts.push((origin, measure(&view, origin, Stretch { floor, after, through })?));
+                }
+                for (origin, clock) in folds.iter() {
+                    cuts.push((origin, count(&view, origin, clock)?));
+                }
+                Ok(cuts)
             })
             .await?;
         self.change(Adopt { adoption, cuts }).await
     }
 }
 
-fn measure(view: &View<'_>, origin: Origin, through: Clock) -> Result<Cut, StoreError> {
+/// All of a log.
+fn count(view: &View<'_>, origin: Origin, through: Clock) -> Result<Cut, StoreError> {
     let mut cut = Cut { through, ..Cut::default() };
     for entry in view.log(origin, Clock::default(), through) {
         cut.entries += 1;
         cut.bytes += entry?.bytes();
+    }
+    Ok(cut)
+}
+
+/// A part of one origin's log.
+struct Stretch {
+    /// Nothing is left at or below this clock.
+    floor: Clock,
+    /// Up to this clock it has no hole.
+    after: Clock,
+    /// Up to this clock it must have none.
+    through: Clock,
+}
+
+/// What must go of a log so that it has no hole: everything up to the last clock for which there is not
+/// exactly one entry. One pass over what is there.
+fn measure(view: &View<'_>, origin: Origin, stretch: Stretch) -> Result<Cut, StoreError> {
+    let Stretch { floor, after, through } = stretch;
+    let mut cut = Cut { through: floor, ..Cut::default() };
+    let (mut last, mut behind) = (floor, Cut::default());
+    for entry in view.log(origin, floor, through) {
+        let entry = entry?;
+        let clock = entry.key.stamp.clock;
+        let hole = match clock {
+            _ if clock <= after => None,
+            // Two entries for one clock: neither can be relayed.
+            _ if clock == last => Some(clock),
+            _ => (last.max(after).next() != clock).then(|| Clock(clock.0 - 1)),
+        };
+        if let Some(hole) = hole {
+            cut =
+                Cut { through: hole, entries: cut.entries + behind.entries, bytes: cut.bytes + behind.bytes };
+            behind = Cut::default();
+        }
+        // The second of two entries for one clock goes with the first.
+        let part = if clock <= cut.through { &mut cut } else { &mut behind };
+        part.entries += 1;
+        part.bytes += entry.bytes();
+        last = clock;
+    }
+    if last < through {
+        (cut.entries, cut.bytes) = (cut.entries + behind.entries, cut.bytes + behind.bytes);
+        cut.through = through;
     }
     Ok(cut)
 }
@@ -66,7 +114,8 @@ impl Change for Adopt {
     type Outcome = ();
 
     /// Contract: everything up to the new vector is reflected in the records, and the log holds
-    /// every entry between the floors and the vector, or the floor is raised above the hole.
+    /// every entry between the floors and the vector: the floor is raised above the last hole, so this
+    /// node never relays one.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
         let Self { adoption, cuts } = self;
         let own = commit.own.origin;
@@ -82,14 +131,13 @@ impl Change for Adopt {
             if clock <= applied {
                 continue;
             }
-            let floor = adoption.floors.get(&origin);
-            if floor > applied {
-                commit.raise_floor(origin, floor.min(clock));
-            }
             commit.raise(origin, clock, None);
         }
         for (origin, cut) in cuts {
-            commit.delete_cut(origin, cut);
+            if cut.entries > 0 {
+                commit.delete_cut(origin, cut);
+            }
+            commit.raise_floor(origin, cut.through);
         }
         if !adoption.collected.is_empty() {
             // What the donor has forgotten is missing here as well now, and a node that learns from

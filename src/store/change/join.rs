@@ -32,6 +32,8 @@ pub struct Stretch {
     /// The donor may have collected tombstones up to here: a record that was created up to here and
     /// is not in the page was deleted.
     pub collected: Vector,
+    /// How many records may be dropped. More than that are dropped by no page: it fails, and changes nothing.
+    pub may_drop: u64,
 }
 
 /// What a page changed.
@@ -63,8 +65,9 @@ impl Change for Page {
     }
 
     /// Contract: joining is always safe, except for what this node itself has deleted and forgotten:
-    /// that is taken out of the states. Dropping is safe, because the donor had collected tombstones
-    /// up to `collected` only, and had kept everything else that it knew of.
+    /// that is taken out of the states. Dropping is safe if the donor tells the truth, because it had
+    /// collected tombstones up to `collected` only, and had kept everything else that it knew of. If it
+    /// lies, the bound limits what it destroys.
     fn build(self, commit: &mut Commit<'_>) -> Result<Joined, StoreError> {
         let mut joined = Joined::default();
         if let Some(stretch) = &self.complete
@@ -109,6 +112,9 @@ fn drop_forgotten(
         if what_is_left(&key_hash, &state) != state {
             shrunk.push(key_hash);
         }
+    }
+    if shrunk.len() as u64 > stretch.may_drop {
+        return Err(StoreError::TooManyDrops { may: stretch.may_drop });
     }
     commit.load(&shrunk)?;
     let mut dropped = 0;

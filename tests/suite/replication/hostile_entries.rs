@@ -112,7 +112,8 @@ async fn poison_entries_as_large_as_messages_are_relayed_too() {
         long.key_hash = vec![7; 1024 * 1024].into();
         batches.push(batch(own, i, i + 1, vec![long]));
     }
-    let huge = create(211, &random_key(), &vec![1; 8 * 1024 * 1024 - 4096]);
+    let mut huge = create(211, &random_key(), b"x");
+    huge.payload = Some(vec![1; limits::ENTRY_MAX_BYTES - 32 - huge.operation.len()].into());
     batches.push(batch(own, 210, 211, vec![huge]));
     let key = random_key();
     batches.push(batch(own, 211, 212, vec![create(212, &key, b"after")]));
@@ -127,25 +128,79 @@ async fn poison_entries_as_large_as_messages_are_relayed_too() {
     further.stop().await;
 }
 
+/// The share of one node in the quarantine: when it is full, that log stops, and no other.
 #[tokio::test(flavor = "multi_thread")]
-async fn clocks_without_entries_are_covered_and_passed_on_as_such() {
+async fn a_log_full_of_rubbish_stops_alone() {
     let certs = Certs::new();
-    let own = origin("gappy", 1);
-    let (a, b) = (random_key(), random_key());
-    let batches =
-        vec![batch(own, 0, 10, vec![create(3, &a, b"a"), create(7, &b, b"b")]), batch(own, 10, 20, vec![])];
-    let gappy = peer(&certs, "gappy", batches).await;
-    let here = node(&certs, "here", &[gappy.port]).await;
+    let (own, other) = (origin("poison", 1), origin("other", 1));
+    let rubbish = |clock: u64| {
+        let mut entry = create(clock, &random_key(), b"x");
+        entry.operation = vec![0xff; 9].into();
+        entry.payload = Some(vec![1; limits::PAYLOAD_MAX_BYTES].into());
+        batch(own, clock - 1, clock, vec![entry])
+    };
+    let share = limits::QUARANTINE_MAX_BYTES / limits::QUARANTINE_SHARES;
+    let mut batches: Vec<_> = (1..=share / (1024 * 1024) + 6).map(rubbish).collect();
+    let key = random_key();
+    batches.push(batch(other, 0, 1, vec![create(1, &key, b"other")]));
+    let poison = peer(&certs, "poison", batches).await;
+    let here = node(&certs, "here", &[poison.port]).await;
     let further = node(&certs, "further", &[here.port]).await;
     for node in [&here, &further] {
-        reaches(node, "gappy", 20).await;
-        assert_eq!(node.client.get_local(&a).await.unwrap().encrypted_access_grant, "a");
-        assert_eq!(node.client.get_local(&b).await.unwrap().encrypted_access_grant, "b");
-        let (through, entries) = log_of(node.node.store(), own).await;
-        assert_eq!((through, entries.iter().map(|entry| entry.clock).collect::<Vec<_>>()), (20, vec![3, 7]));
+        reaches(node, "other", 1).await;
+        assert_eq!(node.client.get_local(&key).await.unwrap().encrypted_access_grant, "other");
+        let totals = node.node.store().totals();
+        assert!(totals.quarantine_bytes <= share && totals.quarantined > 0, "{totals:?}");
+        let status = node.admin.status().await;
+        assert!(status.peers.iter().all(|peer| peer.up && peer.last_error.is_empty()), "{:?}", status.peers);
     }
     here.stop().await;
     further.stop().await;
+}
+
+/// A relay's rubbish at a clock would keep the true operation out for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_relay_has_made_unreadable_is_awaited_from_its_origin() {
+    let certs = Certs::new();
+    let own = origin("true", 1);
+    let keys = [random_key(), random_key()];
+    let entries: Vec<_> = (1..=2).map(|clock| create(clock, &keys[clock as usize - 1], b"true")).collect();
+    let mut forged = entries.clone();
+    forged[1].operation = vec![0xff; 9].into();
+    let relayed = vec![
+        batch(own, 0, 2, forged),
+        batch(own, 2, 3, vec![create(3, &random_key(), b"forged")]),
+        batch(origin("relay", 1), 0, 1, vec![create(1, &random_key(), b"relay's")]),
+    ];
+    let relay = peer(&certs, "relay", relayed).await;
+    let relay_link = Proxy::start(relay.port).await;
+    relay_link.set(Mode::Cut);
+    // The origin says what it has, and does not send it yet.
+    let slow = FakePeer::start(&certs, "true", Script { heads: at(own, 3), ..Script::new("true") }).await;
+    let slow_link = Proxy::start(slow.port).await;
+    let here = node(&certs, "here", &[relay_link.port, slow_link.port]).await;
+    let is_up = async |id: &str, up: bool| {
+        eventually(&format!("{id} is up: {up}"), || async {
+            let peers = here.admin.status().await.peers;
+            peers.iter().any(|peer| peer.node_id == id && peer.up == up).then_some(())
+        })
+        .await;
+    };
+    is_up("true", true).await;
+    relay_link.set(Mode::Pass);
+    reaches(&here, "relay", 1).await;
+    reaches(&here, "true", 1).await;
+    assert_eq!(here.node.store().quarantined(), 0);
+    assert_eq!(here.client.has_local(&keys[1]).await, None);
+    // Once the origin is gone, the relay is all there is.
+    slow_link.set(Mode::Cut);
+    is_up("true", false).await;
+    relay_link.set(Mode::Cut);
+    is_up("relay", false).await;
+    relay_link.set(Mode::Pass);
+    reaches(&here, "true", 3).await;
+    assert_eq!(here.node.store().quarantined(), 1);
+    here.stop().await;
 }
 
 /// Each of these is refused as a whole: nothing of it is applied, its sender is in error, and the
@@ -156,10 +211,16 @@ async fn a_batch_that_lies_about_its_range_is_refused_and_hurts_nobody_else() {
     let key = random_key();
     let own = origin("liar", 1);
     let entries = |clocks: &[u64]| clocks.iter().map(|clock| create(*clock, &key, b"x")).collect::<Vec<_>>();
+    let mut too_large = create(1, &key, b"x");
+    too_large.payload = Some(vec![1; 7 * 1024 * 1024].into());
     let nobody = proto::Batch { origin: Bytes::from_static(b"short"), ..batch(own, 0, 1, entries(&[1])) };
     for (lie, complaint) in [
         (batch(own, 5, 6, entries(&[6])), "begins after 5, but only 0 is applied"),
         (batch(own, 0, 2, entries(&[2, 1])), "out of order"),
+        (batch(own, 0, 9, entries(&[1, 2, 9])), "covers clocks that it has no entry for"),
+        (batch(own, 0, 1, vec![]), "covers clocks that it has no entry for"),
+        (batch(own, 0, u64::MAX, entries(&[1, u64::MAX])), "covers clocks that it has no entry for"),
+        (batch(own, 0, 1, vec![too_large]), "more than the"),
         (batch(own, 0, 2, entries(&[1, 1])), "out of order"),
         (batch(own, 0, 1, entries(&[2])), "outside of its range"),
         (batch(own, 2, 1, vec![]), "ends before it begins"),

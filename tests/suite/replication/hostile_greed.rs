@@ -249,10 +249,7 @@ async fn origins_that_a_snapshot_invents_are_left_out_and_the_rest_of_it_is_take
     let mut vector: Vector = (0..3_000).map(|n| (origin(&format!("invented-{n}"), 1), Clock(7))).collect();
     let own = origin("evil", 1);
     vector.raise(own, Clock(5));
-    let end = said(Said::End(proto::SnapshotEnd {
-        floors: Some(codec::vector_to_proto(&vector)),
-        collected: None,
-    }));
+    let end = said(Said::End(proto::SnapshotEnd::default()));
     let evil = Script {
         then: out_of_sync(),
         snapshot: Some(vec![header("evil", &vector), empty_page([0xff; 32]), end]),

@@ -1,6 +1,7 @@
 //! Pulling, serving, asking and repairing.
 //!
 //! - `convergence`: written here, read there.
+//! - `hostile_claims`: donors that lie about what they have applied, deleted, folded.
 //! - `hostile_entries`: log entries that no origin should have written.
 //! - `hostile_greed`: one certificate that takes what the others need.
 //! - `hostile_peers`: peers that lie, hang or are slow.
@@ -12,6 +13,7 @@
 //! - `verification`: comparing nodes, and repairing differences.
 
 mod convergence;
+mod hostile_claims;
 mod hostile_entries;
 mod hostile_greed;
 mod hostile_peers;

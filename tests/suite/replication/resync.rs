@@ -9,7 +9,10 @@ use crate::harness::{
     random_key,
     store::{NOW, batch, creation, deliver, entry, node_id, origin, payload, ram},
 };
-use brock::{store::Store, transfer::join::Joiner};
+use brock::{
+    store::Store,
+    transfer::join::{Joiner, Terms},
+};
 use brock_core::{
     base::{
         id::KeyHash,
@@ -148,15 +151,13 @@ async fn a_resync_from_a_donor_that_has_forgotten_begins_anew() {
             ..Default::default()
         })
     };
-    let end = Message::End(proto::SnapshotEnd {
-        collected: Some(codec::vector_to_proto(&known)),
-        ..Default::default()
-    });
+    let end = Message::End(proto::SnapshotEnd { collected: Some(codec::vector_to_proto(&known)) });
     let take = async |joiner: &mut Joiner, message: &Message| {
         joiner.take(proto::SnapshotResponse { message: Some(message.clone()) }).await.unwrap()
     };
 
-    let mut broken = Joiner::new(store.clone(), node_id("donor"), None);
+    let terms = Terms { may_drop: Some(100), ..Terms::default() };
+    let mut broken = Joiner::new(store.clone(), node_id("donor"), terms.clone(), None);
     take(&mut broken, &header).await;
     assert!(broken.is_resumable(), "nothing was taken away yet");
     take(&mut broken, &page(0x80)).await;
@@ -166,7 +167,7 @@ async fn a_resync_from_a_donor_that_has_forgotten_begins_anew() {
     deliver(&store, batch(creator, 0, vec![create])).await.unwrap();
     assert!(store.get(low).await.unwrap().is_some(), "somebody else knew of no delete");
 
-    let mut anew = Joiner::new(store.clone(), node_id("donor"), None);
+    let mut anew = Joiner::new(store.clone(), node_id("donor"), terms.clone(), None);
     for message in [&header, &page(0x80), &page(0xff)] {
         assert!(!take(&mut anew, message).await);
     }

@@ -9,11 +9,11 @@ use brock::{
     store::StoreError,
     transfer::{
         feed::{SnapshotError, SnapshotFeed},
-        join::{JoinError, Joiner},
+        join::{JoinError, Joiner, Terms},
     },
 };
 use brock_core::{
-    base::trust::TrustMode,
+    base::{limits, trust::TrustMode},
     proto::{out_of_sync::Reason, snapshot_response::Message},
 };
 use rand::Rng;
@@ -25,6 +25,7 @@ impl World {
             return;
         }
         let (name, source) = (self.nodes[donor].id.clone(), self.store(donor));
+        let may_drop = self.profile.collects().then_some(limits::RESYNC_DROPS_MIN);
         let Some(running) = self.running_mut(puller) else { return };
         if running.is_resyncing() {
             return;
@@ -34,8 +35,9 @@ impl World {
         let known = known.filter(|known| known.donor == donor && known.joiner.is_resumable());
         let is_resumed = known.is_some();
         let store = running.store.clone();
+        let terms = Terms { may_drop, present: running.members.present() };
         let verifier = verifier(&store, TrustMode::Centralized);
-        let joiner = || Joiner::new(store, name, Some(verifier));
+        let joiner = || Joiner::new(store, name, terms, Some(verifier));
         let mut resync = known.unwrap_or_else(|| Resync { donor, joiner: joiner(), feed: None, pages: 0 });
         let request = resync.joiner.request();
         let Some(source) = source else { return };

@@ -4,10 +4,11 @@ use super::{node::verifier, world::World};
 use brock::{
     membership::members::MemberView,
     replication::{
+        comparison::{Comparison, Look},
         remote::{Remote, digest_to_proto},
-        repair::{self, TheirSummary},
+        repair::{self, Repaired, TheirSummary},
     },
-    store::Comparison,
+    store::Store,
 };
 use brock_core::base::{limits, trust::TrustMode, vector::Clock};
 use rand::Rng;
@@ -103,14 +104,12 @@ impl World {
     /// Returns whether anything changed.
     pub async fn repair(&mut self, node: usize, other: usize, is_told_to: bool) -> bool {
         let (Some(store), Some(remote)) = (self.store(node), self.store(other)) else { return false };
-        let theirs = remote.summary();
-        let comparison = store.summary().compare(&theirs.applied(), &digest_to_proto(&theirs));
-        if comparison != Comparison::Different && !is_told_to {
-            return false;
-        }
-        let repaired = repair::repair(&store, &verifier(&store, TrustMode::Centralized), &remote)
-            .await
-            .expect("both can be read");
+        let repaired = match is_told_to {
+            true => repair::repair(&store, &verifier(&store, TrustMode::Centralized), &remote)
+                .await
+                .expect("both can be read"),
+            false => compare(&store, &remote).await,
+        };
         self.touched.insert(node);
         self.note(format!("{node} repairs from {other}: {repaired:?}"));
         self.tally.add("repairs", 1);
@@ -124,7 +123,7 @@ impl World {
         let (Some(store), Some(remote)) = (self.store(node), self.store(other)) else { return false };
         let theirs = remote.summary();
         let comparison = store.summary().compare(&theirs.applied(), &digest_to_proto(&theirs));
-        comparison == Comparison::Different
+        comparison == brock::store::Comparison::Different
     }
 
     /// An operator says at one node that another never returns.
@@ -180,6 +179,27 @@ impl World {
         self.note(format!("{node} goes on as {}", store.origin()));
         self.tally.add("incarnations minted while running", 1);
     }
+}
+
+/// As often as it takes to come to every bucket.
+async fn compare(store: &Store, remote: &Store) -> Repaired {
+    let (mut comparison, mut all) = (Comparison::default(), Repaired::default());
+    for _ in 0..5 * limits::COMPARE_LOOKS {
+        let look = comparison
+            .look((store, &verifier(store, TrustMode::Centralized)), remote, None)
+            .await
+            .expect("both can be read");
+        match look {
+            Look::Equal => break,
+            Look::Suspicious => {}
+            Look::Settled(settled) => {
+                all.differing += settled.differing;
+                all.repaired += settled.repaired;
+                all.ambiguous += settled.ambiguous;
+            }
+        }
+    }
+    all
 }
 
 /// What peers see of it.

@@ -1,0 +1,222 @@
+//! Finds what this node and a peer have both applied and do not both hold, while writes continue.
+//!
+//! What lies above one of the two vectors is under way, and says nothing. What lies at or below both is claimed
+//! as applied by both: if one of them does not hold it, that is a true difference (a resync from a donor that
+//! left out records, bit rot, a dropped quarantine entry). Each node joins what it lacks. A join loses nothing
+//! and gives both nodes the same state.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use super::{
+    remote::Remote,
+    repair::{self, Differences, Repaired, TheirSummary},
+    resync::Resyncs,
+};
+use crate::{
+    membership::peer::RemoteError,
+    runtime::planted::{self, Bug},
+    store::{Page, Store},
+    transfer::proof::Verifier,
+};
+use brock_core::{
+    base::{
+        id::KeyHash,
+        limits,
+        vector::{Stamp, Vector},
+    },
+    domain::{
+        codec::{self, CodecError},
+        digest::BUCKETS,
+        record::RecordState,
+    },
+    proto,
+};
+
+/// What one look has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// The digests are the same.
+    Equal,
+    /// Some differ, perhaps only by what is under way: look again soon.
+    Suspicious,
+    /// Buckets that differed all the time were compared record by record.
+    Settled(Repaired),
+}
+
+/// The comparison with one peer, over several looks.
+#[derive(Debug)]
+pub struct Comparison {
+    /// How often in a row each bucket has differed.
+    differed: [u32; BUCKETS],
+    /// The bucket after the last one that was compared record by record.
+    next: usize,
+    /// The vector at which both stood at the last looks, and how many these are; none if they differed.
+    quiet: (Option<Vector>, u32),
+}
+
+impl Default for Comparison {
+    fn default() -> Self {
+        Self { differed: [0; BUCKETS], next: 0, quiet: (None, 0) }
+    }
+}
+
+/// What both nodes have applied, and whether nothing else is under way.
+struct Common {
+    both: Vector,
+    quiet_at: Option<Vector>,
+    /// Whether one of them may have deleted and forgotten records.
+    has_collected: bool,
+}
+
+impl Comparison {
+    /// Compares the digests of all buckets; the records of a bucket once its digests have differed in
+    /// [`limits::COMPARE_LOOKS`] looks in a row, a few buckets at a time, and all of them once one shows a
+    /// true difference.
+    ///
+    /// Contract: a state of the peer is joined only if all that it adds here is at or below both vectors, or if
+    /// both have stood at one vector the whole time. Nothing is joined while a resync runs.
+    pub async fn look(
+        &mut self,
+        (store, verifier): (&Store, &Verifier),
+        remote: &impl Remote,
+        resyncs: Option<&Resyncs>,
+    ) -> Result<Look, RemoteError> {
+        let theirs = remote.summary(true).await?;
+        // IMPORTANT: before the records here are read, so that these reflect all of it.
+        let mine = store.summary();
+        let mut their_applied = codec::vector_from_proto(&theirs.vector.clone().unwrap_or_default())?;
+        their_applied.join(&codec::folds_from_proto(theirs.folds.clone().unwrap_or_default())?);
+        let applied = mine.applied();
+        let comparable =
+            mine.collected.is_empty() && !theirs.digest.as_ref().is_some_and(|digest| digest.has_collected);
+        let differing = repair::differing_buckets(&mine.digest, &theirs, comparable)?;
+        for (bucket, count) in self.differed.iter_mut().enumerate() {
+            let differs = differing.iter().any(|differing| usize::from(*differing) == bucket);
+            *count = if differs { count.saturating_add(1) } else { 0 };
+        }
+        let (at, looks) = std::mem::take(&mut self.quiet);
+        let quiet = Some(&their_applied).filter(|theirs| **theirs == applied);
+        let looks = if quiet.is_some() && quiet == at.as_ref() { looks.saturating_add(1) } else { 1 };
+        self.quiet = (quiet.cloned(), looks);
+        if differing.is_empty() {
+            return Ok(Look::Equal);
+        }
+        let in_turn = (0..BUCKETS).map(|offset| (self.next + offset) % BUCKETS);
+        let ripe: Vec<usize> =
+            in_turn.filter(|bucket| self.differed[*bucket] >= limits::COMPARE_LOOKS).collect();
+        if ripe.is_empty() {
+            return Ok(Look::Suspicious);
+        }
+        let common = Common {
+            both: applied.meet(&their_applied),
+            quiet_at: self.quiet.0.clone().filter(|_| looks >= limits::COMPARE_LOOKS),
+            has_collected: !comparable,
+        };
+        let mut settled = Repaired::default();
+        for (done, bucket) in ripe.into_iter().enumerate() {
+            if done >= limits::COMPARE_BUCKETS && settled.repaired == 0 {
+                break;
+            }
+            (self.differed[bucket], self.next) = (0, (bucket + 1) % BUCKETS);
+            let Ok(bucket) = u8::try_from(bucket) else { continue };
+            let mut found = Differences::default();
+            repair::compare_bucket(store, remote, bucket, comparable, &mut found).await?;
+            let mut rest = found.key_hashes.as_slice();
+            while !rest.is_empty() {
+                let asked = &rest[..rest.len().min(limits::FETCH_STATES_MAX)];
+                let looked_at =
+                    common.settle((store, verifier), remote, resyncs, asked, &mut settled).await?;
+                rest = &rest[looked_at..];
+            }
+        }
+        Ok(Look::Settled(settled))
+    }
+}
+
+impl Common {
+    /// Joins what the peer has of these key hashes and this node lacks. Returns how many of them the peer has
+    /// looked at.
+    async fn settle(
+        &self,
+        (store, verifier): (&Store, &Verifier),
+        remote: &impl Remote,
+        resyncs: Option<&Resyncs>,
+        asked: &[KeyHash],
+        settled: &mut Repaired,
+    ) -> Result<usize, RemoteError> {
+        let (looked_at, theirs) = fetch((store, verifier), remote, asked).await?;
+        let asked = &asked[..looked_at];
+        let mine = store.get_many(asked.to_vec()).await?;
+        let mut collected = store.collected();
+        if planted::is(Bug::TakeForgotten) {
+            collected = Vector::default();
+        }
+        let is_quiet = match &self.quiet_at {
+            // An operation may have come in between.
+            Some(at) => store.applied() == *at && TheirSummary::of(remote).await?.applied == *at,
+            None => false,
+        };
+        let mut states = Vec::new();
+        for (key_hash, mine) in asked.iter().zip(mine) {
+            let theirs = theirs.get(key_hash).cloned();
+            let is_collected = mine.is_none()
+                && theirs.as_ref().and_then(|state| state.deletion).is_some_and(|stamp| collected.has(stamp));
+            let theirs = theirs.unwrap_or_default();
+            let left = theirs.clone().without_forgotten(&collected, mine.as_ref());
+            settled.ambiguous += u64::from(left != theirs);
+            let mine = mine.unwrap_or_default();
+            let lacks_here = !is_collected && self.lacks(&mine, &left, is_quiet);
+            let lacks_there = !self.has_collected && self.lacks(&theirs, &mine, is_quiet);
+            settled.differing += u64::from(lacks_here || lacks_there);
+            if lacks_here {
+                states.push((*key_hash, left));
+            }
+        }
+        if !states.is_empty() {
+            let _no_resync = match resyncs {
+                Some(resyncs) => Some(resyncs.others().await),
+                None => None,
+            };
+            settled.repaired += store.join(Page { states, complete: None }).await?.changed as u64;
+        }
+        Ok(looked_at)
+    }
+
+    /// Whether a node with `state` lacks something of `other` that both nodes have applied.
+    fn lacks(&self, state: &RecordState, other: &RecordState, is_quiet: bool) -> bool {
+        let joined = state.clone().join(other.clone());
+        if is_quiet {
+            return joined != *state;
+        }
+        let known: Vec<Stamp> = stamps(state).collect();
+        let mut added = stamps(&joined).filter(|stamp| !known.contains(stamp)).peekable();
+        added.peek().is_some() && added.all(|stamp| self.both.has(stamp))
+    }
+}
+
+/// The operations that a state shows.
+fn stamps(state: &RecordState) -> impl Iterator<Item = Stamp> + '_ {
+    let creations = state.creation.iter().chain(&state.losers).map(|creation| creation.stamp);
+    let invalidation = state.invalidation.as_ref().map(|invalidation| invalidation.stamp);
+    creations.chain(invalidation).chain(state.unpublication).chain(state.deletion)
+}
+
+/// The peer's states of the first of these key hashes, as far as they are believed, and how many of them it has looked at.
+async fn fetch(
+    (store, verifier): (&Store, &Verifier),
+    remote: &impl Remote,
+    asked: &[KeyHash],
+) -> Result<(usize, BTreeMap<KeyHash, RecordState>), RemoteError> {
+    let key_hashes = asked.iter().map(|key_hash| Bytes::copy_from_slice(&key_hash.0)).collect();
+    let answer = remote.fetch_states(proto::FetchStatesRequest { key_hashes }).await?;
+    let looked_at = usize::try_from(answer.looked_at).unwrap_or(0);
+    if looked_at == 0 || looked_at > asked.len() {
+        return Err(CodecError::Malformed("states").into());
+    }
+    verifier.learn(answer.births).await?;
+    let believed = repair::believed(store, verifier, answer.states, answer.chains).await?;
+    let is_asked = |(key_hash, _): &(KeyHash, RecordState)| asked[..looked_at].contains(key_hash);
+    Ok((looked_at, believed.into_iter().filter(is_asked).collect()))
+}

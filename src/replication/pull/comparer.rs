@@ -1,0 +1,82 @@
+//! Compares this node's records with a peer's, again and again, beside the rounds with it.
+
+use tokio::time::{Instant, sleep, timeout};
+
+use super::puller::Puller;
+use crate::{
+    membership::peer::{PeerKey, RemoteError},
+    replication::{
+        comparison::{Comparison, Look},
+        repair::Repaired,
+    },
+};
+use brock_core::base::{limits, metrics as names};
+
+/// Compares while the peer is up: every [`limits::COMPARE_INTERVAL`]; soon after a resync, whose donor may have
+/// left out records, and when the peer's heads show a difference; and again at once while something was repaired.
+/// Never ends.
+pub(super) async fn run(puller: &Puller) {
+    let key = PeerKey::from(&puller.address);
+    let mut filled = puller.resyncs.filled();
+    let mut comparison = Comparison::default();
+    let mut due = Instant::now() + limits::COMPARE_INTERVAL;
+    // When what the heads show counts again.
+    let mut rested = Instant::now();
+    let mut alarmed: Option<Instant> = None;
+    loop {
+        sleep(limits::DIVERGENCE_CONFIRM).await;
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            _ = filled.changed() => {}
+            () = puller.differs.notified() => tokio::time::sleep_until(due.min(rested)).await,
+        }
+        due = Instant::now() + limits::COMPARE_INTERVAL;
+        let Some(peer) = puller.roster.peer_that_is_up(&key) else {
+            comparison = Comparison::default();
+            continue;
+        };
+        let look = comparison.look((&puller.store, &puller.verifier), &peer, Some(&puller.resyncs));
+        let settled = match timeout(limits::REPAIR_TIMEOUT, look).await.unwrap_or(Err(RemoteError::Late)) {
+            Ok(Look::Equal) => Repaired::default(),
+            Ok(Look::Suspicious) => {
+                due = Instant::now();
+                continue;
+            }
+            Ok(Look::Settled(settled)) => settled,
+            Err(error) => {
+                tracing::debug!(address = %key, %error, "cannot compare the records with a peer's");
+                continue;
+            }
+        };
+        rested = due;
+        if settled.repaired > 0 {
+            due = Instant::now();
+        }
+        if settled.differing > 0 {
+            metrics::counter!(names::DIVERGENCES).increment(1);
+            metrics::counter!(names::REPAIRED).increment(settled.repaired);
+        }
+        let left = settled.differing.saturating_sub(settled.repaired);
+        // What only the peer can repair is found again and again: one alarm is enough. What a peer lets this
+        // node repair again and again is one alarm in a while.
+        let is_new = puller.roster.set_unrepaired(&key, left) && left > 0;
+        let is_due = alarmed.is_none_or(|at| at.elapsed() >= limits::DIVERGENCE_NEWS);
+        if is_due && (is_new || settled.repaired > 0) {
+            alarmed = Some(Instant::now());
+            raise_alarm(puller, &key, settled);
+        }
+    }
+}
+
+fn raise_alarm(puller: &Puller, key: &PeerKey, settled: Repaired) {
+    let left_alone = match settled.ambiguous {
+        0 => String::new(),
+        n => format!(", and {n} were left alone because this node may have deleted and forgotten them"),
+    };
+    puller.alarms.raise(format!(
+        "the peer at {key} has applied the same operations and held other records: {} key hashes differed, {} were \
+         repaired here by joining{left_alone}. Check the disks of both; if this node was filled from another node, that \
+         one has left them out",
+        settled.differing, settled.repaired,
+    ));
+}
