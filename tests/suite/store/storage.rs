@@ -285,20 +285,6 @@ async fn applying_twice_changes_nothing_and_a_gap_is_refused_without_effect() {
 }
 
 #[tokio::test]
-async fn a_gap_that_a_batch_covers_is_passed_on_as_covered() {
-    let store = open(&ram("a")).await;
-    let (peer, grant) = (origin("peer", 1), payload(b"g"));
-    let create = |clock| entry(clock, key(clock), &creation(NOW, &grant), Some(&grant));
-    let sparse = proto::Batch { covered_through: 9, ..batch(peer, 0, vec![create(2), create(5)]) };
-    deliver(&store, sparse.clone()).await.unwrap();
-    assert_eq!(store.clock(&peer), Clock(9));
-    let relayed = store.changes_since(peer, Clock(0), 100).await.unwrap().unwrap().batch;
-    assert_eq!(relayed, sparse);
-    let rest = store.changes_since(peer, Clock(5), 100).await.unwrap().unwrap().batch;
-    assert_eq!((rest.covered_through, rest.entries), (9, vec![]));
-}
-
-#[tokio::test]
 async fn a_poison_entry_is_set_aside_counted_and_relayed_verbatim() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(&options(directory.path())).await;
