@@ -1,18 +1,30 @@
 //! The status of all nodes, as far as this one can ask them.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Instant,
+};
 
 use futures::future::join_all;
 use tokio::sync::Mutex;
 
-use super::{error::RequestError, health, status::Reporter};
+use super::{error::RequestError, health, reports, status::Reporter};
 use crate::{
-    membership::{contacts::Unreachable, members::MemberView, peer::Peer, roster::Roster},
+    membership::{
+        contacts::{Contact, Unreachable},
+        members::MemberView,
+        roster::Roster,
+    },
     store::Store,
 };
 use brock_core::{
-    base::{limits, time::WallClock, vector::Vector},
-    domain::codec,
+    base::{
+        id::{NodeId, Origin},
+        limits, metrics as names,
+        time::WallClock,
+        vector::{Clock, Vector},
+    },
     proto::{self, cluster_response::Node},
 };
 
@@ -55,14 +67,31 @@ impl Cluster {
 
     async fn look(&self) -> Result<proto::ClusterResponse, RequestError> {
         let contacts = self.roster.contacts(self.wall_clock.now());
-        let reports = join_all(contacts.peers.iter().map(|contact| report(&contact.peer))).await;
-        let own = self.reporter.status(true).await?;
+        let mut own = self.reporter.status(true).await?;
+        reports::clean(&mut own);
+        let names: Vec<_> = contacts.peers.iter().map(|contact| contact.name.clone()).collect();
+        let taken = |name: &str| {
+            let others = names.iter().filter(|other| *other != name).cloned();
+            others.chain([own.node_id.clone()]).collect::<Vec<_>>()
+        };
+        let answers = contacts.peers.iter().map(|contact| report(contact, taken(&contact.name)));
+        let reports = join_all(answers).await;
         let own_applied = self.store.applied();
-        let mut asked = vec![Asked::answered(&own.node_id.clone(), "", own, own_applied)];
+        let believed = self.believed(&own_applied);
+        let mut asked = vec![Asked::answered(&own.node_id.clone(), "", own, own_applied.clone())];
         for (contact, report) in contacts.peers.iter().zip(reports) {
             let address = contact.peer.key.as_str();
             let mut node = match report {
-                Ok((status, applied)) => Asked::answered(&status.node_id.clone(), address, status, applied),
+                Ok((status, applied)) => {
+                    let believed = believed.get(address);
+                    let is_believed = |origin: &Origin| {
+                        let of_it = believed.map(|vector| vector.get(origin)).unwrap_or_default();
+                        of_it.max(own_applied.get(origin))
+                    };
+                    let applied =
+                        applied.iter().map(|(origin, clock)| (origin, clock.min(is_believed(&origin))));
+                    Asked::answered(&status.node_id.clone(), address, status, applied.collect())
+                }
                 Err(error) => Asked::silent(&contact.name, address, error),
             };
             node.node.retired = contact.is_retired;
@@ -82,7 +111,9 @@ impl Cluster {
             node.pulls = views.iter().any(|view| view.connected && is_it(view));
         }
         asked[1..].sort_by(|a, b| a.node.node.cmp(&b.node.node));
-        let nodes = with_lags(asked);
+        let paused =
+            self.reporter.breaker.paused().into_iter().filter_map(|paused| Some(paused.at?.0)).collect();
+        let nodes = with_lags(asked, &paused);
         let gone = views.iter().filter(|view| view.retired);
         let names = |view: &MemberView| {
             let node_id = view.node_id.as_ref().map(ToString::to_string);
@@ -91,6 +122,18 @@ impl Cluster {
         let retired = gone.flat_map(names).collect();
         let verdict = health::of(&nodes, &retired, self.wall_clock.now());
         Ok(proto::ClusterResponse { nodes, verdict: Some(verdict) })
+    }
+
+    /// What the peers have said of their logs and are believed to have, by address: a report has more than that only
+    /// for a moment, unless it lies.
+    fn believed(&self, applied: &Vector) -> HashMap<String, Vector> {
+        let believed = |heads: &Vector, unsent: &Vector| -> Vector {
+            heads.iter().filter(|(origin, _)| !unsent.lists(origin)).collect()
+        };
+        let reports = self.roster.compared(applied).into_iter();
+        reports
+            .filter_map(|peer| Some((peer.key.to_string(), believed(peer.heads.as_ref()?, &peer.unsent))))
+            .collect()
     }
 }
 
@@ -101,7 +144,8 @@ struct Asked {
 }
 
 impl Asked {
-    fn answered(name: &str, address: &str, status: proto::StatusResponse, applied: Vector) -> Self {
+    fn answered(name: &str, address: &str, mut status: proto::StatusResponse, applied: Vector) -> Self {
+        status.clocks.truncate(limits::VIEW_ORIGINS);
         let (node, address) = (name.to_owned(), address.to_owned());
         let node = Node { node, address, status: Some(status), ..Node::default() };
         Self { node, applied: Some(applied) }
@@ -113,27 +157,36 @@ impl Asked {
     }
 }
 
-async fn report(peer: &Peer) -> Result<(proto::StatusResponse, Vector), String> {
+async fn report(contact: &Contact, taken: Vec<String>) -> Result<(proto::StatusResponse, Vector), String> {
     let request = proto::ReportRequest { history: true };
-    let answer = peer.call(|mut client| async move { client.report(request).await }).await;
+    let answer = contact.peer.call(|mut client| async move { client.report(request).await }).await;
     let answer = answer.map_err(|error| error.to_string())?;
-    let nonsense = || "its answer makes no sense: is it of the same version?".to_owned();
-    let status = answer.status.ok_or_else(nonsense)?;
-    let applied = codec::vector_from_proto(&answer.applied.unwrap_or_default()).map_err(|_| nonsense())?;
-    Ok((status, applied))
+    reports::read(answer, &contact.name, &taken).map_err(|error| {
+        let peer = contact.peer.key.to_string();
+        metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => "report").increment(1);
+        format!("{}: {error}", health::INVALID_REPORT)
+    })
 }
 
-/// Adds to each node how many operations it lacks that any other has. Operations that only a silent node
-/// has are not known.
-fn with_lags(asked: Vec<Asked>) -> Vec<Node> {
+/// Adds to each node how many operations it lacks that any other has, by node id of the origin, the most first if they
+/// are many. Operations that only a silent node has are not known; what is paused here does not count.
+fn with_lags(asked: Vec<Asked>, paused: &BTreeSet<Origin>) -> Vec<Node> {
     let mut everything = Vector::default();
     asked.iter().filter_map(|asked| asked.applied.as_ref()).for_each(|applied| everything.join(applied));
+    let mut origins: BTreeMap<NodeId, Vec<(Origin, Clock)>> = BTreeMap::new();
+    for (origin, clock) in everything.iter().filter(|(origin, _)| !paused.contains(origin)) {
+        origins.entry(origin.node_id()).or_default().push((origin, clock));
+    }
     let lags = |applied: &Vector| {
-        let mut entries: HashMap<String, u64> = HashMap::new();
-        for (origin, clock) in everything.iter() {
-            let lag = clock.0.saturating_sub(applied.get(&origin).0);
-            *entries.entry(origin.node_id().to_string()).or_default() += lag;
-        }
+        let lag = |origins: &Vec<(Origin, Clock)>| {
+            origins.iter().fold(0, |sum: u64, (origin, clock)| {
+                sum.saturating_add(clock.0.saturating_sub(applied.get(origin).0))
+            })
+        };
+        let mut lags: Vec<_> = origins.iter().map(|(node_id, origins)| (lag(origins), node_id)).collect();
+        lags.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.cmp(b.1)));
+        let shown = lags.into_iter().take(limits::VIEW_ORIGINS);
+        let entries = shown.map(|(lag, node_id)| (node_id.to_string(), lag)).collect();
         proto::cluster_response::Lags { entries }
     };
     asked

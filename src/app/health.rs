@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use brock_core::{
     base::{duration, id::Incarnation, limits},
-    domain::record::UnixSeconds,
+    domain::{codec, record::UnixSeconds},
     proto::{
-        DuplicateId, Peer, StatusResponse, Verdict,
+        DuplicateId, PausedOrigin, Peer, StatusResponse, Verdict,
         cluster_response::Node,
         duplicate_id,
         verdict::{Finding, Level},
@@ -32,6 +32,8 @@ fn is_about_claims(error: &str) -> bool {
         .iter()
         .any(|words| error.contains(words))
 }
+/// How the error of a node begins whose report is not shown.
+pub const INVALID_REPORT: &str = "its report is not valid";
 
 /// The verdict on these nodes; the node that was asked comes first, and knows these retired members by their ids and
 /// addresses.
@@ -41,6 +43,7 @@ pub fn of(nodes: &[Node], retired: &BTreeSet<String>, now: UnixSeconds) -> Verdi
         match &node.status {
             None => findings.push(silent(node, nodes)),
             Some(status) => {
+                let before = findings.len();
                 let mut about = About { node: &node.node, findings: &mut findings };
                 about.duplicates(status);
                 about.storage(status);
@@ -50,6 +53,7 @@ pub fn of(nodes: &[Node], retired: &BTreeSet<String>, now: UnixSeconds) -> Verdi
                 about.backups(status, now);
                 about.rest(status);
                 about.tasks(status);
+                cut(&mut findings, before, &node.node);
             }
         }
     }
@@ -61,7 +65,18 @@ pub fn of(nodes: &[Node], retired: &BTreeSet<String>, now: UnixSeconds) -> Verdi
 
 /// How many operations a node lacks that others have.
 fn lag(node: &Node) -> u64 {
-    node.lags.iter().flat_map(|lags| lags.entries.values()).sum()
+    node.lags.iter().flat_map(|lags| lags.entries.values()).fold(0, |sum, lag| sum.saturating_add(*lag))
+}
+
+/// Keeps the most severe findings about one node: what it reports is its own word.
+fn cut(findings: &mut Vec<Finding>, before: usize, node: &str) {
+    findings[before..].sort_by_key(|finding| std::cmp::Reverse(finding.level));
+    let more = findings.len().saturating_sub(before + limits::FINDINGS_PER_NODE);
+    if more > 0 {
+        findings.truncate(before + limits::FINDINGS_PER_NODE);
+        let what = format!("{} are not listed", count(more as u64, "more finding"));
+        findings.push(finding(Level::Watch, node, what, format!("`node-admin status` at {node} shows all")));
+    }
 }
 
 fn sentence(nodes: &[Node], level: Level, findings: &[Finding]) -> String {
@@ -102,6 +117,14 @@ fn finding(level: Level, node: &str, what: impl Into<String>, todo: impl Into<St
 
 fn silent(node: &Node, nodes: &[Node]) -> Finding {
     let asked = nodes.first().map_or("this node", |own| own.node.as_str());
+    if node.error.starts_with(INVALID_REPORT) {
+        let todo = format!(
+            "Check that {} runs the version of the others, and is the node that it should be. If it does, a person has \
+             changed what it says: revoke its certificate (docs/guides/certificates.md)",
+            node.node
+        );
+        return finding(Level::Act, &node.node, node.error.clone(), todo);
+    }
     // It was added there only, so far: nothing is broken.
     if node.pulls && node.address.is_empty() {
         let what = format!("it runs and pulls from {asked}, which has no address of it");
@@ -228,9 +251,27 @@ impl About<'_> {
                 "If it does not catch up: `node-admin peers` at this node shows why",
             );
         }
+        for paused in &status.paused {
+            self.paused(paused);
+        }
         for peer in &status.peers {
             self.peer(peer, nodes, retired);
         }
+    }
+
+    fn paused(&mut self, paused: &PausedOrigin) {
+        let PausedOrigin { node_id, by, .. } = paused;
+        self.act(
+            format!(
+                "it has paused {node_id}, which has invalidated, unpublished or deleted more than node.destruction-limit \
+                 within a minute (brought by {by})"
+            ),
+            format!(
+                "If operators have done that on purpose: `node-admin origin resume {node_id}`, with all nodes in \
+                 --node-addresses. Otherwise revoke its certificate: docs/guides/troubleshooting.md, The log of a node is \
+                 paused"
+            ),
+        );
     }
 
     fn peer(&mut self, peer: &Peer, nodes: &[Node], retired: &BTreeSet<String>) {
@@ -269,6 +310,19 @@ impl About<'_> {
                  node.wire-encryption to 192 on both, so that nothing less is accepted",
             );
         }
+        if peer.up && peer.unsent_origins > 0 {
+            let of = match peer.unsent.first().map(codec::stamp_from_proto) {
+                Some(Ok(stamp)) => format!(", such as {} of {}", stamp.clock, stamp.origin),
+                _ => String::new(),
+            };
+            self.watch(
+                format!(
+                    "{name} claims operations of {} that it does not send{of}",
+                    count(peer.unsent_origins, "origin")
+                ),
+                format!("Read the log of {name}; if it is not to be trusted, revoke its certificate"),
+            );
+        }
         let apart = peer.clock_skew_seconds.unsigned_abs();
         if peer.up && apart > limits::CLOCK_SKEW_NOTABLE_SECONDS {
             let what = format!("its wall clock and that of {name} are {apart} s apart");
@@ -303,15 +357,16 @@ impl About<'_> {
     /// A node that lacks the newest revocation list still accepts certificates that are revoked.
     fn revocations(&mut self, status: &StatusResponse, nodes: &[Node]) {
         for known in &status.authorities {
+            let statuses = nodes.iter().filter_map(|node| Some((&node.node, node.status.as_ref()?)));
             let others =
-                nodes.iter().filter_map(|node| node.status.as_ref()).flat_map(|status| &status.authorities);
-            let most = others.filter(|other| other.key == known.key).map(|other| other.revoked).max();
-            if most.is_some_and(|most| known.revoked < most) {
+                statuses.flat_map(|(node, status)| status.authorities.iter().map(move |ca| (node, ca)));
+            let most = others.filter(|(_, ca)| ca.key == known.key).max_by_key(|(_, ca)| ca.revoked);
+            if let Some((other, most)) = most.filter(|(_, most)| known.revoked < most.revoked) {
                 let what = format!(
-                    "it knows of {} of {}, and another node of {}: it still accepts the others",
+                    "it knows of {} of {}, and {other} of {}: it still accepts the others",
                     count(known.revoked, "revoked certificate"),
                     known.name,
-                    most.unwrap_or_default()
+                    most.revoked
                 );
                 let todo = "Copy the newest ca.crl into its certificates directory, or into node.crl-dir; the node uses it \
                             within seconds";
@@ -609,8 +664,9 @@ mod tests {
             ),
             (
                 |s| {
-                    s.alarms =
-                        ["old", "new"].map(|text| proto::Alarm { at_unix: 1, text: text.into() }).into();
+                    s.alarms = ["old", "new"]
+                        .map(|text| proto::Alarm { at_unix: 1, text: text.into(), ..Default::default() })
+                        .into();
                 },
                 Level::Watch,
                 "2 alarms, the newest: new",
@@ -735,9 +791,7 @@ mod tests {
         let verdict = of(&[trusts("a", &[knows("1", 2)]), trusts("b", &[knows("1", 1)]), dead("c")], NOW);
         let found: Vec<_> = verdict.findings.iter().map(|finding| finding.node.as_str()).collect();
         assert_eq!(found, ["b", "c"], "{verdict:?}");
-        assert!(
-            verdict.findings[0].what.contains("1 revoked certificate of CN=Brock CA, and another node of 2")
-        );
+        assert!(verdict.findings[0].what.contains("1 revoked certificate of CN=Brock CA, and b of 2"));
         assert_eq!(verdict.findings[0].level(), Level::Act);
         // While one CA replaces another, not all nodes trust both; and an older version reports no CA.
         let older = with("c", |_| {});

@@ -6,7 +6,7 @@
 //!   never return; [`backups`]: backups on request;
 //!   [`ledgers`]: conflicts and quarantine; [`tail`]: the log as it grows.
 //! - [`trace`]: one record on every node; [`status`]: the status of this node; [`cluster`]: of all nodes;
-//!   [`health`]: the verdict on them.
+//!   `reports`: reads what a peer reports; [`health`]: the verdict on all.
 //! - [`error`]: why a request is not answered as asked.
 //!
 //! The exception: the reports that nodes send each other (status, cluster, health, trace) are the generated
@@ -21,6 +21,7 @@ pub mod health;
 pub mod ledgers;
 pub mod operations;
 pub mod records;
+mod reports;
 pub mod retirement;
 pub mod status;
 pub mod tail;

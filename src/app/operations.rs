@@ -21,6 +21,7 @@ use crate::{
         roster::Roster,
     },
     replication::{
+        breaker::{Breaker, Paused},
         peek::{Answer, Asker},
         repair::{self, Repaired, TheirSummary},
         resync::Resyncs,
@@ -155,6 +156,7 @@ pub struct Operations {
     pub(super) orders: Orders,
     pub(super) wall_clock: WallClock,
     alarms: Alarms,
+    breaker: Breaker,
 }
 
 impl Operations {
@@ -167,8 +169,9 @@ impl Operations {
         (compactor, resyncs): (Compactor, Resyncs),
         (verifier, orders): (Verifier, Orders),
         (wall_clock, alarms): (WallClock, Alarms),
+        breaker: Breaker,
     ) -> Self {
-        Self { store, roster, asker, compactor, resyncs, verifier, orders, wall_clock, alarms }
+        Self { store, roster, asker, compactor, resyncs, verifier, orders, wall_clock, alarms, breaker }
     }
 
     /// The node that carries the operations out.
@@ -316,6 +319,11 @@ impl Operations {
         Ok(CompactReport { removed, left: self.store.totals() })
     }
 
+    /// Lets the paused logs of a node go on at this node. Returns what was paused.
+    pub async fn resume_origin(&self, node_id: &NodeId) -> Result<Vec<Paused>, RequestError> {
+        Ok(self.breaker.resume(node_id).await?)
+    }
+
     /// Clears this node's alarms, and returns them.
     pub fn clear_alarms(&self) -> Vec<Alarm> {
         self.alarms.clear()
@@ -347,8 +355,10 @@ impl Operations {
             let summary = answer.map(|theirs| {
                 everything.join(&theirs.applied);
                 let comparison = theirs.compare(&mine);
+                // What it says it is called counts only until a round has shown it.
+                let is_named = contact.name != contact.peer.key.as_str();
                 let node = VerifiedNode {
-                    node: theirs.node_id,
+                    node: if is_named { contact.name.clone() } else { theirs.node_id },
                     records: theirs.records,
                     tombstones: theirs.tombstones,
                     equal: comparison == Comparison::Equal,
@@ -409,7 +419,10 @@ impl Operations {
         let contacts = self.roster.contacts(self.wall_clock.now()).peers;
         let mut outcomes = Vec::new();
         for Contact { peer, name, .. } in contacts.into_iter().filter(|contact| !contact.is_retired) {
-            let repaired = repair::repair(&self.store, &self.verifier, &peer).await;
+            // A peer that has not said its id yet is resumed under this node's.
+            let node_id = name.parse().unwrap_or_else(|_| self.store.node_id().clone());
+            let brought = Some((&self.breaker, (&peer.key, &node_id)));
+            let repaired = repair::repair((&self.store, &self.verifier), &peer, brought).await;
             outcomes.push(RepairOutcome { node: name, repaired });
         }
         Ok(outcomes)

@@ -16,16 +16,24 @@ use crate::{
         roster::Roster,
         status::{PeerReport, Round},
     },
-    replication::resync::{ResyncReport, Resyncs},
+    replication::{
+        breaker::{self, Breaker},
+        resync::{ResyncReport, Resyncs},
+    },
     runtime::{
-        alarms::{Alarm, Alarms},
+        alarms::{Alarm, Alarms, Source},
         descriptors::Descriptors,
     },
     store::{Health, StorageUse, Store},
 };
 use brock_core::{
     base::{
-        duration::milliseconds, id::Incarnation, limits, time::WallClock, trust::TrustMode, vector::Vector,
+        duration::milliseconds,
+        id::Incarnation,
+        limits,
+        time::WallClock,
+        trust::TrustMode,
+        vector::{Stamp, Vector},
     },
     domain::codec,
     proto,
@@ -49,6 +57,8 @@ pub struct Reporter {
     pub resyncs: Resyncs,
     /// What the node believes other nodes.
     pub trust: TrustMode,
+    /// Shows paused logs.
+    pub breaker: Breaker,
     /// The node's backups; `None` = it makes none.
     pub backups: Option<Backups>,
     /// The key that signs them, hex.
@@ -78,7 +88,7 @@ impl Reporter {
     pub async fn status(&self, history: bool) -> Result<proto::StatusResponse, RequestError> {
         let store = &self.store;
         let (applied, totals) = (store.applied(), store.totals());
-        let reports = self.roster.reports();
+        let reports = self.roster.compared(&applied);
         let traffic = self.traffic(&applied, &reports);
         let open = self.identity.open_peers();
         let storage = store.storage_use().await?;
@@ -97,7 +107,7 @@ impl Reporter {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             records: totals.records,
             clocks: codec::vector_to_proto(&store.vector()).clocks,
-            peers: reports.into_iter().map(|report| peer(report, &applied, &open)).collect(),
+            peers: reports.into_iter().map(|report| peer(report, &open)).collect(),
             quarantined: totals.quarantined,
             conflicts: totals.conflicts,
             conflicts_acknowledged: totals.acknowledged,
@@ -123,6 +133,7 @@ impl Reporter {
             authorities: self.identity.authorities().into_iter().map(authority).collect(),
             descriptors_limit: self.descriptors.limit,
             connections_max: self.descriptors.connections as u64,
+            paused: self.breaker.paused().iter().map(breaker::paused_to_proto).collect(),
             history: if history { self.samples().iter().cloned().collect() } else { Vec::new() },
         })
     }
@@ -171,13 +182,14 @@ impl Reporter {
         let own = applied.iter().filter(|(origin, _)| origin.is_of(self.store.node_id()));
         proto::Traffic {
             reads: self.records.reads(),
-            writes: own.map(|(_, clock)| clock.0).sum(),
-            entries_received: peers.iter().map(|peer| peer.entries_received).sum(),
+            // Clocks of earlier incarnations come from peers.
+            writes: own.fold(0, |sum, (_, clock)| sum.saturating_add(clock.0)),
+            entries_received: peers.iter().fold(0, |sum, peer| sum.saturating_add(peer.entries_received)),
         }
     }
 }
 
-fn peer(report: PeerReport, applied: &Vector, open: &[OpenPeer]) -> proto::Peer {
+fn peer(report: PeerReport, open: &[OpenPeer]) -> proto::Peer {
     let is_dialled = |peer: &&OpenPeer| peer.address.as_deref() == Some(report.key.as_str());
     let is_it = |peer: &&OpenPeer| report.node_id.is_some() && peer.node_id == report.node_id;
     let connection = open.iter().find(is_dialled).or_else(|| open.iter().find(is_it));
@@ -185,6 +197,8 @@ fn peer(report: PeerReport, applied: &Vector, open: &[OpenPeer]) -> proto::Peer 
         .map(|peer| &peer.negotiated)
         .map(|wire| (wire.group.clone(), wire.suite.clone(), wire.signature.to_string()))
         .unwrap_or_default();
+    let unsent = report.unsent.iter().take(limits::UNSENT_SHOWN);
+    let unsent = unsent.map(|(origin, clock)| codec::stamp_to_proto(Stamp { origin, clock })).collect();
     proto::Peer {
         group,
         suite,
@@ -194,7 +208,7 @@ fn peer(report: PeerReport, applied: &Vector, open: &[OpenPeer]) -> proto::Peer 
         up: report.up,
         since_unix: report.since,
         last_error: report.last_error.unwrap_or_default(),
-        lag_entries: report.heads.map(|heads| heads.entries_above(applied)),
+        lag_entries: report.lag,
         rounds: report.rounds,
         entries_received: report.entries_received,
         last_success_unix: report.last_heard.map(|heard| heard.at_unix).unwrap_or_default(),
@@ -202,6 +216,8 @@ fn peer(report: PeerReport, applied: &Vector, open: &[OpenPeer]) -> proto::Peer 
         round_trip_micros: report.round_trip.map(|took| u64::try_from(took.as_micros()).unwrap_or(u64::MAX)),
         refused: report.is_refused,
         recent_rounds: report.recent_rounds.into_iter().map(round).collect(),
+        unsent,
+        unsent_origins: report.unsent.len() as u64,
     }
 }
 
@@ -269,8 +285,11 @@ fn certificate(expiry: Expiry) -> proto::Certificate {
 
 /// An alarm as a status shows it.
 pub fn alarm_to_proto(alarm: Alarm) -> proto::Alarm {
-    let Alarm { at_unix, text } = alarm;
-    proto::Alarm { at_unix, text }
+    let source = match alarm.source {
+        Source::Here => String::new(),
+        Source::Peer(address) => address,
+    };
+    proto::Alarm { at_unix: alarm.at_unix, text: alarm.text, count: alarm.count, source }
 }
 
 fn duplicate(duplicate: Duplicate) -> proto::DuplicateId {

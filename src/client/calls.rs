@@ -72,6 +72,8 @@ calls! { admin:
     members(MembersRequest) -> proto::MembersResponse: "The members of the cluster, as the node sees them.";
     retire_member(RetireMemberRequest) -> proto::RetireMemberResponse:
         "Retires a member on the node and on its peers.";
+    resume_origin(ResumeOriginRequest) -> proto::ResumeOriginResponse:
+        "Lets the paused logs of a node go on at the node.";
     compact(CompactRequest) -> proto::CompactResponse: "Compacts the log of the node.";
     verify(VerifyRequest) -> proto::VerifyResponse: "Compares the node with its peers.";
     repair(RepairRequest) -> proto::RepairResponse: "Merges differing records of the peers into the node.";

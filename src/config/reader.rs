@@ -126,6 +126,16 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A count; `off` = none.
+    pub(super) fn count_or_off(&mut self, key: &'static str, low: u64, high: u64) -> Option<Option<u64>> {
+        self.parsed(key, |text| match values::count_or_off(text)? {
+            Some(value) if !(low..=high).contains(&value) => {
+                Err(ValueError::Bounds(low.to_string(), high.to_string()))
+            }
+            value => Ok(value),
+        })
+    }
+
     /// One of the words that the setting lists.
     pub(super) fn choice<T>(&mut self, key: &'static str, read: impl Fn(&str) -> T) -> Option<T> {
         let Some(Kind::Choice(options)) = settings::find(key).map(|setting| setting.kind) else {

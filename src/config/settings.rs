@@ -208,6 +208,14 @@ pub const SETTINGS: &[Setting] = &[
          last contact. Log compaction waits for all members",
     ),
     setting(
+        "node.destruction-limit",
+        "1000",
+        "COUNT",
+        Kind::CountOrOff,
+        "How many operations that invalidate, unpublish or delete this node takes of one other node within a \
+         minute. A node that brings more is paused here until `node-admin origin resume`. off: no limit",
+    ),
+    setting(
         "node.shutdown-timeout",
         "10s",
         "DURATION",
@@ -530,6 +538,7 @@ mod tests {
         ("node.trust", "centralized"),
         ("node.expiry-margin", "1h"),
         ("node.member-retention", "168h"),
+        ("node.destruction-limit", "1000"),
         ("node.shutdown-timeout", "10s"),
         ("node.backup.enabled", "false"),
         ("node.backup.endpoint", ""),

@@ -258,9 +258,10 @@ fn text_of(kind: Kind, value: &DeValue<'_>) -> Result<String, &'static str> {
             texts.map(|texts| texts.join(",")).ok_or("an array with values other than texts")
         }
         (Kind::Bool | Kind::BoolOrAuto, DeValue::Boolean(value)) => Ok(value.to_string()),
-        (Kind::Count | Kind::Size | Kind::Seconds | Kind::Factor, DeValue::Integer(number)) => {
-            Ok(number.to_string().replace('_', ""))
-        }
+        (
+            Kind::Count | Kind::CountOrOff | Kind::Size | Kind::Seconds | Kind::Factor,
+            DeValue::Integer(number),
+        ) => Ok(number.to_string().replace('_', "")),
         (Kind::Factor, DeValue::Float(number)) => Ok(number.to_string().replace('_', "")),
         (_, DeValue::Integer(_)) => Err("a number"),
         (_, DeValue::Float(_)) => Err("a fraction"),
@@ -283,6 +284,7 @@ fn expected(kind: Kind) -> &'static str {
         Kind::Bool => "true or false",
         Kind::BoolOrAuto => "true, false or \"auto\"",
         Kind::Count => "a whole number, such as 1000",
+        Kind::CountOrOff => "a whole number, such as 1000, or \"off\"",
         Kind::Size => "a whole number of bytes or a text such as \"64KiB\"",
         Kind::Duration => "a text with a number and a unit, such as \"30s\"",
         Kind::DurationOrNever => "a text such as \"720h\", or \"never\"",

@@ -123,6 +123,9 @@ configuration! {
         expiry_margin: Duration = reader.duration("node.expiry-margin", Duration::ZERO),
         /// `node.member-retention`
         member_retention: Duration = reader.duration("node.member-retention", Duration::ZERO),
+        /// `node.destruction-limit`; `None` = off
+        destruction_limit: Option<u64> =
+            reader.count_or_off("node.destruction-limit", 1, limits::DESTRUCTION_LIMIT_MAX),
         /// `node.shutdown-timeout`
         shutdown_timeout: Duration = reader.duration("node.shutdown-timeout", NANOSECOND),
         /// `node.backup.*`; `None` = not enabled

@@ -59,6 +59,8 @@ pub enum Kind {
     Factor,
     /// A whole number.
     Count,
+    /// A whole number, or `off`.
+    CountOrOff,
     /// A number of bytes, with or without a unit.
     Size,
     /// A log filter.
@@ -82,6 +84,9 @@ pub enum ValueError {
     /// Not a whole number.
     #[error("is not a whole number; write digits only, such as 1000")]
     Count,
+    /// Neither a whole number nor `off`.
+    #[error("is neither a whole number nor off; write for example 1000, or off")]
+    CountOrOff,
     /// Not a size.
     #[error("is not a size; write bytes or a whole number of KiB, MiB or GiB, such as 65536 or 64KiB")]
     Size,
@@ -301,6 +306,11 @@ pub fn duration_or_never(text: &str) -> Result<Option<Duration>, ValueError> {
         "never" => Ok(None),
         text => duration::parse(text).map(Some).map_err(|_| ValueError::DurationOrNever),
     }
+}
+
+/// Parses a whole number; `off` = none.
+pub fn count_or_off(text: &str) -> Result<Option<u64>, ValueError> {
+    if text == OFF { Ok(None) } else { count(text).map(Some).map_err(|_| ValueError::CountOrOff) }
 }
 
 /// Whether a text contains an age identity (a private key), which must not be shown.

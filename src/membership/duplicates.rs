@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::peer::PeerKey;
-use crate::runtime::alarms::Alarms;
+use crate::runtime::alarms::{Alarms, Source};
 use brock_core::base::{
     id::{Incarnation, NodeId, Origin},
     limits,
@@ -123,7 +123,9 @@ impl Duplicates {
             if is_due {
                 let text = duplicate.to_string();
                 sightings.alarm = Some((text.clone(), Instant::now()));
-                alarms.raise(text);
+                // Peers say who answers where, so together they have the share of one.
+                let kind = duplicate.node_id.to_string();
+                alarms.raise_of(Source::Peer("several peers".to_owned()), &kind, text);
             }
         }
     }

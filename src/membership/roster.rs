@@ -43,18 +43,6 @@ pub struct ListingChange {
     pub left_out: usize,
 }
 
-/// How far this node is behind its peers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SyncStatus {
-    /// How many peers it has, members that DNS no longer lists included.
-    pub peers: usize,
-    /// The most operations that any one peer has, as far as it has said, and this node lacks; `None` = no
-    /// peer has said yet what it has.
-    pub lag_entries: Option<u64>,
-    /// The time since any peer was heard; `None` = none was heard yet.
-    pub gap: Option<Duration>,
-}
-
 /// Why this node does not pull from a peer that answers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -102,14 +90,14 @@ struct Inner {
     returns: watch::Sender<u64>,
 }
 
-type Rows = BTreeMap<PeerKey, Row>;
+pub(super) type Rows = BTreeMap<PeerKey, Row>;
 
 /// What the roster holds of one peer.
-struct Row {
+pub(super) struct Row {
     /// `None`: a name in `node.join` that DNS has not answered for yet.
     route: Option<Route>,
     /// `None`: the address is ignored.
-    status: Option<PeerStatus>,
+    pub(super) status: Option<PeerStatus>,
 }
 
 /// How a peer is reached.
@@ -132,7 +120,7 @@ impl Row {
     }
 
     /// The peer, if it can be asked.
-    fn peer(&self) -> Option<&Peer> {
+    pub(super) fn peer(&self) -> Option<&Peer> {
         self.status.as_ref().and(self.route.as_ref()).map(|route| &route.peer)
     }
 }
@@ -194,6 +182,11 @@ impl Roster {
         self.lock().get(key).filter(|row| row.is_up()).and_then(Row::peer).cloned()
     }
 
+    /// The node that has answered there; `None` = none has yet.
+    pub fn node_id_at(&self, key: &PeerKey) -> Option<NodeId> {
+        self.lock().get(key)?.status.as_ref()?.report().node_id.clone()
+    }
+
     /// Whether this node pulls from the node of an origin itself, and that has it up to this clock.
     pub fn supplies(&self, Stamp { origin, clock }: Stamp) -> bool {
         let supplies = |report: &PeerReport| {
@@ -226,21 +219,6 @@ impl Roster {
         self.lock().values().filter_map(|row| row.status.as_ref()).map(|s| s.report().clone()).collect()
     }
 
-    /// How far this node, which has applied `applied`, is behind its peers.
-    pub fn sync_status(&self, applied: &Vector) -> SyncStatus {
-        let rows = self.lock();
-        let reports: Vec<_> =
-            rows.values().filter_map(|row| row.status.as_ref()).map(PeerStatus::report).collect();
-        let lags = reports.iter().filter_map(|report| report.heads.as_ref());
-        let asked: Vec<PeerKey> = rows.values().filter_map(Row::peer).map(|peer| peer.key.clone()).collect();
-        let last_heard = reports.iter().filter_map(|report| report.last_heard).map(|heard| heard.at).max();
-        SyncStatus {
-            peers: reports.len() + self.0.members.elsewhere(&asked),
-            lag_entries: lags.map(|heads| heads.entries_above(applied)).max(),
-            gap: last_heard.map(|at| at.elapsed()),
-        }
-    }
-
     /// Sets the gauges of all peers, against what is applied here.
     pub fn record_gauges(&self, applied: &Vector) {
         for status in self.lock().values_mut().filter_map(|row| row.status.as_mut()) {
@@ -254,11 +232,11 @@ impl Roster {
         self.0.returns.subscribe()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Rows> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Rows> {
         self.0.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn update<T>(&self, key: &PeerKey, change: impl FnOnce(&mut PeerStatus) -> T) -> Option<T> {
+    pub(super) fn update<T>(&self, key: &PeerKey, change: impl FnOnce(&mut PeerStatus) -> T) -> Option<T> {
         self.lock().get_mut(key)?.status.as_mut().map(change)
     }
 
@@ -477,7 +455,7 @@ fn unlist(rows: &mut Rows, name: &str, addresses: &[Address]) -> Vec<PeerKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::contacts::Unreachable;
+    use crate::membership::{compare::SyncStatus, contacts::Unreachable};
     use brock_core::base::{id::Origin, vector::Clock};
 
     const HOUR: Duration = Duration::from_secs(3600);

@@ -7,15 +7,16 @@ use std::{
 
 use brock_core::{
     base::{
-        id::{Incarnation, NodeId},
+        id::{Incarnation, NodeId, Origin},
         limits, metrics as names,
-        vector::Vector,
+        vector::{Clock, Vector},
     },
     domain::record::UnixSeconds,
 };
 use brock_net::task::bounded;
 
-use super::peer::PeerKey;
+use super::{lag::Claims, peer::PeerKey};
+use crate::runtime::repeats::Repeats;
 
 /// One peer, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,10 @@ pub struct PeerReport {
     pub is_refused: bool,
     /// What it last said it has applied; `None` = it has not said it yet.
     pub heads: Option<Vector>,
+    /// Operations that it is believed to have and that this node lacks, when it was last heard.
+    pub lag: Option<u64>,
+    /// What it claims to have, and does not send.
+    pub unsent: Vector,
     /// Rounds in which it answered.
     pub rounds: u64,
     /// Log entries received from it, duplicates included.
@@ -67,6 +72,8 @@ impl PeerReport {
             last_error: None,
             is_refused: false,
             heads: None,
+            lag: None,
+            unsent: Vector::default(),
             rounds: 0,
             entries_received: 0,
             last_heard: None,
@@ -125,6 +132,18 @@ pub(super) struct PeerStatus {
     last_logged_skew_seconds: i64,
     /// Whether the last line about this node's lag says that it is behind.
     last_logged_behind: bool,
+    claims: Claims,
+    lines: Lines,
+}
+
+/// The lines that the peer can cause again and again.
+#[derive(Debug, Default)]
+struct Lines {
+    up: Repeats,
+    fails: Repeats,
+    behind: Repeats,
+    origins: Repeats,
+    clock: Repeats,
 }
 
 impl PeerStatus {
@@ -138,7 +157,14 @@ impl PeerStatus {
             metrics::counter!(names::ROUNDS, "address" => address(), "outcome" => outcome).absolute(0);
         }
         let report = PeerReport::new(key, now);
-        Self { report, last_logged_failure: None, last_logged_skew_seconds: 0, last_logged_behind: false }
+        Self {
+            report,
+            last_logged_failure: None,
+            last_logged_skew_seconds: 0,
+            last_logged_behind: false,
+            claims: Claims::default(),
+            lines: Lines::default(),
+        }
     }
 
     pub(super) fn report(&self) -> &PeerReport {
@@ -164,7 +190,9 @@ impl PeerStatus {
         report.rounds += 1;
         if !report.up {
             (report.up, report.since) = (true, now);
-            tracing::info!(address = %report.key, %node_id, "pulling from a peer");
+            if self.lines.up.is_due() {
+                tracing::info!(address = %report.key, %node_id, "pulling from a peer");
+            }
         }
     }
 
@@ -181,19 +209,57 @@ impl PeerStatus {
         self.log_heads(heads, skew_seconds);
         match &mut self.report.heads {
             Some(known) if !fresh => known.join(heads),
-            known => *known = Some(heads.clone()),
+            known => {
+                *known = Some(heads.clone());
+                self.claims.begin();
+            }
         }
         self.report.clock_skew_seconds = Some(skew_seconds);
         self.hear(now);
     }
 
     pub(super) fn received(&mut self, entries: u64, bytes: u64, now: UnixSeconds) {
-        self.report.entries_received += entries;
+        self.report.entries_received = self.report.entries_received.saturating_add(entries);
         if let Some(round) = &mut self.report.round {
-            round.entries += entries;
-            round.bytes += bytes;
+            round.entries = round.entries.saturating_add(entries);
+            round.bytes = round.bytes.saturating_add(bytes);
         }
         self.hear(now);
+    }
+
+    /// Weighs what the peer, which was just heard, claims above `applied`. `is_backed`: another peer sends that log up
+    /// to that clock.
+    pub(super) fn weigh(&mut self, applied: &Vector, is_backed: impl Fn(&Origin, Clock) -> bool) {
+        let Some(heads) = &self.report.heads else { return };
+        let disbelieved = self.claims.weigh(heads, applied, Instant::now(), is_backed);
+        if disbelieved > 0 {
+            let peer = self.report.key.to_string();
+            let refused = metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => "unsent");
+            refused.increment(disbelieved as u64);
+        }
+        self.report.unsent.clone_from(self.claims.unsent());
+        self.report.lag = Some(self.claims.lag(heads, applied));
+    }
+
+    /// How many operations this node, which has applied `applied`, lacks of those that the peer is believed to have.
+    pub(super) fn lag(&self, applied: &Vector) -> Option<u64> {
+        self.report.heads.as_ref().map(|heads| self.claims.lag(heads, applied))
+    }
+
+    /// Whether the peer is sending an origin's log up to this clock or further.
+    pub(super) fn is_sending(&self, origin: &Origin, clock: Clock) -> bool {
+        let heads = self.report.heads.as_ref().filter(|_| self.report.up);
+        heads.is_some_and(|heads| self.claims.is_sending(heads, origin, clock))
+    }
+
+    /// The peer has sent operations that this node lacked.
+    pub(super) fn sent(&mut self, origin: &Origin, operations: u64) {
+        self.claims.sent(origin, operations);
+    }
+
+    /// This node takes nothing of an origin from the peer on this stream.
+    pub(super) fn decline(&mut self, origin: Origin) {
+        self.claims.decline(origin);
     }
 
     pub(super) fn begin_round(&mut self, now_ms: u64) {
@@ -234,7 +300,7 @@ impl PeerStatus {
         if std::mem::take(&mut self.report.up) {
             self.report.since = now;
         }
-        let event = self.failure_to_log(error, lasts, now);
+        let event = self.failure_to_log(error, lasts, now).filter(|_| self.lines.fails.is_due());
         let address = self.report.key.as_str();
         match event {
             None => {}
@@ -268,11 +334,11 @@ impl PeerStatus {
     /// Sets the gauges that compare the peer with what is applied here, and logs when this node falls
     /// behind it and when it has caught up.
     pub(super) fn record_gauges(&mut self, applied: &Vector) {
+        let lag = self.lag(applied);
         let report = &self.report;
         let address = || report.key.to_string();
-        if let Some(heads) = &report.heads {
-            let lag = heads.entries_above(applied);
-            if !self.last_logged_behind && lag >= limits::LAG_NEWS_ENTRIES {
+        if let Some(lag) = lag {
+            if !self.last_logged_behind && lag >= limits::LAG_NEWS_ENTRIES && self.lines.behind.is_due() {
                 tracing::info!(address = %report.key, operations = lag, "this node is behind a peer");
                 self.last_logged_behind = true;
             } else if self.last_logged_behind && lag == 0 {
@@ -334,11 +400,13 @@ impl PeerStatus {
             }
             Some(known) => {
                 let mut fresh = heads.iter().filter(|(origin, _)| !known.lists(origin));
-                if let Some((origin, _)) = fresh.next() {
+                if let Some((origin, _)) = fresh.next()
+                    && self.lines.origins.is_due()
+                {
                     let more = fresh.count();
                     tracing::info!(address, node_id, %origin, more, "a peer has heard of new origins");
                 }
-                if moved {
+                if moved && self.lines.clock.is_due() {
                     tracing::info!(
                         address,
                         node_id,

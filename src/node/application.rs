@@ -13,7 +13,7 @@ use crate::{
     config::{sources::ShownSetting, validate::Config},
     maintenance::compact::Compactor,
     membership::{duplicates::Place, roster::Roster},
-    replication::{peek::Asker, resync::Resyncs},
+    replication::{breaker::Breaker, peek::Asker, resync::Resyncs},
     runtime::{alarms::Alarms, descriptors::Descriptors},
     store::Store,
     transfer::{orders::Orders, proof::Verifier},
@@ -28,6 +28,7 @@ pub(super) struct Shared {
     pub(super) resyncs: Resyncs,
     pub(super) verifier: Verifier,
     pub(super) orders: Orders,
+    pub(super) breaker: Breaker,
     pub(super) compactor: Compactor,
     pub(super) wall_clock: WallClock,
     pub(super) alarms: Alarms,
@@ -56,8 +57,10 @@ impl Shared {
         );
         let context = (wall_clock.clone(), alarms.clone());
         let (own, verifier) = (identity.peer(), identity.statement_verifier());
-        let orders = Orders::new(config.trust, &own, verifier, store.clone(), context);
+        let orders = Orders::new(config.trust, &own, verifier, store.clone(), context.clone());
+        let breaker = Breaker::new(config.destruction_limit, (store.clone(), roster.clone()), context).await;
         Ok(Self {
+            breaker: breaker.map_err(|error| storage::damaged(config, error))?,
             compactor: Compactor::new(store.clone(), members, config.compact, wall_clock.clone()),
             store: store.clone(),
             roster,
@@ -104,6 +107,7 @@ impl Application {
             (shared.compactor.clone(), shared.resyncs.clone()),
             (shared.verifier.clone(), shared.orders.clone()),
             (wall_clock.clone(), alarms.clone()),
+            shared.breaker.clone(),
         );
         let signer = Arc::new(signer::load(store).await?);
         let backup_public_key = manifest::public_key(&signer);
@@ -114,6 +118,7 @@ impl Application {
             records: Arc::clone(&records),
             resyncs: shared.resyncs.clone(),
             trust: config.trust,
+            breaker: shared.breaker.clone(),
             backups: backups.clone(),
             backup_public_key,
             alarms: alarms.clone(),

@@ -43,7 +43,8 @@ fn spawn_pulling(config: &Config, shared: &Shared, tasks: &Tasks) {
     let (interval, batch_limit) = (config.replication_interval, config.replication_limit);
     let (store, roster, resyncs) = (shared.store.clone(), shared.roster.clone(), shared.resyncs.clone());
     let verifier = shared.verifier.clone();
-    let (wall_clock, alarms) = (shared.wall_clock.clone(), shared.alarms.clone());
+    let (wall_clock, alarms, breaker) =
+        (shared.wall_clock.clone(), shared.alarms.clone(), shared.breaker.clone());
     let orders = shared.orders.clone();
     let make = move |address: &_, stop| Puller {
         address: Clone::clone(address),
@@ -55,6 +56,7 @@ fn spawn_pulling(config: &Config, shared: &Shared, tasks: &Tasks) {
         wall_clock: wall_clock.clone(),
         alarms: alarms.clone(),
         differs: Arc::default(),
+        breaker: breaker.clone(),
         interval,
         batch_limit: u32::try_from(batch_limit).unwrap_or(u32::MAX),
         stop,

@@ -9,7 +9,7 @@ use crate::{
         readiness::Readiness,
         server::Pages,
     },
-    membership::roster::{Roster, SyncStatus},
+    membership::{compare::SyncStatus, roster::Roster},
     runtime::alarms::Alarms,
     store::Store,
     telemetry::logs::Telemetry,

@@ -31,7 +31,8 @@ pub(super) async fn record(store: &Store, roster: &Roster, alarms: &Alarms, stat
     let mut operations: BTreeMap<String, u64> = BTreeMap::new();
     // With folded incarnations: without them the gauge would fall at a fold.
     for (origin, clock) in store.applied().iter() {
-        *operations.entry(origin.node_id().to_string()).or_default() += clock.0;
+        let sum = operations.entry(origin.node_id().to_string()).or_default();
+        *sum = sum.saturating_add(clock.0);
     }
     for (node_id, operations) in operations {
         metrics::gauge!(names::SEED_CLOCK, "node_id" => node_id).set(operations as f64);

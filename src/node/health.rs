@@ -10,7 +10,7 @@ use crate::{
     membership::{roster::Roster, status::PeerReport},
     store::{Health, Store},
 };
-use brock_core::base::{limits, vector::Vector};
+use brock_core::base::limits;
 use brock_net::task::{TaskName, Tasks};
 
 /// The services that report their health; the empty name means the whole node.
@@ -42,12 +42,12 @@ pub(super) fn spawn_first_catch_up(
         let deadline = Instant::now() + limits::FIRST_CATCH_UP_TIMEOUT;
         let mut ticks = interval(limits::FIRST_CATCH_UP_POLL);
         while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let (reports, applied) = (roster.reports(), store.applied());
-            let settled = reports.iter().all(|peer| is_settled(peer, &applied));
+            let reports = roster.compared(&store.applied());
+            let settled = reports.iter().all(is_settled);
             if settled || Instant::now() >= deadline {
                 readiness.set_caught_up();
                 set_serving(&reporter, readiness.is_ready()).await;
-                let caught_up_with = reports.iter().filter(|peer| has_all_of(peer, &applied)).count();
+                let caught_up_with = reports.iter().filter(|peer| has_all_of(peer)).count();
                 tracing::info!(peers = reports.len(), caught_up_with, "the node is ready");
                 break;
             }
@@ -83,10 +83,10 @@ pub(super) fn spawn_disk_watch(
 }
 
 /// A peer that the node cannot pull from does not hold it up.
-fn is_settled(peer: &PeerReport, applied: &Vector) -> bool {
-    peer.last_error.is_some() || has_all_of(peer, applied)
+fn is_settled(peer: &PeerReport) -> bool {
+    peer.last_error.is_some() || has_all_of(peer)
 }
 
-fn has_all_of(peer: &PeerReport, applied: &Vector) -> bool {
-    peer.up && peer.heads.as_ref().is_some_and(|heads| heads.entries_above(applied) == 0)
+fn has_all_of(peer: &PeerReport) -> bool {
+    peer.up && peer.lag == Some(0)
 }

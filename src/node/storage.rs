@@ -73,14 +73,16 @@ pub(super) async fn load_members(
     fixed: &[Address],
     discovers: bool,
 ) -> Result<Members, StartError> {
-    let damaged = |reason| {
-        let path = config.path.clone().unwrap_or_default();
-        StartError::Store(OpenError::Database { path, reason })
-    };
-    let remembered = store.members().await.map_err(|error| damaged(error.to_string()))?;
+    let remembered = store.members().await.map_err(|error| damaged(config, error))?;
     let fixed: Vec<PeerKey> = fixed.iter().map(PeerKey::from).collect();
     Members::new(config.node_id.clone(), (&fixed, discovers), remembered, config.member_retention)
-        .map_err(|error| damaged(error.to_string()))
+        .map_err(|error| damaged(config, error))
+}
+
+/// The store is open, and something in it cannot be read.
+pub(super) fn damaged(config: &Config, error: impl ToString) -> StartError {
+    let path = config.path.clone().unwrap_or_default();
+    StartError::Store(OpenError::Database { path, reason: error.to_string() })
 }
 
 /// Opens the audit log, if there is a directory for it.

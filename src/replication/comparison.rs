@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::{
+    breaker::{self, Breaker, Bringer},
     remote::Remote,
     repair::{self, Differences, Repaired, TheirSummary},
     resync::Resyncs,
@@ -81,7 +82,7 @@ impl Comparison {
         &mut self,
         (store, verifier): (&Store, &Verifier),
         remote: &impl Remote,
-        resyncs: Option<&Resyncs>,
+        guards: Option<(&Resyncs, &Breaker, Bringer<'_>)>,
     ) -> Result<Look, RemoteError> {
         let theirs = remote.summary(true).await?;
         // IMPORTANT: before the records here are read, so that these reflect all of it.
@@ -126,8 +127,7 @@ impl Comparison {
             let mut rest = found.key_hashes.as_slice();
             while !rest.is_empty() {
                 let asked = &rest[..rest.len().min(limits::FETCH_STATES_MAX)];
-                let looked_at =
-                    common.settle((store, verifier), remote, resyncs, asked, &mut settled).await?;
+                let looked_at = common.settle((store, verifier), remote, guards, asked, &mut settled).await?;
                 rest = &rest[looked_at..];
             }
         }
@@ -142,7 +142,7 @@ impl Common {
         &self,
         (store, verifier): (&Store, &Verifier),
         remote: &impl Remote,
-        resyncs: Option<&Resyncs>,
+        guards: Option<(&Resyncs, &Breaker, Bringer<'_>)>,
         asked: &[KeyHash],
         settled: &mut Repaired,
     ) -> Result<usize, RemoteError> {
@@ -175,8 +175,13 @@ impl Common {
             }
         }
         if !states.is_empty() {
-            let _no_resync = match resyncs {
-                Some(resyncs) => Some(resyncs.others().await),
+            let _no_resync = match guards {
+                Some((resyncs, breaker, peer)) => {
+                    if !breaker.admit_states(peer, &states).await? {
+                        states.retain(|(_, state)| !breaker::destroys(state));
+                    }
+                    Some(resyncs.others().await)
+                }
                 None => None,
             };
             settled.repaired += store.join(Page { states, complete: None }).await?.changed as u64;

@@ -5,7 +5,10 @@ use std::{cmp::Ordering, collections::BTreeMap};
 
 use bytes::Bytes;
 
-use super::remote::Remote;
+use super::{
+    breaker::{self, Breaker, Bringer},
+    remote::Remote,
+};
 use crate::{
     membership::peer::RemoteError,
     runtime::planted::{self, Bug},
@@ -209,10 +212,11 @@ pub(super) async fn believed(
 ///
 /// Contract: no record that this node has deleted and forgotten comes back. A create that this node lacks,
 /// and that was made before it last collected tombstones, is left alone.
+/// What would destroy more than the breaker admits of the peer is left alone; `None`: the peer is trusted.
 pub async fn repair(
-    store: &Store,
-    verifier: &Verifier,
+    (store, verifier): (&Store, &Verifier),
     remote: &impl Remote,
+    breaker: Option<(&Breaker, Bringer<'_>)>,
 ) -> Result<Repaired, RemoteError> {
     let differences = differences(store, remote).await?;
     let mut outcome = Repaired { differing: differences.total, ..Repaired::default() };
@@ -241,6 +245,11 @@ pub async fn repair(
             if left != RecordState::default() && !is_collected {
                 states.push((key_hash, left));
             }
+        }
+        if let Some((breaker, peer)) = breaker
+            && !breaker.admit_states(peer, &states).await?
+        {
+            states.retain(|(_, state)| !breaker::destroys(state));
         }
         let joined = store.join(Page { states, complete: None }).await?;
         outcome.repaired += joined.changed as u64;

@@ -5,7 +5,7 @@
 //! a while. While one resync lasts, another donor may begin to fill this node beside it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -17,10 +17,17 @@ use tokio::{
 use tonic::{Code, transport::Channel};
 use tracing::Instrument as _;
 
-use super::pace::Pace;
+use super::{
+    breaker::{Breaker, Bringer},
+    pace::Pace,
+};
 use crate::{
-    membership::{members::Members, origins::Supplier, peer::CallError},
-    runtime::{alarms::Alarms, spans},
+    membership::{
+        members::Members,
+        origins::Supplier,
+        peer::{CallError, PeerKey},
+    },
+    runtime::{alarms::Alarms, repeats::Repeats, spans},
     store::Store,
     transfer::{
         join::{Declines, JoinError, Joiner, Terms},
@@ -29,11 +36,14 @@ use crate::{
 };
 use brock_core::{
     base::{
-        id::{NodeId, Origin},
+        id::{KeyHash, NodeId, Origin},
         limits, metrics as names,
         time::WallClock,
     },
-    domain::record::UnixSeconds,
+    domain::{
+        codec,
+        record::{RecordState, UnixSeconds},
+    },
     proto::{self, replication_service_client::ReplicationServiceClient, snapshot_response::Message},
 };
 
@@ -103,6 +113,11 @@ pub enum ResyncError {
     /// The whole resync took too long.
     #[error("the snapshot was not whole within the time for the records that its donor has announced")]
     Late,
+    /// Its pages would destroy more than one node may.
+    #[error(
+        "the records of {0} would destroy more than node.destruction-limit of this node's: it is paused. If that is          intended: `node-admin origin resume {0}`"
+    )]
+    Paused(NodeId),
     /// A message could not be joined.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -114,7 +129,7 @@ impl ResyncError {
         match self {
             Self::Silence | Self::Stalled | Self::Excess(_) | Self::Late => true,
             Self::Join(error) => !matches!(error, JoinError::Store(_)),
-            Self::UnderWay | Self::SetAside(..) | Self::Call(_) | Self::EndedEarly => false,
+            Self::UnderWay | Self::SetAside(..) | Self::Call(_) | Self::EndedEarly | Self::Paused(_) => false,
         }
     }
 }
@@ -157,6 +172,8 @@ pub struct Source {
     pub verifier: Verifier,
     /// Origins that nodes write to now: they are not over, whatever the donor says.
     pub present: Vec<Origin>,
+    /// Pauses a donor whose records would destroy much, and the donor's address.
+    pub breaker: (Breaker, PeerKey),
     /// Why its log was not enough.
     pub reason: &'static str,
 }
@@ -194,6 +211,8 @@ pub struct Resyncs {
     drops: Arc<Mutex<Drops>>,
     /// Counts those that have filled this node.
     filled: watch::Sender<u64>,
+    /// The lines about each donor.
+    lines: Arc<Mutex<HashMap<PeerKey, Repeats>>>,
 }
 
 impl Resyncs {
@@ -208,6 +227,7 @@ impl Resyncs {
             collects,
             drops: Arc::default(),
             filled: watch::Sender::new(0),
+            lines: Arc::default(),
         }
     }
 
@@ -239,6 +259,15 @@ impl Resyncs {
     /// tombstones remove records, and nothing else may bring those back meanwhile.
     pub async fn others(&self) -> RwLockReadGuard<'_, ()> {
         self.gate.read().await
+    }
+
+    /// A donor can make this node begin again and again.
+    fn is_line_due(&self, key: &PeerKey) -> bool {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() > limits::DISCOVERED_MAX {
+            lines.clear();
+        }
+        lines.entry(key.clone()).or_default().is_due()
     }
 
     /// The same while a segment of a log is applied.
@@ -291,11 +320,14 @@ impl Resyncs {
         alarms: &Alarms,
         source: Source,
     ) -> Result<(), ResyncError> {
-        let Source { client, supplier, verifier, present, reason } = source;
+        let Source { client, supplier, verifier, present, breaker, reason } = source;
         let donor = supplier.node_id.clone();
         let running = self.begin(&donor, reason)?;
         let broken = self.lock().broken.remove(&donor).filter(Joiner::is_resumable);
-        tracing::info!(%donor, reason, resumed = broken.is_some(), "filling this node from a peer's records");
+        let is_logged = self.is_line_due(&breaker.1);
+        if is_logged {
+            tracing::info!(%donor, reason, resumed = broken.is_some(), "filling this node from a peer's records");
+        }
         let fresh = || {
             let declines = declines(store, members, supplier, alarms);
             let may_drop = self.collects.then(|| self.drops().left(store.records()));
@@ -304,7 +336,7 @@ impl Resyncs {
         };
         let mut joiner = broken.unwrap_or_else(fresh);
         let span = spans::resync(&donor);
-        let filled = running.fill(client, &mut joiner).instrument(span.clone());
+        let filled = running.fill(client, &mut joiner, (&breaker.0, &breaker.1)).instrument(span.clone());
         let outcome = timeout(limits::RESYNC_TIMEOUT, filled).await.unwrap_or(Err(ResyncError::Late));
         spans::end(&span, outcome.is_ok());
         let label = if outcome.is_ok() { "ok" } else { "error" };
@@ -313,7 +345,9 @@ impl Resyncs {
             Ok(()) => {
                 self.lock().aside.remove(&donor);
                 self.filled.send_modify(|filled| *filled += 1);
-                tracing::info!(%donor, records = joiner.records, "this node has everything that the peer had");
+                if is_logged {
+                    tracing::info!(%donor, records = joiner.records, "this node has everything that the peer had");
+                }
             }
             Err(error) => self.note_failure(&donor, error, joiner),
         }
@@ -392,6 +426,7 @@ impl Running<'_> {
         &self,
         mut client: ReplicationServiceClient<Channel>,
         joiner: &mut Joiner,
+        (breaker, key): (&Breaker, &PeerKey),
     ) -> Result<(), ResyncError> {
         self.note(joiner);
         let answer = timeout(limits::STREAM_SILENCE_TIMEOUT, client.snapshot(joiner.request())).await;
@@ -414,6 +449,10 @@ impl Running<'_> {
             };
             if alone.is_none() && joiner.may_drop(&message) {
                 alone = Some(self.resyncs.gate.write().await);
+            }
+            let brought: Bringer<'_> = (key, &self.donor);
+            if !breaker.admit_states(brought, &states_of(&message)).await.map_err(JoinError::from)? {
+                return Err(ResyncError::Paused(self.donor.clone()));
             }
             let (bytes, before) = (message.encoded_len() as u64, (joiner.records, joiner.log_entries));
             if self.take(joiner, message).await? {
@@ -441,4 +480,14 @@ impl Running<'_> {
         }
         Ok(taken?)
     }
+}
+
+/// The states in a message, as far as they are well-formed: the joiner refuses the others.
+fn states_of(message: &proto::SnapshotResponse) -> Vec<(KeyHash, RecordState)> {
+    let Some(Message::Records(page)) = &message.message else { return Vec::new() };
+    let state = |record: &proto::KeyedState| {
+        let key_hash = KeyHash::try_from(record.key_hash.as_ref()).ok()?;
+        Some((key_hash, codec::state_from_proto(record.state.clone()?).ok()?))
+    };
+    page.records.iter().filter_map(state).collect()
 }

@@ -7,6 +7,7 @@
 //! - [`descriptors`]: the shares in the limit of open files.
 //! - [`planted`]: bugs that the simulation must find.
 //! - [`pool`]: places of which every identity has a share.
+//! - [`repeats`]: log lines that a peer can cause again and again.
 //! - [`processor`]: refuses a processor that lacks instructions the build needs.
 
 pub mod alarms;
@@ -15,5 +16,6 @@ pub mod descriptors;
 pub mod planted;
 pub mod pool;
 pub mod processor;
+pub mod repeats;
 pub mod retry;
 pub mod spans;

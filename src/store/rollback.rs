@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{error::StoreError, handle::Store, writer::Order};
+use crate::runtime::alarms::Source;
 use brock_core::base::{
     limits,
     vector::{Clock, Vector},
@@ -91,10 +92,12 @@ impl Store {
             return Err(StoreError::RolledBack { origin, theirs, ours });
         }
         let fresh = self.ask(|to| Order::NewIncarnation("rolled_back", to)).await?;
-        self.shared.alarms.raise(format!(
+        let text = format!(
             "{peer} has operations of {origin} up to {theirs}, but this storage ends at {ours}: it was rolled back \
              or has lost data. This node continues as {fresh}; it gets what is missing from the peers"
-        ));
+        );
+        // A peer that lies causes it again and again.
+        self.shared.alarms.raise_of(Source::Here, "rolled back", text);
         Ok(())
     }
 

@@ -19,8 +19,10 @@ use crate::{
         trace::Traces,
     },
     audit::log::AuditLog,
+    replication::breaker,
 };
 use brock_core::{
+    base::id::IdError,
     domain::codec,
     proto::{self, admin_service_server::AdminService},
 };
@@ -161,6 +163,17 @@ impl AdminService for Admin {
         let proto::RetireMemberRequest { member, order } = request.into_inner();
         let outcomes = self.operations.retire(&member, convert::order(order)?).await?;
         Ok(Response::new(convert::retire_response(outcomes)))
+    }
+
+    async fn resume_origin(
+        &self,
+        request: Request<proto::ResumeOriginRequest>,
+    ) -> Result<Response<proto::ResumeOriginResponse>, Status> {
+        let node_id = request.into_inner().node_id;
+        let node_id = node_id.parse().map_err(|error: IdError| RequestError::field("node_id", error))?;
+        let resumed = self.operations.resume_origin(&node_id).await?;
+        let resumed = resumed.iter().map(breaker::paused_to_proto).collect();
+        Ok(Response::new(proto::ResumeOriginResponse { node_id: self.node_id(), resumed }))
     }
 
     async fn compact(

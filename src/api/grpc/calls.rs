@@ -1,7 +1,7 @@
 //! Every call that exists: which roles may make it, and what the audit log records of it.
 
 use super::shown::{
-    Show, acknowledgement, backup, compaction, nothing, operation, repair, request, retirement,
+    Show, acknowledgement, backup, compaction, nothing, operation, repair, request, resumed, retirement,
 };
 use brock_net::tls::roles::Role;
 
@@ -92,6 +92,10 @@ pub const TABLE: &[Call] = &[
     admin(
         "/brock.v1.AdminService/RetireMember",
         Change(request!(RetireMemberRequest { member: text, order: order }), retirement),
+    ),
+    admin(
+        "/brock.v1.AdminService/ResumeOrigin",
+        Change(request!(ResumeOriginRequest { node_id: text }), resumed),
     ),
     admin("/brock.v1.AdminService/Compact", Change(request!(CompactRequest {}), compaction)),
     admin("/brock.v1.AdminService/Verify", Read(request!(VerifyRequest {}))),

@@ -153,6 +153,12 @@ pub(super) fn retirement(bytes: &[u8]) -> Result<What, DecodeError> {
     Ok(answers([("nodes", outcomes.len().into()), ("failed", failed.into())]))
 }
 
+/// The answer to the resumption of a paused log.
+pub(super) fn resumed(bytes: &[u8]) -> Result<What, DecodeError> {
+    let answer = proto::ResumeOriginResponse::decode(bytes)?;
+    Ok(answers([("resumed", answer.resumed.len().into())]))
+}
+
 /// The answer to a compaction.
 pub(super) fn compaction(bytes: &[u8]) -> Result<What, DecodeError> {
     let answer = proto::CompactResponse::decode(bytes)?;
@@ -166,7 +172,10 @@ pub(super) fn compaction(bytes: &[u8]) -> Result<What, DecodeError> {
 /// The answer to a repair.
 pub(super) fn repair(bytes: &[u8]) -> Result<What, DecodeError> {
     let peers = proto::RepairResponse::decode(bytes)?.peers;
-    Ok(answers([("repaired", peers.iter().map(|peer| peer.repaired).sum::<u64>().into())]))
+    Ok(answers([(
+        "repaired",
+        peers.iter().fold(0, |sum: u64, peer| sum.saturating_add(peer.repaired)).into(),
+    )]))
 }
 
 /// The answer to a request for a backup.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::membership::roster::SyncStatus;
+use crate::membership::compare::SyncStatus;
 use brock_core::base::duration;
 
 /// The limits that the caller calls healthy. `None`: not checked.

@@ -29,7 +29,7 @@ use super::{
     probes::Thresholds,
     readiness::Readiness,
 };
-use crate::{membership::roster::SyncStatus, telemetry::logs::Telemetry};
+use crate::{membership::compare::SyncStatus, telemetry::logs::Telemetry};
 use brock_core::base::limits;
 use brock_net::{
     listen,

@@ -44,13 +44,12 @@ async fn clear(client: &Client) -> Result<Alarms, Failure> {
 
 impl Alarms {
     fn text(&self, title: &str) -> String {
-        let rows = self
-            .alarms
-            .iter()
-            .map(|alarm| vec![output::moment(alarm.at_unix), output::printable(&alarm.text)]);
+        let rows = self.alarms.iter().map(|alarm| {
+            vec![output::moment(alarm.at_unix), alarm.count.to_string(), output::printable(&alarm.text)]
+        });
         let mut text = String::new();
         let title = format!("{title} at {}", output::printable(&self.node_id));
-        output::section(&mut text, &title, &headed(&["SINCE", "ALARM"], rows));
+        output::section(&mut text, &title, &headed(&["LAST", "TIMES", "ALARM"], rows));
         text.trim_start().to_owned()
     }
 }

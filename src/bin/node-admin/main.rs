@@ -29,6 +29,7 @@ mod log;
 mod manpages;
 mod members;
 mod order;
+mod origin;
 mod output;
 mod paint;
 #[path = "../shared/paths.rs"]
@@ -48,7 +49,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use access::{BACKUP_TIMEOUT, CALL_TIMEOUT, CLUSTER_TIMEOUT, LONG_CALL_TIMEOUT};
-use cli::{Cli, Command, ConflictsCommand, DebugCommand, LogCommand, MemberCommand};
+use cli::{Cli, Command, ConflictsCommand, DebugCommand, LogCommand, MemberCommand, OriginCommand};
 use failure::{Exit, Failure};
 
 /// Allocation is a tenth of the cost of a short call, and glibc keeps an arena per thread.
@@ -136,6 +137,11 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let client = client(CALL_TIMEOUT)?;
             confirm::confirmed(yes, members::RETIRE_WARNING, &node)?;
             access::block_on(members::retire(&client, node, connected, format))
+        }
+        Command::Origin { command: OriginCommand::Resume { node, yes } } => {
+            let client = client(CALL_TIMEOUT)?;
+            confirm::confirmed(yes, origin::RESUME_WARNING, &node)?;
+            access::block_on(origin::resume(&client, node, format))
         }
         Command::Conflicts { command: ConflictsCommand::List } => {
             access::block_on(conflicts::list(&client(CALL_TIMEOUT)?, format))

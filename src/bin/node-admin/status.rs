@@ -82,6 +82,12 @@ fn text(status: &Status) -> String {
             .map(|alarm| vec![output::moment(alarm.at_unix), paint::bad(&output::printable(&alarm.text))])
             .collect::<Vec<_>>(),
     );
+    let paused = status.paused.iter().map(|paused| {
+        let origin = paused.origin.as_deref().unwrap_or("records in whole");
+        let cells = [&paused.node_id, &paused.by, origin].map(output::printable);
+        [cells.to_vec(), vec![paused.clock.to_string(), output::moment(paused.since_unix)]].concat()
+    });
+    section(&mut text, "paused", &headed(&["NODE", "BROUGHT BY", "LOG", "APPLIED", "SINCE"], paused));
     let clocks = status.clocks.iter().map(|(origin, clock)| vec![origin.clone(), clock.to_string()]);
     section(&mut text, "clocks", &headed(&["ORIGIN", "CLOCK"], clocks));
     let peers = status.peers.iter().map(row);
@@ -226,6 +232,7 @@ mod tests {
             group: "X25519MLKEM768".to_owned(),
             suite: "TLS_AES_256_GCM_SHA384".to_owned(),
             signature: "ecdsa-p256".to_owned(),
+            ..proto::Peer::default()
         };
         let down = proto::Peer {
             address: "c:20004".to_owned(),
@@ -285,12 +292,12 @@ mod tests {
                  "last_error": "", "refused": false, "lag_entries": 3, "rounds": 9, "entries_received": 8,
                  "last_success_unix": 1_777_636_801, "clock_skew_seconds": -301, "round_trip_micros": 1234,
                  "group": "X25519MLKEM768", "suite": "TLS_AES_256_GCM_SHA384", "signature": "ecdsa-p256",
-                 "recent_rounds": [{"started_unix_ms": 5, "duration_ms": 6, "entries": 7, "bytes": 8, "error": "x"}]},
+                 "recent_rounds": [{"started_unix_ms": 5, "duration_ms": 6, "entries": 7, "bytes": 8, "error": "x"}], "unsent": {}, "unsent_origins": 0},
                 {"address": "c:20004", "node_id": "", "up": false, "since_unix": 0,
                  "last_error": "refused\u{1b}[0m", "refused": false, "lag_entries": null, "rounds": 0, "entries_received": 0,
                  "last_success_unix": 0, "clock_skew_seconds": 300, "round_trip_micros": null,
                  "group": "", "suite": "", "signature": "",
-                 "recent_rounds": []},
+                 "recent_rounds": [], "unsent": {}, "unsent_origins": 0},
         ]);
         let expected = serde_json::json!({
             "node_id": "node-a", "incarnation": "01020304", "incarnation_reason": "start", "version": "0.1.0",
@@ -303,7 +310,7 @@ mod tests {
             "traffic": {"reads": 41, "writes": 42, "entries_received": 8},
             "certificates": [{"file": "node.crt", "not_after_unix": 1_777_636_800, "lifetime_seconds": 86_400}],
             "authorities": [{"key": "0a", "name": "CN=Brock CA", "revoked": 2, "absent": false}], "duplicate_ids": [],
-            "descriptors_limit": 1024, "connections_max": 448,
+            "descriptors_limit": 1024, "connections_max": 448, "paused": [],
             "clocks": {"node-a/01020304": 7, "node-b/01020304": 5},
             "peers": peers,
             "tasks": [{"name": "sweeper", "state": "idle", "last_error": ""}],
@@ -343,7 +350,7 @@ mod tests {
             clock_skew_seconds: i64::MAX,
             ..proto::Peer::default()
         };
-        let warning = skew(&Peer::from(ahead)).unwrap();
+        let warning = skew(&Peer::try_from(ahead).unwrap()).unwrap();
         assert_eq!(
             warning,
             "warning: the clock of c\u{fffd}:1 is 9223372036854775807 s ahead of this node's\n"

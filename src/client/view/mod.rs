@@ -86,6 +86,8 @@ pub struct Status {
     pub descriptors_limit: u64,
     /// How many connections it accepts on its gRPC port.
     pub connections_max: u64,
+    /// Logs that the node does not apply any further.
+    pub paused: Vec<PausedOrigin>,
     pub clocks: BTreeMap<String, u64>,
     pub peers: Vec<Peer>,
     pub tasks: Vec<Task>,
@@ -128,6 +130,10 @@ pub struct Peer {
     pub signature: String,
     /// Oldest first.
     pub recent_rounds: Vec<Round>,
+    /// Logs that the peer claims to have and does not send, with the clocks that it claims: the first of them.
+    pub unsent: BTreeMap<String, u64>,
+    /// How many there are.
+    pub unsent_origins: u64,
 }
 
 /// One round of pulling.
@@ -207,8 +213,26 @@ pub struct Certificate {
 /// An alarm, for an operator to look into.
 #[derive(Debug, Clone, Serialize)]
 pub struct Alarm {
+    /// When it was last raised.
     pub at_unix: i64,
     pub text: String,
+    /// How often it was raised.
+    pub count: u64,
+    /// The address of the peer that caused it; empty = the node itself.
+    pub source: String,
+}
+
+/// A log that a node does not apply any further, because it destroyed too much in a short time.
+#[derive(Debug, Clone, Serialize)]
+pub struct PausedOrigin {
+    pub node_id: String,
+    /// The address of the peer that brought it.
+    pub by: String,
+    /// `null` for records that the peer sent as a whole.
+    pub origin: Option<String>,
+    /// Up to here it is applied.
+    pub clock: u64,
+    pub since_unix: i64,
 }
 
 /// A CA whose certificates a node accepts.
@@ -273,14 +297,13 @@ impl TryFrom<proto::cluster_response::Node> for Node {
 
     fn try_from(node: proto::cluster_response::Node) -> Result<Self, ViewError> {
         let proto::cluster_response::Node { node, address, error, status, lags, retired, pulls: _ } = node;
-        Ok(Self {
-            node,
-            address,
-            error,
-            retired,
-            lags: lags.map(|lags| lags.entries.into_iter().collect()),
-            status: status.map(Status::try_from).transpose()?,
-        })
+        // What one node says must not hide the others.
+        let (status, error) = match status.map(Status::try_from).transpose() {
+            Ok(status) => (status, error),
+            Err(problem) => (None, format!("its status is malformed: {problem}")),
+        };
+        let lags = lags.map(|lags| lags.entries.into_iter().collect());
+        Ok(Self { node, address, error, retired, lags, status })
     }
 }
 
@@ -322,6 +345,7 @@ impl TryFrom<proto::StatusResponse> for Status {
             duplicate_ids,
             descriptors_limit,
             connections_max,
+            paused,
         } = response;
         Ok(Self {
             node_id,
@@ -352,8 +376,9 @@ impl TryFrom<proto::StatusResponse> for Status {
             duplicate_ids: duplicate_ids.into_iter().map(DuplicateId::from).collect(),
             descriptors_limit,
             connections_max,
+            paused: paused.into_iter().map(PausedOrigin::try_from).collect::<Result<_, _>>()?,
             clocks: by_origin(clocks)?,
-            peers: peers.into_iter().map(Peer::from).collect(),
+            peers: peers.into_iter().map(Peer::try_from).collect::<Result<_, _>>()?,
             tasks: tasks.into_iter().map(Task::from).collect(),
             history: history.into_iter().map(Sample::from).collect(),
         })
@@ -391,7 +416,7 @@ same_fields! {
     Traffic { reads, writes, entries_received }
     Certificate { file, not_after_unix, lifetime_seconds }
     Authority { key, name, revoked, absent }
-    Alarm { at_unix, text }
+    Alarm { at_unix, text, count, source }
 }
 
 impl From<proto::DuplicateId> for DuplicateId {
@@ -405,8 +430,22 @@ impl From<proto::DuplicateId> for DuplicateId {
     }
 }
 
-impl From<proto::Peer> for Peer {
-    fn from(peer: proto::Peer) -> Self {
+impl TryFrom<proto::PausedOrigin> for PausedOrigin {
+    type Error = ViewError;
+
+    fn try_from(paused: proto::PausedOrigin) -> Result<Self, ViewError> {
+        let proto::PausedOrigin { node_id, by, origin, clock, since_unix, shared: _, direct: _ } = paused;
+        let stamp = (!origin.is_empty()).then_some(proto::Stamp { origin, clock });
+        let stamp = stamp.as_ref().map(codec::stamp_from_proto).transpose();
+        let stamp = stamp.map_err(|error| ViewError(error.to_string()))?;
+        Ok(Self { node_id, by, origin: stamp.map(|stamp| stamp.origin.to_string()), clock, since_unix })
+    }
+}
+
+impl TryFrom<proto::Peer> for Peer {
+    type Error = ViewError;
+
+    fn try_from(peer: proto::Peer) -> Result<Self, ViewError> {
         let proto::Peer {
             address,
             node_id,
@@ -424,8 +463,10 @@ impl From<proto::Peer> for Peer {
             group,
             suite,
             signature,
+            unsent,
+            unsent_origins,
         } = peer;
-        Self {
+        Ok(Self {
             address,
             node_id,
             up,
@@ -442,7 +483,9 @@ impl From<proto::Peer> for Peer {
             group,
             suite,
             signature,
-        }
+            unsent: by_origin(unsent)?,
+            unsent_origins,
+        })
     }
 }
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 pub use super::shares::*;
 
+mod breaker;
 mod claims;
 mod trust;
+pub use breaker::*;
 pub use claims::*;
 pub use trust::*;
 

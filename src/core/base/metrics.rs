@@ -145,6 +145,10 @@ metrics! {
         "Size of the file system of the node's data.";
     ALARMS = "brock_alarms", Kind::Gauge, Count,
         "Alarms raised since the start that no operator has cleared.";
+    ORIGINS_PAUSED = "brock_origins_paused", Kind::Gauge, Count,
+        "Logs that this node does not apply any further, because they destroyed too much in a minute, until an operator lets them go on.";
+    ORIGIN_PAUSES = "brock_origin_pauses_total", Kind::Counter, Count,
+        "Times that this node paused a log.", Start::Zero;
     DUPLICATE_IDS = "brock_duplicate_node_ids", Kind::Gauge, Count,
         "Node ids under which this node has seen several live processes in the last two minutes.";
     CLOCK = "brock_clock", Kind::Gauge, Count,
@@ -212,7 +216,7 @@ metrics! {
     RESYNCS = "brock_resyncs_total", Kind::Counter, Count,
         "Resyncs of this node from a peer's records, by `outcome`: ok or error.", Start::Each("outcome", &["ok", "error"]);
     CLAIMS_REFUSED = "brock_claims_refused_total", Kind::Counter, Count,
-        "What peers brought or claimed and this node did not believe, by address of the `peer` and `kind`: batch (clocks without entries, entries too large or out of order), page (the same in a resync), collected (deletes that the donor has forgotten, where this node collects no tombstones), drops (more of them than donors may drop in a day), quarantine (operations that cannot be applied, above the share of their node).";
+        "What peers brought or claimed and this node did not believe, by address of the `peer` and `kind`: batch (clocks without entries, entries too large or out of order), page (the same in a resync), collected (deletes that the donor has forgotten, where this node collects no tombstones), drops (more of them than donors may drop in a day), quarantine (operations that cannot be applied, above the share of their node), forged (operations that their origin did not sign), destruction (above node.destruction-limit), unsent (operations that it claims and does not send), report.";
     RESYNC_RUNNING = "brock_resync_running", Kind::Gauge, Count,
         "1 while this node is being filled from a peer's records, otherwise 0.";
     RESYNC_RECORDS = "brock_resync_records_total", Kind::Counter, Count,

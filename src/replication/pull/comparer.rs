@@ -9,6 +9,7 @@ use crate::{
         comparison::{Comparison, Look},
         repair::Repaired,
     },
+    runtime::alarms::Source,
 };
 use brock_core::base::{limits, metrics as names};
 
@@ -35,7 +36,9 @@ pub(super) async fn run(puller: &Puller) {
             comparison = Comparison::default();
             continue;
         };
-        let look = comparison.look((&puller.store, &puller.verifier), &peer, Some(&puller.resyncs));
+        let Some(node_id) = puller.roster.node_id_at(&key) else { continue };
+        let guards = (&puller.resyncs, &puller.breaker, (&key, &node_id));
+        let look = comparison.look((&puller.store, &puller.verifier), &peer, Some(guards));
         let settled = match timeout(limits::REPAIR_TIMEOUT, look).await.unwrap_or(Err(RemoteError::Late)) {
             Ok(Look::Equal) => Repaired::default(),
             Ok(Look::Suspicious) => {
@@ -73,10 +76,11 @@ fn raise_alarm(puller: &Puller, key: &PeerKey, settled: Repaired) {
         0 => String::new(),
         n => format!(", and {n} were left alone because this node may have deleted and forgotten them"),
     };
-    puller.alarms.raise(format!(
+    let text = format!(
         "the peer at {key} has applied the same operations and held other records: {} key hashes differed, {} were \
          repaired here by joining{left_alone}. Check the disks of both; if this node was filled from another node, that \
          one has left them out",
         settled.differing, settled.repaired,
-    ));
+    );
+    puller.alarms.raise_of(Source::Peer(key.to_string()), "repair", text);
 }

@@ -22,7 +22,7 @@ use crate::{
         peer::{CallError, Peer, PeerKey},
         roster::{Refusal, Roster},
     },
-    replication::resync::Resyncs,
+    replication::{breaker::Breaker, resync::Resyncs},
     runtime::{
         alarms::Alarms,
         retry::{Retry, RetryPolicy},
@@ -66,6 +66,8 @@ pub struct Puller {
     pub alarms: Alarms,
     /// Its heads show other records than this node's, at the same vector.
     pub differs: Arc<Notify>,
+    /// Pauses logs that destroy much.
+    pub breaker: Breaker,
     /// How long a round lasts.
     pub interval: Duration,
     /// The most entries in one batch.

@@ -4,7 +4,10 @@ use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
 use tokio::{
-    sync::mpsc::{self, error::SendTimeoutError},
+    sync::{
+        mpsc::{self, error::SendTimeoutError},
+        watch,
+    },
     time::{Duration, Instant, timeout_at},
 };
 use tonic::Streaming;
@@ -22,7 +25,7 @@ use crate::{
         latency::Ages,
         resync::{ResyncError, Source},
     },
-    runtime::{retry::Retry, spans},
+    runtime::{alarms, retry::Retry, spans},
     store::{Comparison, StoreError},
     transfer::{join::JoinError, proof::ProofError},
 };
@@ -151,6 +154,8 @@ pub(super) struct Round<'a> {
     donor: NodeId,
     /// Who the donor is, as far as its certificate proves it.
     holder: String,
+    /// Changes when an operator lets a paused log go on.
+    resumes: watch::Receiver<u64>,
     /// The part of this node's vector that the donor has been sent.
     announced: Vector,
     /// The origins of whose logs this node takes nothing more from the donor in this round.
@@ -193,6 +198,7 @@ impl<'a> Round<'a> {
         }
         let holder = introducer.unwrap_or_else(|| identity.holder());
         let mut round = Self {
+            resumes: puller.breaker.resumes(),
             puller,
             peer,
             requests,
@@ -205,6 +211,9 @@ impl<'a> Round<'a> {
             declined: HashSet::new(),
         };
         round.take_heads(heads, true).await?;
+        for (origin, _) in puller.breaker.paused().iter().filter_map(|paused| paused.at) {
+            puller.roster.decline(&round.peer.key, origin);
+        }
         Ok(round)
     }
 
@@ -244,6 +253,11 @@ impl<'a> Round<'a> {
                     dirty = false;
                     announce_at = Instant::now() + limits::ANNOUNCE_INTERVAL;
                 }
+                // The next round asks for what this one has declined.
+                Ok(()) = self.resumes.changed() => {
+                    retry.reset();
+                    return Ok(());
+                }
                 _ = commits.changed(), if !dirty => {
                     dirty = true;
                     announce_at = announce_at.max(Instant::now());
@@ -268,6 +282,7 @@ impl<'a> Round<'a> {
         // The incarnation may be a newer one than at the beginning of the round.
         let life = (&self.donor, Incarnation(heads.incarnation));
         self.puller.roster.heard(&self.peer.key, life, &vector, fresh, skew_seconds, now);
+        self.puller.roster.weigh(&self.peer.key, &store.applied());
         // At the first heads this node does not know yet what the donor has folded.
         if let Some(digest) = heads.digest.filter(|_| !fresh)
             && store.summary().compare(&self.theirs, &digest) == Comparison::Different
@@ -303,10 +318,17 @@ impl<'a> Round<'a> {
             }
             Reason::Cheaper => "its records are fewer than its log has entries",
         };
-        let Puller { store, resyncs, roster, verifier, .. } = self.puller;
+        let Puller { store, resyncs, roster, verifier, breaker, .. } = self.puller;
         let (client, verifier, present) =
             (self.peer.client.clone(), verifier.clone(), roster.members().present());
-        let source = Source { client, supplier: self.supplier(), verifier, present, reason };
+        let source = Source {
+            client,
+            supplier: self.supplier(),
+            verifier,
+            present,
+            breaker: (breaker.clone(), self.peer.key.clone()),
+            reason,
+        };
         match resyncs.run(store, roster.members(), &self.puller.alarms, source).await {
             // The next round shows whether that one was enough.
             Err(ResyncError::UnderWay) => {
@@ -318,9 +340,12 @@ impl<'a> Round<'a> {
                     self.refuse(kind);
                 }
                 if matches!(error, JoinError::Drops) && resyncs.reports_drops() {
-                    self.puller
-                        .alarms
-                        .raise(format!("a resync from the peer at {} was stopped: {error}", self.peer.key));
+                    let text = format!("a resync from the peer at {} was stopped: {error}", self.peer.key);
+                    self.puller.alarms.raise_of(
+                        alarms::Source::Peer(self.peer.key.to_string()),
+                        "drops",
+                        text,
+                    );
                 }
                 Err(ResyncError::from(error).into())
             }
@@ -372,6 +397,16 @@ impl<'a> Round<'a> {
         if !self.decline([origin], true).is_empty() {
             return self.say_declined(origin).await;
         }
+        let applied = store.clock(&origin);
+        if segment.after <= applied && applied < segment.covered_through {
+            self.puller.roster.sent(&self.peer.key, &origin, entries);
+        }
+        let mut admitted = self.puller.breaker.admit((&self.peer.key, &self.donor), segment).await?;
+        if admitted.is_paused {
+            self.refuse("destruction");
+            self.say_declined(origin).await?;
+        }
+        let Some(segment) = admitted.segment.take() else { return Ok(()) };
         let _no_resync = self.puller.resyncs.applying().await;
         let good = segment.before_quarantined(store.clock(&origin));
         let through = Stamp { origin, clock: segment.covered_through };
@@ -400,6 +435,7 @@ impl<'a> Round<'a> {
             }
             outcome => ages.record(self.peer.key.as_str(), outcome?),
         }
+        self.puller.breaker.count(&admitted);
         self.puller.roster.received(&self.peer.key, entries, bytes, self.puller.wall_clock.now());
         if let Some(refused) = refused {
             self.puller.orders.note_refused(self.peer.key.as_str(), &refused);
@@ -411,6 +447,7 @@ impl<'a> Round<'a> {
     /// The donor then waits for no acknowledgement of what it has sent of that log, and goes on with the others.
     async fn say_declined(&mut self, origin: Origin) -> Result<(), RoundError> {
         self.declined.insert(origin);
+        self.puller.roster.decline(&self.peer.key, origin);
         let origin = Bytes::copy_from_slice(origin.as_bytes());
         self.send(replicate_request::Message::Declined(proto::Declined { origin })).await
     }
@@ -444,9 +481,8 @@ impl<'a> Round<'a> {
         let address = &self.peer.key;
         tracing::warn!(%address, %origin, error = %forged, "operations that are not proven were refused");
         if origin.is_of(&self.donor) || matches!(forged, ProofError::TwoBirths(_)) {
-            self.puller
-                .alarms
-                .raise(format!("the peer at {address} sends {forged}. Find out who controls that node"));
+            let text = format!("the peer at {address} sends {forged}. Find out who controls that node");
+            self.puller.alarms.raise_of(alarms::Source::Peer(address.to_string()), "forged", text);
         }
         self.say_declined(origin).await
     }

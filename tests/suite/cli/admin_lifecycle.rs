@@ -123,6 +123,10 @@ async fn members_are_listed_and_retired_and_the_log_is_compacted_from_the_comman
     assert_eq!(compacted["payloads_removed"], 1);
     here.fails(2, "--yes", &["member", "retire", "node-1"], "");
     here.fails(3, "", &["member", "retire", "node-7", "--yes"], "");
+    here.fails(2, "--yes", &["origin", "resume", "node-1"], "");
+    let resumed = here.json(&["origin", "resume", "node-1", "--yes"], "");
+    let outcome = json!({ "node": "node-0", "resumed": [], "error": "" });
+    assert_eq!(resumed, json!({ "origin": "node-1", "outcomes": [outcome] }));
     let retired = here.json(&["member", "retire", "node-1", "--yes"], "");
     assert_eq!(retired["outcomes"], json!([{ "node": "node-0", "error": "" }]));
     assert_eq!(here.json(&["members"], "")["members"][0]["retired"], true);
@@ -140,6 +144,7 @@ async fn alarms_are_listed_until_somebody_clears_them() {
     node.alarms().raise("the disk is odd".to_owned());
     let listed = here.json(&["alarms", "list"], "");
     assert_eq!(listed["alarms"][0]["text"], "the disk is odd");
+    assert_eq!((&listed["alarms"][0]["count"], &listed["alarms"][0]["source"]), (&json!(1), &json!("")));
     assert!(
         (listed["alarms"][0]["at_unix"].as_i64().unwrap() - brock_core::base::time::unix_now()).abs() < 60
     );

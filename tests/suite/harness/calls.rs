@@ -62,6 +62,7 @@ fn message(path: &str) -> Vec<u8> {
         "RetireMember" => {
             proto::RetireMemberRequest { member: "node-7".to_owned(), order: None }.encode_to_vec()
         }
+        "ResumeOrigin" => proto::ResumeOriginRequest { node_id: "node-7".to_owned() }.encode_to_vec(),
         "Retire" => {
             proto::RetireRequest { member: "node-7".to_owned(), ..Default::default() }.encode_to_vec()
         }

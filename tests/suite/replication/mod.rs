@@ -4,6 +4,8 @@
 //! - `hostile_claims`: donors that lie about what they have applied, deleted, folded.
 //! - `hostile_entries`: log entries that no origin should have written.
 //! - `hostile_greed`: one certificate that takes what the others need.
+//! - `hostile_heads`: peers that claim clocks that no log has.
+//! - `hostile_origins`: origins that destroy much in a short time.
 //! - `hostile_peers`: peers that lie, hang or are slow.
 //! - `hostile_pullers`: pullers that break the protocol.
 //! - `orders`: what destroys, with and without an operator's signature.
@@ -16,6 +18,8 @@ mod convergence;
 mod hostile_claims;
 mod hostile_entries;
 mod hostile_greed;
+mod hostile_heads;
+mod hostile_origins;
 mod hostile_peers;
 mod hostile_pullers;
 mod orders;

@@ -105,7 +105,7 @@ impl World {
     pub async fn repair(&mut self, node: usize, other: usize, is_told_to: bool) -> bool {
         let (Some(store), Some(remote)) = (self.store(node), self.store(other)) else { return false };
         let repaired = match is_told_to {
-            true => repair::repair(&store, &verifier(&store, TrustMode::Centralized), &remote)
+            true => repair::repair((&store, &verifier(&store, TrustMode::Centralized)), &remote, None)
                 .await
                 .expect("both can be read"),
             false => compare(&store, &remote).await,

@@ -5,9 +5,15 @@ use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 use crate::harness::{
     certs::Certs,
     eventually,
+    fake_peer::{FakePeer, Script},
     metrics::Page,
     process::{BROCK, Launch, Process, run},
     random_key,
+    wire::{at, origin},
+};
+use brock_core::{
+    domain::codec,
+    proto::{self, replicate_response},
 };
 
 fn count(process: &Process, text: &str) -> usize {
@@ -137,4 +143,33 @@ async fn what_is_wrong_with_the_certificates_is_said_once_however_long_it_stays(
     let (status, log) = process.terminate();
     assert!(status.success());
     assert_eq!(log.iter().filter(|line| line.contains("\"stopped\"")).count(), 1, "{log:?}");
+}
+
+/// A peer that always has news, and ends every round with an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_peer_causes_again_and_again_is_logged_now_and_then() {
+    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
+    let now = brock_core::base::time::unix_now();
+    let news = |i: u32| {
+        let vector = codec::vector_to_proto(&at(origin("invented", i), 1));
+        let now_unix = if i.is_multiple_of(2) { now } else { now - 1000 };
+        let heads = proto::Heads {
+            node_id: "noisy".to_owned(),
+            incarnation: 1,
+            vector: Some(vector),
+            now_unix,
+            digest: None,
+        };
+        replicate_response::Message::Heads(heads)
+    };
+    let script = Script { then: (0..300).map(news).collect(), hang_up: true, ..Script::new("noisy") };
+    let noisy = FakePeer::start(&certs, "noisy", script).await;
+    let mut launch = Launch::new(&certs, "n1", &home.path().join("n1"));
+    launch.join = vec![noisy.port];
+    let (process, _) = launch.start(&certs).await;
+    eventually("five rounds have ended", || async { (*noisy.streams.lock().unwrap() > 5).then_some(()) })
+        .await;
+    let (status, log) = process.terminate();
+    assert!(status.success());
+    assert!(log.len() < 40, "{} lines, such as {:#?}", log.len(), &log[..40]);
 }

@@ -118,8 +118,16 @@ const CONFINED: [(&str, &[&str]); 7] = [
 
 /// The layer that speaks in domain types, and its files that may name the generated messages: the reports
 /// that nodes send each other.
-const DOMAIN_TYPED: (&str, [&str; 4]) =
-    ("src/app", ["src/app/cluster.rs", "src/app/health.rs", "src/app/status.rs", "src/app/trace.rs"]);
+const DOMAIN_TYPED: (&str, [&str; 5]) = (
+    "src/app",
+    [
+        "src/app/cluster.rs",
+        "src/app/health.rs",
+        "src/app/reports.rs",
+        "src/app/status.rs",
+        "src/app/trace.rs",
+    ],
+);
 
 /// The crate that knows no I/O, and what would give it some. Its build script may, and its messages know tonic.
 const PURE: (&str, [&str; 3], [&str; 2]) =

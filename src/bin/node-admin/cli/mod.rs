@@ -153,6 +153,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: MemberCommand,
     },
+    /// Let the log of a node go on that destroyed too much in a short time
+    Origin {
+        #[command(subcommand)]
+        command: OriginCommand,
+    },
     /// Compact a node's log now, and remove deleted payloads from its disk
     Compact,
     /// Make and list a node's backups
@@ -329,6 +334,22 @@ pub(crate) enum MemberCommand {
         /// Retire it even while it is connected
         #[arg(long)]
         connected: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum OriginCommand {
+    /// Let a paused log go on, at every node in --node-addresses
+    ///
+    /// A node pauses the log of another one that invalidates, unpublishes and deletes more than node.destruction-limit
+    /// in a minute; `status` shows it. After this, what the log has by now is applied, whatever it destroys.
+    Resume {
+        /// The node whose log it is, as `status` shows it
+        #[arg(value_name = "NODE", value_parser = values::node_id)]
+        node: String,
+        /// Do not ask for confirmation
+        #[arg(long)]
+        yes: bool,
     },
 }
 

@@ -32,6 +32,10 @@ pub(super) fn member(text: &str) -> Result<String, String> {
     Err(format!("{problem}; name a member as `members` shows it, by its node id or its HOST:PORT"))
 }
 
+pub(super) fn node_id(text: &str) -> Result<String, String> {
+    text.parse::<NodeId>().map(|_| text.to_owned()).map_err(|error| error.to_string())
+}
+
 /// The name of a context, which needs no quotes in TOML.
 pub(super) fn context_name(text: &str) -> Result<String, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');

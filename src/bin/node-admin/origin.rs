@@ -1,0 +1,139 @@
+//! `origin resume`: lets a log go on that nodes have paused because it destroyed too much in a short time.
+
+use crate::{
+    cli::Format,
+    failure::Failure,
+    output::{self, headed, section},
+};
+use brock_client::{Client, view::PausedOrigin};
+use brock_core::proto;
+use serde::Serialize;
+
+/// Printed before a log is resumed.
+pub(crate) const RESUME_WARNING: &str = "Resuming a log: what it has invalidated, unpublished and deleted by now is applied, \
+     without a limit. Do this only if operators have done that on purpose.";
+
+/// Resumes the log at every node that is named: each decides for itself.
+pub(crate) async fn resume(client: &Client, node_id: String, format: Format) -> Result<(), Failure> {
+    let mut outcomes = Vec::new();
+    for address in client.addresses() {
+        let request = proto::ResumeOriginRequest { node_id: node_id.clone() };
+        outcomes.push(match client.connection(address).resume_origin(request).await.map_err(Failure::from) {
+            Ok(answer) => Outcome::new(answer)?,
+            // One refusal is that of all.
+            Err(failure @ Failure::Denied(_)) => return Err(failure),
+            Err(failure) => Outcome {
+                node: address.to_string(),
+                resumed: Vec::new(),
+                error: failure.to_string().lines().map(str::trim).collect::<Vec<_>>().join(": "),
+            },
+        });
+    }
+    let resumed = Resumed { origin: node_id, outcomes };
+    output::data(format, &resumed, Resumed::text)?;
+    resumed.outcome()
+}
+
+/// What `origin resume` prints.
+#[derive(Debug, Serialize)]
+struct Resumed {
+    /// The node whose log it is.
+    origin: String,
+    outcomes: Vec<Outcome>,
+}
+
+#[derive(Debug, Serialize)]
+struct Outcome {
+    node: String,
+    /// What was paused there.
+    resumed: Vec<PausedOrigin>,
+    /// Empty if the node answered.
+    error: String,
+}
+
+impl Outcome {
+    fn new(answer: proto::ResumeOriginResponse) -> Result<Self, Failure> {
+        let resumed = answer.resumed.into_iter().map(PausedOrigin::try_from).collect::<Result<_, _>>();
+        let resumed = resumed.map_err(Failure::nonsense)?;
+        Ok(Self { node: answer.node_id, resumed, error: String::new() })
+    }
+
+    fn text(&self) -> String {
+        let logs = self.resumed.iter().map(|paused| match &paused.origin {
+            Some(origin) => format!("{origin} after {}", paused.clock),
+            None => format!("records from {}", paused.by),
+        });
+        match (self.error.is_empty(), self.resumed.is_empty()) {
+            (false, _) => output::printable(&self.error),
+            (true, true) => "nothing was paused".to_owned(),
+            (true, false) => output::printable(&logs.collect::<Vec<_>>().join(", ")),
+        }
+    }
+}
+
+impl Resumed {
+    fn outcome(&self) -> Result<(), Failure> {
+        let failed = self.outcomes.iter().filter(|outcome| !outcome.error.is_empty());
+        let failed: Vec<_> = failed.map(|outcome| output::printable(&outcome.node)).collect();
+        match failed.len() {
+            0 => Ok(()),
+            all if all == self.outcomes.len() => Err(Failure::Unreachable("no node resumed it".to_owned())),
+            _ => Err(Failure::Precondition(format!(
+                "not resumed at {}. Repeat this when they can be reached; repeating it is harmless",
+                failed.join(", ")
+            ))),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = output::fields(&[("origin", output::printable(&self.origin))]);
+        let rows = self.outcomes.iter().map(|outcome| vec![output::printable(&outcome.node), outcome.text()]);
+        section(&mut text, "outcomes", &headed(&["NODE", "RESUMED"], rows));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Exit;
+
+    fn resumed(errors: &[&str]) -> Resumed {
+        let origin = Some("b/00000001".to_owned());
+        let paused = PausedOrigin {
+            node_id: "b".to_owned(),
+            by: "b:1\x07".to_owned(),
+            origin,
+            clock: 7,
+            since_unix: 1,
+        };
+        let outcome = |(i, error): (usize, &&str)| Outcome {
+            node: format!("node-{i}"),
+            resumed: if i == 0 { vec![paused.clone()] } else { Vec::new() },
+            error: (*error).to_owned(),
+        };
+        Resumed { origin: "b".to_owned(), outcomes: errors.iter().enumerate().map(outcome).collect() }
+    }
+
+    #[test]
+    fn what_was_resumed_where_is_shown() {
+        let text = resumed(&["", "", "ref\x07used"]).text();
+        for line in
+            ["  node-0  b/00000001 after 7", "  node-1  nothing was paused", "  node-2  ref\u{fffd}used"]
+        {
+            assert!(text.lines().any(|l| l == line), "{line:?} is missing in\n{text}");
+        }
+        let json: serde_json::Value = serde_json::from_str(&output::json(&resumed(&[""])).unwrap()).unwrap();
+        let paused = serde_json::json!({
+            "node_id": "b", "by": "b:1\u{7}", "origin": "b/00000001", "clock": 7, "since_unix": 1,
+        });
+        assert_eq!(json["outcomes"][0]["resumed"][0], paused);
+    }
+
+    #[test]
+    fn a_node_that_was_not_asked_shows_in_the_exit_code() {
+        assert_eq!(resumed(&["", ""]).outcome(), Ok(()));
+        assert_eq!(resumed(&["", "down"]).outcome().unwrap_err().exit(), Exit::Precondition);
+        assert_eq!(resumed(&["down"]).outcome().unwrap_err().exit(), Exit::Unreachable);
+    }
+}
