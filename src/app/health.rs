@@ -791,7 +791,7 @@ mod tests {
         let verdict = of(&[trusts("a", &[knows("1", 2)]), trusts("b", &[knows("1", 1)]), dead("c")], NOW);
         let found: Vec<_> = verdict.findings.iter().map(|finding| finding.node.as_str()).collect();
         assert_eq!(found, ["b", "c"], "{verdict:?}");
-        assert!(verdict.findings[0].what.contains("1 revoked certificate of CN=Brock CA, and b of 2"));
+        assert!(verdict.findings[0].what.contains("1 revoked certificate of CN=Brock CA, and a of 2"));
         assert_eq!(verdict.findings[0].level(), Level::Act);
         // While one CA replaces another, not all nodes trust both; and an older version reports no CA.
         let older = with("c", |_| {});

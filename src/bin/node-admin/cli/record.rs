@@ -36,7 +36,8 @@ pub(crate) enum RecordCommand {
     },
     /// Revoke a record: applications that use it are refused with the reason
     ///
-    /// It stays readable to operators. Revoking it again changes nothing.
+    /// It stays readable to operators. Revoking it again changes nothing. The other nodes pause the log of a node that
+    /// revokes and deletes more than node.destruction-limit (1000) in a minute: see origin resume.
     // With --key-file, the only argument is REASON.
     #[command(allow_missing_positional = true)]
     Invalidate {
