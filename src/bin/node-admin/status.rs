@@ -333,8 +333,8 @@ mod tests {
             "warning: the clock of node-b (b:20004) is 301 s behind this node's",
             "alarms: none",
             "  node-b/01020304  5",
-            "  b:20004  node-b  up     2026-05-01T12:00:00Z (1777636800)  3        1.2 ms",
-            "  c:20004  ?       down   never                              unknown  ?           refused\u{fffd}[0m",
+            "  b:20004  node-b  up     2026-05-01T12:00:00Z (1777636800)  3        1.2 ms      X25519MLKEM768 AES_256_GCM_SHA384 ecdsa-p256",
+            "  c:20004  ?       down   never                              unknown  ?           -                                             refused\u{fffd}[0m",
             "  sweeper  idle",
         ] {
             assert!(text.lines().any(|l| l == line), "{line:?} is missing in\n{text}");

@@ -1,10 +1,11 @@
 //! Pulling: one task per peer.
 //!
-//! - [`puller`]: dials one peer, again and again; [`round`]: one Replicate stream with it.
+//! - [`puller`]: dials one peer, again and again; [`round`]: one Replicate stream with it; `inbox`: what comes on it.
 //! - `comparer`: compares the records with the peer's beside the rounds.
 //! - [`pullers`]: keeps one puller per address of the roster.
 
 mod comparer;
+mod inbox;
 pub mod puller;
 pub mod pullers;
 pub mod round;

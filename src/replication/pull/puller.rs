@@ -14,7 +14,8 @@ use tracing::Instrument as _;
 
 use super::{
     comparer,
-    round::{Inbox, Round, RoundError},
+    inbox::Inbox,
+    round::{Round, RoundError},
 };
 use crate::{
     membership::{

@@ -8,12 +8,11 @@ use tokio::{
         mpsc::{self, error::SendTimeoutError},
         watch,
     },
-    time::{Duration, Instant, timeout_at},
+    time::Instant,
 };
-use tonic::Streaming;
 use tracing::Instrument as _;
 
-use super::puller::Puller;
+use super::{inbox::Inbox, puller::Puller};
 use crate::{
     membership::{
         duplicates::Place,
@@ -114,33 +113,6 @@ impl From<CodecError> for RoundError {
 impl From<SegmentError> for RoundError {
     fn from(error: SegmentError) -> Self {
         Self::Protocol(error.to_string())
-    }
-}
-
-/// The donor's messages, and when the last one came.
-pub(super) struct Inbox {
-    responses: Streaming<proto::ReplicateResponse>,
-    heard: Instant,
-    /// How long the donor took to answer the hello.
-    round_trip: Duration,
-}
-
-impl Inbox {
-    /// The donor has just answered a hello that was sent at `said`.
-    pub(super) fn new(responses: Streaming<proto::ReplicateResponse>, said: Instant) -> Self {
-        let heard = Instant::now();
-        Self { responses, heard, round_trip: heard.duration_since(said) }
-    }
-
-    async fn receive(&mut self) -> Result<replicate_response::Message, RoundError> {
-        // The time counts from the last message, because the caller drops this future and makes it again.
-        let deadline = self.heard + limits::STREAM_SILENCE_TIMEOUT;
-        let response = match timeout_at(deadline, self.responses.message()).await {
-            Err(_) => return Err(RoundError::Silence),
-            Ok(response) => response.map_err(CallError::from)?.ok_or(RoundError::Ended)?,
-        };
-        self.heard = Instant::now();
-        response.message.ok_or_else(|| RoundError::Protocol("an empty message".to_owned()))
     }
 }
 

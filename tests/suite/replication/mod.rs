@@ -1,5 +1,6 @@
 //! Pulling, serving, asking and repairing.
 //!
+//! - `byzantine`: nodes that believe only what is proven.
 //! - `convergence`: written here, read there.
 //! - `hostile_claims`: donors that lie about what they have applied, deleted, folded.
 //! - `hostile_entries`: log entries that no origin should have written.
@@ -14,6 +15,7 @@
 //! - `resync`: filling a node from a peer's records.
 //! - `verification`: comparing nodes, and repairing differences.
 
+mod byzantine;
 mod convergence;
 mod hostile_claims;
 mod hostile_entries;

@@ -1,0 +1,186 @@
+//! Nodes that believe only what is proven, and a peer that has a certificate of the cluster.
+
+use std::collections::BTreeSet;
+
+use crate::harness::{
+    certs::Certs,
+    eventually,
+    fake_peer::{FakePeer, Script},
+    free_port,
+    identity::TestOrigin,
+    node::{TestNode, config},
+    random_key,
+    wire::{batch, create, origin},
+};
+use brock::{config::validate::Config, transfer::keyed_state};
+use brock_core::{
+    base::{
+        id::KeyHash,
+        trust::TrustMode,
+        vector::{Clock, Vector},
+    },
+    domain::{codec, operation::Operation, record::RecordState},
+    proto::{self, out_of_sync::Reason, replicate_response, snapshot_response::Message},
+};
+use bytes::Bytes;
+
+async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
+    let config = config(certs, id, free_port(), join);
+    TestNode::start(certs, Config { trust: TrustMode::Distributed, ..config }).await
+}
+
+/// A node's log as one batch, with its birth.
+async fn log(node: &TestNode) -> proto::Batch {
+    let store = node.node.store();
+    let changes = store.changes_since(store.origin(), Clock(0), 1000).await.unwrap().unwrap();
+    proto::Batch { birth: store.birth(store.origin()).await.unwrap(), ..changes.batch }
+}
+
+/// Whatever a relay does with a log, its victims take it as its origin wrote it, or not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_can_alter_nothing_of_what_it_passes_on() {
+    let certs = Certs::new();
+    let writer = node(&certs, "writer", &[]).await;
+    let keys: Vec<Vec<u8>> = (0..5).map(|_| random_key()).collect();
+    for key in &keys {
+        writer.client.put(key, b"grant").await.unwrap();
+    }
+    let (genuine, store) = (log(&writer).await, writer.node.store().clone());
+    let last = genuine.entries.len() - 1;
+    let altered = |change: &dyn Fn(&mut proto::Batch)| {
+        let mut batch = genuine.clone();
+        change(&mut batch);
+        batch
+    };
+    let thief = TestOrigin::certified(&certs, store.origin());
+    let another = TestOrigin::certified(&certs, origin("writer", 77));
+    let lies = [
+        altered(&|batch| batch.entries[2].key_hash = random_key().into()),
+        altered(&|batch| batch.entries[last].operation = Operation::Unpublish.encode()),
+        altered(&|batch| batch.entries.swap(1, 2)),
+        altered(&|batch| {
+            batch.entries.remove(2);
+            batch.bundles.remove(2);
+        }),
+        altered(&|batch| {
+            batch.bundles.clear();
+            batch.birth = None;
+        }),
+        altered(&|batch| batch.bundles.clear()),
+        altered(&|batch| batch.birth = None),
+        altered(&|batch| batch.bundles.swap(0, last)),
+        // The log of one incarnation as that of another one, with its genuine birth.
+        altered(&|batch| {
+            batch.birth = another.sign(0, vec![create(1, &keys[0], b"x")]).birth;
+            batch.origin = Bytes::copy_from_slice(another.origin.as_bytes());
+        }),
+        // A birth for another node's origin, which the thief's own certificate does not name.
+        altered(&|batch| {
+            let mut birth = thief.sign(0, vec![create(1, &keys[0], b"x")]).birth.unwrap();
+            birth.certificates = TestOrigin::certified(&certs, origin("relay-0", 1))
+                .sign(0, vec![create(1, &keys[0], b"x")])
+                .birth
+                .unwrap()
+                .certificates;
+            batch.birth = Some(birth);
+        }),
+        // What no origin has signed.
+        batch(origin("invented", 1), 0, 1, vec![create(1, &random_key(), b"x")]),
+    ];
+    let mut relays = Vec::new();
+    for (number, lie) in lies.iter().enumerate() {
+        let id = format!("relay-{number}");
+        let script = Script { batches: vec![lie.clone()], ..Script::new(&id) };
+        relays.push(FakePeer::start(&certs, &id, script).await);
+    }
+    let ports: Vec<u16> = relays.iter().map(|relay| relay.port).collect();
+    let victim = node(&certs, "victim", &ports).await;
+    for (number, relay) in relays.iter().enumerate() {
+        eventually(&format!("lie {number} is refused"), || async {
+            let declined = !relay.declined.lock().unwrap().is_empty();
+            // A batch that contradicts itself ends the round.
+            (declined || *relay.streams.lock().unwrap() > 1).then_some(())
+        })
+        .await;
+    }
+    assert!(victim.vector().is_empty(), "{:?}", victim.vector());
+    assert_eq!((victim.node.store().records(), victim.node.store().quarantined()), (0, 0));
+    drop(relays);
+    victim.stop().await;
+    // Through the same hands, the log as it is.
+    let script = Script { batches: vec![genuine], ..Script::new("relay") };
+    let relay = FakePeer::start(&certs, "relay", script).await;
+    let victim = node(&certs, "victim", &[relay.port]).await;
+    for key in &keys {
+        eventually("the record is there", || victim.client.has_local(key)).await;
+    }
+    victim.stop().await;
+    writer.stop().await;
+}
+
+/// A donor of a resync shows genuine records, one that it has invented, and one whose operations it has altered.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_donors_records_only_what_is_proven_is_joined_and_its_vector_is_not_adopted() {
+    let certs = Certs::new();
+    let writer = node(&certs, "writer", &[]).await;
+    let (genuine, altered, invented) = (random_key(), random_key(), random_key());
+    for key in [&genuine, &altered] {
+        writer.client.put(key, b"grant").await.unwrap();
+    }
+    let store = writer.node.store();
+    let hash = |key: &[u8]| crate::harness::wire::key_hash(key);
+    let state = |key: KeyHash| async move { store.get(key).await.unwrap().unwrap() };
+    let told = state(hash(&genuine)).await;
+    let resurrected = RecordState { expires_at: Some(1), expiry: None, ..state(hash(&altered)).await };
+    let mut records: Vec<(KeyHash, RecordState)> = vec![
+        (hash(&genuine), told.clone()),
+        (hash(&altered), resurrected),
+        (hash(&invented), RecordState { evidence: Default::default(), ..told }),
+    ];
+    records.sort_by_key(|(key_hash, _)| *key_hash);
+    let vector = writer.vector();
+    let header = proto::SnapshotHeader {
+        node_id: "donor".to_owned(),
+        incarnation: 1,
+        vector: Some(codec::vector_to_proto(&vector)),
+        folds: Some(codec::folds_to_proto(&Vector::default())),
+        records: 3,
+    };
+    let birth = store.birth(store.origin()).await.unwrap().unwrap();
+    let page = proto::RecordPage {
+        records: records.iter().map(|(key_hash, state)| keyed_state(*key_hash, state)).collect(),
+        through: Bytes::copy_from_slice(&[0xff; 32]),
+        ..Default::default()
+    };
+    let said = [
+        Message::Header(header),
+        Message::Births(proto::Births { births: vec![birth] }),
+        Message::Records(page),
+        Message::End(proto::SnapshotEnd::default()),
+    ];
+    let out_of_sync = proto::OutOfSync { reason: Reason::BelowFloor.into(), ..Default::default() };
+    let script = Script {
+        then: vec![replicate_response::Message::OutOfSync(out_of_sync)],
+        snapshot: Some(said.map(|message| proto::SnapshotResponse { message: Some(message) }).to_vec()),
+        ..Script::new("donor")
+    };
+    let donor = FakePeer::start(&certs, "donor", script).await;
+    let victim = node(&certs, "victim", &[donor.port]).await;
+    eventually("what is genuine has arrived", || victim.client.has_local(&genuine)).await;
+    eventually("the status says why the rest is missing", || async {
+        let peers = victim.admin.status().await.peers;
+        peers.iter().any(|peer| peer.last_error.contains("are not proven")).then_some(())
+    })
+    .await;
+    let kept: BTreeSet<KeyHash> = {
+        let all = records.iter().map(|(key_hash, _)| *key_hash);
+        let states = victim.node.store().get_many(all.clone().collect()).await.unwrap();
+        all.zip(states).filter_map(|(key_hash, state)| state.map(|_| key_hash)).collect()
+    };
+    assert_eq!(kept, BTreeSet::from([hash(&genuine), hash(&altered)]));
+    let state = victim.node.store().get(hash(&altered)).await.unwrap().unwrap();
+    assert!(state.expires_at.is_none() && state.is_proven(), "{state:?}");
+    assert!(victim.vector().is_empty(), "its vector is not believed: {:?}", victim.vector());
+    victim.stop().await;
+    writer.stop().await;
+}
