@@ -288,8 +288,9 @@ impl About<'_> {
             );
             return;
         }
-        // A peer that does not answer this node either has a finding of its own.
-        if !peer.up && !peer.last_error.is_empty() && other.is_none_or(|node| node.status.is_some()) {
+        // A peer that does not answer this node either has a finding of its own, unless it breaks the protocol.
+        let is_alone = other.is_none_or(|node| node.status.is_some()) || is_about_claims(&peer.last_error);
+        if !peer.up && !peer.last_error.is_empty() && is_alone {
             // The connection is in order; which node answers there is not.
             let todo = match peer.refused {
                 true => TWO_NODES_REMEDY.to_owned(),

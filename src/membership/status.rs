@@ -156,6 +156,10 @@ impl PeerStatus {
         for outcome in ["ok", "error"] {
             metrics::counter!(names::ROUNDS, "address" => address(), "outcome" => outcome).absolute(0);
         }
+        for kind in names::CLAIM_KINDS {
+            metrics::counter!(names::CLAIMS_REFUSED, "peer" => address(), "kind" => *kind).absolute(0);
+        }
+        metrics::counter!(names::ORDERS_REFUSED, "address" => address()).absolute(0);
         let report = PeerReport::new(key, now);
         Self {
             report,

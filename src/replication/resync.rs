@@ -218,6 +218,7 @@ pub struct Resyncs {
 impl Resyncs {
     /// None yet. The clock says when one begins. `collects`: this node collects tombstones.
     pub fn new(wall_clock: WallClock, collects: bool) -> Self {
+        metrics::gauge!(names::RESYNC_RUNNING).set(0.0);
         Self {
             wall_clock,
             state: Arc::default(),

@@ -28,6 +28,10 @@ pub enum Start {
     Each(&'static str, &'static [&'static str]),
 }
 
+/// The kinds of claims that are refused: the values of the label `kind` of [`CLAIMS_REFUSED`].
+pub const CLAIM_KINDS: &[&str] =
+    &["batch", "page", "collected", "drops", "quarantine", "forged", "destruction", "unsent", "report"];
+
 /// One metric's definition.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
