@@ -118,6 +118,9 @@ pub type Declines = Box<dyn Fn(Vec<Origin>, bool) -> BTreeSet<Origin> + Send + S
 /// What the header says.
 struct Header {
     incarnation: u32,
+    /// In the donor's words, by which both know the snapshot when it continues.
+    said: Vector,
+    /// What this node takes of it.
     vector: Vector,
     folds: Vector,
     records: u64,
@@ -229,7 +232,7 @@ impl Joiner {
             after_key_hash: self.after.map(|after| Bytes::copy_from_slice(&after.0)).unwrap_or_default(),
             log: self.is_in_log || self.after == Some(RecordPage::END),
             after_stamp: self.after_stamp.map(codec::stamp_to_proto),
-            vector: Some(codec::vector_to_proto(&header.vector)),
+            vector: Some(codec::vector_to_proto(&header.said)),
         });
         proto::SnapshotRequest {
             node_id: self.store.node_id().to_string(),
@@ -306,9 +309,11 @@ impl Joiner {
         if header.node_id != self.donor.as_str() {
             return Err(JoinError::Protocol("it is another node's".to_owned()));
         }
+        let said = codec::vector_from_proto(&header.vector.unwrap_or_default())?;
         let mut fresh = Header {
             incarnation: header.incarnation,
-            vector: codec::vector_from_proto(&header.vector.unwrap_or_default())?,
+            vector: said.clone(),
+            said,
             folds: codec::folds_from_proto(header.folds.unwrap_or_default())?,
             records: header.records,
         };
@@ -325,7 +330,7 @@ impl Joiner {
             self.store.adopt(adoption(&fresh)).await?;
         }
         match &self.header {
-            Some(known) if known.incarnation == fresh.incarnation && known.vector == fresh.vector => {}
+            Some(known) if known.incarnation == fresh.incarnation && known.said == fresh.said => {}
             Some(_) => return Err(JoinError::Protocol("it continued with another snapshot".to_owned())),
             None => {
                 if let Some(declines) = &self.declines {
