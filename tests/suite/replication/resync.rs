@@ -11,11 +11,15 @@ use crate::harness::{
 };
 use brock::{
     store::Store,
-    transfer::join::{Joiner, Terms},
+    transfer::{
+        join::{Joiner, Terms},
+        proof::Verifier,
+    },
 };
 use brock_core::{
     base::{
-        id::KeyHash,
+        id::{KeyHash, Origin},
+        trust::TrustMode,
         vector::{Clock, Vector},
     },
     domain::codec,
@@ -174,4 +178,40 @@ async fn a_resync_from_a_donor_that_has_forgotten_begins_anew() {
     assert!(take(&mut anew, &end).await);
     assert_eq!(store.get(low).await.unwrap(), None, "it was deleted, and that is applied now");
     assert!(store.applied().covers(&known));
+}
+
+/// Claim: a resync continues although this node declines some of the donor's origins, and one that the donor calls over
+/// is present: the donor knows the snapshot by its own words.
+#[tokio::test]
+async fn a_resync_continues_with_what_is_declined_and_present() {
+    let store = Store::open(&ram("puller")).unwrap();
+    let [kept, declined, present] = ["kept", "declined", "present"].map(|id| origin(id, 1));
+    let vector: Vector = [(kept, Clock(2)), (declined, Clock(3))].into_iter().collect();
+    let folds: Vector = [(present, Clock(4))].into_iter().collect();
+    let verifier = Verifier::new(store.clone(), TrustMode::Centralized, None);
+    let declines = Box::new(move |origins: Vec<Origin>, _| {
+        origins.into_iter().filter(|origin| *origin == declined).collect()
+    });
+    let terms = Terms { present: vec![present], ..Terms::default() };
+    let mut joiner = Joiner::from_peer(store.clone(), node_id("donor"), terms, verifier, declines);
+    let mut header = proto::SnapshotHeader {
+        node_id: "donor".to_owned(),
+        incarnation: 1,
+        vector: Some(codec::vector_to_proto(&vector)),
+        folds: Some(codec::folds_to_proto(&folds)),
+        records: 0,
+    };
+    let first = Message::Header(header.clone());
+    joiner.take(proto::SnapshotResponse { message: Some(first) }).await.unwrap();
+    let cursor = joiner.request().cursor.unwrap();
+    // As a donor continues: with the vector of the beginning.
+    header.vector = cursor.vector;
+    assert_eq!(header.vector, Some(codec::vector_to_proto(&vector)));
+    let page = proto::RecordPage { through: vec![0xff; 32].into(), ..Default::default() };
+    for message in
+        [Message::Header(header), Message::Records(page), Message::End(proto::SnapshotEnd::default())]
+    {
+        joiner.take(proto::SnapshotResponse { message: Some(message) }).await.unwrap();
+    }
+    assert!(store.applied().lists(&kept) && !store.applied().lists(&declined));
 }
