@@ -28,7 +28,7 @@ const CLAIMS_REMEDY: &str = "Do what it says. If it cannot be true, treat that n
 /// Whether a peer's error is about what it claims, not about the connection to it: the errors of replication and of
 /// resyncs have these words.
 fn is_about_claims(error: &str) -> bool {
-    ["broke the protocol", "set node.tombstone-grace here too", "deleted and forgotten"]
+    ["broke the protocol", "set tombstone-grace here too", "deleted and forgotten"]
         .iter()
         .any(|words| error.contains(words))
 }
@@ -680,11 +680,11 @@ mod tests {
             (|s| s.quarantined = 3, Level::Watch, "3 replicated entries"),
             (
                 |s| {
-                    let last_error = "it has collected: set node.tombstone-grace here too".into();
+                    let last_error = "it has collected: set tombstone-grace here too".into();
                     s.peers.push(Peer { address: "c:1".into(), last_error, ..Peer::default() });
                 },
                 Level::Act,
-                "set node.tombstone-grace here too",
+                "set tombstone-grace here too",
             ),
             (|s| s.conflicts = 2, Level::Watch, "2 payloads lost"),
             (

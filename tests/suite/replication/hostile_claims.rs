@@ -102,7 +102,7 @@ async fn a_donor_that_claims_to_have_forgotten_everything_removes_nothing() {
         let left = victim.node.store().records();
         let at_least = if collects { RECORDS - 100 } else { RECORDS };
         assert!(left >= at_least as u64, "{left} of {RECORDS} are left, collects: {collects}");
-        let complaint = if collects { "deleted and forgotten more" } else { "set node.tombstone-grace" };
+        let complaint = if collects { "deleted and forgotten more" } else { "set tombstone-grace" };
         let address = format!("127.0.0.1:{}", proxy.port);
         let is_told = |peer: &proto::Peer| peer.address == address && peer.last_error.contains(complaint);
         eventually("the status says why", || async {
