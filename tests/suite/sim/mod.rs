@@ -14,6 +14,7 @@
 mod check;
 mod clients;
 mod disks;
+mod forgotten;
 mod heal;
 mod history;
 #[cfg(feature = "planted-bugs")]

@@ -182,7 +182,7 @@ impl World {
 }
 
 /// As often as it takes to come to every bucket.
-async fn compare(store: &Store, remote: &Store) -> Repaired {
+pub async fn compare(store: &Store, remote: &Store) -> Repaired {
     let (mut comparison, mut all) = (Comparison::default(), Repaired::default());
     for _ in 0..5 * limits::COMPARE_LOOKS {
         let look = comparison
