@@ -90,6 +90,8 @@ impl Cluster {
                     };
                     let applied =
                         applied.iter().map(|(origin, clock)| (origin, clock.min(is_believed(&origin))));
+                    // An origin that this node has not heard of is unknown, and no lag of 0.
+                    let applied = applied.filter(|(_, clock)| *clock > Clock::default());
                     Asked::answered(&status.node_id.clone(), address, status, applied.collect())
                 }
                 Err(error) => Asked::silent(&contact.name, address, error),
