@@ -32,6 +32,7 @@ fn is_about_claims(error: &str) -> bool {
         .iter()
         .any(|words| error.contains(words))
 }
+
 /// How the error of a node begins whose report is not shown.
 pub const INVALID_REPORT: &str = "its report is not valid";
 

@@ -1,11 +1,9 @@
 //! The ledgers: creates that lost against another one, and entries that could not be applied.
 
-use tokio::task::spawn_blocking;
-
 use super::error::RequestError;
 use crate::{
     store::{Conflict, Store},
-    transfer::orders::{OrderError, Orders},
+    transfer::{orders::Orders, work},
 };
 use brock_core::{
     base::{id::KeyHash, limits, vector::Stamp},
@@ -78,8 +76,7 @@ impl Ledgers {
         let kept = self.store.quarantined_entry(stamp).await?.and_then(|kept| kept.entry);
         if let Some(Ok((entry, _))) = kept.as_ref().map(check_entry) {
             let orders = self.orders.clone();
-            let checking = spawn_blocking(move || orders.check_entry(&entry));
-            checking.await.unwrap_or(Err(OrderError::Missing))?;
+            work(move || orders.check_entry(&entry)).await??;
         }
         match self.store.retry_quarantined(stamp).await? {
             None => Err(RequestError::NotQuarantined),

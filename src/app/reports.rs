@@ -3,7 +3,7 @@
 
 use brock_core::{
     base::{
-        id::{IdError, NodeId},
+        id::{IdError, NodeId, Origin},
         limits,
         vector::Vector,
     },
@@ -64,10 +64,8 @@ pub(super) fn read(
     for stamp in status.clocks.iter().chain(status.peers.iter().flat_map(|peer| &peer.unsent)) {
         codec::stamp_from_proto(stamp).map_err(|_| CodecError::Malformed("stamp"))?;
     }
-    for paused in &mut status.paused {
-        if !paused.origin.is_empty()
-            && brock_core::base::id::Origin::try_from(paused.origin.as_ref()).is_err()
-        {
+    for paused in &status.paused {
+        if !paused.origin.is_empty() && Origin::try_from(paused.origin.as_ref()).is_err() {
             return Err(CodecError::Malformed("origin").into());
         }
     }

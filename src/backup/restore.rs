@@ -26,7 +26,7 @@ use crate::{
 };
 use brock_core::{
     domain::{codec::CodecError, order::Chain, segment::Segment},
-    proto::{LogPage, backup_frame::Frame, snapshot_response::Message},
+    proto::backup_frame::Frame,
 };
 use brock_net::crashsafe;
 
@@ -208,10 +208,7 @@ impl Restore<'_> {
             let mut reader = PartReader::open(&local(parts, part), &part.key, identity)?;
             while let Some(frame) = reader.next_frame()? {
                 match frame.frame {
-                    Some(Frame::Snapshot(mut message)) if manifest.kind == Kind::Full => {
-                        if let Some(Message::Log(LogPage { batch: Some(batch) })) = &mut message.message {
-                            store.keep_chains(Chain::take(batch)).await?;
-                        }
+                    Some(Frame::Snapshot(message)) if manifest.kind == Kind::Full => {
                         is_whole |= joiner.take(message).await?;
                     }
                     Some(Frame::Batch(mut batch)) if manifest.kind == Kind::Incremental => {

@@ -1,11 +1,9 @@
 //! Operators' orders: what destroys a record or retires a member, signed so that every node can verify it.
 
-use std::time::SystemTime;
-
 use bytes::Bytes;
 
 use brock_core::{
-    base::id::ClusterId,
+    base::{id::ClusterId, time::WallClock},
     domain::order::{Chain, OrderProof, SignedOrder, Subject},
     proto,
 };
@@ -33,8 +31,7 @@ impl Orders {
 
     /// Signs an order, for the field `order` of a request about the same subject. Nodes accept it for five minutes.
     pub fn sign(&self, subject: Subject<'_>) -> Result<proto::Order, StatementError> {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let at_unix_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
+        let at_unix_ms = i64::try_from(WallClock::system().now_ms()).unwrap_or(i64::MAX);
         let content = subject.encode(&self.cluster, at_unix_ms);
         let Signed { scheme, signature } = self.signer.sign(Context::OperatorOrder, &content)?;
         let certificates = self.signer.chain().iter().map(|der| Bytes::copy_from_slice(der)).collect();

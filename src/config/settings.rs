@@ -157,8 +157,9 @@ pub const SETTINGS: &[Setting] = &[
         "centralized",
         "MODE",
         Kind::Choice(&["centralized", "distributed"]),
-        "What the node believes other nodes: centralized (what a certified node says), or distributed (what \
-         destroys must be signed by an operator, whichever node it comes from)",
+        "What the node believes other nodes: centralized (what a certified node says), or distributed (only \
+         what its origin has signed, and what destroys only with an operator's signature; every certificate needs a SPIFFE \
+         URI)",
     ),
     setting(
         "node.expiry-margin",

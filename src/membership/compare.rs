@@ -25,11 +25,16 @@ pub struct SyncStatus {
 }
 
 impl Roster {
-    /// The same, with the lag against what is applied here by now.
+    /// The reports of all peers, each with what it claims above what is applied here by now.
     pub fn compared(&self, applied: &Vector) -> Vec<PeerReport> {
         let rows = self.lock();
         let statuses = rows.values().filter_map(|row| row.status.as_ref());
-        statuses.map(|status| PeerReport { lag: status.lag(applied), ..status.report().clone() }).collect()
+        let compared = |status: &PeerStatus| PeerReport {
+            lag: status.lag(applied),
+            unsent: status.unsent().clone(),
+            ..status.report().clone()
+        };
+        statuses.map(compared).collect()
     }
 
     /// How far the peers say that they have applied an origin, but for its donor and for its own node; `None` =

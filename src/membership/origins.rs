@@ -11,7 +11,10 @@ use std::{
 };
 
 use super::members::Members;
-use crate::{runtime::alarms::Alarms, store::Store};
+use crate::{
+    runtime::alarms::{Alarms, Source},
+    store::Store,
+};
 use brock_core::base::{
     id::{NodeId, Origin},
     limits, metrics as names,
@@ -95,6 +98,7 @@ impl Origins {
         donor: &Supplier,
         fresh: impl IntoIterator<Item = Origin>,
         lists: bool,
+        alarms: &Alarms,
     ) -> BTreeSet<Origin> {
         let mut declined = BTreeSet::new();
         let mut pending: BTreeMap<NodeId, usize> = BTreeMap::new();
@@ -125,11 +129,12 @@ impl Origins {
                 declined.insert(origin);
             }
         }
+        self.report(donor, declined.len(), alarms);
         declined
     }
 
     /// Counts what was declined, and raises an alarm if that is the donor's first for an hour.
-    pub fn report(&self, donor: &Supplier, declined: usize, alarms: &Alarms) {
+    fn report(&self, donor: &Supplier, declined: usize, alarms: &Alarms) {
         if declined == 0 {
             return;
         }
@@ -142,12 +147,13 @@ impl Origins {
         }
         reported.insert(donor.holder.clone(), now);
         drop(reported);
-        alarms.raise(format!(
+        let text = format!(
             "{} supplies more new origins than one node should: {declined} of them are not taken now, and more may \
              follow. If it is not this node that has just joined a cluster with a long history, that node was taken \
              over: revoke its certificate",
             donor.holder
-        ));
+        );
+        alarms.raise_of(Source::Peer(donor.holder.clone()), "origins", text);
     }
 
     /// Whether the budget has one more than `spent` left; takes that one if it is `charged`.

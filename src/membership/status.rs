@@ -37,9 +37,9 @@ pub struct PeerReport {
     pub is_refused: bool,
     /// What it last said it has applied; `None` = it has not said it yet.
     pub heads: Option<Vector>,
-    /// Operations that it is believed to have and that this node lacks, when it was last heard.
+    /// Operations that it is believed to have and that this node lacks; only in a report of [`super::roster::Roster::compared`].
     pub lag: Option<u64>,
-    /// What it claims to have, and does not send.
+    /// What it claims to have, and does not send; only there, too.
     pub unsent: Vector,
     /// Rounds in which it answered.
     pub rounds: u64,
@@ -241,8 +241,11 @@ impl PeerStatus {
             let refused = metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => "unsent");
             refused.increment(disbelieved as u64);
         }
-        self.report.unsent.clone_from(self.claims.unsent());
-        self.report.lag = Some(self.claims.lag(heads, applied));
+    }
+
+    /// What the peer claims to have, and does not send.
+    pub(super) fn unsent(&self) -> &Vector {
+        self.claims.unsent()
     }
 
     /// How many operations this node, which has applied `applied`, lacks of those that the peer is believed to have.

@@ -136,9 +136,12 @@ impl Dialler {
         Self { resolver, ..self }
     }
 
-    /// The TLS configuration.
-    pub fn config(&self) -> Arc<ClientConfig> {
-        self.config.clone()
+    /// The TLS configuration for an address, and its level of wire encryption.
+    pub fn config_for(&self, address: &Address) -> (WireLevel, Arc<ClientConfig>) {
+        match &self.configs {
+            Some(configs) => configs.to(address),
+            None => (WireLevel::Default, Arc::clone(&self.config)),
+        }
     }
 }
 
@@ -243,10 +246,7 @@ async fn dial_one(address: &Address, socket: SocketAddr, dialler: &Dialler) -> R
     })?;
     // Loaded before the handshake, which uses this store or a newer one.
     let before = dialler.registry.as_ref().map(|registry| (registry, registry.trust_store().load()));
-    let (level, config) = match &dialler.configs {
-        Some(configs) => configs.to(address),
-        None => (WireLevel::Default, Arc::clone(&dialler.config)),
-    };
+    let (level, config) = dialler.config_for(address);
     let connected = contain(TlsConnector::from(config).connect(server_name.clone(), tcp)).await;
     let stream = match connected.map_err(io::Error::other).flatten() {
         Ok(stream) => stream,
@@ -280,7 +280,7 @@ pub async fn dial_in_halves(address: &Address, dialler: &Dialler) -> io::Result<
         let unnamed =
             || io::Error::new(io::ErrorKind::InvalidInput, "not a name that a certificate can state");
         let name = address.server_name().ok_or_else(unnamed)?;
-        let connector = TlsConnector::from(dialler.config());
+        let connector = TlsConnector::from(dialler.config_for(address).1);
         contain(connector.connect(name, Halves { tcp, pause: Pause::Before }))
             .await
             .map_err(io::Error::other)?

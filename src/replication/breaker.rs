@@ -35,7 +35,6 @@ use brock_core::{
         vector::{Clock, Vector},
     },
     domain::{
-        operation::Operation,
         record::{RecordState, UnixSeconds},
         segment::{Segment, SegmentEntry},
     },
@@ -242,13 +241,14 @@ impl Breaker {
     ) -> Result<bool, StoreError> {
         let Some(limit) = self.0.limit else { return Ok(true) };
         let destroying: Vec<_> = states.iter().filter(|(_, state)| destroys(state)).collect();
+        if destroying.is_empty() {
+            return Ok(true);
+        }
         let key_hashes = destroying.iter().map(|(key_hash, _)| *key_hash).collect();
         let here = self.0.store.get_many(key_hashes).await?;
-        let is_hit = |((_, theirs), here): (&&(KeyHash, RecordState), Option<RecordState>)| {
-            here.is_some_and(|here| would_destroy(&here, theirs))
-        };
-        let hit = destroying.iter().zip(here).filter(|(theirs, here)| is_hit((theirs, here.clone()))).count()
-            as u64;
+        let both =
+            destroying.iter().zip(&here).filter_map(|((_, theirs), here)| Some((here.as_ref()?, theirs)));
+        let hit = both.filter(|(here, theirs)| would_destroy(here, theirs)).count() as u64;
         if hit == 0 {
             return Ok(true);
         }
@@ -267,6 +267,18 @@ impl Breaker {
             self.pause(&brought, donor, None).await?;
         }
         Ok(!is_above)
+    }
+
+    /// Leaves out of `states` what destroys, if that may not be joined.
+    pub async fn leave_admitted(
+        &self,
+        donor: Bringer<'_>,
+        states: &mut Vec<(KeyHash, RecordState)>,
+    ) -> Result<(), StoreError> {
+        if !self.admit_states(donor, states).await? {
+            states.retain(|(_, state)| !destroys(state));
+        }
+        Ok(())
     }
 
     /// Lets the paused logs of a node go on: everything that peers claim of them now, for the next hour. Returns
@@ -375,16 +387,14 @@ impl Breaker {
 /// The clocks above `through` whose operations destroy, in order.
 fn destructions(segment: &Segment, through: Clock) -> Vec<Clock> {
     let destroys = |entry: &&SegmentEntry| match entry {
-        SegmentEntry::Applicable(entry, _) => {
-            entry.clock > through && !matches!(entry.operation, Operation::Create { .. })
-        }
+        SegmentEntry::Applicable(entry, _) => entry.clock > through && entry.operation.destroys(),
         SegmentEntry::Quarantined(..) => false,
     };
     segment.entries.iter().filter(destroys).map(SegmentEntry::clock).collect()
 }
 
 /// Whether a state has more than a create.
-pub fn destroys(state: &RecordState) -> bool {
+fn destroys(state: &RecordState) -> bool {
     state.deletion.is_some() || state.invalidation.is_some() || state.unpublication.is_some()
 }
 

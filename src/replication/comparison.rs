@@ -5,19 +5,14 @@
 //! left out records, bit rot, a dropped quarantine entry). Each node joins what it lacks. A join loses nothing
 //! and gives both nodes the same state.
 
-use std::collections::BTreeMap;
-
-use bytes::Bytes;
-
 use super::{
-    breaker::{self, Breaker, Bringer},
+    breaker::{Breaker, Bringer},
     remote::Remote,
     repair::{self, Differences, Repaired, TheirSummary},
     resync::Resyncs,
 };
 use crate::{
     membership::peer::RemoteError,
-    runtime::planted::{self, Bug},
     store::{Page, Store},
     transfer::proof::Verifier,
 };
@@ -27,12 +22,7 @@ use brock_core::{
         limits,
         vector::{Stamp, Vector},
     },
-    domain::{
-        codec::{self, CodecError},
-        digest::BUCKETS,
-        record::RecordState,
-    },
-    proto,
+    domain::{digest::BUCKETS, record::RecordState},
 };
 
 /// What one look has shown.
@@ -87,8 +77,7 @@ impl Comparison {
         let theirs = remote.summary(true).await?;
         // IMPORTANT: before the records here are read, so that these reflect all of it.
         let mine = store.summary();
-        let mut their_applied = codec::vector_from_proto(&theirs.vector.clone().unwrap_or_default())?;
-        their_applied.join(&codec::folds_from_proto(theirs.folds.clone().unwrap_or_default())?);
+        let their_applied = repair::applied(&theirs)?;
         let applied = mine.applied();
         let comparable =
             mine.collected.is_empty() && !theirs.digest.as_ref().is_some_and(|digest| digest.has_collected);
@@ -146,13 +135,10 @@ impl Common {
         asked: &[KeyHash],
         settled: &mut Repaired,
     ) -> Result<usize, RemoteError> {
-        let (looked_at, theirs) = fetch((store, verifier), remote, asked).await?;
+        let (looked_at, theirs) = repair::fetch((store, verifier), remote, asked).await?;
         let asked = &asked[..looked_at];
         let mine = store.get_many(asked.to_vec()).await?;
-        let mut collected = store.collected();
-        if planted::is(Bug::TakeForgotten) {
-            collected = Vector::default();
-        }
+        let collected = repair::forgotten(store);
         let is_quiet = match &self.quiet_at {
             // An operation may have come in between.
             Some(at) => store.applied() == *at && TheirSummary::of(remote).await?.applied == *at,
@@ -177,9 +163,7 @@ impl Common {
         if !states.is_empty() {
             let _no_resync = match guards {
                 Some((resyncs, breaker, peer)) => {
-                    if !breaker.admit_states(peer, &states).await? {
-                        states.retain(|(_, state)| !breaker::destroys(state));
-                    }
+                    breaker.leave_admitted(peer, &mut states).await?;
                     Some(resyncs.others().await)
                 }
                 None => None,
@@ -195,33 +179,8 @@ impl Common {
         if is_quiet {
             return joined != *state;
         }
-        let known: Vec<Stamp> = stamps(state).collect();
-        let mut added = stamps(&joined).filter(|stamp| !known.contains(stamp)).peekable();
+        let known: Vec<Stamp> = state.stamps().collect();
+        let mut added = joined.stamps().filter(|stamp| !known.contains(stamp)).peekable();
         added.peek().is_some() && added.all(|stamp| self.both.has(stamp))
     }
-}
-
-/// The operations that a state shows.
-fn stamps(state: &RecordState) -> impl Iterator<Item = Stamp> + '_ {
-    let creations = state.creation.iter().chain(&state.losers).map(|creation| creation.stamp);
-    let invalidation = state.invalidation.as_ref().map(|invalidation| invalidation.stamp);
-    creations.chain(invalidation).chain(state.unpublication).chain(state.deletion)
-}
-
-/// The peer's states of the first of these key hashes, as far as they are believed, and how many of them it has looked at.
-async fn fetch(
-    (store, verifier): (&Store, &Verifier),
-    remote: &impl Remote,
-    asked: &[KeyHash],
-) -> Result<(usize, BTreeMap<KeyHash, RecordState>), RemoteError> {
-    let key_hashes = asked.iter().map(|key_hash| Bytes::copy_from_slice(&key_hash.0)).collect();
-    let answer = remote.fetch_states(proto::FetchStatesRequest { key_hashes }).await?;
-    let looked_at = usize::try_from(answer.looked_at).unwrap_or(0);
-    if looked_at == 0 || looked_at > asked.len() {
-        return Err(CodecError::Malformed("states").into());
-    }
-    verifier.learn(answer.births).await?;
-    let believed = repair::believed(store, verifier, answer.states, answer.chains).await?;
-    let is_asked = |(key_hash, _): &(KeyHash, RecordState)| asked[..looked_at].contains(key_hash);
-    Ok((looked_at, believed.into_iter().filter(is_asked).collect()))
 }

@@ -149,8 +149,7 @@ impl Asker {
         let verifier = self.verifier.clone();
         let believe = move || {
             let claimed = codec::foreign_state(response.state.unwrap_or_default()).map_err(|_| ())?;
-            let received: Vec<Chain> =
-                response.chains.into_iter().filter_map(|chain| Chain::new(chain.certificates)).collect();
+            let received = Chain::read(response.chains, limits::STATES_CHAINS_READ);
             // The answer is not stored, and its orders are not passed on.
             Ok::<_, ()>(verifier.believe(&key_hash, claimed, &received).state)
         };

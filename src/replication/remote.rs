@@ -85,11 +85,8 @@ impl Remote for Store {
             .map(|bytes| KeyHash::try_from(bytes.as_ref()).map_err(|_| CodecError::Malformed("key hash")))
             .collect::<Result<_, _>>()?;
         let found = self.get_many(key_hashes.clone()).await?;
-        let births = self.births_of(found.iter().flatten()).await?;
-        let chains = self.chains_of(found.iter().flatten()).await?;
-        let mut bytes: usize = births.iter().map(Message::encoded_len).sum();
-        bytes += chains.iter().map(Message::encoded_len).sum::<usize>();
-        let mut answer = proto::FetchStatesResponse { births, chains, ..Default::default() };
+        let mut answer = proto::FetchStatesResponse::default();
+        let mut bytes = 0;
         for (key_hash, state) in key_hashes.iter().zip(&found) {
             if let Some(state) = state {
                 let state = keyed_state(*key_hash, state);
@@ -101,7 +98,9 @@ impl Remote for Store {
             }
             answer.looked_at += 1;
         }
-        Ok(answer)
+        let sent = || found.iter().take(answer.looked_at as usize).flatten();
+        let (births, chains) = (self.births_of(sent()).await?, self.chains_of(sent()).await?);
+        Ok(proto::FetchStatesResponse { births, chains, ..answer })
     }
 }
 

@@ -6,14 +6,14 @@ use std::{cmp::Ordering, collections::BTreeMap};
 use bytes::Bytes;
 
 use super::{
-    breaker::{self, Breaker, Bringer},
+    breaker::{Breaker, Bringer},
     remote::Remote,
 };
 use crate::{
     membership::peer::RemoteError,
     runtime::planted::{self, Bug},
-    store::{BucketItem, Comparison, Page, Store, StoreError, Summary, item_from_proto},
-    transfer::proof::Verifier,
+    store::{BucketItem, Comparison, Page, Store, Summary, item_from_proto},
+    transfer::{proof::Verifier, work},
 };
 use brock_core::{
     base::{id::KeyHash, limits, vector::Vector},
@@ -64,8 +64,7 @@ impl TheirSummary {
     /// Asks the other node.
     pub async fn of(remote: &impl Remote) -> Result<Self, RemoteError> {
         let answer = remote.summary(false).await?;
-        let mut applied = codec::vector_from_proto(&answer.vector.unwrap_or_default())?;
-        applied.join(&codec::folds_from_proto(answer.folds.unwrap_or_default())?);
+        let applied = applied(&answer)?;
         let proto::SummaryResponse { node_id, records, tombstones, digest, .. } = answer;
         Ok(Self { node_id, records, tombstones, applied, digest: digest.unwrap_or_default() })
     }
@@ -74,6 +73,18 @@ impl TheirSummary {
     pub fn compare(&self, mine: &Summary) -> Comparison {
         mine.compare(&self.applied, &self.digest)
     }
+}
+
+/// What a node has applied, folded origins included.
+pub(super) fn applied(theirs: &proto::SummaryResponse) -> Result<Vector, CodecError> {
+    let mut applied = codec::vector_from_proto(&theirs.vector.clone().unwrap_or_default())?;
+    applied.join(&codec::folds_from_proto(theirs.folds.clone().unwrap_or_default())?);
+    Ok(applied)
+}
+
+/// What this node has deleted and forgotten.
+pub(super) fn forgotten(store: &Store) -> Vector {
+    if planted::is(Bug::TakeForgotten) { Vector::default() } else { store.collected() }
 }
 
 /// Finds the key hashes whose states differ, bucket by bucket.
@@ -182,26 +193,41 @@ fn note_differences(mine: &Items, theirs: &Items, comparable: bool, found: &mut 
     }
 }
 
+/// The peer's states of the first of these key hashes, as far as they are believed, and how many of them it has looked at.
+pub(super) async fn fetch(
+    (store, verifier): (&Store, &Verifier),
+    remote: &impl Remote,
+    asked: &[KeyHash],
+) -> Result<(usize, BTreeMap<KeyHash, RecordState>), RemoteError> {
+    let key_hashes = asked.iter().map(|key_hash| Bytes::copy_from_slice(&key_hash.0)).collect();
+    let answer = remote.fetch_states(proto::FetchStatesRequest { key_hashes }).await?;
+    let looked_at = usize::try_from(answer.looked_at).unwrap_or(0);
+    if looked_at == 0 || looked_at > asked.len() {
+        return Err(CodecError::Malformed("states").into());
+    }
+    verifier.learn(answer.births).await?;
+    let believed = believed(store, verifier, answer.states, answer.chains).await?;
+    let is_asked = |(key_hash, _): &(KeyHash, RecordState)| asked[..looked_at].contains(key_hash);
+    Ok((looked_at, believed.into_iter().filter(is_asked).collect()))
+}
+
 /// The states as far as they are believed.
-pub(super) async fn believed(
+async fn believed(
     store: &Store,
     verifier: &Verifier,
     states: Vec<proto::KeyedState>,
     chains: Vec<proto::Chain>,
 ) -> Result<Vec<(KeyHash, RecordState)>, RemoteError> {
     let verifier = verifier.clone();
-    let received: Vec<Chain> =
-        chains.into_iter().filter_map(|chain| Chain::new(chain.certificates)).collect();
+    let received = Chain::read(chains, limits::STATES_CHAINS_READ);
     let believe = move |keyed: proto::KeyedState| {
         let key_hash =
             KeyHash::try_from(keyed.key_hash.as_ref()).map_err(|_| CodecError::Malformed("key hash"))?;
         let claimed = codec::foreign_state(keyed.state.unwrap_or_default())?;
         Ok::<_, CodecError>((key_hash, verifier.believe(&key_hash, claimed, &received)))
     };
-    let work =
-        tokio::task::spawn_blocking(move || states.into_iter().map(believe).collect::<Result<Vec<_>, _>>());
-    let stopped = |_| StoreError::Stopped("the runtime is shutting down".to_owned());
-    let mut believed = work.await.map_err(stopped)??;
+    let believing = work(move || states.into_iter().map(believe).collect::<Result<Vec<_>, _>>());
+    let mut believed = believing.await??;
     let chains = believed.iter_mut().flat_map(|(_, believed)| std::mem::take(&mut believed.chains));
     store.keep_chains(chains.collect()).await?;
     Ok(believed.into_iter().map(|(key_hash, believed)| (key_hash, believed.state)).collect())
@@ -220,36 +246,25 @@ pub async fn repair(
 ) -> Result<Repaired, RemoteError> {
     let differences = differences(store, remote).await?;
     let mut outcome = Repaired { differing: differences.total, ..Repaired::default() };
-    let mut collected = store.collected();
-    if planted::is(Bug::TakeForgotten) {
-        collected = Vector::default();
-    }
+    let collected = forgotten(store);
     let mut rest = differences.key_hashes.as_slice();
     while !rest.is_empty() {
         let asked = &rest[..rest.len().min(limits::FETCH_STATES_MAX)];
-        let key_hashes = asked.iter().map(|key_hash| Bytes::copy_from_slice(&key_hash.0)).collect();
-        let answer = remote.fetch_states(proto::FetchStatesRequest { key_hashes }).await?;
-        let looked_at = usize::try_from(answer.looked_at).unwrap_or(0);
-        if looked_at == 0 || looked_at > asked.len() {
-            return Err(CodecError::Malformed("states").into());
-        }
-        verifier.learn(answer.births).await?;
+        let (looked_at, mut theirs) = fetch((store, verifier), remote, asked).await?;
+        let asked = &asked[..looked_at];
         let here = store.get_many(asked.to_vec()).await?;
-        let here: BTreeMap<&KeyHash, Option<RecordState>> = asked.iter().zip(here).collect();
         let mut states = Vec::new();
-        for (key_hash, theirs) in believed(store, verifier, answer.states, answer.chains).await? {
-            let Some(mine) = here.get(&key_hash) else { continue };
+        for (key_hash, mine) in asked.iter().zip(here) {
+            let Some(theirs) = theirs.remove(key_hash) else { continue };
             let left = theirs.clone().without_forgotten(&collected, mine.as_ref());
             outcome.ambiguous += u64::from(left != theirs);
             let is_collected = mine.is_none() && theirs.deletion.is_some_and(|stamp| collected.has(stamp));
             if left != RecordState::default() && !is_collected {
-                states.push((key_hash, left));
+                states.push((*key_hash, left));
             }
         }
-        if let Some((breaker, peer)) = breaker
-            && !breaker.admit_states(peer, &states).await?
-        {
-            states.retain(|(_, state)| !breaker::destroys(state));
+        if let Some((breaker, peer)) = breaker {
+            breaker.leave_admitted(peer, &mut states).await?;
         }
         let joined = store.join(Page { states, complete: None }).await?;
         outcome.repaired += joined.changed as u64;

@@ -115,7 +115,8 @@ pub enum ResyncError {
     Late,
     /// Its pages would destroy more than one node may.
     #[error(
-        "the records of {0} would destroy more than node.destruction-limit of this node's: it is paused. If that is          intended: `node-admin origin resume {0}`"
+        "the records of {0} would destroy more than node.destruction-limit of this node's: it is paused. If that is \
+         intended: `node-admin origin resume {0}`"
     )]
     Paused(NodeId),
     /// A message could not be joined.
@@ -262,6 +263,11 @@ impl Resyncs {
         self.gate.read().await
     }
 
+    /// The same while a segment of a log is applied.
+    pub async fn applying(&self) -> (RwLockReadGuard<'_, ()>, RwLockReadGuard<'_, ()>) {
+        (self.gate.read().await, self.log.read().await)
+    }
+
     /// A donor can make this node begin again and again.
     fn is_line_due(&self, key: &PeerKey) -> bool {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
@@ -269,11 +275,6 @@ impl Resyncs {
             lines.clear();
         }
         lines.entry(key.clone()).or_default().is_due()
-    }
-
-    /// The same while a segment of a log is applied.
-    pub async fn applying(&self) -> (RwLockReadGuard<'_, ()>, RwLockReadGuard<'_, ()>) {
-        (self.gate.read().await, self.log.read().await)
     }
 
     /// Waits until another attempt may be worth it.
@@ -329,11 +330,12 @@ impl Resyncs {
         if is_logged {
             tracing::info!(%donor, reason, resumed = broken.is_some(), "filling this node from a peer's records");
         }
+        let holder = supplier.holder.clone();
         let fresh = || {
             let declines = declines(store, members, supplier, alarms);
             let may_drop = self.collects.then(|| self.drops().left(store.records()));
             let terms = Terms { may_drop, present };
-            Joiner::from_peer(store.clone(), donor.clone(), terms, verifier, declines)
+            Joiner::from_peer(store.clone(), (donor.clone(), holder), terms, verifier, declines)
         };
         let mut joiner = broken.unwrap_or_else(fresh);
         let span = spans::resync(&donor);
@@ -361,10 +363,10 @@ impl Resyncs {
         if !error.blames_donor() {
             // The donor cannot continue from there: the next attempt restarts.
             let restarts = matches!(error, ResyncError::Call(CallError::Status { code: Code::Aborted, .. }));
-            if state.broken.len() >= limits::RESYNCS_MAX {
-                state.broken.pop_first();
-            }
             if !restarts {
+                if state.broken.len() >= limits::RESYNCS_MAX {
+                    state.broken.pop_first();
+                }
                 state.broken.insert(donor.clone(), joiner);
             }
             return;
@@ -384,9 +386,7 @@ impl Resyncs {
 fn declines(store: &Store, members: &Members, supplier: Supplier, alarms: &Alarms) -> Declines {
     let (store, members, alarms) = (store.clone(), members.clone(), alarms.clone());
     Box::new(move |origins, lists| {
-        let declined = members.origins().declined(&store, &members, &supplier, origins, lists);
-        members.origins().report(&supplier, declined.len(), &alarms);
-        declined
+        members.origins().declined(&store, &members, &supplier, origins, lists, &alarms)
     })
 }
 
@@ -452,7 +452,7 @@ impl Running<'_> {
                 alone = Some(self.resyncs.gate.write().await);
             }
             let brought: Bringer<'_> = (key, &self.donor);
-            if !breaker.admit_states(brought, &states_of(&message)).await.map_err(JoinError::from)? {
+            if !breaker.admit_states(brought, &destroying(&message)).await.map_err(JoinError::from)? {
                 return Err(ResyncError::Paused(self.donor.clone()));
             }
             let (bytes, before) = (message.encoded_len() as u64, (joiner.records, joiner.log_entries));
@@ -483,12 +483,15 @@ impl Running<'_> {
     }
 }
 
-/// The states in a message, as far as they are well-formed: the joiner refuses the others.
-fn states_of(message: &proto::SnapshotResponse) -> Vec<(KeyHash, RecordState)> {
+/// The states in a message that destroy, as far as they are well-formed: the joiner refuses the others.
+fn destroying(message: &proto::SnapshotResponse) -> Vec<(KeyHash, RecordState)> {
     let Some(Message::Records(page)) = &message.message else { return Vec::new() };
     let state = |record: &proto::KeyedState| {
-        let key_hash = KeyHash::try_from(record.key_hash.as_ref()).ok()?;
-        Some((key_hash, codec::state_from_proto(record.state.clone()?).ok()?))
+        let state = record.state.as_ref()?;
+        let destroys =
+            state.deletion.is_some() || state.invalidation.is_some() || state.unpublication.is_some();
+        let key_hash = destroys.then(|| KeyHash::try_from(record.key_hash.as_ref()).ok())??;
+        Some((key_hash, codec::state_from_proto(state.clone()).ok()?))
     };
     page.records.iter().filter_map(state).collect()
 }

@@ -99,20 +99,24 @@ impl Pool {
             }
             held.evict_oldest(|other| other.identity == most);
         }
+        Some(self.place(&mut held, applicant, evicted))
+    }
+
+    fn place(&self, held: &mut Held, applicant: &Applicant, evicted: CancellationToken) -> Taken {
         let number = held.next;
         held.next += 1;
         held.places.insert(number, (applicant.clone(), evicted));
-        Some(Taken { pool: self.clone(), number })
+        Taken { pool: self.clone(), number }
     }
 
     /// Takes a place that cannot be given up before the work is done. `None`: the identity has its share, or others
     /// have all the places.
     pub fn try_take(&self, applicant: &Applicant) -> Option<Taken> {
-        let held = self.lock();
+        // Checked and taken under one lock: a call in between would evict work that does not look at its token.
+        let mut held = self.lock();
         let is_free = held.places.len() < self.bounds.max
             && held.count(|other| other.identity == applicant.identity) < self.bounds.share;
-        drop(held);
-        is_free.then(|| self.take(applicant, CancellationToken::new()))?
+        is_free.then(|| self.place(&mut held, applicant, CancellationToken::new()))
     }
 }
 

@@ -50,13 +50,6 @@ impl<'a> Cuts<Box<dyn Iterator<Item = Result<Bundle, StoreError>> + 'a>> {
         }
     }
 
-    /// The same, and none of them again.
-    pub(super) fn take_through(&mut self, through: Clock) -> Vec<proto::Bundle> {
-        let taken = self.bundles_through(through);
-        self.read.drain(..taken.len());
-        taken
-    }
-
     /// How many entries must stay together with the one that was read last.
     pub(super) fn whole(&self) -> usize {
         let bundle = self.read.last().filter(|_| self.unread.is_some());
@@ -71,5 +64,12 @@ impl<'a> Cuts<Box<dyn Iterator<Item = Result<Bundle, StoreError>> + 'a>> {
     /// Those of the bundles that end at or below `through`.
     pub(super) fn bundles_through(&self, through: Clock) -> Vec<proto::Bundle> {
         self.read.iter().filter(|bundle| bundle.last() <= through).map(Bundle::to_proto).collect()
+    }
+
+    /// The same, and none of them again.
+    pub(super) fn take_through(&mut self, through: Clock) -> Vec<proto::Bundle> {
+        let taken = self.bundles_through(through);
+        self.read.drain(..taken.len());
+        taken
     }
 }

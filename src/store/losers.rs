@@ -1,8 +1,7 @@
 //! The payloads of a record that have lost, and which of them an operator has acknowledged.
 //!
 //! The mark of a conflict keeps what the operator had seen. It stays when another payload loses, and then is of
-//! other losers than the record has, so nothing that is unseen counts as acknowledged. That needs no care of who
-//! writes the record: a version that knows no acknowledgements leaves the marks as they are.
+//! other losers than the record has, so nothing that is unseen counts as acknowledged.
 
 use brock_core::{
     base::id::sha256,

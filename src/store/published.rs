@@ -29,8 +29,7 @@ pub struct Totals {
     pub quarantine_bytes: u64,
     /// Payloads that lost against another one of the same key hash.
     pub conflicts: u64,
-    /// Those of them that an operator has acknowledged. Counted from the marks when the store is opened: a version
-    /// that knows no acknowledgements would not keep a stored number true.
+    /// Those of them that an operator has acknowledged. Counted from the marks when the store is opened, not stored.
     pub acknowledged: u64,
     /// Deleted records that are remembered.
     pub tombstones: u64,

@@ -157,7 +157,8 @@ impl Commit<'_> {
     pub(super) fn sign(&mut self) {
         let Some(signer) = self.signer.filter(|_| !self.originated.is_empty()) else { return };
         let origin = self.own.origin;
-        let mut chain = self.chain(&origin).unwrap_or(signer.as_born().chain);
+        // As it was before this commit, which has raised the clock already.
+        let mut chain = self.before.chains.get(&origin).copied().unwrap_or(signer.as_born().chain);
         for signed in signer.sign(&self.originated, &mut chain) {
             self.batch.put_bundle(origin, &signed.bundle);
             for (key_hash, stamp, evidence) in signed.evidence {

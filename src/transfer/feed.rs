@@ -6,8 +6,10 @@
 //! is too early changes nothing. So an interrupted stream can continue where it ended, as long as the
 //! donor has not been restarted.
 
+use std::collections::BTreeSet;
+
 use super::messages;
-use crate::store::{Store, StoreError};
+use crate::store::{RecordPage, Store, StoreError};
 use brock_core::{
     base::{
         id::{Incarnation, KeyHash, Origin},
@@ -47,6 +49,10 @@ pub struct SnapshotFeed {
     puller: Vector,
     stage: Stage,
     then: Stage,
+    /// The origins whose births were sent.
+    born: BTreeSet<Origin>,
+    /// The page after the births that it needs.
+    page: Option<proto::SnapshotResponse>,
 }
 
 impl SnapshotFeed {
@@ -57,7 +63,7 @@ impl SnapshotFeed {
         let Some(cursor) = request.cursor else {
             let vector = store.vector();
             let (stage, then) = (Stage::Header, Stage::Records(None));
-            return Ok(Self { store, incarnation, vector, puller, stage, then });
+            return Ok(Self::at(store, incarnation, (vector, puller), (stage, then)));
         };
         let vector = codec::vector_from_proto(&cursor.vector.unwrap_or_default())?;
         if cursor.incarnation != incarnation.0 || !store.applied().covers(&vector) {
@@ -74,11 +80,23 @@ impl SnapshotFeed {
                 Stage::Log(stamp.as_ref().map(codec::stamp_from_proto).transpose().map_err(malformed)?)
             }
         };
-        Ok(Self { store, incarnation, vector, puller, stage: Stage::Header, then })
+        Ok(Self::at(store, incarnation, (vector, puller), (Stage::Header, then)))
+    }
+
+    fn at(
+        store: Store,
+        incarnation: Incarnation,
+        (vector, puller): (Vector, Vector),
+        (stage, then): (Stage, Stage),
+    ) -> Self {
+        Self { store, incarnation, vector, puller, stage, then, born: BTreeSet::new(), page: None }
     }
 
     /// The next message; `None` after the last.
     pub async fn next(&mut self) -> Result<Option<proto::SnapshotResponse>, StoreError> {
+        if let Some(page) = self.page.take() {
+            return Ok(Some(page));
+        }
         let message = match std::mem::replace(&mut self.stage, Stage::Done) {
             Stage::Header => {
                 self.stage = Stage::Births(None);
@@ -91,7 +109,7 @@ impl SnapshotFeed {
                     Some(last) => Stage::Births(Some(last)),
                     None => std::mem::replace(&mut self.then, Stage::Done),
                 };
-                messages::births(births)
+                self.births(births)
             }
             Stage::Records(after) => {
                 let applied = self.store.applied();
@@ -102,7 +120,14 @@ impl SnapshotFeed {
                 let collected = self.store.collected().meet(&applied);
                 self.stage = if page.more { Stage::Records(Some(page.through)) } else { Stage::Log(None) };
                 let chains = self.store.chains_of(page.states.iter().map(|(_, state)| state)).await?;
-                messages::records(&page, &collected, chains)
+                let unsent = self.unsent_births(&page).await?;
+                let page = messages::records(&page, &collected, chains);
+                if unsent.is_empty() {
+                    page
+                } else {
+                    self.page = Some(page);
+                    self.births(unsent)
+                }
             }
             Stage::Log(after) => match self.log_page(after).await? {
                 Some(batch) => {
@@ -119,6 +144,24 @@ impl SnapshotFeed {
             Stage::End | Stage::Done => return Ok(None),
         };
         Ok(Some(message))
+    }
+
+    fn births(&mut self, births: Vec<proto::Birth>) -> proto::SnapshotResponse {
+        self.born.extend(births.iter().filter_map(|birth| Origin::try_from(birth.origin.as_ref()).ok()));
+        messages::births(births)
+    }
+
+    /// Births that the page needs and that were not known here yet when all others were sent: a record that a repair or
+    /// another resync has brought meanwhile may be of an origin that the vector does not list.
+    async fn unsent_births(&self, page: &RecordPage) -> Result<Vec<proto::Birth>, StoreError> {
+        let is_unsent = |stamp: &Stamp| !self.born.contains(&stamp.origin);
+        let states = page.states.iter().map(|(_, state)| state);
+        let births =
+            self.store.births_of(states.filter(|state| state.evidence.keys().any(is_unsent))).await?;
+        let is_new = |birth: &proto::Birth| {
+            Origin::try_from(birth.origin.as_ref()).is_ok_and(|origin| !self.born.contains(&origin))
+        };
+        Ok(births.into_iter().filter(is_new).collect())
     }
 
     /// What the log still holds above `after`, origin by origin.

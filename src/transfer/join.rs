@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 
-use super::proof::{ProofError, Verifier};
+use super::{
+    proof::{ProofError, Verifier},
+    work,
+};
 use crate::{
     runtime::planted::{self, Bug},
     store::{Adoption, Page, RecordPage, Store, StoreError, Stretch},
@@ -12,6 +15,7 @@ use crate::{
 use brock_core::{
     base::{
         id::{KeyHash, NodeId, Origin},
+        limits,
         vector::{Stamp, Vector},
     },
     domain::{
@@ -143,6 +147,8 @@ impl Header {
 pub struct Joiner {
     store: Store,
     donor: NodeId,
+    /// Who the donor is, as far as its certificate proves it.
+    holder: String,
     terms: Terms,
     /// `None`: the messages are those of a backup, which is signed as a whole.
     verifier: Option<Verifier>,
@@ -170,6 +176,7 @@ impl Joiner {
     pub fn new(store: Store, donor: NodeId, terms: Terms, verifier: Option<Verifier>) -> Self {
         Self {
             store,
+            holder: donor.to_string(),
             donor,
             terms,
             verifier,
@@ -187,20 +194,16 @@ impl Joiner {
         }
     }
 
-    /// The same with a peer: `declines` decides which of its origins are not taken.
+    /// The same with a peer: `holder` is who it is, as far as its certificate proves it; `declines` decides which of
+    /// its origins are not taken.
     pub fn from_peer(
         store: Store,
-        donor: NodeId,
+        (donor, holder): (NodeId, String),
         terms: Terms,
         verifier: Verifier,
         declines: Declines,
     ) -> Self {
-        Self { declines: Some(declines), ..Self::new(store, donor, terms, Some(verifier)) }
-    }
-
-    /// The node whose records these are.
-    pub fn donor(&self) -> &NodeId {
-        &self.donor
+        Self { holder, declines: Some(declines), ..Self::new(store, donor, terms, Some(verifier)) }
     }
 
     /// Whether it may continue where it was interrupted. Not with a donor that has collected
@@ -325,7 +328,7 @@ impl Joiner {
         // If the donor has more of this node's operations than this node, the storage was rolled back,
         // and the donor's clocks must not be used again.
         let theirs = fresh.vector.get(&self.store.origin()).max(fresh.folds.get(&self.store.origin()));
-        self.store.rolled_back(theirs, self.donor.as_str()).await?;
+        self.store.rolled_back(theirs, &self.holder).await?;
         if planted::is(Bug::AdoptFirst) {
             self.store.adopt(adoption(&fresh)).await?;
         }
@@ -375,7 +378,6 @@ impl Joiner {
         Ok(segment)
     }
 
-    /// The states as far as they are believed, and how many operations of them were left out.
     async fn believe(
         &self,
         claimed: Vec<(KeyHash, proto::RecordState)>,
@@ -435,8 +437,7 @@ impl Joiner {
         }
         let (collected, may_drop) = self.collected(page.collected)?;
         self.drops |= !collected.is_empty();
-        let received: Vec<Chain> =
-            page.chains.into_iter().filter_map(|chain| Chain::new(chain.certificates)).collect();
+        let received = Chain::read(page.chains, limits::STATES_CHAINS_READ);
         let (states, unproven) = self.believe(claimed, received).await?;
         self.unproven += unproven;
         self.records += states.len() as u64;
@@ -446,12 +447,6 @@ impl Joiner {
         self.after = Some(through);
         Ok(())
     }
-}
-
-/// Runs what computes for long off the async runtime.
-async fn work<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, StoreError> {
-    let stopped = |_| StoreError::Stopped("the runtime is shutting down".to_owned());
-    tokio::task::spawn_blocking(work).await.map_err(stopped)
 }
 
 fn adoption(header: &Header) -> Adoption {

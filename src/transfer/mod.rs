@@ -13,3 +13,13 @@ pub mod orders;
 pub mod proof;
 
 pub use messages::keyed_state;
+
+use crate::store::StoreError;
+
+/// Runs what computes for long off the async runtime.
+pub(crate) async fn work<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, StoreError> {
+    let stopped = |_| StoreError::Stopped("the runtime is shutting down".to_owned());
+    tokio::task::spawn_blocking(work).await.map_err(stopped)
+}

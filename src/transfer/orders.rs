@@ -12,8 +12,8 @@ use std::{
 use bytes::Bytes;
 use metrics::counter;
 use rustls_pki_types::CertificateDer;
-use tokio::task::spawn_blocking;
 
+use super::work;
 use crate::{
     runtime::alarms::Alarms,
     store::{Store, StoreError},
@@ -106,11 +106,6 @@ impl Orders {
         Self(Arc::new(Inner { mode, verifier, cluster, store, wall_clock, alarms, refused }))
     }
 
-    /// What this node believes other nodes.
-    pub fn mode(&self) -> TrustMode {
-        self.0.mode
-    }
-
     /// Whether destruction needs an order here.
     pub fn are_required(&self) -> bool {
         self.0.mode == TrustMode::Distributed
@@ -138,12 +133,12 @@ impl Orders {
         }
         let content = self.content(subject, proof.at_unix_ms)?;
         let inner = Arc::clone(&self.0);
-        let verified = spawn_blocking(move || {
+        let verified = work(move || {
             let operator = inner.verify(&content, &proof, &chain, At::Now)?;
             let is_known = inner.store.chain(&chain.id())?.is_some();
             Ok::<_, OrderError>((operator, (!is_known).then_some(chain)))
         });
-        let (operator, new_chain) = verified.await.map_err(|_| stopping())??;
+        let (operator, new_chain) = verified.await??;
         if let Some(chain) = new_chain {
             self.0.store.keep_chains(vec![chain]).await?;
         }
@@ -220,9 +215,12 @@ impl Orders {
         received: &[Chain],
     ) -> Result<Option<Chain>, OrderError> {
         let Ok((operation, order)) = Operation::decode_with(encoded) else { return Ok(None) };
+        if !operation.destroys() {
+            return Ok(None);
+        }
         let named = order.as_ref().map(|order| order.certificate);
         let new = received.iter().find(|chain| Some(chain.id()) == named);
-        if !operation.destroys() || (!self.are_required() && new.is_none()) {
+        if !self.are_required() && new.is_none() {
             return Ok(None);
         }
         let known = named.map(|id| self.0.store.chain(&id)).transpose()?.flatten();
@@ -286,8 +284,4 @@ impl Inner {
         }
         Ok(signer)
     }
-}
-
-fn stopping() -> StoreError {
-    StoreError::Read("the runtime is shutting down".to_owned())
 }

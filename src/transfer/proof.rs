@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::orders::Orders;
+use super::{orders::Orders, work};
 use crate::store::{Born, Store, StoreError};
 use brock_core::{
     base::{
@@ -114,8 +114,7 @@ impl Verifier {
             let unknown = births.filter(|signed| this.store.born(&signed.birth.origin).is_none());
             unknown.filter(|signed| this.check_birth(signed).is_ok()).collect()
         };
-        let stopped = |_| StoreError::Stopped("the runtime is shutting down".to_owned());
-        let genuine = tokio::task::spawn_blocking(verify).await.map_err(stopped)?;
+        let genuine = work(verify).await?;
         if genuine.is_empty() { Ok(()) } else { self.store.keep_births(genuine).await }
     }
 
@@ -175,14 +174,13 @@ impl Verifier {
     /// it. Blocks for a signature per bundle and per order.
     pub fn believe(&self, key_hash: &KeyHash, mut claimed: RecordState, chains: &[Chain]) -> Believed {
         let evidence = std::mem::take(&mut claimed.evidence);
-        let genuine: BTreeMap<Stamp, Evidence> =
+        let mut genuine: BTreeMap<Stamp, Evidence> =
             evidence.into_iter().filter(|(stamp, one)| self.proves(*stamp, key_hash, one)).collect();
+        let chains = self.check_orders(key_hash, &mut genuine, chains);
         if !self.is_strict() {
-            let chains = self.ordered(key_hash, &genuine, chains).1;
             claimed.evidence = genuine;
             return Believed { state: claimed, unproven: BTreeSet::new(), chains };
         }
-        let (genuine, chains) = self.ordered(key_hash, &genuine, chains);
         let payload = claimed.creation.as_ref().and_then(|creation| creation.payload.clone());
         let digest = claimed.creation.as_ref().map(|creation| creation.digest);
         let mut unproven: BTreeSet<Stamp> = claimed.stamps().collect();
@@ -200,22 +198,23 @@ impl Verifier {
         Believed { state, unproven, chains }
     }
 
-    /// Those of the operations that need no order or have a valid one, and the new chains of the valid ones.
-    fn ordered(
+    /// Returns the new chains of valid orders. If only what is proven is believed, operations that need an order and
+    /// have no valid one are taken out.
+    fn check_orders(
         &self,
         key_hash: &KeyHash,
-        genuine: &BTreeMap<Stamp, Evidence>,
+        genuine: &mut BTreeMap<Stamp, Evidence>,
         chains: &[Chain],
-    ) -> (BTreeMap<Stamp, Evidence>, Vec<Chain>) {
-        let Some(orders) = &self.orders else { return (genuine.clone(), Vec::new()) };
-        let (mut ordered, mut new) = (BTreeMap::new(), Vec::new());
-        for (stamp, evidence) in genuine {
-            if let Ok(chain) = orders.check_evidence(key_hash, &evidence.operation, chains) {
-                new.extend(chain);
-                ordered.insert(*stamp, evidence.clone());
-            }
-        }
-        (ordered, new)
+    ) -> Vec<Chain> {
+        let mut new = Vec::new();
+        let Some(orders) = &self.orders else { return new };
+        genuine.retain(|_, evidence| {
+            let checked = orders.check_evidence(key_hash, &evidence.operation, chains);
+            let is_ordered = checked.is_ok();
+            new.extend(checked.ok().flatten());
+            is_ordered || !self.is_strict()
+        });
+        new
     }
 
     fn proves(&self, stamp: Stamp, key_hash: &KeyHash, evidence: &Evidence) -> bool {

@@ -1,6 +1,6 @@
 //! From the flags to a client, and how long calls may take.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use crate::{cli::Global, failure::Failure};
 use brock_client::{Client, error};
@@ -27,19 +27,19 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
         .block_on(work)
 }
 
+fn certs_dir(global: &Global) -> Result<&Path, Failure> {
+    let certs_dir = global.certs_dir.as_deref().filter(|dir| !dir.as_os_str().is_empty());
+    certs_dir.ok_or_else(|| Failure::Usage(NO_CERTS_DIR.to_owned()))
+}
+
 /// Loads the certificates.
 pub(crate) fn credentials(global: &Global) -> Result<ClientIdentity, Failure> {
-    let Some(certs_dir) = global.certs_dir.as_deref().filter(|dir| !dir.as_os_str().is_empty()) else {
-        return Err(Failure::Usage(NO_CERTS_DIR.to_owned()));
-    };
-    ClientIdentity::load(certs_dir).map_err(|error| Failure::Error(error::chain_of(&error)))
+    ClientIdentity::load(certs_dir(global)?).map_err(|error| Failure::Error(error::chain_of(&error)))
 }
 
 /// Checks the flags and loads the certificates. Does not touch the network.
 pub(crate) fn client(global: &Global, timeout: Duration) -> Result<Client, Failure> {
-    if global.certs_dir.as_deref().is_none_or(|dir| dir.as_os_str().is_empty()) {
-        return Err(Failure::Usage(NO_CERTS_DIR.to_owned()));
-    }
+    certs_dir(global)?;
     let addresses = parse_addresses(&global.node_addresses)?;
     if addresses.is_empty() {
         return Err(Failure::Usage(

@@ -64,7 +64,7 @@ pub(crate) async fn acknowledge(
             // One refusal is that of all.
             Err(failure @ Failure::Denied(_)) => return Err(failure),
             Err(failure) => {
-                Outcome { node: address.to_string(), acknowledged: 0, error: on_one_line(&failure) }
+                Outcome { node: address.to_string(), acknowledged: 0, error: failure.on_one_line() }
             }
         });
     }
@@ -74,11 +74,6 @@ pub(crate) async fn acknowledge(
         output::data(format, &acknowledged, Acknowledged::text)?;
     }
     outcome
-}
-
-/// A failure at one node, for a cell.
-fn on_one_line(failure: &Failure) -> String {
-    failure.to_string().lines().map(str::trim).collect::<Vec<_>>().join(": ")
 }
 
 /// The node's id, and how many conflicts are acknowledged there.
@@ -136,21 +131,12 @@ struct Outcome {
 
 impl Acknowledged {
     fn outcome(&self, is_one_key: bool) -> Result<(), Failure> {
-        let failed = self.outcomes.iter().filter(|outcome| !outcome.error.is_empty());
-        let failed: Vec<_> = failed.map(|outcome| output::printable(&outcome.node)).collect();
-        match failed.len() {
-            0 if is_one_key && self.outcomes.iter().all(|outcome| outcome.acknowledged == 0) => {
-                Err(Failure::NotFound("no node that was asked has a conflict of this key".to_owned()))
-            }
-            0 => Ok(()),
-            all if all == self.outcomes.len() => {
-                Err(Failure::Unreachable("no node acknowledged it".to_owned()))
-            }
-            _ => Err(Failure::Precondition(format!(
-                "not acknowledged at {}. Repeat this when they can be reached; repeating it is harmless",
-                failed.join(", ")
-            ))),
+        let is_nowhere = |outcome: &Outcome| outcome.error.is_empty() && outcome.acknowledged == 0;
+        if is_one_key && self.outcomes.iter().all(is_nowhere) {
+            return Err(Failure::NotFound("no node that was asked has a conflict of this key".to_owned()));
         }
+        let outcomes = self.outcomes.iter().map(|outcome| (outcome.node.as_str(), outcome.error.as_str()));
+        Failure::at_some(outcomes, "acknowledged")
     }
 
     fn text(&self) -> String {
@@ -346,7 +332,7 @@ mod tests {
     #[test]
     fn a_node_that_does_not_answer_fills_one_line() {
         let failure = Failure::NoAnswer("no node answered\n  a:1: cannot connect: refused".to_owned());
-        assert_eq!(on_one_line(&failure), "no node answered: a:1: cannot connect: refused");
+        assert_eq!(failure.on_one_line(), "no node answered: a:1: cannot connect: refused");
     }
 
     #[tokio::test]

@@ -2,7 +2,10 @@
 
 use std::{fmt::Display, process::ExitCode};
 
-use brock_client::{CallError, ClientError, error::describe};
+use brock_client::{
+    CallError, ClientError,
+    error::{describe, printable},
+};
 use tonic::{Code, Status};
 
 /// The exit codes. Scripts rely on the numbers.
@@ -69,6 +72,30 @@ impl Failure {
             Self::Exists(_) => Exit::Exists,
             Self::Warning => Exit::Warning,
             Self::Critical => Exit::Critical,
+        }
+    }
+
+    /// The text in one line, for a cell of a table.
+    pub(crate) fn on_one_line(&self) -> String {
+        self.to_string().lines().map(str::trim).collect::<Vec<_>>().join(": ")
+    }
+
+    /// Of a command that each node carries out for itself; `outcomes`: each node with its error, empty if it has done
+    /// it; `verb`: what it was to do.
+    pub(crate) fn at_some<'a>(
+        outcomes: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
+        verb: &str,
+    ) -> Result<(), Self> {
+        let all = outcomes.len();
+        let failed: Vec<_> =
+            outcomes.filter(|(_, error)| !error.is_empty()).map(|(node, _)| printable(node)).collect();
+        match failed.len() {
+            0 => Ok(()),
+            count if count == all => Err(Self::Unreachable(format!("no node {verb} it"))),
+            _ => Err(Self::Precondition(format!(
+                "not {verb} at {}. Repeat this when they can be reached; repeating it is harmless",
+                failed.join(", ")
+            ))),
         }
     }
 

@@ -1,4 +1,4 @@
-//! `order sign`: an operator's signed order, for clients that cannot sign one.
+//! Operators' orders: signs those of other commands, and prints one (`order sign`) for clients that cannot sign.
 
 use data_encoding::BASE64;
 use serde::Serialize;

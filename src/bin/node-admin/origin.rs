@@ -22,11 +22,9 @@ pub(crate) async fn resume(client: &Client, node_id: String, format: Format) -> 
             Ok(answer) => Outcome::new(answer)?,
             // One refusal is that of all.
             Err(failure @ Failure::Denied(_)) => return Err(failure),
-            Err(failure) => Outcome {
-                node: address.to_string(),
-                resumed: Vec::new(),
-                error: failure.to_string().lines().map(str::trim).collect::<Vec<_>>().join(": "),
-            },
+            Err(failure) => {
+                Outcome { node: address.to_string(), resumed: Vec::new(), error: failure.on_one_line() }
+            }
         });
     }
     let resumed = Resumed { origin: node_id, outcomes };
@@ -73,16 +71,8 @@ impl Outcome {
 
 impl Resumed {
     fn outcome(&self) -> Result<(), Failure> {
-        let failed = self.outcomes.iter().filter(|outcome| !outcome.error.is_empty());
-        let failed: Vec<_> = failed.map(|outcome| output::printable(&outcome.node)).collect();
-        match failed.len() {
-            0 => Ok(()),
-            all if all == self.outcomes.len() => Err(Failure::Unreachable("no node resumed it".to_owned())),
-            _ => Err(Failure::Precondition(format!(
-                "not resumed at {}. Repeat this when they can be reached; repeating it is harmless",
-                failed.join(", ")
-            ))),
-        }
+        let outcomes = self.outcomes.iter().map(|outcome| (outcome.node.as_str(), outcome.error.as_str()));
+        Failure::at_some(outcomes, "resumed")
     }
 
     fn text(&self) -> String {

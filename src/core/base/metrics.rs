@@ -106,7 +106,7 @@ metrics! {
     HANDSHAKE_FAILURES = "brock_handshake_failures_total", Kind::Counter, Count,
         "Accepted connections whose TLS handshake or identification failed, by `reason`.", Start::Each("reason", HANDSHAKE_REASONS);
     WIRE = "brock_wire_connections", Kind::Gauge, Count,
-        "Open connections, by `end` (dialled, accepted from a node, client), key exchange `group`, cipher `suite`, and the `signature` of the other end's certificate.";
+        "Open connections, by `end` (dialled, accepted (from a node), or client), key exchange `group`, cipher `suite`, and the `signature` of the other end's certificate.";
     CERTIFICATE_EXPIRY = "brock_certificate_expiry_timestamp_seconds", Kind::Gauge, Seconds,
         "When a certificate in the certificates directory expires, in seconds since the Unix epoch, by `file`; of the second certificate in a file, by `file#2`, and so on.";
     CERTIFICATE_LIFETIME = "brock_certificate_lifetime_seconds", Kind::Gauge, Seconds,
@@ -226,7 +226,7 @@ metrics! {
     RESYNC_RECORDS = "brock_resync_records_total", Kind::Counter, Count,
         "What resyncs have copied to this node, by `kind`: record, log_entry.", Start::Each("kind", &["record", "log_entry"]);
     DIVERGENCES = "brock_divergences_total", Kind::Counter, Count,
-        "Times that a peer had applied the same operations but held different records.", Start::Zero;
+        "Times that this node and a peer held different records of what both had applied.", Start::Zero;
     SCRUB_MENDED = "brock_scrub_mended_buckets_total", Kind::Counter, Count,
         "Buckets repaired by the scrubber because their records on disk differed from the records that were written.", Start::Zero;
     BACKUP_LAST_SUCCESS = "brock_backup_last_success_timestamp_seconds", Kind::Gauge, Seconds,

@@ -130,7 +130,11 @@ impl OrderProof {
 
 /// The certificates of an operator, in DER, the operator's own first: at least one, and bounded.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain(Vec<Bytes>);
+pub struct Chain {
+    certificates: Vec<Bytes>,
+    /// Of the first one.
+    id: [u8; 32],
+}
 
 impl Chain {
     /// `None`: there is none, or there are more or larger ones than any operator has.
@@ -138,25 +142,28 @@ impl Chain {
         let bytes: usize = certificates.iter().map(Bytes::len).sum();
         let fits = (1..=limits::CHAIN_CERTIFICATES_MAX).contains(&certificates.len())
             && bytes <= limits::CHAIN_MAX_BYTES;
-        fits.then_some(Self(certificates))
+        fits.then(|| Self { id: sha256(&certificates[0]), certificates })
     }
 
     /// The certificates.
     pub fn certificates(&self) -> &[Bytes] {
-        &self.0
+        &self.certificates
     }
 
     /// Takes the chains out of a batch, as they are claimed. What cannot be one is left out, and so are more than an
     /// honest batch has.
     pub fn take(batch: &mut proto::Batch) -> Vec<Self> {
-        let chains = std::mem::take(&mut batch.certificates).into_iter().take(limits::BATCH_CHAINS_READ);
-        chains.filter_map(|chain| Self::new(chain.certificates)).collect()
+        Self::read(std::mem::take(&mut batch.certificates), limits::BATCH_CHAINS_READ)
+    }
+
+    /// The chains in a message, as they are claimed. What cannot be one is left out, and so are more than `most`.
+    pub fn read(chains: Vec<proto::Chain>, most: usize) -> Vec<Self> {
+        chains.into_iter().take(most).filter_map(|chain| Self::new(chain.certificates)).collect()
     }
 
     /// By what orders name it: the SHA-256 of the operator's own certificate.
     pub fn id(&self) -> [u8; 32] {
-        // `new` takes at least one.
-        sha256(&self.0[0])
+        self.id
     }
 
     /// As it is stored.
@@ -173,7 +180,7 @@ impl Chain {
 
     /// As it travels.
     pub fn to_proto(&self) -> proto::Chain {
-        proto::Chain { certificates: self.0.clone() }
+        proto::Chain { certificates: self.certificates.clone() }
     }
 }
 
@@ -208,7 +215,7 @@ impl SignedOrder {
             at_unix_ms: self.proof.at_unix_ms,
             scheme: self.proof.scheme.into(),
             signature: self.proof.signature.clone(),
-            chain: self.chain.0.clone(),
+            chain: self.chain.certificates.clone(),
         }
     }
 }

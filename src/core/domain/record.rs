@@ -273,7 +273,7 @@ impl RecordState {
 
     /// Whether a create of it is known.
     pub fn is_created(&self) -> bool {
-        // Format version 1 left an expiry without a creation of an expired record.
+        // A backup of format 1 may hold the expiry of an expired record without its creation.
         self.creation.is_some() || self.expires_at.is_some()
     }
 

@@ -20,7 +20,7 @@ pub struct Algorithm(KeyKind);
 
 impl Algorithm {
     /// All of them: the default first, the post-quantum ones last.
-    pub const ALL: [Self; 6] = [
+    const ALL: [Self; 6] = [
         Self(KeyKind::EcdsaP256),
         Self(KeyKind::EcdsaP384),
         Self(KeyKind::Ed25519),

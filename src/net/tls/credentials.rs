@@ -316,7 +316,7 @@ fn read_node(
     for pair in pairs.all() {
         let validities = pair.validities()?.into_iter().enumerate();
         expiries.extend(validities.map(|(index, validity)| Expiry::of(pair.path(), index, validity)));
-        present.extend(files::certificates(pair.path())?);
+        present.extend_from_slice(pair.chain());
     }
     let authorities = revocations.authorities(&trusted, &present);
     warnings.extend(authorities.iter().filter_map(Authority::warning));
@@ -373,11 +373,6 @@ impl ClientIdentity {
     /// Signs with the certificate's key.
     pub fn signer(&self) -> Signer {
         Signer::new(self.current.load().own())
-    }
-
-    /// Verifies statements against the CAs and revocation lists of the directory.
-    pub fn statement_verifier(&self) -> StatementVerifier {
-        StatementVerifier::new(Arc::clone(&self.current), RolePolicy::default())
     }
 
     /// The TLS configuration for dialling.

@@ -63,11 +63,7 @@ impl HandshakeFailure {
         let Some(error) = rustls_error(error) else { return Self::Io };
         match error {
             Error::NoCertificatesPresented => Self::NoCertificate,
-            Error::PeerIncompatible(
-                PeerIncompatible::NoKxGroupsInCommon
-                | PeerIncompatible::NoCipherSuitesInCommon
-                | PeerIncompatible::NoSignatureSchemesInCommon,
-            ) => Self::WireEncryption,
+            error if is_about_wire_encryption(error) => Self::WireEncryption,
             Error::PeerIncompatible(
                 PeerIncompatible::Tls12NotOfferedOrEnabled
                 | PeerIncompatible::Tls12NotOffered
@@ -81,7 +77,6 @@ impl HandshakeFailure {
                 | CertificateError::NotValidYet
                 | CertificateError::NotValidYetContext { .. } => Self::Expired,
                 CertificateError::Revoked => Self::Revoked,
-                CertificateError::ApplicationVerificationFailure => Self::WireEncryption,
                 _ if role_error(error).is_some() => Self::Role,
                 _ => Self::Untrusted,
             },
@@ -132,14 +127,7 @@ impl Problem {
                 Self::WireEncryption
             }
             Error::AlertReceived(_) => Self::Refused,
-            Error::PeerIncompatible(
-                PeerIncompatible::NoKxGroupsInCommon
-                | PeerIncompatible::NoCipherSuitesInCommon
-                | PeerIncompatible::NoSignatureSchemesInCommon,
-            )
-            | Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure) => {
-                Self::WireEncryption
-            }
+            ref error if is_about_wire_encryption(error) => Self::WireEncryption,
             Error::InvalidCertificate(certificate) => match certificate {
                 CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::Untrusted,
                 CertificateError::Expired
@@ -298,6 +286,18 @@ fn describe_certificate(error: &CertificateError) -> String {
         ),
         _ => format!("the other end's certificate {}", fault(error)),
     }
+}
+
+/// Whether the two ends have no level of wire encryption in common, or a certificate is too weak for it.
+fn is_about_wire_encryption(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::PeerIncompatible(
+            PeerIncompatible::NoKxGroupsInCommon
+                | PeerIncompatible::NoCipherSuitesInCommon
+                | PeerIncompatible::NoSignatureSchemesInCommon,
+        ) | Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure)
+    )
 }
 
 /// What is wrong with a certificate; follows its name.

@@ -1,7 +1,8 @@
 //! Reading the certificates directory.
 //!
-//! The name of a file states its purpose: `ca*.crt` are the roots; `node*.crt` and `client*.crt` come with a
-//! key of the same stem, and with a second, post-quantum one whose name ends in `-pq`; `*.crl` are revocation lists. Keys that other users may read are refused.
+//! The name of a file states its purpose: `ca*.crt` are the roots; `node*.crt` and `client*.crt` come with a key of the
+//! same stem, and a second, post-quantum one beside it ends in `-pq`; `*.crl` are revocation lists. Keys that other users
+//! may read are refused.
 
 use std::{
     fs::{self, File, Metadata},
@@ -192,7 +193,7 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     }
 }
 
-/// Reads a private key (PKCS#8, PKCS#1 or SEC1) after it has checked the permissions.
+/// Reads a private key (PKCS#8, PKCS#1 or SEC1), and refuses one that other users may read.
 pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
     let mut file = open(path)?;
     // The permissions of the open file: those of the path could change in between.

@@ -158,6 +158,11 @@ impl KeyPair {
         KeyKind::of_certificate(self.leaf())
     }
 
+    /// The chain, leaf first.
+    pub(crate) fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.chain
+    }
+
     /// Its certificate's file.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -138,19 +138,20 @@ impl Shares {
         let share = limits::CONNECTIONS_OF_A_NODE.min(self.max / 4);
         // From whatever network: the thief of a certificate may have many addresses.
         let is_own = |holder: &Holder| holder.role == Role::Node && holder.caller.0 == caller.0;
-        if role == Role::Node && held.places.values().filter(|holder| is_own(holder)).count() >= share {
+        let has_share =
+            role == Role::Node && held.places.values().filter(|holder| is_own(holder)).count() >= share;
+        let bound = if has_share { share } else { max };
+        if has_share || held.places.len() >= max {
             let closable = |holder: &Holder| is_own(holder) && holder.usage.abort.is_some();
-            let own = held.places.iter().filter(|(_, holder)| closable(holder));
-            let unused = own.min_by_key(|(_, holder)| holder.usage.last()).map(|(id, _)| *id);
-            let gone = unused.and_then(|id| held.places.remove(&id));
-            self.warn(&mut held, &caller.0, gone.as_ref(), share);
+            let chosen = if has_share {
+                let own = held.places.iter().filter(|(_, holder)| closable(holder));
+                own.min_by_key(|(_, holder)| holder.usage.last()).map(|(id, _)| *id)
+            } else {
+                self.gives_way(&held, role, &caller)
+            };
+            let gone = chosen.and_then(|id| held.places.remove(&id));
+            self.warn(&mut held, &caller.0, gone.as_ref(), bound);
             let gone = gone?;
-            gone.usage.abort.iter().for_each(CancellationToken::cancel);
-            leaving = Some(gone.closed);
-        } else if held.places.len() >= max {
-            let gives_way = self.gives_way(&held, role, &caller).and_then(|id| held.places.remove(&id));
-            self.warn(&mut held, &caller.0, gives_way.as_ref(), max);
-            let gone = gives_way?;
             gone.usage.abort.iter().for_each(CancellationToken::cancel);
             leaving = Some(gone.closed);
         }
@@ -219,15 +220,15 @@ impl Shares {
             let (of, at) = &gone.caller;
             tracing::warn!(
                 target: LOG_TARGET, of, %at, max,
-                "closed a connection, because another caller needed its place: the caller named in `of` has most \
-                 connections, or did not use this one. It should keep one and use it again"
+                "closed a connection, because another one needed its place: the caller named in `of` has most connections, \
+                 or as many as one caller may have, or did not use this one. It should keep one and use it again"
             );
             return;
         }
         let Some((most, connections)) = held.most() else { return };
         tracing::warn!(
             target: LOG_TARGET, refused, most, connections, max,
-            "refused a connection: there are as many as callers of its role may have. The caller named in `most` has \
+            "refused a connection: there are as many as callers of its role, or one node, may have. The caller named in `most` has \
              most of them: it should keep one and use it again. A limit of open files of {} or more allows {} in all",
             limits::DESCRIPTORS_ENOUGH, limits::CONNECTIONS_MAX
         );

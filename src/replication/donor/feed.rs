@@ -123,8 +123,12 @@ impl Feed {
                 earliest = Some(earliest.map_or(at, |earliest| earliest.min(at)));
                 continue;
             }
+            let in_turn = self.last.is_none_or(|last| origin > last);
+            if best.is_some_and(|(best, _)| best >= (true, in_turn)) {
+                continue;
+            }
             let is_new = self.sent.get(&origin) == Clock::default();
-            let rank = (is_new && prefers(&origin), self.last.is_none_or(|last| origin > last));
+            let rank = (is_new && prefers(&origin), in_turn);
             if best.is_none_or(|(best, _)| rank > best) {
                 best = Some((rank, origin));
             }

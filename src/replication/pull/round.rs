@@ -431,10 +431,8 @@ impl<'a> Round<'a> {
     /// Those of these origins that this node does not take from the donor, counted. `lists`: it takes the others.
     fn decline(&self, origins: impl IntoIterator<Item = Origin>, lists: bool) -> BTreeSet<Origin> {
         let Puller { store, roster, .. } = self.puller;
-        let (members, supplier) = (roster.members(), self.supplier());
-        let declined = members.origins().declined(store, members, &supplier, origins, lists);
-        members.origins().report(&supplier, declined.len(), &self.puller.alarms);
-        declined
+        let members = roster.members();
+        members.origins().declined(store, members, &self.supplier(), origins, lists, &self.puller.alarms)
     }
 
     /// Counts a claim of the peer that is not believed.

@@ -100,15 +100,19 @@ pub(super) fn remove_imported(
     through: Clock,
 ) -> Result<(), StoreError> {
     let view = commit.view();
+    let mut is_left_over = false;
     for entry in view.log(origin, applied, through) {
         let entry = entry?;
+        is_left_over = true;
         commit.unlog(&entry);
-        commit.batch.delete_bundles(origin, applied, through);
         if entry.key.state == QUARANTINED_STATE
             && let Some(kept) = view.quarantined(entry.key.stamp)?
         {
             commit.leave_quarantine(entry.key.stamp, &kept);
         }
+    }
+    if is_left_over {
+        commit.batch.delete_bundles(origin, applied, through);
     }
     Ok(())
 }

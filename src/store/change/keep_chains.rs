@@ -8,9 +8,6 @@ impl Store {
     /// Keeps these chains, for this node and for those that pull from it. Durable when it returns. Idempotent. The
     /// caller has verified that they are operators'.
     pub async fn keep_chains(&self, chains: Vec<Chain>) -> Result<(), StoreError> {
-        if chains.is_empty() {
-            return Ok(());
-        }
         if chains.is_empty() { Ok(()) } else { self.change(KeepChains(chains)).await }
     }
 }
@@ -20,8 +17,8 @@ struct KeepChains(Vec<Chain>);
 impl Change for KeepChains {
     type Outcome = ();
 
-    /// Contract: a chain is never replaced by another one of the same certificate, and there are at most
-    /// [`limits::CHAINS_MAX`].
+    /// Contract: a chain is never replaced by another one of the same certificate, and there are about
+    /// [`limits::CHAINS_MAX`] at most.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
         for chain in self.0 {
             if commit.view().chain(&chain.id())?.is_some() {

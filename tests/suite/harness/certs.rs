@@ -122,7 +122,7 @@ impl Certs {
 pub async fn presented(address: &str, certs: &Certs) -> CertificateDer<'static> {
     let stream = TcpStream::connect(address).await.unwrap();
     let name = ServerName::try_from("localhost").unwrap();
-    let config = Certs::config(&certs.admin()).config();
+    let config = Certs::config(&certs.admin()).config_for(&address.parse().unwrap()).1;
     let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
     stream.get_ref().1.peer_certificates().unwrap()[0].clone()
 }

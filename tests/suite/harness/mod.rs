@@ -24,6 +24,7 @@
 //! - `raw`: calls with any path and any bytes.
 //! - `s3`: an object store that misbehaves.
 //! - `small_disk`: a file system that a test can fill.
+//! - `snapshot`: the messages of a resync, as a donor sends them that lies.
 //! - `store`: stores without a node.
 //! - `wait`: waiting for a condition, with a deadline.
 //! - `wire`: entries, batches and logs as peers send them.
@@ -53,6 +54,7 @@ pub mod proxy;
 pub mod raw;
 pub mod s3;
 pub mod small_disk;
+pub mod snapshot;
 pub mod store;
 mod wait;
 pub mod wire;

@@ -1,6 +1,6 @@
 //! Nodes in this process: real TLS, real RocksDB, real sockets.
 
-use super::{certs::Certs, client::Client};
+use super::{certs::Certs, client::Client, free_port};
 use brock::{
     config::validate::Config,
     maintenance::compact::{Mode, Policy},
@@ -59,6 +59,11 @@ impl TestNode {
         let client = Client::lasting(&address, &certs.client()).await;
         let admin = Client::lasting(&address, &certs.admin()).await;
         Self { port: node.address().port(), node, id, client, admin }
+    }
+
+    /// In RAM, pulling from these.
+    pub async fn joining(certs: &Certs, id: &str, join: &[u16]) -> Self {
+        Self::start(certs, config(certs, id, free_port(), join)).await
     }
 
     pub fn address(&self) -> String {

@@ -159,7 +159,8 @@ async fn the_key_exchange_is_hybrid_post_quantum() {
     let config = OwnCa::client_config(&target.good);
     let stream = TcpStream::connect(target.node.address()).await.unwrap();
     let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
-    let stream = tokio_rustls::TlsConnector::from(config.config()).connect(name, stream).await.unwrap();
+    let (_, config) = config.config_for(&target.node.address().to_string().parse().unwrap());
+    let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
     let (_, connection) = stream.get_ref();
     let group = connection.negotiated_key_exchange_group().unwrap().name();
     assert_eq!(group, rustls::NamedGroup::X25519MLKEM768);

@@ -14,6 +14,7 @@ use brock_client::calls;
 use brock_core::proto;
 use brock_net::{
     channel::open_channel,
+    dial::dial_in_halves,
     pki::{
         issue::{LeafKind, MakeError, MakeLeaf, make_leaf},
         revoke::{Revoke, revoke},
@@ -150,6 +151,10 @@ async fn both_ends_are_told_in_words_what_is_missing() {
     let negotiated = attempt(&dialling.dialler(), &open.address).await.unwrap();
     assert_eq!(negotiated.group, "SecP384r1MLKEM1024");
     assert!(attempt(&dialling.dialler(), &low.address).await.is_ok());
+    // The doctor's handshake in two packets takes the level of the peer too.
+    let peers = BTreeMap::from([(high.address.clone(), Bits256)]);
+    let dialling = identity(&strong, WireLevels { node: Bits192, peers }).dialler();
+    dial_in_halves(&high.address.parse().unwrap(), &dialling).await.unwrap();
     told(&identity(&strong, levels(&low.address, Bits192)), &low, &["requires wire encryption 192"]).await;
     let error = Identity::load_at(&weak, None, RolePolicy::default(), levels("a:1", Bits256)).unwrap_err();
     assert!(matches!(error, TlsError::TooWeak { .. }), "{error}");

@@ -32,7 +32,7 @@ async fn with_few_descriptors_the_store_the_probes_peers_and_operators_keep_thei
 
     let address = format!("127.0.0.1:{}", launch.port).parse().unwrap();
     let mut taken = Vec::new();
-    let config = Certs::config(&certs.client()).config();
+    let config = Certs::config(&certs.client()).config_for(&address).1;
     for _ in 0..60 {
         // The node closes those for which it has no place.
         taken.extend(dial(&address, config.clone()).await);

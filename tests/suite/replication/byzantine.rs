@@ -10,6 +10,7 @@ use crate::harness::{
     identity::TestOrigin,
     node::{TestNode, config},
     random_key,
+    snapshot::{end, forces, header, page},
     wire::{batch, create, origin},
 };
 use brock::{config::validate::Config, transfer::keyed_state};
@@ -19,8 +20,8 @@ use brock_core::{
         trust::TrustMode,
         vector::{Clock, Vector},
     },
-    domain::{codec, operation::Operation, record::RecordState},
-    proto::{self, out_of_sync::Reason, replicate_response, snapshot_response::Message},
+    domain::{operation::Operation, record::RecordState},
+    proto::{self, out_of_sync::Reason, snapshot_response::Message},
 };
 use bytes::Bytes;
 
@@ -139,31 +140,15 @@ async fn of_a_donors_records_only_what_is_proven_is_joined_and_its_vector_is_not
     ];
     records.sort_by_key(|(key_hash, _)| *key_hash);
     let vector = writer.vector();
-    let header = proto::SnapshotHeader {
-        node_id: "donor".to_owned(),
-        incarnation: 1,
-        vector: Some(codec::vector_to_proto(&vector)),
-        folds: Some(codec::folds_to_proto(&Vector::default())),
-        records: 3,
-    };
     let birth = store.birth(store.origin()).await.unwrap().unwrap();
-    let page = proto::RecordPage {
-        records: records.iter().map(|(key_hash, state)| keyed_state(*key_hash, state)).collect(),
-        through: Bytes::copy_from_slice(&[0xff; 32]),
-        ..Default::default()
-    };
-    let said = [
-        Message::Header(header),
+    let shown = records.iter().map(|(key_hash, state)| keyed_state(*key_hash, state)).collect();
+    let said = vec![
+        header("donor", &vector, &Vector::default(), 3),
         Message::Births(proto::Births { births: vec![birth] }),
-        Message::Records(page),
-        Message::End(proto::SnapshotEnd::default()),
+        page(shown, 0xff, None),
+        end(None),
     ];
-    let out_of_sync = proto::OutOfSync { reason: Reason::BelowFloor.into(), ..Default::default() };
-    let script = Script {
-        then: vec![replicate_response::Message::OutOfSync(out_of_sync)],
-        snapshot: Some(said.map(|message| proto::SnapshotResponse { message: Some(message) }).to_vec()),
-        ..Script::new("donor")
-    };
+    let script = forces("donor", Reason::BelowFloor, said);
     let donor = FakePeer::start(&certs, "donor", script).await;
     let victim = node(&certs, "victim", &[donor.port]).await;
     eventually("what is genuine has arrived", || victim.client.has_local(&genuine)).await;

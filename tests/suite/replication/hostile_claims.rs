@@ -6,59 +6,20 @@ use crate::harness::{
     certs::Certs,
     client::{put_request, record},
     eventually,
-    fake_peer::{FakePeer, Script},
+    fake_peer::FakePeer,
     free_port,
     node::{TestNode, compacts_on_command, config},
     proxy::{Mode, Proxy},
-    random_key, stays,
+    random_key,
+    snapshot::{end, forces, header, page},
+    stays,
     wire::{at, batch, create, key_hash, origin},
 };
 use brock::{config::validate::Config, maintenance::compact::Policy, transfer::keyed_state};
 use brock_core::{
     base::vector::Vector,
-    domain::codec,
-    proto::{self, out_of_sync::Reason, replicate_response, snapshot_response::Message},
+    proto::{self, out_of_sync::Reason, snapshot_response::Message},
 };
-use bytes::Bytes;
-
-/// A resync that is forced on every puller, with these messages.
-fn forces(id: &str, messages: Vec<Message>) -> Script {
-    let out_of_sync = proto::OutOfSync { reason: Reason::BelowFloor.into(), ..Default::default() };
-    let response = |message| proto::SnapshotResponse { message: Some(message) };
-    Script {
-        then: vec![replicate_response::Message::OutOfSync(out_of_sync)],
-        snapshot: Some(messages.into_iter().map(response).collect()),
-        ..Script::new(id)
-    }
-}
-
-fn header(id: &str, vector: &Vector, folds: &Vector) -> Message {
-    Message::Header(proto::SnapshotHeader {
-        node_id: id.to_owned(),
-        incarnation: 1,
-        vector: Some(codec::vector_to_proto(vector)),
-        folds: Some(codec::folds_to_proto(folds)),
-        records: 1,
-    })
-}
-
-fn page(records: Vec<proto::KeyedState>, through: u8, collected: Option<&Vector>) -> Message {
-    let through = Bytes::copy_from_slice(&[through; 32]);
-    Message::Records(proto::RecordPage {
-        records,
-        through,
-        collected: collected.map(codec::vector_to_proto),
-        ..Default::default()
-    })
-}
-
-fn end(collected: Option<&Vector>) -> Message {
-    Message::End(proto::SnapshotEnd { collected: collected.map(codec::vector_to_proto) })
-}
-
-async fn node(certs: &Certs, id: &str, port: u16, join: &[u16]) -> TestNode {
-    TestNode::start(certs, config(certs, id, port, join)).await
-}
 
 /// Creates records, and returns their key hashes.
 async fn fill(node: &TestNode, records: usize) -> Vec<Vec<u8>> {
@@ -77,16 +38,16 @@ async fn is_tried(liar: &FakePeer, times: u64) {
 async fn a_donor_that_claims_to_have_forgotten_everything_removes_nothing() {
     const RECORDS: usize = 150;
     let certs = Certs::new();
-    let honest = node(&certs, "honest", free_port(), &[]).await;
+    let honest = TestNode::joining(&certs, "honest", &[]).await;
     let keys = fill(&honest, RECORDS).await;
     let known = honest.vector();
     let lies = |known: &Vector| {
         let some = Some(known);
         let pages = [page(vec![], 0x40, some), page(vec![], 0xff, some)];
-        let all = [header("liar", &at(origin("liar", 1), 1), &Vector::default())];
+        let all = [header("liar", &at(origin("liar", 1), 1), &Vector::default(), 1)];
         all.into_iter().chain(pages).chain([end(some)]).collect()
     };
-    let liar = FakePeer::start(&certs, "liar", forces("liar", lies(&known))).await;
+    let liar = FakePeer::start(&certs, "liar", forces("liar", Reason::BelowFloor, lies(&known))).await;
     for collects in [false, true] {
         let proxy = Proxy::start(liar.port).await;
         proxy.set(Mode::Cut);
@@ -132,7 +93,7 @@ async fn a_donor_that_claims_to_have_forgotten_everything_removes_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn revocations_that_a_donor_left_out_are_found_while_writes_continue() {
     let certs = Certs::new();
-    let honest = node(&certs, "honest", free_port(), &[]).await;
+    let honest = TestNode::joining(&certs, "honest", &[]).await;
     let keys = fill(&honest, 40).await;
     let revoked = &keys[..20];
     for key in revoked {
@@ -150,15 +111,15 @@ async fn revocations_that_a_donor_left_out_are_found_while_writes_continue() {
         states.push(keyed_state(hash, &state));
     }
     let lies = vec![
-        header("liar", &honest.vector(), &Vector::default()),
+        header("liar", &honest.vector(), &Vector::default(), 1),
         Message::Births(proto::Births { births }),
         page(states, 0xff, None),
         end(None),
     ];
-    let liar = FakePeer::start(&certs, "liar", forces("liar", lies)).await;
+    let liar = FakePeer::start(&certs, "liar", forces("liar", Reason::BelowFloor, lies)).await;
     let proxy = Proxy::start(honest.port).await;
     proxy.set(Mode::Cut);
-    let victim = node(&certs, "victim", free_port(), &[liar.port, proxy.port]).await;
+    let victim = TestNode::joining(&certs, "victim", &[liar.port, proxy.port]).await;
     let covered = honest.vector();
     eventually("the victim is filled", || async { victim.vector().covers(&covered).then_some(()) }).await;
     for key in revoked {
@@ -197,18 +158,18 @@ async fn revocations_that_a_donor_left_out_are_found_while_writes_continue() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_incarnation_that_is_written_to_is_not_over_because_a_donor_says_so() {
     let certs = Certs::new();
-    let honest = node(&certs, "honest", free_port(), &[]).await;
+    let honest = TestNode::joining(&certs, "honest", &[]).await;
     fill(&honest, 3).await;
     let own = honest.node.store().origin();
     let over = origin("gone", 7);
     let folds: Vector =
         [at(own, 5), at(over, 9)].iter().flat_map(|one| one.iter().collect::<Vec<_>>()).collect();
-    let lies = vec![header("liar", &Vector::default(), &folds), page(vec![], 0xff, None), end(None)];
-    let script = forces("liar", lies);
+    let lies = vec![header("liar", &Vector::default(), &folds, 1), page(vec![], 0xff, None), end(None)];
+    let script = forces("liar", Reason::BelowFloor, lies);
     let liar = FakePeer::start(&certs, "liar", script).await;
     let proxy = Proxy::start(liar.port).await;
     proxy.set(Mode::Cut);
-    let victim = node(&certs, "victim", free_port(), &[honest.port, proxy.port]).await;
+    let victim = TestNode::joining(&certs, "victim", &[honest.port, proxy.port]).await;
     eventually("the victim has all", || async { (victim.vector() == at(own, 3)).then_some(()) }).await;
     proxy.set(Mode::Pass);
     eventually("the lie has come", || async { victim.node.store().folds().lists(&over).then_some(()) }).await;
@@ -231,12 +192,12 @@ async fn a_clock_at_the_end_of_all_clocks_stops_no_node() {
     let (end_of_all, near) = (at(origin("last", 1), u64::MAX), at(origin("near", 1), u64::MAX - 1));
     let mut claimed = end_of_all.clone();
     claimed.join(&near);
-    let lies = vec![header("liar", &claimed, &Vector::default()), page(vec![], 0xff, None), end(None)];
-    let liar = FakePeer::start(&certs, "liar", forces("liar", lies)).await;
+    let lies = vec![header("liar", &claimed, &Vector::default(), 1), page(vec![], 0xff, None), end(None)];
+    let liar = FakePeer::start(&certs, "liar", forces("liar", Reason::BelowFloor, lies)).await;
     let victim =
         TestNode::start(&certs, compacts_on_command(config(&certs, "victim", free_port(), &[liar.port])))
             .await;
-    let further = node(&certs, "further", free_port(), &[victim.port]).await;
+    let further = TestNode::joining(&certs, "further", &[victim.port]).await;
     for node in [&victim, &further] {
         eventually("the claim has come", || async { node.vector().covers(&claimed).then_some(()) }).await;
     }
@@ -257,9 +218,9 @@ async fn a_snapshot_whose_log_has_holes_is_refused() {
     let log =
         Message::Log(proto::LogPage { batch: Some(batch(own, 0, 3, vec![create(3, &random_key(), b"x")])) });
     let lies =
-        vec![header("liar", &at(own, 3), &Vector::default()), page(vec![], 0xff, None), log, end(None)];
-    let liar = FakePeer::start(&certs, "liar", forces("liar", lies)).await;
-    let victim = node(&certs, "victim", free_port(), &[liar.port]).await;
+        vec![header("liar", &at(own, 3), &Vector::default(), 1), page(vec![], 0xff, None), log, end(None)];
+    let liar = FakePeer::start(&certs, "liar", forces("liar", Reason::BelowFloor, lies)).await;
+    let victim = TestNode::joining(&certs, "victim", &[liar.port]).await;
     is_tried(&liar, 2).await;
     eventually("the status says why", || async {
         let peers = victim.admin.status().await.peers;

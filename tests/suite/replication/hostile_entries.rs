@@ -24,11 +24,6 @@ async fn peer(certs: &Certs, id: &str, batches: Vec<proto::Batch>) -> FakePeer {
     FakePeer::start(certs, id, Script { heads, batches, ..Script::new(id) }).await
 }
 
-/// A node in RAM that pulls from these.
-async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
-    TestNode::start(certs, config(certs, id, free_port(), join)).await
-}
-
 async fn reaches(node: &TestNode, id: &str, clock: u64) {
     let what = format!("{} has applied {id} up to {clock}", node.id);
     eventually(&what, || async { (node.vector().get(&origin(id, 1)).0 >= clock).then_some(()) }).await;
@@ -83,8 +78,8 @@ async fn a_poison_entry_is_set_aside_and_blocks_nothing_here_or_further_on() {
     let healthy =
         peer(&certs, "healthy", vec![batch(origin("healthy", 1), 0, 1, vec![create(1, &other, b"other")])])
             .await;
-    let here = node(&certs, "here", &[poison.port, healthy.port]).await;
-    let further = node(&certs, "further", &[here.port]).await;
+    let here = TestNode::joining(&certs, "here", &[poison.port, healthy.port]).await;
+    let further = TestNode::joining(&certs, "further", &[here.port]).await;
     for node in [&here, &further] {
         reaches(node, "poison", 9).await;
         reaches(node, "healthy", 1).await;
@@ -118,9 +113,9 @@ async fn poison_entries_as_large_as_messages_are_relayed_too() {
     let key = random_key();
     batches.push(batch(own, 211, 212, vec![create(212, &key, b"after")]));
     let poison = peer(&certs, "poison", batches).await;
-    let here = node(&certs, "here", &[poison.port]).await;
+    let here = TestNode::joining(&certs, "here", &[poison.port]).await;
     reaches(&here, "poison", 212).await;
-    let further = node(&certs, "further", &[here.port]).await;
+    let further = TestNode::joining(&certs, "further", &[here.port]).await;
     reaches(&further, "poison", 212).await;
     assert_eq!(further.node.store().quarantined(), 11);
     assert_eq!(further.client.get_local(&key).await.unwrap().encrypted_access_grant, "after");
@@ -146,8 +141,8 @@ async fn a_log_full_of_rubbish_stops_alone() {
     let key = random_key();
     batches.push(batch(other, 0, 1, vec![create(1, &key, b"other")]));
     let poison = peer(&certs, "poison", batches).await;
-    let here = node(&certs, "here", &[poison.port]).await;
-    let further = node(&certs, "further", &[here.port]).await;
+    let here = TestNode::joining(&certs, "here", &[poison.port]).await;
+    let further = TestNode::joining(&certs, "further", &[here.port]).await;
     for node in [&here, &further] {
         reaches(node, "other", 1).await;
         assert_eq!(node.client.get_local(&key).await.unwrap().encrypted_access_grant, "other");
@@ -183,7 +178,7 @@ async fn what_a_relay_has_made_unreadable_is_awaited_from_its_origin() {
     // The origin says what it has, and does not send it yet.
     let slow = FakePeer::start(&certs, "true", Script { heads: at(own, 3), ..Script::new("true") }).await;
     let slow_link = Proxy::start(slow.port).await;
-    let here = node(&certs, "here", &[relay_link.port, slow_link.port]).await;
+    let here = TestNode::joining(&certs, "here", &[relay_link.port, slow_link.port]).await;
     let is_up = async |id: &str, up: bool| {
         eventually(&format!("{id} is up: {up}"), || async {
             let peers = here.admin.status().await.peers;
@@ -236,7 +231,7 @@ async fn a_batch_that_lies_about_its_range_is_refused_and_hurts_nobody_else() {
         let other = random_key();
         let good = vec![batch(origin("healthy", 1), 0, 1, vec![create(1, &other, b"other")])];
         let healthy = peer(&certs, "healthy", good).await;
-        let here = node(&certs, "here", &[liar.port, healthy.port]).await;
+        let here = TestNode::joining(&certs, "here", &[liar.port, healthy.port]).await;
         fails(&here, liar.port, complaint).await;
         reaches(&here, "healthy", 1).await;
         assert_eq!(here.vector().len(), 1);
@@ -263,7 +258,7 @@ async fn operations_that_come_again_change_nothing() {
         batch(own, 2, 2, vec![]),
     ];
     let again = peer(&certs, "again", batches).await;
-    let here = node(&certs, "here", &[again.port]).await;
+    let here = TestNode::joining(&certs, "here", &[again.port]).await;
     reaches(&here, "again", 5).await;
     eventually("all 16 have come", || async {
         (here.admin.status().await.peers[0].entries_received == 15).then_some(())
@@ -294,7 +289,7 @@ async fn of_unequal_duplicates_the_same_one_wins_everywhere_and_the_loss_is_coun
         to_y.set(Mode::Cut);
         let x = TestNode::start(&certs, config(&certs, "x", x_port, &[p.port, to_y.port])).await;
         let y = TestNode::start(&certs, config(&certs, "y", y_port, &[q.port, to_x.port])).await;
-        let z = node(&certs, "z", &[x_port, y_port]).await;
+        let z = TestNode::joining(&certs, "z", &[x_port, y_port]).await;
         reaches(&x, "p", 1).await;
         reaches(&y, "q", 1).await;
         assert_eq!(x.client.get_local(&key).await.unwrap().encrypted_access_grant, "p");
@@ -333,8 +328,8 @@ async fn what_a_donor_no_longer_has_comes_as_a_stub_and_holds_nobody_up() {
         create(6, &last, b"last"),
     ];
     let donor = peer(&certs, "donor", vec![batch(own, 0, 6, entries.clone())]).await;
-    let here = node(&certs, "here", &[donor.port]).await;
-    let further = node(&certs, "further", &[here.port]).await;
+    let here = TestNode::joining(&certs, "here", &[donor.port]).await;
+    let further = TestNode::joining(&certs, "further", &[here.port]).await;
     for node in [&here, &further] {
         reaches(node, "donor", 6).await;
         for key in [&expired, &gone] {

@@ -73,10 +73,6 @@ async fn puller(certs: &Certs, node: &TestNode, id: &str) -> Client {
     Client::with_config(&node.address(), certs.node_identity(id).dialler()).await
 }
 
-async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
-    TestNode::start(certs, config(certs, id, free_port(), join)).await
-}
-
 /// A record written to one node arrives at the other at once.
 async fn works(from: &TestNode, to: &TestNode) {
     let (key, written) = (random_key(), Instant::now());
@@ -88,7 +84,7 @@ async fn works(from: &TestNode, to: &TestNode) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_puller_that_opens_streams_without_end_takes_places_from_itself_only() {
     let certs = Certs::new();
-    let node = node(&certs, "node", &[]).await;
+    let node = TestNode::joining(&certs, "node", &[]).await;
     let greedy = puller(&certs, &node, "greedy").await;
     let nothing = Vector::default();
     let mut streams = Vec::new();
@@ -113,7 +109,7 @@ async fn a_puller_that_opens_streams_without_end_takes_places_from_itself_only()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_puller_that_reads_no_snapshot_to_its_end_keeps_no_other_from_one() {
     let certs = Certs::new();
-    let node = node(&certs, "node", &[]).await;
+    let node = TestNode::joining(&certs, "node", &[]).await;
     let puts: Vec<_> =
         (0..100).map(|_| async { node.client.put(&random_key(), &[1; 60_000]).await.unwrap() }).collect();
     futures::future::join_all(puts).await;
@@ -162,7 +158,7 @@ fn empty_page(through: [u8; 32]) -> proto::SnapshotResponse {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_resync_that_drips_holds_up_nothing_that_others_send_and_is_shown() {
     let certs = Certs::new();
-    let healthy = node(&certs, "healthy", &[]).await;
+    let healthy = TestNode::joining(&certs, "healthy", &[]).await;
     let pages = (1..=u8::MAX).map(|first| empty_page([first; 32]));
     let drips = Script {
         then: out_of_sync(),
@@ -197,7 +193,7 @@ async fn a_donor_whose_snapshot_breaks_the_protocol_is_set_aside() {
         ..Script::new("broken")
     };
     let broken = FakePeer::start(&certs, "broken", broken).await;
-    let me = node(&certs, "me", &[broken.port]).await;
+    let me = TestNode::joining(&certs, "me", &[broken.port]).await;
     let begun = || *broken.snapshots.lock().unwrap();
     eventually("one was begun", || async { (begun() >= 1).then_some(()) }).await;
     eventually("it says why not", || async {
@@ -211,19 +207,19 @@ async fn a_donor_whose_snapshot_breaks_the_protocol_is_set_aside() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_donor_that_invents_origins_fills_its_own_share_and_blocks_no_honest_one() {
     let certs = Certs::new();
-    let healthy = node(&certs, "healthy", &[]).await;
+    let healthy = TestNode::joining(&certs, "healthy", &[]).await;
     let one = |id: &str, n: u32| batch(origin(id, n), 0, 1, vec![create(1, &random_key(), b"x")]);
     let invented = (0..700).map(|n| one(&format!("invented-{n}"), 1));
     let batches = invented.chain((0..1_200).map(|n| one("evil", n))).collect();
     let evil = FakePeer::start(&certs, "evil", Script { batches, ..Script::new("evil") }).await;
-    let me = node(&certs, "me", &[evil.port, healthy.port]).await;
+    let me = TestNode::joining(&certs, "me", &[evil.port, healthy.port]).await;
     eventually("its own incarnations are taken, up to its share", || async {
         (me.vector().incarnations(&"evil".parse().unwrap()) >= 1000).then_some(())
     })
     .await;
     works(&healthy, &me).await;
     // Of what an honest node relays, the origins that it vouches for come first.
-    let further = node(&certs, "further", &[me.port]).await;
+    let further = TestNode::joining(&certs, "further", &[me.port]).await;
     let key = random_key();
     healthy.client.put(&key, b"grant").await.unwrap();
     eventually("it is relayed", || further.client.has_local(&key)).await;
@@ -256,7 +252,7 @@ async fn origins_that_a_snapshot_invents_are_left_out_and_the_rest_of_it_is_take
         ..Script::new("evil")
     };
     let evil = FakePeer::start(&certs, "evil", evil).await;
-    let me = node(&certs, "me", &[evil.port]).await;
+    let me = TestNode::joining(&certs, "me", &[evil.port]).await;
     eventually("the rest is adopted", || async { (me.vector().get(&own) == Clock(5)).then_some(()) }).await;
     assert!(me.vector().len() <= 257, "{} origins", me.vector().len());
     me.stop().await;
@@ -345,7 +341,7 @@ async fn a_peer_that_answers_under_ever_other_names_is_refused_in_the_end() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_claims_my_operations_again_and_again_is_named_and_not_believed() {
     let certs = Certs::new();
-    let node = node(&certs, "node", &[]).await;
+    let node = TestNode::joining(&certs, "node", &[]).await;
     node.client.put(&random_key(), b"x").await.unwrap();
     let store = node.node.store();
     let liar = puller(&certs, &node, "liar").await;

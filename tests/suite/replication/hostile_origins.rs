@@ -4,39 +4,34 @@ use std::time::Duration;
 
 use crate::harness::{
     certs::Certs,
-    client::record,
+    client::put_request,
     cluster::Cluster,
     eventually,
     fake_peer::{FakePeer, Script},
     free_port,
     node::{TestNode, config},
     proxy::{Mode, Proxy},
-    random_key, stays,
+    random_key,
+    snapshot::{end, forces, header, page},
+    stays,
     wire::{at, batch, entry, key_hash, origin},
 };
 use brock::{config::validate::Config, transfer::keyed_state};
 use brock_core::{
     base::{
         id::Origin,
-        vector::{Clock, Stamp},
+        vector::{Clock, Stamp, Vector},
     },
-    domain::{codec, operation::Operation, record::RecordState},
-    proto::{
-        self, OutOfSync, PausedOrigin, out_of_sync::Reason, replicate_response, snapshot_response,
-        verdict::Level,
-    },
+    domain::{operation::Operation, record::RecordState},
+    proto::{self, PausedOrigin, out_of_sync::Reason, verdict::Level},
 };
 use bytes::Bytes;
 
 /// Creates records at a node.
 async fn create(node: &TestNode, keys: &[Vec<u8>]) {
-    let item = |key: &Vec<u8>| proto::PutRequest {
-        key_hash: key.clone().into(),
-        record: Some(record(b"grant")),
-        ..proto::PutRequest::default()
-    };
     for keys in keys.chunks(1000) {
-        let request = proto::BatchPutRequest { items: keys.iter().map(item).collect() };
+        let items = keys.iter().map(|key| put_request(key, b"grant")).collect();
+        let request = proto::BatchPutRequest { items };
         node.client.kv.clone().batch_put(request).await.unwrap();
     }
 }
@@ -74,6 +69,14 @@ impl Victim {
         Self { certs, honest, config, _disk: disk }
     }
 
+    /// The same, and a peer that follows the script behind a proxy that is cut.
+    async fn facing(script: Script, certs: Certs) -> (Self, FakePeer, Proxy) {
+        let evil = FakePeer::start(&certs, "evil", script).await;
+        let proxy = Proxy::start(evil.port).await;
+        proxy.set(Mode::Cut);
+        (Self::new(&[proxy.port], certs).await, evil, proxy)
+    }
+
     async fn start(&self) -> TestNode {
         TestNode::start(&self.certs, self.config.clone()).await
     }
@@ -106,10 +109,7 @@ async fn an_origin_that_deletes_much_in_a_minute_is_paused_until_an_operator_res
     let keys = keys(150);
     let script =
         Script { batches: deletes("evil", &keys), heads: at(origin("evil", 1), 150), ..Script::new("evil") };
-    let evil = FakePeer::start(&certs, "evil", script).await;
-    let proxy = Proxy::start(evil.port).await;
-    proxy.set(Mode::Cut);
-    let victim = Victim::new(&[proxy.port], certs).await;
+    let (victim, _evil, proxy) = Victim::facing(script, certs).await;
     let me = victim.start().await;
     create(&me, &keys).await;
     proxy.set(Mode::Pass);
@@ -163,10 +163,7 @@ async fn a_peer_that_deletes_in_other_names_stops_itself_and_not_the_others() {
     };
     batches.extend(deletes("evil", &keys[510..600]).into_iter().map(second));
     let script = Script { batches, ..Script::new("evil") };
-    let evil = FakePeer::start(&certs, "evil", script).await;
-    let proxy = Proxy::start(evil.port).await;
-    proxy.set(Mode::Cut);
-    let victim = Victim::new(&[proxy.port], certs).await;
+    let (victim, _evil, proxy) = Victim::facing(script, certs).await;
     let me = victim.start().await;
     create(&me, &keys).await;
     victim.works(&me).await;
@@ -230,36 +227,11 @@ async fn a_resync_destroys_no_more_than_the_log() {
     keys.sort();
     let tombstone =
         |(i, key): (usize, &Vec<u8>)| keyed_state(key_hash(key), &deleted(origin("honest", 1), i as u64 + 1));
-    let header = proto::SnapshotHeader {
-        node_id: "evil".to_owned(),
-        incarnation: 1,
-        vector: Some(codec::vector_to_proto(&at(origin("honest", 1), 150))),
-        folds: Some(proto::Folds::default()),
-        records: 150,
-    };
-    let page = proto::RecordPage {
-        records: keys.iter().enumerate().map(tombstone).collect(),
-        through: vec![0xff; 32].into(),
-        collected: None,
-        ..Default::default()
-    };
-    let end = proto::SnapshotEnd::default();
-    let messages = [
-        snapshot_response::Message::Header(header),
-        snapshot_response::Message::Records(page),
-        snapshot_response::Message::End(end),
-    ];
-    let snapshot = messages.map(|message| proto::SnapshotResponse { message: Some(message) }).into();
-    let out_of_sync = OutOfSync { reason: Reason::Cheaper.into(), ..OutOfSync::default() };
-    let script = Script {
-        then: vec![replicate_response::Message::OutOfSync(out_of_sync)],
-        snapshot: Some(snapshot),
-        ..Script::new("evil")
-    };
-    let evil = FakePeer::start(&certs, "evil", script).await;
-    let proxy = Proxy::start(evil.port).await;
-    proxy.set(Mode::Cut);
-    let victim = Victim::new(&[proxy.port], certs).await;
+    let shown = keys.iter().enumerate().map(tombstone).collect();
+    let covered = at(origin("honest", 1), 150);
+    let said = vec![header("evil", &covered, &Vector::default(), 150), page(shown, 0xff, None), end(None)];
+    let script = forces("evil", Reason::Cheaper, said);
+    let (victim, _evil, proxy) = Victim::facing(script, certs).await;
     let me = victim.start().await;
     create(&me, &keys).await;
     proxy.set(Mode::Pass);

@@ -25,10 +25,6 @@ use brock_core::{
 use prost::Message;
 use tokio::net::TcpListener;
 
-async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
-    TestNode::start(certs, config(certs, id, free_port(), join)).await
-}
-
 async fn report(node: &TestNode, port: u16) -> proto::Peer {
     let address = format!("127.0.0.1:{port}");
     node.admin.status().await.peers.into_iter().find(|peer| peer.address == address).unwrap()
@@ -58,7 +54,7 @@ fn own_batch(id: &str) -> Vec<proto::Batch> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_peer_that_is_not_who_it_should_be_is_refused_and_the_others_go_on() {
     let certs = Certs::new();
-    let healthy = node(&certs, "healthy", &[]).await;
+    let healthy = TestNode::joining(&certs, "healthy", &[]).await;
     let script = |id: &str| Script { batches: own_batch("evil"), ..Script::new(id) };
     let myself = FakePeer::start(&certs, "me", script("me")).await;
     let stranger = FakePeer::start(&certs, "other", script("evil")).await;
@@ -69,7 +65,7 @@ async fn a_peer_that_is_not_who_it_should_be_is_refused_and_the_others_go_on() {
     };
     let headless = FakePeer::start(&certs, "evil", headless).await;
     let join = [myself.port, stranger.port, nameless.port, headless.port, healthy.port];
-    let me = node(&certs, "me", &join).await;
+    let me = TestNode::joining(&certs, "me", &join).await;
     fails(&me, myself.port, "the peer has this node's own id, me").await;
     fails(&me, stranger.port, "says it is evil, but its certificate is that of other").await;
     fails(&me, nameless.port, "its node id is malformed").await;
@@ -88,7 +84,7 @@ async fn of_two_addresses_with_one_node_id_one_is_pulled_from_until_it_is_gone()
         FakePeer::start(&certs, "twin", Script::new("twin")).await,
     ];
     let proxies = [Proxy::start(twins[0].port).await, Proxy::start(twins[1].port).await];
-    let me = node(&certs, "me", &[proxies[0].port, proxies[1].port]).await;
+    let me = TestNode::joining(&certs, "me", &[proxies[0].port, proxies[1].port]).await;
     let (up, down) = eventually("one is up and the other is told apart", || async {
         let reports = [report(&me, proxies[0].port).await, report(&me, proxies[1].port).await];
         let twin =
@@ -156,8 +152,8 @@ async fn a_peer_that_has_more_of_my_own_operations_gives_them_back_to_a_new_inca
 #[tokio::test(flavor = "multi_thread")]
 async fn peers_that_hang_are_given_up_and_delay_nobody() {
     let certs = Certs::new();
-    let healthy = node(&certs, "healthy", &[]).await;
-    let stalled = node(&certs, "stalled", &[]).await;
+    let healthy = TestNode::joining(&certs, "healthy", &[]).await;
+    let stalled = TestNode::joining(&certs, "stalled", &[]).await;
     let proxy = Proxy::start(stalled.port).await;
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mute_port = mute.local_addr().unwrap().port();
@@ -165,7 +161,7 @@ async fn peers_that_hang_are_given_up_and_delay_nobody() {
     let deaf = FakePeer::start(&certs, "deaf", Script { deaf: true, ..Script::new("deaf") }).await;
     let dead = free_port();
     let join = [healthy.port, proxy.port, mute_port, silent.port, dead, deaf.port];
-    let me = node(&certs, "me", &join).await;
+    let me = TestNode::joining(&certs, "me", &join).await;
     works(&stalled, &me).await;
     proxy.set(Mode::Stall);
     let began = Instant::now();
@@ -198,7 +194,7 @@ async fn a_peer_that_always_fails_is_dialled_ever_more_rarely() {
     let certs = Certs::new();
     let gap = vec![batch(origin("evil", 1), 5, 6, vec![create(6, &random_key(), b"x")])];
     let evil = FakePeer::start(&certs, "evil", Script { batches: gap, ..Script::new("evil") }).await;
-    let me = node(&certs, "me", &[evil.port]).await;
+    let me = TestNode::joining(&certs, "me", &[evil.port]).await;
     let streams = || async { (*evil.streams.lock().unwrap() >= 4).then_some(()) };
     eventually("it was tried four times", streams).await;
     // From here on the delays are 0.4 s at least, and double.

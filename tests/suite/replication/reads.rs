@@ -8,7 +8,7 @@ use crate::harness::{
     eventually,
     fake_peer::{FakePeer, Script},
     free_port,
-    node::{TestNode, config},
+    node::TestNode,
     proxy::{Mode, Proxy},
     random_key,
     wire::{at, batch, held, invalidate, origin, payload, stamp},
@@ -23,10 +23,6 @@ use brock_core::{
 };
 use tokio::net::TcpListener;
 use tonic::{Code, Status};
-
-async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
-    TestNode::start(certs, config(certs, id, free_port(), join)).await
-}
 
 fn invalidated(reason: &str) -> RecordState {
     let invalidation = Some(Invalidation { at: 1_700_000_001, reason: reason.to_owned(), stamp: stamp() });
@@ -47,9 +43,9 @@ fn code<T>(result: Result<T, Status>) -> Code {
 async fn a_record_that_only_a_peer_has_is_found_unless_the_read_is_local() {
     let certs = Certs::new();
     let key = random_key();
-    let empty = node(&certs, "empty", &[]).await;
+    let empty = TestNode::joining(&certs, "empty", &[]).await;
     let holder = peer(&certs, "holder", &[(&key, held(b"there"))]).await;
-    let me = node(&certs, "me", &[empty.port, holder.port]).await;
+    let me = TestNode::joining(&certs, "me", &[empty.port, holder.port]).await;
     assert_eq!(me.client.get(&key).await.unwrap().encrypted_access_grant, "there");
     assert_eq!(code(me.client.get_local(&key).await), Code::NotFound);
     let show = |local| {
@@ -67,10 +63,10 @@ async fn a_record_that_only_a_peer_has_is_found_unless_the_read_is_local() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_is_still_on_its_way_is_read_from_the_node_that_has_it() {
     let certs = Certs::new();
-    let writer = node(&certs, "writer", &[]).await;
+    let writer = TestNode::joining(&certs, "writer", &[]).await;
     let proxy = Proxy::start(writer.port).await;
     proxy.set(Mode::Delay(Duration::from_millis(60)));
-    let me = node(&certs, "me", &[proxy.port]).await;
+    let me = TestNode::joining(&certs, "me", &[proxy.port]).await;
     eventually("a read overtakes replication", || async {
         let key = random_key();
         writer.client.put(&key, b"fresh").await.unwrap();
@@ -88,11 +84,11 @@ async fn a_record_that_is_still_on_its_way_is_read_from_the_node_that_has_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn absent_and_could_not_ask_everyone_are_different_answers() {
     let certs = Certs::new();
-    let (a, b) = (node(&certs, "a", &[]).await, node(&certs, "b", &[]).await);
-    let alone = node(&certs, "alone", &[]).await;
-    let all = node(&certs, "all", &[a.port, b.port]).await;
-    let some = node(&certs, "some", &[a.port, free_port(), b.port]).await;
-    let none = node(&certs, "none", &[free_port(), free_port()]).await;
+    let (a, b) = (TestNode::joining(&certs, "a", &[]).await, TestNode::joining(&certs, "b", &[]).await);
+    let alone = TestNode::joining(&certs, "alone", &[]).await;
+    let all = TestNode::joining(&certs, "all", &[a.port, b.port]).await;
+    let some = TestNode::joining(&certs, "some", &[a.port, free_port(), b.port]).await;
+    let none = TestNode::joining(&certs, "none", &[free_port(), free_port()]).await;
     assert_eq!(code(alone.client.get(&random_key()).await), Code::NotFound);
     assert_eq!(code(all.client.get(&random_key()).await), Code::NotFound);
     for (node, count) in
@@ -113,11 +109,11 @@ async fn peers_that_hang_or_are_dead_cost_a_read_of_what_is_here_nothing_and_a_m
     let certs = Certs::new();
     let key = random_key();
     let healthy = peer(&certs, "healthy", &[(&key, held(b"there"))]).await;
-    let stalled = node(&certs, "stalled", &[]).await;
+    let stalled = TestNode::joining(&certs, "stalled", &[]).await;
     let proxy = Proxy::start(stalled.port).await;
     let mute = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let join = [healthy.port, proxy.port, mute.local_addr().unwrap().port(), free_port()];
-    let me = node(&certs, "me", &join).await;
+    let me = TestNode::joining(&certs, "me", &join).await;
     let here = random_key();
     me.client.put(&here, b"here").await.unwrap();
     assert_eq!(code(me.client.get(&random_key()).await), Code::Unavailable, "the mute and the dead one");
@@ -148,8 +144,8 @@ async fn each_item_of_a_batch_has_its_own_outcome_in_order() {
     let (here, there, bad, nowhere) = (random_key(), random_key(), random_key(), random_key());
     let leaked = held(b"bad").join(invalidated("leaked"));
     let holder = peer(&certs, "holder", &[(&there, held(b"there")), (&bad, leaked)]).await;
-    let certain = node(&certs, "certain", &[holder.port]).await;
-    let doubtful = node(&certs, "doubtful", &[holder.port, free_port()]).await;
+    let certain = TestNode::joining(&certs, "certain", &[holder.port]).await;
+    let doubtful = TestNode::joining(&certs, "doubtful", &[holder.port, free_port()]).await;
     for (node, miss) in [(&certain, Code::NotFound), (&doubtful, Code::Unavailable)] {
         node.client.put(&here, b"here").await.unwrap();
         let item = |key: &[u8], local| proto::GetRequest { key_hash: key.to_vec().into(), local };
@@ -190,9 +186,9 @@ async fn each_item_of_a_batch_has_its_own_outcome_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_repeated_miss_asks_again_only_after_a_while_and_replication_is_seen_at_once() {
     let certs = Certs::new();
-    let writer = node(&certs, "writer", &[]).await;
+    let writer = TestNode::joining(&certs, "writer", &[]).await;
     let other = peer(&certs, "other", &[]).await;
-    let me = node(&certs, "me", &[writer.port, other.port]).await;
+    let me = TestNode::joining(&certs, "me", &[writer.port, other.port]).await;
     let (key, asked) = (random_key(), Instant::now());
     for _ in 0..20 {
         assert_eq!(code(me.client.get(&key).await), Code::NotFound);
@@ -223,7 +219,7 @@ async fn what_a_peer_knows_to_be_invalid_deleted_or_expired_is_not_handed_out() 
         (expired.as_slice(), RecordState { expires_at: Some(1_600_000_000), ..held(b"x") }),
     ];
     let holder = peer(&certs, "holder", &holds).await;
-    let me = node(&certs, "me", &[holder.port]).await;
+    let me = TestNode::joining(&certs, "me", &[holder.port]).await;
     let status = me.client.get(&invalid).await.unwrap_err();
     assert_eq!(status.code(), Code::FailedPrecondition);
     assert!(status.message().contains("leaked on a forum"), "{status}");
@@ -245,9 +241,9 @@ async fn an_invalidation_that_anybody_told_of_holds_for_a_record_that_another_ha
     let warner = Script { batches, heads: at(own, 1), ..Script::new("warner") };
     let warner = FakePeer::start(&certs, "warner", warner).await;
     let teller = peer(&certs, "teller", &[(&key, invalidated("leaked"))]).await;
-    let replicated = node(&certs, "replicated", &[late.port, warner.port]).await;
+    let replicated = TestNode::joining(&certs, "replicated", &[late.port, warner.port]).await;
     eventually("it was warned", || async { (replicated.vector().get(&own).0 == 1).then_some(()) }).await;
-    let told = node(&certs, "told", &[late.port, teller.port]).await;
+    let told = TestNode::joining(&certs, "told", &[late.port, teller.port]).await;
     for node in [&replicated, &told] {
         let status = node.client.get(&key).await.expect_err("the record was handed out");
         assert_eq!(status.code(), Code::FailedPrecondition, "{}: {status}", node.id);
@@ -267,7 +263,7 @@ async fn a_peer_that_answers_nonsense_is_not_believed() {
     for peek in [Ok(forged), Ok(no_stamp), Err(Status::internal("broken"))] {
         let liar = FakePeer::start(&certs, "liar", Script { peek, ..Script::new("liar") }).await;
         let honest = peer(&certs, "honest", &[(&key, held(b"genuine"))]).await;
-        let me = node(&certs, "me", &[liar.port, honest.port]).await;
+        let me = TestNode::joining(&certs, "me", &[liar.port, honest.port]).await;
         assert_eq!(me.client.get(&key).await.unwrap().encrypted_access_grant, "genuine");
         let status = me.client.get(&random_key()).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable);
@@ -281,7 +277,7 @@ async fn a_peek_answers_for_this_node_alone_and_says_what_is_wrong_with_it() {
     let certs = Certs::new();
     let key = random_key();
     let holder = peer(&certs, "holder", &[(&key, held(b"there"))]).await;
-    let me = node(&certs, "me", &[holder.port]).await;
+    let me = TestNode::joining(&certs, "me", &[holder.port]).await;
     let here = random_key();
     me.client.put(&here, b"here").await.unwrap();
     let asker = Client::with_config(&me.address(), certs.node_identity("p").dialler()).await;

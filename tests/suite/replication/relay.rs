@@ -3,17 +3,12 @@
 use crate::harness::{
     certs::Certs,
     cluster::{Cluster, assert_same},
-    eventually, free_port,
-    node::{TestNode, config},
+    eventually,
+    node::TestNode,
     random_key,
     wire::log_of,
 };
 use brock::config::validate::Config;
-
-/// A node in RAM that pulls from these.
-async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
-    TestNode::start(certs, config(certs, id, free_port(), join)).await
-}
 
 async fn put_all(node: &TestNode, grant: &str, count: usize) -> Vec<Vec<u8>> {
     let keys: Vec<_> = (0..count).map(|_| random_key()).collect();
@@ -26,9 +21,9 @@ async fn put_all(node: &TestNode, grant: &str, count: usize) -> Vec<Vec<u8>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn operations_travel_along_a_chain_under_the_stamps_of_their_origin() {
     let certs = Certs::new();
-    let a = node(&certs, "a", &[]).await;
-    let b = node(&certs, "b", &[a.port]).await;
-    let c = node(&certs, "c", &[b.port]).await;
+    let a = TestNode::joining(&certs, "a", &[]).await;
+    let b = TestNode::joining(&certs, "b", &[a.port]).await;
+    let c = TestNode::joining(&certs, "c", &[b.port]).await;
     let keys = put_all(&a, "from a", 30).await;
     let stamps = a.client.put(&random_key(), b"the last one").await.unwrap();
     assert_eq!(stamps.clock, 31);
@@ -53,18 +48,18 @@ async fn operations_travel_along_a_chain_under_the_stamps_of_their_origin() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_passes_on_an_origin_that_is_gone_for_good() {
     let certs = Certs::new();
-    let a = node(&certs, "a", &[]).await;
-    let b = node(&certs, "b", &[a.port]).await;
+    let a = TestNode::joining(&certs, "a", &[]).await;
+    let b = TestNode::joining(&certs, "b", &[a.port]).await;
     let keys = put_all(&a, "from a", 30).await;
     let vector = a.vector();
     eventually("b has it", || async { (b.vector() == vector).then_some(()) }).await;
     let origin = a.node.store().origin();
     let log = log_of(a.node.store(), origin).await;
     a.stop().await;
-    let c = node(&certs, "c", &[b.port]).await;
+    let c = TestNode::joining(&certs, "c", &[b.port]).await;
     eventually("c has it", || async { (c.vector() == vector).then_some(()) }).await;
     assert_eq!(log_of(c.node.store(), origin).await, log);
-    let d = node(&certs, "d", &[c.port]).await;
+    let d = TestNode::joining(&certs, "d", &[c.port]).await;
     eventually("d has it", || async { (d.vector() == vector).then_some(()) }).await;
     for key in &keys {
         assert_eq!(d.client.get_local(key).await.unwrap().encrypted_access_grant, "from a");
@@ -113,11 +108,11 @@ async fn origins_whose_names_begin_alike_are_never_mixed() {
     let ids = ["a", "aa", "a.a", "aaaaaaaaaaaaaaaaaaaaaaaaaaaa"];
     let mut nodes = Vec::new();
     for id in ids {
-        nodes.push(node(&certs, id, &[]).await);
+        nodes.push(TestNode::joining(&certs, id, &[]).await);
     }
     let ports: Vec<u16> = nodes.iter().map(|node| node.port).collect();
-    let relay = node(&certs, "relay", &ports).await;
-    let last = node(&certs, "last", &[relay.port]).await;
+    let relay = TestNode::joining(&certs, "relay", &ports).await;
+    let last = TestNode::joining(&certs, "last", &[relay.port]).await;
     let mut keys = Vec::new();
     for (i, node) in nodes.iter().enumerate() {
         keys.push(put_all(node, &node.id, 5 + i).await);

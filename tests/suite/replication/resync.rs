@@ -26,6 +26,7 @@ use brock_core::{
     proto::{self, snapshot_response::Message},
 };
 use bytes::Bytes;
+use prost::Message as _;
 
 const RECORDS: usize = 20_000;
 
@@ -193,7 +194,8 @@ async fn a_resync_continues_with_what_is_declined_and_present() {
         origins.into_iter().filter(|origin| *origin == declined).collect()
     });
     let terms = Terms { present: vec![present], ..Terms::default() };
-    let mut joiner = Joiner::from_peer(store.clone(), node_id("donor"), terms, verifier, declines);
+    let mut joiner =
+        Joiner::from_peer(store.clone(), (node_id("donor"), "donor".to_owned()), terms, verifier, declines);
     let mut header = proto::SnapshotHeader {
         node_id: "donor".to_owned(),
         incarnation: 1,
@@ -214,4 +216,26 @@ async fn a_resync_continues_with_what_is_declined_and_present() {
         joiner.take(proto::SnapshotResponse { message: Some(message) }).await.unwrap();
     }
     assert!(store.applied().lists(&kept) && !store.applied().lists(&declined));
+}
+
+/// Claim: the end of a full backup of format 1, which has the donor's floors in its first field, says nothing of collected
+/// tombstones: peers without --tombstone-grace would take nothing from the restored node.
+#[tokio::test]
+async fn the_end_of_an_old_backup_collects_nothing() {
+    let store = Store::open(&ram("restored")).unwrap();
+    let floors: Vector = [(origin("writer", 1), Clock(5))].into_iter().collect();
+    let floors = codec::vector_to_proto(&floors).encode_to_vec();
+    let old = [&[0x0a, u8::try_from(floors.len()).unwrap()][..], &floors].concat();
+    let end = proto::SnapshotEnd::decode(old.as_slice()).unwrap();
+    let header = proto::SnapshotHeader {
+        node_id: "restored".to_owned(),
+        vector: Some(codec::vector_to_proto(&[(origin("writer", 1), Clock(9))].into_iter().collect())),
+        ..Default::default()
+    };
+    let page = proto::RecordPage { through: vec![0xff; 32].into(), ..Default::default() };
+    let mut joiner = Joiner::new(store.clone(), node_id("restored"), Terms::own_backup(), None);
+    for message in [Message::Header(header), Message::Records(page), Message::End(end)] {
+        joiner.take(proto::SnapshotResponse { message: Some(message) }).await.unwrap();
+    }
+    assert!(store.collected().is_empty(), "{:?}", store.collected());
 }

@@ -1,4 +1,4 @@
-//! What a node has deleted and forgotten, and another one keeps.
+//! What one node holds and another one does not: it has deleted and forgotten it, or was filled without it.
 
 use super::{node::verifier, upkeep::compare};
 use crate::harness::store::{NOW, batch, creation, deliver, entry, key, node_id, origin, payload, ram};
@@ -11,7 +11,7 @@ use brock::{
     },
 };
 use brock_core::{
-    base::trust::TrustMode,
+    base::{id::sha256, trust::TrustMode, vector::Vector},
     domain::{codec, operation::Operation},
     proto::{self, snapshot_response::Message},
 };
@@ -53,10 +53,16 @@ async fn a_repair_brings_back_nothing_forgotten() {
 #[tokio::test]
 async fn a_page_brings_back_nothing_forgotten() {
     let (here, there) = stores().await;
-    let state = there.get(key(1)).await.unwrap().unwrap();
+    fill(&here, &there, &there.applied()).await;
+    nothing_came_back(&here).await;
+}
+
+/// What `donor` holds of the record, in a page of a donor that says it has applied `applied`.
+async fn fill(store: &Store, donor: &Store, applied: &Vector) {
+    let state = donor.get(key(1)).await.unwrap().unwrap();
     let header = Message::Header(proto::SnapshotHeader {
         node_id: "there".to_owned(),
-        vector: Some(codec::vector_to_proto(&there.applied())),
+        vector: Some(codec::vector_to_proto(applied)),
         ..Default::default()
     });
     let page = Message::Records(proto::RecordPage {
@@ -64,9 +70,31 @@ async fn a_page_brings_back_nothing_forgotten() {
         through: vec![0xff; 32].into(),
         ..Default::default()
     });
-    let mut joiner = Joiner::new(here.clone(), node_id("there"), Terms::default(), None);
-    for message in [header, page] {
+    let mut joiner = Joiner::new(store.clone(), node_id("there"), Terms::default(), None);
+    for message in [header, page, Message::End(proto::SnapshotEnd::default())] {
         joiner.take(proto::SnapshotResponse { message: Some(message) }).await.unwrap();
     }
-    nothing_came_back(&here).await;
+}
+
+/// Claim: a comparison finds a create that a donor has left out although all that shows of it is an earlier expiry, and
+/// although the vectors are unequal.
+#[tokio::test]
+async fn a_comparison_finds_an_expiry_that_was_left_out() {
+    let [here, there, partial] = ["here", "there", "partial"].map(|id| Store::open(&ram(id)).unwrap());
+    let payload = payload(b"grant");
+    let first =
+        batch(origin("first", 1), 0, vec![entry(1, key(1), &creation(NOW, &payload), Some(&payload))]);
+    let digest = sha256(&payload);
+    let expires =
+        Operation::Create { created_at: NOW + 1, expires_at: Some(i64::MAX / 2), public: true, digest };
+    let second = batch(origin("second", 1), 0, vec![entry(1, key(1), &expires, Some(&payload))]);
+    deliver(&partial, first.clone()).await.unwrap();
+    for batch in [first, second] {
+        deliver(&there, batch).await.unwrap();
+    }
+    fill(&here, &partial, &there.applied()).await;
+    let later = entry(1, key(2), &creation(NOW, &payload), Some(&payload));
+    deliver(&here, batch(origin("third", 1), 0, vec![later])).await.unwrap();
+    compare(&here, &there).await;
+    assert_eq!(here.get(key(1)).await.unwrap().unwrap().expires_at, Some(i64::MAX / 2));
 }

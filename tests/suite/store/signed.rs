@@ -10,17 +10,21 @@ use crate::harness::{
 };
 use brock::{
     store::{NewOperation, NewRecord, Options, Page, Store},
-    transfer::proof::{ProofError, Verifier},
+    transfer::{
+        feed::SnapshotFeed,
+        join::{Joiner, Terms},
+        proof::{ProofError, Verifier},
+    },
 };
 use brock_core::{
     base::{
-        id::{NodeId, Origin},
+        id::{ClusterId, NodeId, Origin},
         limits,
         trust::TrustMode,
         vector::{Clock, Stamp},
     },
     domain::{
-        birth::SignedBirth,
+        birth::{SignedBirth, chained},
         codec,
         operation::Operation,
         segment::{Segment, SegmentEntry},
@@ -282,14 +286,22 @@ async fn an_incarnation_states_where_the_one_before_it_ended_and_never_continues
     let store = open(&options).await;
     let first = birth(&store).await;
     assert_eq!(first.previous, None);
-    created(&store, new_record(key(1), b"g")).await;
+    // In two commits: the chain of the second continues that of the first.
+    let mut chain = first.chain(&ClusterId::of("test"));
+    for number in 1..=2 {
+        let stamp = created(&store, new_record(key(number), b"g")).await;
+        let state = store.get(key(number)).await.unwrap().unwrap();
+        let (_, root) = state.evidence[&stamp].bundle(stamp, &key(number).0).unwrap();
+        chain = chained(&chain, &root);
+    }
     close(store).await;
     // A start without a write in between.
     for _ in 0..2 {
         let store = open(&options).await;
         let next = birth(&store).await;
         let previous = next.previous.unwrap();
-        assert_eq!(previous.last, Stamp { origin: first.origin, clock: Clock(1) });
+        assert_eq!(previous.last, Stamp { origin: first.origin, clock: Clock(2) });
+        assert_eq!(previous.chain, chain, "the chain ends elsewhere");
         assert_ne!(next.key, first.key);
         close(store).await;
     }
@@ -313,4 +325,33 @@ async fn a_signed_entry_that_cannot_be_applied_is_relayed_with_its_signature_als
     assert_eq!(evidence(&last).await, evidence(&middle).await);
     close(middle).await;
     close(last).await;
+}
+
+/// Claim: a record that comes to the donor during a snapshot is proven to the puller too, although the donor knew no birth
+/// of its origin when the snapshot began.
+#[tokio::test]
+async fn a_page_comes_after_the_births_that_it_needs() {
+    let open_all = async |id| open(&signing(ram(id))).await;
+    let (donor, late, puller) = (open_all("donor").await, open_all("late").await, open_all("puller").await);
+    created(&donor, new_record(key(1), b"g")).await;
+    created(&late, new_record(key(2), b"g")).await;
+    let mut feed = SnapshotFeed::begin(donor.clone(), proto::SnapshotRequest::default()).unwrap();
+    let verifier = Some(trusting(&puller));
+    let mut joiner = Joiner::new(puller.clone(), node_id("donor"), Terms::default(), verifier);
+    for _ in ["header", "births"] {
+        joiner.take(feed.next().await.unwrap().unwrap()).await.unwrap();
+    }
+    trusting(&donor).learn(vec![late.birth(late.origin()).await.unwrap().unwrap()]).await.unwrap();
+    let state = late.get(key(2)).await.unwrap().unwrap();
+    donor.join(Page { states: vec![(key(2), state)], complete: None }).await.unwrap();
+    while let Some(message) = feed.next().await.unwrap() {
+        joiner.take(message).await.unwrap();
+    }
+    for number in 1..=2 {
+        let state = puller.get(key(number)).await.unwrap().unwrap();
+        assert!(state.is_proven(), "{number}: {state:?}");
+    }
+    for store in [donor, late, puller] {
+        close(store).await;
+    }
 }

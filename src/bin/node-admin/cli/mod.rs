@@ -322,8 +322,9 @@ pub(crate) struct Tail {
 pub(crate) enum MemberCommand {
     /// Remove a member that never returns, on every node that answers
     ///
-    /// It signs the order with your certificate, so that every node can verify it. Nodes then no longer wait for it. If it returns all the same, it resyncs from a peer. A member that is connected
-    /// is refused with exit code 5.
+    /// The order is signed with your certificate, so that every node can verify it. Nodes then no longer wait for the
+    /// member. If it returns all the same, it resyncs from a peer. A member that is connected is refused with exit code
+    /// 5.
     Retire {
         /// Its node id, or the HOST:PORT of a node that never answered
         #[arg(value_name = "NODE", value_parser = values::member)]

@@ -10,6 +10,8 @@ pub const CHAIN_MAX_BYTES: usize = 24 * 1024;
 pub const BATCH_CHAINS_MAX: usize = 16;
 /// Of a batch that a peer sends, so many are read: the last bundle may exceed that.
 pub const BATCH_CHAINS_READ: usize = BATCH_CHAINS_MAX + BUNDLE_OPERATIONS;
+/// Of the chains that a peer sends with states, so many are read.
+pub const STATES_CHAINS_READ: usize = 10_000;
 /// Chains of signers that a node keeps.
 pub const CHAINS_MAX: u64 = 10_000;
 /// How far the time in an order may be from a node's clock when a client hands it in.

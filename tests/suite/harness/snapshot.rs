@@ -1,0 +1,45 @@
+//! The messages of a resync, as a donor sends them that lies.
+
+use super::fake_peer::Script;
+use brock_core::{
+    base::vector::Vector,
+    domain::codec,
+    proto::{self, out_of_sync::Reason, replicate_response, snapshot_response::Message},
+};
+use bytes::Bytes;
+
+/// A donor that forces a resync on every puller, with these messages.
+pub fn forces(id: &str, reason: Reason, messages: Vec<Message>) -> Script {
+    let out_of_sync = proto::OutOfSync { reason: reason.into(), ..Default::default() };
+    let response = |message| proto::SnapshotResponse { message: Some(message) };
+    Script {
+        then: vec![replicate_response::Message::OutOfSync(out_of_sync)],
+        snapshot: Some(messages.into_iter().map(response).collect()),
+        ..Script::new(id)
+    }
+}
+
+pub fn header(id: &str, vector: &Vector, folds: &Vector, records: u64) -> Message {
+    Message::Header(proto::SnapshotHeader {
+        node_id: id.to_owned(),
+        incarnation: 1,
+        vector: Some(codec::vector_to_proto(vector)),
+        folds: Some(codec::folds_to_proto(folds)),
+        records,
+    })
+}
+
+/// `through`: each byte of the last key hash.
+pub fn page(records: Vec<proto::KeyedState>, through: u8, collected: Option<&Vector>) -> Message {
+    let through = Bytes::copy_from_slice(&[through; 32]);
+    Message::Records(proto::RecordPage {
+        records,
+        through,
+        collected: collected.map(codec::vector_to_proto),
+        ..Default::default()
+    })
+}
+
+pub fn end(collected: Option<&Vector>) -> Message {
+    Message::End(proto::SnapshotEnd { collected: collected.map(codec::vector_to_proto) })
+}
