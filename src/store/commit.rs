@@ -396,6 +396,7 @@ impl Commit<'_> {
         reason: String,
     ) {
         // In the log too, so that it is relayed in its place: another node may understand it.
+        // [`Segment::check`] has refused all others.
         let key_hash = KeyHash::try_from(entry.key_hash.as_ref()).unwrap_or(KeyHash([0; 32]));
         // The operation too, which the origin has signed: it stays when the entry is dropped from quarantine.
         self.log(stamp, key_hash, QUARANTINED_STATE, entry.operation.clone());

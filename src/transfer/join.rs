@@ -143,6 +143,15 @@ impl Header {
     }
 }
 
+/// The states of a page as far as they are believed.
+struct BelievedPage {
+    states: Vec<(KeyHash, RecordState)>,
+    /// How many operations were left out, of those that the donor's vector covers.
+    unproven: usize,
+    /// Whether none at all was left out.
+    is_whole: bool,
+}
+
 /// The puller's end. Remembers how far it came, so that an interrupted snapshot can continue.
 pub struct Joiner {
     store: Store,
@@ -382,7 +391,7 @@ impl Joiner {
         &self,
         claimed: Vec<(KeyHash, proto::RecordState)>,
         received: Vec<Chain>,
-    ) -> Result<(Vec<(KeyHash, RecordState)>, usize), JoinError> {
+    ) -> Result<BelievedPage, JoinError> {
         let verifier = self.verifier.clone();
         let covered = self.header.as_ref().map(|header| {
             let mut covered = header.vector.clone();
@@ -393,26 +402,28 @@ impl Joiner {
         let counts = move |stamp: &&Stamp| covered.as_ref().is_none_or(|covered| covered.has(**stamp));
         // Hashes every payload, and verifies signatures.
         let believing = work(move || {
-            let (mut states, mut left_out) = (Vec::with_capacity(claimed.len()), 0);
+            let mut page =
+                BelievedPage { states: Vec::with_capacity(claimed.len()), unproven: 0, is_whole: true };
             let mut chains = Vec::new();
             for (key_hash, claimed) in claimed {
                 let mut state = codec::foreign_state(claimed)?;
                 if let Some(verifier) = &verifier {
                     let believed = verifier.believe(&key_hash, state, &received);
                     chains.extend(believed.chains);
-                    left_out += believed.unproven.iter().filter(&counts).count();
+                    page.unproven += believed.unproven.iter().filter(&counts).count();
+                    page.is_whole &= believed.unproven.is_empty();
                     state = believed.state;
                 }
-                states.push((key_hash, state));
+                page.states.push((key_hash, state));
             }
             if verifier.is_none() {
                 chains = received;
             }
-            Ok::<_, JoinError>((states, left_out, chains))
+            Ok::<_, JoinError>((page, chains))
         });
-        let (states, left_out, chains) = believing.await??;
+        let (page, chains) = believing.await??;
         self.store.keep_chains(chains).await?;
-        Ok((states, left_out))
+        Ok(page)
     }
 
     async fn take_records(&mut self, page: proto::RecordPage) -> Result<(), JoinError> {
@@ -436,11 +447,13 @@ impl Joiner {
             return Err(JoinError::Protocol("a page ends before it begins".to_owned()));
         }
         let (collected, may_drop) = self.collected(page.collected)?;
-        self.drops |= !collected.is_empty();
         let received = Chain::read(page.chains, limits::STATES_CHAINS_READ);
-        let (states, unproven) = self.believe(claimed, received).await?;
+        let BelievedPage { states, unproven, is_whole } = self.believe(claimed, received).await?;
         self.unproven += unproven;
         self.records += states.len() as u64;
+        // What the donor has and this node does not believe, the donor has not forgotten.
+        let collected = if is_whole { collected } else { Vector::default() };
+        self.drops |= !collected.is_empty();
         let stretch = Stretch { after: self.after, through, collected, may_drop };
         let joined = self.store.join(Page { states, complete: Some(stretch) }).await?;
         self.dropped += joined.dropped as u64;

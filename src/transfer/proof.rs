@@ -169,22 +169,21 @@ impl Verifier {
         }
     }
 
-    /// What of a peer's state is believed. Evidence that proves nothing is left out; if only what is proven is
-    /// believed, so is everything without evidence, and what destroys without an operator's order. `chains` came with
-    /// it. Blocks for a signature per bundle and per order.
+    /// What of a peer's state is believed: what evidence proves, as the evidence states it; and, unless only what is
+    /// proven is believed, the operations of origins that have no birth here: an origin that signs is not believed
+    /// unsigned. What destroys needs an operator's order if only what is proven is believed. `chains` came with the
+    /// state. Blocks for a signature per bundle and per order.
     pub fn believe(&self, key_hash: &KeyHash, mut claimed: RecordState, chains: &[Chain]) -> Believed {
         let evidence = std::mem::take(&mut claimed.evidence);
         let mut genuine: BTreeMap<Stamp, Evidence> =
             evidence.into_iter().filter(|(stamp, one)| self.proves(*stamp, key_hash, one)).collect();
         let chains = self.check_orders(key_hash, &mut genuine, chains);
-        if !self.is_strict() {
-            claimed.evidence = genuine;
-            return Believed { state: claimed, unproven: BTreeSet::new(), chains };
-        }
+        let trusts = |stamp: &Stamp| !self.is_strict() && self.store.born(&stamp.origin).is_none();
+        let mut unproven: BTreeSet<Stamp> = claimed.stamps().filter(|stamp| !trusts(stamp)).collect();
         let payload = claimed.creation.as_ref().and_then(|creation| creation.payload.clone());
         let digest = claimed.creation.as_ref().map(|creation| creation.digest);
-        let mut unproven: BTreeSet<Stamp> = claimed.stamps().collect();
-        let mut state = RecordState::default();
+        let was_created = claimed.was_created && !self.is_strict();
+        let mut state = claimed.only(trusts);
         for (stamp, one) in genuine {
             let Ok(operation) = Operation::decode(&one.operation) else { continue };
             // Each create with that payload gets it: one that loses is joined without.
@@ -195,6 +194,7 @@ impl Verifier {
             state = state.join(proven);
             unproven.remove(&stamp);
         }
+        state.was_created |= was_created && state.deletion.is_some();
         Believed { state, unproven, chains }
     }
 

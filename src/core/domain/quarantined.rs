@@ -10,7 +10,7 @@ use crate::{base::vector::Stamp, proto};
 pub struct Quarantined {
     /// Which operation it is.
     pub stamp: Stamp,
-    /// The key hash as it was received: perhaps not 32 bytes.
+    /// The key hash, 32 bytes.
     pub key_hash: Bytes,
     /// Why the entry could not be applied.
     pub reason: String,

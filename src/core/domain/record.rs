@@ -202,12 +202,10 @@ impl RecordState {
         let is_left = |creation: &Creation| !forgotten.has(creation.stamp) || keeps(&creation.digest);
         let created: Vec<Creation> = self.creation.into_iter().chain(self.losers).collect();
         let count = created.len();
-        let mut left: Vec<Creation> = created.into_iter().filter(is_left).collect();
+        let left: Vec<Creation> = created.into_iter().filter(is_left).collect();
         // Operations on a create that is not forgotten are not forgotten either.
         let is_untouched = count > 0 && left.len() == count;
-        let losers: Vec<Creation> =
-            left.split_off(left.len().min(1)).into_iter().map(Creation::without_payload).collect();
-        let creation = left.pop();
+        let (creation, losers) = winner_and_losers(left);
         let is_forgotten =
             |stamp: Option<Stamp>| !is_untouched && stamp.is_some_and(|stamp| forgotten.has(stamp));
         let invalidation = self.invalidation.filter(|invalidation| {
@@ -230,6 +228,35 @@ impl RecordState {
             ..Self::default()
         };
         left.with_evidence(self.evidence, BTreeMap::new())
+    }
+
+    /// This state with those of its operations that `keeps` allows, and without evidence. An expiry and an unpublication
+    /// that name no operation, as in backups of format 1, stay as long as a create does.
+    #[must_use]
+    pub fn only(self, keeps: impl Fn(&Stamp) -> bool) -> Self {
+        let created = self.creation.into_iter().chain(self.losers);
+        let (creation, losers) =
+            winner_and_losers(created.filter(|creation| keeps(&creation.stamp)).collect());
+        let is_named = self.unpublished_create.is_some() || self.unpublication.is_some();
+        let stays = |stamp: Option<Stamp>| stamp.as_ref().map_or(creation.is_some(), &keeps);
+        let expires_at = self.expires_at.filter(|_| stays(self.expiry));
+        let unpublished_create = self.unpublished_create.filter(&keeps);
+        let unpublication = self.unpublication.filter(&keeps);
+        let is_unnamed = self.unpublished && !is_named && creation.is_some();
+        let deletion = self.deletion.filter(&keeps);
+        Self {
+            creation,
+            losers,
+            expires_at,
+            expiry: self.expiry.filter(|_| expires_at.is_some()),
+            unpublished: is_unnamed || unpublished_create.is_some() || unpublication.is_some(),
+            unpublished_create,
+            unpublication,
+            invalidation: self.invalidation.filter(|invalidation| keeps(&invalidation.stamp)),
+            deletion,
+            was_created: self.was_created && deletion.is_some(),
+            evidence: BTreeMap::new(),
+        }
     }
 
     /// What a reader sees at `now`.
@@ -302,6 +329,11 @@ fn rank_creations(
         }
     }
     ranked.truncate(1 + limits::LOSERS_MAX);
+    winner_and_losers(ranked)
+}
+
+/// Of creates in their order, best first.
+fn winner_and_losers(mut ranked: Vec<Creation>) -> (Option<Creation>, Vec<Creation>) {
     let losers = ranked.split_off(ranked.len().min(1)).into_iter().map(Creation::without_payload).collect();
     (ranked.pop(), losers)
 }
@@ -403,6 +435,19 @@ mod tests {
             prop_assert!(a.invalidation.is_none() || joined.invalidation.is_some() || joined.deletion.is_some());
             prop_assert!(!a.is_expired(2) || joined.is_expired(2) || joined.deletion.is_some());
             prop_assert!(!a.unpublished || joined.unpublished || joined.deletion.is_some());
+        }
+
+        #[test]
+        fn what_is_left_of_a_state_is_less_and_of_the_kept_operations(a in state(), from in 0..3u32) {
+            let keeps = |stamp: &Stamp| stamp.origin.incarnation().0 >= from;
+            let left = a.clone().only(keeps);
+            prop_assert!(left.stamps().all(|stamp| keeps(&stamp)));
+            prop_assert_eq!(left.clone().join(a.clone()), a.clone());
+            prop_assert_eq!(left.clone().join(RecordState::default()), left);
+            if from == 0 {
+                let bare = RecordState { evidence: BTreeMap::new(), ..a.clone() };
+                prop_assert_eq!(a.only(keeps), bare);
+            }
         }
 
         #[test]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     base::{
-        id::{ClusterId, Origin},
+        id::{ClusterId, KeyHash, Origin},
         limits,
         vector::{Clock, Stamp},
     },
@@ -102,6 +102,9 @@ pub enum SegmentError {
     /// An entry is larger than any that an origin writes.
     #[error("a batch of {0} has an entry of {1} bytes, more than the {max} that any has", max = limits::ENTRY_MAX_BYTES)]
     EntrySize(Origin, usize),
+    /// An entry's key hash has the wrong length. No node writes one, and it could not be relayed in its place.
+    #[error("a batch of {0} has an entry with a key hash of {1} bytes instead of 32")]
+    KeyHash(Origin, usize),
     /// More entries than were requested.
     #[error("a batch has {0} entries, more than were asked for")]
     Entries(usize),
@@ -109,8 +112,8 @@ pub enum SegmentError {
 
 impl Segment {
     /// Checks a batch from a peer. Entries that cannot be applied are marked one by one, for the
-    /// quarantine; a batch that lies about its own range, leaves out a clock, or has an entry larger than any
-    /// honest one is refused as a whole.
+    /// quarantine; a batch that lies about its own range, leaves out a clock, or has an entry that is larger than
+    /// any honest one or on something that is no key hash is refused as a whole.
     pub fn check(batch: proto::Batch) -> Result<Self, SegmentError> {
         let origin = Origin::try_from(batch.origin.as_ref()).map_err(|_| SegmentError::Origin)?;
         let (after, covered_through) = (Clock(batch.after), Clock(batch.covered_through));
@@ -143,6 +146,9 @@ impl Segment {
             let bytes = entry_bytes(&entry);
             if bytes > limits::ENTRY_MAX_BYTES {
                 return Err(SegmentError::EntrySize(origin, bytes));
+            }
+            if KeyHash::try_from(entry.key_hash.as_ref()).is_err() {
+                return Err(SegmentError::KeyHash(origin, entry.key_hash.len()));
             }
             entries.push(match check_entry(&entry) {
                 Ok((checked, payload)) => SegmentEntry::Applicable(checked, payload),

@@ -51,8 +51,8 @@ async fn a_poison_entry_is_set_aside_and_blocks_nothing_here_or_further_on() {
     undecodable.operation = vec![0xff; 9].into();
     let mut unknown = create(3, &random_key(), b"x");
     unknown.operation = vec![8, 99].into();
-    let mut short = create(4, &random_key(), b"x");
-    short.key_hash = vec![7; 5].into();
+    let mut undated = create(4, &random_key(), b"x");
+    undated.operation = vec![8, 1].into();
     let mut other_payload = create(5, &random_key(), b"x");
     other_payload.payload = create(5, &random_key(), b"y").payload;
     let oversize = create(6, &random_key(), &vec![1; limits::PAYLOAD_MAX_BYTES + 1]);
@@ -62,7 +62,7 @@ async fn a_poison_entry_is_set_aside_and_blocks_nothing_here_or_further_on() {
         create(1, &first, b"first"),
         undecodable,
         unknown,
-        short,
+        undated,
         other_payload,
         oversize,
         misplaced,
@@ -104,7 +104,7 @@ async fn poison_entries_as_large_as_messages_are_relayed_too() {
         (0..200_u64).map(|i| batch(own, i, i + 1, vec![create(i + 1, &random_key(), &[3; 4500])])).collect();
     for i in 200..210 {
         let mut long = create(i + 1, &random_key(), b"x");
-        long.key_hash = vec![7; 1024 * 1024].into();
+        long.operation = vec![7; 1024 * 1024].into();
         batches.push(batch(own, i, i + 1, vec![long]));
     }
     let mut huge = create(211, &random_key(), b"x");
@@ -213,6 +213,8 @@ async fn a_batch_that_lies_about_its_range_is_refused_and_hurts_nobody_else() {
     let entries = |clocks: &[u64]| clocks.iter().map(|clock| create(*clock, &key, b"x")).collect::<Vec<_>>();
     let mut too_large = create(1, &key, b"x");
     too_large.payload = Some(vec![1; 7 * 1024 * 1024].into());
+    let mut short = create(1, &key, b"x");
+    short.key_hash = Bytes::from_static(b"short");
     let nobody = proto::Batch { origin: Bytes::from_static(b"short"), ..batch(own, 0, 1, entries(&[1])) };
     for (lie, complaint) in [
         (batch(own, 5, 6, entries(&[6])), "begins after 5, but only 0 is applied"),
@@ -221,6 +223,7 @@ async fn a_batch_that_lies_about_its_range_is_refused_and_hurts_nobody_else() {
         (batch(own, 0, 1, vec![]), "covers clocks that it has no entry for"),
         (batch(own, 0, u64::MAX, entries(&[1, u64::MAX])), "covers clocks that it has no entry for"),
         (batch(own, 0, 1, vec![too_large]), "more than the"),
+        (batch(own, 0, 1, vec![short]), "a key hash of 5 bytes instead of 32"),
         (batch(own, 0, 2, entries(&[1, 1])), "out of order"),
         (batch(own, 0, 1, entries(&[2])), "outside of its range"),
         (batch(own, 2, 1, vec![]), "ends before it begins"),

@@ -1,18 +1,20 @@
 //! A signed log: what is proven, and what of an altered one is believed.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::harness::{
     identity::{TestIdentity, TestOrigin},
+    snapshot,
     store::{
-        NOW, close, created, delete, entry, key, new_record, node_id, open, options, origin, poison, ram,
+        NOW, close, created, creation, delete, entry, key, new_record, node_id, open, options, origin,
+        payload, poison, ram,
     },
 };
 use brock::{
     store::{NewOperation, NewRecord, Options, Page, Store},
     transfer::{
         feed::SnapshotFeed,
-        join::{Joiner, Terms},
+        join::{JoinError, Joiner, Terms},
         proof::{ProofError, Verifier},
     },
 };
@@ -21,12 +23,13 @@ use brock_core::{
         id::{ClusterId, NodeId, Origin},
         limits,
         trust::TrustMode,
-        vector::{Clock, Stamp},
+        vector::{Clock, Stamp, Vector},
     },
     domain::{
         birth::{SignedBirth, chained},
         codec,
         operation::Operation,
+        record::RecordState,
         segment::{Segment, SegmentEntry},
     },
     proto,
@@ -56,7 +59,7 @@ async fn origin_store() -> Store {
         created(&store, new_record(key(number), b"g")).await;
     }
     let large = |number| NewRecord {
-        payload: crate::harness::store::payload(&vec![7; limits::BUNDLE_PAYLOAD_BYTES / 2]),
+        payload: payload(&vec![7; limits::BUNDLE_PAYLOAD_BYTES / 2]),
         ..new_record(key(number), b"")
     };
     store.create((104..108).map(large).collect()).await.unwrap();
@@ -260,9 +263,18 @@ async fn evidence_of_another_place_or_of_nothing_is_left_out_of_a_peers_state() 
     assert!(strict(&store).believe(&key(1), state.clone(), &[]).unproven.is_empty());
     // The state of one key hash is not that of another one.
     let moved = strict(&store).believe(&key(9), state.clone(), &[]);
-    assert_eq!((moved.state, moved.unproven.len()), (Default::default(), 2));
-    let kept = trusting(&store).believe(&key(9), state.clone(), &[]).state;
-    assert!(kept.evidence.is_empty() && kept.invalidation.is_some(), "{kept:?}");
+    assert_eq!((moved.state.clone(), moved.unproven.len()), (Default::default(), 2));
+    // An origin that signs is not believed unsigned on a trusted link either; one that does not is.
+    assert_eq!(trusting(&store).believe(&key(9), state.clone(), &[]), moved);
+    let stamp = |clock| Stamp { origin: origin("unsigned", 1), clock: Clock(clock) };
+    let unsigned = creation(NOW, &payload(b"u")).state(stamp(1), Some(payload(b"u")));
+    let unsigned = unsigned.join(Operation::Unpublish.state(stamp(2), None));
+    let kept = trusting(&store).believe(&key(9), unsigned.clone(), &[]);
+    assert!(kept.state == unsigned && kept.unproven.is_empty(), "{kept:?}");
+    // Of both together what is proven and what the unsigned origin did, and nothing that names the signing one.
+    let late = Operation::Unpublish.state(Stamp { origin: donor.origin(), clock: Clock(99) }, None);
+    let mixed = trusting(&store).believe(&key(1), state.clone().join(late), &[]);
+    assert_eq!((mixed.state, mixed.unproven.len()), (state.clone(), 1));
     // What a donor adds to a state is not proven by the rest of it.
     let mut invented = state.clone();
     invented.deletion = None;
@@ -354,4 +366,35 @@ async fn a_page_comes_after_the_births_that_it_needs() {
     for store in [donor, late, puller] {
         close(store).await;
     }
+}
+
+/// The donor holds the log of an origin that signs as one that does not: it could not verify the birth.
+#[tokio::test]
+async fn what_a_donor_shows_without_its_proof_is_not_taken_for_forgotten() {
+    let signer = origin_store().await;
+    let puller = open(&signing(ram("puller"))).await;
+    trusting(&puller).learn(vec![signer.birth(signer.origin()).await.unwrap().unwrap()]).await.unwrap();
+    let state = signer.get(key(1)).await.unwrap().unwrap();
+    puller.join(Page { states: vec![(key(1), state.clone())], complete: None }).await.unwrap();
+    let terms = Terms { may_drop: Some(10), present: Vec::new() };
+    let mut joiner = Joiner::new(puller.clone(), node_id("donor"), terms, Some(trusting(&puller)));
+    let vector = [(signer.origin(), signer.clock(&signer.origin()))].into_iter().collect();
+    let bare = RecordState { evidence: BTreeMap::new(), ..state.clone() };
+    let shown = proto::KeyedState {
+        key_hash: Bytes::copy_from_slice(&key(1).0),
+        state: Some(codec::state_to_proto(&bare)),
+    };
+    let messages = [
+        snapshot::header("donor", &vector, &Vector::default(), 1),
+        snapshot::page(vec![shown], 0xff, Some(&vector)),
+    ];
+    for message in messages {
+        joiner.take(proto::SnapshotResponse { message: Some(message) }).await.unwrap();
+    }
+    assert_eq!(puller.get(key(1)).await.unwrap(), Some(state));
+    let end = joiner.take(proto::SnapshotResponse { message: Some(snapshot::end(Some(&vector))) }).await;
+    assert!(matches!(end, Err(JoinError::Unproven(2))), "{end:?}");
+    assert_eq!(puller.clock(&signer.origin()), Clock(0));
+    close(puller).await;
+    close(signer).await;
 }
