@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use bytes::Bytes;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +36,7 @@ use brock_core::{
         trust::TrustMode,
         vector::{Stamp, Vector},
     },
-    domain::codec,
+    domain::{codec, fork::Fork},
     proto,
 };
 use brock_net::{
@@ -111,7 +112,7 @@ impl Reporter {
             quarantined: totals.quarantined,
             conflicts: totals.conflicts,
             conflicts_acknowledged: totals.acknowledged,
-            trust: Some(proto::Trust { mode: self.trust.to_string() }),
+            trust: Some(trust(self.trust, &store.forks())),
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
             alarms: self.alarms.list().into_iter().map(alarm_to_proto).collect(),
@@ -187,6 +188,14 @@ impl Reporter {
             entries_received: peers.iter().fold(0, |sum, peer| sum.saturating_add(peer.entries_received)),
         }
     }
+}
+
+fn trust(mode: TrustMode, forks: &[Arc<Fork>]) -> proto::Trust {
+    let forked = |fork: &Arc<Fork>| proto::ForkedOrigin {
+        origin: Bytes::copy_from_slice(fork.origin().as_bytes()),
+        kind: fork.kind().to_owned(),
+    };
+    proto::Trust { mode: mode.to_string(), forks: forks.iter().map(forked).collect() }
 }
 
 fn peer(report: PeerReport, open: &[OpenPeer]) -> proto::Peer {

@@ -17,9 +17,10 @@ use brock_core::{
     },
     domain::{
         birth::SignedBirth,
-        bundle::{Bundle, Hash},
+        bundle::{Bundle, Tip},
         codec::{self, LogKey},
         digest::Bucket,
+        fork::Fork,
         order::Chain,
         record::{RecordState, UnixSeconds},
     },
@@ -69,8 +70,8 @@ impl<'a> Batch<'a> {
         self.put_meta(COLLECTED, &codec::vector_to_proto(collected).encode_to_vec());
     }
 
-    pub(super) fn put_head(&mut self, origin: Origin, clock: Clock, chain: Option<&Hash>) {
-        self.put(schema::CLOCK_VALUE, origin.as_bytes(), &codec::encode_head(clock, chain));
+    pub(super) fn put_head(&mut self, origin: Origin, clock: Clock, tip: Option<&Tip>) {
+        self.put(schema::CLOCK_VALUE, origin.as_bytes(), &codec::encode_head(clock, tip));
     }
 
     pub(super) fn put_birth(&mut self, birth: &SignedBirth) {
@@ -98,6 +99,15 @@ impl<'a> Batch<'a> {
         self.put(schema::FOLDED, origin.as_bytes(), &codec::encode_clock(clock));
         self.delete(schema::CLOCK_VALUE, origin.as_bytes());
         self.delete(schema::FLOOR, origin.as_bytes());
+    }
+
+    /// The origin is in no vector any more.
+    pub(super) fn put_fork(&mut self, fork: &Fork) {
+        let origin = fork.origin();
+        self.put(schema::FORK, origin.as_bytes(), &fork.encode());
+        for family in [schema::CLOCK_VALUE, schema::FLOOR, schema::FOLDED] {
+            self.delete(family, origin.as_bytes());
+        }
     }
 
     pub(super) fn put_bucket(&mut self, bucket: u8, digest: Bucket) {

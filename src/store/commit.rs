@@ -30,7 +30,7 @@ use brock_core::{
         vector::{Clock, Stamp, Vector},
     },
     domain::{
-        bundle::{Evidence, Hash},
+        bundle::{Evidence, Tip},
         codec::{self, LogKey, QUARANTINED_STATE},
         digest::{Bucket, SetDigest},
         operation::Operation,
@@ -66,6 +66,8 @@ pub(super) struct Commit<'a> {
     pub(super) signer: Option<&'a Signer>,
     /// Its operations in this commit.
     pub(super) originated: Vec<Originated>,
+    /// The origins whose logs this commit adds to.
+    logged: Vec<Origin>,
 }
 
 /// A commit that is ready to be written.
@@ -123,6 +125,7 @@ impl<'a> Commit<'a> {
             cluster,
             signer,
             originated: Vec::new(),
+            logged: Vec::new(),
         }
     }
 
@@ -144,7 +147,7 @@ impl<'a> Commit<'a> {
             self.batch.put_meta(UNLOGGED, &rand::random::<[u8; 8]>());
         }
         for (origin, clock) in self.raised.vector.iter() {
-            self.batch.put_head(origin, clock, self.raised.chains.get(&origin));
+            self.batch.put_head(origin, clock, self.raised.tips.get(&origin));
         }
         if !self.batch.is_empty() {
             if self.totals != totals_before {
@@ -214,12 +217,22 @@ impl<'a> Commit<'a> {
         self.before.clock(origin).max(self.raised.vector.get(origin))
     }
 
-    /// The hash of the log of `origin` up to what is applied, this commit included, if it is known.
-    pub(super) fn chain(&self, origin: &Origin) -> Option<Hash> {
+    /// The last bundle of `origin` up to what is applied, this commit included, if it is known.
+    pub(super) fn tip(&self, origin: &Origin) -> Option<Tip> {
         match self.raised.vector.lists(origin) {
-            true => self.raised.chains.get(origin).copied(),
-            false => self.before.chains.get(origin).copied(),
+            true => self.raised.tips.get(origin).copied(),
+            false => self.before.tips.get(origin).copied(),
         }
+    }
+
+    /// Whether this commit adds to the log of the origin.
+    pub(super) fn logs(&self, origin: &Origin) -> bool {
+        self.logged.contains(origin)
+    }
+
+    /// Whether the origin has signed two histories, this commit included.
+    pub(super) fn is_frozen(&self, origin: &Origin) -> bool {
+        self.before.forks.contains_key(origin) || self.raised.forks.contains_key(origin)
     }
 
     /// The birth of an origin that signs, this commit included.
@@ -376,6 +389,9 @@ impl Commit<'_> {
         let key = LogKey { stamp, key_hash, state };
         let entry = Logged { key, applied_unix_ms: self.now_unix_ms, operation };
         self.batch.put_log(&entry);
+        if self.logged.last() != Some(&stamp.origin) {
+            self.logged.push(stamp.origin);
+        }
         self.totals.log_entries += 1;
         self.totals.log_bytes += entry.bytes();
         self.tally.operations += 1;

@@ -1,5 +1,7 @@
 //! Where logs may be cut: a bundle is sent and removed as a whole, because its signature covers all of it.
 
+use bytes::Bytes;
+
 use super::{error::StoreError, view::View};
 use brock_core::{
     base::{id::Origin, vector::Clock},
@@ -61,15 +63,17 @@ impl<'a> Cuts<Box<dyn Iterator<Item = Result<Bundle, StoreError>> + 'a>> {
         self.unread.is_none() || self.read.last().is_none_or(|bundle| bundle.last() <= clock)
     }
 
-    /// Those of the bundles that end at or below `through`.
-    pub(super) fn bundles_through(&self, through: Clock) -> Vec<proto::Bundle> {
-        self.read.iter().filter(|bundle| bundle.last() <= through).map(Bundle::to_proto).collect()
+    /// Gives a batch the signatures of its entries.
+    pub(super) fn sign(&self, batch: &mut proto::Batch) {
+        let through = Clock(batch.covered_through);
+        let bundles = || self.read.iter().filter(|bundle| bundle.last() <= through);
+        batch.chain = bundles().next().map_or_else(Bytes::new, |first| Bytes::copy_from_slice(&first.before));
+        batch.bundles = bundles().map(Bundle::to_proto).collect();
     }
 
     /// The same, and none of them again.
-    pub(super) fn take_through(&mut self, through: Clock) -> Vec<proto::Bundle> {
-        let taken = self.bundles_through(through);
-        self.read.drain(..taken.len());
-        taken
+    pub(super) fn sign_next(&mut self, batch: &mut proto::Batch) {
+        self.sign(batch);
+        self.read.drain(..batch.bundles.len());
     }
 }

@@ -9,7 +9,7 @@ use brock_core::{
         limits,
         vector::Clock,
     },
-    domain::codec::CodecError,
+    domain::{bundle::Tip, codec::CodecError},
 };
 
 /// Why a storage directory was not opened. Nothing was changed.
@@ -195,6 +195,18 @@ pub enum StoreError {
         /// What this node has applied.
         applied: Clock,
     },
+    /// A bundle does not continue the log that is here.
+    #[error("{origin} has signed another history than the one that is known here")]
+    Forked {
+        /// The origin of the log.
+        origin: Origin,
+        /// The last bundle here and the new one, which no log has both; `None`: what is here is not known well enough to
+        /// prove it.
+        pair: Option<Box<(Tip, Tip)>>,
+    },
+    /// The origin has signed two histories, and its log is not followed any further.
+    #[error("{0} has signed two histories, so its log is not followed any further")]
+    Frozen(Origin),
     /// The requested log entries are compacted away.
     #[error("the log of {origin} is compacted up to {floor}: what lies below is only in the records")]
     BelowFloor {
@@ -255,6 +267,8 @@ impl StoreError {
             | Self::Stopped(_)
             | Self::Gap { .. } => true,
             Self::BelowFloor { .. }
+            | Self::Forked { .. }
+            | Self::Frozen(_)
             | Self::NotInLog
             | Self::RolledBack { .. }
             | Self::QuarantineFull(_)

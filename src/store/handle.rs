@@ -349,9 +349,10 @@ impl Store {
     /// The part of a peer's claim about what it has applied that is kept: of the origins that are known here
     /// everything, and of others so many that `held`, what is kept of it already, does not outgrow what is known
     /// here by more than [`limits::UNKNOWN_ORIGINS_KEPT`]. To leave an origin out is to know less of the peer, which
-    /// is always safe: it is sent what it has, and waited for.
-    pub fn relevant(&self, claim: Vector, held: usize) -> Vector {
+    /// is always safe: it is sent what it has, and waited for. A frozen origin is left out.
+    pub fn relevant(&self, mut claim: Vector, held: usize) -> Vector {
         let published = self.shared.published();
+        published.forks.keys().for_each(|frozen| claim.remove(frozen));
         let (vector, folds) = (&published.vector, &published.folds);
         let room = (vector.len() + folds.len() + limits::UNKNOWN_ORIGINS_KEPT).saturating_sub(held);
         if claim.len() <= room {

@@ -14,7 +14,7 @@
 //!   `batch`: every stored value encoded; `schema`: the column families; `database`: RocksDB itself.
 //! - `open`: what a storage directory is, and a new incarnation; `superblock`: the small file that
 //!   remembers what the database must hold; `place`: whether the directory is still where it was.
-//! - `signing`: how an incarnation signs what it writes.
+//! - `signing`: how an incarnation signs what it writes; `signed`: reads of what is signed.
 //! - `rollback`: a peer that has more of this node's operations than the node itself.
 
 mod batch;
@@ -32,6 +32,7 @@ mod published;
 mod read;
 mod rollback;
 mod schema;
+mod signed;
 mod signing;
 mod superblock;
 mod tally;

@@ -209,7 +209,9 @@ fn settle(
     let incarnation = Incarnation(u32::try_from(number(INCARNATION)?).unwrap_or_default());
     let in_order =
         superblock.is_some_and(|superblock| superblock.clean && superblock.incarnation == incarnation);
-    let lost = superblock.map_or(0, |superblock| superblock.heads.entries_above(&applied));
+    let mut heads = superblock.map_or_else(Vector::default, |superblock| superblock.heads.clone());
+    view.forks().map_err(damaged)?.keys().for_each(|frozen| heads.remove(frozen));
+    let lost = heads.entries_above(&applied);
     let reason = match (lost, in_order) {
         (0, true) => "start",
         (0, false) => "unclean_stop",
@@ -232,10 +234,10 @@ fn settle(
 /// Where the incarnation that ran last ended; if it wrote nothing, the one before it.
 fn previous(database: &Database, last: Origin) -> Result<Option<Previous>, StoreError> {
     let view = database.view();
-    let (vector, chains) = view.heads()?;
-    if let Some(chain) = chains.get(&last) {
+    let (vector, tips) = view.heads()?;
+    if let Some(tip) = tips.get(&last) {
         let last = Stamp { origin: last, clock: vector.get(&last) };
-        return Ok(Some(Previous { last, chain: *chain }));
+        return Ok(Some(Previous { last, chain: tip.chain() }));
     }
     let birth = view.birth(&last)?.map(SignedBirth::from_proto).transpose()?;
     Ok(birth.and_then(|signed| signed.birth.previous))

@@ -1,6 +1,9 @@
 //! What is durable and may be served. Only the writer raises it, after its fsync.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::{
     held::{Amount, Held},
@@ -12,9 +15,10 @@ use brock_core::{
         vector::{Clock, Vector},
     },
     domain::{
-        bundle::Hash,
+        bundle::Tip,
         codec::CodecError,
         digest::{Bucket, Counts, SetDigest},
+        fork::Fork,
     },
 };
 
@@ -96,8 +100,10 @@ pub(super) struct Published {
     pub floors: Vector,
     /// Tombstones up to here may have been collected; empty = none ever was.
     pub collected: Vector,
-    /// The hash of each log up to `vector`, as far as it is known: of origins that sign.
-    pub chains: HashMap<Origin, Hash>,
+    /// The last bundle of each log up to `vector`, as far as it is known: of origins that sign.
+    pub tips: HashMap<Origin, Tip>,
+    /// Origins that have signed two histories. They are in no vector any more, and nothing of their logs is taken.
+    pub forks: BTreeMap<Origin, Arc<Fork>>,
     /// The origins that sign.
     pub births: HashMap<Origin, Born>,
     /// Of the record set.
@@ -115,8 +121,9 @@ pub(super) struct Raised {
     pub floors: Vector,
     pub folds: Vector,
     pub collected: Vector,
-    /// Of origins that `vector` raises: the hash of the log up to there. One that is missing is unknown.
-    pub chains: HashMap<Origin, Hash>,
+    /// Of origins that `vector` raises: the last bundle up to there. One that is missing is unknown.
+    pub tips: HashMap<Origin, Tip>,
+    pub forks: BTreeMap<Origin, Arc<Fork>>,
     pub births: HashMap<Origin, Born>,
     pub buckets: BTreeMap<u8, Bucket>,
     /// What the entries of these nodes take of the quarantine from now on.
@@ -145,9 +152,9 @@ impl Published {
     pub(super) fn raise(&mut self, raised: &Raised, totals: Totals) {
         self.vector.join(&raised.vector);
         for (origin, _) in raised.vector.iter() {
-            match raised.chains.get(&origin) {
-                Some(chain) => self.chains.insert(origin, *chain),
-                None => self.chains.remove(&origin),
+            match raised.tips.get(&origin) {
+                Some(tip) => self.tips.insert(origin, *tip),
+                None => self.tips.remove(&origin),
             };
         }
         self.births.extend(&raised.births);
@@ -159,6 +166,13 @@ impl Published {
                 self.vector.remove(&origin);
                 self.floors.remove(&origin);
             }
+        }
+        for (origin, fork) in &raised.forks {
+            self.forks.insert(*origin, Arc::clone(fork));
+            self.vector.remove(origin);
+            self.floors.remove(origin);
+            self.folds.remove(origin);
+            self.tips.remove(origin);
         }
         for (bucket, digest) in &raised.buckets {
             self.digest.set(*bucket, *digest);

@@ -9,6 +9,7 @@ use std::{
 use super::{error::StoreError, handle::Store, writer::Order};
 use crate::runtime::alarms::Source;
 use brock_core::base::{
+    id::Origin,
     limits,
     vector::{Clock, Vector},
 };
@@ -112,7 +113,10 @@ impl Store {
         let own = self.origin();
         let missing = {
             let published = self.shared.published();
-            let earlier = theirs.iter().filter(|(origin, _)| origin.is_of(self.node_id()) && *origin != own);
+            let is_earlier = |origin: &Origin| {
+                origin.is_of(self.node_id()) && *origin != own && !published.forks.contains_key(origin)
+            };
+            let earlier = theirs.iter().filter(|(origin, _)| is_earlier(origin));
             earlier
                 .map(|(origin, clock)| clock.0.saturating_sub(published.clock(&origin).0))
                 .fold(0, u64::saturating_add)

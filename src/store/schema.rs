@@ -35,6 +35,8 @@ pub(super) const REMOVAL: &str = "removal";
 pub(super) const BIRTH: &str = "birth";
 /// Origin, clock of the last operation → the bundle that it ends: where it begins, and its signature.
 pub(super) const BUNDLE: &str = "bundle";
+/// Frozen origin → the proof that it has signed two histories.
+pub(super) const FORK: &str = "fork";
 /// Node id or address → what is remembered of that member.
 pub(super) const MEMBER: &str = "member";
 
@@ -42,7 +44,7 @@ pub(super) const MEMBER: &str = "member";
 pub(super) const CERTIFICATE: &str = "certificate";
 
 /// Every column family.
-pub(super) const FAMILIES: [&str; 15] = [
+pub(super) const FAMILIES: [&str; 16] = [
     META,
     CLOCK_VALUE,
     REPLICATION_LOG,
@@ -56,6 +58,7 @@ pub(super) const FAMILIES: [&str; 15] = [
     REMOVAL,
     BIRTH,
     BUNDLE,
+    FORK,
     MEMBER,
     CERTIFICATE,
 ];

@@ -13,10 +13,10 @@ use brock_core::{
         vector::{Clock, Stamp},
     },
     domain::{
-        birth::{self, Birth, Previous, SignedBirth},
-        bundle::{self, Bundle, Evidence, Hash, OriginKey},
+        birth::{Birth, Previous, SignedBirth},
+        bundle::{self, Bundle, Evidence, Hash, OriginKey, Tip},
         record::UnixSeconds,
-        segment::Proof,
+        segment::{Proof, Segment},
     },
 };
 
@@ -69,7 +69,7 @@ pub(super) struct Originated {
 
 /// Operations of this node that are signed together.
 pub(super) struct SignedBundle {
-    pub bundle: Bundle,
+    pub tip: Tip,
     /// Of each operation, in their order.
     pub evidence: Vec<(KeyHash, Stamp, Evidence)>,
 }
@@ -113,8 +113,9 @@ impl Signer {
         self.born
     }
 
-    /// Signs the operations of one commit, in bundles, and continues the chain.
-    pub(super) fn sign(&self, mut operations: &[Originated], chain: &mut Hash) -> Vec<SignedBundle> {
+    /// Signs the operations of one commit, in bundles, each of which continues the log before it. `before`: the hash
+    /// of the log before the first.
+    pub(super) fn sign(&self, mut operations: &[Originated], mut before: Hash) -> Vec<SignedBundle> {
         let mut signed = Vec::new();
         while let Some(first) = operations.first() {
             let (own, rest) = operations.split_at(length(operations));
@@ -125,15 +126,17 @@ impl Signer {
                 .collect();
             let (root, paths) = bundle::tree(&leaves);
             let count = u8::try_from(own.len()).unwrap_or(u8::MAX);
-            let content = bundle::content(&self.cluster, &self.origin, first.clock, count, &root);
+            let place = (first.clock, count);
+            let content = bundle::content(&self.cluster, &self.origin, place, &before, &root);
             let mut signature = [0; 64];
             signature.copy_from_slice(self.key.sign(&content).as_ref());
-            let bundle = Bundle { first: first.clock, count, signature };
+            let bundle = Bundle { first: first.clock, count, before, signature };
             let evidence = own.iter().zip(paths).map(|(one, path)| {
                 (one.key_hash, stamp(one.clock), bundle.evidence(one.operation.clone(), path))
             });
-            signed.push(SignedBundle { bundle, evidence: evidence.collect() });
-            *chain = birth::chained(chain, &root);
+            let tip = Tip { bundle, root };
+            before = tip.chain();
+            signed.push(SignedBundle { tip, evidence: evidence.collect() });
             operations = rest;
         }
         signed
@@ -158,22 +161,22 @@ impl Commit<'_> {
         let Some(signer) = self.signer.filter(|_| !self.originated.is_empty()) else { return };
         let origin = self.own.origin;
         // As it was before this commit, which has raised the clock already.
-        let mut chain = self.before.chains.get(&origin).copied().unwrap_or(signer.as_born().chain);
-        for signed in signer.sign(&self.originated, &mut chain) {
-            self.batch.put_bundle(origin, &signed.bundle);
+        let before = self.before.tips.get(&origin).map_or(signer.as_born().chain, Tip::chain);
+        for signed in signer.sign(&self.originated, before) {
+            self.batch.put_bundle(origin, &signed.tip.bundle);
+            self.raised.tips.insert(origin, signed.tip);
             for (key_hash, stamp, evidence) in signed.evidence {
                 self.prove(&key_hash, stamp, evidence);
             }
         }
-        self.raised.chains.insert(origin, chain);
     }
 
-    /// Raises what is applied of an origin. `chain`: the hash of its log up to there, if it is known.
-    pub(super) fn raise(&mut self, origin: Origin, clock: Clock, chain: Option<Hash>) {
+    /// Raises what is applied of an origin. `tip`: its last bundle up to there, if it is known.
+    pub(super) fn raise(&mut self, origin: Origin, clock: Clock, tip: Option<Tip>) {
         if self.raised.vector.raise(origin, clock) {
-            match chain {
-                Some(chain) => self.raised.chains.insert(origin, chain),
-                None => self.raised.chains.remove(&origin),
+            match tip {
+                Some(tip) => self.raised.tips.insert(origin, tip),
+                None => self.raised.tips.remove(&origin),
             };
         }
     }
@@ -198,27 +201,35 @@ impl Commit<'_> {
         applied: Clock,
     ) -> std::vec::IntoIter<Evidence> {
         let Some(proof) = proof else { return Vec::new().into_iter() };
-        for (bundle, _) in proof.bundles().iter().filter(|(bundle, _)| bundle.last() > applied) {
+        for Tip { bundle, .. } in proof.bundles().iter().filter(|tip| tip.bundle.last() > applied) {
             self.batch.put_bundle(origin, bundle);
         }
         proof.into_evidence().into_iter()
     }
 
-    /// The hash of the log of an origin after the bundles of a segment; `None` = unknown, because that of the
-    /// log before them is, or because they overlap it.
-    pub(super) fn chained(&self, origin: &Origin, applied: Clock, proof: &Proof) -> Option<Hash> {
-        let mut chain = match applied {
-            Clock(0) => self.born(origin)?.chain,
-            _ => self.chain(origin)?,
+    /// The last bundle of an origin's log after a segment of it. Changes nothing.
+    ///
+    /// Contract: the bundles that are new here continue the log that is here. If they do not, the origin has signed
+    /// two: the error has both, as far as the log here is known.
+    pub(super) fn continued(&self, segment: &Segment, applied: Clock) -> Result<Option<Tip>, StoreError> {
+        let Some(proof) = &segment.proof else { return Ok(None) };
+        let origin = segment.origin;
+        let mut new = proof.bundles().iter().filter(|tip| tip.bundle.last() > applied);
+        let Some(first) = new.next() else { return Ok(None) };
+        let here = self.tip(&origin);
+        let before = match applied {
+            Clock(0) => {
+                let new_born = segment.birth.as_ref().map(|signed| Born::of(&signed.birth, self.cluster));
+                self.born(&origin).or(new_born).map(|born| born.chain)
+            }
+            _ => here.as_ref().map(Tip::chain),
         };
-        let mut new = proof.bundles().iter().filter(|(bundle, _)| bundle.last() > applied).peekable();
-        if new.peek().is_some_and(|(bundle, _)| bundle.first != applied.next()) {
-            return None;
+        let continues = first.bundle.first == applied.next() && before == Some(first.bundle.before);
+        if before.is_some() && !continues {
+            let pair = here.map(|here| Box::new((here, *first)));
+            return Err(StoreError::Forked { origin, pair });
         }
-        for (_, root) in new {
-            chain = birth::chained(&chain, root);
-        }
-        Some(chain)
+        Ok(new.next_back().or(Some(first)).copied())
     }
 }
 

@@ -25,10 +25,9 @@ use brock_core::{
     },
     domain::{
         birth::SignedBirth,
-        bundle::{Bundle, Hash},
+        bundle::Tip,
         codec::{self, CodecError, LogKey},
         digest::{Bucket, SetDigest},
-        order::Chain,
         record::{RecordState, UnixSeconds},
     },
     proto,
@@ -65,7 +64,7 @@ impl Logged {
 
 /// The database as it is now, or as it was when the snapshot was taken.
 pub(super) struct View<'a> {
-    database: &'a Database,
+    pub(super) database: &'a Database,
     snapshot: Option<SnapshotWithThreadMode<'a, DB>>,
     /// Dropped after the snapshot.
     _no_rewrite: Option<MutexGuard<'a, ()>>,
@@ -87,7 +86,7 @@ impl Database {
 
 /// The raw reads. IMPORTANT: no stored value is read in any other place.
 impl View<'_> {
-    fn value(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    pub(super) fn value(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let family = self.database.family(family);
         self.database.db.get_cf_opt(family, key, &self.options()).map_err(read_error)
     }
@@ -115,7 +114,7 @@ impl View<'_> {
     }
 
     /// The keys and values of a family between the bounds in `options`, in the order of the keys.
-    fn scan(
+    pub(super) fn scan(
         &self,
         family: &'static str,
         options: ReadOptions,
@@ -125,7 +124,7 @@ impl View<'_> {
         items.map(|item| item.map(|(key, value)| (key, value.into_vec())).map_err(read_error))
     }
 
-    fn options(&self) -> ReadOptions {
+    pub(super) fn options(&self) -> ReadOptions {
         let mut options = ReadOptions::default();
         if let Some(snapshot) = &self.snapshot {
             options.set_snapshot(snapshot);
@@ -134,7 +133,7 @@ impl View<'_> {
     }
 
     /// For scans that may read a lot.
-    fn long_scan(&self) -> ReadOptions {
+    pub(super) fn long_scan(&self) -> ReadOptions {
         let mut options = self.options();
         options.set_readahead_size(READAHEAD_BYTES);
         if self.snapshot.is_some() {
@@ -156,7 +155,7 @@ impl View<'_> {
 
     /// What the store keeps in memory.
     pub(super) fn published(&self, cluster: Option<ClusterId>) -> Result<Published, StoreError> {
-        let (vector, chains) = self.heads()?;
+        let (vector, tips) = self.heads()?;
         let mut births = HashMap::new();
         for birth in self.births(None) {
             let SignedBirth { birth, .. } = SignedBirth::from_proto(birth?)?;
@@ -165,7 +164,8 @@ impl View<'_> {
         let held = self.held()?;
         Ok(Published {
             vector,
-            chains,
+            tips,
+            forks: self.forks()?,
             births,
             folds: self.folds()?,
             floors: self.floors()?,
@@ -209,46 +209,17 @@ impl View<'_> {
         Ok(self.heads()?.0)
     }
 
-    /// What is applied, by origin, and the hashes of the logs up to there, as far as they are known.
-    pub(super) fn heads(&self) -> Result<(Vector, HashMap<Origin, Hash>), StoreError> {
-        let (mut vector, mut chains) = (Vector::default(), HashMap::new());
+    /// What is applied, by origin, and the last bundles up to there, as far as they are known.
+    pub(super) fn heads(&self) -> Result<(Vector, HashMap<Origin, Tip>), StoreError> {
+        let (mut vector, mut tips) = (Vector::default(), HashMap::new());
         for item in self.scan(schema::CLOCK_VALUE, self.options()) {
             let (key, value) = item?;
             let origin = Origin::try_from(key.as_ref()).map_err(|_| CodecError::Malformed("origin"))?;
-            let (clock, chain) = codec::decode_head(&value)?;
+            let (clock, tip) = codec::decode_head(&value)?;
             vector.raise(origin, clock);
-            chains.extend(chain.map(|chain| (origin, chain)));
+            tips.extend(tip.map(|tip| (origin, tip)));
         }
-        Ok((vector, chains))
-    }
-
-    /// The births of the origins that sign above `after`, in the order of the origins.
-    pub(super) fn births(
-        &self,
-        after: Option<Origin>,
-    ) -> impl Iterator<Item = Result<proto::Birth, StoreError>> {
-        let mut options = self.options();
-        if let Some(after) = after {
-            options.set_iterate_lower_bound([after.as_bytes().as_slice(), &[0]].concat());
-        }
-        self.scan(schema::BIRTH, options).map(|item| decode_birth(&item?.1))
-    }
-
-    /// The birth of one origin; `None` = it does not sign.
-    pub(super) fn birth(&self, origin: &Origin) -> Result<Option<proto::Birth>, StoreError> {
-        self.value(schema::BIRTH, origin.as_bytes())?.map(|value| decode_birth(&value)).transpose()
-    }
-
-    /// The bundles of one origin that end above `after`, in order.
-    pub(super) fn bundles(
-        &self,
-        origin: Origin,
-        after: Clock,
-    ) -> impl Iterator<Item = Result<Bundle, StoreError>> {
-        let mut options = self.long_scan();
-        options.set_iterate_lower_bound(codec::stamp_key(Stamp { origin, clock: after.next() }));
-        options.set_iterate_upper_bound(codec::stamp_key(Stamp { origin, clock: Clock(u64::MAX) }));
-        self.scan(schema::BUNDLE, options).map(|item| Ok(codec::decode_bundle(&item?.1)?))
+        Ok((vector, tips))
     }
 
     /// How far the log is compacted, by origin.
@@ -293,18 +264,6 @@ impl View<'_> {
     pub(super) fn bucket(&self, bucket: u8) -> Result<Bucket, StoreError> {
         let value = self.value(schema::DIGEST, &[bucket])?;
         Ok(value.map(|value| codec::decode_bucket(&value)).transpose()?.unwrap_or_default())
-    }
-
-    /// The chain of an operator whose orders are in the log.
-    pub(super) fn chain(&self, id: &[u8; 32]) -> Result<Option<Chain>, StoreError> {
-        Ok(self.value(schema::CERTIFICATE, id)?.map(|value| Chain::decode(&value)).transpose()?)
-    }
-
-    /// How many chains there are, estimated.
-    pub(super) fn chains(&self) -> Result<u64, StoreError> {
-        let family = self.database.family(schema::CERTIFICATE);
-        let estimate = self.database.db.property_int_value_cf(family, "rocksdb.estimate-num-keys");
-        Ok(estimate.map_err(read_error)?.unwrap_or_default())
     }
 
     /// What is remembered of the members.
@@ -477,11 +436,6 @@ fn decode_logged(item: Result<(Box<[u8]>, Vec<u8>), StoreError>) -> Result<Logge
     Ok(Logged { key: LogKey::decode(&key)?, applied_unix_ms, operation })
 }
 
-fn decode_birth(value: &[u8]) -> Result<proto::Birth, StoreError> {
-    let body = Bytes::copy_from_slice(codec::unversioned("birth", value)?);
-    Ok(proto::Birth::decode(body).map_err(|_| CodecError::Malformed("birth"))?)
-}
-
 fn decode_quarantined(value: &[u8]) -> Result<proto::QuarantinedEntry, StoreError> {
     let body = Bytes::copy_from_slice(codec::unversioned("quarantined entry", value)?);
     let entry = proto::QuarantinedEntry::decode(body);
@@ -489,6 +443,6 @@ fn decode_quarantined(value: &[u8]) -> Result<proto::QuarantinedEntry, StoreErro
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn read_error(error: rocksdb::Error) -> StoreError {
+pub(super) fn read_error(error: rocksdb::Error) -> StoreError {
     StoreError::Read(error.to_string())
 }

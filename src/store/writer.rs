@@ -357,8 +357,8 @@ impl Writer {
 
     fn new_incarnation(&mut self, reason: &'static str) -> Result<Origin, StoreError> {
         let Shared { database, mint, wall_clock, .. } = &*self.shared;
-        let last = self.published.chains.get(&self.own.origin);
-        let previous = last.map(|chain| Previous { last: self.own, chain: *chain });
+        let last = self.published.tips.get(&self.own.origin);
+        let previous = last.map(|tip| Previous { last: self.own, chain: tip.chain() });
         let minted = mint.mint(database, &self.published.applied(), previous, wall_clock.now(), reason);
         let (origin, signer) = minted.map_err(|error| match error {
             StoreError::Stopped(reason) => self.stop(reason),

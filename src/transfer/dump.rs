@@ -22,7 +22,13 @@ pub fn frames(
             collected.clone_from(&dumped.collected);
             let incarnation = store.origin().incarnation();
             let applied = (&dumped.vector, &dumped.folds);
-            give(Frame::Snapshot(messages::header(store.node_id(), incarnation, applied, dumped.totals)))
+            give(Frame::Snapshot(messages::header(
+                store.node_id(),
+                incarnation,
+                applied,
+                dumped.totals,
+                Vec::new(),
+            )))
         }
         DumpFrame::Begin(_) => true,
         DumpFrame::Births(births) => give(Frame::Snapshot(messages::births(births))),

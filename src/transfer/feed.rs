@@ -101,7 +101,8 @@ impl SnapshotFeed {
             Stage::Header => {
                 self.stage = Stage::Births(None);
                 let (folds, totals) = (self.store.folds(), self.store.totals());
-                messages::header(self.store.node_id(), self.incarnation, (&self.vector, &folds), totals)
+                let tips = self.store.tips(&self.vector);
+                messages::header(self.store.node_id(), self.incarnation, (&self.vector, &folds), totals, tips)
             }
             Stage::Births(after) => {
                 let (births, last) = self.store.births(after).await?;

@@ -1,6 +1,6 @@
 //! The puller's end of a snapshot, of a donor's or of a backup's: joins its messages, durably.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 
@@ -128,6 +128,8 @@ struct Header {
     vector: Vector,
     folds: Vector,
     records: u64,
+    /// The last bundles of its logs.
+    tips: Vec<proto::OriginTip>,
 }
 
 impl Header {
@@ -298,9 +300,13 @@ impl Joiner {
                     // What another donor has supplied meanwhile counts too.
                     header.leave_out(declines, true);
                 }
-                let adoption = adoption(header);
+                let (adoption, shown) = (adoption(header), std::mem::take(&mut header.tips));
                 let (collected, _) = self.collected(end.collected)?;
-                self.store.adopt(Adoption { collected, ..adoption }).await?;
+                let tips = match &self.verifier {
+                    Some(verifier) => verifier.genuine_tips(shown).await?,
+                    None => HashMap::new(),
+                };
+                self.store.adopt(Adoption { collected, tips, ..adoption }).await?;
                 return Ok(true);
             }
         }
@@ -328,6 +334,7 @@ impl Joiner {
             said,
             folds: codec::folds_from_proto(header.folds.unwrap_or_default())?,
             records: header.records,
+            tips: header.tips,
         };
         // An origin that is written to is applied up to there, and not over.
         for origin in &self.terms.present {

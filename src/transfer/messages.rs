@@ -5,10 +5,10 @@ use bytes::Bytes;
 use crate::store::{RecordPage, Totals};
 use brock_core::{
     base::{
-        id::{Incarnation, KeyHash, NodeId},
+        id::{Incarnation, KeyHash, NodeId, Origin},
         vector::Vector,
     },
-    domain::{codec, record::RecordState},
+    domain::{bundle::Tip, codec, record::RecordState},
     proto::{self, SnapshotResponse, snapshot_response::Message},
 };
 
@@ -26,8 +26,10 @@ pub(super) fn header(
     incarnation: Incarnation,
     (vector, folds): (&Vector, &Vector),
     totals: Totals,
+    tips: Vec<(Origin, Tip)>,
 ) -> SnapshotResponse {
     message(Message::Header(proto::SnapshotHeader {
+        tips: tips.into_iter().map(|(origin, tip)| tip.of_origin(&origin)).collect(),
         node_id: node_id.to_string(),
         incarnation: incarnation.0,
         vector: Some(codec::vector_to_proto(vector)),

@@ -3,10 +3,12 @@
 //! - `messages`: the messages, built in one place.
 //! - [`feed`]: a donor's stream, while writes continue; [`dump`]: a backup's, of one moment.
 //! - [`proof`]: verifies what others send; [`orders`]: verifies what operators have signed in it.
+//! - `forks`: proofs that an origin has signed two histories.
 //! - [`join`]: joins the messages into a store, wherever they come from.
 
 pub mod dump;
 pub mod feed;
+mod forks;
 pub mod join;
 mod messages;
 pub mod orders;

@@ -43,8 +43,8 @@ pub enum ProofError {
         reason: String,
     },
     /// Another birth of that origin is known here.
-    #[error("{0} has two births: two holders of its node's certificate sign as that origin")]
-    TwoBirths(Origin),
+    #[error("{} has two births: two holders of its node's certificate sign as that origin", .0.birth.origin)]
+    TwoBirths(Box<SignedBirth>),
     /// The origin's key did not sign this.
     #[error("operations of {0} are not those that it has signed")]
     Forged(Origin),
@@ -85,8 +85,13 @@ impl Verifier {
         self.mode == TrustMode::Distributed
     }
 
-    fn cluster(&self) -> Option<ClusterId> {
-        self.store.identity().and_then(|identity| identity.cluster())
+    pub(super) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(super) fn cluster(&self) -> ClusterId {
+        let cluster = self.store.identity().and_then(|identity| identity.cluster());
+        cluster.unwrap_or(ClusterId([0; 32]))
     }
 
     /// Verifies a birth that is not known here yet. Blocks for some signatures.
@@ -109,13 +114,22 @@ impl Verifier {
             return Ok(());
         }
         let this = self.clone();
-        let verify = move || -> Vec<SignedBirth> {
+        let verify = move || -> (Vec<SignedBirth>, Vec<SignedBirth>) {
             let births = births.into_iter().filter_map(|birth| SignedBirth::from_proto(birth).ok());
-            let unknown = births.filter(|signed| this.store.born(&signed.birth.origin).is_none());
-            unknown.filter(|signed| this.check_birth(signed).is_ok()).collect()
+            let is_news = |signed: &SignedBirth| match this.store.born(&signed.birth.origin) {
+                Some(known) => known.key != signed.birth.key,
+                None => this.check_birth(signed).is_ok(),
+            };
+            births.filter(is_news).partition(|signed| this.store.born(&signed.birth.origin).is_none())
         };
-        let genuine = work(verify).await?;
-        if genuine.is_empty() { Ok(()) } else { self.store.keep_births(genuine).await }
+        let (new, other) = work(verify).await?;
+        if !new.is_empty() {
+            self.store.keep_births(new).await?;
+        }
+        for second in other {
+            self.prove_two_births(second).await?;
+        }
+        Ok(())
     }
 
     /// Verifies a segment that `from` has sent, and takes out of it what may not be stored. Blocks.
@@ -129,7 +143,7 @@ impl Verifier {
         if let (Some(known), Some(birth)) = (&known, &birth)
             && birth.birth.key != known.key
         {
-            return Err(ProofError::TwoBirths(origin));
+            return Err(ProofError::TwoBirths(Box::new(birth.clone())));
         }
         let (key, is_new) = match (known, birth) {
             (Some(Born { key, .. }), _) => (key, false),
@@ -151,7 +165,7 @@ impl Verifier {
             return if is_empty { Ok(segment) } else { Err(ProofError::Unsigned(origin)) };
         };
         let trusts_link = !self.is_strict() && !is_new && origin.is_of(from);
-        let cluster = self.cluster().unwrap_or(ClusterId([0; 32]));
+        let cluster = self.cluster();
         if trusts_link || proof.is_genuine(&cluster, &origin, &key) {
             return Ok(segment);
         }
@@ -224,7 +238,7 @@ impl Verifier {
         if self.lock().get(&bundle.signature) == Some(&signed) {
             return true;
         }
-        let cluster = self.cluster().unwrap_or(ClusterId([0; 32]));
+        let cluster = self.cluster();
         let is_genuine = bundle.is_genuine(&cluster, &stamp.origin, &born.key, &root);
         if is_genuine {
             let mut genuine = self.lock();

@@ -127,6 +127,8 @@ fn kind(error: &RequestError) -> Kind {
             StoreError::ReadOnly => last(Code::Unavailable, "DISK_READ_ONLY"),
             StoreError::Gap { .. }
             | StoreError::BelowFloor { .. }
+            | StoreError::Forked { .. }
+            | StoreError::Frozen(_)
             | StoreError::NotInLog
             | StoreError::TooManyOrigins(_)
             | StoreError::TooManyDrops { .. }

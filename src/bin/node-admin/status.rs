@@ -88,6 +88,9 @@ fn text(status: &Status) -> String {
         [cells.to_vec(), vec![paused.clock.to_string(), output::moment(paused.since_unix)]].concat()
     });
     section(&mut text, "paused", &headed(&["NODE", "BROUGHT BY", "LOG", "APPLIED", "SINCE"], paused));
+    let forks = status.trust.iter().flat_map(|trust| &trust.forks);
+    let forks = forks.map(|fork| [&fork.origin, &fork.kind].map(|cell| output::printable(cell)).to_vec());
+    section(&mut text, "frozen", &headed(&["LOG", "HAS SIGNED"], forks));
     let clocks = status.clocks.iter().map(|(origin, clock)| vec![origin.clone(), clock.to_string()]);
     section(&mut text, "clocks", &headed(&["ORIGIN", "CLOCK"], clocks));
     let peers = status.peers.iter().map(row);

@@ -17,7 +17,11 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use brock_core::{base::id::Incarnation, domain::codec, proto};
+use brock_core::{
+    base::id::{Incarnation, Origin},
+    domain::codec,
+    proto,
+};
 
 pub use peer::{Peer, Round};
 pub use verdict::{Finding, Level, Verdict};
@@ -104,6 +108,17 @@ pub struct Status {
 pub struct Trust {
     /// centralized or distributed
     pub mode: String,
+    /// Origins that are frozen, because they have signed two histories.
+    pub forks: Vec<ForkedOrigin>,
+}
+
+/// An origin whose log is not followed any further.
+#[derive(Debug, Clone, Serialize)]
+pub struct ForkedOrigin {
+    /// Node id and incarnation.
+    pub origin: String,
+    /// What it has signed.
+    pub kind: String,
 }
 
 /// A resync: the node copies a peer's records.
@@ -322,7 +337,7 @@ impl TryFrom<proto::StatusResponse> for Status {
             quarantined,
             conflicts,
             conflicts_acknowledged,
-            trust: trust.map(|proto::Trust { mode }| Trust { mode }),
+            trust: trust.map(Trust::try_from).transpose()?,
             writes_refused,
             alarms: alarms.into_iter().map(Alarm::from).collect(),
             resync: resync.map(Resync::from),
@@ -386,6 +401,19 @@ impl From<proto::DuplicateId> for DuplicateId {
         };
         let proto::DuplicateId { node_id, processes } = duplicate;
         Self { node_id, processes: processes.into_iter().map(process).collect() }
+    }
+}
+
+impl TryFrom<proto::Trust> for Trust {
+    type Error = ViewError;
+
+    fn try_from(trust: proto::Trust) -> Result<Self, ViewError> {
+        let proto::Trust { mode, forks } = trust;
+        let forks = forks.into_iter().map(|proto::ForkedOrigin { origin, kind }| {
+            let origin = Origin::try_from(origin.as_ref()).map_err(|error| ViewError(error.to_string()))?;
+            Ok(ForkedOrigin { origin: origin.to_string(), kind })
+        });
+        Ok(Self { mode, forks: forks.collect::<Result<_, _>>()? })
     }
 }
 

@@ -153,6 +153,8 @@ metrics! {
         "Logs that this node does not apply any further, because they destroyed too much in a minute, until an operator lets them go on.";
     ORIGIN_PAUSES = "brock_origin_pauses_total", Kind::Counter, Count,
         "Times that this node paused a log.", Start::Zero;
+    ORIGINS_FORKED = "brock_origins_forked_total", Kind::Counter, Count,
+        "Incarnations that this node has frozen since its start, because they have signed two histories.", Start::Zero;
     DUPLICATE_IDS = "brock_duplicate_node_ids", Kind::Gauge, Count,
         "Node ids under which this node has seen several live processes in the last two minutes.";
     CLOCK = "brock_clock", Kind::Gauge, Count,

@@ -7,13 +7,13 @@
 use bytes::Bytes;
 
 use super::{
-    bundle::{Hash, OriginKey},
+    bundle::{self, Hash, OriginKey},
     codec::{self, CodecError},
     record::UnixSeconds,
 };
 use crate::{
     base::{
-        id::{ClusterId, Origin, sha256},
+        id::{ClusterId, Origin},
         limits,
         vector::{Clock, Stamp},
     },
@@ -21,7 +21,6 @@ use crate::{
 };
 
 const BIRTH: &[u8] = b"brock/birth/1";
-const CHAIN: &[u8] = b"brock/chain/1";
 
 /// What an incarnation states of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,13 +79,8 @@ impl Birth {
 
     /// The hash that the chain of its bundles begins with.
     pub fn chain(&self, cluster: &ClusterId) -> Hash {
-        sha256(&[CHAIN, &sha256(&self.content(cluster))].concat())
+        bundle::chain_of_birth(&self.content(cluster))
     }
-}
-
-/// The hash of a log after its next bundle.
-pub fn chained(before: &Hash, root: &Hash) -> Hash {
-    sha256(&[CHAIN, before, root].concat())
 }
 
 impl SignedBirth {

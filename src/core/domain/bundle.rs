@@ -6,6 +6,9 @@
 //! payload, of which it has the digest: a stub is proven like an entry, and an entry is proven before it is
 //! parsed.
 //!
+//! The signature also covers the hash of the whole log before the bundle. So each bundle states what the log is
+//! up to its end, and two bundles that cannot both be of one log prove that their origin has signed two.
+//!
 //! IMPORTANT: what is signed has one fixed layout. A message of protobuf has several encodings.
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
@@ -32,6 +35,17 @@ pub type OriginKey = [u8; 32];
 const LEAF: &[u8] = b"\x00brock/op/1";
 const NODE: u8 = 1;
 const BUNDLE: &[u8] = b"brock/bundle/1";
+const CHAIN: &[u8] = b"brock/chain/1";
+
+/// The hash that a log begins with.
+pub fn chain_of_birth(content: &[u8]) -> Hash {
+    sha256(&[CHAIN, &sha256(content)].concat())
+}
+
+/// The hash of a log after its next bundle.
+pub fn chained(before: &Hash, root: &Hash) -> Hash {
+    sha256(&[CHAIN, before, root].concat())
+}
 
 /// The hash of one operation at its place. `key_hash` and `operation` are as they travel: perhaps malformed.
 pub fn leaf(stamp: Stamp, key_hash: &[u8], operation: &[u8]) -> Hash {
@@ -105,8 +119,78 @@ pub struct Bundle {
     pub first: Clock,
     /// How many operations it has: 1 to [`limits::BUNDLE_OPERATIONS`].
     pub count: u8,
+    /// The hash of the log before it.
+    pub before: Hash,
     /// The origin's signature.
     pub signature: Signature,
+}
+
+/// A bundle with the root of its tree: its origin's statement what the log is up to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tip {
+    /// The bundle.
+    pub bundle: Bundle,
+    /// Over its operations.
+    pub root: Hash,
+}
+
+impl Tip {
+    /// The hash of the log after the bundle.
+    pub fn chain(&self) -> Hash {
+        chained(&self.bundle.before, &self.root)
+    }
+
+    /// Whether the origin of this key signed it.
+    pub fn is_genuine(&self, cluster: &ClusterId, origin: &Origin, key: &OriginKey) -> bool {
+        self.bundle.is_genuine(cluster, origin, key, &self.root)
+    }
+
+    /// What it states: the hash of the log at the clock before its first operation, and at that of its last.
+    fn claims(&self) -> [(Clock, Hash); 2] {
+        let before = Clock(self.bundle.first.0.saturating_sub(1));
+        [(before, self.bundle.before), (self.bundle.last(), self.chain())]
+    }
+
+    /// Whether no log has both bundles: they state different hashes at one clock, or one ends within the other.
+    pub fn contradicts(&self, other: &Self) -> bool {
+        let is_within = |bundle: &Bundle, clock: Clock| bundle.first <= clock && clock < bundle.last();
+        self.claims().iter().any(|(clock, hash)| {
+            is_within(&other.bundle, *clock)
+                || other
+                    .claims()
+                    .iter()
+                    .any(|(at, stated)| is_within(&self.bundle, *at) || (at == clock && stated != hash))
+        })
+    }
+
+    /// To the wire and the store.
+    pub fn to_proto(&self) -> proto::Tip {
+        let Self { bundle: Bundle { first, count, before, signature }, root } = self;
+        proto::Tip {
+            first: first.0,
+            count: (*count).into(),
+            chain: Bytes::copy_from_slice(before),
+            root: Bytes::copy_from_slice(root),
+            signature: Bytes::copy_from_slice(signature),
+        }
+    }
+
+    /// To the wire, with the origin.
+    pub fn of_origin(&self, origin: &Origin) -> proto::OriginTip {
+        proto::OriginTip { origin: Bytes::copy_from_slice(origin.as_bytes()), tip: Some(self.to_proto()) }
+    }
+
+    /// Reads [`Tip::of_origin`]; `None` = malformed.
+    pub fn with_origin(tip: &proto::OriginTip) -> Option<(Origin, Self)> {
+        Some((Origin::try_from(tip.origin.as_ref()).ok()?, Self::from_proto(tip.tip.as_ref()?)?))
+    }
+
+    /// From the wire or the store; `None` = malformed.
+    pub fn from_proto(tip: &proto::Tip) -> Option<Self> {
+        let bundle = proto::Bundle { count: tip.count, signature: tip.signature.clone() };
+        let bundle = Bundle::from_proto(Clock(tip.first), tip.chain.as_ref().try_into().ok()?, &bundle)?;
+        Some(Self { bundle, root: tip.root.as_ref().try_into().ok()? })
+    }
 }
 
 impl Bundle {
@@ -117,27 +201,27 @@ impl Bundle {
 
     /// Whether the origin of this key signed a bundle with this root at this place.
     pub fn is_genuine(&self, cluster: &ClusterId, origin: &Origin, key: &OriginKey, root: &Hash) -> bool {
-        let content = content(cluster, origin, self.first, self.count, root);
+        let content = content(cluster, origin, (self.first, self.count), &self.before, root);
         UnparsedPublicKey::new(&ED25519, key).verify(&content, &self.signature).is_ok()
     }
 
     /// The evidence of one of its operations.
     pub fn evidence(&self, operation: Bytes, path: Vec<Hash>) -> Evidence {
-        let Self { first, count, signature } = *self;
-        Evidence { operation, first, count, path, signature }
+        let Self { first, count, before, signature } = *self;
+        Evidence { operation, first, count, before, path, signature }
     }
 
-    /// To the wire. Its first clock follows from its place in a batch.
+    /// To the wire. Its first clock and the hash before it follow from its place in a batch.
     pub fn to_proto(&self) -> proto::Bundle {
         proto::Bundle { count: self.count.into(), signature: Bytes::copy_from_slice(&self.signature) }
     }
 
     /// From the wire; `None` = malformed.
-    pub fn from_proto(first: Clock, bundle: &proto::Bundle) -> Option<Self> {
+    pub fn from_proto(first: Clock, before: Hash, bundle: &proto::Bundle) -> Option<Self> {
         let count = u8::try_from(bundle.count).ok().filter(|count| is_count(*count))?;
         let signature = bundle.signature.as_ref().try_into().ok()?;
         let ends = first.0.checked_add(u64::from(count))?;
-        (first.0 > 0 && ends > first.0).then_some(Self { first, count, signature })
+        (first.0 > 0 && ends > first.0).then_some(Self { first, count, before, signature })
     }
 }
 
@@ -146,13 +230,20 @@ fn is_count(count: u8) -> bool {
 }
 
 /// What an origin signs.
-pub fn content(cluster: &ClusterId, origin: &Origin, first: Clock, count: u8, root: &Hash) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(BUNDLE.len() + 105);
+pub fn content(
+    cluster: &ClusterId,
+    origin: &Origin,
+    (first, count): (Clock, u8),
+    before: &Hash,
+    root: &Hash,
+) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(BUNDLE.len() + 137);
     bytes.extend_from_slice(BUNDLE);
     bytes.extend_from_slice(&cluster.0);
     bytes.extend_from_slice(origin.as_bytes());
     bytes.extend_from_slice(&first.0.to_be_bytes());
     bytes.push(count);
+    bytes.extend_from_slice(before);
     bytes.extend_from_slice(root);
     bytes
 }
@@ -166,6 +257,8 @@ pub struct Evidence {
     pub first: Clock,
     /// How many operations the bundle has.
     pub count: u8,
+    /// The hash of the log before the bundle.
+    pub before: Hash,
     /// The hashes beside its way to the root.
     pub path: Vec<Hash>,
     /// The signature of the bundle.
@@ -182,7 +275,8 @@ impl Evidence {
         }
         let leaf = leaf(stamp, key_hash, &self.operation);
         let root = root_from(leaf, index, self.count.into(), &self.path)?;
-        Some((Bundle { first: self.first, count: self.count, signature: self.signature }, root))
+        let Self { first, count, before, signature, .. } = *self;
+        Some((Bundle { first, count, before, signature }, root))
     }
 
     /// To the wire and the store.
@@ -194,6 +288,8 @@ impl Evidence {
             count: self.count.into(),
             path: Bytes::from(self.path.concat()),
             signature: Bytes::copy_from_slice(&self.signature),
+            chain: Bytes::copy_from_slice(&self.before),
+            place: 0,
         }
     }
 
@@ -208,9 +304,9 @@ impl Evidence {
             && path.len() <= limits::BUNDLE_PATH_MAX
             && evidence.operation.len() <= limits::OPERATION_MAX_BYTES;
         let signature = evidence.signature.as_ref().try_into().ok()?;
-        let path = path.to_vec();
-        is_well_formed
-            .then_some((stamp, Self { operation: evidence.operation, first, count, path, signature }))
+        let (before, path) = (evidence.chain.as_ref().try_into().ok()?, path.to_vec());
+        let operation = evidence.operation;
+        is_well_formed.then_some((stamp, Self { operation, first, count, before, path, signature }))
     }
 }
 
@@ -291,16 +387,59 @@ mod tests {
             b"op",
         ];
         assert_eq!(hash, HEXLOWER.encode(&sha256(&bytes.concat())));
-        let signed = content(&ClusterId([7; 32]), &origin, Clock(258), 3, &[9; 32]);
+        let signed = content(&ClusterId([7; 32]), &origin, (Clock(258), 3), &[8; 32], &[9; 32]);
         let expected = [
             b"brock/bundle/1".as_slice(),
             &[7; 32],
             origin.as_bytes(),
             &258u64.to_be_bytes(),
             &[3],
+            &[8; 32],
             &[9; 32],
         ];
         assert_eq!(signed, expected.concat());
+    }
+
+    /// A log of one bundle for each of these lengths, of operations that depend on `branch`.
+    fn log(branch: u8, before: Tip, lengths: &[u8]) -> Vec<Tip> {
+        let mut log = vec![before];
+        for count in lengths {
+            let last = log[log.len() - 1];
+            let bundle = Bundle {
+                first: last.bundle.last().next(),
+                count: *count,
+                before: last.chain(),
+                signature: [0; 64],
+            };
+            log.push(Tip { bundle, root: [branch; 32] });
+        }
+        log
+    }
+
+    proptest! {
+        /// Of two logs that part, the first bundles that differ contradict each other, and those of one log never do.
+        #[test]
+        fn bundles_contradict_each_other_exactly_if_they_are_of_two_logs(
+            common in proptest::collection::vec(1..4u8, 0..4), one in proptest::collection::vec(1..4u8, 1..4),
+            other in proptest::collection::vec(1..4u8, 1..4),
+        ) {
+            let begin = Bundle { first: Clock(1), count: 2, before: [1; 32], signature: [0; 64] };
+            let common = log(0, Tip { bundle: begin, root: [0; 32] }, &common);
+            let last = common[common.len() - 1];
+            let (one, other) = (log(1, last, &one), log(2, last, &other));
+            let whole: Vec<Tip> = common.iter().chain(&one[1..]).copied().collect();
+            for (a, b) in whole.iter().flat_map(|a| whole.iter().map(move |b| (a, b))) {
+                prop_assert!(!a.contradicts(b), "{a:?} {b:?}");
+            }
+            prop_assert!(one[1].contradicts(&other[1]));
+            for (a, b) in one.iter().flat_map(|a| other.iter().map(move |b| (a, b))) {
+                prop_assert_eq!(a.contradicts(b), b.contradicts(a));
+            }
+            // The next bundle of one log does not continue the other.
+            let strayed = log(1, other[1], &[2])[1];
+            let beside = Tip { root: [1; 32], ..other[1] };
+            prop_assert!(strayed.contradicts(&beside));
+        }
     }
 
     proptest! {
@@ -318,9 +457,13 @@ mod tests {
                 operations.iter().enumerate().map(|(index, op)| leaf(stamp(index), &key_hash, op)).collect();
             let count = u8::try_from(count).unwrap();
             let (root, paths) = tree(&leaves);
-            let signed = key.sign(&content(&cluster, &origin(), Clock(first), count, &root));
-            let bundle = Bundle { first: Clock(first), count, signature: signed.as_ref().try_into().unwrap() };
-            prop_assert_eq!(Bundle::from_proto(Clock(first), &bundle.to_proto()), Some(bundle));
+            let before = [4; 32];
+            let signed = key.sign(&content(&cluster, &origin(), (Clock(first), count), &before, &root));
+            let signature = signed.as_ref().try_into().unwrap();
+            let bundle = Bundle { first: Clock(first), count, before, signature };
+            prop_assert_eq!(Bundle::from_proto(Clock(first), before, &bundle.to_proto()), Some(bundle));
+            let tip = Tip { bundle, root };
+            prop_assert_eq!(Tip::from_proto(&tip.to_proto()), Some(tip));
             let proves = |evidence: &Evidence, stamp: Stamp, key_hash: &[u8], cluster: &ClusterId| {
                 evidence.bundle(stamp, key_hash)
                     .is_some_and(|(bundle, root)| bundle.is_genuine(cluster, &stamp.origin, &public, &root))
@@ -339,6 +482,9 @@ mod tests {
             let mut altered = evidence.clone();
             altered.signature[byte % 64] ^= 1;
             prop_assert!(!proves(&altered, stamp(index), &key_hash, &cluster));
+            let mut of_another_log = evidence.clone();
+            of_another_log.before[byte % 32] ^= 1;
+            prop_assert!(!proves(&of_another_log, stamp(index), &key_hash, &cluster));
             let other = Evidence { operation: Bytes::from_static(b"x"), ..evidence };
             prop_assert!(!proves(&other, stamp(index), &key_hash, &cluster));
         }

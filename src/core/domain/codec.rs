@@ -3,11 +3,13 @@
 //! Keys are fixed-width and big-endian, so that byte order is the order that scans want. Every
 //! value begins with a format version. The golden tests below pin both.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    bundle::{Bundle, Evidence, Hash},
+    bundle::{Bundle, Evidence, Tip},
     digest::{Bucket, Counts, Sum},
     record::{Creation, Invalidation, PayloadDigest, RecordState, UnixSeconds},
 };
@@ -82,38 +84,52 @@ pub fn decode_clock(value: &[u8]) -> Result<Clock, CodecError> {
     Ok(Clock(u64::from_be_bytes(bytes)))
 }
 
-/// What is applied of an origin: the clock, then the hash of its log up to there, if it is known.
-pub fn encode_head(clock: Clock, chain: Option<&Hash>) -> Vec<u8> {
+/// What is applied of an origin: the clock, then the last bundle up to there, if it is known.
+pub fn encode_head(clock: Clock, tip: Option<&Tip>) -> Vec<u8> {
     let mut value = encode_clock(clock).to_vec();
-    value.extend_from_slice(chain.map_or(&[], |chain| chain.as_slice()));
+    if let Some(tip) = tip {
+        value.extend_from_slice(&bundle_bytes(&tip.bundle));
+        value.extend_from_slice(&tip.root);
+    }
     value
 }
 
 /// Reads [`encode_head`].
-pub fn decode_head(value: &[u8]) -> Result<(Clock, Option<Hash>), CodecError> {
+pub fn decode_head(value: &[u8]) -> Result<(Clock, Option<Tip>), CodecError> {
+    let malformed = CodecError::Malformed("clock value");
     match value.split_at_checked(9) {
         Some((clock, [])) => Ok((decode_clock(clock)?, None)),
-        Some((clock, chain)) => {
-            let chain = chain.try_into().map_err(|_| CodecError::Malformed("clock value"))?;
-            Ok((decode_clock(clock)?, Some(chain)))
+        Some((clock, tip)) => {
+            let (bundle, root) = tip.split_last_chunk::<32>().ok_or(malformed.clone())?;
+            let bundle = bundle_from(bundle).ok_or(malformed)?;
+            Ok((decode_clock(clock)?, Some(Tip { bundle, root: *root })))
         }
         None => Ok((decode_clock(value)?, None)),
     }
 }
 
-/// A bundle's value: first clock (8), count (1), signature (64). Its key is the stamp of its last operation.
+/// A bundle's value: first clock (8), count (1), hash of the log before it (32), signature (64). Its key is the stamp
+/// of its last operation.
 pub fn encode_bundle(bundle: &Bundle) -> Vec<u8> {
-    versioned(&[&bundle.first.0.to_be_bytes()[..], &[bundle.count], &bundle.signature].concat())
+    versioned(&bundle_bytes(bundle))
 }
 
 /// Reads [`encode_bundle`].
 pub fn decode_bundle(value: &[u8]) -> Result<Bundle, CodecError> {
-    let malformed = CodecError::Malformed("bundle");
-    let body = unversioned("bundle", value)?;
-    let (first, rest) = body.split_first_chunk::<8>().ok_or(malformed.clone())?;
-    let (count, signature) = rest.split_first().ok_or(malformed.clone())?;
-    let signature = signature.try_into().map_err(|_| malformed)?;
-    Ok(Bundle { first: Clock(u64::from_be_bytes(*first)), count: *count, signature })
+    bundle_from(unversioned("bundle", value)?).ok_or(CodecError::Malformed("bundle"))
+}
+
+fn bundle_bytes(bundle: &Bundle) -> Vec<u8> {
+    let Bundle { first, count, before, signature } = bundle;
+    [&first.0.to_be_bytes()[..], &[*count], before, signature].concat()
+}
+
+fn bundle_from(bytes: &[u8]) -> Option<Bundle> {
+    let (first, rest) = bytes.split_first_chunk::<8>()?;
+    let (count, rest) = rest.split_first()?;
+    let (before, signature) = rest.split_first_chunk::<32>()?;
+    let signature = signature.try_into().ok()?;
+    Some(Bundle { first: Clock(u64::from_be_bytes(*first)), count: *count, before: *before, signature })
 }
 
 /// The value of a log entry: when it was applied here, the operation as its origin wrote it.
@@ -251,7 +267,12 @@ pub fn decode_state(value: Bytes) -> Result<RecordState, CodecError> {
 
 /// To the wire.
 pub fn state_to_proto(state: &RecordState) -> proto::RecordState {
-    let evidence = state.evidence.iter().map(|(stamp, evidence)| evidence.to_proto(*stamp));
+    // By its place among the stamps that the state names anyway: a stamp takes 45 bytes.
+    let places = state.stamps().collect::<BTreeSet<Stamp>>();
+    let evidence = places.iter().zip(0..).filter_map(|(stamp, place)| {
+        let evidence = state.evidence.get(stamp)?.to_proto(*stamp);
+        Some(proto::Evidence { stamp: None, place, ..evidence })
+    });
     proto::RecordState { evidence: evidence.collect(), ..unproven_to_proto(state) }
 }
 
@@ -302,8 +323,7 @@ pub fn state_from_proto(state: proto::RecordState) -> Result<RecordState, CodecE
     if state.evidence.len() > limits::EVIDENCE_MAX {
         return Err(CodecError::Malformed("record"));
     }
-    let evidence = state.evidence.into_iter().map(Evidence::from_proto);
-    Ok(RecordState {
+    let bare = RecordState {
         creation: state.creation.map(creation_from_proto).transpose()?,
         losers: state.losers.into_iter().map(creation_from_proto).collect::<Result<_, _>>()?,
         expires_at: (state.expires_at_unix != 0).then_some(state.expires_at_unix),
@@ -314,8 +334,15 @@ pub fn state_from_proto(state: proto::RecordState) -> Result<RecordState, CodecE
         was_created: state.was_created,
         expiry: state.expiry.as_ref().map(stamp).transpose()?,
         unpublished_create: state.unpublished_create.as_ref().map(stamp).transpose()?,
-        evidence: evidence.collect::<Option<_>>().ok_or(CodecError::Malformed("record"))?,
-    })
+        evidence: BTreeMap::new(),
+    };
+    let places: Vec<Stamp> = bare.stamps().collect::<BTreeSet<_>>().into_iter().collect();
+    let evidence = state.evidence.into_iter().map(|evidence| {
+        let stamp = places.get(usize::try_from(evidence.place).ok()?)?;
+        Evidence::from_proto(proto::Evidence { stamp: Some(stamp_to_proto(*stamp)), ..evidence })
+    });
+    let evidence = evidence.collect::<Option<_>>().ok_or(CodecError::Malformed("record"))?;
+    Ok(RecordState { evidence, ..bare })
 }
 
 fn creation_from_proto(creation: proto::record_state::Creation) -> Result<Creation, CodecError> {

@@ -5,13 +5,15 @@
 //! - [`record`]: the state of a key hash, and its merge; [`payload`]: the content that clients put.
 //! - [`operation`]: what is logged; [`segment`]: a stretch of a log; [`quarantined`]: an entry that could not
 //!   be applied; [`order`]: what an operator signs.
-//! - [`birth`]: the key of an incarnation; [`bundle`]: how its operations are signed, and proven one by one.
+//! - [`birth`]: the key of an incarnation; [`bundle`]: how its operations are signed, and proven one by one;
+//!   [`fork`]: proof that it has signed two histories.
 //! - [`digest`]: digests of record sets; [`codec`]: the bytes of all of it, on disk and on the wire.
 
 pub mod birth;
 pub mod bundle;
 pub mod codec;
 pub mod digest;
+pub mod fork;
 pub mod operation;
 pub mod order;
 pub mod payload;

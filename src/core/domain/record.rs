@@ -372,7 +372,14 @@ mod tests {
     /// Differs with the stamp.
     fn evidence(stamp: Stamp) -> Evidence {
         let operation = Bytes::from(vec![u8::try_from(stamp.clock.0).unwrap()]);
-        Evidence { operation, first: stamp.clock, count: 1, path: Vec::new(), signature: [1; 64] }
+        Evidence {
+            operation,
+            first: stamp.clock,
+            count: 1,
+            before: [0; 32],
+            path: Vec::new(),
+            signature: [1; 64],
+        }
     }
 
     fn state() -> impl Strategy<Value = RecordState> {

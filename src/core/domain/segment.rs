@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     birth::SignedBirth,
-    bundle::{self, Bundle, Evidence, Hash, OriginKey},
+    bundle::{self, Bundle, Evidence, Hash, OriginKey, Tip},
     codec::CodecError,
     operation::{Entry, EntryError, check_entry},
 };
@@ -37,7 +37,7 @@ pub struct Segment {
 /// The signatures under which an origin has put all entries of a segment.
 #[derive(Debug, Clone)]
 pub struct Proof {
-    bundles: Vec<(Bundle, Hash)>,
+    bundles: Vec<Tip>,
     /// One for each entry.
     evidence: Vec<Evidence>,
 }
@@ -131,7 +131,10 @@ impl Segment {
         let proof = match batch.bundles.as_slice() {
             [] => None,
             bundles => {
-                let proof = Proof::of(origin, (after, covered_through), bundles, &batch.entries);
+                let before = batch.chain.as_ref().try_into();
+                let before = before.map_err(|_| SegmentError::Bundles(origin))?;
+                let range = (after, covered_through);
+                let proof = Proof::of((origin, before), range, bundles, &batch.entries);
                 Some(proof.ok_or(SegmentError::Bundles(origin))?)
             }
         };
@@ -168,8 +171,8 @@ impl Segment {
         let end = match &mut self.proof {
             None => Clock(clock.0.saturating_sub(1)),
             Some(proof) => {
-                proof.bundles.retain(|(bundle, _)| bundle.last() < clock);
-                proof.bundles.last().map_or(self.after, |(bundle, _)| bundle.last())
+                proof.bundles.retain(|tip| tip.bundle.last() < clock);
+                proof.bundles.last().map_or(self.after, |tip| tip.bundle.last())
             }
         };
         self.covered_through = self.covered_through.min(end).max(self.after);
@@ -213,7 +216,7 @@ pub fn entry_bytes(entry: &proto::Entry) -> usize {
 impl Proof {
     /// Of the entries of a batch, which must fill the bundles exactly; `None` = they do not.
     fn of(
-        origin: Origin,
+        (origin, mut before): (Origin, Hash),
         (after, through): (Clock, Clock),
         bundles: &[proto::Bundle],
         mut entries: &[proto::Entry],
@@ -222,7 +225,7 @@ impl Proof {
             Self { bundles: Vec::with_capacity(bundles.len()), evidence: Vec::with_capacity(entries.len()) };
         let mut last = after;
         for bundle in bundles {
-            let bundle = Bundle::from_proto(last.next(), bundle)?;
+            let bundle = Bundle::from_proto(last.next(), before, bundle)?;
             let (own, rest) = entries.split_at_checked(bundle.count.into())?;
             let mut leaves = Vec::with_capacity(own.len());
             for entry in own {
@@ -238,7 +241,9 @@ impl Proof {
             proof
                 .evidence
                 .extend(evidence.map(|(entry, path)| bundle.evidence(entry.operation.clone(), path)));
-            proof.bundles.push((bundle, root));
+            let tip = Tip { bundle, root };
+            before = tip.chain();
+            proof.bundles.push(tip);
             entries = rest;
         }
         (last == through && entries.is_empty()).then_some(proof)
@@ -246,11 +251,11 @@ impl Proof {
 
     /// Whether the origin of this key signed all of it.
     pub fn is_genuine(&self, cluster: &ClusterId, origin: &Origin, key: &OriginKey) -> bool {
-        self.bundles.iter().all(|(bundle, root)| bundle.is_genuine(cluster, origin, key, root))
+        self.bundles.iter().all(|tip| tip.is_genuine(cluster, origin, key))
     }
 
-    /// The bundles, in order, each with the root of its tree.
-    pub fn bundles(&self) -> &[(Bundle, Hash)] {
+    /// The bundles, in order.
+    pub fn bundles(&self) -> &[Tip] {
         &self.bundles
     }
 
@@ -313,10 +318,13 @@ mod tests {
         let signed = |after, through, clocks: &[u64], counts: &[u32]| {
             let bundle = |count: &u32| proto::Bundle { count: *count, signature: vec![0; 64].into() };
             let bundles = counts.iter().map(bundle).collect();
-            Segment::check(proto::Batch { bundles, ..batch(after, through, clocks) })
+            let chain = vec![1; 32].into();
+            Segment::check(proto::Batch { bundles, chain, ..batch(after, through, clocks) })
         };
         let proof = signed(3, 6, &[4, 5, 6], &[1, 2]).unwrap().proof.unwrap();
-        assert_eq!(proof.bundles().iter().map(|(bundle, _)| bundle.first.0).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(proof.bundles().iter().map(|tip| tip.bundle.first.0).collect::<Vec<_>>(), [4, 5]);
+        assert_eq!(proof.bundles()[0].bundle.before, [1; 32]);
+        assert_eq!(proof.bundles()[1].bundle.before, proof.bundles()[0].chain());
         assert_eq!(proof.into_evidence().len(), 3);
         for (through, clocks, counts) in [
             (6, vec![4, 5, 6], vec![1, 1]),

@@ -10,13 +10,14 @@ use crate::{
     replication::pull::puller::PROTOCOL_VERSION,
     runtime::pool::{Applicant, Bounds, Pool, Taken},
     store::Store,
-    transfer::feed::SnapshotFeed,
+    transfer::{feed::SnapshotFeed, proof::Verifier},
 };
 use brock_core::{
     base::{
         id::{Incarnation, NodeId, Origin},
         limits,
         time::WallClock,
+        trust::TrustMode,
     },
     domain::codec,
     proto,
@@ -59,6 +60,8 @@ pub struct Donor {
     store: Store,
     members: Members,
     wall_clock: WallClock,
+    /// Of proofs that origins have signed two histories.
+    verifier: Verifier,
     feeds: Pool,
     snapshots: Pool,
 }
@@ -67,6 +70,7 @@ impl Donor {
     /// Feeds pullers from this store, and records in `members` what they have applied.
     pub fn new(store: Store, members: Members, wall_clock: WallClock) -> Self {
         Self {
+            verifier: Verifier::new(store.clone(), TrustMode::Distributed, None),
             store,
             members,
             wall_clock,
@@ -80,7 +84,7 @@ impl Donor {
     /// be this node, and must speak this version's protocol.
     pub async fn admit(
         &self,
-        hello: proto::Hello,
+        mut hello: proto::Hello,
         caller: Option<Caller>,
         evicted: CancellationToken,
     ) -> Result<(Session, Option<Taken>), DonorError> {
@@ -101,6 +105,10 @@ impl Donor {
         let take = |caller: &Caller| self.feeds.take(&caller.applicant(&node_id), evicted);
         let place = caller.as_ref().map(|caller| take(caller).ok_or(DonorError::TooManyFeeds)).transpose()?;
         let holder = caller.as_ref().map_or_else(|| node_id.to_string(), |caller| caller.holder.clone());
+        let refused = self.verifier.take_forks(std::mem::take(&mut hello.forks)).await?;
+        if refused > 0 {
+            tracing::debug!(%node_id, refused, "a puller's proofs that origins have signed two histories are none");
+        }
         self.store.check_rollback(&vector, &holder).await?;
         let vector = self.store.relevant(vector, 0);
         let introducer = caller.filter(|caller| caller.certified.is_none()).map(|caller| caller.holder);

@@ -88,7 +88,7 @@ impl Session {
         mut requests: impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin,
         out: Out,
     ) -> Result<(), SessionError> {
-        let mut announced = Vector::default();
+        let mut announced = Announced::default();
         let first = heads(&self.store, &self.wall_clock, &mut announced);
         if out.send(Ok(response(replicate_response::Message::Heads(first)))).await.is_err() {
             return Ok(());
@@ -217,8 +217,7 @@ struct Sender<'a> {
     members: &'a Members,
     wall_clock: &'a WallClock,
     feed: Feed,
-    /// What the heads have said so far.
-    announced: Vector,
+    announced: Announced,
     /// The origins whose births were sent.
     births: HashSet<Origin>,
     heartbeat_at: Instant,
@@ -363,16 +362,30 @@ fn response(message: replicate_response::Message) -> proto::ReplicateResponse {
     proto::ReplicateResponse { message: Some(message) }
 }
 
+/// What the heads have said so far.
+#[derive(Default)]
+struct Announced {
+    vector: Vector,
+    /// How many proofs that origins have signed two histories.
+    forks: usize,
+}
+
 /// What the store has applied above `announced`, and the digest of its records at exactly that point.
-fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Vector) -> proto::Heads {
+fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Announced) -> proto::Heads {
     let summary = store.summary();
-    let fresh = summary.vector.above(announced);
-    announced.join(&fresh);
+    let fresh = summary.vector.above(&announced.vector);
+    announced.vector.join(&fresh);
+    let mut forks = store.forks();
+    if forks.len() == std::mem::replace(&mut announced.forks, forks.len()) {
+        forks.clear();
+    }
     proto::Heads {
         node_id: store.node_id().to_string(),
         incarnation: store.origin().incarnation().0,
         vector: Some(codec::vector_to_proto(&fresh)),
         now_unix: wall_clock.now(),
         digest: Some(remote::digest_to_proto(&summary)),
+        tips: store.tips(&fresh).into_iter().map(|(origin, tip)| tip.of_origin(&origin)).collect(),
+        forks: forks.iter().map(|fork| fork.to_proto()).collect(),
     }
 }

@@ -3,7 +3,7 @@
 use tokio::time::{Duration, Instant, timeout_at};
 use tonic::Streaming;
 
-use super::round::RoundError;
+use super::error::RoundError;
 use crate::membership::peer::CallError;
 use brock_core::{
     base::limits,

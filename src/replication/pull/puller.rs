@@ -12,11 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Code;
 use tracing::Instrument as _;
 
-use super::{
-    comparer,
-    inbox::Inbox,
-    round::{Round, RoundError},
-};
+use super::{comparer, error::RoundError, inbox::Inbox, round::Round};
 use crate::{
     membership::{
         duplicates::Place,
@@ -168,6 +164,7 @@ impl Puller {
             vector: Some(codec::vector_to_proto(&announced)),
             batch_limit: self.batch_limit,
             folds_digest: Bytes::copy_from_slice(&codec::folds_digest(&folds)),
+            forks: self.store.forks().iter().map(|fork| fork.to_proto()).collect(),
         });
         let _ = requests.send(proto::ReplicateRequest { message: Some(hello) }).await;
         let said = Instant::now();

@@ -12,14 +12,9 @@ use tokio::{
 };
 use tracing::Instrument as _;
 
-use super::{inbox::Inbox, puller::Puller};
+use super::{error::RoundError, inbox::Inbox, puller::Puller};
 use crate::{
-    membership::{
-        duplicates::Place,
-        origins::Supplier,
-        peer::{CallError, Peer},
-        roster::Refusal,
-    },
+    membership::{duplicates::Place, origins::Supplier, peer::Peer},
     replication::{
         latency::Ages,
         resync::{ResyncError, Source},
@@ -35,86 +30,13 @@ use brock_core::{
         vector::{Stamp, Vector},
     },
     domain::{
-        codec::{self, CodecError},
+        codec,
         order::Chain,
         segment::{Segment, SegmentError, entry_bytes},
     },
     proto::{self, out_of_sync::Reason, replicate_request, replicate_response},
 };
-use brock_net::{dial::DialError, tls::roles::PeerIdentity};
-
-/// Why a round failed. The puller tries the next one after a delay.
-#[derive(Debug, thiserror::Error)]
-pub enum RoundError {
-    /// No connection.
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    /// The peer answered with an error, or the connection broke.
-    #[error(transparent)]
-    Call(#[from] CallError),
-    /// The peer sent nothing for too long.
-    #[error("nothing was heard for {} s", limits::STREAM_SILENCE_TIMEOUT.as_secs())]
-    Silence,
-    /// The peer does not read the acknowledgements.
-    #[error("the peer has not read an acknowledgement for {} s", limits::STREAM_SILENCE_TIMEOUT.as_secs())]
-    Deaf,
-    /// The peer ended the stream.
-    #[error("the peer ended the stream")]
-    Ended,
-    /// This node does not pull from the peer.
-    #[error(transparent)]
-    Refused(#[from] Refusal),
-    /// The address is this node's own.
-    #[error("this is the node itself")]
-    Own,
-    /// The peer's certificate is another node's.
-    #[error("the peer says it is {claimed}, but its certificate is that of {certified}")]
-    Identity {
-        /// The id that it claims.
-        claimed: NodeId,
-        /// The id in its certificate.
-        certified: NodeId,
-    },
-    /// The peer has a certificate without a node id, and has answered under too many ids.
-    #[error(
-        "the peer answers as {0}, after {max} other node ids, with a certificate that states none: give it a \
-         certificate of `brock cert node`", max = limits::NAMES_PER_CERTIFICATE
-    )]
-    TooManyNames(NodeId),
-    /// The peer sent a message that the protocol does not allow here.
-    #[error("the peer broke the protocol: {0}")]
-    Protocol(String),
-    /// The store could not apply what the peer sent.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The peer's log was not enough, and the resync failed.
-    #[error(transparent)]
-    Resync(#[from] ResyncError),
-}
-
-impl RoundError {
-    /// Whether it fails until an operator changes something, such as a certificate.
-    pub(super) fn lasts(&self) -> bool {
-        matches!(self, Self::Dial(error) if !error.retry_can_help())
-    }
-
-    /// Whether the address leads to no peer of its own, and is to be ignored.
-    pub(super) fn leads_to_no_peer(&self) -> bool {
-        matches!(self, Self::Own | Self::Refused(Refusal::Alias))
-    }
-}
-
-impl From<CodecError> for RoundError {
-    fn from(error: CodecError) -> Self {
-        Self::Protocol(error.to_string())
-    }
-}
-
-impl From<SegmentError> for RoundError {
-    fn from(error: SegmentError) -> Self {
-        Self::Protocol(error.to_string())
-    }
-}
+use brock_net::tls::roles::PeerIdentity;
 
 /// A round with an identified donor.
 pub(super) struct Round<'a> {
@@ -244,8 +166,13 @@ impl<'a> Round<'a> {
 
     /// The donor says what it has applied: all of it if `fresh`, otherwise what changed.
     async fn take_heads(&mut self, heads: proto::Heads, fresh: bool) -> Result<(), RoundError> {
-        let store = &self.puller.store;
+        let Puller { store, verifier, .. } = self.puller;
         let vector = codec::vector_from_proto(&heads.vector.unwrap_or_default())?;
+        // First, because a frozen origin counts in no vector.
+        let refused = verifier.take_forks(heads.forks).await? + verifier.compare_tips(heads.tips).await?;
+        if refused > 0 {
+            self.refuse("history");
+        }
         store.check_rollback(&vector, &self.holder).await?;
         let vector = store.relevant(vector, self.theirs.len());
         self.theirs.join(&vector);
@@ -352,6 +279,12 @@ impl<'a> Round<'a> {
                 self.refuse("batch");
                 return Err(error.into());
             }
+            Ok(Err((origin, ProofError::TwoBirths(other)))) => {
+                if !self.puller.verifier.prove_two_births(*other).await? {
+                    self.refuse("forged");
+                }
+                return self.say_declined(origin).await;
+            }
             Ok(Err((origin, forged))) => return self.take_forged(origin, &forged).await,
             Ok(Ok(checked)) => checked,
         };
@@ -399,6 +332,17 @@ impl<'a> Round<'a> {
             self.say_declined(origin).await?;
         }
         match outcome {
+            Err(StoreError::Frozen(_)) => return self.say_declined(origin).await,
+            Err(StoreError::Forked { pair, .. }) => {
+                let proven = match pair.map(|pair| *pair) {
+                    Some((here, theirs)) => self.puller.verifier.prove_fork(origin, here, theirs).await?,
+                    None => false,
+                };
+                if !proven {
+                    self.refuse("history");
+                }
+                return self.say_declined(origin).await;
+            }
             Err(error @ StoreError::RolledBack { theirs, .. }) => {
                 store.rolled_back(theirs, &self.holder).await?;
                 // The donor counts the batch as sent. A new hello asks for it again, as another
@@ -450,7 +394,7 @@ impl<'a> Round<'a> {
         }
         let address = &self.peer.key;
         tracing::warn!(%address, %origin, error = %forged, "operations that are not proven were refused");
-        if origin.is_of(&self.donor) || matches!(forged, ProofError::TwoBirths(_)) {
+        if origin.is_of(&self.donor) {
             let text = format!("the peer at {address} sends {forged}. Find out who controls that node");
             self.puller.alarms.raise_of(alarms::Source::Peer(address.to_string()), "forged", text);
         }

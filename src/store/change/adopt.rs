@@ -1,5 +1,7 @@
 //! Adopting a donor's vector, once everything that it covers is here.
 
+use std::collections::HashMap;
+
 use super::Change;
 use crate::{
     runtime::planted::{self, Bug},
@@ -10,9 +12,12 @@ use crate::{
         view::View,
     },
 };
-use brock_core::base::{
-    id::Origin,
-    vector::{Clock, Vector},
+use brock_core::{
+    base::{
+        id::Origin,
+        vector::{Clock, Vector},
+    },
+    domain::bundle::Tip,
 };
 
 /// What a donor had applied, once everything of it is here.
@@ -24,6 +29,8 @@ pub struct Adoption {
     pub folds: Vector,
     /// Tombstones up to here may be missing among its records.
     pub collected: Vector,
+    /// The last bundles of its logs, verified.
+    pub tips: HashMap<Origin, Tip>,
 }
 
 impl Store {
@@ -128,12 +135,16 @@ impl Change for Adopt {
         }
         for (origin, clock) in adoption.vector.iter() {
             let applied = commit.applied(&origin);
-            if clock <= applied {
+            if clock <= applied || commit.is_frozen(&origin) {
                 continue;
             }
-            commit.raise(origin, clock, None);
+            let tip = adoption.tips.get(&origin).filter(|tip| tip.bundle.last() == clock);
+            commit.raise(origin, clock, tip.copied());
         }
         for (origin, cut) in cuts {
+            if commit.is_frozen(&origin) {
+                continue;
+            }
             if cut.entries > 0 {
                 commit.delete_cut(origin, cut);
             }
@@ -149,7 +160,7 @@ impl Change for Adopt {
             commit.raise_collected(&adoption.collected.meet(&applied));
         }
         for (origin, clock) in adoption.folds.iter() {
-            if clock > commit.applied(&origin) {
+            if clock > commit.applied(&origin) && !commit.is_frozen(&origin) {
                 commit.fold_away(origin, clock);
             }
         }

@@ -46,6 +46,9 @@ impl Change for Apply {
     /// blocks the entries after it.
     fn build(self, commit: &mut Commit<'_>) -> Result<Clock, StoreError> {
         let segment = self.0;
+        if commit.is_frozen(&segment.origin) {
+            return Err(StoreError::Frozen(segment.origin));
+        }
         commit.check_own(segment.origin, segment.covered_through)?;
         let applied = commit.applied(&segment.origin);
         if segment.after > applied && !planted::is(Bug::AcceptGap) {
@@ -53,11 +56,11 @@ impl Change for Apply {
         }
         commit.check_origins(usize::from(applied == Clock::default()))?;
         commit.check_quarantine(&segment, applied)?;
+        let tip = commit.continued(&segment, applied)?;
         if segment.covered_through > applied {
             remove_imported(commit, segment.origin, applied, segment.covered_through)?;
         }
         commit.take_birth(segment.birth);
-        let chain = segment.proof.as_ref().and_then(|proof| commit.chained(&segment.origin, applied, proof));
         let mut evidence = commit.take_bundles(segment.origin, segment.proof, applied);
         for entry in segment.entries {
             let stamp = Stamp { origin: segment.origin, clock: entry.clock() };
@@ -85,7 +88,7 @@ impl Change for Apply {
         // A repetition must not lower the clock on disk.
         let rises = segment.covered_through > applied || planted::is(Bug::LowerClock);
         if rises && !planted::is(Bug::SkipVectorUpdate) {
-            commit.raise(segment.origin, segment.covered_through, chain);
+            commit.raise(segment.origin, segment.covered_through, tip);
         }
         Ok(applied)
     }

@@ -27,6 +27,9 @@ impl Change for ImportLog {
     /// donor's vector is adopted, and not before. They replace what an earlier donor said of these clocks.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
         let segment = self.0;
+        if commit.is_frozen(&segment.origin) {
+            return Ok(());
+        }
         commit.check_own(segment.origin, segment.covered_through)?;
         let applied = commit.applied(&segment.origin);
         commit.check_quarantine(&segment, applied)?;

@@ -21,6 +21,7 @@
 //!
 //! - `sweep`: payloads of expired records; `remove_payloads`: what deletes have left in files.
 //! - `compact`: the log; `fold`: a finished origin; `collect`: tombstones.
+//! - `freeze`: an origin that has signed two histories.
 //! - `repair_digest`: a bucket's digest that does not match its records.
 //!
 //! Small values:
@@ -35,6 +36,7 @@ mod compact;
 mod create;
 mod drop_quarantined;
 mod fold;
+mod freeze;
 mod import_log;
 mod join;
 mod keep_births;

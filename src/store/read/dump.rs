@@ -249,7 +249,7 @@ fn dump_log(
                 || (chain.is_some() && batch.certificates.len() >= limits::BATCH_CHAINS_MAX))
         {
             let next = begin(batch.covered_through);
-            batch.bundles = cuts.take_through(Clock(batch.covered_through));
+            cuts.sign_next(&mut batch);
             if !sink(DumpFrame::Log(Box::new(std::mem::replace(&mut batch, next)))) {
                 return Ok(false);
             }
@@ -263,7 +263,7 @@ fn dump_log(
     }
     if batch.after < through.0 {
         batch.covered_through = through.0;
-        batch.bundles = cuts.take_through(through);
+        cuts.sign_next(&mut batch);
         return Ok(sink(DumpFrame::Log(Box::new(batch))));
     }
     Ok(true)

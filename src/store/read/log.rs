@@ -148,7 +148,7 @@ fn changes(
             let is_full = bytes + entry_bytes > limits::BATCH_MAX_BYTES
                 || (chain.is_some() && batch.certificates.len() >= limits::BATCH_CHAINS_MAX);
             if *is_cut && bytes > 0 && is_full {
-                batch.bundles = cuts.bundles_through(Clock(batch.covered_through));
+                cuts.sign(&mut batch);
                 return Ok(aged(LogBatch { batch, bytes }));
             }
             bytes += entry_bytes;
@@ -161,7 +161,7 @@ fn changes(
         // Nothing more up to what is visible: the gap at the end, if any, is covered too.
         batch.covered_through = through.0;
     }
-    batch.bundles = cuts.bundles_through(Clock(batch.covered_through));
+    cuts.sign(&mut batch);
     Ok(aged(LogBatch { batch, bytes }))
 }
 

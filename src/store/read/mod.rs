@@ -4,11 +4,13 @@
 //! - `log`: batches of the log for peers; `tail`: the log for operators who watch it; `trace`: all
 //!   about one key hash; `quarantine`: entries that could not be applied.
 //! - `dump`: the whole store at one moment, for backups.
+//! - `forks`: what origins state of their logs, and those that have signed two.
 //! - `small`: notes, members, operators' certificates; `engine`: figures of RocksDB.
 
 mod digests;
 mod dump;
 mod engine;
+mod forks;
 mod log;
 mod quarantine;
 mod records;

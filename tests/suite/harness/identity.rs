@@ -1,5 +1,7 @@
 //! A certificate authority for stores without nodes: nothing but a secret that they all know; and origins.
 
+use std::{collections::BTreeMap, sync::Mutex};
+
 use super::{certs::Certs, store};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use brock::{
@@ -13,7 +15,7 @@ use brock_core::{
     },
     domain::{
         birth::{Birth, SignedBirth},
-        bundle,
+        bundle::{self, Bundle, Hash, Tip},
     },
     proto,
 };
@@ -59,6 +61,8 @@ pub struct TestOrigin {
     cluster: ClusterId,
     key: Ed25519KeyPair,
     birth: proto::Birth,
+    /// The hash of what it has signed last, up to each clock.
+    chains: Mutex<BTreeMap<u64, Hash>>,
 }
 
 impl TestOrigin {
@@ -78,29 +82,42 @@ impl TestOrigin {
         let birth = Birth { origin, key: public, born_at: 1_700_000_000, previous: None };
         let cluster = identity.cluster().unwrap();
         let Certified { scheme, signature, certificates } = identity.sign(&birth.content(&cluster)).unwrap();
+        let chains = Mutex::new(BTreeMap::from([(0, birth.chain(&cluster))]));
         let birth = SignedBirth { birth, scheme, signature, certificates }.to_proto();
-        Self { origin, cluster, key, birth }
+        Self { origin, cluster, key, birth, chains }
     }
 
     /// These entries, each under a signature of its own.
     pub fn sign_each(&self, after: u64, entries: Vec<proto::Entry>) -> proto::Batch {
-        let signed = entries.iter().map(|entry| self.sign(entry.clock - 1, vec![entry.clone()]));
-        let bundles = signed.flat_map(|batch| batch.bundles).collect();
-        let birth = Some(self.birth.clone());
-        proto::Batch { bundles, birth, ..store::batch(self.origin, after, entries) }
+        let mut all =
+            proto::Batch { birth: Some(self.birth.clone()), ..store::batch(self.origin, after, vec![]) };
+        for entry in entries {
+            let next = self.sign(entry.clock - 1, vec![entry]);
+            if all.entries.is_empty() {
+                all.chain = next.chain;
+            }
+            all.covered_through = next.covered_through;
+            all.entries.extend(next.entries);
+            all.bundles.extend(next.bundles);
+        }
+        all
     }
 
-    /// These entries, under one signature.
+    /// These entries, under one signature, behind what it has signed last up to `after`.
     pub fn sign(&self, after: u64, entries: Vec<proto::Entry>) -> proto::Batch {
+        let before = *self.chains.lock().unwrap().get(&after).expect("it has signed that");
         let stamp = |clock| Stamp { origin: self.origin, clock: Clock(clock) };
         let leaf = |entry: &proto::Entry| bundle::leaf(stamp(entry.clock), &entry.key_hash, &entry.operation);
         let root = bundle::root(&entries.iter().map(leaf).collect::<Vec<_>>());
-        let count = u8::try_from(entries.len()).unwrap();
-        let content = bundle::content(&self.cluster, &self.origin, Clock(after + 1), count, &root);
-        let signature = self.key.sign(&content).as_ref().to_vec().into();
+        let (first, count) = (Clock(after + 1), u8::try_from(entries.len()).unwrap());
+        let content = bundle::content(&self.cluster, &self.origin, (first, count), &before, &root);
+        let signature = self.key.sign(&content).as_ref().try_into().unwrap();
+        let bundle = Bundle { first, count, before, signature };
+        self.chains.lock().unwrap().insert(bundle.last().0, Tip { bundle, root }.chain());
         proto::Batch {
-            bundles: vec![proto::Bundle { count: count.into(), signature }],
+            bundles: vec![bundle.to_proto()],
             birth: Some(self.birth.clone()),
+            chain: Bytes::copy_from_slice(&before),
             ..store::batch(self.origin, after, entries)
         }
     }

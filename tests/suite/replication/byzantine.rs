@@ -169,3 +169,47 @@ async fn of_a_donors_records_only_what_is_proven_is_joined_and_its_vector_is_not
     victim.stop().await;
     writer.stop().await;
 }
+
+/// A node with a certificate of the cluster shows two histories of its log, each to one of two nodes.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_with_two_histories_is_frozen_everywhere_and_what_it_wrote_in_either_stays() {
+    for mode in [TrustMode::Distributed, TrustMode::Centralized] {
+        let certs = Certs::new();
+        let own = TestOrigin::certified(&certs, origin("two", 1));
+        let keys: Vec<Vec<u8>> = (0..3).map(|_| random_key()).collect();
+        let step =
+            |after: u64, number: usize| own.sign(after, vec![create(after + 1, &keys[number], b"grant")]);
+        let common = step(0, 0);
+        // Of equal length: the nodes tell each other nothing but their tips.
+        let (one, other) = (vec![common.clone(), step(1, 1)], vec![common, step(1, 2)]);
+        let start = async |id: &str, port: u16, join: &[u16]| {
+            TestNode::start(&certs, Config { trust: mode, ..config(&certs, id, port, join) }).await
+        };
+        let shows = async |batches: Vec<proto::Batch>| {
+            FakePeer::start(&certs, "two", Script { batches, ..Script::new("two") }).await
+        };
+        let (first_face, second_face) = (shows(one).await, shows(other).await);
+        let ports = [free_port(), free_port()];
+        let first = start("first", ports[0], &[first_face.port, ports[1]]).await;
+        let second = start("second", ports[1], &[second_face.port, ports[0]]).await;
+        let third = start("third", free_port(), &ports).await;
+        for node in [&first, &second, &third] {
+            eventually(&format!("{} names the fork in {mode}", node.id), || async {
+                let trust = node.admin.status().await.trust.unwrap();
+                (trust.forks.len() == 1).then(|| {
+                    assert_eq!(trust.forks[0].origin, own.origin.as_bytes().as_slice());
+                    assert_eq!(trust.forks[0].kind, "two histories");
+                })
+            })
+            .await;
+            for key in &keys {
+                eventually("both histories are there", || node.client.has_local(key)).await;
+            }
+            assert!(node.vector().is_empty(), "{:?}", node.vector());
+        }
+        assert_eq!(first.node.store().forks(), third.node.store().forks());
+        for node in [first, second, third] {
+            node.stop().await;
+        }
+    }
+}

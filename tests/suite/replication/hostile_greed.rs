@@ -49,6 +49,7 @@ impl Pull {
             batch_limit: 1000,
             // Nothing is folded away, here or there.
             folds_digest: codec::folds_digest(&Vector::default()).to_vec().into(),
+            forks: Vec::new(),
         };
         let (say, said) = mpsc::channel(8);
         let message = Some(replicate_request::Message::Hello(hello));
@@ -147,7 +148,8 @@ fn said(message: Said) -> proto::SnapshotResponse {
 fn header(id: &str, vector: &Vector) -> proto::SnapshotResponse {
     let vector = Some(codec::vector_to_proto(vector));
     let (node_id, incarnation, records) = (id.to_owned(), 1, 1000);
-    said(Said::Header(proto::SnapshotHeader { node_id, incarnation, vector, records, folds: None }))
+    let header = proto::SnapshotHeader { node_id, incarnation, vector, records, ..Default::default() };
+    said(Said::Header(header))
 }
 
 fn empty_page(through: [u8; 32]) -> proto::SnapshotResponse {

@@ -2,6 +2,7 @@
 //!
 //! - `conflicts`: payloads that lost, and the note that they are dealt with.
 //! - `disk_full`: a full disk, and room again.
+//! - `forked`: origins that sign two histories.
 //! - `opening`: what a storage directory may hold when a node starts, and which incarnation follows.
 //! - `repetition`: calls and messages that arrive twice.
 //! - `signed`: a signed log, and what of an altered one is believed.
@@ -10,6 +11,7 @@
 
 mod conflicts;
 mod disk_full;
+mod forked;
 mod opening;
 mod repetition;
 mod signed;

@@ -26,7 +26,8 @@ use brock_core::{
         vector::{Clock, Stamp, Vector},
     },
     domain::{
-        birth::{SignedBirth, chained},
+        birth::SignedBirth,
+        bundle::chained,
         codec,
         operation::Operation,
         record::RecordState,
@@ -171,10 +172,7 @@ async fn what_the_origin_has_not_signed_is_refused_and_one_that_has_signed_is_ne
         let refused = check(&verifier, &relay, altered).unwrap_err();
         assert_eq!(refused, ProofError::Forged(donor.origin()).to_string());
         let twin = proto::Batch { birth: forged(|birth| birth.key = vec![9; 32].into()), ..second.clone() };
-        assert_eq!(
-            check(&verifier, &from, twin).unwrap_err(),
-            ProofError::TwoBirths(donor.origin()).to_string()
-        );
+        assert!(check(&verifier, &from, twin).unwrap_err().contains("two births"));
     }
     take(&store, second).await;
     close(store).await;
@@ -225,7 +223,7 @@ fn mutate(batches: &[proto::Batch], chosen: usize, random: &mut StdRng) -> Optio
     let mut batch = batches[chosen].clone();
     let other = &batches[random.random_range(0..batches.len())];
     let entries = batch.entries.len();
-    match random.random_range(0..9) {
+    match random.random_range(0..10) {
         0 => {
             let mut bytes = batch.encode_to_vec();
             let at = random.random_range(0..bytes.len());
@@ -241,6 +239,7 @@ fn mutate(batches: &[proto::Batch], chosen: usize, random: &mut StdRng) -> Optio
         4 => batch.entries.clone_from(&other.entries),
         5 => batch.bundles.clone_from(&other.bundles),
         6 => batch.covered_through += 1,
+        8 => batch.chain.clone_from(&other.chain),
         7 => batch.origin = Bytes::copy_from_slice(origin("origin", random.random()).as_bytes()),
         _ => {
             let last = batch.entries.pop()?;

@@ -158,7 +158,7 @@ async fn what_a_peer_causes_again_and_again_is_logged_now_and_then() {
             incarnation: 1,
             vector: Some(vector),
             now_unix,
-            digest: None,
+            ..proto::Heads::default()
         };
         replicate_response::Message::Heads(heads)
     };

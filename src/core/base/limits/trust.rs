@@ -30,3 +30,11 @@ pub const EVIDENCE_MAX: usize = super::LOSERS_MAX + 6;
 pub const GENUINE_SIGNATURES: usize = 100_000;
 /// Nodes of whose logs a refused operation raises an alarm; a lying peer invents any number of them.
 pub const REFUSED_NODES_ALARMED: usize = 4;
+/// Origins that are frozen because they have signed two histories.
+pub const FORKS_MAX: usize = 256;
+/// Those of one node: each takes a genuine signature of that node's certificate, which is to be revoked.
+pub const FORKS_PER_NODE: usize = 16;
+/// How often a commit of the origin's log may come between before freezing it is given up.
+pub const FREEZE_ATTEMPTS: usize = 16;
+/// Logs whose last bundles a node shows a puller at once.
+pub const TIPS_MAX: usize = 1_000;

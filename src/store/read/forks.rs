@@ -1,0 +1,85 @@
+//! What origins state of their logs, and those that have signed two.
+
+use std::sync::Arc;
+
+use crate::store::{error::StoreError, handle::Store, view::View};
+use brock_core::{
+    base::{
+        id::{NodeId, Origin},
+        limits,
+        vector::{Clock, Vector},
+    },
+    domain::{
+        bundle::{self, Tip},
+        fork::Fork,
+    },
+};
+
+impl Store {
+    /// Whether the origin has signed two histories. It is in no vector any more, and nothing of its log is taken.
+    pub fn is_frozen(&self, origin: &Origin) -> bool {
+        self.shared.published().forks.contains_key(origin)
+    }
+
+    /// The proofs for the frozen origins.
+    pub fn forks(&self) -> Vec<Arc<Fork>> {
+        self.shared.published().forks.values().cloned().collect()
+    }
+
+    /// Whether a further origin of this node may be frozen: each costs a place for ever.
+    pub fn may_freeze(&self, node_id: &NodeId) -> bool {
+        let published = self.shared.published();
+        let of_it = published.forks.keys().filter(|origin| origin.is_of(node_id)).count();
+        of_it < limits::FORKS_PER_NODE && published.forks.len() < limits::FORKS_MAX
+    }
+
+    /// The last bundle that is known here of the log of an origin, which ends where the vector says.
+    pub fn tip(&self, origin: &Origin) -> Option<Tip> {
+        self.shared.published().tips.get(origin).copied()
+    }
+
+    /// The same of the origins in `vector`, at most [`limits::TIPS_MAX`].
+    pub fn tips(&self, vector: &Vector) -> Vec<(Origin, Tip)> {
+        let published = self.shared.published();
+        let known = vector.iter().filter_map(|(origin, _)| Some((origin, *published.tips.get(&origin)?)));
+        known.take(limits::TIPS_MAX).collect()
+    }
+
+    /// The bundle here that contradicts what a peer shows of the log of an origin; `None`: none does, as far as the
+    /// log here reaches. Nothing was verified.
+    pub async fn contradiction(&self, origin: Origin, theirs: Tip) -> Result<Option<Tip>, StoreError> {
+        let ours = {
+            let published = self.shared.published();
+            let Some(ours) = published.tips.get(&origin).copied() else { return Ok(None) };
+            ours
+        };
+        if ours.contradicts(&theirs) {
+            return Ok(Some(ours));
+        }
+        let last = theirs.bundle.last();
+        if last >= ours.bundle.first {
+            return Ok(None);
+        }
+        self.blocking(move |shared| {
+            let view = shared.database.view();
+            let Some(next) = view.bundles(origin, last).next().transpose()? else { return Ok(None) };
+            if next.first == last.next() && next.before == theirs.chain() {
+                return Ok(None);
+            }
+            Ok(stored_tip(&view, origin, next)?.filter(|ours| ours.contradicts(&theirs)))
+        })
+        .await
+    }
+}
+
+/// A stored bundle with its root; `None`: its entries are compacted away.
+fn stored_tip(view: &View<'_>, origin: Origin, bundle: bundle::Bundle) -> Result<Option<Tip>, StoreError> {
+    let before = Clock(bundle.first.0.saturating_sub(1));
+    let mut leaves = Vec::with_capacity(bundle.count.into());
+    for entry in view.log(origin, before, bundle.last()) {
+        let entry = entry?;
+        leaves.push(bundle::leaf(entry.key.stamp, &entry.key.key_hash.0, &entry.operation));
+    }
+    let is_whole = leaves.len() == usize::from(bundle.count);
+    Ok(is_whole.then(|| Tip { bundle, root: bundle::root(&leaves) }))
+}

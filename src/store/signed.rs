@@ -1,0 +1,82 @@
+//! Reads of what is signed: births, bundles, forks, and the certificates of operators.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::{
+    error::StoreError,
+    schema,
+    view::{View, read_error},
+};
+use brock_core::{
+    base::{
+        id::Origin,
+        vector::{Clock, Stamp},
+    },
+    domain::{
+        bundle::Bundle,
+        codec::{self, CodecError},
+        fork::Fork,
+        order::Chain,
+    },
+    proto,
+};
+
+impl View<'_> {
+    /// The origins that have signed two histories, with the proof.
+    pub(super) fn forks(&self) -> Result<BTreeMap<Origin, Arc<Fork>>, StoreError> {
+        let forks = self.scan(schema::FORK, self.options()).map(|item| {
+            let fork = Fork::decode(&item?.1)?;
+            Ok((fork.origin(), Arc::new(fork)))
+        });
+        forks.collect()
+    }
+
+    /// The births of the origins that sign above `after`, in the order of the origins.
+    pub(super) fn births(
+        &self,
+        after: Option<Origin>,
+    ) -> impl Iterator<Item = Result<proto::Birth, StoreError>> {
+        let mut options = self.options();
+        if let Some(after) = after {
+            options.set_iterate_lower_bound([after.as_bytes().as_slice(), &[0]].concat());
+        }
+        self.scan(schema::BIRTH, options).map(|item| decode_birth(&item?.1))
+    }
+
+    /// The birth of one origin; `None` = it does not sign.
+    pub(super) fn birth(&self, origin: &Origin) -> Result<Option<proto::Birth>, StoreError> {
+        self.value(schema::BIRTH, origin.as_bytes())?.map(|value| decode_birth(&value)).transpose()
+    }
+
+    /// The bundles of one origin that end above `after`, in order.
+    pub(super) fn bundles(
+        &self,
+        origin: Origin,
+        after: Clock,
+    ) -> impl Iterator<Item = Result<Bundle, StoreError>> {
+        let mut options = self.long_scan();
+        options.set_iterate_lower_bound(codec::stamp_key(Stamp { origin, clock: after.next() }));
+        options.set_iterate_upper_bound(codec::stamp_key(Stamp { origin, clock: Clock(u64::MAX) }));
+        self.scan(schema::BUNDLE, options).map(|item| Ok(codec::decode_bundle(&item?.1)?))
+    }
+
+    /// The chain of an operator whose orders are in the log.
+    pub(super) fn chain(&self, id: &[u8; 32]) -> Result<Option<Chain>, StoreError> {
+        Ok(self.value(schema::CERTIFICATE, id)?.map(|value| Chain::decode(&value)).transpose()?)
+    }
+
+    /// How many chains there are, estimated.
+    pub(super) fn chains(&self) -> Result<u64, StoreError> {
+        let family = self.database.family(schema::CERTIFICATE);
+        let estimate = self.database.db.property_int_value_cf(family, "rocksdb.estimate-num-keys");
+        Ok(estimate.map_err(read_error)?.unwrap_or_default())
+    }
+}
+
+fn decode_birth(value: &[u8]) -> Result<proto::Birth, StoreError> {
+    let body = Bytes::copy_from_slice(codec::unversioned("birth", value)?);
+    Ok(proto::Birth::decode(body).map_err(|_| CodecError::Malformed("birth"))?)
+}

@@ -1,0 +1,101 @@
+//! Proofs that an origin has signed two histories: verified, kept and passed on.
+
+use std::collections::HashMap;
+
+use super::{proof::Verifier, work};
+use crate::store::{Born, StoreError};
+use brock_core::{
+    base::{id::Origin, limits},
+    domain::{
+        birth::SignedBirth,
+        bundle::Tip,
+        fork::{Contradiction, Fork},
+    },
+    proto,
+};
+
+impl Verifier {
+    /// Freezes the origins of a peer's proofs, as far as they are genuine. Returns how many are not.
+    pub async fn take_forks(&self, forks: Vec<proto::Fork>) -> Result<usize, StoreError> {
+        let mut refused = 0;
+        for fork in forks.into_iter().take(limits::FORKS_MAX) {
+            match Fork::from_proto(fork) {
+                Ok(fork) => refused += usize::from(!self.freeze(fork).await?),
+                Err(_) => refused += 1,
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Looks whether what a peer shows of the logs that both have is what is here. Freezes the origins that have signed
+    /// two histories. Returns how many differ and are not proven to have.
+    pub async fn compare_tips(&self, tips: Vec<proto::OriginTip>) -> Result<usize, StoreError> {
+        let mut refused = 0;
+        for shown in tips.into_iter().take(limits::TIPS_MAX) {
+            let Some((origin, theirs)) = Tip::with_origin(&shown) else {
+                refused += 1;
+                continue;
+            };
+            if let Some(ours) = self.store().contradiction(origin, theirs).await? {
+                refused += usize::from(!self.prove_fork(origin, ours, theirs).await?);
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Those of a donor's last bundles that are genuine.
+    pub(super) async fn genuine_tips(
+        &self,
+        tips: Vec<proto::OriginTip>,
+    ) -> Result<HashMap<Origin, Tip>, StoreError> {
+        let this = self.clone();
+        let is_genuine = move |(origin, tip): &(Origin, Tip)| {
+            let born = this.store().born(origin);
+            born.is_some_and(|born| tip.is_genuine(&this.cluster(), origin, &born.key))
+        };
+        work(move || {
+            let tips = tips.iter().take(limits::TIPS_MAX).filter_map(Tip::with_origin);
+            tips.filter(is_genuine).collect()
+        })
+        .await
+    }
+
+    /// Freezes an origin of which two bundles cannot both be true. Returns whether both are genuine.
+    pub async fn prove_fork(&self, origin: Origin, one: Tip, other: Tip) -> Result<bool, StoreError> {
+        let birth = self.store().birth(origin).await?.map(SignedBirth::from_proto).transpose()?;
+        match birth.and_then(|birth| Fork::new(birth, Contradiction::Bundles(one, other))) {
+            Some(fork) => self.freeze(fork).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Freezes an origin that has another birth here. Returns whether the other one is genuine.
+    pub async fn prove_two_births(&self, other: SignedBirth) -> Result<bool, StoreError> {
+        let birth = self.store().birth(other.birth.origin).await?.map(SignedBirth::from_proto).transpose()?;
+        match birth.and_then(|birth| Fork::new(birth, Contradiction::Birth(other))) {
+            Some(fork) => self.freeze(fork).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Freezes the origin of a fork, unless that is not genuine. Returns whether it is.
+    async fn freeze(&self, fork: Fork) -> Result<bool, StoreError> {
+        let origin = fork.origin();
+        if self.store().is_frozen(&origin) || !self.store().may_freeze(&origin.node_id()) {
+            return Ok(true);
+        }
+        let this = self.clone();
+        let checking = work(move || this.is_fork(&fork).then_some(fork));
+        let Some(fork) = checking.await? else { return Ok(false) };
+        self.store().freeze(fork).await?;
+        Ok(true)
+    }
+
+    /// Blocks for some signatures.
+    fn is_fork(&self, fork: &Fork) -> bool {
+        let known = self.store().born(&fork.origin());
+        let is_known = known.is_some_and(|Born { key, .. }| key == fork.birth().birth.key);
+        (is_known || self.check_birth(fork.birth()).is_ok())
+            && fork.is_genuine(&self.cluster(), |other| self.check_birth(other))
+    }
+}

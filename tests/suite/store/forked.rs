@@ -1,0 +1,204 @@
+//! Origins that sign two histories: proven, frozen, and what they wrote stays.
+
+use std::sync::Arc;
+
+use crate::harness::{
+    identity::{TestIdentity, TestOrigin},
+    store::{
+        NOW, close, create, created, creation, entry, key, new_record, node_id, open, options, origin,
+        payload, ram,
+    },
+};
+use brock::{
+    replication::repair::repair,
+    store::{Options, Store, StoreError},
+    transfer::proof::Verifier,
+};
+use brock_core::{
+    base::{
+        limits,
+        trust::TrustMode,
+        vector::{Clock, Vector},
+    },
+    domain::{birth::SignedBirth, segment::Segment},
+    proto,
+};
+
+fn signing(options: Options) -> Options {
+    Options { identity: Some(Arc::new(TestIdentity::new(options.node_id.clone()))), ..options }
+}
+
+fn strict(store: &Store) -> Verifier {
+    Verifier::new(store.clone(), TrustMode::Distributed, None)
+}
+
+async fn take(store: &Store, batch: proto::Batch) -> Result<(), StoreError> {
+    let segment = strict(store).check_segment(&node_id("relay"), Segment::check(batch).unwrap()).unwrap();
+    store.apply(segment).await.map(|_| ())
+}
+
+/// The bundle that creates a record, at the clock of its number in one of the two histories.
+fn step(own: &TestOrigin, after: u64, number: u64) -> proto::Batch {
+    let grant = payload(b"g");
+    own.sign(after, vec![entry(after + 1, key(number), &creation(NOW, &grant), Some(&grant))])
+}
+
+/// The first bundle of both histories, the rest of the one, and the rest of the other.
+fn two_histories(own: &TestOrigin) -> (proto::Batch, [proto::Batch; 3], [proto::Batch; 2]) {
+    let first = step(own, 0, 1);
+    let one = [step(own, 1, 12), step(own, 2, 13), step(own, 3, 14)];
+    (first, one, [step(own, 1, 22), step(own, 2, 23)])
+}
+
+async fn tells(from: &Store, to: &Store) -> usize {
+    strict(to).take_forks(from.forks().iter().map(|fork| fork.to_proto()).collect()).await.unwrap()
+}
+
+async fn shows(from: &Store, to: &Store) -> usize {
+    let tips = from.tips(&from.vector()).into_iter().map(|(origin, tip)| tip.of_origin(&origin)).collect();
+    strict(to).compare_tips(tips).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_bundle_of_another_history_is_refused_and_proves_both_and_what_both_hold_stays() {
+    let home = tempfile::tempdir().unwrap();
+    let at_one = signing(options(home.path()));
+    let (one, other) = (open(&at_one).await, open(&signing(ram("other"))).await);
+    let own = TestOrigin::new(origin("two", 1));
+    let (first, [a2, ..], [b2, b3]) = two_histories(&own);
+    for (store, batch) in [(&one, a2.clone()), (&other, b2)] {
+        take(store, first.clone()).await.unwrap();
+        take(store, batch).await.unwrap();
+    }
+    // Both have applied two operations: the third is of the other history.
+    let Err(StoreError::Forked { pair, .. }) = take(&one, b3.clone()).await else { panic!("it was applied") };
+    let (here, theirs) = *pair.unwrap();
+    assert_eq!((one.clock(&own.origin).0, one.is_frozen(&own.origin)), (2, false), "nothing has changed");
+    assert!(strict(&one).prove_fork(own.origin, here, theirs).await.unwrap());
+    assert!(one.is_frozen(&own.origin) && one.vector().is_empty() && one.floors().is_empty());
+    assert_eq!((one.totals().log_entries, one.totals().log_bytes, one.records()), (0, 0, 2));
+    assert!(matches!(take(&one, b3).await, Err(StoreError::Frozen(_))));
+    assert!(matches!(take(&one, a2).await, Err(StoreError::Frozen(_))));
+    // The proof stands by itself.
+    assert_eq!(tells(&one, &other).await, 0);
+    assert!(other.is_frozen(&own.origin) && other.vector().is_empty());
+    assert_eq!(one.forks(), other.forks());
+    let claim: Vector = [(own.origin, Clock(9))].into_iter().collect();
+    assert!(one.relevant(claim, 0).is_empty(), "what peers say of it counts for nothing");
+    for (to, from) in [(&one, &other), (&other, &one)] {
+        repair((to, &strict(to)), from, None).await.unwrap();
+        for number in [1, 12, 22] {
+            assert!(to.get(key(number)).await.unwrap().unwrap().is_proven(), "{number}");
+        }
+    }
+    assert_eq!(one.summary().digest, other.summary().digest);
+    let forks = one.forks();
+    close(one).await;
+    let one = open(&at_one).await;
+    assert!(one.forks() == forks && one.vector().is_empty() && one.records() == 3);
+    assert_eq!(one.incarnation_reason(), "start", "no operation counts as lost");
+    close(one).await;
+    close(other).await;
+}
+
+#[tokio::test]
+async fn histories_of_equal_length_differ_in_what_peers_show_of_them_and_so_do_shorter_ones() {
+    for longer in 0..=2 {
+        let (one, other) = (open(&signing(ram("one"))).await, open(&signing(ram("other"))).await);
+        let own = TestOrigin::new(origin("two", 1));
+        let (first, [a2, a3, a4], [b2, _]) = two_histories(&own);
+        for (store, batch) in [(&one, a2), (&other, b2)] {
+            take(store, first.clone()).await.unwrap();
+            assert_eq!(shows(store, &one).await + shows(store, &other).await, 0, "no difference yet");
+            take(store, batch).await.unwrap();
+        }
+        assert!(!one.is_frozen(&own.origin));
+        for batch in [a3, a4].into_iter().take(longer) {
+            take(&one, batch).await.unwrap();
+        }
+        assert_eq!(shows(&other, &one).await, 0);
+        assert!(one.is_frozen(&own.origin), "longer by {longer}");
+        close(one).await;
+        close(other).await;
+    }
+}
+
+#[tokio::test]
+async fn what_proves_no_fork_freezes_nothing() {
+    let store = open(&signing(ram("one"))).await;
+    let own = TestOrigin::new(origin("two", 1));
+    let (first, [a2, ..], [_, b3]) = two_histories(&own);
+    for batch in [first, a2] {
+        take(&store, batch).await.unwrap();
+    }
+    let Err(StoreError::Forked { pair, .. }) = take(&store, b3).await else { panic!("it was applied") };
+    let (here, theirs) = *pair.unwrap();
+    let genuine = proto::Fork {
+        birth: store.birth(own.origin).await.unwrap(),
+        one: Some(here.to_proto()),
+        other: Some(theirs.to_proto()),
+        other_birth: None,
+    };
+    let altered = |alter: &dyn Fn(&mut proto::Fork)| {
+        let mut fork = genuine.clone();
+        alter(&mut fork);
+        fork
+    };
+    let lies = vec![
+        altered(&|fork| fork.other.clone_from(&fork.one)),
+        altered(&|fork| fork.other.as_mut().unwrap().signature = vec![1; 64].into()),
+        altered(&|fork| fork.one.as_mut().unwrap().root = vec![1; 32].into()),
+        altered(&|fork| fork.one.as_mut().unwrap().first += 1),
+        altered(&|fork| fork.birth.as_mut().unwrap().key = vec![1; 32].into()),
+        altered(&|fork| fork.birth.as_mut().unwrap().born_at_unix += 1),
+        altered(&|fork| fork.other_birth.clone_from(&fork.birth)),
+        altered(&|fork| fork.birth = None),
+        proto::Fork::default(),
+    ];
+    let count = lies.len();
+    // The third last has two equal births, and an altered birth is that of the known key all the same.
+    let refused = strict(&store).take_forks(lies).await.unwrap();
+    assert_eq!(refused, count - 1);
+    assert!(store.is_frozen(&own.origin), "its birth is known here by its key");
+    close(store).await;
+    let fresh = open(&signing(ram("fresh"))).await;
+    let unborn = altered(&|fork| fork.birth.as_mut().unwrap().born_at_unix += 1);
+    assert_eq!(strict(&fresh).take_forks(vec![unborn]).await.unwrap(), 1);
+    assert_eq!(strict(&fresh).take_forks(vec![genuine]).await.unwrap(), 0);
+    assert!(fresh.is_frozen(&own.origin));
+    close(fresh).await;
+}
+
+/// The holder of a node's certificate is born as the incarnation that the node is.
+#[tokio::test]
+async fn a_node_whose_own_incarnation_has_two_births_goes_on_as_another_and_loses_nothing() {
+    let store = open(&signing(ram("one"))).await;
+    let before = created(&store, new_record(key(1), b"g")).await;
+    let thief = TestOrigin::new(before.origin);
+    let birth = SignedBirth::from_proto(step(&thief, 0, 9).birth.unwrap()).unwrap();
+    assert!(strict(&store).prove_two_births(birth).await.unwrap());
+    assert!(store.is_frozen(&before.origin) && store.origin() != before.origin);
+    assert!(store.get(key(1)).await.unwrap().unwrap().is_proven());
+    let after = created(&store, new_record(key(2), b"g")).await;
+    assert_eq!((after.origin, store.records()), (store.origin(), 2));
+    create(&store, new_record(key(3), b"g")).await;
+    assert_eq!(store.vector().iter().count(), 1);
+    close(store).await;
+}
+
+#[tokio::test]
+async fn the_forks_of_one_node_are_bounded_and_take_no_place_from_others() {
+    let store = open(&signing(ram("one"))).await;
+    let forks = async |id: &str, count: u32| {
+        for incarnation in 1..=count {
+            let own = [(); 2].map(|()| TestOrigin::new(origin(id, incarnation)));
+            let [first, second] = own.map(|own| step(&own, 0, 1).birth);
+            let fork = proto::Fork { birth: first, other_birth: second, ..Default::default() };
+            assert_eq!(strict(&store).take_forks(vec![fork]).await.unwrap(), 0);
+        }
+    };
+    forks("liar", u32::try_from(limits::FORKS_PER_NODE).unwrap() + 3).await;
+    forks("other", 1).await;
+    assert_eq!(store.forks().len(), limits::FORKS_PER_NODE + 1);
+    close(store).await;
+}
