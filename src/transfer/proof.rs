@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::{orders::Orders, work};
+use super::{
+    orders::{Orders, Refused},
+    work,
+};
 use crate::store::{Born, Store, StoreError};
 use brock_core::{
     base::{
@@ -17,10 +20,10 @@ use brock_core::{
     domain::{
         birth::SignedBirth,
         bundle::{Bundle, Evidence, Hash, Signature},
-        operation::Operation,
+        operation::{Operation, has_foreign_payload},
         order::Chain,
         record::RecordState,
-        segment::Segment,
+        segment::{Segment, SegmentEntry},
     },
     proto,
 };
@@ -45,6 +48,9 @@ pub enum ProofError {
     /// Another birth of that origin is known here.
     #[error("{0} has two births: two holders of its node's certificate sign as that origin")]
     TwoBirths(Origin),
+    /// The payloads are not those whose digests the origin has signed.
+    #[error("operations of {0} come with payloads that are not theirs")]
+    Payload(Origin),
     /// The origin's key did not sign this.
     #[error("operations of {0} are not those that it has signed")]
     Forged(Origin),
@@ -64,7 +70,7 @@ pub struct Verifier {
 type Signed = (Origin, Bundle, Hash);
 
 /// A state as far as it is believed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Believed {
     /// What of it may be joined.
     pub state: RecordState,
@@ -152,20 +158,35 @@ impl Verifier {
         };
         let trusts_link = !self.is_strict() && !is_new && origin.is_of(from);
         let cluster = self.cluster().unwrap_or(ClusterId([0; 32]));
-        if trusts_link || proof.is_genuine(&cluster, &origin, &key) {
+        if trusts_link {
             return Ok(segment);
         }
-        Err(ProofError::Forged(origin))
+        if !proof.is_genuine(&cluster, &origin, &key) {
+            return Err(ProofError::Forged(origin));
+        }
+        let is_foreign = |entry: &SegmentEntry| match entry {
+            SegmentEntry::Quarantined(entry, _) => has_foreign_payload(entry),
+            SegmentEntry::Applicable(..) => false,
+        };
+        if segment.entries.iter().any(is_foreign) {
+            return Err(ProofError::Payload(origin));
+        }
+        Ok(segment)
     }
 
-    /// Those of the chains that an order in the log of a snapshot proves to be operators'. The log is not cut: its
-    /// records hold the same, and decide. Blocks.
-    pub fn proven(&self, segment: &Segment, received: Vec<Chain>) -> Result<Vec<Chain>, StoreError> {
+    /// Those of the chains that an order in the log of a snapshot proves to be operators', and the first operation that
+    /// destroys without a valid order, if one is needed: it may be missing in the records, which decide, but this node
+    /// would pass the log on. Blocks.
+    pub fn proven(
+        &self,
+        segment: &Segment,
+        received: Vec<Chain>,
+    ) -> Result<(Vec<Chain>, Option<Refused>), StoreError> {
         match &self.orders {
-            Some(orders) if !received.is_empty() => {
-                Ok(orders.check(&mut segment.clone(), received, Clock::default())?.0)
+            Some(orders) if self.is_strict() || !received.is_empty() => {
+                orders.check(&mut segment.clone(), received, Clock::default())
             }
-            _ => Ok(Vec::new()),
+            _ => Ok((Vec::new(), None)),
         }
     }
 
