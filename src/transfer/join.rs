@@ -407,7 +407,7 @@ impl Joiner {
             let mut chains = Vec::new();
             for (key_hash, claimed) in claimed {
                 let mut state = codec::foreign_state(claimed)?;
-                if let Some(verifier) = &verifier {
+                if let Some(verifier) = verifier.as_ref().filter(|_| !planted::is(Bug::SkipVerifyPage)) {
                     let believed = verifier.believe(&key_hash, state, &received);
                     chains.extend(believed.chains);
                     left_out += believed.unproven.iter().filter(&counts).count();
