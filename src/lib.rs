@@ -8,7 +8,7 @@
 //! | [`brock_core`] | identifiers, the record and its merge, encodings, limits, the generated messages: no I/O |
 //! | [`brock_net`] | addresses, DNS, dialling, TLS, certificates: everything below a gRPC call |
 //! | [`brock_client`] | what a client of a cluster needs, and the JSON that tools show |
-//! | [`runtime`] | retries, spans, alarms, no core files, the check of the processor, planted bugs |
+//! | [`runtime`] | retries, spans, alarms, no core files, the check of the processor |
 //! | [`store`] | RocksDB: the writer, the readers, expiry |
 //! | [`transfer`] | a whole store as a stream of messages |
 //! | [`audit`] | the audit log: its lines, its files, its verification |

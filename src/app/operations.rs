@@ -23,6 +23,7 @@ use crate::{
     replication::{
         breaker::{Breaker, Paused},
         peek::{Answer, Asker},
+        remote,
         repair::{self, Repaired, TheirSummary},
         resync::Resyncs,
     },
@@ -423,6 +424,8 @@ impl Operations {
             let node_id = name.parse().unwrap_or_else(|_| self.store.node_id().clone());
             let brought = Some((&self.breaker, (&peer.key, &node_id)));
             let repaired = repair::repair((&self.store, &self.verifier), &peer, brought).await;
+            let unproven = repaired.as_ref().map_or(0, |repaired| repaired.unproven);
+            remote::count_unproven(&peer.key, unproven);
             outcomes.push(RepairOutcome { node: name, repaired });
         }
         Ok(outcomes)

@@ -8,7 +8,7 @@
 use super::{
     breaker::{Breaker, Bringer},
     remote::Remote,
-    repair::{self, Differences, Repaired, TheirSummary},
+    repair::{self, Differences, Fetched, Repaired, TheirSummary},
     resync::Resyncs,
 };
 use crate::{
@@ -135,7 +135,9 @@ impl Common {
         asked: &[KeyHash],
         settled: &mut Repaired,
     ) -> Result<usize, RemoteError> {
-        let (looked_at, theirs) = repair::fetch((store, verifier), remote, asked).await?;
+        let Fetched { looked_at, states: theirs, unproven } =
+            repair::fetch((store, verifier), remote, asked).await?;
+        settled.unproven += unproven;
         let asked = &asked[..looked_at];
         let mine = store.get_many(asked.to_vec()).await?;
         let collected = repair::forgotten(store);

@@ -9,9 +9,14 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, timeout_at},
 };
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 
-use crate::{membership::roster::Roster, transfer::proof::Verifier};
+use super::remote::count_unproven;
+use crate::{
+    membership::{peer::Peer, roster::Roster},
+    runtime::planted::{self, Bug},
+    transfer::proof::Verifier,
+};
 use brock_core::{
     base::{id::KeyHash, limits, metrics as names},
     domain::{
@@ -19,7 +24,7 @@ use brock_core::{
         order::Chain,
         record::{RecordState, Visibility},
     },
-    proto::{self, replication_service_client::ReplicationServiceClient},
+    proto,
 };
 
 /// The peers' common answer.
@@ -100,7 +105,7 @@ impl Asker {
         let Ok(_permit) = self.permits.try_acquire() else { return Ok(Answer::Refused) };
         let request = proto::PeekRequest { key_hash: Bytes::copy_from_slice(&key_hash.0) };
         let mut answers: FuturesUnordered<_> =
-            peers.iter().map(|peer| self.peek(peer.client.clone(), request.clone(), deadline)).collect();
+            peers.iter().map(|peer| self.peek(peer, request.clone(), deadline)).collect();
         let mut incomplete = None;
         while let Some(answer) = answers.next().await {
             match answer {
@@ -126,36 +131,44 @@ impl Asker {
 
     async fn peek(
         &self,
-        mut peer: ReplicationServiceClient<Channel>,
+        peer: &Peer,
         request: proto::PeekRequest,
         deadline: Instant,
     ) -> Result<Option<RecordState>, ()> {
         let key_hash = KeyHash::try_from(request.key_hash.as_ref()).map_err(|_| ())?;
-        match timeout_at(deadline, peer.peek(request)).await {
-            Ok(Ok(response)) => self.believed(key_hash, response.into_inner()).await,
+        match timeout_at(deadline, peer.client.clone().peek(request)).await {
+            Ok(Ok(response)) => {
+                let (state, unproven) = believed(&self.verifier, key_hash, response.into_inner()).await?;
+                count_unproven(&peer.key, u64::from(unproven > 0));
+                Ok((state != RecordState::default()).then_some(state))
+            }
             Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
             // The pullers report which peers are down, and why.
             Ok(Err(_)) | Err(_) => Err(()),
         }
     }
+}
 
-    /// A peer's state of a key hash, as far as it is believed; `None`: nothing of it is. An error: it is malformed.
-    async fn believed(
-        &self,
-        key_hash: KeyHash,
-        response: proto::PeekResponse,
-    ) -> Result<Option<RecordState>, ()> {
-        self.verifier.learn(response.births).await.map_err(|_| ())?;
-        let verifier = self.verifier.clone();
-        let believe = move || {
-            let claimed = codec::foreign_state(response.state.unwrap_or_default()).map_err(|_| ())?;
-            let received = Chain::read(response.chains, limits::STATES_CHAINS_READ);
-            // The answer is not stored, and its orders are not passed on.
-            Ok::<_, ()>(verifier.believe(&key_hash, claimed, &received).state)
-        };
-        let state = tokio::task::spawn_blocking(believe).await.map_err(|_| ())??;
-        Ok((state != RecordState::default()).then_some(state))
-    }
+/// A peer's state of a key hash as far as it is believed, and how many of its operations nothing proves. An error: it is
+/// malformed.
+pub async fn believed(
+    verifier: &Verifier,
+    key_hash: KeyHash,
+    response: proto::PeekResponse,
+) -> Result<(RecordState, usize), ()> {
+    verifier.learn(response.births).await.map_err(|_| ())?;
+    let verifier = verifier.clone();
+    let believe = move || {
+        let claimed = codec::foreign_state(response.state.unwrap_or_default()).map_err(|_| ())?;
+        if planted::is(Bug::SkipVerifyPeek) {
+            return Ok((claimed, 0));
+        }
+        let received = Chain::read(response.chains, limits::STATES_CHAINS_READ);
+        // The answer is not stored, and its orders are not passed on.
+        let believed = verifier.believe(&key_hash, claimed, &received);
+        Ok((believed.state, believed.unproven.len()))
+    };
+    tokio::task::spawn_blocking(believe).await.map_err(|_| ())?
 }
 
 /// A cached answer: no peer had the record a moment ago.

@@ -6,12 +6,12 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::{
-    membership::peer::{Peer, RemoteError},
+    membership::peer::{Peer, PeerKey, RemoteError},
     store::{Store, Summary},
     transfer::keyed_state,
 };
 use brock_core::{
-    base::{id::KeyHash, limits},
+    base::{id::KeyHash, limits, metrics as names},
     domain::codec::{self, CodecError},
     proto,
 };
@@ -101,6 +101,14 @@ impl Remote for Store {
         let sent = || found.iter().take(answer.looked_at as usize).flatten();
         let (births, chains) = (self.births_of(sent()).await?, self.chains_of(sent()).await?);
         Ok(proto::FetchStatesResponse { births, chains, ..answer })
+    }
+}
+
+/// Counts states of a peer's of which something is not proven.
+pub fn count_unproven(peer: &PeerKey, states: u64) {
+    if states > 0 {
+        let peer = peer.to_string();
+        metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => "state").increment(states);
     }
 }
 

@@ -6,6 +6,7 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use bytes::Bytes;
 
 use super::{commit::Commit, error::StoreError};
+use crate::runtime::planted::{self, Bug};
 use brock_core::{
     base::{
         id::{ClusterId, KeyHash, Origin},
@@ -185,8 +186,10 @@ impl Commit<'_> {
     pub(super) fn take_birth(&mut self, birth: Option<SignedBirth>) {
         let Some(signed) = birth else { return };
         let origin = signed.birth.origin;
-        // An origin whose log is here without signatures stays one that does not sign.
-        if self.born(&origin).is_none() && self.applied(&origin) == Clock::default() {
+        // An origin whose log is here without signatures stays one that does not sign. But one of which nothing is in
+        // the log may be here by what a donor claimed.
+        let is_first = self.born(&origin).is_none() && self.floor(&origin) >= self.applied(&origin);
+        if is_first || planted::is(Bug::ForgetBirth) {
             self.raised.births.insert(origin, Born::of(&signed.birth, self.cluster));
             self.batch.put_birth(&signed);
         }

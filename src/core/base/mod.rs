@@ -6,6 +6,7 @@
 //! - [`limits`]: every bound that is not a setting; [`shares`]: those on what one identity may take.
 //! - [`metrics`]: the name, unit and help text of every metric.
 //! - [`trust`]: what a node believes other nodes.
+//! - [`planted`]: bugs that the tests must find.
 //! - [`advice`]: what an operator can do about an error of the operating system.
 
 pub mod advice;
@@ -13,6 +14,7 @@ pub mod duration;
 pub mod id;
 pub mod limits;
 pub mod metrics;
+pub mod planted;
 pub mod shares;
 pub mod time;
 pub mod trust;

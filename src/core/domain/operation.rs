@@ -212,6 +212,18 @@ pub fn check_entry(entry: &proto::Entry) -> Result<(Entry, Option<Bytes>), Entry
     Ok((checked, entry.payload.clone()))
 }
 
+/// Whether an entry has a payload that its operation does not name. The operation is signed and its payload is not, so
+/// that is its sender's work.
+pub fn has_foreign_payload(entry: &proto::Entry) -> bool {
+    let Some(payload) = &entry.payload else { return false };
+    match Operation::decode(&entry.operation) {
+        Ok(Operation::Create { digest, .. }) => sha256(payload) != digest,
+        Ok(_) => true,
+        // Perhaps another version knows what belongs to it.
+        Err(_) => false,
+    }
+}
+
 fn check_payload(operation: &Operation, payload: &[u8]) -> Result<(), EntryError> {
     let Operation::Create { digest, .. } = operation else {
         return Err(EntryError::Payload);

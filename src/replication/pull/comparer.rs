@@ -7,6 +7,7 @@ use crate::{
     membership::peer::{PeerKey, RemoteError},
     replication::{
         comparison::{Comparison, Look},
+        remote,
         repair::Repaired,
     },
     runtime::alarms::Source,
@@ -51,6 +52,7 @@ pub(super) async fn run(puller: &Puller) {
                 continue;
             }
         };
+        remote::count_unproven(&key, settled.unproven);
         rested = due;
         if settled.repaired > 0 {
             due = Instant::now();

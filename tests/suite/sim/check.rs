@@ -24,10 +24,13 @@ use brock_core::{
 };
 
 /// A record with several payloads: the winner's digest, and the losers'.
-type Ledger = Vec<(KeyHash, PayloadDigest, Vec<PayloadDigest>)>;
+pub type Ledger = Vec<(KeyHash, PayloadDigest, Vec<PayloadDigest>)>;
 
 impl World {
     pub async fn check(&mut self) {
+        if self.is_strict() {
+            return self.check_honest().await;
+        }
         let stores: Vec<Store> = (0..self.nodes.len()).filter_map(|node| self.store(node)).collect();
         let applied = stores[0].applied();
         let mut ledgers = Vec::new();
@@ -58,7 +61,7 @@ impl World {
     }
 
     /// Claim: every log is what its origin wrote, without gaps, above the floor.
-    async fn check_logs(&self, store: &Store, applied: &Vector) {
+    pub async fn check_logs(&self, store: &Store, applied: &Vector) {
         let (mut entries, mut bytes) = (0, 0);
         for (origin, last) in applied.iter() {
             let floor = store.floors().get(&origin).max(store.folds().get(&origin));
@@ -73,6 +76,8 @@ impl World {
                 );
                 let verbatim = self.history.is_verbatim(stamp, &entry);
                 assert!(verbatim, "{} has something else at {stamp:?}", store.node_id());
+                let is_ordered = !self.history.is_unordered(stamp);
+                assert!(is_ordered, "{}'s log destroys at {stamp:?} without an order", store.node_id());
                 entries += 1;
                 bytes += (LogKey::BYTES + LOG_VALUE_HEAD_BYTES) as u64 + logged_bytes(entry);
             }
@@ -184,7 +189,7 @@ fn logged_bytes(entry: proto::Entry) -> u64 {
 }
 
 /// Claim: the digest that is kept record by record is that of the records.
-fn check_digest(store: &Store, states: &BTreeMap<KeyHash, RecordState>) {
+pub fn check_digest(store: &Store, states: &BTreeMap<KeyHash, RecordState>) {
     let mut digest = SetDigest::default();
     for (key, state) in states {
         let bucket = SetDigest::bucket_of(key);
@@ -196,7 +201,7 @@ fn check_digest(store: &Store, states: &BTreeMap<KeyHash, RecordState>) {
 }
 
 /// Claim: the totals are what counting gives.
-async fn check_totals(store: &Store, states: &BTreeMap<KeyHash, RecordState>) {
+pub async fn check_totals(store: &Store, states: &BTreeMap<KeyHash, RecordState>) {
     let is_record = |state: &&RecordState| {
         state.creation.is_some() && (state.expires_at.is_none() || state.has_payload())
     };
@@ -213,7 +218,7 @@ async fn check_totals(store: &Store, states: &BTreeMap<KeyHash, RecordState>) {
 }
 
 /// Claim: the ledger of conflicts has exactly the records with losers.
-async fn ledger(store: &Store, states: &BTreeMap<KeyHash, RecordState>) -> Ledger {
+pub async fn ledger(store: &Store, states: &BTreeMap<KeyHash, RecordState>) -> Ledger {
     let (conflicts, _) = store.conflict_page(None, 10_000).await.expect("the store reads");
     let digests =
         |losers: &[brock_core::domain::record::Creation]| losers.iter().map(|loser| loser.digest).collect();

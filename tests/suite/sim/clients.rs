@@ -1,6 +1,7 @@
 //! What clients do, and a ghost whose log turns up although it has no store here.
 
 use super::{
+    liars::Operator,
     network::{Flight, Message},
     profile::Profile,
     world::World,
@@ -12,7 +13,11 @@ use brock_core::{
         id::{KeyHash, sha256},
         vector::Stamp,
     },
-    domain::{operation::Operation, record::RecordState},
+    domain::{
+        operation::Operation,
+        order::{OrderProof, Subject},
+        record::RecordState,
+    },
     proto,
 };
 use bytes::Bytes;
@@ -75,7 +80,7 @@ impl World {
                 CreateOutcome::Exists | CreateOutcome::WasDeleted => self.tally.add("creates refused", 1),
                 CreateOutcome::Created(stamp) => {
                     self.tally.add("creates", 1);
-                    self.done(at, stamp, key_hash, &operation, Some(payload)).await;
+                    self.done(at, stamp, key_hash, (&operation, operation.encode()), Some(payload)).await;
                 }
             }
         }
@@ -93,15 +98,16 @@ impl World {
             0..4 => Operation::Delete,
             4 | 5 => Operation::Unpublish,
             _ => Operation::Invalidate {
-                at: self.nodes[at].wall_clock(),
+                at: self.time_of_destruction(at),
                 reason: format!("reason {}", self.random.random_range(0..3)),
             },
         };
         let is_forgotten = self.profile.collects() && self.deleted.contains(&key_hash);
         let ahead = self.random.random_bool(0.25) && !is_forgotten;
+        let order = self.order(at, &operation, &key_hash).await;
         let Some(store) = self.store(at) else { return };
         let request = NewOperation { key_hash, operation: operation.clone(), ahead };
-        let outcome = store.operate(request).await.expect("the store takes writes");
+        let outcome = store.operate_with(request, order.clone()).await.expect("the store takes writes");
         self.touched.insert(at);
         self.note(format!("{at} does {operation:?} to {key_hash:?}, ahead: {ahead}: {outcome:?}"));
         match outcome {
@@ -116,7 +122,12 @@ impl World {
                 if operation == Operation::Delete {
                     self.deleted.insert(key_hash);
                 }
-                self.done(at, stamp, key_hash, &operation, None).await;
+                if self.is_strict() && order.is_none() {
+                    self.history.note_unordered(stamp);
+                    self.tally.add("lies: destruction without an order", 1);
+                }
+                let encoded = operation.encode_with(order.as_ref());
+                self.done(at, stamp, key_hash, (&operation, encoded), None).await;
             }
             OperationOutcome::Already(stamp) => {
                 self.tally.add("operations that were in effect already", 1);
@@ -126,16 +137,36 @@ impl World {
         }
     }
 
+    /// What an invalidation states: the time of the order, if it needs one.
+    fn time_of_destruction(&self, at: usize) -> i64 {
+        if self.is_strict() { Operator::get().time(self.now) } else { self.nodes[at].wall_clock() }
+    }
+
+    /// An operator's order, where one is needed. A liar also destroys without one.
+    ///
+    /// The store is asked without the handler of the call: the operator's time is not that of this world.
+    async fn order(&mut self, at: usize, operation: &Operation, key: &KeyHash) -> Option<OrderProof> {
+        let is_unordered = self.is_liar(at) && self.random.random_bool(0.3);
+        let subject = Subject::of(operation, key).filter(|_| self.is_strict() && !is_unordered)?;
+        let operator = Operator::get();
+        let kept = self.store(at)?.keep_chains(vec![operator.chain.clone()]).await;
+        kept.expect("the store takes writes");
+        Some(operator.order(subject, self.now))
+    }
+
     /// Claim: what a client was told is done is in effect here at once.
     async fn done(
         &mut self,
         at: usize,
         stamp: Stamp,
         key: KeyHash,
-        operation: &Operation,
+        (operation, encoded): (&Operation, Bytes),
         payload: Option<Bytes>,
     ) {
-        self.history.acknowledge(stamp, key, operation, payload.as_ref());
+        match self.is_liar(at) {
+            true => self.history.acknowledge_doubtful(stamp, key, &encoded, payload.as_ref()),
+            false => self.history.acknowledge(stamp, key, &encoded, payload.as_ref()),
+        }
         let Some(store) = self.store(at) else { return };
         let state = store.get(key).await.expect("the store reads").unwrap_or_default();
         let with_it = state.clone().join(operation.state(stamp, payload));
@@ -150,7 +181,7 @@ impl World {
         let after = after.saturating_sub(self.random.random_range(0..4));
         let length = self.random.random_range(1..8);
         let batch = self.ghost_batch(after, after + length);
-        self.flights.push(Flight { from: None, to, message: Message::Batch(Box::new(batch)) });
+        self.flights.push(Flight { from: None, to, message: Message::Batch(Box::new(batch)), lie: None });
     }
 
     pub fn ghost_batch(&self, after: u64, through: u64) -> proto::Batch {
@@ -165,6 +196,10 @@ impl World {
 /// Operations with poison between them. Where tombstones are collected, they are on key
 /// hashes of their own and delete nothing: the ghost is no node's member.
 pub fn ghost_log(random: &mut StdRng, profile: &Profile) -> Vec<proto::Entry> {
+    if profile.has_liars {
+        // It signs nothing.
+        return Vec::new();
+    }
     let mut clock = 0;
     let entries = (0..25).map(|_| {
         clock += 1;

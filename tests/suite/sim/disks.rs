@@ -1,6 +1,6 @@
 //! Processes that end and begin, and disks that are lost or replaced by old copies.
 
-use super::{watch::Told, world::World};
+use super::{node::Disk, watch::Told, world::World};
 use brock_core::base::vector::Vector;
 use rand::Rng;
 
@@ -112,8 +112,12 @@ impl World {
 
     /// What no disk has any more is lost, and no node can be blamed.
     fn note_losses(&mut self) {
-        let left: Vec<_> = self.nodes.iter().map(|node| node.disk.applied.clone()).collect();
-        let lost = self.history.note_losses(&left);
+        let left: Vec<&Disk> = self.honest().into_iter().map(|node| &self.nodes[node].disk).collect();
+        // A liar may have made a node believe that it has something.
+        let is_there = |disk: &Disk, stamp| !self.is_strict() || self.history.is_in(stamp, &disk.states);
+        let has = |stamp| left.iter().any(|disk| disk.applied.has(stamp) && is_there(disk, stamp));
+        let missing = self.history.missing(has);
+        let lost = self.history.note_losses(missing);
         self.tally.add("operations lost with a disk", lost);
     }
 }

@@ -31,6 +31,8 @@ pub struct History {
     acknowledged: Vec<Stamp>,
     /// Acknowledged, and then lost with the only disk that had them.
     lost: BTreeSet<Stamp>,
+    /// Destruction that no operator has ordered.
+    unordered: BTreeSet<Stamp>,
 }
 
 impl History {
@@ -62,16 +64,34 @@ impl History {
     }
 
     /// Notes what a client was told is done.
-    pub fn acknowledge(
+    pub fn acknowledge(&mut self, stamp: Stamp, key: KeyHash, encoded: &Bytes, payload: Option<&Bytes>) {
+        self.acknowledge_doubtful(stamp, key, encoded, payload);
+        self.acknowledged.push(stamp);
+    }
+
+    /// The same by a node that may withhold it.
+    pub fn acknowledge_doubtful(
         &mut self,
         stamp: Stamp,
         key: KeyHash,
-        operation: &Operation,
+        encoded: &Bytes,
         payload: Option<&Bytes>,
     ) {
         assert!(!self.operations.contains_key(&stamp), "{stamp:?} was given to two operations");
-        self.note(stamp, &Bytes::copy_from_slice(&key.0), &operation.encode(), payload);
-        self.acknowledged.push(stamp);
+        self.note(stamp, &Bytes::copy_from_slice(&key.0), encoded, payload);
+    }
+
+    pub fn note_unordered(&mut self, stamp: Stamp) {
+        self.unordered.insert(stamp);
+    }
+
+    pub fn is_unordered(&self, stamp: Stamp) -> bool {
+        self.unordered.contains(&stamp)
+    }
+
+    /// The last operation of each origin.
+    pub fn signed(&self) -> Vector {
+        self.operations.keys().map(|stamp| (stamp.origin, stamp.clock)).collect()
     }
 
     pub fn knows(&self, stamp: Stamp) -> bool {
@@ -126,11 +146,25 @@ impl History {
     }
 
     /// After a disk went: what no node has any more is lost. Returns how many operations that were.
-    pub fn note_losses(&mut self, left: &[Vector]) -> u64 {
+    pub fn note_losses(&mut self, missing: Vec<Stamp>) -> u64 {
         let before = self.lost.len();
-        let is_lost = |stamp: &&Stamp| left.iter().all(|applied| !applied.has(**stamp));
-        self.lost.extend(self.acknowledged.iter().filter(is_lost));
+        self.lost.extend(missing);
         (self.lost.len() - before) as u64
+    }
+
+    /// What was acknowledged and no node has.
+    pub fn missing(&self, has: impl Fn(Stamp) -> bool) -> Vec<Stamp> {
+        self.acknowledged.iter().copied().filter(|stamp| !has(*stamp)).collect()
+    }
+
+    /// Whether a state of its record has an operation in it.
+    pub fn is_in(&self, stamp: Stamp, states: &BTreeMap<KeyHash, RecordState>) -> bool {
+        let Some(done) = self.operations.get(&stamp) else { return false };
+        let key_hash = KeyHash::try_from(done.key_hash.as_ref()).ok();
+        let state = key_hash.and_then(|key_hash| states.get(&key_hash)).map(RecordState::without_payload);
+        let (Some(state), Some(operation)) = (state, self.operation(stamp)) else { return false };
+        let bare = RecordState { evidence: BTreeMap::new(), ..state };
+        bare.clone().join(operation.state(stamp, None)) == bare
     }
 
     /// How many operations lie above what is applied.

@@ -32,17 +32,30 @@ fn hunting_ground(bug: Bug) -> (Focus, u64) {
         Bug::CollectEarly | Bug::CollectWithoutWaiting => (Focus::Collection, 1),
         Bug::DropUncovered | Bug::HelloJoins => (Focus::Oblivion, 1),
         Bug::KeepUnlisted => (Focus::Oblivion, 200),
+        Bug::SkipVerifyRelay
+        | Bug::SkipVerifyPage
+        | Bug::SkipVerifyRepair
+        | Bug::SkipVerifyPeek
+        | Bug::AcceptGapInBatch
+        | Bug::AcceptOverlap
+        | Bug::AcceptUnsignedDelete
+        | Bug::ForgetBirth => (Focus::Liars, 1),
         _ => (Focus::Any, 1),
     }
 }
 
-/// The tests, each of which finds a bug that no seed of thousands shows, because nodes compare their records.
+/// The tests, each of which finds a bug that no seed shows: because nodes compare their records, or because the
+/// simulation does not run what is mutated.
 fn tests_of(bug: Bug) -> &'static [&'static str] {
     match bug {
         Bug::TakeForgotten => &[
             "forgotten::a_comparison_brings_back_nothing_forgotten",
             "forgotten::a_repair_brings_back_nothing_forgotten",
             "forgotten::a_page_brings_back_nothing_forgotten",
+        ],
+        Bug::IgnoreDestructionLimit => &[
+            "liars::found::a_log_that_destroys_more_than_the_limit_is_paused",
+            "liars::found::states_that_destroy_more_than_the_limit_are_not_admitted",
         ],
         _ => &[],
     }

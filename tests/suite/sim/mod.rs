@@ -9,6 +9,7 @@
 //! - `clients`, `network`, `resync`, `upkeep`, `disks`: what happens in a step.
 //! - `history`: everything that was ever done; `watch`: what must hold at every moment.
 //! - `heal`, `check`: what must hold in the end.
+//! - `liars`: two of five nodes lie, and the other three converge and say who it was.
 //! - `hunt`: mutations of the real code that all this must find.
 
 mod check;
@@ -19,6 +20,7 @@ mod heal;
 mod history;
 #[cfg(feature = "planted-bugs")]
 mod hunt;
+mod liars;
 mod network;
 mod node;
 mod profile;
@@ -43,6 +45,8 @@ use self::{profile::Focus, tally::Tally, world::World};
 
 /// Seeds of one run, unless `BROCK_SIM_SEEDS` says otherwise.
 const SEEDS: u64 = 2000;
+/// The same where two of five nodes lie.
+const SEEDS_WITH_LIARS: u64 = 300;
 /// More than the machine that tests has cores, because other tests run beside these.
 const THREADS: u64 = 3;
 /// A run of fewer seeds may miss some fault.
@@ -86,6 +90,10 @@ fn simulate(seed: u64, focus: Focus, is_loud: bool) -> (Tally, Vec<String>) {
         }
         world.heal().await;
         world.check().await;
+        if world.is_strict() {
+            world.end().await;
+            return (world.tally, world.trace);
+        }
         world.drain().await;
         world.check().await;
         world.check_what_is_left().await;
@@ -152,6 +160,22 @@ fn stores_converge_and_undo_nothing_whatever_fails() {
     if count >= SEEDS_FOR_EVERY_FAULT && focus == Focus::Any {
         tally.require();
     }
+}
+
+/// Of five nodes that believe only what is proven, two lie: the other three hold the same in the end, all that one of
+/// them has acknowledged and nothing that its origin did not do, and each names every liar that sent it a lie.
+#[test]
+fn honest_stores_converge_and_name_the_liars_whatever_these_send() {
+    if number("BROCK_SIM_SEED").is_some() {
+        return;
+    }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let began = Instant::now();
+    let first: u64 = rand::random::<u32>().into();
+    eprintln!("seeds {first} to {}", first + SEEDS_WITH_LIARS - 1);
+    let tally = simulate_all(first, SEEDS_WITH_LIARS, Focus::Liars);
+    eprintln!("{tally}; in {} s", began.elapsed().as_secs());
+    tally.require_all(&liars::required());
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{
+    liars::Lie,
     node::{Feeding, Stream, verifier},
     world::World,
 };
@@ -17,7 +18,7 @@ use brock::{
 };
 use brock_core::{
     base::{
-        id::Incarnation,
+        id::{Incarnation, Origin},
         trust::TrustMode,
         vector::{Clock, Vector},
     },
@@ -33,6 +34,8 @@ pub struct Flight {
     pub from: Option<usize>,
     pub to: usize,
     pub message: Message,
+    /// How the message was altered.
+    pub lie: Option<Lie>,
 }
 
 /// Who speaks: which of its disks, and which of its lives.
@@ -52,6 +55,8 @@ pub enum Message {
     Batch(Box<proto::Batch>),
     Acknowledgement(Speaker, Vector),
     OutOfSync(Reason),
+    /// Of a puller: it takes nothing more of that log.
+    Declined(Origin),
 }
 
 /// Batches on their way at once to a puller that does not answer.
@@ -60,7 +65,8 @@ const SERVED_AT_ONCE: usize = 3;
 impl World {
     pub fn send(&mut self, from: usize, to: usize, message: Message) {
         if self.hears[to][from] {
-            self.flights.push(Flight { from: Some(from), to, message });
+            let (message, lie) = self.leave(from, to, message);
+            self.flights.push(Flight { from: Some(from), to, message, lie });
         }
     }
 
@@ -74,7 +80,7 @@ impl World {
         let Some(speaker) = self.speaker(puller) else { return };
         let Some(running) = self.running_mut(puller) else { return };
         let (vector, folds) = (running.store.vector(), running.store.folds());
-        running.streams.insert(donor, Stream { announced: vector.clone() });
+        running.streams.insert(donor, Stream { announced: vector.clone(), ..Stream::default() });
         self.send(puller, donor, Message::Hello(speaker, vector, folds));
     }
 
@@ -104,15 +110,21 @@ impl World {
     }
 
     pub async fn deliver(&mut self, flight: Flight) {
-        let Flight { from, to, message } = flight;
+        let Flight { from, to, message, lie } = flight;
         let Some(running) = self.running(to) else { return };
         if matches!(message, Message::Batch(_)) && running.is_removing() {
             // The puller waits with it.
-            self.flights.push(Flight { from, to, message });
+            self.flights.push(Flight { from, to, message, lie });
             return;
         }
         self.touched.insert(to);
         match (from, message) {
+            (Some(from), Message::Batch(batch)) if self.is_strict() => {
+                match self.take_doubted(to, from, *batch, lie).await {
+                    true => self.announce(to, from),
+                    false => self.end_round(to, from),
+                }
+            }
             (from, Message::Batch(batch)) => self.take_batch(to, from, *batch).await,
             (Some(from), Message::Hello(speaker, vector, folds)) => {
                 self.welcome(to, from, speaker, (vector, folds)).await;
@@ -124,6 +136,10 @@ impl World {
                 self.take_acknowledgement(to, from, speaker, vector).await;
             }
             (Some(from), Message::OutOfSync(reason)) => self.begin_resync(to, from, reason).await,
+            (Some(from), Message::Declined(origin)) => {
+                let feeding = self.running_mut(to).and_then(|running| running.feeds.get_mut(&from));
+                feeding.into_iter().for_each(|feeding| feeding.feed.decline(origin));
+            }
             (None, message) => panic!("the ghost says nothing but batches, not {message:?}"),
         }
     }
@@ -201,12 +217,24 @@ impl World {
     async fn take_heads(&mut self, puller: usize, donor: usize, speaker: Speaker, said: (Vector, bool, i64)) {
         let (vector, fresh, time) = said;
         let (name, address) = (self.nodes[donor].id.clone(), self.nodes[donor].address.clone());
+        let Some(store) = self.store(puller) else { return };
+        let is_refused = store.check_rollback(&vector, name.as_str()).await.is_err();
+        if is_refused && self.is_strict() {
+            self.end_round(puller, donor);
+            return;
+        }
         self.told[puller][donor].says_heads(speaker.life, fresh);
         let Some(running) = self.running_mut(puller) else { return };
         let now = running.wall_clock.now();
         running.skews.insert(donor, time.saturating_sub(now));
         running.members.heard(&address.as_str().into(), (&name, speaker.incarnation), &vector, fresh, now);
-        let _ = running.store.clone().check_rollback(&vector, name.as_str()).await;
+    }
+
+    /// A round has failed: the next one begins with a hello.
+    fn end_round(&mut self, puller: usize, donor: usize) {
+        if let Some(running) = self.running_mut(puller) {
+            running.streams.remove(&donor);
+        }
     }
 
     /// A donor sends what it may.
@@ -233,6 +261,12 @@ impl World {
     /// Returns whether something was sent.
     pub async fn serve_once(&mut self, donor: usize, puller: usize) -> bool {
         let limit = self.random.random_range(1..12);
+        if self.pretends(donor)
+            && self.running(donor).is_some_and(|running| running.feeds.contains_key(&puller))
+        {
+            self.refuse(donor, puller, Reason::BelowFloor);
+            return false;
+        }
         let Some(running) = self.running_mut(donor) else { return false };
         let store = running.store.clone();
         let Some(feeding) = running.feeds.get_mut(&puller) else { return false };
@@ -246,6 +280,7 @@ impl World {
                 changes.batch.birth = store.birth(origin).await.expect("the store reads");
                 feeding.feed.sent(origin, Clock(changes.batch.covered_through));
                 self.history.note_batch(&changes.batch);
+                self.remember_batch(&changes.batch);
                 self.send(donor, puller, Message::Batch(Box::new(changes.batch)));
                 true
             }
@@ -285,9 +320,8 @@ impl World {
                     StoreError::RolledBack { theirs, .. } => drop(store.rolled_back(theirs, &from).await),
                     error => panic!("{puller} cannot apply: {error}"),
                 }
-                // The round has failed: the next one begins with a hello.
-                if let (Some(donor), Some(running)) = (donor, self.running_mut(puller)) {
-                    running.streams.remove(&donor);
+                if let Some(donor) = donor {
+                    self.end_round(puller, donor);
                 }
                 return;
             }
@@ -357,7 +391,7 @@ impl World {
                 if self.go_on_with_resync(puller).await {
                     self.say_hello(puller, donor);
                 }
-            } else if !self.serve_once(donor, puller).await {
+            } else if !self.serve_once(donor, puller).await && self.flights.is_empty() {
                 break;
             }
         }

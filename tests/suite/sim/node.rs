@@ -17,11 +17,11 @@ use brock::{
     membership::{members::Members, peer::PeerKey},
     replication::donor::feed::Feed,
     store::{Options, Store, Totals},
-    transfer::{feed::SnapshotFeed, join::Joiner, proof::Verifier},
+    transfer::{feed::SnapshotFeed, join::Joiner, orders::Orders, proof::Verifier},
 };
 use brock_core::{
     base::{
-        id::{Incarnations, KeyHash, NodeId},
+        id::{Incarnations, KeyHash, NodeId, Origin},
         time::WallClock,
         trust::TrustMode,
         vector::Vector,
@@ -29,6 +29,7 @@ use brock_core::{
     domain::{digest::SetDigest, record::RecordState},
 };
 
+use super::liars::{Lie, Operator};
 use crate::harness::identity::TestIdentity;
 
 /// Longer than any run, so that only an operator ends a membership.
@@ -61,10 +62,13 @@ pub struct Image {
     totals: Totals,
 }
 
-/// A puller's end of a stream: what it has told the donor.
+/// A puller's end of a stream.
 #[derive(Debug, Default)]
 pub struct Stream {
+    /// What it has told the donor.
     pub announced: Vector,
+    /// The origins of whose logs it takes nothing more from the donor.
+    pub declined: BTreeSet<Origin>,
 }
 
 /// A donor's end of a stream.
@@ -80,6 +84,10 @@ pub struct Resync {
     pub joiner: Joiner,
     pub feed: Option<SnapshotFeed>,
     pub pages: u64,
+    /// What its donor says that it has applied.
+    pub said: Vector,
+    /// A lie of the donor's that must come out.
+    pub owes: Option<Lie>,
 }
 
 /// A process.
@@ -99,6 +107,13 @@ pub struct Running {
     pub began: (u64, u64),
     /// Whether a peer has claimed to know more of this life than there is.
     pub has_heard_a_rumour: bool,
+    /// The origin that it began with.
+    pub first: Origin,
+    /// What it verifies by where nothing is believed without proof.
+    pub verifier: Verifier,
+    pub orders: Orders,
+    /// Donors whose resync it has refused, and until when they are not asked.
+    pub aside: BTreeMap<usize, u64>,
 }
 
 impl Running {
@@ -216,7 +231,12 @@ impl Node {
             timer: Duration::from_secs(3600),
             tombstone_grace: grace,
         };
+        let (verifier, orders) = Operator::get().verifiers(&store, &options.wall_clock);
         let running = Running {
+            first: store.origin(),
+            verifier,
+            orders,
+            aside: BTreeMap::new(),
             compactor: Compactor::new(store.clone(), members.clone(), policy, options.wall_clock.clone()),
             store,
             members,

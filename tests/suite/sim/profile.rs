@@ -18,10 +18,12 @@ pub enum Focus {
     Collection,
     /// Tombstones are collected, and disks are lost and restored.
     Oblivion,
+    /// Two of five nodes lie, and the others believe only what is proven.
+    Liars,
 }
 
 impl Focus {
-    pub const ALL: [Self; 4] = [Self::Any, Self::Disks, Self::Collection, Self::Oblivion];
+    pub const ALL: [Self; 5] = [Self::Any, Self::Disks, Self::Collection, Self::Oblivion, Self::Liars];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -29,6 +31,7 @@ impl Focus {
             Self::Disks => "disks",
             Self::Collection => "collection",
             Self::Oblivion => "oblivion",
+            Self::Liars => "liars",
         }
     }
 
@@ -54,6 +57,7 @@ pub enum Step {
     Remember,
     Sweep,
     Repair,
+    Peek,
     Part,
     Stop,
     Start,
@@ -83,6 +87,8 @@ pub struct Profile {
     pub has_poison: bool,
     /// A few fill a page of a snapshot.
     pub large_payloads: bool,
+    /// Whether some nodes lie, and the others believe only what is proven.
+    pub has_liars: bool,
     weights: Vec<(Step, u32)>,
 }
 
@@ -92,23 +98,27 @@ impl Profile {
             Focus::Any => random.random_bool(0.4),
             Focus::Disks => random.random_bool(0.2),
             Focus::Collection | Focus::Oblivion => true,
+            Focus::Liars => false,
         };
         let on_disk = match focus {
             Focus::Any => random.random_bool(0.25),
             Focus::Disks => true,
             Focus::Collection => false,
             Focus::Oblivion => random.random_bool(0.7),
+            Focus::Liars => random.random_bool(0.2),
         };
         let grace = collects.then(|| Duration::from_secs([0, 0, 120][random.random_range(0..3)]));
-        let retires = random.random_bool(0.5) && focus != Focus::Collection;
+        let has_liars = focus == Focus::Liars;
+        let retires = random.random_bool(0.5) && focus != Focus::Collection && !has_liars;
         let has_poison = !collects || random.random_bool(0.1);
         let large_payloads = random.random_bool(0.15);
-        let stores = random.random_range(3..=4);
+        let stores = if has_liars { 5 } else { random.random_range(3..=4) };
         let keys = if collects { 10 } else { 14 };
         let (steps, losses) = match focus {
             Focus::Collection => (220, 2),
             Focus::Oblivion => (220, 16),
             Focus::Any | Focus::Disks => (150, 8),
+            Focus::Liars => (150, 4),
         };
         let losses = if random.random_bool(0.5) { losses } else { 1 };
         let mut weights = weights(losses, on_disk, collects, retires);
@@ -117,7 +127,14 @@ impl Profile {
             weights.retain(|(step, _)| *step != Step::Calm);
             weights.extend([(Step::Calm, 5), (Step::Compact, 60)]);
         }
-        Self { stores, on_disk, steps, keys, grace, retires, has_poison, large_payloads, weights }
+        if has_liars {
+            // No ghost, which signs nothing; no clocks in doubt; and rumours are the liars' matter.
+            let left_out = [Step::HearTheGhost, Step::Jump, Step::SetClock, Step::Rumour, Step::Repair];
+            weights.retain(|(step, _)| !left_out.contains(step));
+            weights.extend([(Step::Peek, 60), (Step::Repair, 25)]);
+        }
+        let has_poison = has_poison && !has_liars;
+        Self { stores, on_disk, steps, keys, grace, retires, has_poison, large_payloads, has_liars, weights }
     }
 
     pub fn collects(&self) -> bool {

@@ -13,7 +13,7 @@ use brock::{
     },
 };
 use brock_core::{
-    base::{limits, trust::TrustMode},
+    base::{limits, trust::TrustMode, vector::Vector},
     proto::{out_of_sync::Reason, snapshot_response::Message},
 };
 use rand::Rng;
@@ -37,8 +37,14 @@ impl World {
         let store = running.store.clone();
         let terms = Terms { may_drop, present: running.members.present() };
         let verifier = verifier(&store, TrustMode::Centralized);
-        let joiner = || Joiner::new(store, name, terms, Some(verifier));
-        let mut resync = known.unwrap_or_else(|| Resync { donor, joiner: joiner(), feed: None, pages: 0 });
+        let fresh = || match self.is_strict() {
+            true => self.doubted_resync(puller, donor),
+            false => {
+                let joiner = Joiner::new(store, name, terms, Some(verifier));
+                Some(Resync { donor, joiner, feed: None, pages: 0, said: Vector::default(), owes: None })
+            }
+        };
+        let Some(mut resync) = known.or_else(fresh) else { return };
         let request = resync.joiner.request();
         let Some(source) = source else { return };
         let puller_applied = self.running(puller).map(|running| running.store.applied()).unwrap_or_default();
@@ -109,10 +115,17 @@ impl World {
             _ => {}
         }
         let what = format!("{:?}", message.message.as_ref().map(std::mem::discriminant));
+        let Some(message) = self.sent_page(puller, message) else { return false };
+        let Some(resync) = self.running_mut(puller).and_then(|running| running.resync.as_mut()) else {
+            return false;
+        };
+        let (donor, pages) = (resync.donor, resync.pages);
         let outcome = resync.joiner.take(message).await;
-        let pages = resync.pages;
         self.touched.insert(puller);
         self.note(format!("{puller} takes {what}: {outcome:?}"));
+        if self.is_strict() {
+            self.check_resynced(puller, donor, &outcome);
+        }
         match outcome {
             Ok(false) => false,
             Ok(true) => {
@@ -124,6 +137,10 @@ impl World {
             Err(JoinError::Store(StoreError::RolledBack { .. })) => {
                 self.break_off(puller);
                 false
+            }
+            Err(error) if self.is_strict() && error.kind().is_some() => {
+                self.tally.add("resyncs refused", 1);
+                true
             }
             Err(error) => panic!("{puller} cannot join: {error}"),
         }

@@ -67,8 +67,12 @@ impl Tally {
 
     /// Panics if something that the simulation is there for never happened.
     pub fn require(&self) {
-        let missing: Vec<_> = REQUIRED.into_iter().filter(|what| self.get(what) == 0).collect();
-        assert!(missing.is_empty(), "the network and the disks were too kind: no {missing:?}");
+        self.require_all(&REQUIRED);
+    }
+
+    pub fn require_all(&self, required: &[&'static str]) {
+        let missing: Vec<_> = required.iter().filter(|what| self.get(what) == 0).collect();
+        assert!(missing.is_empty(), "the network, the disks and the liars were too kind: no {missing:?}");
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::{node::verifier, world::World};
 use brock::{
-    membership::members::MemberView,
+    membership::{members::MemberView, peer::RemoteError},
     replication::{
         comparison::{Comparison, Look},
         remote::{Remote, digest_to_proto},
         repair::{self, Repaired, TheirSummary},
     },
     store::Store,
+    transfer::proof::Verifier,
 };
 use brock_core::base::{limits, trust::TrustMode, vector::Clock};
 use rand::Rng;
@@ -103,12 +104,23 @@ impl World {
 
     /// Returns whether anything changed.
     pub async fn repair(&mut self, node: usize, other: usize, is_told_to: bool) -> bool {
-        let (Some(store), Some(remote)) = (self.store(node), self.store(other)) else { return false };
+        let (Some(store), Some(remote)) = (self.store(node), self.shown(other)) else { return false };
+        let Some(doubting) = self.running(node).map(|running| running.verifier.clone()) else { return false };
+        let verifier = match self.is_strict() {
+            true => doubting,
+            false => verifier(&store, TrustMode::Centralized),
+        };
         let repaired = match is_told_to {
-            true => repair::repair((&store, &verifier(&store, TrustMode::Centralized)), &remote, None)
-                .await
-                .expect("both can be read"),
-            false => compare(&store, &remote).await,
+            true => repair::repair((&store, &verifier), &remote, None).await,
+            false => compare((&store, &verifier), &remote).await,
+        };
+        self.note_answers(node, &remote, other, repaired.as_ref().ok().map(|repaired| repaired.unproven));
+        let repaired = match repaired {
+            Err(_) if self.is_liar(other) => {
+                self.tally.add("answers refused", 1);
+                Repaired::default()
+            }
+            repaired => repaired.expect("both can be read"),
         };
         self.touched.insert(node);
         self.note(format!("{node} repairs from {other}: {repaired:?}"));
@@ -182,24 +194,21 @@ impl World {
 }
 
 /// As often as it takes to come to every bucket.
-pub async fn compare(store: &Store, remote: &Store) -> Repaired {
+pub async fn compare(here: (&Store, &Verifier), remote: &impl Remote) -> Result<Repaired, RemoteError> {
     let (mut comparison, mut all) = (Comparison::default(), Repaired::default());
     for _ in 0..5 * limits::COMPARE_LOOKS {
-        let look = comparison
-            .look((store, &verifier(store, TrustMode::Centralized)), remote, None)
-            .await
-            .expect("both can be read");
-        match look {
+        match comparison.look(here, remote, None).await? {
             Look::Equal => break,
             Look::Suspicious => {}
             Look::Settled(settled) => {
                 all.differing += settled.differing;
                 all.repaired += settled.repaired;
                 all.ambiguous += settled.ambiguous;
+                all.unproven += settled.unproven;
             }
         }
     }
-    all
+    Ok(all)
 }
 
 /// What peers see of it.

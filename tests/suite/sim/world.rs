@@ -12,6 +12,7 @@ use std::{
 use super::{
     clients::ghost_log,
     history::History,
+    liars::Liars,
     network::Flight,
     node::{Node, Running},
     profile::{Focus, Profile, Step},
@@ -45,6 +46,7 @@ pub struct World {
     /// The log of an origin that has no store here: poison, and gaps.
     pub ghost: Vec<proto::Entry>,
     pub ghost_origin: Origin,
+    pub liars: Liars,
     /// What clients were told is deleted.
     pub deleted: BTreeSet<KeyHash>,
     /// What a node was told of another's disks.
@@ -66,8 +68,13 @@ impl World {
         let nodes: Vec<Node> =
             (0..profile.stores).map(|index| Node::new(index, home, incarnations.clone())).collect();
         let ghost = ghost_log(&mut random, &profile);
+        let liars = match profile.has_liars {
+            true => Liars::of(&mut random, profile.stores),
+            false => Liars::default(),
+        };
         let mut world = Self {
             random,
+            liars,
             now: NOW.unsigned_abs(),
             steps: 0,
             hears: vec![vec![true; nodes.len()]; nodes.len()],
@@ -85,6 +92,9 @@ impl World {
             profile,
         };
         world.note(format!("{:?}", world.profile));
+        if world.is_strict() {
+            world.note(format!("{:?}", world.liars));
+        }
         let ghost = world.ghost_batch(0, u64::MAX);
         world.history.note_batch(&ghost);
         for node in 0..world.nodes.len() {
@@ -179,6 +189,7 @@ impl World {
             Step::Remember => self.remember_somewhere().await,
             Step::Sweep => self.sweep_somewhere().await,
             Step::Repair => self.repair_somewhere().await,
+            Step::Peek => self.peek_somewhere().await,
             Step::Part => self.part(),
             Step::Stop => self.stop_somewhere().await,
             Step::Start => self.start_somewhere().await,

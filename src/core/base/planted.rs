@@ -1,4 +1,4 @@
-//! Planted bugs: mutations of the real code that the simulation must find.
+//! Planted bugs: mutations of the real code that the tests must find, most of them the simulation.
 //!
 //! They exist only with the feature `planted-bugs`, which no release has. A bug is active only in a process
 //! whose environment names it. Without the feature [`is`] is the constant `false`.
@@ -66,6 +66,24 @@ bugs! {
     LowerClock = "lower-clock",
     /// The digest ignores deletes.
     DigestIgnoresDeletes = "digest-ignores-deletes",
+    /// It is not verified who has signed a batch that its origin did not send itself.
+    SkipVerifyRelay = "skip-verify-relay",
+    /// A resync takes records as the donor shows them.
+    SkipVerifyPage = "skip-verify-page",
+    /// A repair or a comparison takes states as the peer shows them.
+    SkipVerifyRepair = "skip-verify-repair",
+    /// A read takes what a peer answers.
+    SkipVerifyPeek = "skip-verify-peek",
+    /// A batch may cover clocks that it has no entry for.
+    AcceptGapInBatch = "accept-gap-in-batch",
+    /// The part of a segment that was applied before is applied again.
+    AcceptOverlap = "accept-overlap",
+    /// An operation that destroys is taken without an operator's order.
+    AcceptUnsignedDelete = "accept-unsigned-delete",
+    /// A second birth of an origin replaces the first.
+    ForgetBirth = "forget-birth",
+    /// A peer destroys as much as it likes.
+    IgnoreDestructionLimit = "ignore-destruction-limit",
 }
 
 /// The environment variable that activates a bug.

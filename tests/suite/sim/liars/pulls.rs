@@ -1,0 +1,198 @@
+//! A puller's end of a stream and of a resync where nothing is believed without proof, as in `replication/pull/round.rs`
+//! and `replication/resync.rs`.
+
+use super::{Lie, batches, pages};
+use crate::sim::{network::Message, node::Resync, world::World};
+use brock::{
+    membership::origins::Supplier,
+    runtime::alarms::Alarms,
+    store::StoreError,
+    transfer::join::{JoinError, Joiner, Terms},
+};
+use brock_core::{
+    base::{
+        id::Origin,
+        limits,
+        vector::{Clock, Vector},
+    },
+    domain::{order::Chain, segment::Segment},
+    proto,
+};
+use rand::Rng;
+
+impl World {
+    /// A puller applies a batch, as far as it believes it. Returns whether the round goes on.
+    ///
+    /// Claim: an honest node refuses every batch that shows a lie, and nothing of it changes anything.
+    pub async fn take_doubted(
+        &mut self,
+        puller: usize,
+        donor: usize,
+        mut batch: proto::Batch,
+        lie: Option<Lie>,
+    ) -> bool {
+        let Some(running) = self.running(puller) else { return false };
+        let (store, verifier, orders) =
+            (running.store.clone(), running.verifier.clone(), running.orders.clone());
+        let relay = self.nodes[donor].id.clone();
+        let is_second_birth = lie.is_some_and(|lie| lie.what == batches::SECOND_BIRTH);
+        let origin = batches::origin_of(&batch);
+        if is_second_birth && origin.is_some_and(|origin| store.born(&origin).is_none()) {
+            // The puller was restarted meanwhile, and has forgotten the first: that is another matter.
+            return true;
+        }
+        let chains = Chain::take(&mut batch);
+        let segment = match Segment::check(batch) {
+            Ok(segment) => segment,
+            Err(_) => {
+                self.check_refused(puller, donor, lie, true);
+                self.refuse_claim(puller, donor, "batch");
+                return false;
+            }
+        };
+        let origin = segment.origin;
+        let Ok(mut segment) = verifier.check_segment(&relay, segment) else {
+            self.check_refused(puller, donor, lie, true);
+            self.refuse_claim(puller, donor, "forged");
+            self.decline(puller, donor, origin);
+            return true;
+        };
+        self.check_refused(puller, donor, lie, false);
+        let applied = store.clock(&origin);
+        let (chains, refused) = orders.check(&mut segment, chains, applied).expect("the store reads");
+        if self.declines(puller, donor, &origin) {
+            return true;
+        }
+        store.keep_chains(chains).await.expect("the store takes writes");
+        let through = segment.covered_through;
+        let claim = [(origin, through)].into_iter().collect();
+        if origin.is_of(store.node_id()) && store.check_rollback(&claim, relay.as_str()).await.is_err() {
+            return false;
+        }
+        if !self.declined(puller, donor, [origin], true).is_empty() {
+            self.decline(puller, donor, origin);
+            return true;
+        }
+        let outcome = store.apply(segment).await;
+        self.note(format!("{puller} applies {origin} through {through}: {outcome:?}"));
+        match outcome {
+            Ok(_) => self.tally.add("batches applied", 1),
+            Err(StoreError::Gap { .. }) => {
+                self.tally.add("gaps refused", 1);
+                return false;
+            }
+            Err(StoreError::RolledBack { theirs, .. }) => {
+                let _ = store.rolled_back(theirs, relay.as_str()).await;
+                return false;
+            }
+            Err(error) => panic!("{puller} cannot apply: {error}"),
+        }
+        if refused.is_some() {
+            self.tally.add("destruction refused", 1);
+            self.refuse_claim(puller, donor, "order");
+            self.decline(puller, donor, origin);
+        }
+        true
+    }
+
+    fn declines(&self, puller: usize, donor: usize, origin: &Origin) -> bool {
+        let stream = self.running(puller).and_then(|running| running.streams.get(&donor));
+        stream.is_some_and(|stream| stream.declined.contains(origin))
+    }
+
+    /// A puller takes nothing more of a log from a donor in this round.
+    fn decline(&mut self, puller: usize, donor: usize, origin: Origin) {
+        let Some(running) = self.running_mut(puller) else { return };
+        let Some(stream) = running.streams.get_mut(&donor) else { return };
+        stream.declined.insert(origin);
+        self.send(puller, donor, Message::Declined(origin));
+    }
+
+    /// Those of these origins that a puller does not take from a donor.
+    fn declined(
+        &self,
+        puller: usize,
+        donor: usize,
+        origins: impl IntoIterator<Item = Origin>,
+        lists: bool,
+    ) -> std::collections::BTreeSet<Origin> {
+        let Some(running) = self.running(puller) else { return Default::default() };
+        let alarms = Alarms::new(running.wall_clock.clone());
+        let (store, members) = (&running.store, &running.members);
+        members.origins().declined(store, members, &self.supplier(donor), origins, lists, &alarms)
+    }
+
+    fn supplier(&self, donor: usize) -> Supplier {
+        let node_id = self.nodes[donor].id.clone();
+        Supplier { holder: node_id.to_string(), node_id }
+    }
+
+    /// A resync from a donor of which nothing is believed without proof; `None`: it has failed lately.
+    pub fn doubted_resync(&self, puller: usize, donor: usize) -> Option<Resync> {
+        let running = self.running(puller)?;
+        if running.aside.get(&donor).is_some_and(|until| *until > self.now) {
+            return None;
+        }
+        let (store, members) = (running.store.clone(), running.members.clone());
+        let (supplier, alarms) = (self.supplier(donor), Alarms::new(running.wall_clock.clone()));
+        let terms = Terms { may_drop: None, present: members.present() };
+        let named = (supplier.node_id.clone(), supplier.holder.clone());
+        let declines = {
+            let store = store.clone();
+            Box::new(move |origins: Vec<Origin>, lists: bool| {
+                members.origins().declined(&store, &members, &supplier, origins, lists, &alarms)
+            })
+        };
+        let joiner = Joiner::from_peer(store, named, terms, running.verifier.clone(), declines);
+        Some(Resync { donor, joiner, feed: None, pages: 0, said: Vector::default(), owes: None })
+    }
+
+    /// A message of a snapshot as its donor sends it; `None`: it leaves it out.
+    pub fn sent_page(
+        &mut self,
+        puller: usize,
+        message: proto::SnapshotResponse,
+    ) -> Option<proto::SnapshotResponse> {
+        let resync = self.running(puller).and_then(|running| running.resync.as_ref())?;
+        let (donor, said) = (resync.donor, resync.said.clone());
+        let (message, lie) = self.leave_page(donor, puller, message, &said);
+        let resync = self.running_mut(puller).and_then(|running| running.resync.as_mut())?;
+        resync.owes = resync.owes.or(lie.filter(|lie| lie.shows));
+        if let Some(said) = message.as_ref().and_then(pages::said_in) {
+            resync.said = said;
+        }
+        message
+    }
+
+    /// A resync has ended or failed.
+    ///
+    /// Claim: an honest node adopts nothing from a donor that has shown a lie in it.
+    pub fn check_resynced(&mut self, puller: usize, donor: usize, outcome: &Result<bool, JoinError>) {
+        let owes = self.running(puller).and_then(|running| running.resync.as_ref()?.owes);
+        match outcome {
+            Ok(false) => {}
+            Ok(true) => self.check_refused(puller, donor, owes, false),
+            Err(error) => {
+                let Some(kind) = error.kind() else { return };
+                self.check_refused(puller, donor, owes, true);
+                self.refuse_claim(puller, donor, kind);
+                let until = self.now + limits::RESYNC_ASIDE_MIN.as_secs();
+                if let Some(running) = self.running_mut(puller) {
+                    running.aside.insert(donor, until);
+                    running.resync = None;
+                }
+            }
+        }
+    }
+
+    /// Whether a donor that lies says that its log is not enough, whatever it is.
+    pub fn pretends(&mut self, donor: usize) -> bool {
+        self.lies(donor) && self.random.random_bool(0.25)
+    }
+
+    /// How far the operations of an origin are really signed, by what the history knows.
+    pub fn really_signed(&self, applied: &Vector) -> Vector {
+        let signed = self.history.signed();
+        applied.meet(&signed).iter().filter(|(_, clock)| *clock > Clock::default()).collect()
+    }
+}
