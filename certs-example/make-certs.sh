@@ -1,12 +1,14 @@
 #!/bin/sh
 # Makes a CA, a node certificate and an operator's certificate with openssl.
 #
-#   make-certs.sh [DIR] [HOST...]
+#   make-certs.sh [DIR] [HOST...] [spiffe://DOMAIN/node/ID] [spiffe://DOMAIN/admin/NAME]
 #
 # The script creates two directories in DIR (default: the current directory): `certs`, for
 # --node.certs-dir, and `safe-directory`, with the CA's key, which no node needs. HOST are the names and
-# IP addresses of the node (default: localhost 127.0.0.1). It uses an existing CA again, never replaces a
-# key, and needs no network.
+# IP addresses of the node (default: localhost 127.0.0.1). The URIs state what the holders are, which
+# node.trust=distributed needs: the first one goes into the node's certificate, the second one into the operator's
+# (/client/ instead of /admin/ makes it an application's). It uses an existing CA again, never replaces a key,
+# and needs no network.
 set -eu
 
 recipe=$(cd "$(dirname "$0")" && pwd)
@@ -17,10 +19,24 @@ if [ $# -gt 0 ]; then
 fi
 
 names=
+node_uri=
+client_uri=
 for host in "$@"; do
     case $host in
+    spiffe://*[!A-Za-z0-9./_-]*)
+        echo "make-certs.sh: '$host' has a character that no role has" >&2
+        exit 2
+        ;;
+    spiffe://?*/node/?*)
+        node_uri=,URI:$host
+        continue
+        ;;
+    spiffe://?*/admin/?* | spiffe://?*/client/?*)
+        client_uri=$host
+        continue
+        ;;
     "" | *[!A-Za-z0-9.:_-]*)
-        echo "make-certs.sh: '$host' is neither a host name nor an IP address" >&2
+        echo "make-certs.sh: '$host' is neither a host name, an IP address nor a role such as spiffe://brock/node/node-1" >&2
         exit 2
         ;;
     *:*) name=IP:$host ;;
@@ -44,6 +60,14 @@ if [ -n "$names" ]; then
     sed "s/^subjectAltName = .*/subjectAltName = critical$names/" "$recipe/node.cnf" > node.cnf
 else
     cp "$recipe/node.cnf" .
+fi
+if [ -n "$node_uri" ]; then
+    sed "s|^subjectAltName = .*|&$node_uri|" node.cnf > node.cnf.new
+    mv node.cnf.new node.cnf
+fi
+# openssl joins sections of one name.
+if [ -n "$client_uri" ]; then
+    printf '[ req ]\nreq_extensions = extensions\n[ extensions ]\nsubjectAltName = URI:%s\n' "$client_uri" >> client.cnf
 fi
 
 # Step 1: the CA key and certificate.

@@ -46,7 +46,8 @@ ACCEPTED = {
     "certificates from the CSI driver": CSI + ["replicas=12", "certificates.extraHosts={brock.example.com,10.0.0.1}"],
     "one node, nothing around it": [
         "replicas=1", "networkPolicy.enabled=false", "fullnameOverride=alone", "node.firstStart=false",
-        "certificates.requireUriRoles=false", "updateStrategy.type=OnDelete",
+        "certificates.requireUriRoles=false", "node.trust=centralized", "node.settings.tombstone-grace=720h",
+        "updateStrategy.type=OnDelete",
     ],
     "one of two clusters": CSI + [
         "node.idPrefix=eu-", "service.perPod.enabled=true", "service.perPod.domain=eu.example.com",
@@ -81,6 +82,10 @@ REFUSED = [
     (["image.digest=sha256:1"], "digest"),
     (["certificates.isolate=true"], "isolate"),
     (["certificates.requireUriRoles=maybe"], "requireUriRoles"),
+    (["certificates.requireUriRoles=false"], "node.trust=centralized"),
+    (["node.trust=believed"], "trust"),
+    (["node.settings.node\\.trust=centralized"], "node.trust"),
+    (["node.settings.tombstone-grace=0s"], "tombstone-grace"),
     (["toolbox.enabled=true"], "adminCertsSecret"),
     (["restore.from=backups"], "from"),
     (["service.headless=true", "service.type=LoadBalancer"], "headless"),
@@ -157,8 +162,9 @@ def check_pods(name, manifests):
         problems.append(f"{name}: {volumes['revocations']}")
     if arguments.get("--node.crl-dir") != mounts["revocations"]["mountPath"] or any("subPath" in text for text in mounts["certs"]):
         problems.append(f"{name}: the node does not read the revocation lists in {mounts}")
-    if arguments["--node.require-uri-roles"] != ("false" if name == "one node, nothing around it" else "true"):
-        problems.append(f"{name}: require-uri-roles is {arguments['--node.require-uri-roles']}")
+    trust = [arguments[f"--node.{key}"] for key in ("require-uri-roles", "trust")]
+    if trust != (["false", "centralized"] if name == "one node, nothing around it" else ["true", "distributed"]):
+        problems.append(f"{name}: require-uri-roles and trust are {trust}")
     if {"helm.sh/chart", "app.kubernetes.io/version", "app.kubernetes.io/managed-by"} & template["metadata"]["labels"].keys():
         problems.append(f"{name}: a new version of the chart would restart the pods: {template['metadata']['labels']}")
     scheme = "HTTPS" if arguments.get("--http.tls") == "true" else "HTTP"

@@ -194,7 +194,7 @@ def check_certificates():
             return
     port, http = free_port(), f":{free_port()}"
     node = [BINARIES / "brock", "run", "--node.id=node-1", "--node.path=ram:", f"--node.certs-dir={pki}/node-1", f"--node.address=127.0.0.1:{port}",
-            f"--http.address={http}", f"--http.console-token=@{pki}/config/console-token", "--node.require-uri-roles=true"]
+            f"--http.address={http}", f"--http.console-token=@{pki}/config/console-token", "--node.require-uri-roles=true", "--node.trust=distributed"]
     processes.append(subprocess.Popen(node, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL))
     # The health check of compose.yml.
     test = yaml.safe_load((DEPLOY / "docker" / "compose.yml").read_text(encoding="utf-8"))["services"]["node-1"]["healthcheck"]["test"]
@@ -205,7 +205,12 @@ def check_certificates():
     for what, command in (("health", health), ("status", status)):
         wait_for(f"{what} of a node with those certificates", 20,
                  lambda command=command: subprocess.run(command, env=variables, capture_output=True, timeout=20).returncode == 0)
-
+    # Its operator may revoke, which takes a signature.
+    key = "ab" * 32
+    for what, given in ((["put", key], '{"encrypted_access_grant": "aGVsbG8="}'), (["invalidate", key, "leaked"], None)):
+        said = subprocess.run([*status[:-1], "record", *what], input=given, capture_output=True, text=True, timeout=20)
+        if said.returncode != 0:
+            problems.append(f"record {what[0]} by the operator of make-certs.sh: {said.stderr}")
 
     # The console of a port that is not on loopback, with the token and without.
     token = (pki / "config" / "console-token").read_text()

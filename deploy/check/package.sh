@@ -124,6 +124,9 @@ export NODE_ADMIN_CERTS_DIR=/root/admin NODE_ADMIN_NODE_ADDRESSES=127.0.0.1:2000
 KEY=$(head -c 32 /dev/urandom | sha256sum | cut -c1-64)
 echo '{"encrypted_access_grant": "aGVsbG8="}' | node-admin record put "$KEY"
 node-admin record show "$KEY" --local
+# What takes an operator's signature.
+node-admin --output json status | grep -q '"mode": *"distributed"'
+node-admin record delete "$(printf gone | sha256sum | cut -c1-64)" --ahead --yes
 
 # The user's, and no one else's: not its data, and not its memory.
 pid=$(systemctl show --property=MainPID --value brock)

@@ -25,8 +25,9 @@ pub enum RequestError {
     },
     /// What destroys needs an operator's order here.
     #[error(
-        "this node takes nothing destructive without an operator's signed order (node.trust distributed): use \
-         `node-admin`, brock-client, or the output of `node-admin order sign`"
+        "this node takes nothing destructive without an operator's signed order (node.trust distributed): `node-admin` and \
+         brock-client sign one if the operator's certificate has a SPIFFE URI, as those of `brock cert admin` have; other \
+         clients send the output of `node-admin order sign`"
     )]
     OrderRequired,
     /// An operator's order is not valid.

@@ -159,7 +159,7 @@ pub const SETTINGS: &[Setting] = &[
         Kind::Choice(&["centralized", "distributed"]),
         "What the node believes other nodes: centralized (what a certified node says), or distributed (only \
          what its origin has signed, and what destroys only with an operator's signature; every certificate needs a SPIFFE \
-         URI)",
+         URI, and tombstone-grace stays never)",
     ),
     setting(
         "node.expiry-margin",
@@ -312,7 +312,7 @@ pub const SETTINGS: &[Setting] = &[
         "Minimum time to keep the tombstone of a deleted record; after it, the tombstone goes once \
          every member has applied the delete. never = keep all tombstones, which is always safe. \
          Otherwise use the same value on all nodes, let every node join every other, and never reuse \
-         a deleted key",
+         a deleted key. Refused with node.trust=distributed: no node can prove what it has forgotten",
     ),
     setting(
         "audit.path",

@@ -213,6 +213,7 @@ pub fn validate(shown: &[ShownSetting]) -> Result<Config, Vec<Problem>> {
     let config = Config::read(&mut reader);
     if let Some(config) = &config {
         check_places(&mut reader, config);
+        check_collection(&mut reader, config);
     }
     match config {
         Some(config) if reader.problems.is_empty() => Ok(config),
@@ -235,6 +236,13 @@ fn check_places(reader: &mut Reader<'_>, config: &Config) {
         if place.zip(taken).is_some_and(|(place, taken)| absolute(place) == absolute(taken)) {
             reader.refuse(key, ValueError::SamePlace(other));
         }
+    }
+}
+
+/// A donor that has forgotten a delete cannot prove it: where only what is proven is believed, no node forgets any.
+fn check_collection(reader: &mut Reader<'_>, config: &Config) {
+    if config.trust == TrustMode::Distributed && config.compact.tombstone_grace.is_some() {
+        reader.refuse("tombstone-grace", ValueError::CollectsUnproven);
     }
 }
 
@@ -671,6 +679,25 @@ address = "off"
             assert!(refused.contains("node.path: the value"), "{refused}");
         }
         assert!(path("--log.level=info").unwrap_err().to_string().contains("ram: to keep the data in RAM"));
+    }
+
+    #[test]
+    fn no_tombstones_are_collected_where_only_what_is_proven_is_believed() {
+        let distributed = "--node.trust=distributed";
+        for grace in ["0s", "720h"] {
+            let refused = error(&[distributed, &format!("--tombstone-grace={grace}")], &[], None);
+            let said = format!(
+                "tombstone-grace: the value '{grace}' (flag) cannot be used with node.trust=distributed"
+            );
+            assert!(refused.contains(&said) && refused.contains("Leave tombstone-grace out"), "{refused}");
+            assert_eq!(refused.lines().count(), 2, "{refused}");
+        }
+        let in_file = error(&[], &[("BROCK_NODE_TRUST", "distributed")], Some("tombstone-grace = \"1h\"\n"));
+        assert!(in_file.contains("tombstone-grace: the value '1h' (brock.toml:1)"), "{in_file}");
+        assert_eq!(resolved(&[distributed], &[], None).0.compact.tombstone_grace, None);
+        resolved(&[distributed, "--tombstone-grace=never"], &[], None);
+        let grace = resolved(&["--tombstone-grace=1h"], &[], None).0.compact.tombstone_grace;
+        assert_eq!(grace, Some(Duration::from_secs(3600)));
     }
 
     #[test]

@@ -99,6 +99,12 @@ pub enum ValueError {
     /// Neither a duration nor `never`.
     #[error("is neither a duration nor never; write for example 720h, or never")]
     DurationOrNever,
+    /// A grace where tombstones are not collected.
+    #[error(
+        "cannot be used with node.trust=distributed: a node that has forgotten a delete cannot prove to others that the \
+         record was deleted. Leave tombstone-grace out, or set node.trust to centralized on all nodes"
+    )]
+    CollectsUnproven,
     /// A secret on the command line.
     #[error(
         "is a secret, and other users of this machine can read the command line; write @FILE, or use the environment"

@@ -34,13 +34,16 @@ pub enum StartError {
     },
     /// The certificate does not say which cluster this is.
     #[error(
-        "node.trust is distributed, and the node's certificate in {} has no SPIFFE URI: it does not state the trust \
-         domain that operators' orders name. Issue one with `brock cert node --overwrite …` (and the operators' with \
-         `brock cert admin …`), or set node.trust to centralized", certs_dir.display()
+        "node.trust is distributed, and the node's certificate in {} has no SPIFFE URI: no other node could verify that \
+         what this one writes is its own. Make a certificate with `brock cert node --node-id {node_id} --overwrite …`, or \
+         add URI:spiffe://DOMAIN/node/{node_id} to subjectAltName in your openssl recipe (docs/guides/certificates.md); \
+         operators' certificates need one too. Or set node.trust to centralized", certs_dir.display()
     )]
     NoTrustDomain {
         /// The certificates directory.
         certs_dir: PathBuf,
+        /// The node id in the configuration.
+        node_id: NodeId,
     },
     /// An entry of `node.join` is not valid.
     #[error("node.join: {source}")]

@@ -108,7 +108,8 @@ async fn load_identity(config: &Config, policy: RolePolicy) -> Result<Identity, 
         }),
         Some(_) => Ok(identity),
         None if config.trust == TrustMode::Distributed => {
-            Err(StartError::NoTrustDomain { certs_dir: config.certs_dir.clone() })
+            let (certs_dir, node_id) = (config.certs_dir.clone(), config.node_id.clone());
+            Err(StartError::NoTrustDomain { certs_dir, node_id })
         }
         None => {
             tracing::warn!(

@@ -52,7 +52,8 @@ pub enum JoinError {
     /// The donor forgets deletes, and this node does not.
     #[error(
         "the donor has collected tombstones, and this node collects none, so it drops no record because of what another \
-         node forgot: set tombstone-grace here too, or fill this node from a peer that has collected none"
+         node forgot: set tombstone-grace here too, for which node.trust must be centralized, or fill this node from a \
+         peer that has collected none"
     )]
     Collected,
     /// The donor's pages drop more than a donor may.

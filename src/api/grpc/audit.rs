@@ -330,6 +330,12 @@ impl HttpBody for Replayed {
             None => Pin::new(&mut self.rest).poll_frame(context),
         }
     }
+
+    /// IMPORTANT: an error has no body, and its status is in the headers, which must then end the stream. gRPC's own
+    /// libraries take an empty frame behind them for a broken stream, and report that instead of the error.
+    fn is_end_stream(&self) -> bool {
+        self.front.is_empty() && self.rest.is_end_stream()
+    }
 }
 
 #[cfg(test)]
@@ -376,6 +382,15 @@ mod tests {
             assert_eq!(message.as_deref(), expected, "{bytes:?}");
             assert_eq!(bytes_of(rest).await, bytes);
         }
+    }
+
+    #[tokio::test]
+    async fn the_headers_of_an_error_end_the_stream() {
+        let error = Status::failed_precondition("no").into_http::<Body>();
+        let (message, rest) = first_message(error.into_body()).await;
+        assert!(message.is_none() && rest.is_end_stream());
+        let (message, rest) = first_message(body(&[b"\0\0\0\0\0"])).await;
+        assert!(message.is_some() && !rest.is_end_stream());
     }
 
     /// A stream of answers that ends with this code.

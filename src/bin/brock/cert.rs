@@ -82,23 +82,36 @@ fn post_quantum(text: &str) -> Result<Algorithm, String> {
     }
 }
 
-/// Makes the first certificate, and the second one if it is wanted. `make` gets the key's algorithm, the CA's key, and
-/// whether it is the second one.
+/// Makes the first certificate, and the second one if it is wanted; returns those that it made. `make` gets the key's
+/// algorithm, the CA's key, and whether it is the second one.
 fn make(
     place: &PlaceArgs,
     make: impl Fn(Algorithm, PathBuf, bool) -> Result<Made, MakeError>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Vec<Made>> {
+    let mut all = Vec::new();
     match make(place.algorithm, place.ca_key.clone(), false) {
-        Ok(made) => print_files(&made),
+        Ok(made) => {
+            print_files(&made);
+            all.push(made);
+        }
         Err(MakeError::Exists { path }) if place.post_quantum.is_some() => {
             eprintln!("kept {}", path.display());
         }
         Err(error) => return Err(error.into()),
     }
     if let Some(algorithm) = place.post_quantum {
-        print_files(&make(algorithm, second_ca_key(&place.ca_key), true)?);
+        let second = make(algorithm, second_ca_key(&place.ca_key), true)?;
+        print_files(&second);
+        all.push(second);
     }
-    Ok(())
+    Ok(all)
+}
+
+impl PlaceArgs {
+    /// Whether only the second certificate was made, beside a first one that was there.
+    fn is_second_only(&self, made: &[Made]) -> bool {
+        self.post_quantum.is_some() && made.len() < 2
+    }
 }
 
 #[derive(Debug, Args)]
@@ -157,26 +170,20 @@ pub(crate) fn run(command: &CertCommand) -> anyhow::Result<ExitCode> {
         CertCommand::Ca(args) => run_ca(args)?,
         CertCommand::Node(args) => {
             let kind = LeafKind::Node { node_id: args.node_id.clone(), hosts: args.hosts.clone() };
-            let next = match args.leaf.place.overwrite {
-                true => "Copy node.crt and node.key to the node: it reloads them within seconds, without a restart. Peers \
-                         must use one of the given hosts to reach it."
-                    .to_owned(),
-                false => format!(
-                    "Copy ca.crt, node.crt and node.key to the node, and start it there:\n  \
-                     brock run --node.id {} --node.certs-dir DIR --node.path DIR --node.first-start …",
-                    args.node_id
-                ),
-            };
-            run_leaf(&args.leaf, kind, &next)?;
+            let made = make_leaves(&args.leaf, &kind)?;
+            eprintln!("{}", next_of_node(args, &made));
         }
         CertCommand::Client(args) => {
-            let next =
-                "Use it:\n  node-admin --certs-dir CERTS_DIR --node-addresses HOST:20004 record show KEY";
-            run_leaf(&args.leaf, LeafKind::Client { name: args.name.clone() }, next)?;
+            make_leaves(&args.leaf, &LeafKind::Client { name: args.name.clone() })?;
+            let certs_dir = args.leaf.place.certs_dir.display();
+            eprintln!(
+                "Use it:\n  node-admin --certs-dir {certs_dir} --node-addresses HOST:20004 record show KEY"
+            );
         }
         CertCommand::Admin(args) => {
-            let next = "Use it:\n  node-admin --certs-dir CERTS_DIR --node-addresses HOST:20004 status";
-            run_leaf(&args.leaf, LeafKind::Admin { name: args.name.clone() }, next)?;
+            make_leaves(&args.leaf, &LeafKind::Admin { name: args.name.clone() })?;
+            let certs_dir = args.leaf.place.certs_dir.display();
+            eprintln!("Use it:\n  node-admin --certs-dir {certs_dir} --node-addresses HOST:20004 status");
         }
         CertCommand::Revoke(args) => run_revoke(args)?,
     }
@@ -198,23 +205,76 @@ fn run_revoke(args: &RevokeArgs) -> anyhow::Result<()> {
 }
 
 fn run_ca(CaArgs { place, lifetime }: &CaArgs) -> anyhow::Result<()> {
-    make(place, |algorithm, ca_key, second| {
+    let made = make(place, |algorithm, ca_key, second| {
         let (certs_dir, overwrite) = (place.certs_dir.clone(), place.overwrite);
         make_ca(&MakeCa { certs_dir, ca_key, lifetime: lifetime.0, overwrite, algorithm, second })
     })?;
-    eprintln!(
-        "Keep the key secret, backed up, and away from the nodes. Now make a certificate for each node, in its own \
-         directory:"
-    );
-    eprintln!(
-        "  mkdir -p pki/ID && cp {} pki/ID/\n  brock cert node --certs-dir pki/ID --ca-key {} --node-id ID --host HOST",
-        place.certs_dir.join("ca.crt").display(),
-        place.ca_key.display()
-    );
+    eprintln!("{}", next_of_ca(place, &made));
     Ok(())
 }
 
-fn run_leaf(args: &LeafArgs, kind: LeafKind, next: &str) -> anyhow::Result<()> {
+/// What to do with a new CA.
+fn next_of_ca(place: &PlaceArgs, made: &[Made]) -> String {
+    let authorities: Vec<String> = made.iter().map(|made| made.certificate.display().to_string()).collect();
+    let mut command = format!(
+        "brock cert node --certs-dir pki/ID --ca-key {} --node-id ID --host HOST",
+        place.ca_key.display()
+    );
+    if place.algorithm != Algorithm::default() {
+        command += &format!(" --algorithm {}", place.algorithm);
+    }
+    if let Some(second) = place.post_quantum {
+        command += &format!(" --post-quantum {second}");
+    }
+    let keep = "Keep the key secret, backed up, and away from the nodes.";
+    if place.is_second_only(made) {
+        return format!(
+            "{keep} Now copy {} into the certificates directory of every node, client and operator. Once all have it, make \
+             a second certificate for each, here for a node:\n  {command}",
+            authorities.join(" ")
+        );
+    }
+    format!(
+        "{keep} Now make a certificate for each node, in its own directory:\n  mkdir -p pki/ID && cp {} pki/ID/\n  {command}",
+        authorities.join(" ")
+    )
+}
+
+/// What to do with a node's new files.
+fn next_of_node(NodeArgs { leaf, node_id, .. }: &NodeArgs, made: &[Made]) -> String {
+    let place = &leaf.place;
+    let mut files = Vec::new();
+    for path in made.iter().flat_map(|made| [&made.certificate, &made.key]) {
+        files.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+    }
+    if place.overwrite || place.is_second_only(made) {
+        let first = if place.is_second_only(made) { "Once all others have ca-pq.crt, copy" } else { "Copy" };
+        return format!(
+            "{first} {} to the node: it reloads them within seconds, without a restart. Peers must use one of the given \
+             hosts to reach it.",
+            all_of(&files)
+        );
+    }
+    let authorities: &[&str] =
+        if place.post_quantum.is_some() { &["ca.crt", "ca-pq.crt"] } else { &["ca.crt"] };
+    files.splice(0..0, authorities.iter().map(|&name| name.to_owned()));
+    format!(
+        "Copy {} to the node, and start it there:\n  brock run --node.id {node_id} --node.certs-dir DIR --node.path DIR \
+         --node.trust distributed --node.require-uri-roles --node.first-start …",
+        all_of(&files)
+    )
+}
+
+/// As a sentence lists them.
+fn all_of(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [only] => only.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+fn make_leaves(args: &LeafArgs, kind: &LeafKind) -> anyhow::Result<Vec<Made>> {
     let LeafArgs { place, lifetime, trust_domain } = args;
     make(place, |algorithm, ca_key, second| {
         make_leaf(&MakeLeaf {
@@ -227,9 +287,7 @@ fn run_leaf(args: &LeafArgs, kind: LeafKind, next: &str) -> anyhow::Result<()> {
             algorithm,
             second,
         })
-    })?;
-    eprintln!("{}", next.replace("CERTS_DIR", &place.certs_dir.display().to_string()));
-    Ok(())
+    })
 }
 
 fn print_files(made: &Made) {

@@ -79,8 +79,8 @@ pub enum MakeError {
     },
     /// The CA's key belongs to none of the CA certificates.
     #[error(
-        "{key} is not the key of any CA certificate (ca*.crt) in {dir}: use the key and the certificate that were \
-         created together",
+        "{key} is not the key of any CA certificate (ca*.crt) in {dir}: copy the certificate there that was created \
+         together with the key, or use another key",
         key = .ca_key.display(), dir = .certs_dir.display()
     )]
     WrongCaKey {

@@ -166,6 +166,10 @@ impl Identity {
             let (found, expected) = (found.to_string(), expected.to_string());
             return Err(TlsError::OtherNode { dir: self.dir.clone(), found, expected });
         }
+        // With it, the next incarnation could not be born: peers that believe only what is proven would take nothing of it.
+        if loaded.peer.node_id().is_none() && self.peer().node_id().is_some() {
+            return Err(TlsError::LosesUri { dir: self.dir.clone(), expected: expected.to_string() });
+        }
         // Only now: refused files are read again every few seconds, and would be logged each time.
         loaded.warn(&self.loaded.load().warnings);
         self.registry.trust_store().replace(store);

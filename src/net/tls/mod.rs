@@ -258,6 +258,18 @@ pub enum TlsError {
         /// This node's id.
         expected: String,
     },
+    /// A new certificate without a URI, where the one in use has one.
+    #[error(
+        "the new certificate in {at} has no spiffe URI, and this node signs what it writes with one of node {expected}: it \
+         is not used. Make one with `brock cert node --node-id {expected} --overwrite …`. To do without, restart the node \
+         with node.trust=centralized", at = .dir.display()
+    )]
+    LosesUri {
+        /// The certificates directory.
+        dir: PathBuf,
+        /// This node's id.
+        expected: String,
+    },
     /// A file holds no usable private key.
     #[error(
         "{at} holds no usable private key ({reason}): it must be an unencrypted key in PEM (PKCS#8, PKCS#1 or SEC1): {}. \

@@ -75,8 +75,9 @@ pub enum RoleError {
     },
     /// A certificate without a URI where one is required.
     #[error(
-        "the certificate (serial {serial}) has no spiffe URI, and certificates without one are refused here: \
-         issue a new one with `brock cert`"
+        "the certificate (serial {serial}) has no spiffe URI, and certificates without one are refused here \
+         (node.require-uri-roles): make one with `brock cert`, or add URI:spiffe://DOMAIN/node|client|admin/NAME to \
+         subjectAltName in your openssl recipe (docs/guides/certificates.md)"
     )]
     UriRequired {
         /// The certificate's serial number, in hex.

@@ -395,7 +395,14 @@ impl<'a> Round<'a> {
         let address = &self.peer.key;
         tracing::warn!(%address, %origin, error = %forged, "operations that are not proven were refused");
         if origin.is_of(&self.donor) {
-            let text = format!("the peer at {address} sends {forged}. Find out who controls that node");
+            let advice = match forged {
+                ProofError::Unborn(_) => {
+                    "If that node's certificate has no SPIFFE URI, make one with `brock cert node`; otherwise find out who \
+                     controls it"
+                }
+                _ => "Find out who controls that node",
+            };
+            let text = format!("the peer at {address}: {forged}. {advice}");
             self.puller.alarms.raise_of(alarms::Source::Peer(address.to_string()), "forged", text);
         }
         self.say_declined(origin).await

@@ -77,6 +77,44 @@ fn cert_overwrites_only_when_told_to() {
 }
 
 #[test]
+fn cert_says_which_files_to_copy_those_of_the_second_chain_too() {
+    let node = ["node", "--node-id", "n1", "--host", "localhost"];
+    let second = ["--post-quantum", "ml-dsa-44"];
+    let said = |home: &Home, arguments: &[&str]| {
+        let made = home.cert(arguments);
+        assert_succeeds(&made);
+        stderr(&made)
+    };
+    let one = Home::new();
+    let first = said(&one, &node);
+    let start = "--node.trust distributed --node.require-uri-roles --node.first-start";
+    assert!(first.contains("Copy ca.crt, node.crt and node.key to the node, and start"), "{first}");
+    assert!(first.contains(start), "{first}");
+    // The second chain comes later.
+    let authority = said(&one, &[&["ca"], &second[..]].concat());
+    let to_all = format!("Now copy {}/ca-pq.crt into the certificates directory of every node", one.certs);
+    assert!(authority.contains(&to_all) && !authority.contains("mkdir"), "{authority}");
+    let later = said(&one, &[&node, &second[..]].concat());
+    assert!(later.contains("Once all others have ca-pq.crt, copy node-pq.crt and node-pq.key to"), "{later}");
+    // Or both at once.
+    let both = Home::new();
+    let authorities = said(&both, &[&["ca", "--overwrite"], &second[..]].concat());
+    let copies = format!("cp {0}/ca.crt {0}/ca-pq.crt pki/ID/\n", both.certs);
+    assert!(authorities.contains(&copies), "{authorities}");
+    assert!(authorities.contains("--host HOST --post-quantum ml-dsa-44\n"), "{authorities}");
+    let pair = said(&both, &[&node, &second[..]].concat());
+    let files =
+        "Copy ca.crt, ca-pq.crt, node.crt, node.key, node-pq.crt and node-pq.key to the node, and start";
+    assert!(pair.contains(files), "{pair}");
+    let again = said(&both, &[&node, &second[..], &["--overwrite"]].concat());
+    let files = "Copy node.crt, node.key, node-pq.crt and node-pq.key to the node: it reloads";
+    assert!(again.contains(files), "{again}");
+    let other = Home::new();
+    let strong = said(&other, &["ca", "--overwrite", "--algorithm", "ecdsa-p384"]);
+    assert!(strong.ends_with("--host HOST --algorithm ecdsa-p384\n"), "{strong}");
+}
+
+#[test]
 fn cert_says_what_is_wrong_and_what_would_be_right() {
     let home = Home::new();
     let elsewhere = home.path("none").display().to_string();

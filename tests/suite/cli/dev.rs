@@ -44,9 +44,12 @@ impl Drop for Dev {
 
 #[test]
 fn a_wrong_setting_for_the_nodes_is_refused_once_and_starts_nothing() {
-    for (setting, part) in
-        [("--log.levl=x", "--log.levl"), ("--log.level=!", "log.level"), ("--node.id=b", "--node.id")]
-    {
+    for (setting, part) in [
+        ("--log.levl=x", "--log.levl"),
+        ("--log.level=!", "log.level"),
+        ("--node.id=b", "--node.id"),
+        ("--tombstone-grace=1h", "node.trust=distributed"),
+    ] {
         for nodes in ["--nodes=3", "--nodes=1"] {
             let output = brock(&["dev", nodes, "--base-port=0", "--", setting]);
             assert_fails(&output, 2, &[part]);
@@ -92,6 +95,7 @@ fn brock_dev_runs_a_cluster_that_its_own_hints_work_on_and_leaves_nothing_behind
     let status = run("sh", &["-c", &script], "");
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
     assert_eq!((&status["node_id"], &status["ready"]), (&"node-1".into(), &true.into()));
+    assert_eq!(status["trust"]["mode"], "distributed");
 
     // The commands that it prints, as a shell runs them: joined lines, one after the other.
     let joined = told.replace("\\\n", " ");

@@ -16,6 +16,7 @@ use crate::harness::{
     faketime::faketime,
     free_port,
     node::{TestNode, compacts_on_command, config},
+    own_ca::{Leaf, OwnCa},
     process::{Launch, NODE_ADMIN, run_with},
     random_key,
     wire::{at, batch, create, origin},
@@ -257,6 +258,21 @@ async fn names_and_places_that_are_wrong_are_named() {
     fs::write(at("other.toml"), other).unwrap();
     let said = doctor(&certs.admin(), &address, &["--config", &at("other.toml")], &[]);
     said.fails("certificates", "that of node node-1, and node.id is node-2", "--node-id node-2");
+    let ca = OwnCa::new();
+    let nameless = ca.directory("node", &Leaf { uris: Vec::new(), ..Leaf::node("") });
+    let certs_dir = certs.node("node-1").display().to_string();
+    let proving = text.replace(&certs_dir, &nameless.display().to_string()) + "trust = \"distributed\"\n";
+    fs::write(at("proving.toml"), proving).unwrap();
+    let said = doctor(&certs.admin(), &address, &["--config", &at("proving.toml")], &[]);
+    said.fails("certificates", "no SPIFFE URI, and with node.trust=distributed", "brock cert node");
+    let operator = ca.directory("operator", &Leaf { uris: Vec::new(), ..Leaf::admin("") });
+    let said = doctor(&operator, &address, &[], &[]);
+    said.has(
+        "note",
+        "certificates",
+        "cannot revoke or delete where node.trust is distributed",
+        "brock cert admin",
+    );
     let lists = text.replace("[node]\n", &format!("[node]\ncrl-dir = \"{}\"\n", at("lists")));
     fs::write(at("lists.toml"), lists).unwrap();
     let said = doctor(&certs.admin(), &address, &["--config", &at("lists.toml")], &[]);

@@ -12,6 +12,7 @@ use brock_net::tls::{
 use serde_json::Value;
 
 use crate::harness::{
+    brock::{assert_fails, brock},
     certs::Certs,
     client::Client,
     eventually, free_port,
@@ -105,6 +106,71 @@ async fn a_cluster_runs_on_the_openssl_recipes_certificates() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn with_uris_the_recipe_is_enough_for_distributed_trust_and_without_them_a_start_says_what_to_do() {
+    let home = tempfile::tempdir().unwrap();
+    let hosts = ["localhost", "127.0.0.1", "spiffe://brock/node/node-1", "spiffe://brock/admin/ops"];
+    let [named, nameless] = [("named", &hosts[..]), ("nameless", &hosts[..2])].map(|(name, hosts)| {
+        let made = make_certs(&home.path().join(name), hosts);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        home.path().join(name).join("certs")
+    });
+    let launch = |certs_dir: &Path, more: &[&str]| Launch {
+        id: "node-1".to_owned(),
+        path: home.path().join("data"),
+        certs_dir: certs_dir.to_owned(),
+        port: free_port(),
+        http_port: free_port(),
+        join: Vec::new(),
+        env: Vec::new(),
+        open_files: None,
+        more: [&["--node.first-start", "--node.trust=distributed"], more]
+            .concat()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    };
+    let roles = "--node.require-uri-roles";
+    let ways = [
+        "no SPIFFE URI",
+        "brock cert node --node-id node-1",
+        "URI:spiffe://DOMAIN/node/node-1",
+        "to centralized",
+    ];
+    let refused = [
+        "no spiffe URI",
+        "(node.require-uri-roles)",
+        "`brock cert`",
+        "URI:spiffe://DOMAIN/node|client|admin/NAME",
+    ];
+    for (more, parts) in [(&[][..], ways), (&[roles], refused)] {
+        let arguments = launch(&nameless, more).arguments();
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        assert_fails(&brock(&arguments), 1, &[&parts[..], &["docs/guides/certificates.md"]].concat());
+    }
+    assert!(!home.path().join("data").exists(), "a start that failed made a database");
+
+    let launch = launch(&named, &[roles]);
+    let process = launch.spawn();
+    let address = format!("127.0.0.1:{}", launch.port);
+    let operate = |arguments: &[&str], input: &str| {
+        let common = ["--certs-dir", named.to_str().unwrap(), "--node-addresses", &address];
+        run(NODE_ADMIN, &[&common, arguments].concat(), input)
+    };
+    let key = data_encoding::HEXLOWER.encode(&random_key());
+    eventually("a record is written", || async {
+        let put = operate(&["record", "put", &key], r#"{"encrypted_access_grant":"Z3JhbnQ="}"#);
+        assert!(process.is_running(), "{:?}", process.log());
+        put.status.success().then_some(())
+    })
+    .await;
+    for arguments in [&["record", "invalidate", &key, "leaked"][..], &["record", "delete", &key, "--yes"]] {
+        let done = operate(arguments, "");
+        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+    assert!(process.terminate().0.success());
+}
+
 #[test]
 fn the_recipe_replaces_no_key_and_refuses_strange_hosts() {
     let home = tempfile::tempdir().unwrap();
@@ -114,8 +180,9 @@ fn the_recipe_replaces_no_key_and_refuses_strange_hosts() {
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&again.stderr).contains("exists already"));
     assert_eq!(std::fs::read(home.path().join("certs/node.key")).unwrap(), key);
-    let strange = make_certs(&home.path().join("other"), &["a,URI:spiffe://brock/admin/x"]);
-    assert_eq!(strange.status.code(), Some(2));
+    for strange in ["a,URI:spiffe://brock/admin/x", "spiffe://brock/node/n,DNS:x", "spiffe://brock/nodes/n"] {
+        assert_eq!(make_certs(&home.path().join("other"), &[strange]).status.code(), Some(2), "{strange}");
+    }
     assert!(!home.path().join("other").exists());
 }
 

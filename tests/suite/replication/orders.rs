@@ -198,7 +198,9 @@ async fn a_client_needs_an_operators_order_where_trust_is_distributed() {
         unsigned.invalidate(&key, "leaked", None).await.unwrap_err(),
     ] {
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "ORDER_REQUIRED"));
-        assert!(refused.message().contains("node-admin"), "{refused}");
+        for part in ["node-admin order sign", "brock cert admin"] {
+            assert!(refused.message().contains(part), "{refused}");
+        }
     }
     let (hash, other_hash) = (key_hash(&key), key_hash(&other));
     let pen = Pen::of(&certs.admin());
@@ -412,5 +414,61 @@ async fn a_node_without_a_trust_domain_obeys_operators_as_before_and_cannot_be_d
     admin.delete(&key, None).await.unwrap();
     let (_, entries) = log_of(node.store(), node.store().origin()).await;
     assert_eq!(entries[1].operation, Operation::Delete.encode(), "what it cannot verify it does not pass on");
+    assert!(node.stop().await.closed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_whose_certificate_proves_nothing_is_named_with_the_remedy() {
+    let (ca, certs) = (OwnCa::new(), Certs::new());
+    let nameless = ca.directory("nameless", &Leaf { uris: Vec::new(), ..Leaf::node("") });
+    let own = ca.directory("own", &Leaf::node("node-1"));
+    let admin = ca.directory("admin", &Leaf::admin("ops"));
+    let peer = Config { certs_dir: nameless, ..config(&certs, "node-2", 0, &[]) };
+    let peer = Node::start(peer, None).await.unwrap();
+    let writer = Client::lasting(&peer.address().to_string(), &admin).await;
+    writer.put(&random_key(), b"grant").await.unwrap();
+    let strict = Config { certs_dir: own, ..config(&certs, "node-1", 0, &[peer.address().port()]) };
+    let node = Node::start(distributed(strict), None).await.unwrap();
+    let operator = Client::lasting(&node.address().to_string(), &admin).await;
+    let alarm = eventually("an alarm", || async { operator.status().await.alarms.pop() }).await;
+    for part in ["come without a birth", "has no SPIFFE URI, make one with `brock cert node`"] {
+        assert!(alarm.text.contains(part), "{alarm:?}");
+    }
+    assert!(node.stop().await.closed && peer.stop().await.closed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_signs_takes_no_certificate_with_which_it_could_not() {
+    let (ca, certs) = (OwnCa::new(), Certs::new());
+    let [own, nameless] = [("own", vec!["spiffe://brock/node/node-1".to_owned()]), ("nameless", Vec::new())]
+        .map(|(name, uris)| ca.directory(name, &Leaf { uris, ..Leaf::node("node-1") }));
+    let config = Config { certs_dir: own.clone(), ..config(&certs, "node-1", 0, &[]) };
+    let node = Node::start(distributed(config), None).await.unwrap();
+    let admin = ca.directory("admin", &Leaf::admin("ops"));
+    let admin = Client::lasting(&node.address().to_string(), &admin).await;
+    let saved = ca.directory("saved", &Leaf::node("node-1"));
+    let exchange = |from: &Path, to: &Path| {
+        for file in ["node.crt", "node.key"] {
+            std::fs::rename(from.join(file), to.join(file)).unwrap();
+        }
+    };
+    let problem = async || {
+        node.reload().await;
+        // What is reloaded ends the connection that asks, too.
+        let status = eventually("it is answered", || async { admin.try_status().await.ok() }).await;
+        status.tasks.into_iter().find(|task| task.name == "certificates").unwrap().last_error
+    };
+    exchange(&own, &saved);
+    exchange(&nameless, &own);
+    let refused = problem().await;
+    for part in ["has no spiffe URI", "it is not used", "brock cert node --node-id node-1 --overwrite"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    // What it writes is still proven to be its own.
+    let key = random_key();
+    admin.put(&key, b"grant").await.unwrap();
+    admin.delete(&key, None).await.unwrap();
+    exchange(&saved, &own);
+    assert_eq!(problem().await, "");
     assert!(node.stop().await.closed);
 }

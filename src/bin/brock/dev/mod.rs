@@ -15,7 +15,11 @@ use std::{
 
 use crate::paths;
 use anyhow::Context as _;
-use brock::config::validate;
+use brock::config::{
+    error::Source,
+    sources::{ConfigFile, ShownSetting},
+    validate,
+};
 use clap::Args;
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
@@ -27,6 +31,8 @@ use ports::NodePorts;
 use probe::{Probe, Readiness};
 use process::NodeProcess;
 
+/// What the nodes run with unless the settings say otherwise: their certificates state every role.
+const CHOSEN: [(&str, &str); 2] = [("node.trust", "distributed"), ("node.require-uri-roles", "true")];
 /// How often to check the nodes and the signals.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// When, and how often, to print the nodes that are still not ready.
@@ -47,7 +53,8 @@ pub(crate) struct DevArgs {
     /// Port of the first node; the other nodes use the next ports, and HTTP ports are 1000 higher. 0 picks free ports
     #[arg(long, value_name = "PORT", default_value_t = 20004)]
     base_port: u16,
-    /// Settings for every node, such as -- --log.level=debug
+    /// Settings for every node, such as -- --log.level=debug. Unless they say otherwise, node.trust is distributed and
+    /// node.require-uri-roles is true
     #[arg(last = true, value_name = "SETTINGS")]
     settings: Vec<String>,
 }
@@ -79,11 +86,12 @@ pub(crate) fn run(args: &DevArgs) -> anyhow::Result<ExitCode> {
     let probe = Probe::new().context("cannot start a client for the nodes' HTTP servers")?;
     let mut cluster = Cluster { processes: Vec::new(), layout: &layout, ports: &ports, probe };
     // Here, once: every node would refuse it.
-    if let Some(refused) = cluster.check(&args.settings)? {
-        return Ok(refused);
-    }
+    let settings = match cluster.complete(&args.settings)? {
+        Ok(settings) => settings,
+        Err(refused) => return Ok(refused),
+    };
     eprintln!("starting {} in {}", nodes(layout.names().len()), layout.root().display());
-    let end = cluster.start(&args.settings).and_then(|()| cluster.watch(&mut signals));
+    let end = cluster.start(&settings).and_then(|()| cluster.watch(&mut signals));
     // After an error too: no node may outlive this process.
     let was_patient = cluster.stop(&mut signals);
     remove_env(&layout);
@@ -136,19 +144,35 @@ impl Cluster<'_> {
         Ok(flags)
     }
 
+    /// The settings, and what is chosen where they leave it out. The exit code, if the command line is wrong.
+    fn complete(&self, settings: &[String]) -> anyhow::Result<Result<Vec<String>, ExitCode>> {
+        let shown = match self.check(settings)? {
+            Ok(shown) => shown,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let is_left_out = |key| shown.iter().any(|one| one.key == key && one.source == Source::Default);
+        let chosen = CHOSEN.iter().filter(|(key, _)| is_left_out(*key));
+        let chosen = chosen.map(|(key, value)| format!("--{key}={value}"));
+        let settings: Vec<String> = settings.iter().cloned().chain(chosen).collect();
+        Ok(self.check(&settings)?.map(|_| settings))
+    }
+
     /// Reads the flags of the first node as that node would. The exit code, if the command line is wrong.
-    fn check(&self, settings: &[String]) -> anyhow::Result<Option<ExitCode>> {
-        let Some((name, ports)) = self.layout.names().iter().zip(self.ports).next() else { return Ok(None) };
+    fn check(&self, settings: &[String]) -> anyhow::Result<Result<Vec<ShownSetting>, ExitCode>> {
+        let Some((name, ports)) = self.layout.names().iter().zip(self.ports).next() else {
+            return Ok(Ok(Vec::new()));
+        };
         let flags = self.flags(name, ports, settings)?;
         let line = std::iter::once("run").chain(flags.iter().map(String::as_str));
         match crate::run::command().try_get_matches_from(line) {
             Ok(matches) => {
-                validate::resolve(&matches, &process::environment(), None)?;
-                Ok(None)
+                let env = process::environment();
+                let file = ConfigFile::read_named(&matches, &env)?;
+                Ok(Ok(validate::resolve(&matches, &env, file.as_ref())?.1))
             }
             Err(error) => {
                 let _ = error.print();
-                Ok(Some(ExitCode::from(crate::EXIT_USAGE)))
+                Ok(Err(ExitCode::from(crate::EXIT_USAGE)))
             }
         }
     }
@@ -229,5 +253,35 @@ impl Cluster<'_> {
             }
             thread::sleep(POLL_INTERVAL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_settings_leave_out_is_chosen_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::new(root.path().to_owned(), 1);
+        let [node, http] = ["127.0.0.1:1", "127.0.0.1:2"].map(|address| address.parse().unwrap());
+        let ports = [NodePorts { node, http }];
+        let probe = Probe::new().unwrap();
+        let cluster = Cluster { processes: Vec::new(), layout: &layout, ports: &ports, probe };
+        let complete = |settings: &[&str]| {
+            let settings: Vec<String> = settings.iter().map(|&setting| setting.to_owned()).collect();
+            cluster.complete(&settings).map(Result::unwrap).map_err(|error| error.to_string())
+        };
+        let (trust, roles) = ("--node.trust=distributed", "--node.require-uri-roles=true");
+        assert_eq!(complete(&[]).unwrap(), [trust, roles]);
+        let own = ["--node.trust", "centralized", "--tombstone-grace=1h"];
+        assert_eq!(complete(&own).unwrap(), [&own[..], &[roles]].concat());
+        let file = root.path().join("brock.toml");
+        std::fs::write(&file, "node.require-uri-roles = false\n").unwrap();
+        let in_file = format!("--config={}", file.display());
+        assert_eq!(complete(&[&in_file]).unwrap(), [&in_file, trust]);
+        // Together with what is chosen, too.
+        let refused = complete(&["--tombstone-grace=1h"]).unwrap_err();
+        assert!(refused.contains("cannot be used with node.trust=distributed"), "{refused}");
     }
 }

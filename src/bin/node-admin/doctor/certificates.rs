@@ -8,7 +8,7 @@ use std::{
 use super::{Report, directory_of, now_unix};
 use crate::{cluster::roughly, output};
 use brock::config::validate::Config;
-use brock_core::base::limits;
+use brock_core::base::{limits, trust::TrustMode};
 use brock_net::tls::{
     TlsError,
     credentials::{ClientIdentity, Identity},
@@ -100,6 +100,12 @@ pub(super) fn operator(report: &mut Report, dir: Option<&Path>, is_node: bool) -
         Ok(identity) => {
             let who = identity.peer();
             match who.role {
+                Role::Admin if who.trust_domain.is_none() => report.note(
+                    CHECK,
+                    &at,
+                    &format!("{who}: it has no SPIFFE URI, so it cannot revoke or delete where node.trust is distributed"),
+                    &format!("brock cert admin --certs-dir {at} --ca-key FILE --name NAME --overwrite"),
+                ),
                 Role::Admin => report.ok(CHECK, &at, &format!("{who}")),
                 role => report.fail(
                     CHECK,
@@ -169,6 +175,12 @@ pub(super) fn node(report: &mut Report, config: &Config) -> Option<Identity> {
         Some(found) if found != config.node_id => {
             let what = format!("it is that of node {found}, and node.id is {}", config.node_id);
             report.fail(CHECK, &at, &what, &make);
+        }
+        None if config.trust == TrustMode::Distributed => {
+            let what = format!(
+                "{peer}: it has no SPIFFE URI, and with node.trust=distributed the node refuses to start"
+            );
+            report.fail(CHECK, &at, &what, &format!("{make}, or node.trust=centralized"));
         }
         _ => report.ok(CHECK, &at, &peer.to_string()),
     }
