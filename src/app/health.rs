@@ -28,7 +28,7 @@ const CLAIMS_REMEDY: &str = "Do what it says. If it cannot be true, treat that n
 /// Whether a peer's error is about what it claims, not about the connection to it: the errors of replication and of
 /// resyncs have these words.
 fn is_about_claims(error: &str) -> bool {
-    ["broke the protocol", "set tombstone-grace here too", "deleted and forgotten"]
+    ["broke the protocol", "are not proven here", "set tombstone-grace here too", "deleted and forgotten"]
         .iter()
         .any(|words| error.contains(words))
 }

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use prost::Message;
+use prost::Message as _;
 use tokio::{
     sync::{Mutex as AsyncMutex, watch},
     time::{Instant, sleep},
@@ -35,10 +35,11 @@ use brock_core::{
         vector::{Clock, Vector},
     },
     domain::{
+        codec,
         record::{RecordState, UnixSeconds},
         segment::{Segment, SegmentEntry},
     },
-    proto,
+    proto::{self, snapshot_response::Message},
 };
 
 /// The name under which the store keeps the pauses.
@@ -391,6 +392,19 @@ fn destructions(segment: &Segment, through: Clock) -> Vec<Clock> {
         SegmentEntry::Quarantined(..) => false,
     };
     segment.entries.iter().filter(destroys).map(SegmentEntry::clock).collect()
+}
+
+/// The states in a message that destroy, as far as they are well-formed: the joiner refuses the others.
+pub(super) fn destroying(message: &proto::SnapshotResponse) -> Vec<(KeyHash, RecordState)> {
+    let Some(Message::Records(page)) = &message.message else { return Vec::new() };
+    let state = |record: &proto::KeyedState| {
+        let state = record.state.as_ref()?;
+        let destroys =
+            state.deletion.is_some() || state.invalidation.is_some() || state.unpublication.is_some();
+        let key_hash = destroys.then(|| KeyHash::try_from(record.key_hash.as_ref()).ok())??;
+        Some((key_hash, codec::state_from_proto(state.clone()).ok()?))
+    };
+    page.records.iter().filter_map(state).collect()
 }
 
 /// Whether a state has more than a create.

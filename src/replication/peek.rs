@@ -139,7 +139,8 @@ impl Asker {
         }
     }
 
-    /// A peer's state of a key hash, as far as it is believed; `None`: nothing of it is. An error: it is malformed.
+    /// A peer's state of a key hash, as far as it is believed; `None`: it has none. An error: it is malformed, or
+    /// something of it is not proven here.
     async fn believed(
         &self,
         key_hash: KeyHash,
@@ -151,7 +152,14 @@ impl Asker {
             let claimed = codec::foreign_state(response.state.unwrap_or_default()).map_err(|_| ())?;
             let received = Chain::read(response.chains, limits::STATES_CHAINS_READ);
             // The answer is not stored, and its orders are not passed on.
-            Ok::<_, ()>(verifier.believe(&key_hash, claimed, &received).state)
+            let believed = verifier.believe(&key_hash, claimed, &received);
+            match believed.unproven.is_empty() {
+                true => Ok(believed.state),
+                // What was left out may be the revocation. Such an answer says nothing, but for what is proven to be gone.
+                false => {
+                    Some(believed.state.without_creates()).filter(|state| state.deletion.is_some()).ok_or(())
+                }
+            }
         };
         let state = tokio::task::spawn_blocking(believe).await.map_err(|_| ())??;
         Ok((state != RecordState::default()).then_some(state))

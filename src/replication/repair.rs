@@ -13,7 +13,10 @@ use crate::{
     membership::peer::RemoteError,
     runtime::planted::{self, Bug},
     store::{BucketItem, Comparison, Page, Store, Summary, item_from_proto},
-    transfer::{proof::Verifier, work},
+    transfer::{
+        proof::{Believed, Verifier},
+        work,
+    },
 };
 use brock_core::{
     base::{id::KeyHash, limits, vector::Vector},
@@ -230,7 +233,12 @@ async fn believed(
     let mut believed = believing.await??;
     let chains = believed.iter_mut().flat_map(|(_, believed)| std::mem::take(&mut believed.chains));
     store.keep_chains(chains.collect()).await?;
-    Ok(believed.into_iter().map(|(key_hash, believed)| (key_hash, believed.state)).collect())
+    // A record of which something was left out, a revocation perhaps, must not look valid here.
+    let joinable = |(key_hash, believed): (KeyHash, Believed)| match believed.unproven.is_empty() {
+        true => (key_hash, believed.state),
+        false => (key_hash, believed.state.without_creates()),
+    };
+    Ok(believed.into_iter().map(joinable).collect())
 }
 
 /// Joins the other node's differing states. The states that only this node has are joined by the other one,

@@ -1,6 +1,6 @@
 //! The puller's end of a snapshot, of a donor's or of a backup's: joins its messages, durably.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, fmt};
 
 use bytes::Bytes;
 
@@ -39,9 +39,9 @@ pub enum JoinError {
     Proof(#[from] ProofError),
     /// Records that nothing proves were left out, so its vector cannot be adopted.
     #[error(
-        "{0} operations in the donor's records are not proven: what is proven was joined, and the rest must come from another donor"
+        "{0}: this node has left them out, with the records that they are about, which must come from another donor"
     )]
-    Unproven(usize),
+    Unproven(Unproven),
     /// The donor forgets deletes, and this node does not.
     #[error(
         "the donor has collected tombstones, and this node collects none, so it drops no record because of what another \
@@ -58,6 +58,43 @@ pub enum JoinError {
     /// It could not be written.
     #[error(transparent)]
     Store(StoreError),
+}
+
+/// Operations in a donor's records that were left out, because nothing proves them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unproven {
+    /// How many.
+    pub operations: usize,
+    /// Those of them whose origin has no birth that this node could verify. The others have a forged signature, or
+    /// an order that is not valid here.
+    pub unborn: usize,
+    /// The first of them.
+    pub first: Option<Stamp>,
+}
+
+impl Unproven {
+    fn add(&mut self, stamp: Stamp, is_born: bool) {
+        self.operations += 1;
+        self.unborn += usize::from(!is_born);
+        self.first.get_or_insert(stamp);
+    }
+
+    fn join(&mut self, more: Self) {
+        self.operations += more.operations;
+        self.unborn += more.unborn;
+        self.first = self.first.or(more.first);
+    }
+}
+
+impl fmt::Display for Unproven {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operations, unborn, first } = self;
+        write!(f, "{operations} operations in the donor's records are not proven here")?;
+        if let Some(Stamp { origin, clock }) = first {
+            write!(f, ", such as {clock} of {origin}")?;
+        }
+        write!(f, " ({unborn} of them for want of a birth that this node can verify)")
+    }
 }
 
 impl JoinError {
@@ -160,8 +197,7 @@ pub struct Joiner {
     drops: bool,
     /// Records dropped.
     pub dropped: u64,
-    /// Operations in its records that were left out, because nothing proves them.
-    unproven: usize,
+    unproven: Unproven,
     declines: Option<Declines>,
     /// Origins of the donor that this node does not take.
     declined: BTreeSet<Origin>,
@@ -180,7 +216,7 @@ impl Joiner {
             donor,
             terms,
             verifier,
-            unproven: 0,
+            unproven: Unproven::default(),
             header: None,
             after: None,
             is_in_log: false,
@@ -247,7 +283,7 @@ impl Joiner {
     /// Joins one message, durably. Returns whether it was the last.
     ///
     /// Contract: before the last message, states are joined, which is always safe, and log entries are
-    /// kept, which are not visible yet. The last message raises the vector over everything that the
+    /// kept, which are not visible yet. Of a record of which something is not proven, no create is joined. The last message raises the vector over everything that the
     /// pages held, but for the origins that are declined: their records are joined, and nothing of them counts as
     /// applied, so what was left out comes later, by the log or by another resync.
     pub async fn take(&mut self, message: proto::SnapshotResponse) -> Result<bool, JoinError> {
@@ -282,7 +318,7 @@ impl Joiner {
                 if self.after != Some(RecordPage::END) {
                     return Err(JoinError::Protocol("its end came before its last record".to_owned()));
                 }
-                if self.unproven > 0 {
+                if self.unproven.operations > 0 {
                     return Err(JoinError::Unproven(self.unproven));
                 }
                 if let Some(declines) = &self.declines {
@@ -382,8 +418,8 @@ impl Joiner {
         &self,
         claimed: Vec<(KeyHash, proto::RecordState)>,
         received: Vec<Chain>,
-    ) -> Result<(Vec<(KeyHash, RecordState)>, usize), JoinError> {
-        let verifier = self.verifier.clone();
+    ) -> Result<(Vec<(KeyHash, RecordState)>, Unproven), JoinError> {
+        let (verifier, store) = (self.verifier.clone(), self.store.clone());
         let covered = self.header.as_ref().map(|header| {
             let mut covered = header.vector.clone();
             covered.join(&header.folds);
@@ -393,15 +429,18 @@ impl Joiner {
         let counts = move |stamp: &&Stamp| covered.as_ref().is_none_or(|covered| covered.has(**stamp));
         // Hashes every payload, and verifies signatures.
         let believing = work(move || {
-            let (mut states, mut left_out) = (Vec::with_capacity(claimed.len()), 0);
+            let (mut states, mut left_out) = (Vec::with_capacity(claimed.len()), Unproven::default());
             let mut chains = Vec::new();
             for (key_hash, claimed) in claimed {
                 let mut state = codec::foreign_state(claimed)?;
                 if let Some(verifier) = &verifier {
                     let believed = verifier.believe(&key_hash, state, &received);
                     chains.extend(believed.chains);
-                    left_out += believed.unproven.iter().filter(&counts).count();
-                    state = believed.state;
+                    let lacks: Vec<Stamp> =
+                        believed.unproven.into_iter().filter(|one| counts(&one)).collect();
+                    lacks.iter().for_each(|one| left_out.add(*one, store.born(&one.origin).is_some()));
+                    // IMPORTANT: without what was left out, a revoked record would look valid.
+                    state = if lacks.is_empty() { believed.state } else { believed.state.without_creates() };
                 }
                 states.push((key_hash, state));
             }
@@ -439,7 +478,7 @@ impl Joiner {
         self.drops |= !collected.is_empty();
         let received = Chain::read(page.chains, limits::STATES_CHAINS_READ);
         let (states, unproven) = self.believe(claimed, received).await?;
-        self.unproven += unproven;
+        self.unproven.join(unproven);
         self.records += states.len() as u64;
         let stretch = Stretch { after: self.after, through, collected, may_drop };
         let joined = self.store.join(Page { states, complete: Some(stretch) }).await?;

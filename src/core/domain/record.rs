@@ -232,6 +232,21 @@ impl RecordState {
         left.with_evidence(self.evidence, BTreeMap::new())
     }
 
+    /// What of this state takes something away: without its creates, of which a part may have been left out.
+    #[must_use]
+    pub fn without_creates(self) -> Self {
+        if self.deletion.is_some() {
+            return self;
+        }
+        let left = Self {
+            unpublished: self.unpublication.is_some(),
+            unpublication: self.unpublication,
+            invalidation: self.invalidation,
+            ..Self::default()
+        };
+        left.with_evidence(self.evidence, BTreeMap::new())
+    }
+
     /// What a reader sees at `now`.
     pub fn visibility(&self, now: UnixSeconds) -> Visibility {
         if self.deletion.is_some() || self.is_expired(now) {

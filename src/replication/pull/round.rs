@@ -201,7 +201,11 @@ impl<'a> Round<'a> {
                 biased;
                 message = self.inbox.receive() => {
                     match message? {
-                        replicate_response::Message::Heads(heads) => self.take_heads(heads, false).await?,
+                        replicate_response::Message::Heads(heads) => {
+                            // Unless its log were enough, it would have said so before.
+                            self.puller.fills.is_sound(&self.donor);
+                            self.take_heads(heads, false).await?;
+                        }
                         replicate_response::Message::Folds(folds) => self.take_folds(folds).await?,
                         replicate_response::Message::OutOfSync(out_of_sync) => {
                             self.resync(out_of_sync).await?;
@@ -301,7 +305,15 @@ impl<'a> Round<'a> {
             breaker: (breaker.clone(), self.peer.key.clone()),
             reason,
         };
-        match resyncs.run(store, roster.members(), &self.puller.alarms, source).await {
+        let filled = resyncs.run(store, roster.members(), &self.puller.alarms, source).await;
+        match &filled {
+            Ok(()) => self.puller.fills.is_sound(&self.donor),
+            Err(ResyncError::Join(JoinError::Unproven(unproven))) => {
+                self.puller.fills.is_unproven(&self.donor, &self.peer.key, *unproven);
+            }
+            Err(_) => {}
+        }
+        match filled {
             // The next round shows whether that one was enough.
             Err(ResyncError::UnderWay) => {
                 resyncs.ended().await;

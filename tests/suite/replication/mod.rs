@@ -13,6 +13,7 @@
 //! - `reads`: reads that ask the peers.
 //! - `relay`: operations that arrive through another node.
 //! - `resync`: filling a node from a peer's records.
+//! - `unproven`: records that are not proven to a node that must have proof.
 //! - `verification`: comparing nodes, and repairing differences.
 
 mod byzantine;
@@ -28,4 +29,5 @@ mod orders;
 mod reads;
 mod relay;
 mod resync;
+mod unproven;
 mod verification;
