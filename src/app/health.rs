@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use brock_core::{
-    base::{duration, id::Incarnation, limits},
+    base::{duration, id::Incarnation, limits, trust::TrustMode},
     domain::{codec, record::UnixSeconds},
     proto::{
         DuplicateId, PausedOrigin, Peer, StatusResponse, Verdict,
@@ -250,6 +250,13 @@ impl About<'_> {
             self.watch(
                 format!("it lacks {lag} operations that other nodes have"),
                 "If it does not catch up: `node-admin peers` at this node shows why",
+            );
+        }
+        let trust = status.trust.clone().unwrap_or_default();
+        if trust.unproven_records > 0 && trust.mode == TrustMode::Distributed.as_str() {
+            self.watch(
+                format!("{} of its records are not proven: they fill no empty node", trust.unproven_records),
+                "docs/guides/troubleshooting.md, Records are not proven",
             );
         }
         for paused in &status.paused {

@@ -111,7 +111,11 @@ impl Reporter {
             quarantined: totals.quarantined,
             conflicts: totals.conflicts,
             conflicts_acknowledged: totals.acknowledged,
-            trust: Some(proto::Trust { mode: self.trust.to_string() }),
+            trust: Some(proto::Trust {
+                mode: self.trust.to_string(),
+                unproven_records: totals.unproven,
+                unborn_origins: store.unborn() as u64,
+            }),
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
             alarms: self.alarms.list().into_iter().map(alarm_to_proto).collect(),

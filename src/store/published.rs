@@ -31,6 +31,8 @@ pub struct Totals {
     pub conflicts: u64,
     /// Those of them that an operator has acknowledged. Counted from the marks when the store is opened, not stored.
     pub acknowledged: u64,
+    /// Records and tombstones that consist of an operation without evidence.
+    pub unproven: u64,
     /// Deleted records that are remembered.
     pub tombstones: u64,
     /// Entries in the replication log.
@@ -47,6 +49,7 @@ impl Totals {
         self.records = self.records.wrapping_add(change.records);
         self.tombstones = self.tombstones.wrapping_add(change.tombstones);
         self.conflicts = self.conflicts.wrapping_add(change.conflicts);
+        self.unproven = self.unproven.wrapping_add(change.unproven);
     }
 
     pub(super) fn encode(self) -> Vec<u8> {
@@ -55,13 +58,14 @@ impl Totals {
             quarantined,
             quarantine_bytes: _,
             conflicts,
+            unproven,
             acknowledged: _,
             tombstones,
             log_entries,
             log_bytes,
             removals,
         } = self;
-        [records, quarantined, conflicts, tombstones, log_entries, log_bytes, removals]
+        [records, quarantined, conflicts, tombstones, log_entries, log_bytes, removals, unproven]
             .map(u64::to_be_bytes)
             .concat()
     }
@@ -78,6 +82,7 @@ impl Totals {
             log_entries: next()?,
             log_bytes: next()?,
             removals: next()?,
+            unproven: next()?,
             acknowledged: 0,
             quarantine_bytes: 0,
         })

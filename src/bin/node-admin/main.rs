@@ -42,6 +42,7 @@ mod shell;
 mod stamp;
 mod status;
 mod top;
+mod trust;
 mod verify;
 
 use std::process::ExitCode;
@@ -142,6 +143,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let client = client(CALL_TIMEOUT)?;
             confirm::confirmed(yes, origin::RESUME_WARNING, &node)?;
             access::block_on(origin::resume(&client, node, format))
+        }
+        Command::Trust { command } => {
+            access::block_on(trust::run(&client(CLUSTER_TIMEOUT)?, command, format))
         }
         Command::Conflicts { command: ConflictsCommand::List } => {
             access::block_on(conflicts::list(&client(CALL_TIMEOUT)?, format))

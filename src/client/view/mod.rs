@@ -104,6 +104,17 @@ pub struct Status {
 pub struct Trust {
     /// centralized or distributed
     pub mode: String,
+    /// Records and tombstones here of which something is not proven.
+    pub unproven_records: u64,
+    /// Origins known here whose operations are not signed.
+    pub unborn_origins: u64,
+}
+
+impl From<proto::Trust> for Trust {
+    fn from(trust: proto::Trust) -> Self {
+        let proto::Trust { mode, unproven_records, unborn_origins } = trust;
+        Self { mode, unproven_records, unborn_origins }
+    }
 }
 
 /// A resync: the node copies a peer's records.
@@ -322,7 +333,7 @@ impl TryFrom<proto::StatusResponse> for Status {
             quarantined,
             conflicts,
             conflicts_acknowledged,
-            trust: trust.map(|proto::Trust { mode }| Trust { mode }),
+            trust: trust.map(Trust::from),
             writes_refused,
             alarms: alarms.into_iter().map(Alarm::from).collect(),
             resync: resync.map(Resync::from),

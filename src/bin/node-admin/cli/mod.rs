@@ -158,6 +158,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: OriginCommand,
     },
+    /// Show what the nodes believe each other, and how many of their records are not proven
+    Trust {
+        #[command(subcommand)]
+        command: TrustCommand,
+    },
     /// Compact a node's log now, and remove deleted payloads from its disk
     Compact,
     /// Make and list a node's backups
@@ -352,6 +357,14 @@ pub(crate) enum OriginCommand {
         #[arg(long)]
         yes: bool,
     },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum TrustCommand {
+    /// Show node.trust of each node, its records of which something is not proven, and origins that do not sign
+    ///
+    /// Records that are not proven fill no node whose node.trust is distributed.
+    Status,
 }
 
 #[derive(Debug, Subcommand)]
