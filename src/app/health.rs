@@ -256,7 +256,7 @@ impl About<'_> {
         if trust.unproven_records > 0 && trust.mode == TrustMode::Distributed.as_str() {
             self.watch(
                 format!("{} of its records are not proven: they fill no empty node", trust.unproven_records),
-                "docs/guides/troubleshooting.md, Records are not proven",
+                "`node-admin trust migrate`: docs/guides/distributed-trust.md",
             );
         }
         for paused in &status.paused {

@@ -8,10 +8,12 @@
 //! An operation that another member than its donor and its origin has applied does not count: a paused log would not
 //! be there. So a node that was away catches up, however much was deleted meanwhile, as soon as it hears a third one.
 //!
+//! Nor does one that destroys what is destroyed here already.
+//!
 //! A pause lasts until an operator ends it, also over a restart. The counts of the last minute do not.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -36,6 +38,7 @@ use brock_core::{
     },
     domain::{
         codec,
+        operation::{Entry, Operation},
         record::{RecordState, UnixSeconds},
         segment::{Segment, SegmentEntry},
     },
@@ -194,7 +197,8 @@ impl Breaker {
         if segment.covered_through > applied && self.is_paused(&brought, &node_id) {
             return Ok(admitted(None, true, 0));
         }
-        if destructions(&segment, applied).is_empty() {
+        let idle = self.idle(&segment, applied).await?;
+        if destructions(&segment, applied, &idle).is_empty() {
             return Ok(admitted(Some(segment), false, 0));
         }
         let deadline = Instant::now() + limits::WITNESS_PATIENCE;
@@ -210,7 +214,7 @@ impl Breaker {
                     state.room(&brought, limit, now),
                 )
             };
-            let counted = destructions(&segment, through);
+            let counted = destructions(&segment, through, &idle);
             let Some(first_above) = usize::try_from(room).ok().and_then(|room| counted.get(room).copied())
             else {
                 return Ok(admitted(Some(segment), false, counted.len() as u64));
@@ -314,6 +318,21 @@ impl Breaker {
         Ok(resumed)
     }
 
+    /// The entries above `applied` that destroy what is destroyed here already: an origin that logs it again, so that it
+    /// is proven, takes nothing away.
+    async fn idle(&self, segment: &Segment, applied: Clock) -> Result<BTreeSet<Clock>, StoreError> {
+        let entries: Vec<&Entry> = destroying_entries(segment, applied).collect();
+        if entries.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let states = self.0.store.get_many(entries.iter().map(|entry| entry.key_hash).collect()).await?;
+        let both = entries.into_iter().zip(states);
+        let is_idle = |(entry, state): (&Entry, Option<RecordState>)| {
+            state.is_some_and(|state| is_in_effect(&entry.operation, &state)).then_some(entry.clock)
+        };
+        Ok(both.filter_map(is_idle).collect())
+    }
+
     fn brought(&self, (key, donor): Bringer<'_>, node_id: &NodeId) -> Brought {
         let members = self.0.roster.members();
         let is_known =
@@ -385,13 +404,30 @@ impl Breaker {
     }
 }
 
-/// The clocks above `through` whose operations destroy, in order.
-fn destructions(segment: &Segment, through: Clock) -> Vec<Clock> {
-    let destroys = |entry: &&SegmentEntry| match entry {
-        SegmentEntry::Applicable(entry, _) => entry.clock > through && entry.operation.destroys(),
-        SegmentEntry::Quarantined(..) => false,
-    };
-    segment.entries.iter().filter(destroys).map(SegmentEntry::clock).collect()
+/// The entries above `through` that destroy.
+fn destroying_entries(segment: &Segment, through: Clock) -> impl Iterator<Item = &Entry> {
+    segment.entries.iter().filter_map(move |entry| match entry {
+        SegmentEntry::Applicable(entry, _) => {
+            (entry.clock > through && entry.operation.destroys()).then_some(entry)
+        }
+        SegmentEntry::Quarantined(..) => None,
+    })
+}
+
+/// Their clocks, in order, but for those that change nothing.
+fn destructions(segment: &Segment, through: Clock, idle: &BTreeSet<Clock>) -> Vec<Clock> {
+    let clocks = destroying_entries(segment, through).map(|entry| entry.clock);
+    clocks.filter(|clock| !idle.contains(clock)).collect()
+}
+
+/// Whether a record is already as the operation would make it.
+fn is_in_effect(operation: &Operation, state: &RecordState) -> bool {
+    state.deletion.is_some()
+        || match operation {
+            Operation::Invalidate { .. } => state.invalidation.is_some(),
+            Operation::Unpublish => state.unpublished,
+            Operation::Create { .. } | Operation::Delete => false,
+        }
 }
 
 /// The states in a message that destroy, as far as they are well-formed: the joiner refuses the others.

@@ -39,7 +39,8 @@ mod view;
 mod writer;
 
 pub use change::{
-    Adoption, Compacted, CreateOutcome, Joined, NewOperation, NewRecord, OperationOutcome, Page, Stretch,
+    Adoption, Compacted, CreateOutcome, Joined, NewOperation, NewRecord, OperationOutcome, Page, Relog,
+    Relogged, Stretch,
 };
 pub use error::{OpenError, StoreError};
 pub use handle::{Health, Options, Store};

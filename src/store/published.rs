@@ -31,7 +31,8 @@ pub struct Totals {
     pub conflicts: u64,
     /// Those of them that an operator has acknowledged. Counted from the marks when the store is opened, not stored.
     pub acknowledged: u64,
-    /// Records and tombstones that consist of an operation without evidence.
+    /// Records and tombstones that consist of an operation without evidence. Counted from the buckets when the store is
+    /// opened, not stored.
     pub unproven: u64,
     /// Deleted records that are remembered.
     pub tombstones: u64,
@@ -58,14 +59,14 @@ impl Totals {
             quarantined,
             quarantine_bytes: _,
             conflicts,
-            unproven,
+            unproven: _,
             acknowledged: _,
             tombstones,
             log_entries,
             log_bytes,
             removals,
         } = self;
-        [records, quarantined, conflicts, tombstones, log_entries, log_bytes, removals, unproven]
+        [records, quarantined, conflicts, tombstones, log_entries, log_bytes, removals]
             .map(u64::to_be_bytes)
             .concat()
     }
@@ -82,7 +83,7 @@ impl Totals {
             log_entries: next()?,
             log_bytes: next()?,
             removals: next()?,
-            unproven: next()?,
+            unproven: 0,
             acknowledged: 0,
             quarantine_bytes: 0,
         })

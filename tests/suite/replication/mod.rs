@@ -9,6 +9,7 @@
 //! - `hostile_origins`: origins that destroy much in a short time.
 //! - `hostile_peers`: peers that lie, hang or are slow.
 //! - `hostile_pullers`: pullers that break the protocol.
+//! - `migration`: from nodes that sign nothing to nodes that must have proof.
 //! - `orders`: what destroys, with and without an operator's signature.
 //! - `reads`: reads that ask the peers.
 //! - `relay`: operations that arrive through another node.
@@ -25,6 +26,7 @@ mod hostile_heads;
 mod hostile_origins;
 mod hostile_peers;
 mod hostile_pullers;
+mod migration;
 mod orders;
 mod reads;
 mod relay;

@@ -365,6 +365,16 @@ pub(crate) enum TrustCommand {
     ///
     /// Records that are not proven fill no node whose node.trust is distributed.
     Status,
+    /// Log again, at one node and in its name, what of its records is not proven
+    ///
+    /// For a cluster whose operations were not signed, before node.trust becomes distributed. The records stay as they
+    /// are. What is invalidated, unpublished or deleted gets an order, signed with your certificate. Interrupted, it can
+    /// be repeated, at any node. Exit code 5: some records are not proven yet.
+    Migrate {
+        /// Do not ask for confirmation
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]
