@@ -111,11 +111,34 @@ impl Verifier {
         let this = self.clone();
         let verify = move || -> Vec<SignedBirth> {
             let births = births.into_iter().filter_map(|birth| SignedBirth::from_proto(birth).ok());
-            let unknown = births.filter(|signed| this.store.born(&signed.birth.origin).is_none());
-            unknown.filter(|signed| this.check_birth(signed).is_ok()).collect()
+            let is_wanted = |signed: &SignedBirth| match this.store.born(&signed.birth.origin) {
+                None => this.check_birth(signed).is_ok(),
+                Some(_) => this.renews(signed),
+            };
+            births.filter(is_wanted).collect()
         };
         let genuine = work(verify).await?;
         if genuine.is_empty() { Ok(()) } else { self.store.keep_births(genuine).await }
+    }
+
+    /// The same of a birth that a donor shows of itself, if it is known here: it may be signed with a newer certificate.
+    pub async fn renew(&self, birth: Option<proto::Birth>) -> Result<(), StoreError> {
+        let origin = birth.as_ref().and_then(|birth| Origin::try_from(birth.origin.as_ref()).ok());
+        match origin.is_some_and(|origin| self.store.born(&origin).is_some()) {
+            true => self.learn(Vec::from_iter(birth)).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a birth that is known here is to be kept as it comes now: it is the same, and genuine, and signed with a
+    /// certificate that ends later, or instead of one that is not accepted any more. Blocks.
+    fn renews(&self, signed: &SignedBirth) -> bool {
+        let Ok(Some(kept)) = self.store.signed_birth(&signed.birth.origin) else { return false };
+        let Some(identity) = self.store.identity() else { return false };
+        kept.birth == signed.birth
+            && kept.certificates != signed.certificates
+            && self.check_birth(signed).is_ok()
+            && (identity.ends(signed) > identity.ends(&kept) || self.check_birth(&kept).is_err())
     }
 
     /// Verifies a segment that `from` has sent, and takes out of it what may not be stored. Blocks.
@@ -132,7 +155,10 @@ impl Verifier {
             return Err(ProofError::TwoBirths(origin));
         }
         let (key, is_new) = match (known, birth) {
-            (Some(Born { key, .. }), _) => (key, false),
+            (Some(Born { key, .. }), birth) => {
+                segment.birth = birth.filter(|birth| self.renews(birth));
+                (key, false)
+            }
             (None, Some(birth)) => match self.check_birth(&birth) {
                 Ok(()) => {
                     let key = birth.birth.key;

@@ -17,7 +17,7 @@ use webpki::EndEntityCert;
 use super::{
     errors, handshake,
     level::WireLevel,
-    roles::{PeerIdentity, RoleError, RolePolicy},
+    roles::{self, PeerIdentity, RoleError, RolePolicy},
     trust_store::CurrentTrustStore,
 };
 use brock_core::base::limits;
@@ -198,6 +198,11 @@ impl StatementVerifier {
     }
 }
 
+/// The last second in which a certificate is valid, as it says; `None`: it is malformed.
+pub fn ends(certificate: &CertificateDer<'_>) -> Option<i64> {
+    roles::parse(certificate).ok().map(|certificate| certificate.validity().not_after.timestamp())
+}
+
 /// The algorithm of a scheme. In TLS 1.3 a scheme of ECDSA fixes the curve, which is what the provider lists
 /// first.
 fn algorithm(scheme: u16) -> Result<&'static dyn SignatureVerificationAlgorithm, StatementError> {
@@ -216,7 +221,7 @@ mod tests {
 
     use super::*;
     use crate::tls::{
-        keypair, roles,
+        keypair,
         roles::Role,
         testing::{Dates, TestCa, TestLeaf, kind_admin, kind_node},
     };

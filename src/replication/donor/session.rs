@@ -89,7 +89,8 @@ impl Session {
         out: Out,
     ) -> Result<(), SessionError> {
         let mut announced = Vector::default();
-        let first = heads(&self.store, &self.wall_clock, &mut announced);
+        let birth = self.store.birth(self.store.origin()).await?;
+        let first = proto::Heads { birth, ..heads(&self.store, &self.wall_clock, &mut announced) };
         if out.send(Ok(response(replicate_response::Message::Heads(first)))).await.is_err() {
             return Ok(());
         }
@@ -374,5 +375,6 @@ fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Vector) -> proto
         vector: Some(codec::vector_to_proto(&fresh)),
         now_unix: wall_clock.now(),
         digest: Some(remote::digest_to_proto(&summary)),
+        birth: None,
     }
 }

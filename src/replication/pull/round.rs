@@ -253,6 +253,9 @@ impl<'a> Round<'a> {
         store.check_rollback(&vector, &self.holder).await?;
         let vector = store.relevant(vector, self.theirs.len());
         self.theirs.join(&vector);
+        if fresh {
+            self.puller.verifier.renew(heads.birth).await?;
+        }
         let now = self.puller.wall_clock.now();
         let skew_seconds = heads.now_unix.saturating_sub(now);
         // The incarnation may be a newer one than at the beginning of the round.

@@ -272,6 +272,7 @@ impl ReplicationService for Service {
             vector: Some(codec::vector_to_proto(&script.heads)),
             now_unix: script.now_unix,
             digest: script.digest.clone(),
+            birth: None,
         })];
         messages.extend(script.batches.into_iter().map(replicate_response::Message::Batch));
         messages.extend(script.then);
@@ -293,6 +294,7 @@ impl ReplicationService for Service {
                         vector: None,
                         now_unix: script.now_unix,
                         digest: script.digest.clone(),
+                        birth: None,
                     };
                     loop {
                         // As often as a real peer.

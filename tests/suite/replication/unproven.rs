@@ -1,25 +1,56 @@
 //! Records that are not proven to a node that believes only what is: it says so, and shows none of them as valid.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use crate::harness::{
-    certs::Certs,
+    certs::{Certs, make_node},
     client::Client,
     eventually, free_port,
     node::{TestNode, compacts_on_command, config},
     random_key,
+    wire::key_hash,
 };
 use brock::config::validate::Config;
-use brock_core::{base::trust::TrustMode, proto};
+use brock_core::{
+    base::{time::unix_now, trust::TrustMode},
+    proto,
+};
 use brock_net::pki::{
     issue::LeafKind,
     revoke::{Revoke, revoke},
 };
 use tonic::Code;
 
-async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
+fn strict(certs: &Certs, id: &str, join: &[u16]) -> Config {
     let config = compacts_on_command(config(certs, id, free_port(), join));
-    TestNode::start(certs, Config { trust: TrustMode::Distributed, ..config }).await
+    Config { trust: TrustMode::Distributed, ..config }
+}
+
+async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
+    TestNode::start(certs, strict(certs, id, join)).await
+}
+
+async fn compact(node: &TestNode) {
+    let compacted = node.admin.admin.clone().compact(proto::CompactRequest {}).await.unwrap().into_inner();
+    assert_eq!(compacted.entries_kept, 0);
+}
+
+async fn alarm(node: &TestNode) -> proto::Alarm {
+    eventually("an alarm says what is missing", || async {
+        let alarms = node.admin.status().await.alarms;
+        alarms.into_iter().find(|alarm| alarm.text.contains("are not proven here"))
+    })
+    .await
+}
+
+/// The CA revokes a certificate, and one node hears of it.
+fn revoke_at(certs: &Certs, certificate: &Path, list: &Path) {
+    let request = Revoke {
+        certs_dir: certs.path("ca"),
+        ca_key: certs.ca_key(),
+        certificates: vec![certificate.to_owned()],
+    };
+    fs::copy(revoke(&request).unwrap().list, list).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -34,22 +65,12 @@ async fn a_fill_that_proves_too_little_is_loud_and_shows_no_revoked_record_as_va
     let gone = certs.leaf("gone", LeafKind::Admin { name: "gone".to_owned() });
     let operator = Client::lasting(&donor.address(), &gone).await;
     operator.invalidate(&revoked, "leaked", None).await.unwrap();
-    let compacted = donor.admin.admin.clone().compact(proto::CompactRequest {}).await.unwrap().into_inner();
-    assert_eq!(compacted.entries_kept, 0);
-    let request = Revoke {
-        certs_dir: certs.path("ca"),
-        ca_key: certs.ca_key(),
-        certificates: vec![gone.join("client.crt")],
-    };
-    let (list, late_list) = (revoke(&request).unwrap().list, certs.node("late").join("ca.crl"));
-    fs::copy(list, &late_list).unwrap();
+    compact(&donor).await;
+    let late_list = certs.node("late").join("ca.crl");
+    revoke_at(&certs, &gone.join("client.crt"), &late_list);
 
     let late = node(&certs, "late", &[donor.port]).await;
-    let alarm = eventually("an alarm says what is missing", || async {
-        let alarms = late.admin.status().await.alarms;
-        alarms.into_iter().find(|alarm| alarm.text.contains("are not proven here"))
-    })
-    .await;
+    let alarm = alarm(&late).await;
     assert!(alarm.text.contains("1 operations") && alarm.text.contains("troubleshooting.md"), "{alarm:?}");
     eventually("it is not ready", || async { (!late.admin.status().await.ready).then_some(()) }).await;
     late.client.has_local(&valid).await.unwrap();
@@ -71,4 +92,35 @@ async fn a_fill_that_proves_too_little_is_loud_and_shows_no_revoked_record_as_va
     .await;
     late.stop().await;
     donor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_running_node_has_signed_is_proven_by_its_renewed_certificate() {
+    let certs = Certs::new();
+    let writer = node(&certs, "writer", &[]).await;
+    let relay = node(&certs, "relay", &[writer.port]).await;
+    let key = random_key();
+    writer.client.put(&key, b"grant").await.unwrap();
+    eventually("the relay has it", || relay.client.has_local(&key)).await;
+    let (origin, old) = (writer.node.store().origin(), certs.path("old.crt"));
+    fs::copy(certs.node("writer").join("node.crt"), &old).unwrap();
+    // The new one ends later, by the second.
+    let begun = unix_now();
+    eventually("a second is over", || async { (unix_now() > begun + 1).then_some(()) }).await;
+    make_node(&certs.node("writer"), &certs.ca_key(), "writer");
+    writer.node.reload().await;
+    let birth = |node: &TestNode| node.node.store().signed_birth(&origin).unwrap().unwrap();
+    let renewed = birth(&writer);
+    eventually("the relay has the birth as it is signed now", || async {
+        (birth(&relay) == renewed).then_some(())
+    })
+    .await;
+    writer.stop().await;
+    // A node that does not accept the old certificate, and has never met the writer.
+    revoke_at(&certs, &old, &certs.node("late").join("ca.crl"));
+    let late = node(&certs, "late", &[relay.port]).await;
+    eventually("it takes what the writer has signed", || late.client.has_local(&key)).await;
+    assert!(late.node.store().get(key_hash(&key)).await.unwrap().unwrap().is_proven());
+    late.stop().await;
+    relay.stop().await;
 }

@@ -159,6 +159,7 @@ async fn what_a_peer_causes_again_and_again_is_logged_now_and_then() {
             vector: Some(vector),
             now_unix,
             digest: None,
+            birth: None,
         };
         replicate_response::Message::Heads(heads)
     };
