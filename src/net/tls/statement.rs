@@ -167,7 +167,8 @@ impl StatementVerifier {
 
     /// Returns who has signed `content`. `chain` is in DER, leaf first.
     ///
-    /// Contract: the chain leads to a CA that is trusted now, is valid at `at`, and no certificate of it is
+    /// Contract: the chain leads to a CA that is trusted now, or that was before and is known as such if the statement is
+    /// of then; it is valid at `at`, and no certificate of it is
     /// revoked now, whatever `at` is: a thief can date a statement back. The leaf's key has signed `content` in
     /// `context`. Which role and which trust domain are needed is the caller's matter. Blocks for as long as two
     /// or more signatures take.
@@ -185,10 +186,12 @@ impl StatementVerifier {
             return Err(StatementError::Chain);
         }
         let untrusted = |error| StatementError::Untrusted(errors::describe(&error));
-        self.current
-            .load()
-            .verify_caller(leaf, intermediates, at.unix(), WireLevel::Default)
-            .map_err(untrusted)?;
+        let store = self.current.load();
+        let verified = match at {
+            At::Now => store.verify_caller(leaf, intermediates, at.unix(), WireLevel::Default).map(drop),
+            At::Time(_) => store.verify_past_signer(leaf, intermediates, at.unix()),
+        };
+        verified.map_err(untrusted)?;
         let identity = PeerIdentity::of_certificate(leaf, self.policy)?;
         let algorithm = algorithm(signed.scheme)?;
         EndEntityCert::try_from(leaf)

@@ -7,17 +7,22 @@ use crate::harness::{
     client::Client,
     eventually, free_port,
     node::{TestNode, compacts_on_command, config},
+    own_ca::OwnCa,
     random_key,
     wire::key_hash,
 };
 use brock::config::validate::Config;
 use brock_core::{
     base::{time::unix_now, trust::TrustMode},
-    proto,
+    proto::{self, admin_service_client::AdminServiceClient},
 };
-use brock_net::pki::{
-    issue::LeafKind,
-    revoke::{Revoke, revoke},
+use brock_net::{
+    channel::open_channel,
+    pki::{
+        issue::LeafKind,
+        revoke::{Revoke, revoke},
+    },
+    tls::{credentials::Identity, roles::RolePolicy},
 };
 use tonic::Code;
 
@@ -123,4 +128,58 @@ async fn what_a_running_node_has_signed_is_proven_by_its_renewed_certificate() {
     assert!(late.node.store().get(key_hash(&key)).await.unwrap().unwrap().is_proven());
     late.stop().await;
     relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_signed_under_a_ca_of_before_is_proven_and_its_callers_are_refused() {
+    let (before, after, storage) = (Certs::new(), Certs::new(), tempfile::tempdir().unwrap());
+    let on_disk = |certs: &Certs| {
+        let path = Some(storage.path().join("donor"));
+        Config { path, ..strict(certs, "donor", &[]) }
+    };
+    let donor = TestNode::start(&before, on_disk(&before)).await;
+    let (revoked, valid) = (random_key(), random_key());
+    for key in [&revoked, &valid] {
+        donor.client.put(key, b"grant").await.unwrap();
+    }
+    donor.admin.invalidate(&revoked, "leaked", None).await.unwrap();
+    donor.stop().await;
+    let donor = TestNode::start(&after, on_disk(&after)).await;
+    compact(&donor).await;
+
+    // Neither the birth nor the order is under a CA that the new node trusts.
+    let late = node(&after, "late", &[donor.port]).await;
+    alarm(&late).await;
+    assert_eq!(late.node.store().records(), 0);
+    fs::copy(before.path("ca/ca.crt"), after.node("late").join("ca-history-1.pem")).unwrap();
+    late.node.reload().await;
+    eventually("it is filled and ready", || async {
+        let refused =
+            late.client.get_local(&revoked).await.is_err_and(|e| e.code() == Code::FailedPrecondition);
+        (refused && late.admin.status().await.ready).then_some(())
+    })
+    .await;
+    late.client.has_local(&valid).await.unwrap();
+    assert_eq!(late.node.store().totals().unproven, 0);
+    // An operator of before, who knows the new CA.
+    let old = OwnCa::careless_config(&after.admin(), Some(&before.admin()), &[&rustls::version::TLS13]);
+    let dialled = open_channel(&late.address().parse().unwrap(), old).await;
+    let refused = match dialled {
+        Err(_) => true,
+        Ok((channel, _)) => {
+            AdminServiceClient::new(channel).status(proto::StatusRequest::default()).await.is_err()
+        }
+    };
+    assert!(refused, "a connection with a certificate of a CA of before");
+    for (name, is_accepted) in
+        [("ca-history-1.crt", false), ("ca-history.PEM", false), ("ca-history.pem", true)]
+    {
+        let path = after.node("name").join(name);
+        fs::copy(before.path("ca/ca.crt"), &path).unwrap();
+        let loaded = Identity::load(&after.node("name"), RolePolicy::default());
+        assert_eq!(loaded.is_ok(), is_accepted, "{name}");
+        fs::remove_file(path).unwrap();
+    }
+    late.stop().await;
+    donor.stop().await;
 }
