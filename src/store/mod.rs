@@ -47,6 +47,7 @@ pub use handle::{Health, Options, Store};
 pub use published::Totals;
 pub use read::{
     BucketItem, Comparison, Conflict, DiskSpace, DumpFrame, Dumped, Engine, Family, LogBatch,
-    LoggedOperation, RecordPage, Since, StorageUse, Summary, Tailed, Traced, item_from_proto,
+    LoggedOperation, RecordPage, Since, StorageUse, Summary, Tailed, Traced, UnprovenRecords,
+    item_from_proto,
 };
 pub use signing::{Born, Certified, Identity};
