@@ -102,10 +102,10 @@ impl Watch {
         if is_due || is_reloaded {
             self.close_untrusted().await;
         }
+        self.report(refreshed, status);
         if is_reloaded {
             self.renew_birth().await;
         }
-        self.report(refreshed, status);
         self.record_revoked();
         self.record_expiries();
         self.record_wire();
