@@ -33,6 +33,12 @@ pub enum RequestError {
     /// An operator's order is not valid.
     #[error("order: {0}")]
     Order(OrderError),
+    /// This node's operations are not signed.
+    #[error(
+        "this node does not sign what it logs, so nothing would be proven: give it a certificate that names it \
+         (`brock cert node`), and restart it"
+    )]
+    DoesNotSign,
     /// A batch has too many items.
     #[error("items: {0} of them, more than the {max} that a batch may have", max = limits::BATCH_ITEMS_MAX)]
     BatchSize(usize),

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use brock_core::{
-    base::{duration, id::Incarnation, limits},
+    base::{duration, id::Incarnation, limits, trust::TrustMode},
     domain::{codec, record::UnixSeconds},
     proto::{
         DuplicateId, PausedOrigin, Peer, StatusResponse, Verdict,
@@ -28,7 +28,7 @@ const CLAIMS_REMEDY: &str = "Do what it says. If it cannot be true, treat that n
 /// Whether a peer's error is about what it claims, not about the connection to it: the errors of replication and of
 /// resyncs have these words.
 fn is_about_claims(error: &str) -> bool {
-    ["broke the protocol", "set tombstone-grace here too", "deleted and forgotten"]
+    ["broke the protocol", "are not proven here", "set tombstone-grace here too", "deleted and forgotten"]
         .iter()
         .any(|words| error.contains(words))
 }
@@ -250,6 +250,13 @@ impl About<'_> {
             self.watch(
                 format!("it lacks {lag} operations that other nodes have"),
                 "If it does not catch up: `node-admin peers` at this node shows why",
+            );
+        }
+        let trust = status.trust.clone().unwrap_or_default();
+        if trust.unproven_records > 0 && trust.mode == TrustMode::Distributed.as_str() {
+            self.watch(
+                format!("{} of its records are not proven: they fill no empty node", trust.unproven_records),
+                "`node-admin trust migrate`: docs/guides/distributed-trust.md",
             );
         }
         for paused in &status.paused {

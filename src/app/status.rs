@@ -112,7 +112,7 @@ impl Reporter {
             quarantined: totals.quarantined,
             conflicts: totals.conflicts,
             conflicts_acknowledged: totals.acknowledged,
-            trust: Some(trust(self.trust, &store.forks())),
+            trust: Some(trust(self.trust, store)),
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
             alarms: self.alarms.list().into_iter().map(alarm_to_proto).collect(),
@@ -190,12 +190,17 @@ impl Reporter {
     }
 }
 
-fn trust(mode: TrustMode, forks: &[Arc<Fork>]) -> proto::Trust {
+fn trust(mode: TrustMode, store: &Store) -> proto::Trust {
     let forked = |fork: &Arc<Fork>| proto::ForkedOrigin {
         origin: Bytes::copy_from_slice(fork.origin().as_bytes()),
         kind: fork.kind().to_owned(),
     };
-    proto::Trust { mode: mode.to_string(), forks: forks.iter().map(forked).collect() }
+    proto::Trust {
+        mode: mode.to_string(),
+        unproven_records: store.totals().unproven,
+        unborn_origins: store.unborn() as u64,
+        forks: store.forks().iter().map(forked).collect(),
+    }
 }
 
 fn peer(report: PeerReport, open: &[OpenPeer]) -> proto::Peer {

@@ -74,6 +74,8 @@ calls! { admin:
         "Retires a member on the node and on its peers.";
     resume_origin(ResumeOriginRequest) -> proto::ResumeOriginResponse:
         "Lets the paused logs of a node go on at the node.";
+    migrate_trust(MigrateTrustRequest) -> proto::MigrateTrustResponse:
+        "Logs again what of some records is not proven.";
     compact(CompactRequest) -> proto::CompactResponse: "Compacts the log of the node.";
     verify(VerifyRequest) -> proto::VerifyResponse: "Compares the node with its peers.";
     repair(RepairRequest) -> proto::RepairResponse: "Merges differing records of the peers into the node.";

@@ -7,8 +7,8 @@ const PROTO: &str = "../../proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={PROTO}");
-    let files =
-        ["record", "kv", "status", "replication", "admin"].map(|name| format!("brock/v1/{name}.proto"));
+    let files = ["record", "kv", "status", "trust", "replication", "admin"]
+        .map(|name| format!("brock/v1/{name}.proto"));
     let descriptors = protox::compile(files, [PROTO])?;
     let out = PathBuf::from(std::env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.bin"), prost_encode(&descriptors))?;

@@ -57,6 +57,7 @@ task_names! {
     Checkpoint = "upkeep",
     Compactor = "compactor",
     Disk = "disk",
+    Fills = "fills",
     FirstCatchUp = "first catch-up",
     Grpc = "grpc",
     Http = "http",

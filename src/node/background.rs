@@ -42,7 +42,7 @@ fn spawn_pulling(config: &Config, shared: &Shared, tasks: &Tasks) {
     tasks.spawn(TaskName::Pings, |status| pings::run(roster, alarms, stop, status));
     let (interval, batch_limit) = (config.replication_interval, config.replication_limit);
     let (store, roster, resyncs) = (shared.store.clone(), shared.roster.clone(), shared.resyncs.clone());
-    let verifier = shared.verifier.clone();
+    let (verifier, fills) = (shared.verifier.clone(), shared.fills.clone());
     let (wall_clock, alarms, breaker) =
         (shared.wall_clock.clone(), shared.alarms.clone(), shared.breaker.clone());
     let orders = shared.orders.clone();
@@ -52,6 +52,7 @@ fn spawn_pulling(config: &Config, shared: &Shared, tasks: &Tasks) {
         store: store.clone(),
         verifier: verifier.clone(),
         resyncs: resyncs.clone(),
+        fills: fills.clone(),
         orders: orders.clone(),
         wall_clock: wall_clock.clone(),
         alarms: alarms.clone(),

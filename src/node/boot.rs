@@ -98,8 +98,9 @@ async fn serve(
     let server_failed = grpc_server::spawn(tasks, grpc, routes, incoming, identity.reloads());
     background::spawn(config, &shared, &application, &frame.readiness, tasks);
     background::spawn_discovery(config, listed, &resolver, &shared, tasks);
-    let reloads = reload::spawn(tasks, &identity, &config.node_id);
+    let reloads = reload::spawn(tasks, &identity, store);
     health::spawn_first_catch_up(tasks, store, &shared.roster, &frame.readiness, &health);
+    health::spawn_fill_watch(tasks, &shared.fills, &frame.readiness, &health);
     health::spawn_disk_watch(tasks, store, &frame.readiness, &health);
     tracing::info!(
         node_id = %config.node_id, origin = %store.origin(), %address,

@@ -4,11 +4,14 @@ use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 
 use crate::store;
-use brock_core::{base::id::ClusterId, domain::birth::SignedBirth};
+use brock_core::{
+    base::id::ClusterId,
+    domain::{birth::SignedBirth, record::UnixSeconds},
+};
 use brock_net::tls::{
     credentials::Identity,
     roles::Role,
-    statement::{At, Context, Signed},
+    statement::{self, At, Context, Signed},
 };
 
 /// The certificate of a node, by which its origins are born.
@@ -37,6 +40,10 @@ impl store::Identity for NodeCertificate {
             signature: signed.signature.into(),
             certificates: signer.chain().iter().map(|der| Bytes::copy_from_slice(der)).collect(),
         })
+    }
+
+    fn ends(&self, signed: &SignedBirth) -> Option<UnixSeconds> {
+        statement::ends(&CertificateDer::from(signed.certificates.first()?.as_ref()))
     }
 
     fn verify(&self, signed: &SignedBirth) -> Result<(), String> {

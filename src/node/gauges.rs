@@ -20,6 +20,7 @@ pub(super) async fn record(store: &Store, roster: &Roster, alarms: &Alarms, stat
     metrics::gauge!(names::REMOVALS).set(totals.removals as f64);
     metrics::gauge!(names::QUARANTINE_NOW).set(totals.quarantined as f64);
     metrics::gauge!(names::CONFLICTS_NOW).set(totals.conflicts as f64);
+    metrics::gauge!(names::UNPROVEN).set(totals.unproven as f64);
     metrics::gauge!(names::ALARMS).set(alarms.list().len() as f64);
     metrics::gauge!(names::DUPLICATE_IDS).set(roster.members().duplicates().list().len() as f64);
     for (origin, clock) in store.floors().iter() {

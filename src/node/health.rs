@@ -8,6 +8,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{
     api::http::readiness::Readiness,
     membership::{roster::Roster, status::PeerReport},
+    replication::fills::Fills,
     store::{Health, Store},
 };
 use brock_core::base::limits;
@@ -51,6 +52,25 @@ pub(super) fn spawn_first_catch_up(
                 tracing::info!(peers = reports.len(), caught_up_with, "the node is ready");
                 break;
             }
+        }
+    });
+}
+
+/// Makes the node unready while no peer has filled it whose records are proven here.
+pub(super) fn spawn_fill_watch(
+    tasks: &Tasks,
+    fills: &Fills,
+    readiness: &Arc<Readiness>,
+    reporter: &HealthReporter,
+) {
+    let (mut incomplete, stop) = (fills.incomplete(), tasks.stopping().clone());
+    let (readiness, reporter) = (Arc::clone(readiness), reporter.clone());
+    tasks.spawn(TaskName::Fills, |status| async move {
+        status.set_state("watching");
+        while let Some(Ok(())) = stop.run_until_cancelled(incomplete.changed()).await {
+            let is_incomplete = *incomplete.borrow_and_update();
+            readiness.set_incomplete(is_incomplete);
+            set_serving(&reporter, readiness.is_ready()).await;
         }
     });
 }

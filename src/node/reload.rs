@@ -11,7 +11,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
-use brock_core::base::{id::NodeId, limits, metrics as names, time::unix_now};
+use crate::store::Store;
+use brock_core::base::{limits, metrics as names, time::unix_now};
 use brock_net::{
     task::{TaskName, TaskStatus, Tasks},
     tls::{
@@ -26,16 +27,12 @@ use brock_net::{
 /// trusted, and logs certificates that will expire.
 ///
 /// A message to the returned channel makes it check the directory now; it answers when it is done.
-pub(super) fn spawn(
-    tasks: &Tasks,
-    identity: &Identity,
-    node_id: &NodeId,
-) -> mpsc::Sender<oneshot::Sender<()>> {
+pub(super) fn spawn(tasks: &Tasks, identity: &Identity, store: &Store) -> mpsc::Sender<oneshot::Sender<()>> {
     let (requests, mut requested) = mpsc::channel::<oneshot::Sender<()>>(1);
     let stop = tasks.stopping().clone();
     let mut watch = Watch {
         identity: identity.clone(),
-        node_id: node_id.clone(),
+        store: store.clone(),
         verified: Instant::now(),
         problem: None,
         warned: HashMap::new(),
@@ -69,7 +66,8 @@ pub(super) fn spawn(
 
 struct Watch {
     identity: Identity,
-    node_id: NodeId,
+    /// Its birth is signed again with each new certificate.
+    store: Store,
     /// When all open connections were last verified against the trust store.
     verified: Instant,
     /// What is wrong with the directory, as last logged.
@@ -100,10 +98,14 @@ impl Watch {
     async fn check(&mut self, status: &TaskStatus) {
         let refreshed = self.refresh().await;
         let is_due = self.verified.elapsed() >= limits::CONNECTIONS_CHECK_INTERVAL;
-        if is_due || matches!(refreshed, Ok(Refreshed::Reloaded)) {
+        let is_reloaded = matches!(refreshed, Ok(Refreshed::Reloaded));
+        if is_due || is_reloaded {
             self.close_untrusted().await;
         }
         self.report(refreshed, status);
+        if is_reloaded {
+            self.renew_birth().await;
+        }
         self.record_revoked();
         self.record_expiries();
         self.record_wire();
@@ -112,7 +114,7 @@ impl Watch {
     /// Reloads the directory if it has changed. While it does not answer, each call waits for the same reading.
     async fn refresh(&mut self) -> Result<Refreshed, TlsError> {
         let (since, reading) = self.reading.get_or_insert_with(|| {
-            let (identity, node_id) = (self.identity.clone(), self.node_id.clone());
+            let (identity, node_id) = (self.identity.clone(), self.store.node_id().clone());
             (Instant::now(), spawn_blocking(move || identity.refresh(&node_id)))
         });
         let patience = limits::CERTIFICATES_READ_TIMEOUT.saturating_sub(since.elapsed());
@@ -124,6 +126,15 @@ impl Watch {
         self.reading = None;
         // Without a result the runtime is shutting down.
         read.unwrap_or(Ok(Refreshed::Unchanged))
+    }
+
+    /// A node that trusts the new certificate only can then verify what this node has signed since its start.
+    async fn renew_birth(&self) {
+        match self.store.renew_birth().await {
+            Ok(true) => tracing::info!("signed this node's birth with the new certificate"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(%error, "cannot sign this node's birth with the new certificate"),
+        }
     }
 
     async fn close_untrusted(&mut self) {

@@ -8,15 +8,17 @@
 //! An operation that another member than its donor and its origin has applied does not count: a paused log would not
 //! be there. So a node that was away catches up, however much was deleted meanwhile, as soon as it hears a third one.
 //!
+//! Nor does one that destroys what is destroyed here already.
+//!
 //! A pause lasts until an operator ends it, also over a restart. The counts of the last minute do not.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use prost::Message;
+use prost::Message as _;
 use tokio::{
     sync::{Mutex as AsyncMutex, watch},
     time::{Instant, sleep},
@@ -38,10 +40,12 @@ use brock_core::{
         vector::{Clock, Vector},
     },
     domain::{
+        codec,
+        operation::{Entry, Operation},
         record::{RecordState, UnixSeconds},
         segment::{Segment, SegmentEntry},
     },
-    proto,
+    proto::{self, snapshot_response::Message},
 };
 
 /// The name under which the store keeps the pauses.
@@ -196,7 +200,8 @@ impl Breaker {
         if segment.covered_through > applied && self.is_paused(&brought, &node_id) {
             return Ok(admitted(None, true, 0));
         }
-        if destructions(&segment, applied).is_empty() {
+        let idle = self.idle(&segment, applied).await?;
+        if destructions(&segment, applied, &idle).is_empty() {
             return Ok(admitted(Some(segment), false, 0));
         }
         let deadline = Instant::now() + limits::WITNESS_PATIENCE;
@@ -212,7 +217,7 @@ impl Breaker {
                     state.room(&brought, limit, now),
                 )
             };
-            let counted = destructions(&segment, through);
+            let counted = destructions(&segment, through, &idle);
             let Some(first_above) = usize::try_from(room).ok().and_then(|room| counted.get(room).copied())
             else {
                 return Ok(admitted(Some(segment), false, counted.len() as u64));
@@ -320,6 +325,21 @@ impl Breaker {
         self.0.limit.filter(|_| !planted::is(Bug::IgnoreDestructionLimit))
     }
 
+    /// The entries above `applied` that destroy what is destroyed here already: an origin that logs it again, so that it
+    /// is proven, takes nothing away.
+    async fn idle(&self, segment: &Segment, applied: Clock) -> Result<BTreeSet<Clock>, StoreError> {
+        let entries: Vec<&Entry> = destroying_entries(segment, applied).collect();
+        if entries.is_empty() {
+            return Ok(BTreeSet::new());
+        }
+        let states = self.0.store.get_many(entries.iter().map(|entry| entry.key_hash).collect()).await?;
+        let both = entries.into_iter().zip(states);
+        let is_idle = |(entry, state): (&Entry, Option<RecordState>)| {
+            state.is_some_and(|state| is_in_effect(&entry.operation, &state)).then_some(entry.clock)
+        };
+        Ok(both.filter_map(is_idle).collect())
+    }
+
     fn brought(&self, (key, donor): Bringer<'_>, node_id: &NodeId) -> Brought {
         let members = self.0.roster.members();
         let is_known =
@@ -391,13 +411,43 @@ impl Breaker {
     }
 }
 
-/// The clocks above `through` whose operations destroy, in order.
-fn destructions(segment: &Segment, through: Clock) -> Vec<Clock> {
-    let destroys = |entry: &&SegmentEntry| match entry {
-        SegmentEntry::Applicable(entry, _) => entry.clock > through && entry.operation.destroys(),
-        SegmentEntry::Quarantined(..) => false,
+/// The entries above `through` that destroy.
+fn destroying_entries(segment: &Segment, through: Clock) -> impl Iterator<Item = &Entry> {
+    segment.entries.iter().filter_map(move |entry| match entry {
+        SegmentEntry::Applicable(entry, _) => {
+            (entry.clock > through && entry.operation.destroys()).then_some(entry)
+        }
+        SegmentEntry::Quarantined(..) => None,
+    })
+}
+
+/// Their clocks, in order, but for those that change nothing.
+fn destructions(segment: &Segment, through: Clock, idle: &BTreeSet<Clock>) -> Vec<Clock> {
+    let clocks = destroying_entries(segment, through).map(|entry| entry.clock);
+    clocks.filter(|clock| !idle.contains(clock)).collect()
+}
+
+/// Whether a record is already as the operation would make it.
+fn is_in_effect(operation: &Operation, state: &RecordState) -> bool {
+    state.deletion.is_some()
+        || match operation {
+            Operation::Invalidate { .. } => state.invalidation.is_some(),
+            Operation::Unpublish => state.unpublished,
+            Operation::Create { .. } | Operation::Delete => false,
+        }
+}
+
+/// The states in a message that destroy, as far as they are well-formed: the joiner refuses the others.
+pub(super) fn destroying(message: &proto::SnapshotResponse) -> Vec<(KeyHash, RecordState)> {
+    let Some(Message::Records(page)) = &message.message else { return Vec::new() };
+    let state = |record: &proto::KeyedState| {
+        let state = record.state.as_ref()?;
+        let destroys =
+            state.deletion.is_some() || state.invalidation.is_some() || state.unpublication.is_some();
+        let key_hash = destroys.then(|| KeyHash::try_from(record.key_hash.as_ref()).ok())??;
+        Some((key_hash, codec::state_from_proto(state.clone()).ok()?))
     };
-    segment.entries.iter().filter(destroys).map(SegmentEntry::clock).collect()
+    page.records.iter().filter_map(state).collect()
 }
 
 /// Whether a state has more than a create.

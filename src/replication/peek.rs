@@ -140,6 +140,10 @@ impl Asker {
             Ok(Ok(response)) => {
                 let (state, unproven) = believed(&self.verifier, key_hash, response.into_inner()).await?;
                 count_unproven(&peer.key, u64::from(unproven > 0));
+                if unproven > 0 && state.deletion.is_none() {
+                    // It says nothing, but for what is proven to be gone.
+                    return Err(());
+                }
                 Ok((state != RecordState::default()).then_some(state))
             }
             Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
@@ -149,8 +153,8 @@ impl Asker {
     }
 }
 
-/// A peer's state of a key hash as far as it is believed, and how many of its operations nothing proves. An error: it is
-/// malformed.
+/// A peer's state of a key hash as far as it is believed, and how many of its operations nothing proves: then only what
+/// takes something away is left of it. An error: it is malformed.
 pub async fn believed(
     verifier: &Verifier,
     key_hash: KeyHash,
@@ -166,7 +170,10 @@ pub async fn believed(
         let received = Chain::read(response.chains, limits::STATES_CHAINS_READ);
         // The answer is not stored, and its orders are not passed on.
         let believed = verifier.believe(&key_hash, claimed, &received);
-        Ok((believed.state, believed.unproven.len()))
+        let unproven = believed.unproven.len();
+        // What was left out may be the revocation.
+        let is_whole = unproven == 0;
+        Ok((if is_whole { believed.state } else { believed.state.without_creates() }, unproven))
     };
     tokio::task::spawn_blocking(believe).await.map_err(|_| ())?
 }

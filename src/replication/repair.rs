@@ -251,6 +251,10 @@ async fn believed(
     let mut believed = believing.await??;
     let chains = believed.iter_mut().flat_map(|(_, believed)| std::mem::take(&mut believed.chains));
     store.keep_chains(chains.collect()).await?;
+    // A record of which something was left out, a revocation perhaps, must not look valid here.
+    for (_, believed) in believed.iter_mut().filter(|(_, believed)| !believed.unproven.is_empty()) {
+        believed.state = std::mem::take(&mut believed.state).without_creates();
+    }
     Ok(believed)
 }
 

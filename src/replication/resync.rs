@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use prost::Message as _;
@@ -18,7 +19,7 @@ use tonic::{Code, transport::Channel};
 use tracing::Instrument as _;
 
 use super::{
-    breaker::{Breaker, Bringer},
+    breaker::{Breaker, Bringer, destroying},
     pace::Pace,
 };
 use crate::{
@@ -36,14 +37,11 @@ use crate::{
 };
 use brock_core::{
     base::{
-        id::{KeyHash, NodeId, Origin},
+        id::{NodeId, Origin},
         limits, metrics as names,
         time::WallClock,
     },
-    domain::{
-        codec,
-        record::{RecordState, UnixSeconds},
-    },
+    domain::record::UnixSeconds,
     proto::{self, replication_service_client::ReplicationServiceClient, snapshot_response::Message},
 };
 
@@ -125,6 +123,13 @@ pub enum ResyncError {
 }
 
 impl ResyncError {
+    fn aside_max(&self) -> Duration {
+        match self {
+            Self::Join(JoinError::Unproven(_)) => limits::RESYNC_ASIDE_UNPROVEN,
+            _ => limits::RESYNC_ASIDE_MAX,
+        }
+    }
+
     /// Whether the donor is at fault, and not the connection or this node.
     fn blames_donor(&self) -> bool {
         match self {
@@ -375,7 +380,7 @@ impl Resyncs {
         state.aside.retain(|_, aside| now < aside.until + limits::RESYNC_ASIDE_MAX);
         let failures = state.aside.get(donor).map_or(0, |aside| aside.failures);
         let delay = limits::RESYNC_ASIDE_MIN.saturating_mul(1 << failures.min(16));
-        let until = now + delay.min(limits::RESYNC_ASIDE_MAX);
+        let until = now + delay.min(error.aside_max());
         if state.aside.len() < limits::MEMBERS_MAX || state.aside.contains_key(donor) {
             let aside = Aside { failures: failures.saturating_add(1), until, error: error.to_string() };
             state.aside.insert(donor.clone(), aside);
@@ -481,17 +486,4 @@ impl Running<'_> {
         }
         Ok(taken?)
     }
-}
-
-/// The states in a message that destroy, as far as they are well-formed: the joiner refuses the others.
-fn destroying(message: &proto::SnapshotResponse) -> Vec<(KeyHash, RecordState)> {
-    let Some(Message::Records(page)) = &message.message else { return Vec::new() };
-    let state = |record: &proto::KeyedState| {
-        let state = record.state.as_ref()?;
-        let destroys =
-            state.deletion.is_some() || state.invalidation.is_some() || state.unpublication.is_some();
-        let key_hash = destroys.then(|| KeyHash::try_from(record.key_hash.as_ref()).ok())??;
-        Some((key_hash, codec::state_from_proto(state.clone()).ok()?))
-    };
-    page.records.iter().filter_map(state).collect()
 }

@@ -330,11 +330,18 @@ impl Commit<'_> {
         changed
     }
 
-    /// Keeps the evidence of an operation that the state of a loaded key hash consists of.
+    /// Keeps the evidence of an operation that was joined to the state of a loaded key hash without it.
     pub(super) fn prove(&mut self, key_hash: &KeyHash, stamp: Stamp, evidence: Evidence) {
         let Some(touched) = self.records.get_mut(key_hash) else { return };
-        if let Some(state) = &mut touched.now {
-            touched.changed |= state.prove(stamp, evidence);
+        let Some(state) = &mut touched.now else { return };
+        touched.changed |= state.prove(stamp, evidence.clone());
+        if !state.is_proven()
+            && let Ok(operation) = Operation::decode(&evidence.operation)
+        {
+            // It takes precedence over what says the same and is not proven.
+            let mut proven = operation.state(stamp, None);
+            proven.evidence.insert(stamp, evidence);
+            self.merge(*key_hash, proven);
         }
     }
 

@@ -335,6 +335,13 @@ impl Store {
         self.shared.published().births.get(origin).copied()
     }
 
+    /// How many origins are known here, folded ones included, that have no birth.
+    pub fn unborn(&self) -> usize {
+        let published = self.shared.published();
+        let known = published.vector.iter().chain(published.folds.iter());
+        known.filter(|(origin, _)| !published.births.contains_key(origin)).count()
+    }
+
     /// This node's certificate, as it signs births and verifies them.
     pub fn identity(&self) -> Option<Arc<dyn Identity>> {
         self.shared.mint.identity()

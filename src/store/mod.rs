@@ -40,13 +40,15 @@ mod view;
 mod writer;
 
 pub use change::{
-    Adoption, Compacted, CreateOutcome, Joined, NewOperation, NewRecord, OperationOutcome, Page, Stretch,
+    Adoption, Compacted, CreateOutcome, Joined, NewOperation, NewRecord, OperationOutcome, Page, Relog,
+    Relogged, Stretch,
 };
 pub use error::{OpenError, StoreError};
 pub use handle::{Health, Options, Store};
 pub use published::Totals;
 pub use read::{
     BucketItem, Comparison, Conflict, DiskSpace, DumpFrame, Dumped, Engine, Family, LogBatch,
-    LoggedOperation, RecordPage, Since, StorageUse, Summary, Tailed, Traced, item_from_proto,
+    LoggedOperation, RecordPage, Since, StorageUse, Summary, Tailed, Traced, UnprovenRecords,
+    item_from_proto,
 };
 pub use signing::{Born, Certified, Identity};

@@ -35,6 +35,9 @@ pub struct Totals {
     pub conflicts: u64,
     /// Those of them that an operator has acknowledged. Counted from the marks when the store is opened, not stored.
     pub acknowledged: u64,
+    /// Records and tombstones that consist of an operation without evidence. Counted from the buckets when the store is
+    /// opened, not stored.
+    pub unproven: u64,
     /// Deleted records that are remembered.
     pub tombstones: u64,
     /// Entries in the replication log.
@@ -51,6 +54,7 @@ impl Totals {
         self.records = self.records.wrapping_add(change.records);
         self.tombstones = self.tombstones.wrapping_add(change.tombstones);
         self.conflicts = self.conflicts.wrapping_add(change.conflicts);
+        self.unproven = self.unproven.wrapping_add(change.unproven);
     }
 
     pub(super) fn encode(self) -> Vec<u8> {
@@ -59,6 +63,7 @@ impl Totals {
             quarantined,
             quarantine_bytes: _,
             conflicts,
+            unproven: _,
             acknowledged: _,
             tombstones,
             log_entries,
@@ -82,6 +87,7 @@ impl Totals {
             log_entries: next()?,
             log_bytes: next()?,
             removals: next()?,
+            unproven: 0,
             acknowledged: 0,
             quarantine_bytes: 0,
         })

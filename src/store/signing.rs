@@ -31,6 +31,11 @@ pub trait Identity: fmt::Debug + Send + Sync {
 
     /// Whether a birth is signed by a certificate of its node, in this cluster. The error says why it is not.
     fn verify(&self, birth: &SignedBirth) -> Result<(), String>;
+
+    /// When the certificate ends that has signed a birth, as it says; `None`: unknown.
+    fn ends(&self, _birth: &SignedBirth) -> Option<UnixSeconds> {
+        None
+    }
 }
 
 /// A signature of a certificate's key.
@@ -182,10 +187,14 @@ impl Commit<'_> {
         }
     }
 
-    /// Keeps a birth. IMPORTANT: verified before. The first birth of an origin is the one that counts.
+    /// Keeps a birth. IMPORTANT: verified before. The first birth of an origin is the one that counts; the same one may
+    /// come again, signed with another certificate.
     pub(super) fn take_birth(&mut self, birth: Option<SignedBirth>) {
         let Some(signed) = birth else { return };
         let origin = signed.birth.origin;
+        if self.born(&origin) == Some(Born::of(&signed.birth, self.cluster)) {
+            self.batch.put_birth(&signed);
+        }
         // An origin whose log is here without signatures stays one that does not sign. But one of which nothing is in
         // the log may be here by what a donor claimed.
         let is_first = self.born(&origin).is_none() && self.floor(&origin) >= self.applied(&origin);

@@ -161,7 +161,8 @@ impl View<'_> {
             let SignedBirth { birth, .. } = SignedBirth::from_proto(birth?)?;
             births.insert(birth.origin, Born::of(&birth, cluster));
         }
-        let held = self.held()?;
+        let (held, digest) = (self.held()?, self.digest()?);
+        let (quarantine_bytes, unproven) = (held.total().bytes, digest.counts().unproven);
         Ok(Published {
             vector,
             tips,
@@ -170,8 +171,8 @@ impl View<'_> {
             folds: self.folds()?,
             floors: self.floors()?,
             collected: self.collected()?,
-            digest: self.digest()?,
-            totals: Totals { quarantine_bytes: held.total().bytes, ..self.totals()? },
+            digest,
+            totals: Totals { quarantine_bytes, unproven, ..self.totals()? },
             held,
         })
     }

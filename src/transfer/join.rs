@@ -4,14 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 
-use super::{
-    orders::Refused,
-    proof::{ProofError, Verifier},
-    work,
-};
+use super::{proof::Verifier, work};
 use crate::{
     runtime::planted::{self, Bug},
-    store::{Adoption, Page, RecordPage, Store, StoreError, Stretch},
+    store::{Adoption, Page, RecordPage, Store, Stretch},
 };
 use brock_core::{
     base::{
@@ -19,81 +15,11 @@ use brock_core::{
         limits,
         vector::{Stamp, Vector},
     },
-    domain::{
-        birth::SignedBirth,
-        codec::{self, CodecError},
-        order::Chain,
-        record::RecordState,
-        segment::{Segment, SegmentError},
-    },
+    domain::{birth::SignedBirth, codec, order::Chain, record::RecordState, segment::Segment},
     proto::{self, snapshot_response::Message},
 };
 
-/// Why a snapshot could not be joined.
-#[derive(Debug, thiserror::Error)]
-pub enum JoinError {
-    /// The donor sent something that does not belong there.
-    #[error("the donor broke the protocol: {0}")]
-    Protocol(String),
-    /// Something that it sent is forged.
-    #[error(transparent)]
-    Proof(#[from] ProofError),
-    /// Its log destroys without an operator's order.
-    #[error(
-        "the donor's log of {} destroys a record at clock {} without a valid order of an operator: {}",
-        .0.stamp.origin, .0.stamp.clock, .0.reason
-    )]
-    Order(Box<Refused>),
-    /// Records that nothing proves were left out, so its vector cannot be adopted.
-    #[error(
-        "{0} operations in the donor's records are not proven: what is proven was joined, and the rest must come from another donor"
-    )]
-    Unproven(usize),
-    /// The donor forgets deletes, and this node does not.
-    #[error(
-        "the donor has collected tombstones, and this node collects none, so it drops no record because of what another \
-         node forgot: set tombstone-grace here too, for which node.trust must be centralized, or fill this node from a \
-         peer that has collected none"
-    )]
-    Collected,
-    /// The donor's pages drop more than a donor may.
-    #[error(
-        "the donor says that it has deleted and forgotten more of this node's records than are dropped on the word of others \
-         in a day, so nothing more is dropped. If that is true, stop this node, empty its disk, and let its peers fill it; \
-         if not, the donor lies"
-    )]
-    Drops,
-    /// It could not be written.
-    #[error(transparent)]
-    Store(StoreError),
-}
-
-impl JoinError {
-    /// Which claim of the donor was refused, for the metric.
-    pub fn kind(&self) -> Option<&'static str> {
-        match self {
-            Self::Protocol(_) => Some("page"),
-            Self::Proof(_) | Self::Order(_) | Self::Unproven(_) => Some("forged"),
-            Self::Collected => Some("collected"),
-            Self::Drops => Some("drops"),
-            Self::Store(_) => None,
-        }
-    }
-
-    /// Whether another attempt must begin from the start, if any can succeed.
-    pub fn ends(&self) -> bool {
-        !matches!(self, Self::Store(_))
-    }
-}
-
-impl From<StoreError> for JoinError {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::TooManyDrops { .. } => Self::Drops,
-            error => Self::Store(error),
-        }
-    }
-}
+pub use super::join_error::{JoinError, Unproven};
 
 /// What is taken on the donor's word.
 #[derive(Debug, Clone, Default)]
@@ -109,18 +35,6 @@ impl Terms {
     /// Of a backup that was made here: everything.
     pub fn own_backup() -> Self {
         Self { may_drop: Some(u64::MAX), present: Vec::new() }
-    }
-}
-
-impl From<CodecError> for JoinError {
-    fn from(error: CodecError) -> Self {
-        Self::Protocol(error.to_string())
-    }
-}
-
-impl From<SegmentError> for JoinError {
-    fn from(error: SegmentError) -> Self {
-        Self::Protocol(error.to_string())
     }
 }
 
@@ -154,12 +68,13 @@ impl Header {
 }
 
 /// The states of a page as far as they are believed.
+#[derive(Default)]
 struct BelievedPage {
     states: Vec<(KeyHash, RecordState)>,
-    /// How many operations were left out, of those that the donor's vector covers.
-    unproven: usize,
-    /// Whether none at all was left out.
-    is_whole: bool,
+    /// The operations that were left out, of those that the donor's vector covers.
+    unproven: Unproven,
+    /// Whether any at all was left out.
+    has_gaps: bool,
 }
 
 /// The puller's end. Remembers how far it came, so that an interrupted snapshot can continue.
@@ -179,8 +94,7 @@ pub struct Joiner {
     drops: bool,
     /// Records dropped.
     pub dropped: u64,
-    /// Operations in its records that were left out, because nothing proves them.
-    unproven: usize,
+    unproven: Unproven,
     declines: Option<Declines>,
     /// Origins of the donor that this node does not take.
     declined: BTreeSet<Origin>,
@@ -199,7 +113,7 @@ impl Joiner {
             donor,
             terms,
             verifier,
-            unproven: 0,
+            unproven: Unproven::default(),
             header: None,
             after: None,
             is_in_log: false,
@@ -266,7 +180,7 @@ impl Joiner {
     /// Joins one message, durably. Returns whether it was the last.
     ///
     /// Contract: before the last message, states are joined, which is always safe, and log entries are
-    /// kept, which are not visible yet. The last message raises the vector over everything that the
+    /// kept, which are not visible yet. Of a record of which something is not proven, no create is joined. The last message raises the vector over everything that the
     /// pages held, but for the origins that are declined: their records are joined, and nothing of them counts as
     /// applied, so what was left out comes later, by the log or by another resync.
     pub async fn take(&mut self, message: proto::SnapshotResponse) -> Result<bool, JoinError> {
@@ -301,7 +215,7 @@ impl Joiner {
                 if self.after != Some(RecordPage::END) {
                     return Err(JoinError::Protocol("its end came before its last record".to_owned()));
                 }
-                if self.unproven > 0 {
+                if self.unproven.operations > 0 {
                     return Err(JoinError::Unproven(self.unproven));
                 }
                 if let Some(declines) = &self.declines {
@@ -410,7 +324,7 @@ impl Joiner {
         claimed: Vec<(KeyHash, proto::RecordState)>,
         received: Vec<Chain>,
     ) -> Result<BelievedPage, JoinError> {
-        let verifier = self.verifier.clone();
+        let (verifier, store) = (self.verifier.clone(), self.store.clone());
         let covered = self.header.as_ref().map(|header| {
             let mut covered = header.vector.clone();
             covered.join(&header.folds);
@@ -421,16 +335,19 @@ impl Joiner {
         // Hashes every payload, and verifies signatures.
         let believing = work(move || {
             let mut page =
-                BelievedPage { states: Vec::with_capacity(claimed.len()), unproven: 0, is_whole: true };
+                BelievedPage { states: Vec::with_capacity(claimed.len()), ..BelievedPage::default() };
             let mut chains = Vec::new();
             for (key_hash, claimed) in claimed {
                 let mut state = codec::foreign_state(claimed)?;
                 if let Some(verifier) = verifier.as_ref().filter(|_| !planted::is(Bug::SkipVerifyPage)) {
                     let believed = verifier.believe(&key_hash, state, &received);
                     chains.extend(believed.chains);
-                    page.unproven += believed.unproven.iter().filter(&counts).count();
-                    page.is_whole &= believed.unproven.is_empty();
-                    state = believed.state;
+                    page.has_gaps |= !believed.unproven.is_empty();
+                    let lacks: Vec<Stamp> =
+                        believed.unproven.into_iter().filter(|one| counts(&one)).collect();
+                    lacks.iter().for_each(|one| page.unproven.add(*one, store.born(&one.origin).is_some()));
+                    // IMPORTANT: without what was left out, a revoked record would look valid.
+                    state = if lacks.is_empty() { believed.state } else { believed.state.without_creates() };
                 }
                 page.states.push((key_hash, state));
             }
@@ -466,11 +383,11 @@ impl Joiner {
         }
         let (collected, may_drop) = self.collected(page.collected)?;
         let received = Chain::read(page.chains, limits::STATES_CHAINS_READ);
-        let BelievedPage { states, unproven, is_whole } = self.believe(claimed, received).await?;
-        self.unproven += unproven;
+        let BelievedPage { states, unproven, has_gaps } = self.believe(claimed, received).await?;
+        self.unproven.join(unproven);
         self.records += states.len() as u64;
         // What the donor has and this node does not believe, the donor has not forgotten.
-        let collected = if is_whole { collected } else { Vector::default() };
+        let collected = if has_gaps { Vector::default() } else { collected };
         self.drops |= !collected.is_empty();
         let stretch = Stretch { after: self.after, through, collected, may_drop };
         let joined = self.store.join(Page { states, complete: Some(stretch) }).await?;

@@ -4,12 +4,13 @@
 //! - [`feed`]: a donor's stream, while writes continue; [`dump`]: a backup's, of one moment.
 //! - [`proof`]: verifies what others send; [`orders`]: verifies what operators have signed in it.
 //! - `forks`: proofs that an origin has signed two histories.
-//! - [`join`]: joins the messages into a store, wherever they come from.
+//! - [`join`]: joins the messages into a store, wherever they come from; `join_error`: why it does not.
 
 pub mod dump;
 pub mod feed;
 mod forks;
 pub mod join;
+mod join_error;
 mod messages;
 pub mod orders;
 pub mod proof;

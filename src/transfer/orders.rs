@@ -246,7 +246,8 @@ impl Orders {
             return Ok(());
         }
         let proof = entry.order.as_ref().ok_or(OrderError::Missing)?;
-        let subject = Subject::of(&entry.operation, &entry.key_hash).ok_or(OrderError::Missing)?;
+        let subject =
+            Subject::ordered(&entry.operation, &entry.key_hash, proof).ok_or(OrderError::Missing)?;
         let content = self.content(subject, proof.at_unix_ms)?;
         let chain = chain.ok_or(OrderError::UnknownSigner)?;
         let at = At::Time(u64::try_from(proof.at()).unwrap_or_default());

@@ -126,10 +126,13 @@ impl Verifier {
         let verify = move || -> (Vec<SignedBirth>, Vec<SignedBirth>) {
             let births = births.into_iter().filter_map(|birth| SignedBirth::from_proto(birth).ok());
             let is_news = |signed: &SignedBirth| match this.store.born(&signed.birth.origin) {
-                Some(known) => known.key != signed.birth.key,
+                Some(known) => known.key != signed.birth.key || this.renews(signed),
                 None => this.check_birth(signed).is_ok(),
             };
-            births.filter(is_news).partition(|signed| this.store.born(&signed.birth.origin).is_none())
+            let is_kept = |signed: &SignedBirth| {
+                this.store.born(&signed.birth.origin).is_none_or(|known| known.key == signed.birth.key)
+            };
+            births.filter(is_news).partition(is_kept)
         };
         let (new, other) = work(verify).await?;
         if !new.is_empty() {
@@ -139,6 +142,26 @@ impl Verifier {
             self.prove_two_births(second).await?;
         }
         Ok(())
+    }
+
+    /// The same of a birth that a donor shows of itself, if it is known here: it may be signed with a newer certificate.
+    pub async fn renew(&self, birth: Option<proto::Birth>) -> Result<(), StoreError> {
+        let origin = birth.as_ref().and_then(|birth| Origin::try_from(birth.origin.as_ref()).ok());
+        match origin.is_some_and(|origin| self.store.born(&origin).is_some()) {
+            true => self.learn(Vec::from_iter(birth)).await,
+            false => Ok(()),
+        }
+    }
+
+    /// Whether a birth that is known here is to be kept as it comes now: it is the same, and genuine, and signed with a
+    /// certificate that ends later, or instead of one that is not accepted any more. Blocks.
+    fn renews(&self, signed: &SignedBirth) -> bool {
+        let Ok(Some(kept)) = self.store.signed_birth(&signed.birth.origin) else { return false };
+        let Some(identity) = self.store.identity() else { return false };
+        kept.birth == signed.birth
+            && kept.certificates != signed.certificates
+            && self.check_birth(signed).is_ok()
+            && (identity.ends(signed) > identity.ends(&kept) || self.check_birth(&kept).is_err())
     }
 
     /// Verifies a segment that `from` has sent, and takes out of it what may not be stored. Blocks.
@@ -155,7 +178,10 @@ impl Verifier {
             return Err(ProofError::TwoBirths(Box::new(birth.clone())));
         }
         let (key, is_new) = match (known, birth) {
-            (Some(Born { key, .. }), _) => (key, false),
+            (Some(Born { key, .. }), birth) => {
+                segment.birth = birth.filter(|birth| self.renews(birth));
+                (key, false)
+            }
             (None, Some(birth)) => match self.check_birth(&birth) {
                 Ok(()) => {
                     let key = birth.birth.key;

@@ -176,6 +176,14 @@ impl AdminService for Admin {
         Ok(Response::new(proto::ResumeOriginResponse { node_id: self.node_id(), resumed }))
     }
 
+    async fn migrate_trust(
+        &self,
+        request: Request<proto::MigrateTrustRequest>,
+    ) -> Result<Response<proto::MigrateTrustResponse>, Status> {
+        let migrated = self.operations.migrate(convert::migration_step(request.into_inner())?).await?;
+        Ok(Response::new(convert::migrated(self.node_id(), migrated)))
+    }
+
     async fn compact(
         &self,
         _: Request<proto::CompactRequest>,

@@ -1,7 +1,8 @@
 //! Every call that exists: which roles may make it, and what the audit log records of it.
 
 use super::shown::{
-    Show, acknowledgement, backup, compaction, nothing, operation, repair, request, resumed, retirement,
+    Show, acknowledgement, backup, compaction, migration, nothing, operation, repair, request, resumed,
+    retirement,
 };
 use brock_net::tls::roles::Role;
 
@@ -96,6 +97,13 @@ pub const TABLE: &[Call] = &[
     admin(
         "/brock.v1.AdminService/ResumeOrigin",
         Change(request!(ResumeOriginRequest { node_id: text }), resumed),
+    ),
+    admin(
+        "/brock.v1.AdminService/MigrateTrust",
+        Change(
+            request!(MigrateTrustRequest { after: optional_key as "after_key", orders: destructions }),
+            migration,
+        ),
     ),
     admin("/brock.v1.AdminService/Compact", Change(request!(CompactRequest {}), compaction)),
     admin("/brock.v1.AdminService/Verify", Read(request!(VerifyRequest {}))),

@@ -8,6 +8,7 @@ use crate::{
     app::{
         acks::WaitFor,
         error::RequestError,
+        migration::{Migrated, MigrationStep},
         operations::{
             CompactReport, Convergence, InEffect, MemberReport, MembersReport, OperationRequest,
             RepairOutcome, Verification, VerifiedNode,
@@ -170,6 +171,54 @@ pub(super) fn members_response(report: MembersReport) -> proto::MembersResponse 
 pub(super) fn order(order: Option<proto::Order>) -> Result<Option<SignedOrder>, RequestError> {
     let invalid = |problem| RequestError::field("order", problem);
     order.map(|order| SignedOrder::from_proto(order).map_err(invalid)).transpose()
+}
+
+pub(super) fn migration_step(request: proto::MigrateTrustRequest) -> Result<MigrationStep, RequestError> {
+    let proto::MigrateTrustRequest { after: from, orders } = request;
+    if orders.len() > limits::MIGRATION_ORDERS_MAX {
+        let problem =
+            format!("{} of them, more than the {} allowed", orders.len(), limits::MIGRATION_ORDERS_MAX);
+        return Err(RequestError::field("orders", problem));
+    }
+    let ordered = |destruction: proto::UnprovenDestruction| {
+        let operation = match destruction.kind() {
+            Kind::Invalidate => Operation::Invalidate { at: destruction.at_unix, reason: destruction.reason },
+            Kind::Unpublish => Operation::Unpublish,
+            Kind::Delete => Operation::Delete,
+            Kind::Create | Kind::Unspecified => {
+                return Err(RequestError::field("orders.kind", "must be one that destroys"));
+            }
+        };
+        let order =
+            order(destruction.order)?.ok_or_else(|| RequestError::field("orders.order", "is missing"))?;
+        Ok((records::key_hash(&destruction.key_hash)?, operation, order))
+    };
+    Ok(MigrationStep {
+        after: after(&from)?,
+        orders: orders.into_iter().map(ordered).collect::<Result<_, _>>()?,
+    })
+}
+
+pub(super) fn migrated(node_id: String, migrated: Migrated) -> proto::MigrateTrustResponse {
+    let Migrated { records, operations, waiting, next, unproven } = migrated;
+    let destruction = |(key_hash, operation): (KeyHash, Operation)| {
+        let (kind, at_unix, reason) = match operation {
+            Operation::Create { .. } => (Kind::Create, 0, String::new()),
+            Operation::Invalidate { at, reason } => (Kind::Invalidate, at, reason),
+            Operation::Unpublish => (Kind::Unpublish, 0, String::new()),
+            Operation::Delete => (Kind::Delete, 0, String::new()),
+        };
+        let key_hash = key_hash_bytes(&key_hash);
+        proto::UnprovenDestruction { key_hash, kind: kind.into(), reason, at_unix, order: None }
+    };
+    proto::MigrateTrustResponse {
+        node_id,
+        records,
+        operations,
+        waiting: waiting.into_iter().map(destruction).collect(),
+        next: next.as_ref().map(key_hash_bytes).unwrap_or_default(),
+        unproven_records: unproven,
+    }
 }
 
 pub(super) fn retire_response(outcomes: Vec<RetireOutcome>) -> proto::RetireMemberResponse {

@@ -129,6 +129,17 @@ pub(super) fn order(order: &Option<proto::Order>) -> Value {
     }
 }
 
+/// How many there are.
+pub(super) fn destructions(orders: &[proto::UnprovenDestruction]) -> Value {
+    if orders.is_empty() { Value::Null } else { orders.len().into() }
+}
+
+/// The answer to a step of a migration.
+pub(super) fn migration(bytes: &[u8]) -> Result<What, DecodeError> {
+    let answer = proto::MigrateTrustResponse::decode(bytes)?;
+    Ok(answers([("operations", answer.operations.into()), ("waiting", answer.waiting.len().into())]))
+}
+
 /// The answer to a call whose answer says nothing more than its code.
 pub(super) fn nothing(_: &[u8]) -> Result<What, DecodeError> {
     Ok(What::new())

@@ -87,6 +87,7 @@ fn kind(error: &RequestError) -> Kind {
     match error {
         RequestError::Field { .. } => last(Code::InvalidArgument, "FIELD_INVALID"),
         RequestError::OrderRequired => last(Code::FailedPrecondition, "ORDER_REQUIRED"),
+        RequestError::DoesNotSign => last(Code::FailedPrecondition, "DOES_NOT_SIGN"),
         RequestError::Order(_) => last(Code::InvalidArgument, "ORDER_INVALID"),
         RequestError::BatchSize(_) => last(Code::InvalidArgument, "BATCH_TOO_LARGE"),
         RequestError::EmptyRequest => last(Code::InvalidArgument, "REQUEST_EMPTY"),

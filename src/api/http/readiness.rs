@@ -7,7 +7,7 @@ use std::sync::{
 
 use brock_core::base::metrics as names;
 
-/// The facts that readiness depends on. Each is set once, but for `read_only`.
+/// The facts that readiness depends on. Each is set once, but for `read_only` and `incomplete`.
 #[derive(Default)]
 pub struct Readiness {
     /// Says from which peer the node is being filled.
@@ -17,6 +17,7 @@ pub struct Readiness {
     draining: AtomicBool,
     failed: AtomicBool,
     read_only: AtomicBool,
+    incomplete: AtomicBool,
 }
 
 impl Readiness {
@@ -56,6 +57,12 @@ impl Readiness {
         self.show();
     }
 
+    /// Whether this node lacks what only peers have whose records are not proven here.
+    pub fn set_incomplete(&self, incomplete: bool) {
+        self.incomplete.store(incomplete, Ordering::Release);
+        self.show();
+    }
+
     fn set(&self, fact: &AtomicBool) {
         fact.store(true, Ordering::Release);
         self.show();
@@ -72,6 +79,10 @@ impl Readiness {
         [
             (is(&self.failed), "the node has failed and cannot continue; see its log"),
             (is(&self.read_only), "the disk is read-only; see the node's log"),
+            (
+                is(&self.incomplete),
+                "records of the peers are not proven here, so this node lacks them; `node-admin alarms list` says more",
+            ),
             (is(&self.draining), "the node is shutting down"),
             (!is(&self.store_open), "the store is not open yet"),
             (!is(&self.caught_up), "the first catch-up with the peers is not done yet"),
@@ -102,6 +113,10 @@ mod tests {
         readiness.set_read_only(true);
         assert!(!readiness.is_ready());
         readiness.set_read_only(false);
+        assert!(readiness.is_ready());
+        readiness.set_incomplete(true);
+        assert!(!readiness.is_ready());
+        readiness.set_incomplete(false);
         assert!(readiness.is_ready());
         readiness.set_draining();
         assert_eq!(readiness.reasons(), ["the node is shutting down"]);

@@ -42,6 +42,7 @@ mod shell;
 mod stamp;
 mod status;
 mod top;
+mod trust;
 mod verify;
 
 use std::process::ExitCode;
@@ -49,7 +50,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _};
 
 use access::{BACKUP_TIMEOUT, CALL_TIMEOUT, CLUSTER_TIMEOUT, LONG_CALL_TIMEOUT};
-use cli::{Cli, Command, ConflictsCommand, DebugCommand, LogCommand, MemberCommand, OriginCommand};
+use cli::{
+    Cli, Command, ConflictsCommand, DebugCommand, LogCommand, MemberCommand, OriginCommand, TrustCommand,
+};
 use failure::{Exit, Failure};
 
 /// Allocation is a tenth of the cost of a short call, and glibc keeps an arena per thread.
@@ -142,6 +145,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let client = client(CALL_TIMEOUT)?;
             confirm::confirmed(yes, origin::RESUME_WARNING, &node)?;
             access::block_on(origin::resume(&client, node, format))
+        }
+        Command::Trust { command } => {
+            let client = client(CLUSTER_TIMEOUT)?;
+            if let TrustCommand::Migrate { yes } = command {
+                confirm::confirmed(yes, trust::MIGRATE_WARNING, "migrate")?;
+            }
+            access::block_on(trust::run(&client, command, format))
         }
         Command::Conflicts { command: ConflictsCommand::List } => {
             access::block_on(conflicts::list(&client(CALL_TIMEOUT)?, format))

@@ -10,7 +10,7 @@ use crate::{
 };
 use brock_client::{
     Client,
-    view::{Authority, BackupStatus, Certificate, Peer, Resync, Status, Storage},
+    view::{Authority, BackupStatus, Certificate, Peer, Resync, Status, Storage, Trust},
 };
 use brock_core::{base::limits, proto};
 
@@ -69,6 +69,7 @@ fn text(status: &Status) -> String {
         ("revoked", revoked_text(&status.authorities)),
         ("quarantined", status.quarantined.to_string()),
         ("conflicts", conflicts_text(status)),
+        ("trust", status.trust.as_ref().map_or_else(|| "not known".to_owned(), trust_text)),
     ]);
     for warning in status.peers.iter().filter_map(skew) {
         text.push_str(&warning);
@@ -122,6 +123,14 @@ fn conflicts_text(status: &Status) -> String {
     match status.conflicts_acknowledged {
         0 => status.conflicts.to_string(),
         acknowledged => format!("{} ({acknowledged} acknowledged)", status.conflicts),
+    }
+}
+
+fn trust_text(trust: &Trust) -> String {
+    let mode = output::printable(&trust.mode);
+    match trust.unproven_records {
+        0 => format!("{mode}, all records are proven"),
+        unproven => format!("{mode}, {unproven} records are not proven"),
     }
 }
 

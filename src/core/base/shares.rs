@@ -95,3 +95,5 @@ pub const RESYNC_EXCESS_RECORDS: u64 = 100_000;
 pub const RESYNC_ASIDE_MIN: Duration = Duration::from_secs(10);
 /// The longest such time.
 pub const RESYNC_ASIDE_MAX: Duration = Duration::from_secs(3600);
+/// The same if its records are not proven here, which an operator may mend at any time.
+pub const RESYNC_ASIDE_UNPROVEN: Duration = Duration::from_secs(60);

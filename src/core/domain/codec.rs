@@ -224,10 +224,10 @@ pub fn decode_expiry_key(key: &[u8]) -> Result<(UnixSeconds, KeyHash), CodecErro
     ))
 }
 
-/// A bucket's value in the store: two digests and three counts.
+/// A bucket's value in the store: two digests and four counts.
 pub fn encode_bucket(bucket: &Bucket) -> Vec<u8> {
-    let Counts { records, tombstones, conflicts } = bucket.counts;
-    let counts = [records, tombstones, conflicts].map(u64::to_be_bytes).concat();
+    let Counts { records, tombstones, conflicts, unproven } = bucket.counts;
+    let counts = [records, tombstones, conflicts, unproven].map(u64::to_be_bytes).concat();
     versioned(&[&bucket.records.to_bytes()[..], &bucket.tombstones.to_bytes(), &counts].concat())
 }
 
@@ -237,13 +237,13 @@ pub fn decode_bucket(value: &[u8]) -> Result<Bucket, CodecError> {
     let body = unversioned("bucket", value)?;
     let (records, rest) = body.split_first_chunk::<32>().ok_or(malformed.clone())?;
     let (tombstones, counts) = rest.split_first_chunk::<32>().ok_or(malformed.clone())?;
-    let ([one, two, three], []) = counts.as_chunks::<8>() else { return Err(malformed) };
-    let [records_count, tombstones_count, conflicts] =
-        [one, two, three].map(|bytes| u64::from_be_bytes(*bytes));
+    let ([one, two, three, four], []) = counts.as_chunks::<8>() else { return Err(malformed) };
+    let [records_count, tombstones_count, conflicts, unproven] =
+        [one, two, three, four].map(|bytes| u64::from_be_bytes(*bytes));
     Ok(Bucket {
         records: Sum::from_bytes(records),
         tombstones: Sum::from_bytes(tombstones),
-        counts: Counts { records: records_count, tombstones: tombstones_count, conflicts },
+        counts: Counts { records: records_count, tombstones: tombstones_count, conflicts, unproven },
     })
 }
 
@@ -481,10 +481,10 @@ mod tests {
         assert!(HEXLOWER.encode(&encode_state(&full)).ends_with(&after), "{after}");
         assert_eq!(HEXLOWER.encode(&encode_log_value(258, b"op")), "0100000000000001026f70");
         let sum = |byte| Sum::from_bytes(&[byte; 32]);
-        let counts = Counts { records: 1, tombstones: 2, conflicts: 3 };
+        let counts = Counts { records: 1, tombstones: 2, conflicts: 3, unproven: 4 };
         let bucket = Bucket { records: sum(0xab), tombstones: sum(0xcd), counts };
         let golden = format!(
-            "01{}{}000000000000000100000000000000020000000000000003",
+            "01{}{}0000000000000001000000000000000200000000000000030000000000000004",
             "ab".repeat(32),
             "cd".repeat(32)
         );

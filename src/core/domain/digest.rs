@@ -74,6 +74,8 @@ pub struct Counts {
     pub tombstones: u64,
     /// Payloads that lost against another one of the same key hash.
     pub conflicts: u64,
+    /// Records and tombstones that consist of an operation without evidence.
+    pub unproven: u64,
 }
 
 impl Counts {
@@ -82,6 +84,7 @@ impl Counts {
             records: state.is_record().into(),
             tombstones: state.deletion.is_some().into(),
             conflicts: state.losers.len() as u64,
+            unproven: (!state.is_proven()).into(),
         }
     }
 
@@ -102,6 +105,7 @@ impl Counts {
             records: combine(self.records, other.records),
             tombstones: combine(self.tombstones, other.tombstones),
             conflicts: combine(self.conflicts, other.conflicts),
+            unproven: combine(self.unproven, other.unproven),
         }
     }
 }
@@ -271,7 +275,7 @@ mod tests {
         bucket.replace(&key, Some(&record(None)), Some(&deleted));
         assert_eq!(bucket.records, Sum::default());
         assert_ne!(bucket.tombstones, Sum::default());
-        let counts = Counts { tombstones: 1, ..Counts::default() };
+        let counts = Counts { tombstones: 1, unproven: 1, ..Counts::default() };
         assert_eq!(bucket.counts, counts);
         let (mut other, mut more) = (Bucket::default(), bucket);
         other.replace(&KeyHash([9; 32]), None, Some(&record(None)));

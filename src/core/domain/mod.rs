@@ -4,7 +4,7 @@
 //!
 //! - [`record`]: the state of a key hash, and its merge; [`payload`]: the content that clients put.
 //! - [`operation`]: what is logged; [`segment`]: a stretch of a log; [`quarantined`]: an entry that could not
-//!   be applied; [`order`]: what an operator signs.
+//!   be applied; [`order`]: what an operator signs; [`relog`]: what of a state is not proven, as operations.
 //! - [`birth`]: the key of an incarnation; [`bundle`]: how its operations are signed, and proven one by one;
 //!   [`fork`]: proof that it has signed two histories.
 //! - [`digest`]: digests of record sets; [`codec`]: the bytes of all of it, on disk and on the wire.
@@ -19,4 +19,5 @@ pub mod order;
 pub mod payload;
 pub mod quarantined;
 pub mod record;
+pub mod relog;
 pub mod segment;

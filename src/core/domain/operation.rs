@@ -151,8 +151,8 @@ impl Operation {
             {
                 Err(EntryError::Field("reason"))
             }
-            // What is signed has one time.
-            Kind::Invalidate if order.as_ref().is_some_and(|order| order.at() != operation.at_unix) => {
+            // The order is of then, or names the earlier time.
+            Kind::Invalidate if order.as_ref().is_some_and(|order| order.at() < operation.at_unix) => {
                 Err(EntryError::Field("at_unix"))
             }
             Kind::Invalidate => Ok(Self::Invalidate { at: operation.at_unix, reason: operation.reason }),

@@ -35,6 +35,8 @@ pub enum Subject<'a> {
     Delete(&'a KeyHash),
     /// To retire a member: a node id or an address.
     Retire(&'a str),
+    /// To revoke a record that was revoked before, as of then: what was logged without an order is logged again.
+    InvalidateAsOf(&'a KeyHash, &'a str, UnixSeconds),
 }
 
 impl<'a> Subject<'a> {
@@ -48,8 +50,19 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The bytes that the operator signs: tag, cluster, kind, subject, time in milliseconds, reason. A member and
-    /// a reason are preceded by their lengths (4 bytes); numbers are big-endian.
+    /// What an operation with this order does. One that revokes as of an earlier time than that of its order says so.
+    pub fn ordered(operation: &'a Operation, key_hash: &'a KeyHash, order: &OrderProof) -> Option<Self> {
+        match operation {
+            Operation::Invalidate { at, reason } if *at != order.at() => {
+                Some(Self::InvalidateAsOf(key_hash, reason, *at))
+            }
+            _ => Self::of(operation, key_hash),
+        }
+    }
+
+    /// The bytes that the operator signs: tag, cluster, kind, subject, time in milliseconds, reason, and the earlier time
+    /// in seconds if there is one. A member and a reason are preceded by their lengths (4 bytes); numbers are
+    /// big-endian.
     pub fn encode(&self, cluster: &ClusterId, at_unix_ms: i64) -> Vec<u8> {
         let mut bytes = [TAG, &cluster.0].concat();
         let (kind, reason) = match self {
@@ -57,16 +70,23 @@ impl<'a> Subject<'a> {
             Self::Unpublish(_) => (2, ""),
             Self::Delete(_) => (3, ""),
             Self::Retire(_) => (4, ""),
+            Self::InvalidateAsOf(_, reason, _) => (5, *reason),
         };
         bytes.push(kind);
         match self {
-            Self::Invalidate(key_hash, _) | Self::Unpublish(key_hash) | Self::Delete(key_hash) => {
+            Self::Invalidate(key_hash, _)
+            | Self::Unpublish(key_hash)
+            | Self::Delete(key_hash)
+            | Self::InvalidateAsOf(key_hash, ..) => {
                 bytes.extend_from_slice(&key_hash.0);
             }
             Self::Retire(member) => put_text(&mut bytes, member),
         }
         bytes.extend_from_slice(&at_unix_ms.to_be_bytes());
         put_text(&mut bytes, reason);
+        if let Self::InvalidateAsOf(_, _, at) = self {
+            bytes.extend_from_slice(&at.to_be_bytes());
+        }
         bytes
     }
 }
@@ -246,6 +266,8 @@ mod tests {
         );
         assert_eq!(hex(Subject::Unpublish(&key_hash)), format!("{head}02{key}{at}00000000"));
         assert_eq!(hex(Subject::Delete(&key_hash)), format!("{head}03{key}{at}00000000"));
+        let as_of = Subject::InvalidateAsOf(&key_hash, "leaked", 258);
+        assert_eq!(hex(as_of), format!("{head}05{key}{at}000000066c65616b65640000000000000102"));
         assert_eq!(hex(Subject::Retire("node-1")), format!("{head}04000000066e6f64652d31{at}00000000"));
     }
 

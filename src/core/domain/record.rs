@@ -1,7 +1,7 @@
 //! The record as a join semilattice: its state is the fold of all operations on a key hash, in
 //! any order, with any repetition.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem::take};
 
 use bytes::Bytes;
 
@@ -51,7 +51,7 @@ pub struct RecordState {
 }
 
 /// A create: the payload is write-once, so of several creates one wins, by
-/// (created at, digest, stamp).
+/// (created at, digest, proven or not, stamp).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Creation {
     /// When it was created, as its origin saw it.
@@ -64,8 +64,9 @@ pub struct Creation {
     pub payload: Option<Bytes>,
 }
 
-/// An invalidation. Of several the earliest takes effect; ties are broken by reason, then by stamp.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+/// An invalidation. Of several the earliest takes effect; ties are broken by reason, then one that is proven takes
+/// precedence, then by stamp.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Invalidation {
     /// When, as its origin saw it.
     pub at: UnixSeconds,
@@ -94,8 +95,8 @@ impl Creation {
         Self { created_at, digest: sha256(&payload), stamp, payload: Some(payload) }
     }
 
-    fn rank(&self) -> (UnixSeconds, &PayloadDigest, Stamp) {
-        (self.created_at, &self.digest, self.stamp)
+    fn rank(&self) -> (UnixSeconds, &PayloadDigest) {
+        (self.created_at, &self.digest)
     }
 
     fn without_payload(mut self) -> Self {
@@ -119,33 +120,52 @@ impl std::fmt::Debug for Creation {
 impl RecordState {
     /// The least state that is at least both: commutative, associative and idempotent, as long as a
     /// creation comes with its payload somewhere. All states merge by this one function.
+    ///
+    /// Of operations that say the same, one that is proven takes precedence; then the least stamp. So what is not proven
+    /// can be logged again by an origin that signs, and is proven from then on.
     #[must_use]
-    pub fn join(self, other: Self) -> Self {
+    pub fn join(mut self, mut other: Self) -> Self {
+        let (mine, theirs) = (take(&mut self.evidence), take(&mut other.evidence));
+        let by_stamp = |stamp: &Stamp, proofs: &Proofs| (is_unproven(stamp, proofs), *stamp);
         if self.deletion.is_some() || other.deletion.is_some() {
             let was_created = |state: &Self| state.was_created || state.is_created();
             let joined = Self {
                 was_created: was_created(&self) || was_created(&other),
-                deletion: least(self.deletion, other.deletion, Stamp::min),
+                deletion: least((self.deletion, &mine), (other.deletion, &theirs), by_stamp),
                 ..Self::default()
             };
-            return joined.with_evidence(self.evidence, other.evidence);
+            return joined.with_evidence(mine, theirs);
         }
-        let (creation, losers) = rank_creations(self.creation, self.losers, other.creation, other.losers);
         let expiry = |at: Option<UnixSeconds>, by: Option<Stamp>| at.map(|at| (at, by));
-        let mine = expiry(self.expires_at, self.expiry);
-        let first = least(mine, expiry(other.expires_at, other.expiry), earlier);
+        let (my_expiry, their_expiry) =
+            (expiry(self.expires_at, self.expiry), expiry(other.expires_at, other.expiry));
+        // Of two at the same second, one without a create comes last.
+        let by_second = |(at, by): &(UnixSeconds, Option<Stamp>), proofs: &Proofs| {
+            (*at, by.is_none(), by.map(|by| by_stamp(&by, proofs)))
+        };
+        let first = least((my_expiry, &mine), (their_expiry, &theirs), by_second);
+        let by_time =
+            |one: &Invalidation, proofs: &Proofs| (one.at, one.reason.clone(), by_stamp(&one.stamp, proofs));
+        let invalidation = least((self.invalidation, &mine), (other.invalidation, &theirs), by_time);
+        let create = (self.unpublished_create, other.unpublished_create);
+        let unpublication = (self.unpublication, other.unpublication);
+        let created = |creation: Option<Creation>, losers: Vec<Creation>| creation.into_iter().chain(losers);
+        let (creation, losers) = rank_creations(
+            (created(self.creation, self.losers), &mine),
+            (created(other.creation, other.losers), &theirs),
+        );
         let joined = Self {
             creation,
             losers,
             expires_at: first.map(|(at, _)| at),
             expiry: first.and_then(|(_, by)| by),
             unpublished: self.unpublished || other.unpublished,
-            unpublished_create: least(self.unpublished_create, other.unpublished_create, Stamp::min),
-            unpublication: least(self.unpublication, other.unpublication, Stamp::min),
-            invalidation: least(self.invalidation, other.invalidation, Invalidation::min),
+            unpublished_create: least((create.0, &mine), (create.1, &theirs), by_stamp),
+            unpublication: least((unpublication.0, &mine), (unpublication.1, &theirs), by_stamp),
+            invalidation,
             ..Self::default()
         };
-        joined.with_evidence(self.evidence, other.evidence)
+        joined.with_evidence(mine, theirs)
     }
 
     /// With what of the evidence belongs to its operations. Of two pieces of evidence for one stamp, which only
@@ -259,6 +279,21 @@ impl RecordState {
         }
     }
 
+    /// What of this state takes something away: without its creates, of which a part may have been left out.
+    #[must_use]
+    pub fn without_creates(self) -> Self {
+        if self.deletion.is_some() {
+            return self;
+        }
+        let left = Self {
+            unpublished: self.unpublication.is_some(),
+            unpublication: self.unpublication,
+            invalidation: self.invalidation,
+            ..Self::default()
+        };
+        left.with_evidence(self.evidence, BTreeMap::new())
+    }
+
     /// What a reader sees at `now`.
     pub fn visibility(&self, now: UnixSeconds) -> Visibility {
         if self.deletion.is_some() || self.is_expired(now) {
@@ -310,19 +345,28 @@ impl RecordState {
     }
 }
 
+/// The evidence of one side of a join.
+type Proofs = BTreeMap<Stamp, Evidence>;
+
+fn is_unproven(stamp: &Stamp, proofs: &Proofs) -> bool {
+    !proofs.contains_key(stamp)
+}
+
 /// The best create of each payload, best first: the winner keeps its payload, and as many losers
 /// are kept as are allowed. Cutting the worst off commutes with joining: a create that is cut has that
 /// many better ones, and joining only makes those better.
 fn rank_creations(
-    a: Option<Creation>,
-    a_losers: Vec<Creation>,
-    b: Option<Creation>,
-    b_losers: Vec<Creation>,
+    (mine, my_proofs): (impl Iterator<Item = Creation>, &Proofs),
+    (theirs, their_proofs): (impl Iterator<Item = Creation>, &Proofs),
 ) -> (Option<Creation>, Vec<Creation>) {
-    let mut all: Vec<Creation> = a.into_iter().chain(b).chain(a_losers).chain(b_losers).collect();
-    all.sort_by(|a, b| a.rank().cmp(&b.rank()));
+    let flagged = |proofs| move |creation: Creation| (is_unproven(&creation.stamp, proofs), creation);
+    let mut all: Vec<(bool, Creation)> =
+        mine.map(flagged(my_proofs)).chain(theirs.map(flagged(their_proofs))).collect();
+    all.sort_by(|(a_unproven, a), (b_unproven, b)| {
+        a.rank().cmp(&b.rank()).then(a_unproven.cmp(b_unproven)).then(a.stamp.cmp(&b.stamp))
+    });
     let mut ranked: Vec<Creation> = Vec::with_capacity(all.len());
-    for creation in all {
+    for (_, creation) in all {
         match ranked.iter_mut().find(|better| better.digest == creation.digest) {
             Some(better) => better.payload = better.payload.take().or(creation.payload),
             None => ranked.push(creation),
@@ -338,17 +382,17 @@ fn winner_and_losers(mut ranked: Vec<Creation>) -> (Option<Creation>, Vec<Creati
     (ranked.pop(), losers)
 }
 
-/// Of two expiries the earlier; of two at the same second the one whose create has the least stamp, and one
-/// with a create before one without.
-fn earlier(a: (UnixSeconds, Option<Stamp>), b: (UnixSeconds, Option<Stamp>)) -> (UnixSeconds, Option<Stamp>) {
-    let rank = |(at, by): (UnixSeconds, Option<Stamp>)| (at, by.is_none(), by);
-    if rank(a) <= rank(b) { a } else { b }
-}
-
-fn least<T>(a: Option<T>, b: Option<T>, join: impl FnOnce(T, T) -> T) -> Option<T> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(join(a, b)),
-        (a, b) => a.or(b),
+/// The lesser of two by a key, which may depend on what is proven on its side; the one that there is, if there is one
+/// only.
+fn least<T, K: Ord>(
+    (mine, my_proofs): (Option<T>, &Proofs),
+    (theirs, their_proofs): (Option<T>, &Proofs),
+    key: impl Fn(&T, &Proofs) -> K,
+) -> Option<T> {
+    match (mine, theirs) {
+        (Some(mine), Some(theirs)) if key(&mine, my_proofs) <= key(&theirs, their_proofs) => Some(mine),
+        (Some(_), Some(theirs)) => Some(theirs),
+        (mine, theirs) => mine.or(theirs),
     }
 }
 
@@ -467,6 +511,65 @@ mod tests {
             };
             prop_assert_eq!(strip(a.clone().join(b.clone())), strip(a.clone()).join(strip(b.clone())));
             prop_assert_eq!(strip(a.clone()).join(a.clone()), a);
+        }
+    }
+
+    /// An operation and whether there is evidence for it; the stamp is unique, as that of an origin that tells no lies.
+    fn operations() -> impl Strategy<Value = Vec<RecordState>> {
+        let one = (0..5u8, 1..3i64, 0..3u8, 0..2u8);
+        let operation = |index: usize, (kind, at, content, proven): (u8, i64, u8, u8)| {
+            let origin = Origin::new(&"a".parse().unwrap(), Incarnation(u32::try_from(index % 3).unwrap()));
+            let stamp = Stamp { origin, clock: Clock(index as u64 + 1) };
+            let state = match kind {
+                0 => RecordState { deletion: Some(stamp), ..RecordState::default() },
+                1 => {
+                    let invalidation = Some(Invalidation { at, reason: content.to_string(), stamp });
+                    RecordState { invalidation, ..RecordState::default() }
+                }
+                2 => RecordState { unpublished: true, unpublication: Some(stamp), ..RecordState::default() },
+                _ => RecordState {
+                    creation: Some(Creation::new(at, stamp, Bytes::from(vec![content]))),
+                    expires_at: (kind == 3).then_some(at + 5),
+                    expiry: (kind == 3).then_some(stamp),
+                    unpublished: content == 0,
+                    unpublished_create: (content == 0).then_some(stamp),
+                    ..RecordState::default()
+                },
+            };
+            let evidence = if proven == 0 { BTreeMap::new() } else { [(stamp, evidence(stamp))].into() };
+            RecordState { evidence, ..state }
+        };
+        proptest::collection::vec(one, 1..12).prop_map(move |all| {
+            // A delete absorbs the rest: in few of them.
+            let all = all.into_iter().enumerate().filter(|(index, (kind, ..))| *kind > 0 || *index == 5);
+            all.map(|(index, one)| operation(index, one)).collect()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn operations_make_one_state_whichever_are_proven_and_in_whatever_order_and_groups(
+            (operations, mut shuffled) in operations().prop_flat_map(|all| (Just(all.clone()), Just(all).prop_shuffle())),
+            cut in 0..12usize,
+        ) {
+            let fold = |all: &[RecordState]| all.iter().cloned().fold(RecordState::default(), RecordState::join);
+            let expected = fold(&operations);
+            let rest = shuffled.split_off(cut.min(shuffled.len()));
+            prop_assert_eq!(fold(&rest).join(fold(&shuffled)), expected.clone());
+            // Logged again with evidence, each takes precedence over what says the same without.
+            let again = operations.iter().map(|state| {
+                let later = |stamp: Stamp| Stamp { clock: Clock(stamp.clock.0 + 100), ..stamp };
+                let mut again = state.clone();
+                again.creation.iter_mut().for_each(|creation| creation.stamp = later(creation.stamp));
+                again.invalidation.iter_mut().for_each(|one| one.stamp = later(one.stamp));
+                for stamp in [&mut again.expiry, &mut again.unpublished_create, &mut again.unpublication, &mut again.deletion] {
+                    *stamp = stamp.map(later);
+                }
+                again.evidence = again.stamps().map(|stamp| (stamp, evidence(stamp))).collect();
+                again
+            });
+            let again: Vec<RecordState> = again.collect();
+            prop_assert!(expected.join(fold(&again)).is_proven());
         }
     }
 

@@ -19,6 +19,7 @@ use super::{
     LOG_TARGET, TlsError, errors,
     files::{self, Inventory},
     handshake,
+    history::History,
     keypair::{Purpose, Validity},
     level::{Negotiated, WireLevel, WireLevels},
     pairs::Pairs,
@@ -307,7 +308,8 @@ fn read_node(
     // The fingerprint comes first: a change during the read then shows at the next refresh.
     let inventory = Inventory::of(dir)?.with_lists(crl_dir)?;
     let fingerprint = files::fingerprint(dir, crl_dir)?;
-    let Roots { store, trusted, mut present, revocations, mut expiries, mut warnings } = roots(&inventory)?;
+    let Roots { store, trusted, mut present, revocations, history, mut expiries, mut warnings } =
+        roots(&inventory)?;
     let certificate = match &inventory.node[..] {
         [] => return Err(TlsError::NoNodeCertificate { dir: dir.to_owned() }),
         [one] => one.clone(),
@@ -325,6 +327,7 @@ fn read_node(
     let authorities = revocations.authorities(&trusted, &present);
     warnings.extend(authorities.iter().filter_map(Authority::warning));
     let trust_store = pairs.trust_store(dir, (store, &trusted), revocations, Purpose::Node)?;
+    let trust_store = trust_store.with_history(history);
     if levels.include(WireLevel::Bits256) && !trust_store.is_strong() {
         let path = pairs.first.path().to_owned();
         let reason = match trust_store.own_kind() {
@@ -358,13 +361,13 @@ impl ClientIdentity {
     /// works on a node's machine.
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
         let inventory = Inventory::of(dir)?;
-        let Roots { store, trusted, revocations, warnings, .. } = roots(&inventory)?;
+        let Roots { store, trusted, revocations, history, warnings, .. } = roots(&inventory)?;
         warnings.iter().for_each(|text| tracing::warn!(target: LOG_TARGET, "{text}"));
         let policy = RolePolicy::default();
         let (first, second) = choose_client(&inventory)?;
         let pairs = Pairs::load(first, second, policy, Purpose::Client)?;
         let trust_store = pairs.trust_store(dir, (store, &trusted), revocations, Purpose::Client)?;
-        let current = CurrentTrustStore::new(trust_store);
+        let current = CurrentTrustStore::new(trust_store.with_history(history));
         let client = handshake::client(&current, dir, policy, WireLevel::Default)?;
         Ok(Self { peer: Arc::new(pairs.peer), client, current })
     }
@@ -415,6 +418,8 @@ struct Roots {
     present: Vec<CertificateDer<'static>>,
     /// What the revocation lists revoke.
     revocations: Arc<Revocations>,
+    /// CAs of before.
+    history: History,
     /// The expiries of all CAs, including those that have expired.
     expiries: Vec<Expiry>,
     /// Problems of the CAs and of the lists that do not prevent the use.
@@ -450,15 +455,22 @@ fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
         let unusable = |error| TlsError::NotTrusted { path, reason: errors::own_certificate(&error) };
         store.add(der).map_err(unusable)?;
     }
-    match expired {
-        Some(error) if store.is_empty() => Err(error),
-        _ => {
-            let (revocations, without_effect) = Revocations::new(&revocation_lists(inventory)?, &trusted)?;
-            warnings.extend(without_effect);
-            let (store, revocations) = (Arc::new(store), Arc::new(revocations));
-            Ok(Roots { store, trusted, present, revocations, expiries, warnings })
+    if let Some(error) = expired.filter(|_| store.is_empty()) {
+        return Err(error);
+    }
+    let (mut history, mut signers) = (History::default(), trusted.clone());
+    for path in &inventory.ca_history {
+        for der in files::certificates(path)? {
+            check_ca(path, &der)?;
+            signers.push(der.clone());
+            history.add(path, der)?;
         }
     }
+    // What a CA of before has revoked stays revoked.
+    let (revocations, without_effect) = Revocations::new(&revocation_lists(inventory)?, &signers)?;
+    warnings.extend(without_effect);
+    let (store, revocations) = (Arc::new(store), Arc::new(revocations));
+    Ok(Roots { store, trusted, present, revocations, history, expiries, warnings })
 }
 
 /// Refuses a certificate that is not a CA's: every certificate that the holder of its key issues would be

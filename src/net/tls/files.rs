@@ -1,6 +1,6 @@
 //! Reading the certificates directory.
 //!
-//! The name of a file states its purpose: `ca*.crt` are the roots; `node*.crt` and `client*.crt` come with a key of the
+//! The name of a file states its purpose: `ca*.crt` are the roots, and `ca-history*.pem` those of before; `node*.crt` and `client*.crt` come with a key of the
 //! same stem, and a second, post-quantum one beside it ends in `-pq`; `*.crl` are revocation lists. Keys that other users
 //! may read are refused.
 
@@ -39,6 +39,8 @@ pub struct Inventory {
     pub client_second: Option<PathBuf>,
     /// `*.crl`, sorted: the revocation lists.
     pub crl: Vec<PathBuf>,
+    /// `ca-history*.pem`, sorted: CAs that are trusted no more, but for what was signed while they were.
+    pub ca_history: Vec<PathBuf>,
     /// `ca*.key`, sorted. They do not belong in this directory.
     pub ca_keys: Vec<PathBuf>,
 }
@@ -54,6 +56,10 @@ impl Inventory {
         for entry in fs::read_dir(dir).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if is_history(name) {
+                inventory.ca_history.push(path);
+                continue;
+            }
             if is_misnamed(name) {
                 return Err(TlsError::UnexpectedFile { path });
             }
@@ -71,8 +77,10 @@ impl Inventory {
             };
             list.push(path);
         }
-        let Self { ca, node, client, crl, ca_keys, .. } = &mut inventory;
-        [&mut *ca, &mut *node, &mut *client, crl, ca_keys].into_iter().for_each(|list| list.sort());
+        let Self { ca, node, client, crl, ca_history, ca_keys, .. } = &mut inventory;
+        [&mut *ca, &mut *node, &mut *client, crl, ca_history, ca_keys]
+            .into_iter()
+            .for_each(|list| list.sort());
         let (node_second, client_second) = (take_second(node), take_second(client));
         (inventory.node_second, inventory.client_second) = (node_second, client_second);
         Ok(inventory)
@@ -105,10 +113,18 @@ fn take_second(certificates: &mut Vec<PathBuf>) -> Option<PathBuf> {
     (certificates.len() > 1).then(|| certificates.remove(index))
 }
 
+/// Whether it holds CAs of before.
+fn is_history(name: &str) -> bool {
+    name.starts_with("ca-history") && name.ends_with(".pem")
+}
+
 /// Whether a file is probably meant to count, and would be ignored because of the end of its name.
 fn is_misnamed(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
-    lower.ends_with(".pem") || [".crt", ".crl"].iter().any(|end| lower.ends_with(end) && !name.ends_with(end))
+    // As `.crt` its CAs would be trusted for connections too.
+    lower.ends_with(".pem")
+        || lower.starts_with("ca-history")
+        || [".crt", ".crl"].iter().any(|end| lower.ends_with(end) && !name.ends_with(end))
 }
 
 /// The lists in a directory of revocation lists. A file of any other name is an error, because it would be
@@ -148,6 +164,7 @@ pub(crate) fn fingerprint(dir: &Path, lists: Option<&Path>) -> Result<[u8; 32], 
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Unexpected certificates count too, so that they are refused when they arrive, not at the next start.
         let is_certificate = name.ends_with(".crt") && !name.starts_with("client") || is_misnamed(&name);
+        let is_certificate = is_certificate || is_history(&name);
         let is_key = name.starts_with("node") && name.ends_with(".key");
         if is_certificate || is_key || name.ends_with(".crl") {
             paths.push(path);

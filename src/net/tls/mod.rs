@@ -14,6 +14,7 @@
 //! | [`algorithms`] | kinds of keys, and signatures by ML-DSA |
 //! | `handshake` | the rustls configurations: TLS 1.3, mutual, of one level |
 //! | `trust_store` | our own certificate and the verifiers of others', replaced by a reload |
+//! | `history` | CAs of before, which statements of their time are verified with |
 //! | `verify` | the role check inside the handshake, so that a refused peer receives an alert |
 //! | `registry` | the open connections, closed when they are no longer trusted |
 //! | `abortable` | a stream that the registry can close |
@@ -42,6 +43,7 @@ pub mod credentials;
 pub mod errors;
 pub mod files;
 pub(crate) mod handshake;
+pub(crate) mod history;
 pub(crate) mod hybrid;
 pub(crate) mod io_delegate;
 pub(crate) mod keypair;
@@ -123,7 +125,7 @@ pub enum TlsError {
     /// A certificate or a list whose name does not state its purpose.
     #[error(
         "{at} does not belong in a certificates directory, and would be ignored: only ca*.crt, node*.crt, client*.crt, their \
-         keys and *.crl do, in small letters. Rename or remove it",
+         keys, *.crl and ca-history*.pem do, in small letters. Rename or remove it",
         at = .path.display()
     )]
     UnexpectedFile {

@@ -17,7 +17,7 @@ use webpki::EndEntityCert;
 use super::{
     errors, handshake,
     level::WireLevel,
-    roles::{PeerIdentity, RoleError, RolePolicy},
+    roles::{self, PeerIdentity, RoleError, RolePolicy},
     trust_store::CurrentTrustStore,
 };
 use brock_core::base::limits;
@@ -167,7 +167,8 @@ impl StatementVerifier {
 
     /// Returns who has signed `content`. `chain` is in DER, leaf first.
     ///
-    /// Contract: the chain leads to a CA that is trusted now, is valid at `at`, and no certificate of it is
+    /// Contract: the chain leads to a CA that is trusted now, or that was before and is known as such if the statement is
+    /// of then; it is valid at `at`, and no certificate of it is
     /// revoked now, whatever `at` is: a thief can date a statement back. The leaf's key has signed `content` in
     /// `context`. Which role and which trust domain are needed is the caller's matter. Blocks for as long as two
     /// or more signatures take.
@@ -185,10 +186,12 @@ impl StatementVerifier {
             return Err(StatementError::Chain);
         }
         let untrusted = |error| StatementError::Untrusted(errors::describe(&error));
-        self.current
-            .load()
-            .verify_caller(leaf, intermediates, at.unix(), WireLevel::Default)
-            .map_err(untrusted)?;
+        let store = self.current.load();
+        let verified = match at {
+            At::Now => store.verify_caller(leaf, intermediates, at.unix(), WireLevel::Default).map(drop),
+            At::Time(_) => store.verify_past_signer(leaf, intermediates, at.unix()),
+        };
+        verified.map_err(untrusted)?;
         let identity = PeerIdentity::of_certificate(leaf, self.policy)?;
         let algorithm = algorithm(signed.scheme)?;
         EndEntityCert::try_from(leaf)
@@ -196,6 +199,11 @@ impl StatementVerifier {
             .map_err(|_| StatementError::Signature)?;
         Ok(identity)
     }
+}
+
+/// The last second in which a certificate is valid, as it says; `None`: it is malformed.
+pub fn ends(certificate: &CertificateDer<'_>) -> Option<i64> {
+    roles::parse(certificate).ok().map(|certificate| certificate.validity().not_after.timestamp())
 }
 
 /// The algorithm of a scheme. In TLS 1.3 a scheme of ECDSA fixes the curve, which is what the provider lists
@@ -216,7 +224,7 @@ mod tests {
 
     use super::*;
     use crate::tls::{
-        keypair, roles,
+        keypair,
         roles::Role,
         testing::{Dates, TestCa, TestLeaf, kind_admin, kind_node},
     };

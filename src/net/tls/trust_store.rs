@@ -27,6 +27,7 @@ use super::{
     algorithms::KeyKind,
     errors::UntrustedIssuer,
     handshake::{self, Material},
+    history::History,
     level::WireLevel,
     revocation::Revocations,
 };
@@ -45,6 +46,8 @@ pub(crate) struct TrustStore {
     /// signs could be verified, and the other end shows its classical one.
     has_post_quantum_ca: bool,
     revocations: Arc<Revocations>,
+    /// CAs of before, for statements of their time.
+    history: History,
     /// The names of the CAs.
     trusted: Vec<String>,
     generation: u64,
@@ -120,6 +123,7 @@ impl TrustStore {
             strong_clients,
             has_post_quantum_ca: material.trusted.iter().any(has_ml_dsa),
             revocations: Arc::clone(&material.revocations),
+            history: History::default(),
             trusted: material.roots.subjects().iter().map(name).collect(),
             generation: 0,
         })
@@ -134,6 +138,11 @@ impl TrustStore {
     pub(crate) fn with_second(mut self, material: &Material<'_>) -> Result<Self, TlsError> {
         self.second = Some(Own::new(material, &self.strong_clients)?);
         Ok(self)
+    }
+
+    /// Adds the CAs of before.
+    pub(crate) fn with_history(self, history: History) -> Self {
+        Self { history, ..self }
     }
 
     /// Whether a CA of the store has an ML-DSA key.
@@ -197,6 +206,23 @@ impl TrustStore {
         })?;
         self.revocations.check(leaf, intermediates)?;
         Ok(verified)
+    }
+
+    /// Verifies the chain of the signer of a statement that was made at that time, in the past: by a CA of before too.
+    pub(crate) fn verify_past_signer(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        at: UnixTime,
+    ) -> Result<(), Error> {
+        let refused = match self.verify_caller(leaf, intermediates, at, WireLevel::Default) {
+            Ok(_) => return Ok(()),
+            Err(error) => error,
+        };
+        match self.history.certified(leaf, intermediates, at) {
+            true => self.revocations.check(leaf, intermediates),
+            false => Err(refused),
+        }
     }
 
     /// Verifies the chain of a node that was dialled by `name`, revocation included.

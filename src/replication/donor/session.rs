@@ -89,7 +89,8 @@ impl Session {
         out: Out,
     ) -> Result<(), SessionError> {
         let mut announced = Announced::default();
-        let first = heads(&self.store, &self.wall_clock, &mut announced);
+        let birth = self.store.birth(self.store.origin()).await?;
+        let first = proto::Heads { birth, ..heads(&self.store, &self.wall_clock, &mut announced) };
         if out.send(Ok(response(replicate_response::Message::Heads(first)))).await.is_err() {
             return Ok(());
         }
@@ -387,5 +388,6 @@ fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Announced) -> pr
         digest: Some(remote::digest_to_proto(&summary)),
         tips: store.tips(&fresh).into_iter().map(|(origin, tip)| tip.of_origin(&origin)).collect(),
         forks: forks.iter().map(|fork| fork.to_proto()).collect(),
+        birth: None,
     }
 }

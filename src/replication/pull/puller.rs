@@ -19,7 +19,7 @@ use crate::{
         peer::{CallError, Peer, PeerKey},
         roster::{Refusal, Roster},
     },
-    replication::{breaker::Breaker, resync::Resyncs},
+    replication::{breaker::Breaker, fills::Fills, resync::Resyncs},
     runtime::{
         alarms::Alarms,
         retry::{Retry, RetryPolicy},
@@ -55,6 +55,8 @@ pub struct Puller {
     pub verifier: Verifier,
     /// For when the peer's log is not enough.
     pub resyncs: Resyncs,
+    /// Notes whether the peer's records could fill this node.
+    pub fills: Fills,
     /// Verifies the operators' orders among them.
     pub orders: Orders,
     /// Where the time comes from.

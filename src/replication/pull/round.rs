@@ -123,7 +123,11 @@ impl<'a> Round<'a> {
                 biased;
                 message = self.inbox.receive() => {
                     match message? {
-                        replicate_response::Message::Heads(heads) => self.take_heads(heads, false).await?,
+                        replicate_response::Message::Heads(heads) => {
+                            // Unless its log were enough, it would have said so before.
+                            self.puller.fills.is_sound(&self.donor);
+                            self.take_heads(heads, false).await?;
+                        }
                         replicate_response::Message::Folds(folds) => self.take_folds(folds).await?,
                         replicate_response::Message::OutOfSync(out_of_sync) => {
                             self.resync(out_of_sync).await?;
@@ -176,6 +180,9 @@ impl<'a> Round<'a> {
         store.check_rollback(&vector, &self.holder).await?;
         let vector = store.relevant(vector, self.theirs.len());
         self.theirs.join(&vector);
+        if fresh {
+            self.puller.verifier.renew(heads.birth).await?;
+        }
         let now = self.puller.wall_clock.now();
         let skew_seconds = heads.now_unix.saturating_sub(now);
         // The incarnation may be a newer one than at the beginning of the round.
@@ -228,7 +235,15 @@ impl<'a> Round<'a> {
             breaker: (breaker.clone(), self.peer.key.clone()),
             reason,
         };
-        match resyncs.run(store, roster.members(), &self.puller.alarms, source).await {
+        let filled = resyncs.run(store, roster.members(), &self.puller.alarms, source).await;
+        match &filled {
+            Ok(()) => self.puller.fills.is_sound(&self.donor),
+            Err(ResyncError::Join(JoinError::Unproven(unproven))) => {
+                self.puller.fills.is_unproven(&self.donor, &self.peer.key, *unproven);
+            }
+            Err(_) => {}
+        }
+        match filled {
             // The next round shows whether that one was enough.
             Err(ResyncError::UnderWay) => {
                 resyncs.ended().await;

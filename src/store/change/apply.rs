@@ -74,10 +74,9 @@ impl Change for Apply {
                     commit.log(stamp, entry.key_hash, state, entry.encoded);
                     let skipped = planted::is(Bug::SkipDelete) && entry.operation == Operation::Delete;
                     if !skipped {
-                        commit.merge(entry.key_hash, entry.operation.state(stamp, payload));
-                        if let Some(evidence) = evidence {
-                            commit.prove(&entry.key_hash, stamp, evidence);
-                        }
+                        let mut state = entry.operation.state(stamp, payload);
+                        state.evidence.extend(evidence.map(|evidence| (stamp, evidence)));
+                        commit.merge(entry.key_hash, state);
                     }
                 }
                 SegmentEntry::Quarantined(entry, reason) => {

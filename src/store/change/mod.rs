@@ -7,6 +7,7 @@
 //! By clients of this node:
 //!
 //! - `create`: new records; `operate`: an invalidate, unpublish or delete.
+//! - `relog`: what is not proven, once more, in the name of this node.
 //!
 //! From peers:
 //!
@@ -43,6 +44,7 @@ mod keep_births;
 mod keep_chains;
 mod note;
 mod operate;
+mod relog;
 mod remember;
 mod remove_payloads;
 mod repair_digest;
@@ -54,6 +56,7 @@ pub use compact::Compacted;
 pub use create::{CreateOutcome, NewRecord};
 pub use join::{Joined, Page, Stretch};
 pub use operate::{NewOperation, OperationOutcome};
+pub use relog::{Relog, Relogged};
 
 use tokio::sync::oneshot;
 

@@ -22,6 +22,6 @@ pub use digests::{BucketItem, Comparison, Summary, item_from_proto};
 pub use dump::{DumpFrame, Dumped, Since};
 pub use engine::{DiskSpace, Engine, Family, StorageUse};
 pub use log::LogBatch;
-pub use records::{Conflict, RecordPage};
+pub use records::{Conflict, RecordPage, UnprovenRecords};
 pub use tail::Tailed;
 pub use trace::{LoggedOperation, Traced};

@@ -47,6 +47,17 @@ impl RecordPage {
     }
 }
 
+/// Records of which something is not proven.
+#[derive(Debug, Clone, Default)]
+pub struct UnprovenRecords {
+    /// What they are found by.
+    pub key_hashes: Vec<KeyHash>,
+    /// How many bytes they have.
+    pub bytes: usize,
+    /// The last record that was looked at; `None` = all were.
+    pub next: Option<KeyHash>,
+}
+
 /// One record that was created with different payloads.
 #[derive(Debug, Clone)]
 pub struct Conflict {
@@ -85,6 +96,29 @@ impl Store {
         self.blocking(move |shared| {
             let view = shared.database.view();
             RecordPage::fill(&mut view.records(after.as_ref(), None).peekable())
+        })
+        .await
+    }
+
+    /// The first records above `after` of which something is not proven. Looks at a bounded number of records.
+    pub async fn unproven(&self, after: Option<KeyHash>) -> Result<UnprovenRecords, StoreError> {
+        self.blocking(move |shared| {
+            let mut found = UnprovenRecords::default();
+            for (looked_at, record) in shared.database.view().records(after.as_ref(), None).enumerate() {
+                let (key_hash, state, size) = record?;
+                if !state.is_proven() {
+                    found.key_hashes.push(key_hash);
+                    found.bytes += size;
+                }
+                if found.key_hashes.len() >= limits::MIGRATION_RECORDS
+                    || found.bytes >= limits::BATCH_MAX_BYTES
+                    || looked_at >= limits::MIGRATION_LOOKS
+                {
+                    found.next = Some(key_hash);
+                    break;
+                }
+            }
+            Ok(found)
         })
         .await
     }

@@ -8,6 +8,7 @@ use crate::store::{error::StoreError, handle::Store, view::View};
 use brock_core::{
     base::{id::Origin, limits},
     domain::{
+        birth::SignedBirth,
         codec::CodecError,
         order::{Chain, OrderProof},
         record::RecordState,
@@ -75,6 +76,12 @@ impl Store {
     /// A small value that was kept under a name.
     pub async fn note(&self, name: &'static [u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.blocking(move |shared| shared.database.view().meta(name)).await
+    }
+
+    /// The birth of one origin as it was signed last. Blocks.
+    pub fn signed_birth(&self, origin: &Origin) -> Result<Option<SignedBirth>, StoreError> {
+        let birth = self.shared.database.view().birth(origin)?;
+        Ok(birth.map(SignedBirth::from_proto).transpose()?)
     }
 
     /// The chain of the operator with this certificate, if it was kept. Blocks.

@@ -9,10 +9,11 @@ use prost_types::{
 };
 
 /// The files in the order in which they are read, and what each is about.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("kv", "For applications"),
     ("record", "Records and operations"),
     ("admin", "For operators"),
+    ("trust", "Orders and proof"),
     ("status", "Status of nodes"),
     ("replication", "Between nodes"),
 ];

@@ -59,6 +59,7 @@ documents! {
     retiring_a_node_runs: "docs/guides/retire-a-node.md", Cluster;
     node_admin_runs: "docs/guides/node-admin.md", Cluster;
     certificates_run: "docs/guides/certificates.md", Cluster;
+    changing_to_distributed_runs: "docs/guides/distributed-trust.md", Cluster;
     revoking_a_key_runs: "docs/guides/revoke-a-key.md", Cluster;
     monitoring_runs: "docs/guides/monitoring.md", Cluster;
     upgrading_runs: "docs/guides/upgrade.md", Cluster;

@@ -9,10 +9,12 @@
 //! - `hostile_origins`: origins that destroy much in a short time.
 //! - `hostile_peers`: peers that lie, hang or are slow.
 //! - `hostile_pullers`: pullers that break the protocol.
+//! - `migration`: from nodes that sign nothing to nodes that must have proof.
 //! - `orders`: what destroys, with and without an operator's signature.
 //! - `reads`: reads that ask the peers.
 //! - `relay`: operations that arrive through another node.
 //! - `resync`: filling a node from a peer's records.
+//! - `unproven`: records that are not proven to a node that must have proof.
 //! - `verification`: comparing nodes, and repairing differences.
 
 mod byzantine;
@@ -24,8 +26,10 @@ mod hostile_heads;
 mod hostile_origins;
 mod hostile_peers;
 mod hostile_pullers;
+mod migration;
 mod orders;
 mod reads;
 mod relay;
 mod resync;
+mod unproven;
 mod verification;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     clients::comparable,
+    history::proven,
     node::{states, verifier},
     world::World,
 };
@@ -118,8 +119,8 @@ impl World {
                 };
                 assert_eq!(comparable(state), comparable(reference), "{place}");
                 self.check_proofs(store, &key, state);
-                // What the history knows has no evidence.
-                let bare = RecordState { evidence: BTreeMap::new(), ..state.without_payload() };
+                // The history has other evidence.
+                let bare = proven(state.without_payload());
                 assert!(least.clone().join(bare.clone()) == bare, "{place} lacks something of {least:?}");
                 assert!(most.clone().join(bare) == most, "{place} is more than {most:?}");
                 let whole =

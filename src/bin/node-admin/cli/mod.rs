@@ -158,6 +158,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: OriginCommand,
     },
+    /// Show what the nodes believe each other, and how many of their records are not proven
+    Trust {
+        #[command(subcommand)]
+        command: TrustCommand,
+    },
     /// Compact a node's log now, and remove deleted payloads from its disk
     Compact,
     /// Make and list a node's backups
@@ -348,6 +353,24 @@ pub(crate) enum OriginCommand {
         /// The node whose log it is, as `status` shows it
         #[arg(value_name = "NODE", value_parser = values::node_id)]
         node: String,
+        /// Do not ask for confirmation
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, Subcommand)]
+pub(crate) enum TrustCommand {
+    /// Show node.trust of each node, its records of which something is not proven, and origins that do not sign
+    ///
+    /// Records that are not proven fill no node whose node.trust is distributed.
+    Status,
+    /// Log again, at one node and in its name, what of its records is not proven
+    ///
+    /// For a cluster whose operations were not signed, before node.trust becomes distributed. The records stay as they
+    /// are. What is invalidated, unpublished or deleted gets an order, signed with your certificate. Interrupted, it can
+    /// be repeated, at any node. Exit code 5: some records are not proven yet.
+    Migrate {
         /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,

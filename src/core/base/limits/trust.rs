@@ -16,6 +16,12 @@ pub const STATES_CHAINS_READ: usize = 10_000;
 pub const CHAINS_MAX: u64 = 10_000;
 /// How far the time in an order may be from a node's clock when a client hands it in.
 pub const ORDER_CLOCK_SKEW: Duration = Duration::from_secs(300);
+/// Records that are logged again in one step because something of them is not proven, ...
+pub const MIGRATION_RECORDS: usize = 256;
+/// ... after so many were looked at.
+pub const MIGRATION_LOOKS: usize = 20_000;
+/// The most orders that one step asks for and takes: a message holds as many of the largest.
+pub const MIGRATION_ORDERS_MAX: usize = 64;
 /// Operations under one signature.
 pub const BUNDLE_OPERATIONS: usize = 64;
 /// Bytes of their payloads above which a bundle ends early.

@@ -1,0 +1,199 @@
+//! `trust`: what the nodes believe each other, and what of their records is not proven; and logging that again.
+
+use crate::{
+    answer,
+    cli::{Format, TrustCommand},
+    cluster::{self, number},
+    failure::Failure,
+    order,
+    output::{self, headed, section},
+    progress::Progress,
+};
+use brock_client::{
+    Client,
+    view::{Node, Trust},
+};
+use brock_core::{
+    base::id::KeyHash,
+    domain::order::Subject,
+    proto::{self, operation::Kind},
+};
+use bytes::Bytes;
+use serde::Serialize;
+
+/// Runs the command.
+pub(crate) async fn run(client: &Client, command: TrustCommand, format: Format) -> Result<(), Failure> {
+    match command {
+        TrustCommand::Status => status(client, format).await,
+        TrustCommand::Migrate { yes: _ } => migrate(client, format).await,
+    }
+}
+
+/// Asks the first node that answers, which asks the others.
+async fn status(client: &Client, format: Format) -> Result<(), Failure> {
+    let cluster = cluster::view(client, false).await?;
+    let nodes = cluster.nodes.into_iter().filter(|node| !node.retired).map(NodeTrust::from);
+    output::data(format, &Trusts { nodes: nodes.collect() }, Trusts::text)
+}
+
+/// Printed before records are logged again.
+pub(crate) const MIGRATE_WARNING: &str = "Logging records again: your certificate signs an order for each record that the node shows as \
+     invalidated, unpublished or deleted without proof. Do this only at a node that you trust, once `node-admin verify` says \
+     that all nodes have converged.";
+
+/// Logs again what is not proven, at the first node that answers, step by step. Repeating it is harmless.
+async fn migrate(client: &Client, format: Format) -> Result<(), Failure> {
+    let progress = Progress::spinner("logging records again");
+    let mut done = Migrated::default();
+    let (mut after, mut orders, mut is_signed) = (Bytes::new(), Vec::new(), false);
+    loop {
+        let request =
+            proto::MigrateTrustRequest { after: after.clone(), orders: std::mem::take(&mut orders) };
+        let answer = answer::reported_change(client.migrate_trust(request).await)?;
+        let proto::MigrateTrustResponse { node_id, records, operations, waiting, next, unproven_records } =
+            answer;
+        done = Migrated {
+            node_id,
+            records: done.records + records,
+            operations: done.operations + operations,
+            orders: done.orders,
+            unproven_records,
+        };
+        if waiting.is_empty() {
+            if next.is_empty() {
+                break;
+            }
+            (after, is_signed) = (next, false);
+            continue;
+        }
+        if is_signed && records == 0 {
+            return Err(Failure::Error("the node asks again for orders that it was given".to_owned()));
+        }
+        done.orders += waiting.len() as u64;
+        orders = waiting.into_iter().map(|one| signed(client, one)).collect::<Result<_, _>>()?;
+        is_signed = true;
+    }
+    drop(progress);
+    output::data(format, &done, Migrated::text)?;
+    match done.unproven_records {
+        0 => Ok(()),
+        left => Err(Failure::Precondition(format!(
+            "{left} records are not proven at {} yet: others came meanwhile, or an origin still logs without signatures. \
+             Repeat this",
+            output::printable(&done.node_id)
+        ))),
+    }
+}
+
+/// The same with the operator's order.
+fn signed(
+    client: &Client,
+    destruction: proto::UnprovenDestruction,
+) -> Result<proto::UnprovenDestruction, Failure> {
+    let key_hash = KeyHash::try_from(destruction.key_hash.as_ref()).map_err(Failure::nonsense)?;
+    let subject = match destruction.kind() {
+        Kind::Invalidate => Subject::InvalidateAsOf(&key_hash, &destruction.reason, destruction.at_unix),
+        Kind::Unpublish => Subject::Unpublish(&key_hash),
+        Kind::Delete => Subject::Delete(&key_hash),
+        Kind::Create | Kind::Unspecified => {
+            return Err(Failure::Error("the node asks for an order for what destroys nothing".to_owned()));
+        }
+    };
+    let order = order::signed(client, subject)?.ok_or_else(|| {
+        Failure::Usage(
+            "some of the records are invalidated, unpublished or deleted, which needs an operator's order: use a \
+             certificate of `brock cert admin`, whose URI names the cluster"
+                .to_owned(),
+        )
+    })?;
+    Ok(proto::UnprovenDestruction { order: Some(order), ..destruction })
+}
+
+/// What `trust migrate` prints.
+#[derive(Debug, Default, Serialize)]
+struct Migrated {
+    /// The node that answered last.
+    node_id: String,
+    /// Records that are proven now.
+    records: u64,
+    /// Operations that were logged for that.
+    operations: u64,
+    /// Orders that were signed.
+    orders: u64,
+    /// Records there that are not proven yet.
+    unproven_records: u64,
+}
+
+impl Migrated {
+    fn text(&self) -> String {
+        output::fields(&[
+            ("node_id", output::printable(&self.node_id)),
+            ("records", self.records.to_string()),
+            ("operations", self.operations.to_string()),
+            ("orders", self.orders.to_string()),
+            ("unproven_records", self.unproven_records.to_string()),
+        ])
+    }
+}
+
+/// What `trust status` prints.
+#[derive(Debug, Serialize)]
+struct Trusts {
+    nodes: Vec<NodeTrust>,
+}
+
+#[derive(Debug, Serialize)]
+struct NodeTrust {
+    node: String,
+    /// Empty if the node answered.
+    error: String,
+    /// `null` if not known.
+    trust: Option<Trust>,
+}
+
+impl From<Node> for NodeTrust {
+    fn from(node: Node) -> Self {
+        let trust = node.status.and_then(|status| status.trust);
+        Self { node: node.node, error: node.error, trust }
+    }
+}
+
+impl Trusts {
+    fn text(&self) -> String {
+        let rows = self.nodes.iter().map(|node| {
+            let trust = node.trust.as_ref();
+            vec![
+                output::printable(&node.node),
+                number(trust.map(|trust| output::printable(&trust.mode))),
+                number(trust.map(|trust| trust.unproven_records)),
+                number(trust.map(|trust| trust.unborn_origins)),
+                output::printable(&node.error),
+            ]
+        });
+        let heading = ["NODE", "TRUST", "UNPROVEN RECORDS", "UNBORN ORIGINS", "ERROR"];
+        let mut text = String::new();
+        section(&mut text, "nodes", &headed(&heading, rows));
+        text.trim_start().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_learned_is_unknown_and_never_zero() {
+        let trust = Trust {
+            mode: "distributed".to_owned(),
+            unproven_records: 0,
+            unborn_origins: 2,
+            forks: Vec::new(),
+        };
+        let known = NodeTrust { node: "a".to_owned(), error: String::new(), trust: Some(trust) };
+        let silent = NodeTrust { node: "b".to_owned(), error: "refused".to_owned(), trust: None };
+        let text = Trusts { nodes: vec![known, silent] }.text();
+        let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert!(words.contains(&vec!["a", "distributed", "0", "2"]), "{text}");
+        assert!(words.contains(&vec!["b", "?", "?", "?", "refused"]), "{text}");
+    }
+}

@@ -1,0 +1,124 @@
+//! What of a state is not proven, as operations that say the same. An origin that signs logs them again.
+
+use std::iter;
+
+use super::{
+    operation::Operation,
+    record::{Creation, RecordState},
+};
+use crate::base::vector::Stamp;
+
+/// The operations of a state that have no evidence, made again: with the times, digests, expiry and reason that are in
+/// effect. What destroys comes first: a node that has applied a part of them shows no revoked record as valid.
+///
+/// Contract: joined to the state under new stamps, with evidence, they change nothing that a reader sees, and the state
+/// is proven.
+pub fn operations(state: &RecordState) -> Vec<Operation> {
+    let is_unproven = |stamp: Stamp| !state.evidence.contains_key(&stamp);
+    if let Some(deletion) = state.deletion {
+        return Vec::from_iter(is_unproven(deletion).then_some(Operation::Delete));
+    }
+    let invalidation = state.invalidation.as_ref().filter(|one| is_unproven(one.stamp));
+    let invalidation =
+        invalidation.map(|one| Operation::Invalidate { at: one.at, reason: one.reason.clone() });
+    let unpublication = state.unpublication.filter(|stamp| is_unproven(*stamp)).map(|_| Operation::Unpublish);
+    let winner = state.creation.as_ref().filter(|creation| {
+        let others = [state.expiry, state.unpublished_create];
+        iter::once(creation.stamp).chain(others.into_iter().flatten()).any(is_unproven)
+    });
+    // A state of before the stamps were kept may be unpublished without either.
+    let was_public =
+        state.unpublished_create.is_none() && (!state.unpublished || state.unpublication.is_some());
+    let winner = winner.map(|creation| Operation::Create {
+        created_at: creation.created_at,
+        expires_at: state.expires_at,
+        public: was_public,
+        digest: creation.digest,
+    });
+    let loser = |creation: &Creation| Operation::Create {
+        created_at: creation.created_at,
+        expires_at: None,
+        public: true,
+        digest: creation.digest,
+    };
+    let losers = state.losers.iter().filter(|creation| is_unproven(creation.stamp)).map(loser);
+    [invalidation, unpublication, winner].into_iter().flatten().chain(losers).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::{Just, Strategy, any, prop_assert, prop_assert_eq, prop_oneof, proptest};
+
+    use super::*;
+    use crate::{
+        base::{
+            id::{Incarnation, Origin, sha256},
+            vector::Clock,
+        },
+        domain::bundle::Evidence,
+    };
+
+    fn stamp(incarnation: u32, clock: usize) -> Stamp {
+        let origin = Origin::new(&"a".parse().unwrap(), Incarnation(incarnation));
+        Stamp { origin, clock: Clock(clock as u64 + 1) }
+    }
+
+    fn logged(operation: &Operation, stamp: Stamp, is_proven: bool) -> RecordState {
+        let payload = matches!(operation, Operation::Create { .. }).then(|| Bytes::from_static(b"p"));
+        let mut state = operation.state(stamp, payload);
+        let evidence = || Evidence {
+            operation: operation.encode(),
+            first: stamp.clock,
+            count: 1,
+            before: [0; 32],
+            path: Vec::new(),
+            signature: [1; 64],
+        };
+        state.evidence.extend(is_proven.then(|| (stamp, evidence())));
+        state
+    }
+
+    fn operation() -> impl Strategy<Value = Operation> {
+        let create = (1..3i64, any::<bool>(), proptest::option::of(8..10i64), 0..3u8);
+        let create = create.prop_map(|(created_at, public, expires_at, content)| Operation::Create {
+            created_at,
+            expires_at,
+            public,
+            digest: sha256(&[content]),
+        });
+        let invalidate = (1..3i64, "[ab]").prop_map(|(at, reason)| Operation::Invalidate { at, reason });
+        prop_oneof![6 => create, 2 => invalidate, 1 => Just(Operation::Unpublish), 1 => Just(Operation::Delete)]
+    }
+
+    /// What a reader or an operator sees: everything but the stamps and what proves them.
+    fn seen(state: &RecordState) -> impl PartialEq + std::fmt::Debug {
+        let creation = |creation: &Creation| (creation.created_at, creation.digest, creation.payload.clone());
+        (
+            state.creation.as_ref().map(creation),
+            state.losers.iter().map(creation).collect::<Vec<_>>(),
+            (state.expires_at, state.unpublished, state.deletion.is_some()),
+            state.invalidation.as_ref().map(|one| (one.at, one.reason.clone())),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn logged_again_a_state_is_proven_and_reads_as_before(
+            (log, signer) in (proptest::collection::vec((operation(), any::<bool>()), 1..10), 0..6u32),
+        ) {
+            let log = log.iter().enumerate();
+            let states = log.map(|(clock, (operation, proven))| logged(operation, stamp(3, clock), *proven));
+            let before = states.reduce(RecordState::join).unwrap();
+            let again = operations(&before);
+            let creates = again.iter().position(|one| !one.destroys()).unwrap_or(again.len());
+            prop_assert!(again[creates..].iter().all(|one| !one.destroys()), "{again:?}");
+            let again = again.iter().enumerate();
+            let again = again.map(|(clock, operation)| logged(operation, stamp(signer, 50 + clock), true));
+            let after = again.fold(before.clone(), RecordState::join);
+            prop_assert_eq!(seen(&after), seen(&before));
+            prop_assert!(after.is_proven(), "{after:?}");
+            prop_assert_eq!(operations(&after), Vec::new());
+        }
+    }
+}

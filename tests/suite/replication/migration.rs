@@ -1,0 +1,148 @@
+//! From certificates without URIs, whose nodes sign nothing, to nodes that believe only what is proven.
+
+use std::path::PathBuf;
+
+use crate::harness::{
+    admin::Admin,
+    certs::Certs,
+    client::{Client, record},
+    eventually, free_port,
+    node::{compacts_on_command, config},
+    own_ca::{Leaf, OwnCa},
+    random_key,
+};
+use brock::{config::validate::Config, node::Node};
+use brock_core::{
+    base::{time::unix_now, trust::TrustMode},
+    proto::{self, verify_response::Verdict},
+};
+use serde_json::json;
+use tempfile::TempDir;
+use tonic::Code;
+
+struct Nodes {
+    ca: OwnCa,
+    /// For what a configuration needs besides.
+    certs: Certs,
+    admin: PathBuf,
+    directory: TempDir,
+    ports: [u16; 3],
+}
+
+impl Nodes {
+    fn new() -> Self {
+        let ca = OwnCa::new();
+        let admin = ca.directory("admin", &Leaf::admin("ops"));
+        let ports = [free_port(), free_port(), free_port()];
+        Self { ca, certs: Certs::new(), admin, directory: tempfile::tempdir().unwrap(), ports }
+    }
+
+    /// Starts a node on its storage, with such a certificate.
+    async fn start(&self, i: usize, certs: &str, has_uri: bool, trust: TrustMode) -> Node {
+        let id = format!("node-{i}");
+        let leaf = Leaf::node(&id);
+        let leaf = if has_uri { leaf } else { Leaf { uris: Vec::new(), ..leaf } };
+        let others: Vec<u16> = (0..2).filter(|other| *other != i).map(|other| self.ports[other]).collect();
+        let config = compacts_on_command(config(&self.certs, &id, self.ports[i], &others));
+        let config = Config {
+            certs_dir: self.ca.directory(&format!("{certs}-{i}"), &leaf),
+            path: Some(self.directory.path().join(&id)),
+            trust,
+            // What is logged again destroys nothing.
+            destruction_limit: if has_uri { Some(1) } else { None },
+            ..config
+        };
+        Node::start(config, None).await.unwrap()
+    }
+
+    async fn client(&self, i: usize) -> Client {
+        Client::lasting(&format!("127.0.0.1:{}", self.ports[i]), &self.admin).await
+    }
+}
+
+async fn same(nodes: &[&Node]) {
+    eventually("all have applied the same", || async {
+        let first = nodes[0].store().applied();
+        nodes.iter().all(|node| node.store().applied() == first).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_signed_nothing_becomes_distributed_without_downtime() {
+    let nodes = Nodes::new();
+    let centralized = TrustMode::Centralized;
+    let [a, b] = [0, 1].map(|i| nodes.start(i, "bare", false, centralized));
+    let (a, b) = (a.await, b.await);
+    let (client, at_b) = (nodes.client(0).await, nodes.client(1).await);
+    let [valid, revoked, hidden, deleted, expiring] = std::array::from_fn(|_| random_key());
+    for key in [&valid, &revoked, &hidden, &deleted] {
+        client.put_record(key, proto::Record { public: true, ..record(b"grant") }).await.unwrap();
+    }
+    let expires_at_unix = unix_now() + 3600;
+    client.put_record(&expiring, proto::Record { expires_at_unix, ..record(b"grant") }).await.unwrap();
+    client.invalidate(&revoked, "leaked", None).await.unwrap();
+    client.unpublish(&hidden).await.unwrap();
+    client.delete(&deleted, None).await.unwrap();
+    let invalidated_at = client.show(&revoked).await.unwrap().invalidated_at_unix;
+    same(&[&a, &b]).await;
+    let trust = at_b.status().await.trust.unwrap();
+    assert_eq!((trust.unproven_records, trust.unborn_origins), (5, 1));
+    let tool = Admin::new(&nodes.admin, &[format!("127.0.0.1:{}", nodes.ports[0])]);
+    tool.fails(2, "--yes", &["trust", "migrate"], "");
+    tool.fails(5, "brock cert node", &["trust", "migrate", "--yes"], "");
+
+    // Certificates that name the nodes, one node after the other.
+    assert!(a.stop().await.closed);
+    let a = nodes.start(0, "named", true, centralized).await;
+    assert!(b.stop().await.closed);
+    let b = nodes.start(1, "named", true, centralized).await;
+    let migrated = tool.json(&["trust", "migrate", "--yes"], "");
+    let counted = ["records", "operations", "orders", "unproven_records"].map(|name| &migrated[name]);
+    assert_eq!(counted, [&json!(5), &json!(7), &json!(3), &json!(0)], "{migrated}");
+    let again = tool.json(&["trust", "migrate", "--yes"], "");
+    assert_eq!((&again["operations"], &again["orders"]), (&json!(0), &json!(0)), "{again}");
+    eventually("the other node has it proven too", || async {
+        let trusts = tool.json(&["trust", "status"], "");
+        let all = trusts["nodes"].as_array().unwrap();
+        (all.len() == 2 && all.iter().all(|node| node["trust"]["unproven_records"] == 0)).then_some(())
+    })
+    .await;
+    same(&[&a, &b]).await;
+    assert!(nodes.client(1).await.status().await.paused.is_empty());
+    for i in 0..2 {
+        eventually("the log of before is compacted", || async {
+            let client = nodes.client(i).await;
+            let compacted = client.admin.clone().compact(proto::CompactRequest {}).await.unwrap();
+            (compacted.into_inner().entries_kept == 0).then_some(())
+        })
+        .await;
+    }
+
+    // Distributed, one node after the other, and then one that is empty.
+    let distributed = TrustMode::Distributed;
+    assert!(a.stop().await.closed);
+    let a = nodes.start(0, "distributed", true, distributed).await;
+    assert!(b.stop().await.closed);
+    let b = nodes.start(1, "distributed", true, distributed).await;
+    let new = nodes.start(2, "new", true, distributed).await;
+    same(&[&a, &b, &new]).await;
+    let client = nodes.client(2).await;
+    assert_eq!(new.store().totals().unproven, 0);
+    assert_eq!(client.get_local(&valid).await.unwrap().encrypted_access_grant.as_ref(), b"grant");
+    assert_eq!(client.get_local(&revoked).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(client.show(&revoked).await.unwrap().invalidated_at_unix, invalidated_at);
+    assert!(client.show(&valid).await.unwrap().public && !client.show(&hidden).await.unwrap().public);
+    assert_eq!(client.get_local(&deleted).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(client.get_local(&expiring).await.unwrap().expires_at_unix, expires_at_unix);
+    eventually("it is ready", || async { client.status().await.ready.then_some(()) }).await;
+    let alarms = client.status().await.alarms;
+    assert!(alarms.is_empty(), "{alarms:?}");
+    eventually("all hold the same", || async {
+        (client.verify().await.verdict() == Verdict::Converged).then_some(())
+    })
+    .await;
+    for node in [a, b, new] {
+        assert!(node.stop().await.closed);
+    }
+}

@@ -1,0 +1,185 @@
+//! Records that are not proven to a node that believes only what is: it says so, and shows none of them as valid.
+
+use std::{fs, path::Path};
+
+use crate::harness::{
+    certs::{Certs, make_node},
+    client::Client,
+    eventually, free_port,
+    node::{TestNode, compacts_on_command, config},
+    own_ca::OwnCa,
+    random_key,
+    wire::key_hash,
+};
+use brock::config::validate::Config;
+use brock_core::{
+    base::{time::unix_now, trust::TrustMode},
+    proto::{self, admin_service_client::AdminServiceClient},
+};
+use brock_net::{
+    channel::open_channel,
+    pki::{
+        issue::LeafKind,
+        revoke::{Revoke, revoke},
+    },
+    tls::{credentials::Identity, roles::RolePolicy},
+};
+use tonic::Code;
+
+fn strict(certs: &Certs, id: &str, join: &[u16]) -> Config {
+    let config = compacts_on_command(config(certs, id, free_port(), join));
+    Config { trust: TrustMode::Distributed, ..config }
+}
+
+async fn node(certs: &Certs, id: &str, join: &[u16]) -> TestNode {
+    TestNode::start(certs, strict(certs, id, join)).await
+}
+
+async fn compact(node: &TestNode) {
+    let compacted = node.admin.admin.clone().compact(proto::CompactRequest {}).await.unwrap().into_inner();
+    assert_eq!(compacted.entries_kept, 0);
+}
+
+async fn alarm(node: &TestNode) -> proto::Alarm {
+    eventually("an alarm says what is missing", || async {
+        let alarms = node.admin.status().await.alarms;
+        alarms.into_iter().find(|alarm| alarm.text.contains("are not proven here"))
+    })
+    .await
+}
+
+/// The CA revokes a certificate, and one node hears of it.
+fn revoke_at(certs: &Certs, certificate: &Path, list: &Path) {
+    let request = Revoke {
+        certs_dir: certs.path("ca"),
+        ca_key: certs.ca_key(),
+        certificates: vec![certificate.to_owned()],
+    };
+    fs::copy(revoke(&request).unwrap().list, list).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fill_that_proves_too_little_is_loud_and_shows_no_revoked_record_as_valid() {
+    let certs = Certs::new();
+    let donor = node(&certs, "donor", &[]).await;
+    let (revoked, valid) = (random_key(), random_key());
+    for key in [&revoked, &valid] {
+        donor.client.put(key, b"grant").await.unwrap();
+    }
+    // An operator whose certificate is revoked afterwards.
+    let gone = certs.leaf("gone", LeafKind::Admin { name: "gone".to_owned() });
+    let operator = Client::lasting(&donor.address(), &gone).await;
+    operator.invalidate(&revoked, "leaked", None).await.unwrap();
+    compact(&donor).await;
+    let late_list = certs.node("late").join("ca.crl");
+    revoke_at(&certs, &gone.join("client.crt"), &late_list);
+
+    let late = node(&certs, "late", &[donor.port]).await;
+    let alarm = alarm(&late).await;
+    assert!(alarm.text.contains("1 operations") && alarm.text.contains("troubleshooting.md"), "{alarm:?}");
+    eventually("it is not ready", || async { (!late.admin.status().await.ready).then_some(()) }).await;
+    late.client.has_local(&valid).await.unwrap();
+    assert_eq!(late.client.get_local(&revoked).await.unwrap_err().code(), Code::NotFound);
+    let unsure = late.client.get(&revoked).await.unwrap_err();
+    assert_eq!(unsure.code(), Code::Unavailable, "the peer has it, and not all of it is proven: {unsure}");
+    let verdict = late.admin.admin.clone().cluster(proto::ClusterRequest::default()).await.unwrap();
+    let findings = verdict.into_inner().verdict.unwrap().findings;
+    assert!(findings.iter().any(|finding| finding.what.contains("are not proven here")), "{findings:?}");
+
+    // Once the certificate is accepted again, it is filled.
+    fs::remove_file(late_list).unwrap();
+    late.node.reload().await;
+    eventually("it is filled and ready", || async {
+        let refused =
+            late.client.get_local(&revoked).await.is_err_and(|e| e.code() == Code::FailedPrecondition);
+        (refused && late.admin.status().await.ready).then_some(())
+    })
+    .await;
+    late.stop().await;
+    donor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_running_node_has_signed_is_proven_by_its_renewed_certificate() {
+    let certs = Certs::new();
+    let writer = node(&certs, "writer", &[]).await;
+    let relay = node(&certs, "relay", &[writer.port]).await;
+    let key = random_key();
+    writer.client.put(&key, b"grant").await.unwrap();
+    eventually("the relay has it", || relay.client.has_local(&key)).await;
+    let (origin, old) = (writer.node.store().origin(), certs.path("old.crt"));
+    fs::copy(certs.node("writer").join("node.crt"), &old).unwrap();
+    // The new one ends later, by the second.
+    let begun = unix_now();
+    eventually("a second is over", || async { (unix_now() > begun + 1).then_some(()) }).await;
+    make_node(&certs.node("writer"), &certs.ca_key(), "writer");
+    writer.node.reload().await;
+    let birth = |node: &TestNode| node.node.store().signed_birth(&origin).unwrap().unwrap();
+    let renewed = birth(&writer);
+    eventually("the relay has the birth as it is signed now", || async {
+        (birth(&relay) == renewed).then_some(())
+    })
+    .await;
+    writer.stop().await;
+    // A node that does not accept the old certificate, and has never met the writer.
+    revoke_at(&certs, &old, &certs.node("late").join("ca.crl"));
+    let late = node(&certs, "late", &[relay.port]).await;
+    eventually("it takes what the writer has signed", || late.client.has_local(&key)).await;
+    assert!(late.node.store().get(key_hash(&key)).await.unwrap().unwrap().is_proven());
+    late.stop().await;
+    relay.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_signed_under_a_ca_of_before_is_proven_and_its_callers_are_refused() {
+    let (before, after, storage) = (Certs::new(), Certs::new(), tempfile::tempdir().unwrap());
+    let on_disk = |certs: &Certs| {
+        let path = Some(storage.path().join("donor"));
+        Config { path, ..strict(certs, "donor", &[]) }
+    };
+    let donor = TestNode::start(&before, on_disk(&before)).await;
+    let (revoked, valid) = (random_key(), random_key());
+    for key in [&revoked, &valid] {
+        donor.client.put(key, b"grant").await.unwrap();
+    }
+    donor.admin.invalidate(&revoked, "leaked", None).await.unwrap();
+    donor.stop().await;
+    let donor = TestNode::start(&after, on_disk(&after)).await;
+    compact(&donor).await;
+
+    // Neither the birth nor the order is under a CA that the new node trusts.
+    let late = node(&after, "late", &[donor.port]).await;
+    alarm(&late).await;
+    assert_eq!(late.node.store().records(), 0);
+    fs::copy(before.path("ca/ca.crt"), after.node("late").join("ca-history-1.pem")).unwrap();
+    late.node.reload().await;
+    eventually("it is filled and ready", || async {
+        let refused =
+            late.client.get_local(&revoked).await.is_err_and(|e| e.code() == Code::FailedPrecondition);
+        (refused && late.admin.status().await.ready).then_some(())
+    })
+    .await;
+    late.client.has_local(&valid).await.unwrap();
+    assert_eq!(late.node.store().totals().unproven, 0);
+    // An operator of before, who knows the new CA.
+    let old = OwnCa::careless_config(&after.admin(), Some(&before.admin()), &[&rustls::version::TLS13]);
+    let dialled = open_channel(&late.address().parse().unwrap(), old).await;
+    let refused = match dialled {
+        Err(_) => true,
+        Ok((channel, _)) => {
+            AdminServiceClient::new(channel).status(proto::StatusRequest::default()).await.is_err()
+        }
+    };
+    assert!(refused, "a connection with a certificate of a CA of before");
+    for (name, is_accepted) in
+        [("ca-history-1.crt", false), ("ca-history.PEM", false), ("ca-history.pem", true)]
+    {
+        let path = after.node("name").join(name);
+        fs::copy(before.path("ca/ca.crt"), &path).unwrap();
+        let loaded = Identity::load(&after.node("name"), RolePolicy::default());
+        assert_eq!(loaded.is_ok(), is_accepted, "{name}");
+        fs::remove_file(path).unwrap();
+    }
+    late.stop().await;
+    donor.stop().await;
+}
