@@ -14,7 +14,7 @@
 //!   `batch`: every stored value encoded; `schema`: the column families; `database`: RocksDB itself.
 //! - `open`: what a storage directory is, and a new incarnation; `superblock`: the small file that
 //!   remembers what the database must hold; `place`: whether the directory is still where it was.
-//! - `signing`: how an incarnation signs what it writes.
+//! - `signing`: how an incarnation signs what it writes; `receipts`: what it signs of others' logs, and of receipts.
 //! - `rollback`: a peer that has more of this node's operations than the node itself.
 
 mod batch;
@@ -30,6 +30,7 @@ mod open;
 mod place;
 mod published;
 mod read;
+mod receipts;
 mod rollback;
 mod schema;
 mod signing;
@@ -48,4 +49,5 @@ pub use read::{
     BucketItem, Comparison, Conflict, DiskSpace, DumpFrame, Dumped, Engine, Family, LogBatch,
     LoggedOperation, RecordPage, Since, StorageUse, Summary, Tailed, Traced, item_from_proto,
 };
+pub use receipts::{Link, OwnHash};
 pub use signing::{Born, Certified, Identity};

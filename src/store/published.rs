@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::{
     held::{Amount, Held},
+    receipts::Link,
     signing::Born,
 };
 use brock_core::{
@@ -118,6 +119,8 @@ pub(super) struct Raised {
     /// Of origins that `vector` raises: the hash of the log up to there. One that is missing is unknown.
     pub chains: HashMap<Origin, Hash>,
     pub births: HashMap<Origin, Born>,
+    /// The bundles of this node's own operations.
+    pub links: Vec<Link>,
     pub buckets: BTreeMap<u8, Bucket>,
     /// What the entries of these nodes take of the quarantine from now on.
     pub held: BTreeMap<NodeId, Amount>,

@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use bytes::Bytes;
 
-use super::{commit::Commit, error::StoreError};
+use super::{commit::Commit, error::StoreError, receipts::Link};
 use brock_core::{
     base::{
         id::{ClusterId, KeyHash, Origin},
@@ -13,8 +13,9 @@ use brock_core::{
         vector::{Clock, Stamp},
     },
     domain::{
+        acknowledgement::{self, Acknowledgement},
         birth::{self, Birth, Previous, SignedBirth},
-        bundle::{self, Bundle, Evidence, Hash, OriginKey},
+        bundle::{self, Bundle, Evidence, Hash, OriginKey, Signature},
         record::UnixSeconds,
         segment::Proof,
     },
@@ -70,6 +71,8 @@ pub(super) struct Originated {
 /// Operations of this node that are signed together.
 pub(super) struct SignedBundle {
     pub bundle: Bundle,
+    /// Its place in the log.
+    pub link: Link,
     /// Of each operation, in their order.
     pub evidence: Vec<(KeyHash, Stamp, Evidence)>,
 }
@@ -108,9 +111,31 @@ impl Signer {
         )))
     }
 
+    /// The incarnation that it signs for.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
     /// What peers know of it.
     pub(super) fn as_born(&self) -> Born {
         self.born
+    }
+
+    /// Signs how far the log of another node is applied here.
+    pub(super) fn acknowledge(&self, applied: Stamp, chain: Hash) -> Acknowledgement {
+        let content = acknowledgement::content(&self.cluster, &self.origin, applied, &chain);
+        Acknowledgement { member: self.origin, applied, chain, signature: self.signature(&content) }
+    }
+
+    /// Signs a receipt, whose bytes `content` makes for this cluster, and says by which incarnation.
+    pub(super) fn sign_receipt(&self, content: impl FnOnce(&ClusterId) -> Vec<u8>) -> (Origin, Signature) {
+        (self.origin, self.signature(&content(&self.cluster)))
+    }
+
+    fn signature(&self, content: &[u8]) -> Signature {
+        let mut signature = [0; 64];
+        signature.copy_from_slice(self.key.sign(content).as_ref());
+        signature
     }
 
     /// Signs the operations of one commit, in bundles, and continues the chain.
@@ -126,13 +151,12 @@ impl Signer {
             let (root, paths) = bundle::tree(&leaves);
             let count = u8::try_from(own.len()).unwrap_or(u8::MAX);
             let content = bundle::content(&self.cluster, &self.origin, first.clock, count, &root);
-            let mut signature = [0; 64];
-            signature.copy_from_slice(self.key.sign(&content).as_ref());
-            let bundle = Bundle { first: first.clock, count, signature };
+            let bundle = Bundle { first: first.clock, count, signature: self.signature(&content) };
             let evidence = own.iter().zip(paths).map(|(one, path)| {
                 (one.key_hash, stamp(one.clock), bundle.evidence(one.operation.clone(), path))
             });
-            signed.push(SignedBundle { bundle, evidence: evidence.collect() });
+            let link = Link { first: first.clock, last: stamp(bundle.last()), before: *chain, root };
+            signed.push(SignedBundle { bundle, link, evidence: evidence.collect() });
             *chain = birth::chained(chain, &root);
             operations = rest;
         }
@@ -161,6 +185,7 @@ impl Commit<'_> {
         let mut chain = self.before.chains.get(&origin).copied().unwrap_or(signer.as_born().chain);
         for signed in signer.sign(&self.originated, &mut chain) {
             self.batch.put_bundle(origin, &signed.bundle);
+            self.raised.links.push(signed.link);
             for (key_hash, stamp, evidence) in signed.evidence {
                 self.prove(&key_hash, stamp, evidence);
             }

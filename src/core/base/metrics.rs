@@ -29,8 +29,18 @@ pub enum Start {
 }
 
 /// The kinds of claims that are refused: the values of the label `kind` of [`CLAIMS_REFUSED`].
-pub const CLAIM_KINDS: &[&str] =
-    &["batch", "page", "collected", "drops", "quarantine", "forged", "destruction", "unsent", "report"];
+pub const CLAIM_KINDS: &[&str] = &[
+    "batch",
+    "page",
+    "collected",
+    "drops",
+    "quarantine",
+    "forged",
+    "destruction",
+    "unsent",
+    "report",
+    "acknowledgement",
+];
 
 /// One metric's definition.
 #[derive(Debug, Clone, Copy)]

@@ -6,8 +6,10 @@
 //! - [`operation`]: what is logged; [`segment`]: a stretch of a log; [`quarantined`]: an entry that could not
 //!   be applied; [`order`]: what an operator signs.
 //! - [`birth`]: the key of an incarnation; [`bundle`]: how its operations are signed, and proven one by one.
+//! - [`acknowledgement`]: what a member signs of another's log; [`receipt`]: who holds an operation, with the proof.
 //! - [`digest`]: digests of record sets; [`codec`]: the bytes of all of it, on disk and on the wire.
 
+pub mod acknowledgement;
 pub mod birth;
 pub mod bundle;
 pub mod codec;
@@ -16,5 +18,6 @@ pub mod operation;
 pub mod order;
 pub mod payload;
 pub mod quarantined;
+pub mod receipt;
 pub mod record;
 pub mod segment;

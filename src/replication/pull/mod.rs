@@ -1,9 +1,11 @@
 //! Pulling: one task per peer.
 //!
-//! - [`puller`]: dials one peer, again and again; [`round`]: one Replicate stream with it; `inbox`: what comes on it.
+//! - [`puller`]: dials one peer, again and again; [`round`]: one Replicate stream with it; `inbox`: what comes on it;
+//!   `announcer`: what is acknowledged and signed.
 //! - `comparer`: compares the records with the peer's beside the rounds.
 //! - [`pullers`]: keeps one puller per address of the roster.
 
+mod announcer;
 mod comparer;
 mod inbox;
 pub mod puller;

@@ -169,7 +169,7 @@ impl Puller {
             batch_limit: self.batch_limit,
             folds_digest: Bytes::copy_from_slice(&codec::folds_digest(&folds)),
         });
-        let _ = requests.send(proto::ReplicateRequest { message: Some(hello) }).await;
+        let _ = requests.send(proto::ReplicateRequest { message: Some(hello), ..Default::default() }).await;
         let said = Instant::now();
         let mut client = peer.client.clone();
         let call = client.replicate(ReceiverStream::new(outgoing));

@@ -12,6 +12,7 @@ use brock_core::{
         vector::{Clock, Stamp},
     },
     domain::{
+        acknowledgement::{self, Acknowledgement},
         birth::{Birth, SignedBirth},
         bundle,
     },
@@ -80,6 +81,18 @@ impl TestOrigin {
         let Certified { scheme, signature, certificates } = identity.sign(&birth.content(&cluster)).unwrap();
         let birth = SignedBirth { birth, scheme, signature, certificates }.to_proto();
         Self { origin, cluster, key, birth }
+    }
+
+    /// Its birth.
+    pub fn birth(&self) -> proto::Birth {
+        self.birth.clone()
+    }
+
+    /// Signs that it has applied a log up to there.
+    pub fn acknowledge(&self, applied: Stamp, chain: [u8; 32]) -> proto::Acknowledgement {
+        let content = acknowledgement::content(&self.cluster, &self.origin, applied, &chain);
+        let signature = self.key.sign(&content).as_ref().try_into().unwrap();
+        Acknowledgement { member: self.origin, applied, chain, signature }.to_proto()
     }
 
     /// These entries, each under a signature of its own.

@@ -30,3 +30,12 @@ pub const EVIDENCE_MAX: usize = super::LOSERS_MAX + 6;
 pub const GENUINE_SIGNATURES: usize = 100_000;
 /// Nodes of whose logs a refused operation raises an alarm; a lying peer invents any number of them.
 pub const REFUSED_NODES_ALARMED: usize = 4;
+/// Of its newest bundles a node remembers the roots, so that receipts can lead from an operation to what a member has
+/// signed: 1 MB.
+pub const RECEIPT_ROOTS_KEPT: usize = 8192;
+/// So many of them are in one receipt; a member that has signed further than that is not proven by it.
+pub const RECEIPT_ROOTS_MAX: usize = 4096;
+/// The births in a receipt, with their certificates; further members are not proven by it.
+pub const RECEIPT_BIRTHS_MAX_BYTES: usize = 1024 * 1024;
+/// A node that is known to hold an operation, and signs what it acknowledges, has so much time to do so.
+pub const RECEIPT_SIGNATURE_PATIENCE: Duration = Duration::from_millis(200);
