@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 use super::{
     acks::{WaitFor, Waiting},
     error::RequestError,
+    receipts,
 };
 use crate::{
     maintenance::{
@@ -17,7 +18,6 @@ use crate::{
         contacts::{Contact, Unreachable},
         members::MemberView,
         peer::{Peer, RemoteError},
-        receipt::Receipt,
         roster::Roster,
     },
     replication::{
@@ -41,6 +41,7 @@ use brock_core::{
     domain::{
         operation::Operation,
         order::{SignedOrder, Subject},
+        receipt::Receipt,
         record::RecordState,
     },
 };
@@ -242,7 +243,7 @@ impl Operations {
             let deletion = self.check_known_to_peers(key_hash).await?;
             if let (Some(stamp), Operation::Delete) = (deletion, &operation) {
                 // That delete is on its way here.
-                return Ok(self.in_effect(stamp, true, waiting).await);
+                return Ok(self.in_effect((key_hash, &operation), (stamp, true), waiting).await);
             }
             if deletion.is_some() {
                 return Err(RequestError::Deleted);
@@ -262,7 +263,7 @@ impl Operations {
             // A member may have it already.
             members.settle_revocations(self.wall_clock.now());
         }
-        Ok(self.in_effect(stamp, already, waiting).await)
+        Ok(self.in_effect((key_hash, &operation), (stamp, already), waiting).await)
     }
 
     /// A node whose certificate has no URI cannot verify an order, so it does not keep or pass it on. The caller's
@@ -271,9 +272,20 @@ impl Operations {
         order.filter(|_| self.orders.can_verify())
     }
 
-    async fn in_effect(&self, stamp: Stamp, already: bool, waiting: Option<Waiting>) -> InEffect {
+    async fn in_effect(
+        &self,
+        (key_hash, operation): (KeyHash, &Operation),
+        (stamp, already): (Stamp, bool),
+        waiting: Option<Waiting>,
+    ) -> InEffect {
         let receipt = match waiting {
-            Some(waiting) => Some(waiting.receipt(stamp, self.roster.members(), self.wall_clock.now()).await),
+            Some(waiting) => {
+                let members = self.roster.members();
+                let mut held = waiting.receipt(stamp, members, self.wall_clock.now()).await;
+                members.collect_signatures(&mut held, stamp).await;
+                let operation = operation.name();
+                Some(self.prove(receipts::Subject { key_hash, operation, stamp, already }, held).await)
+            }
             None => None,
         };
         InEffect { stamp, already, receipt }

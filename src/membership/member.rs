@@ -1,6 +1,8 @@
 //! One member: what it is known to have applied, and the state of it that the store remembers.
 
-use super::peer::PeerKey;
+use std::sync::Arc;
+
+use super::{peer::PeerKey, receipt::Signed};
 use brock_core::{
     base::{
         id::{Incarnation, NodeId, Origin},
@@ -34,6 +36,9 @@ pub(super) struct Member {
     pub(super) feeds: usize,
     /// Its certificate states no node id: what is known of the caller instead.
     pub(super) introduced_by: Option<String>,
+    /// The newest acknowledgement that it has signed of this node's own log. Not remembered over a restart, which begins
+    /// another log.
+    pub(super) signed: Option<Arc<Signed>>,
     /// A peer from DNS that has not answered yet: not remembered over a restart.
     pub(super) is_passing: bool,
 }

@@ -14,14 +14,15 @@ use std::{
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 
 use super::{
-    duplicates::Duplicates, member::Member, origins::Origins, peer::PeerKey, revocations::Revocations,
+    duplicates::Duplicates, member::Member, origins::Origins, peer::PeerKey, receipt::Signed,
+    revocations::Revocations,
 };
 use crate::runtime::planted::{self, Bug};
 use brock_core::{
     base::{
         id::{Incarnation, NodeId, Origin},
         limits,
-        vector::{Stamp, Vector},
+        vector::Vector,
     },
     domain::{codec::CodecError, record::UnixSeconds},
     proto,
@@ -147,7 +148,7 @@ impl Members {
         self.writing.lock().await
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Member>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Member>> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -206,6 +207,8 @@ impl Members {
         member.node_id = Some(node_id.clone());
         member.incarnation = Some(incarnation);
         member.last_seen = Some(now);
+        // It may have lost what it signed.
+        member.signed.take_if(|signed| !applied.has(signed.acknowledgement.applied));
         if let Some(missed) = &member.retired {
             if !applied.covers(missed) && !planted::is(Bug::ForgiveRetired) {
                 // A resync fills it. What it has is waited for again, or it would never catch up.
@@ -239,6 +242,21 @@ impl Members {
         }
         if !applied.is_empty() {
             self.notify();
+        }
+    }
+
+    /// The same node has signed how far it has applied this node's own log. IMPORTANT: verified before. An older
+    /// acknowledgement does not replace a newer one of the same log.
+    pub fn keep_signed(&self, node_id: &NodeId, signed: Signed) {
+        if let Some(member) = self.lock().get_mut(node_id.as_str()) {
+            let applied = signed.acknowledgement.applied;
+            let is_newer = |kept: &Arc<Signed>| {
+                let before = kept.acknowledgement.applied;
+                before.origin == applied.origin && before.clock > applied.clock
+            };
+            if !member.signed.as_ref().is_some_and(is_newer) {
+                member.signed = Some(Arc::new(signed));
+            }
         }
     }
 
@@ -429,26 +447,6 @@ impl Members {
         let lasts = |member: &&Member| !member.is_passing || member.retired.is_some();
         let share = limits::REMEMBERED_ORIGINS / table.len().max(1);
         (table.values().filter(lasts).map(|member| member.to_proto(share)).collect(), forget)
-    }
-
-    /// Brings the names that a receipt waits for up to date, and returns those that hold the operation. An
-    /// address may have answered by now, perhaps as a node that is waited for already; or it may have turned
-    /// out to be this node itself, or a second address of a peer.
-    pub(super) fn holders(&self, waited_for: &mut Vec<String>, stamp: Stamp) -> Vec<String> {
-        let table = self.lock();
-        let at = |name: &str| {
-            table.values().find(|member| member.address.as_ref().is_some_and(|key| key.as_str() == name))
-        };
-        for name in waited_for.iter_mut() {
-            if let Some(member) = at(name) {
-                *name = member.name();
-            }
-        }
-        waited_for.retain(|name| table.contains_key(name));
-        waited_for.sort_unstable();
-        waited_for.dedup();
-        let holds = |name: &&String| table.get(*name).is_some_and(|member| member.has(stamp));
-        waited_for.iter().filter(holds).cloned().collect()
     }
 }
 

@@ -11,7 +11,7 @@ use brock_core::{
 use brock_net::tls::{
     credentials::Identity,
     roles::Role,
-    statement::{self, At, Context, Signed},
+    statement::{self, At, Context, Signed, StatementVerifier},
 };
 
 /// The certificate of a node, by which its origins are born.
@@ -48,24 +48,32 @@ impl store::Identity for NodeCertificate {
 
     fn verify(&self, signed: &SignedBirth) -> Result<(), String> {
         let cluster = self.cluster().ok_or("this node's own certificate names no cluster")?;
-        let birth = &signed.birth;
-        let chain: Vec<CertificateDer<'_>> =
-            signed.certificates.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
-        let signature = Signed { scheme: signed.scheme, signature: signed.signature.to_vec() };
-        let content = birth.content(&cluster);
-        let verifier = self.0.statement_verifier();
-        let verify = |at| verifier.verify(&chain, at, Context::OriginBirth, &content, &signature);
-        // An incarnation may outlive the certificate that it was born with.
-        let born_at = u64::try_from(birth.born_at).unwrap_or_default();
-        let signer = verify(At::Now).or_else(|_| verify(At::Time(born_at)));
-        let signer = signer.map_err(|error| error.to_string())?;
-        let is_node = signer.role == Role::Node && signer.node_id() == Some(birth.origin.node_id());
-        let is_here = signer.trust_domain.as_deref().map(ClusterId::of) == Some(cluster);
-        match is_node && is_here {
-            true => Ok(()),
-            false => {
-                Err(format!("its certificate is not that of node {} in this cluster", birth.origin.node_id()))
-            }
+        verify_birth(&self.0.statement_verifier(), cluster, signed)
+    }
+}
+
+/// Whether a certificate of the origin's node in this cluster has signed a birth. The error says why it has not.
+pub fn verify_birth(
+    verifier: &StatementVerifier,
+    cluster: ClusterId,
+    signed: &SignedBirth,
+) -> Result<(), String> {
+    let birth = &signed.birth;
+    let chain: Vec<CertificateDer<'_>> =
+        signed.certificates.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
+    let signature = Signed { scheme: signed.scheme, signature: signed.signature.to_vec() };
+    let content = birth.content(&cluster);
+    let verify = |at| verifier.verify(&chain, at, Context::OriginBirth, &content, &signature);
+    // An incarnation may outlive the certificate that it was born with.
+    let born_at = u64::try_from(birth.born_at).unwrap_or_default();
+    let signer = verify(At::Now).or_else(|_| verify(At::Time(born_at)));
+    let signer = signer.map_err(|error| error.to_string())?;
+    let is_node = signer.role == Role::Node && signer.node_id() == Some(birth.origin.node_id());
+    let is_here = signer.trust_domain.as_deref().map(ClusterId::of) == Some(cluster);
+    match is_node && is_here {
+        true => Ok(()),
+        false => {
+            Err(format!("its certificate is not that of node {} in this cluster", birth.origin.node_id()))
         }
     }
 }

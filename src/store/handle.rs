@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{
     sync::{Semaphore, mpsc, oneshot, watch},
     task::spawn_blocking,
@@ -20,8 +20,9 @@ use super::{
     open::{self, Mint},
     place::Place,
     published::{Published, Raised, Totals},
+    receipts::Links,
     rollback::Claims,
-    signing::{Born, Identity},
+    signing::{Born, Identity, Signer},
     superblock::{self, Superblock},
     writer::{Command, Order, Writer},
 };
@@ -117,6 +118,10 @@ pub(super) struct Shared {
     /// `None` = in RAM.
     pub(super) place: Option<Place>,
     origin: ArcSwap<Origin>,
+    /// Signs for the present incarnation; `None` = this node does not sign.
+    signer: ArcSwapOption<Signer>,
+    /// The newest bundles of its log.
+    pub(super) links: Mutex<Links>,
     /// Why the present incarnation began.
     reason: ArcSwap<&'static str>,
     /// What is durable and may be served. Only the writer raises it, after its fsync.
@@ -157,6 +162,7 @@ impl Shared {
     }
 
     pub(super) fn publish(&self, raised: &Raised, totals: Totals) {
+        self.add_links(&raised.links);
         self.published_mut().raise(raised, totals);
         self.commits.send_modify(|commits| *commits += 1);
     }
@@ -174,9 +180,14 @@ impl Shared {
         **self.origin.load()
     }
 
-    pub(super) fn set_origin(&self, origin: Origin, reason: &'static str) {
+    pub(super) fn signer(&self) -> Option<Arc<Signer>> {
+        self.signer.load_full()
+    }
+
+    pub(super) fn set_origin(&self, (origin, signer): (Origin, Option<Arc<Signer>>), reason: &'static str) {
         self.reason.store(Arc::new(reason));
         self.origin.store(Arc::new(origin));
+        self.signer.store(signer);
     }
 }
 
@@ -201,6 +212,7 @@ impl Store {
         };
         let mint = Mint::new(options);
         let published = opened.database.view().published(mint.cluster()).map_err(damaged)?;
+        let signer = opened.signer.map(Arc::new);
         let (commits, health) = (watch::Sender::new(0), watch::Sender::new(Health::Well));
         let shared = Arc::new(Shared {
             database: opened.database,
@@ -212,6 +224,8 @@ impl Store {
             directory: options.path.clone(),
             place: opened.place,
             origin: ArcSwap::from_pointee(opened.origin),
+            signer: ArcSwapOption::new(signer.clone()),
+            links: Mutex::default(),
             published: RwLock::new(published.clone()),
             reason: ArcSwap::from_pointee(opened.reason),
             commits,
@@ -222,7 +236,7 @@ impl Store {
         });
         let (commands, queue) = mpsc::channel(limits::WRITE_QUEUE_COMMANDS);
         let retry = retry_policy(options.conflict_delay, options.conflict_min, options.conflict_max);
-        let writer = Writer::new(Arc::clone(&shared), retry, (opened.origin, opened.signer), published);
+        let writer = Writer::new(Arc::clone(&shared), retry, (opened.origin, signer), published);
         let thread = thread::Builder::new().name("brock-writer".to_owned()).spawn(move || writer.run(queue));
         let thread = thread.map_err(|source| OpenError::Io {
             action: "cannot start the writer thread of",

@@ -14,7 +14,8 @@
 //!   `batch`: every stored value encoded; `schema`: the column families; `database`: RocksDB itself.
 //! - `open`: what a storage directory is, and a new incarnation; `superblock`: the small file that
 //!   remembers what the database must hold; `place`: whether the directory is still where it was.
-//! - `signing`: how an incarnation signs what it writes; `signed`: reads of what is signed.
+//! - `signing`: how an incarnation signs what it writes; `signed`: reads of what is signed; `receipts`: what it signs of
+//!   others' logs, and of receipts.
 //! - `rollback`: a peer that has more of this node's operations than the node itself.
 
 mod batch;
@@ -30,6 +31,7 @@ mod open;
 mod place;
 mod published;
 mod read;
+mod receipts;
 mod rollback;
 mod schema;
 mod signed;
@@ -51,4 +53,5 @@ pub use read::{
     LoggedOperation, RecordPage, Since, StorageUse, Summary, Tailed, Traced, UnprovenRecords,
     item_from_proto,
 };
+pub use receipts::{Link, OwnHash};
 pub use signing::{Born, Certified, Identity};

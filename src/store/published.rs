@@ -7,6 +7,7 @@ use std::{
 
 use super::{
     held::{Amount, Held},
+    receipts::Link,
     signing::Born,
 };
 use brock_core::{
@@ -131,6 +132,8 @@ pub(super) struct Raised {
     pub tips: HashMap<Origin, Tip>,
     pub forks: BTreeMap<Origin, Arc<Fork>>,
     pub births: HashMap<Origin, Born>,
+    /// The bundles of this node's own operations.
+    pub links: Vec<Link>,
     pub buckets: BTreeMap<u8, Bucket>,
     /// What the entries of these nodes take of the quarantine from now on.
     pub held: BTreeMap<NodeId, Amount>,

@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use bytes::Bytes;
 
-use super::{commit::Commit, error::StoreError};
+use super::{commit::Commit, error::StoreError, receipts::Link};
 use crate::runtime::planted::{self, Bug};
 use brock_core::{
     base::{
@@ -14,8 +14,9 @@ use brock_core::{
         vector::{Clock, Stamp},
     },
     domain::{
+        acknowledgement::{self, Acknowledgement},
         birth::{Birth, Previous, SignedBirth},
-        bundle::{self, Bundle, Evidence, Hash, OriginKey, Tip},
+        bundle::{self, Bundle, Evidence, Hash, OriginKey, Signature, Tip},
         record::UnixSeconds,
         segment::{Proof, Segment},
     },
@@ -114,9 +115,31 @@ impl Signer {
         )))
     }
 
+    /// The incarnation that it signs for.
+    pub(super) fn origin(&self) -> Origin {
+        self.origin
+    }
+
     /// What peers know of it.
     pub(super) fn as_born(&self) -> Born {
         self.born
+    }
+
+    /// Signs how far the log of another node is applied here.
+    pub(super) fn acknowledge(&self, applied: Stamp, chain: Hash) -> Acknowledgement {
+        let content = acknowledgement::content(&self.cluster, &self.origin, applied, &chain);
+        Acknowledgement { member: self.origin, applied, chain, signature: self.signature(&content) }
+    }
+
+    /// Signs a receipt, whose bytes `content` makes for this cluster, and says by which incarnation.
+    pub(super) fn sign_receipt(&self, content: impl FnOnce(&ClusterId) -> Vec<u8>) -> (Origin, Signature) {
+        (self.origin, self.signature(&content(&self.cluster)))
+    }
+
+    fn signature(&self, content: &[u8]) -> Signature {
+        let mut signature = [0; 64];
+        signature.copy_from_slice(self.key.sign(content).as_ref());
+        signature
     }
 
     /// Signs the operations of one commit, in bundles, each of which continues the log before it. `before`: the hash
@@ -134,9 +157,7 @@ impl Signer {
             let count = u8::try_from(own.len()).unwrap_or(u8::MAX);
             let place = (first.clock, count);
             let content = bundle::content(&self.cluster, &self.origin, place, &before, &root);
-            let mut signature = [0; 64];
-            signature.copy_from_slice(self.key.sign(&content).as_ref());
-            let bundle = Bundle { first: first.clock, count, before, signature };
+            let bundle = Bundle { first: first.clock, count, before, signature: self.signature(&content) };
             let evidence = own.iter().zip(paths).map(|(one, path)| {
                 (one.key_hash, stamp(one.clock), bundle.evidence(one.operation.clone(), path))
             });
@@ -171,6 +192,7 @@ impl Commit<'_> {
         for signed in signer.sign(&self.originated, before) {
             self.batch.put_bundle(origin, &signed.tip.bundle);
             self.raised.tips.insert(origin, signed.tip);
+            self.raised.links.push(Link::of(origin, &signed.tip));
             for (key_hash, stamp, evidence) in signed.evidence {
                 self.prove(&key_hash, stamp, evidence);
             }

@@ -74,7 +74,7 @@ pub(super) struct Writer {
     /// This node's origin and its last clock.
     own: Stamp,
     /// Signs its operations; `None` = this node does not sign.
-    signer: Option<Signer>,
+    signer: Option<Arc<Signer>>,
     /// As on disk: this thread's own copy of what the readers see.
     published: Published,
     disk_checked: Option<Instant>,
@@ -112,7 +112,7 @@ impl Writer {
     pub(super) fn new(
         shared: Arc<Shared>,
         retry: RetryPolicy,
-        (origin, signer): (Origin, Option<Signer>),
+        (origin, signer): (Origin, Option<Arc<Signer>>),
         published: Published,
     ) -> Self {
         let own = Stamp { origin, clock: published.clock(&origin) };
@@ -214,7 +214,7 @@ impl Writer {
         let mut commit = Commit::new(
             database,
             &self.published,
-            (self.own, self.signer.as_ref(), mint.cluster()),
+            (self.own, self.signer.as_deref(), mint.cluster()),
             wall_clock.now_ms(),
         );
         let mut needed = Vec::new();
@@ -368,9 +368,9 @@ impl Writer {
             self.published.births.insert(origin, signer.as_born());
             self.shared.add_birth(origin, signer.as_born());
         }
-        self.signer = signer;
+        self.signer = signer.map(Arc::new);
         self.own = Stamp { origin, clock: Clock::default() };
-        self.shared.set_origin(origin, reason);
+        self.shared.set_origin((origin, self.signer.clone()), reason);
         Ok(origin)
     }
 }

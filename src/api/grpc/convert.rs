@@ -17,7 +17,7 @@ use crate::{
         retirement::RetireOutcome,
     },
     backup::manifest::{Kind as BackupKind, Manifest},
-    membership::receipt::{Acks, Receipt},
+    membership::receipt::{Acks, Holder, Receipt},
     store::{Conflict, Tailed},
 };
 use brock_core::{
@@ -132,8 +132,12 @@ fn wait(acks: Option<proto::Acks>) -> Option<WaitFor> {
 
 fn receipt_to_proto(receipt: Receipt) -> proto::Receipt {
     let Receipt { holders, missing } = receipt;
-    let holder = |(node, after)| proto::receipt::Holder { node, after_ms: milliseconds(after) };
-    proto::Receipt { holders: holders.into_iter().map(holder).collect(), missing }
+    let holder = |Holder { name, after, .. }| proto::receipt::Holder {
+        node: name,
+        after_ms: milliseconds(after),
+        ..Default::default()
+    };
+    proto::Receipt { holders: holders.into_iter().map(holder).collect(), missing, proof: None }
 }
 
 pub(super) fn operation(
@@ -147,7 +151,7 @@ pub(super) fn operation(
 pub(super) fn operation_response(in_effect: InEffect) -> proto::OperationResponse {
     let InEffect { stamp, already, receipt } = in_effect;
     let stamp = Some(codec::stamp_to_proto(stamp));
-    proto::OperationResponse { stamp, already, receipt: receipt.map(receipt_to_proto) }
+    proto::OperationResponse { stamp, already, receipt: receipt.map(|receipt| receipt.to_proto()) }
 }
 
 pub(super) fn members_response(report: MembersReport) -> proto::MembersResponse {

@@ -27,7 +27,8 @@ pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Res
         .block_on(work)
 }
 
-fn certs_dir(global: &Global) -> Result<&Path, Failure> {
+/// The certificates directory.
+pub(crate) fn certs_dir(global: &Global) -> Result<&Path, Failure> {
     let certs_dir = global.certs_dir.as_deref().filter(|dir| !dir.as_os_str().is_empty());
     certs_dir.ok_or_else(|| Failure::Usage(NO_CERTS_DIR.to_owned()))
 }

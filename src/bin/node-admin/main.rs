@@ -36,6 +36,7 @@ mod paint;
 mod paths;
 mod progress;
 mod quarantine;
+mod receipt;
 mod record;
 mod repair;
 mod shell;
@@ -134,6 +135,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Alarms { command } => access::block_on(alarms::run(&client(CALL_TIMEOUT)?, command, format)),
         Command::Audit { command } => audit::run(&global, command),
         Command::Order { command } => order::run(&global, command),
+        Command::Receipt { command } => receipt::run(&global, command),
         Command::Compact => access::block_on(compact::run(&client(LONG_CALL_TIMEOUT)?, format)),
         Command::Members => access::block_on(members::list(&client(CALL_TIMEOUT)?, format)),
         Command::Member { command: MemberCommand::Retire { node, yes, connected } } => {

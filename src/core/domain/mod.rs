@@ -7,8 +7,10 @@
 //!   be applied; [`order`]: what an operator signs; [`relog`]: what of a state is not proven, as operations.
 //! - [`birth`]: the key of an incarnation; [`bundle`]: how its operations are signed, and proven one by one;
 //!   [`fork`]: proof that it has signed two histories.
+//! - [`acknowledgement`]: what a member signs of another's log; [`receipt`]: who holds an operation, with the proof.
 //! - [`digest`]: digests of record sets; [`codec`]: the bytes of all of it, on disk and on the wire.
 
+pub mod acknowledgement;
 pub mod birth;
 pub mod bundle;
 pub mod codec;
@@ -18,6 +20,7 @@ pub mod operation;
 pub mod order;
 pub mod payload;
 pub mod quarantined;
+pub mod receipt;
 pub mod record;
 pub mod relog;
 pub mod segment;

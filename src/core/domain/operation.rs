@@ -189,6 +189,16 @@ impl Operation {
         }
     }
 
+    /// Its name, as commands and receipts have it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Create { .. } => "create",
+            Self::Invalidate { .. } => "invalidate",
+            Self::Unpublish => "unpublish",
+            Self::Delete => "delete",
+        }
+    }
+
     /// The record state in the key of a log entry, as badgerauth's schema has it.
     pub fn resulting_state(&self) -> proto::record::State {
         match self {

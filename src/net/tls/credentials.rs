@@ -388,6 +388,12 @@ impl ClientIdentity {
     }
 }
 
+/// Verifies statements against every `ca*.crt` and `*.crl` of `dir`, without a certificate of our own.
+pub fn statement_verifier(dir: &Path) -> Result<StatementVerifier, TlsError> {
+    let Roots { store, revocations, .. } = roots(&Inventory::of(dir)?)?;
+    Ok(StatementVerifier::fixed(handshake::callers_verifier(dir, store, handshake::provider())?, revocations))
+}
+
 /// The certificate to show, and the post-quantum one beside it.
 fn choose_client(inventory: &Inventory) -> Result<(PathBuf, Option<&Path>), TlsError> {
     let (client_second, node_second) = (inventory.client_second.as_deref(), inventory.node_second.as_deref());

@@ -120,8 +120,17 @@ pub(crate) fn client_verifier(
     material: &Material<'_>,
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let builder = WebPkiClientVerifier::builder_with_provider(material.roots.clone(), provider);
-    builder.build().map_err(|error| unusable(material, &error))
+    callers_verifier(material.dir, Arc::clone(&material.roots), provider)
+}
+
+/// The same, without a certificate of our own.
+pub(crate) fn callers_verifier(
+    dir: &Path,
+    roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let builder = WebPkiClientVerifier::builder_with_provider(roots, provider);
+    builder.build().map_err(|error| unusable(dir, &error))
 }
 
 /// Verifies the chains of the nodes that we dial, but for revocation.
@@ -130,9 +139,9 @@ pub(crate) fn node_verifier(
     provider: Arc<CryptoProvider>,
 ) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
     let builder = WebPkiServerVerifier::builder_with_provider(material.roots.clone(), provider);
-    builder.build().map_err(|error| unusable(material, &error))
+    builder.build().map_err(|error| unusable(material.dir, &error))
 }
 
-fn unusable(material: &Material<'_>, error: &VerifierBuilderError) -> TlsError {
-    TlsError::Config { dir: material.dir.to_owned(), source: rustls::Error::General(error.to_string()) }
+fn unusable(dir: &Path, error: &VerifierBuilderError) -> TlsError {
+    TlsError::Config { dir: dir.to_owned(), source: rustls::Error::General(error.to_string()) }
 }

@@ -9,6 +9,7 @@ use std::{fmt, sync::Arc};
 use rustls::{
     SignatureScheme,
     crypto::WebPkiSupportedAlgorithms,
+    server::danger::ClientCertVerifier,
     sign::{CertifiedKey, SigningKey},
 };
 use rustls_pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
@@ -17,6 +18,7 @@ use webpki::EndEntityCert;
 use super::{
     errors, handshake,
     level::WireLevel,
+    revocation::Revocations,
     roles::{self, PeerIdentity, RoleError, RolePolicy},
     trust_store::CurrentTrustStore,
 };
@@ -43,8 +45,6 @@ pub enum Context {
     OperatorOrder,
     /// The beginning of an origin, stated by its node.
     OriginBirth,
-    /// A member's acknowledgement of an operation.
-    Receipt,
 }
 
 impl Context {
@@ -52,7 +52,6 @@ impl Context {
         match self {
             Self::OperatorOrder => "Brock operator order",
             Self::OriginBirth => "Brock origin birth",
-            Self::Receipt => "Brock receipt",
         }
     }
 
@@ -153,16 +152,28 @@ impl Signer {
     }
 }
 
-/// Verifies the statements of others against the current trust store. Cheap to clone.
+/// Verifies the statements of others. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct StatementVerifier {
-    current: Arc<CurrentTrustStore>,
+    trusted: Trusted,
     policy: RolePolicy,
+}
+
+#[derive(Debug, Clone)]
+enum Trusted {
+    /// What the trust store says at each call.
+    Current(Arc<CurrentTrustStore>),
+    /// The CAs and the revocation lists of a directory, as they were read.
+    Fixed(Arc<dyn ClientCertVerifier>, Arc<Revocations>),
 }
 
 impl StatementVerifier {
     pub(crate) fn new(current: Arc<CurrentTrustStore>, policy: RolePolicy) -> Self {
-        Self { current, policy }
+        Self { trusted: Trusted::Current(current), policy }
+    }
+
+    pub(crate) fn fixed(callers: Arc<dyn ClientCertVerifier>, revocations: Arc<Revocations>) -> Self {
+        Self { trusted: Trusted::Fixed(callers, revocations), policy: RolePolicy::default() }
     }
 
     /// Returns who has signed `content`. `chain` is in DER, leaf first.
@@ -185,13 +196,19 @@ impl StatementVerifier {
         if chain.len() > limits::CHAIN_CERTIFICATES_MAX || bytes > limits::CHAIN_MAX_BYTES {
             return Err(StatementError::Chain);
         }
-        let untrusted = |error| StatementError::Untrusted(errors::describe(&error));
-        let store = self.current.load();
-        let verified = match at {
-            At::Now => store.verify_caller(leaf, intermediates, at.unix(), WireLevel::Default).map(drop),
-            At::Time(_) => store.verify_past_signer(leaf, intermediates, at.unix()),
+        let verified = match (&self.trusted, at) {
+            (Trusted::Current(current), At::Now) => {
+                current.load().verify_caller(leaf, intermediates, at.unix(), WireLevel::Default).map(drop)
+            }
+            (Trusted::Current(current), At::Time(_)) => {
+                current.load().verify_past_signer(leaf, intermediates, at.unix())
+            }
+            (Trusted::Fixed(callers, revocations), _) => {
+                let verified = callers.verify_client_cert(leaf, intermediates, at.unix());
+                verified.and_then(|_| revocations.check(leaf, intermediates))
+            }
         };
-        verified.map_err(untrusted)?;
+        verified.map_err(|error| StatementError::Untrusted(errors::describe(&error)))?;
         let identity = PeerIdentity::of_certificate(leaf, self.policy)?;
         let algorithm = algorithm(signed.scheme)?;
         EndEntityCert::try_from(leaf)
@@ -274,9 +291,8 @@ mod tests {
             let identity = verify(Context::OperatorOrder, CONTENT, &signed).expect(name);
             assert_eq!((identity.role, identity.name.as_deref()), (Role::Admin, Some("ops")), "{name}");
 
-            for other in [Context::OriginBirth, Context::Receipt] {
-                assert_eq!(verify(other, CONTENT, &signed), Err(StatementError::Signature), "{name}");
-            }
+            let other = verify(Context::OriginBirth, CONTENT, &signed);
+            assert_eq!(other, Err(StatementError::Signature), "{name}");
             let longer = [CONTENT, b"."].concat();
             for content in [&CONTENT[1..], &longer, b""] {
                 assert_eq!(
@@ -316,7 +332,7 @@ mod tests {
             let of_handshake = [&[b' '; 64][..], context.as_bytes(), &[0], CONTENT].concat();
             let signature = tls.sign(&of_handshake).unwrap();
             let signed = Signed { scheme: tls.scheme().into(), signature };
-            for context in [Context::OperatorOrder, Context::OriginBirth, Context::Receipt] {
+            for context in [Context::OperatorOrder, Context::OriginBirth] {
                 // Neither for the transcript's hash, nor for anything that begins with the context.
                 for content in [CONTENT, &of_handshake, &of_handshake[64..]] {
                     assert_eq!(

@@ -72,6 +72,7 @@ impl From<SessionError> for DonorError {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Protocol(problem) => Self::Protocol(problem),
+            forged @ SessionError::Forged(_) => Self::Protocol(forged.to_string()),
             SessionError::Store(error) => Self::Store(error),
         }
     }

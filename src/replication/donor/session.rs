@@ -9,9 +9,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::feed::{Feed, Next};
+use super::{
+    feed::{Feed, Next},
+    signed::Signatures,
+};
 use crate::{
-    membership::members::{Admission, Members},
+    membership::{
+        members::{Admission, Members},
+        receipt::Signed,
+    },
     replication::remote,
     runtime::planted::{self, Bug},
     store::{Store, StoreError},
@@ -36,6 +42,9 @@ pub enum SessionError {
     /// The puller sent a message that the protocol does not allow here.
     #[error("the puller broke the protocol: {0}")]
     Protocol(String),
+    /// The puller has signed something else than it says, or than there is.
+    #[error("an acknowledgement is not what it says: {0}")]
+    Forged(&'static str),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -94,7 +103,9 @@ impl Session {
         if out.send(Ok(response(replicate_response::Message::Heads(first)))).await.is_err() {
             return Ok(());
         }
-        let Some(applied) = self.exchange_folds(&mut requests, &out).await? else { return Ok(()) };
+        let mut signatures = Signatures::new(&self.store, &self.node_id);
+        let exchanged = self.exchange_folds(&mut requests, &out, &mut signatures).await?;
+        let Some((applied, signed)) = exchanged else { return Ok(()) };
         let incarnation = Incarnation(self.hello.incarnation);
         let admission = match self.members.introduce(&self.node_id, self.introducer.as_deref()) {
             true => self.members.hello(&self.node_id, incarnation, &applied, self.wall_clock.now()),
@@ -104,6 +115,9 @@ impl Session {
         if let Some(out_of_sync) = out_of_sync(&self.store, &applied, admission) {
             let _ = out.send(Ok(response(replicate_response::Message::OutOfSync(out_of_sync)))).await;
             return Ok(());
+        }
+        if let Some(signed) = signed {
+            self.members.keep_signed(&self.node_id, signed);
         }
         let _following = Following::begin(&self.members, &self.node_id);
         let now = Instant::now();
@@ -119,12 +133,12 @@ impl Session {
             batch_limit: usize::try_from(self.hello.batch_limit).unwrap_or(usize::MAX),
             chains: HashSet::new(),
         };
-        self.follow(sender, requests, out).await
+        self.follow((sender, signatures), requests, out).await
     }
 
     async fn follow(
         &self,
-        mut sender: Sender<'_>,
+        (mut sender, mut signatures): (Sender<'_>, Signatures),
         mut requests: impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin,
         out: Out,
     ) -> Result<(), SessionError> {
@@ -137,19 +151,7 @@ impl Session {
                 // Read while waiting to write: two ends that only write would wait for ever.
                 request = requests.next() => match request {
                     None | Some(Err(_)) => return Ok(()),
-                    Some(Ok(request)) => {
-                        let applied = match acknowledgement(request)? {
-                            Acknowledgement::Applied(applied) => applied,
-                            Acknowledgement::Declined(origin) => {
-                                sender.feed.decline(origin);
-                                continue;
-                            }
-                        };
-                        check_own_clock(&self.store, &applied, &self.holder).await;
-                        let applied = self.store.relevant(applied, sender.feed.vector().len());
-                        sender.feed.acknowledge(&applied);
-                        self.members.acknowledge(&self.node_id, &applied, self.wall_clock.now());
-                    }
+                    Some(Ok(request)) => self.take(request, &mut sender.feed, &mut signatures).await?,
                 },
                 permit = out.reserve(), if turn.sends => {
                     let Ok(permit) = permit else { return Ok(()) };
@@ -163,17 +165,66 @@ impl Session {
         }
     }
 
-    /// What the puller has applied, the origins that it has folded away included. `None` = it hung up.
+    /// Takes what the puller says of what it was sent.
+    ///
+    /// Contract: nothing of a message with a false signature counts. A genuine one is kept before its acknowledgement
+    /// counts, so that a receipt that waits for it finds both.
+    async fn take(
+        &self,
+        mut request: proto::ReplicateRequest,
+        feed: &mut Feed,
+        signatures: &mut Signatures,
+    ) -> Result<(), SessionError> {
+        let signed = (request.acknowledgement.take(), request.birth.take());
+        let applied = match acknowledgement(request)? {
+            Acknowledgement::Applied(applied) => applied,
+            Acknowledgement::Declined(origin) => {
+                feed.decline(origin);
+                return Ok(());
+            }
+        };
+        if let Some(signed) = self.check(signed, &applied, signatures).await? {
+            self.members.keep_signed(&self.node_id, signed);
+        }
+        check_own_clock(&self.store, &applied, &self.holder).await;
+        let applied = self.store.relevant(applied, feed.vector().len());
+        feed.acknowledge(&applied);
+        self.members.acknowledge(&self.node_id, &applied, self.wall_clock.now());
+        Ok(())
+    }
+
+    /// Verifies what the puller has signed beside `applied`, and counts what is a lie.
+    async fn check(
+        &self,
+        (said, birth): (Option<proto::Acknowledgement>, Option<proto::Birth>),
+        applied: &Vector,
+        signatures: &mut Signatures,
+    ) -> Result<Option<Signed>, SessionError> {
+        let Some(said) = said else { return Ok(None) };
+        let checked = signatures.check(&said, birth, applied).await;
+        if let Err(SessionError::Forged(reason)) = &checked {
+            let address = self.members.alias(self.node_id.as_str(), self.wall_clock.now());
+            let peer = address.unwrap_or_else(|| self.holder.clone());
+            tracing::debug!(puller = %self.node_id, reason, "an acknowledgement is refused");
+            metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => "acknowledgement")
+                .increment(1);
+        }
+        checked
+    }
+
+    /// What the puller has applied, the origins that it has folded away included, and what it has signed meanwhile.
+    /// `None` = it hung up.
     async fn exchange_folds(
         &self,
         requests: &mut (impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin),
         out: &Out,
-    ) -> Result<Option<Vector>, SessionError> {
+        signatures: &mut Signatures,
+    ) -> Result<Option<(Vector, Option<Signed>)>, SessionError> {
         let mine = self.store.folds();
-        let mut applied = self.vector.clone();
+        let (mut applied, mut signed) = (self.vector.clone(), None);
         if self.hello.folds_digest == codec::folds_digest(&mine).as_slice() {
             applied.join(&mine);
-            return Ok(Some(applied));
+            return Ok(Some((applied, None)));
         }
         let folds = replicate_response::Message::Folds(codec::folds_to_proto(&mine));
         if out.send(Ok(response(folds))).await.is_err() {
@@ -189,11 +240,14 @@ impl Session {
             match request.message {
                 Some(replicate_request::Message::Folds(folds)) => {
                     applied.join(&self.store.relevant(codec::folds_from_proto(folds)?, applied.len()));
-                    return Ok(Some(applied));
+                    return Ok(Some((applied, signed)));
                 }
                 // Sent before the donor's folds arrived.
                 Some(replicate_request::Message::Applied(vector)) => {
-                    applied.join(&self.store.relevant(codec::vector_from_proto(&vector)?, applied.len()));
+                    let vector = codec::vector_from_proto(&vector)?;
+                    let said = (request.acknowledgement, request.birth);
+                    signed = self.check(said, &vector, signatures).await?.or(signed);
+                    applied.join(&self.store.relevant(vector, applied.len()));
                 }
                 _ => return Err(SessionError::Protocol("it did not say what it has folded".to_owned())),
             }

@@ -168,7 +168,7 @@ impl Puller {
             folds_digest: Bytes::copy_from_slice(&codec::folds_digest(&folds)),
             forks: self.store.forks().iter().map(|fork| fork.to_proto()).collect(),
         });
-        let _ = requests.send(proto::ReplicateRequest { message: Some(hello) }).await;
+        let _ = requests.send(proto::ReplicateRequest { message: Some(hello), ..Default::default() }).await;
         let said = Instant::now();
         let mut client = peer.client.clone();
         let call = client.replicate(ReceiverStream::new(outgoing));

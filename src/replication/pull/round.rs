@@ -12,7 +12,7 @@ use tokio::{
 };
 use tracing::Instrument as _;
 
-use super::{error::RoundError, inbox::Inbox, puller::Puller};
+use super::{announcer::Announcer, error::RoundError, inbox::Inbox, puller::Puller};
 use crate::{
     membership::{duplicates::Place, origins::Supplier, peer::Peer},
     replication::{
@@ -50,8 +50,8 @@ pub(super) struct Round<'a> {
     holder: String,
     /// Changes when an operator lets a paused log go on.
     resumes: watch::Receiver<u64>,
-    /// The part of this node's vector that the donor has been sent.
-    announced: Vector,
+    /// Acknowledges.
+    announcer: Announcer,
     /// The origins of whose logs this node takes nothing more from the donor in this round.
     declined: HashSet<Origin>,
     /// What the donor has applied, as far as it has said.
@@ -99,7 +99,7 @@ impl<'a> Round<'a> {
             inbox,
             donor,
             holder,
-            announced,
+            announcer: Announcer::new(origin, announced),
             // Unless it says otherwise, the donor has folded the same origins.
             theirs: folds,
             declined: HashSet::new(),
@@ -187,6 +187,7 @@ impl<'a> Round<'a> {
         let skew_seconds = heads.now_unix.saturating_sub(now);
         // The incarnation may be a newer one than at the beginning of the round.
         let life = (&self.donor, Incarnation(heads.incarnation));
+        self.announcer.donates(Origin::new(life.0, life.1));
         self.puller.roster.heard(&self.peer.key, life, &vector, fresh, skew_seconds, now);
         self.puller.roster.weigh(&self.peer.key, &store.applied());
         // At the first heads this node does not know yet what the donor has folded.
@@ -425,16 +426,17 @@ impl<'a> Round<'a> {
 
     /// Sends what became durable here since the last announcement.
     async fn announce(&mut self) -> Result<(), RoundError> {
-        let fresh = self.puller.store.above(&self.announced);
-        if fresh.is_empty() {
-            return Ok(());
+        match self.announcer.next(&self.puller.store).await? {
+            Some(request) => self.say(request).await,
+            None => Ok(()),
         }
-        self.announced.join(&fresh);
-        self.send(replicate_request::Message::Applied(codec::vector_to_proto(&fresh))).await
     }
 
     async fn send(&self, message: replicate_request::Message) -> Result<(), RoundError> {
-        let request = proto::ReplicateRequest { message: Some(message) };
+        self.say(proto::ReplicateRequest { message: Some(message), ..Default::default() }).await
+    }
+
+    async fn say(&self, request: proto::ReplicateRequest) -> Result<(), RoundError> {
         // A donor that does not read would otherwise stop this puller for ever.
         match self.requests.send_timeout(request, limits::STREAM_SILENCE_TIMEOUT).await {
             Ok(()) => Ok(()),

@@ -159,7 +159,11 @@ async fn a_node_may_only_act_as_the_node_id_of_its_certificate() {
     let channel = raw::channel_of_node(&node.address(), &certs, "node-9").await;
     let hello = |node_id: &str, protocol_version| {
         let hello = proto::Hello { protocol_version, node_id: node_id.to_owned(), ..proto::Hello::default() };
-        proto::ReplicateRequest { message: Some(replicate_request::Message::Hello(hello)) }.encode_to_vec()
+        proto::ReplicateRequest {
+            message: Some(replicate_request::Message::Hello(hello)),
+            ..Default::default()
+        }
+        .encode_to_vec()
     };
     let path = "/brock.v1.ReplicationService/Replicate";
     for (node_id, version, code, part) in [

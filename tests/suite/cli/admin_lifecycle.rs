@@ -37,7 +37,8 @@ async fn a_key_is_revoked_with_a_receipt_and_the_cluster_is_verified_from_the_co
     here.json(&["record", "put", &other], GRANT);
 
     let done = here.json(&["record", "invalidate", &key, "leaked", "--wait", "all", "--timeout", "20s"], "");
-    let mut expected = ["key_hash", "operation", "origin", "clock", "already", "holders", "missing"].to_vec();
+    let mut expected =
+        ["key_hash", "operation", "origin", "clock", "already", "holders", "missing", "proof"].to_vec();
     let mut found = fields(&done);
     expected.sort_unstable();
     found.sort_unstable();

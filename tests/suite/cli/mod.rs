@@ -7,6 +7,7 @@
 //! - `brock`: certificates, configuration, starts that fail.
 //! - `dev`: `brock dev`.
 //! - `doctor`: `doctor` and `debug bundle`.
+//! - `receipts`: what members have signed, verified without any node.
 
 mod admin;
 mod admin_cluster;
@@ -15,3 +16,4 @@ mod admin_shell;
 mod brock;
 mod dev;
 mod doctor;
+mod receipts;

@@ -42,7 +42,7 @@ fn message(path: &str) -> Vec<u8> {
         "Peek" => proto::PeekRequest { key_hash }.encode_to_vec(),
         "Replicate" => {
             let message = Some(replicate_request::Message::Hello(hello));
-            proto::ReplicateRequest { message }.encode_to_vec()
+            proto::ReplicateRequest { message, ..Default::default() }.encode_to_vec()
         }
         "ServerReflectionInfo" => ServerReflectionRequest {
             host: String::new(),

@@ -14,6 +14,7 @@ use brock_core::{
         vector::{Clock, Stamp},
     },
     domain::{
+        acknowledgement::{self, Acknowledgement},
         birth::{Birth, SignedBirth},
         bundle::{self, Bundle, Hash, Tip},
     },
@@ -85,6 +86,18 @@ impl TestOrigin {
         let chains = Mutex::new(BTreeMap::from([(0, birth.chain(&cluster))]));
         let birth = SignedBirth { birth, scheme, signature, certificates }.to_proto();
         Self { origin, cluster, key, birth, chains }
+    }
+
+    /// Its birth.
+    pub fn birth(&self) -> proto::Birth {
+        self.birth.clone()
+    }
+
+    /// Signs that it has applied a log up to there.
+    pub fn acknowledge(&self, applied: Stamp, chain: [u8; 32]) -> proto::Acknowledgement {
+        let content = acknowledgement::content(&self.cluster, &self.origin, applied, &chain);
+        let signature = self.key.sign(&content).as_ref().try_into().unwrap();
+        Acknowledgement { member: self.origin, applied, chain, signature }.to_proto()
     }
 
     /// These entries, each under a signature of its own.

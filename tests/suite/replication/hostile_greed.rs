@@ -53,7 +53,7 @@ impl Pull {
         };
         let (say, said) = mpsc::channel(8);
         let message = Some(replicate_request::Message::Hello(hello));
-        say.send(proto::ReplicateRequest { message }).await.unwrap();
+        say.send(proto::ReplicateRequest { message, ..Default::default() }).await.unwrap();
         let answers = client.replication.clone().replicate(ReceiverStream::new(said)).await?.into_inner();
         Ok(Self { _say: say, answers })
     }

@@ -288,7 +288,7 @@ async fn a_puller_that_says_nothing_more_does_not_hold_up_a_stop() {
         ..proto::Hello::default()
     };
     let hello = replicate_request::Message::Hello(hello);
-    let hello = proto::ReplicateRequest { message: Some(hello) }.encode_to_vec();
+    let hello = proto::ReplicateRequest { message: Some(hello), ..Default::default() }.encode_to_vec();
     for begins in [true, false] {
         let config = config(&certs, "node-1", free_port(), &[]);
         // Less than the node waits for a silent puller.

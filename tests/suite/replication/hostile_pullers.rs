@@ -44,7 +44,7 @@ impl Pair {
     ) -> Result<(mpsc::Sender<proto::ReplicateRequest>, Streaming<proto::ReplicateResponse>), Status> {
         let (say, said) = mpsc::channel(messages.len() + 8);
         for message in messages {
-            say.send(proto::ReplicateRequest { message }).await.unwrap();
+            say.send(proto::ReplicateRequest { message, ..Default::default() }).await.unwrap();
         }
         let answers = self.puller.replication.clone().replicate(ReceiverStream::new(said)).await?;
         Ok((say, answers.into_inner()))
@@ -204,7 +204,7 @@ async fn a_refusal_in_the_middle_of_a_backlog_is_delivered_behind_it() {
     answers.message().await.unwrap();
     // From here on nothing is read, so the node soon has more under way than the connection takes.
     pair.ping_often().await;
-    say.send(proto::ReplicateRequest { message: hello(|_| {}) }).await.unwrap();
+    say.send(proto::ReplicateRequest { message: hello(|_| {}), ..Default::default() }).await.unwrap();
     pair.ping_often().await;
     let status = end(answers).await.expect_err("the stream ended without a word");
     assert_eq!(status.code(), Code::InvalidArgument);
@@ -233,7 +233,7 @@ async fn a_puller_that_lies_about_my_clock_cannot_make_me_mint_without_end() {
     // Said later in a stream it is no better.
     let (say, mut answers) = pair.say(vec![hello(|_| {})]).await.unwrap();
     let claim = applied(&at(store.origin(), 1_000_000));
-    say.send(proto::ReplicateRequest { message: claim }).await.unwrap();
+    say.send(proto::ReplicateRequest { message: claim, ..Default::default() }).await.unwrap();
     answers.message().await.unwrap();
     assert_eq!(store.origin(), minted, "it was minted again");
     assert_eq!(

@@ -2,6 +2,7 @@
 //!
 //! - `byzantine`: nodes that believe only what is proven.
 //! - `convergence`: written here, read there.
+//! - `hostile_acknowledgements`: members that sign what they do not hold.
 //! - `hostile_claims`: donors that lie about what they have applied, deleted, folded.
 //! - `hostile_entries`: log entries that no origin should have written.
 //! - `hostile_greed`: one certificate that takes what the others need.
@@ -19,6 +20,7 @@
 
 mod byzantine;
 mod convergence;
+mod hostile_acknowledgements;
 mod hostile_claims;
 mod hostile_entries;
 mod hostile_greed;

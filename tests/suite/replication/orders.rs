@@ -110,7 +110,7 @@ fn forgeries(certs: &Certs, member: &str) -> Vec<(&'static str, Option<proto::Or
         ("of another cluster", sign(Pen { cluster: "elsewhere", ..admin() })),
         ("by another cluster's operator", sign(Pen::of(&certs.admin_of("elsewhere")))),
         ("by another CA's operator", sign(Pen::of(&foreign.admin()))),
-        ("of another context", sign(Pen { context: Context::Receipt, ..admin() })),
+        ("of another context", sign(Pen { context: Context::OriginBirth, ..admin() })),
         ("of an hour ago", sign(minutes(-60))),
         ("of the next hour", sign(minutes(60))),
     ]

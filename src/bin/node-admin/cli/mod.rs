@@ -3,6 +3,7 @@
 mod audit;
 mod bench;
 mod order;
+mod receipt;
 mod record;
 mod values;
 
@@ -19,6 +20,7 @@ use clap_complete::Shell;
 pub(crate) use audit::{AuditCommand, Filter};
 pub(crate) use bench::{BenchCommand, Load, Revoke, Visible};
 pub(crate) use order::{OrderCommand, OrderSubject};
+pub(crate) use receipt::ReceiptCommand;
 pub(crate) use record::{ConflictsCommand, Key, QuarantineCommand, RecordCommand};
 pub(crate) use values::Wait;
 
@@ -184,6 +186,11 @@ pub(crate) enum Command {
     Order {
         #[command(subcommand)]
         command: OrderCommand,
+    },
+    /// Verify receipts: what members have signed of the operations that they hold
+    Receipt {
+        #[command(subcommand)]
+        command: ReceiptCommand,
     },
     /// List and acknowledge keys that were created more than once, with different payloads
     Conflicts {

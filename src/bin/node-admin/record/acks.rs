@@ -7,8 +7,13 @@ use crate::{
     cli::{Global, Wait},
     failure::Failure,
     output,
+    receipt::{Holder, Proof},
 };
-use brock_core::{base::duration, proto};
+use brock_core::{
+    base::{duration, id::KeyHash, vector::Stamp},
+    domain::receipt,
+    proto,
+};
 use serde::Serialize;
 
 /// How long to wait for others without --timeout.
@@ -56,25 +61,28 @@ pub(super) struct Receipt {
     holders: Vec<Holder>,
     /// The members that did not confirm in time.
     missing: Vec<String>,
+    /// What proves the holders' signatures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    proof: Option<Proof>,
 }
 
-#[derive(Debug, Serialize)]
-struct Holder {
-    node: String,
-    after_ms: u64,
-}
-
-/// The receipt in an answer; it is required if acknowledgements were requested.
+/// The receipt in an answer; it is required if acknowledgements were requested. `subject` and `stamp`: of the operation
+/// that it is about, and whether that was in effect already.
 pub(super) fn receipt(
     asked: Option<&proto::Acks>,
+    subject: (KeyHash, &str),
+    stamp: (Stamp, bool),
     receipt: Option<proto::Receipt>,
 ) -> Result<Option<Receipt>, Failure> {
     match (asked, receipt) {
         (None, _) => Ok(None),
-        (Some(_), Some(proto::Receipt { holders, missing })) => {
-            let holder = |proto::receipt::Holder { node, after_ms }| Holder { node, after_ms };
-            let holders = holders.into_iter().map(holder).collect();
-            Ok(Some(Receipt { is_of_a_wait: true, holders, missing }))
+        (Some(_), Some(receipt)) => {
+            let receipt = receipt::Receipt::from_proto(subject, stamp, receipt);
+            let receipt::Receipt { holders, missing, proof, .. } = receipt.map_err(|error| {
+                Failure::Error(format!("the operation stands, but its receipt is malformed: {error}"))
+            })?;
+            let holders = holders.into_iter().map(Holder::from).collect();
+            Ok(Some(Receipt { is_of_a_wait: true, holders, missing, proof: proof.map(Proof::from) }))
         }
         // The node does not know the field. An empty receipt would look like success.
         (Some(_), None) => Err(Failure::Error(
@@ -91,8 +99,10 @@ impl Receipt {
             return [("holders", NOT_WAITED.to_owned()), ("missing", NOT_WAITED.to_owned())];
         }
         let holders = self.holders.iter();
-        let holders =
-            holders.map(|holder| format!("{} after {} ms", output::printable(&holder.node), holder.after_ms));
+        let signed = |holder: &Holder| if holder.is_signed() { " (signed)" } else { "" };
+        let holders = holders.map(|holder| {
+            format!("{} after {} ms{}", output::printable(&holder.node), holder.after_ms, signed(holder))
+        });
         [
             ("holders", list(holders)),
             ("missing", list(self.missing.iter().map(|node| output::printable(node)))),
@@ -131,6 +141,11 @@ mod tests {
         Global { timeout, ..Global::default() }
     }
 
+    fn about(asked: Option<&proto::Acks>, told: Option<proto::Receipt>) -> Result<Option<Receipt>, Failure> {
+        let stamp = crate::stamp::parse("node-1/9f3c2a10:42").unwrap();
+        receipt(asked, (KeyHash([0xab; 32]), "delete"), (stamp, false), told)
+    }
+
     #[test]
     fn a_time_out_means_the_waiting_if_there_is_any() {
         const S: Duration = Duration::from_secs(1);
@@ -155,10 +170,10 @@ mod tests {
     #[test]
     fn who_is_missing_is_named_and_the_operation_stands() {
         let asked = proto::Acks { from: Some(proto::acks::From::All(true)), timeout_ms: 1500 };
-        let holder = proto::receipt::Holder { node: "node-2".to_owned(), after_ms: 12 };
+        let holder = proto::receipt::Holder { node: "node-2".to_owned(), after_ms: 12, ..Default::default() };
         let missing = vec!["node-3\x1b".to_owned(), "d:1".to_owned()];
-        let told = proto::Receipt { holders: vec![holder], missing };
-        let told = receipt(Some(&asked), Some(told)).unwrap().unwrap();
+        let told = proto::Receipt { holders: vec![holder], missing, proof: None };
+        let told = about(Some(&asked), Some(told)).unwrap().unwrap();
         assert_eq!(
             told.fields(),
             [("holders", "node-2 after 12 ms".to_owned()), ("missing", "node-3\u{fffd}, d:1".to_owned())]
@@ -169,14 +184,14 @@ mod tests {
         assert!(text.starts_with("not confirmed within 1.5s: node-3\u{fffd}, d:1\n"), "{text}");
         assert!(text.contains("stands"), "{text}");
 
-        let all_there = receipt(Some(&asked), Some(proto::Receipt::default())).unwrap().unwrap();
+        let all_there = about(Some(&asked), Some(proto::Receipt::default())).unwrap().unwrap();
         assert_eq!(all_there.verdict(Some(&asked)), Ok(()));
     }
 
     #[test]
     fn a_node_that_says_nothing_is_no_success() {
         let asked = proto::Acks { from: None, timeout_ms: 1 };
-        assert_eq!(receipt(Some(&asked), None).unwrap_err().exit(), Exit::Error);
-        assert!(receipt(None, None).unwrap().is_none());
+        assert_eq!(about(Some(&asked), None).unwrap_err().exit(), Exit::Error);
+        assert!(about(None, None).unwrap().is_none());
     }
 }

@@ -113,18 +113,22 @@ struct Changed {
 impl Changed {
     fn new(request: &Request, response: proto::OperationResponse) -> Result<Self, Failure> {
         let proto::OperationResponse { stamp, already, receipt } = response;
-        let Stamp { origin, clock } = stamp::from_wire(stamp)?;
+        let stamp = stamp::from_wire(stamp)?;
+        let operation = match request.change {
+            Change::Invalidate { .. } => "invalidate",
+            Change::Unpublish => "unpublish",
+            Change::Delete => "delete",
+        };
+        let receipt =
+            acks::receipt(request.acks.as_ref(), (request.key, operation), (stamp, already), receipt)?;
+        let Stamp { origin, clock } = stamp;
         Ok(Self {
             key_hash: request.key.to_hex(),
-            operation: match request.change {
-                Change::Invalidate { .. } => "invalidate",
-                Change::Unpublish => "unpublish",
-                Change::Delete => "delete",
-            },
+            operation,
             origin: Origin::to_string(&origin),
             clock: clock.0,
             already,
-            receipt: acks::receipt(request.acks.as_ref(), receipt)?.unwrap_or_default(),
+            receipt: receipt.unwrap_or_default(),
         })
     }
 
@@ -157,8 +161,9 @@ mod tests {
     #[test]
     fn a_change_is_this_json() {
         let acks = proto::Acks { from: Some(proto::acks::From::All(true)), timeout_ms: 10_000 };
-        let holder = proto::receipt::Holder { node: "node-2".to_owned(), after_ms: 12 };
-        let receipt = proto::Receipt { holders: vec![holder], missing: vec!["node-3".to_owned()] };
+        let holder = proto::receipt::Holder { node: "node-2".to_owned(), after_ms: 12, ..Default::default() };
+        let receipt =
+            proto::Receipt { holders: vec![holder], missing: vec!["node-3".to_owned()], proof: None };
         let answer = proto::OperationResponse { receipt: Some(receipt), ..response() };
         let changed = Changed::new(&request(Change::Delete, Some(acks)), answer).unwrap();
         let expected = r#"{

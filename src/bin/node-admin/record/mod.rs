@@ -109,7 +109,7 @@ fn read_bounded(source: impl Read) -> io::Result<Vec<u8>> {
 
 /// Creates the record at the first node that answers.
 async fn put(client: &Client, request: proto::PutRequest, format: Format) -> Result<(), Failure> {
-    let key_hash = HEXLOWER.encode(&request.key_hash);
+    let key_hash = KeyHash::try_from(request.key_hash.as_ref()).map_err(Failure::nonsense)?;
     let acks = request.acks;
     let response = put_outcome(client.put(request).await)?;
     let written = Written::new(key_hash, acks.as_ref(), response)?;
@@ -181,13 +181,14 @@ struct Written {
 
 impl Written {
     fn new(
-        key_hash: String,
+        key_hash: KeyHash,
         acks: Option<&proto::Acks>,
         response: proto::PutResponse,
     ) -> Result<Self, Failure> {
-        let Stamp { origin, clock } = stamp::from_wire(response.stamp)?;
-        let receipt = acks::receipt(acks, response.receipt)?;
-        Ok(Self { key_hash, origin: origin.to_string(), clock: clock.0, receipt })
+        let stamp = stamp::from_wire(response.stamp)?;
+        let receipt = acks::receipt(acks, (key_hash, "create"), (stamp, false), response.receipt)?;
+        let Stamp { origin, clock } = stamp;
+        Ok(Self { key_hash: key_hash.to_hex(), origin: origin.to_string(), clock: clock.0, receipt })
     }
 
     fn text(&self) -> String {

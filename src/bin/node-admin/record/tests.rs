@@ -76,21 +76,21 @@ fn a_put_that_broke_off_is_remembered_when_the_next_node_knows_the_record() {
 fn a_put_shows_holders_only_when_they_were_asked_for() {
     let written = |acks: Option<&proto::Acks>, receipt| {
         let stamp = Some(stamp_of("node-1/9f3c2a10:42"));
-        let written = Written::new("ab".to_owned(), acks, proto::PutResponse { stamp, receipt });
+        let written = Written::new(KeyHash([0xab; 32]), acks, proto::PutResponse { stamp, receipt });
         written.map(|written| output::json(&written).unwrap())
     };
     let expected = r#"{
-  "key_hash": "ab",
+  "key_hash": "abababababababababababababababababababababababababababababababab",
   "origin": "node-1/9f3c2a10",
   "clock": 42
 }
 "#;
     assert_eq!(written(None, None).unwrap(), expected);
-    let holder = proto::receipt::Holder { node: "node-2".to_owned(), after_ms: 3 };
-    let receipt = proto::Receipt { holders: vec![holder], missing: vec!["node-3".to_owned()] };
+    let holder = proto::receipt::Holder { node: "node-2".to_owned(), after_ms: 3, ..Default::default() };
+    let receipt = proto::Receipt { holders: vec![holder], missing: vec!["node-3".to_owned()], proof: None };
     let acks = proto::Acks { from: Some(proto::acks::From::Nodes(2)), timeout_ms: 1000 };
     let expected = r#"{
-  "key_hash": "ab",
+  "key_hash": "abababababababababababababababababababababababababababababababab",
   "origin": "node-1/9f3c2a10",
   "clock": 42,
   "holders": [

@@ -44,3 +44,12 @@ pub const FORKS_PER_NODE: usize = 16;
 pub const FREEZE_ATTEMPTS: usize = 16;
 /// Logs whose last bundles a node shows a puller at once.
 pub const TIPS_MAX: usize = 1_000;
+/// Of its newest bundles a node remembers the roots, so that receipts can lead from an operation to what a member has
+/// signed: 1 MB.
+pub const RECEIPT_ROOTS_KEPT: usize = 8192;
+/// So many of them are in one receipt; a member that has signed further than that is not proven by it.
+pub const RECEIPT_ROOTS_MAX: usize = 4096;
+/// The births in a receipt, with their certificates; further members are not proven by it.
+pub const RECEIPT_BIRTHS_MAX_BYTES: usize = 1024 * 1024;
+/// A node that is known to hold an operation, and signs what it acknowledges, has so much time to do so.
+pub const RECEIPT_SIGNATURE_PATIENCE: Duration = Duration::from_millis(200);

@@ -1,0 +1,155 @@
+//! The receipt of an operation: which members hold it, and the proof of what they have signed.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use prost::Message as _;
+
+use super::operations::Operations;
+use crate::{
+    membership::receipt::{self, Signed},
+    store::{Link, StoreError},
+};
+use brock_core::{
+    base::{
+        duration::milliseconds,
+        id::{KeyHash, Origin},
+        limits,
+        vector::{Clock, Stamp},
+    },
+    domain::{
+        birth::SignedBirth,
+        bundle::Evidence,
+        receipt::{Holder, Proof, Receipt},
+    },
+};
+
+/// An operation that is in effect.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Subject {
+    pub key_hash: KeyHash,
+    /// What was asked for.
+    pub operation: &'static str,
+    pub stamp: Stamp,
+    pub already: bool,
+}
+
+/// What leads from an operation to what members have signed.
+#[derive(Default)]
+struct Way {
+    evidence: Option<Evidence>,
+    links: Vec<Link>,
+    /// Why there is no way, whatever a member has signed.
+    lacks: Option<&'static str>,
+}
+
+impl Operations {
+    /// Adds to the members that hold an operation what each has signed, as far as that leads back to the operation, and
+    /// signs the whole. Without a proof, each holder says why.
+    pub(super) async fn prove(&self, subject: Subject, members: receipt::Receipt) -> Receipt {
+        let receipt::Receipt { holders, missing } = members;
+        let signatures = holders.iter().filter_map(|holder| holder.signed.as_ref());
+        let through = signatures.map(|signed| signed.acknowledgement.applied.clock).max();
+        let way = self.way(subject, through.unwrap_or_default()).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "a receipt has no proof, because the storage could not be read");
+            Way { lacks: Some("the node that answered could not read its storage"), ..Way::default() }
+        });
+        let mut births = BTreeMap::new();
+        let holders = holders.into_iter().map(|receipt::Holder { name, after, signed }| Holder {
+            node: name,
+            after_ms: milliseconds(after),
+            signed: match way.reaches(signed.as_deref()) {
+                Ok(signed) => take_birth(&mut births, signed).map(|()| signed.acknowledgement),
+                Err(reason) => Err(reason.to_owned()),
+            },
+        });
+        let Subject { key_hash, operation, stamp, already } = subject;
+        let operation = operation.to_owned();
+        let mut receipt =
+            Receipt { key_hash, operation, stamp, already, holders: holders.collect(), missing, proof: None };
+        match self.sign(&mut receipt, way, births).await {
+            Ok(()) => receipt,
+            Err(error) => {
+                tracing::warn!(%error, "a receipt has no proof, because the storage could not be read");
+                Receipt { proof: None, ..receipt }
+            }
+        }
+    }
+
+    async fn way(&self, subject: Subject, through: Clock) -> Result<Way, StoreError> {
+        let lacks = |lacks| Ok(Way { lacks: Some(lacks), ..Way::default() });
+        let Subject { key_hash, stamp, .. } = subject;
+        let state = self.store.get(key_hash).await?;
+        let evidence = state.and_then(|state| state.evidence.get(&stamp).cloned());
+        let Some(evidence) = evidence else {
+            return lacks("the node that answered has no evidence of the operation");
+        };
+        if self.store.signs_as() != Some(stamp.origin) {
+            let lacks = Some(
+                "the operation is not in the log of the node that answered, as it was made elsewhere or before its last \
+                 start, and members sign what they hold of that log only",
+            );
+            return Ok(Way { evidence: Some(evidence), links: Vec::new(), lacks });
+        }
+        let links = self.store.links(stamp, through);
+        let forgotten = "the operation is so long ago that the node that answered remembers no way from it to what \
+                         members sign now";
+        let lacks = (links.is_empty() && through >= stamp.clock).then_some(forgotten);
+        Ok(Way { evidence: Some(evidence), links, lacks })
+    }
+
+    /// Adds what all the signatures need, and signs.
+    async fn sign(
+        &self,
+        receipt: &mut Receipt,
+        way: Way,
+        mut births: BTreeMap<Origin, Arc<SignedBirth>>,
+    ) -> Result<(), StoreError> {
+        let Some(by) = self.store.signs_as() else { return Ok(()) };
+        let origin = way.evidence.as_ref().map(|_| receipt.stamp.origin);
+        for origin in [Some(by), origin].into_iter().flatten() {
+            if let Some(birth) = self.store.birth(origin).await? {
+                births.insert(origin, Arc::new(SignedBirth::from_proto(birth)?));
+            }
+        }
+        receipt.proof = Some(Proof {
+            evidence: way.evidence,
+            bundles: way.links.iter().map(|link| (link.last.clock, link.root)).collect(),
+            births: births.into_values().map(Arc::unwrap_or_clone).collect(),
+            by,
+            signature: [0; 64],
+        });
+        let signed = self.store.sign_receipt(|cluster| receipt.content(cluster));
+        receipt.proof = match (receipt.proof.take(), signed) {
+            // The node may have another incarnation by now, whose birth is not in the receipt.
+            (Some(proof), Some((origin, signature))) if origin == by => Some(Proof { signature, ..proof }),
+            _ => None,
+        };
+        Ok(())
+    }
+}
+
+impl Way {
+    fn reaches<'a>(&self, signed: Option<&'a Signed>) -> Result<&'a Signed, &'static str> {
+        if let Some(lacks) = self.lacks {
+            return Err(lacks);
+        }
+        let signed = signed.ok_or(
+            "it has not signed what it holds: its certificate names no node, or it has been filled by a resync and \
+             does not know the hash of this log",
+        )?;
+        let through = signed.acknowledgement.applied.clock;
+        let is_reached = self.links.last().is_some_and(|link| link.last.clock >= through);
+        is_reached.then_some(signed).ok_or("what it has signed is too far beyond the operation")
+    }
+}
+
+/// Adds the birth of a member that has signed.
+fn take_birth(births: &mut BTreeMap<Origin, Arc<SignedBirth>>, signed: &Signed) -> Result<(), String> {
+    let bytes = |birth: &SignedBirth| birth.to_proto().encoded_len();
+    let taken: usize = births.values().map(|birth| bytes(birth)).sum();
+    if taken + bytes(&signed.birth) > limits::RECEIPT_BIRTHS_MAX_BYTES {
+        return Err("the receipt is full: the certificates of other members fill it".to_owned());
+    }
+    births.insert(signed.acknowledgement.member, Arc::clone(&signed.birth));
+    Ok(())
+}
