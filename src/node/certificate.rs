@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 use crate::store;
 use brock_core::{
     base::id::ClusterId,
-    domain::{birth::SignedBirth, record::UnixSeconds},
+    domain::{birth::SignedBirth, order::Subject, record::UnixSeconds},
 };
 use brock_net::tls::{
     credentials::Identity,
@@ -49,11 +49,23 @@ impl store::Identity for NodeCertificate {
     fn verify(&self, signed: &SignedBirth) -> Result<(), String> {
         let cluster = self.cluster().ok_or("this node's own certificate names no cluster")?;
         let birth = &signed.birth;
+        let statement = birth.statement(&cluster);
         let chain: Vec<CertificateDer<'_>> =
             signed.certificates.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
         let signature = Signed { scheme: signed.scheme, signature: signed.signature.to_vec() };
-        let content = birth.content(&cluster);
         let verifier = self.0.statement_verifier();
+        if let Some(at_unix_ms) = signed.vouched_at_unix_ms {
+            let content = Subject::Vouch(&statement).encode(&cluster, at_unix_ms);
+            let at = At::Time(u64::try_from(at_unix_ms.div_euclid(1000)).unwrap_or_default());
+            let operator = verifier.verify(&chain, at, Context::OperatorOrder, &content, &signature);
+            let operator = operator.map_err(|error| error.to_string())?;
+            let is_here = operator.trust_domain.as_deref().map(ClusterId::of) == Some(cluster);
+            return match operator.role == Role::Admin && is_here {
+                true => Ok(()),
+                false => Err(format!("{operator}, who vouched for it, is no operator of this cluster")),
+            };
+        }
+        let content = birth.content(&cluster);
         let verify = |at| verifier.verify(&chain, at, Context::OriginBirth, &content, &signature);
         // An incarnation may outlive the certificate that it was born with.
         let born_at = u64::try_from(birth.born_at).unwrap_or_default();

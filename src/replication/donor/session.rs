@@ -15,6 +15,7 @@ use crate::{
     replication::remote,
     runtime::planted::{self, Bug},
     store::{Store, StoreError},
+    transfer::closings,
 };
 use brock_core::{
     base::{
@@ -90,7 +91,8 @@ impl Session {
     ) -> Result<(), SessionError> {
         let mut announced = Vector::default();
         let birth = self.store.birth(self.store.origin()).await?;
-        let first = proto::Heads { birth, ..heads(&self.store, &self.wall_clock, &mut announced) };
+        let closings = closings::kept(&self.store).await?;
+        let first = proto::Heads { birth, closings, ..heads(&self.store, &self.wall_clock, &mut announced) };
         if out.send(Ok(response(replicate_response::Message::Heads(first)))).await.is_err() {
             return Ok(());
         }
@@ -376,5 +378,6 @@ fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Vector) -> proto
         now_unix: wall_clock.now(),
         digest: Some(remote::digest_to_proto(&summary)),
         birth: None,
+        closings: Vec::new(),
     }
 }

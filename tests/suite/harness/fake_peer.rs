@@ -221,6 +221,13 @@ impl ReplicationService for Service {
         Err(Status::unimplemented("a fake peer has no records"))
     }
 
+    async fn offer_births(
+        &self,
+        _: Request<proto::Births>,
+    ) -> Result<Response<proto::OfferBirthsResponse>, Status> {
+        Ok(Response::new(proto::OfferBirthsResponse {}))
+    }
+
     async fn retire(
         &self,
         _: Request<proto::RetireRequest>,
@@ -273,6 +280,7 @@ impl ReplicationService for Service {
             now_unix: script.now_unix,
             digest: script.digest.clone(),
             birth: None,
+            closings: Vec::new(),
         })];
         messages.extend(script.batches.into_iter().map(replicate_response::Message::Batch));
         messages.extend(script.then);
@@ -295,6 +303,7 @@ impl ReplicationService for Service {
                         now_unix: script.now_unix,
                         digest: script.digest.clone(),
                         birth: None,
+                        closings: Vec::new(),
                     };
                     loop {
                         // As often as a real peer.

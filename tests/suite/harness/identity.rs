@@ -78,7 +78,8 @@ impl TestOrigin {
         let birth = Birth { origin, key: public, born_at: 1_700_000_000, previous: None };
         let cluster = identity.cluster().unwrap();
         let Certified { scheme, signature, certificates } = identity.sign(&birth.content(&cluster)).unwrap();
-        let birth = SignedBirth { birth, scheme, signature, certificates }.to_proto();
+        let birth =
+            SignedBirth { birth, scheme, signature, certificates, vouched_at_unix_ms: None }.to_proto();
         Self { origin, cluster, key, birth }
     }
 

@@ -160,6 +160,7 @@ async fn what_a_peer_causes_again_and_again_is_logged_now_and_then() {
             now_unix,
             digest: None,
             birth: None,
+            closings: Vec::new(),
         };
         replicate_response::Message::Heads(heads)
     };
