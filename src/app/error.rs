@@ -39,6 +39,16 @@ pub enum RequestError {
          (`brock cert node`), and restart it"
     )]
     DoesNotSign,
+    /// No birth of that origin is known.
+    #[error(
+        "this node knows no birth of {0}, so there is nothing to vouch for: ask a node that has it (`node-admin origin list`)"
+    )]
+    NoBirth(Origin),
+    /// The certificate of a birth is accepted.
+    #[error(
+        "the certificate of the birth of {0} is accepted at this node, so nothing needs to be vouched for"
+    )]
+    IsBelieved(Origin),
     /// A batch has too many items.
     #[error("items: {0} of them, more than the {max} that a batch may have", max = limits::BATCH_ITEMS_MAX)]
     BatchSize(usize),

@@ -50,6 +50,12 @@ impl Operations {
         for (key_hash, operation, order) in orders {
             let subject = Subject::ordered(&operation, &key_hash, &order.proof);
             let subject = subject.ok_or_else(|| RequestError::field("orders", "a create needs no order"))?;
+            // Such an operation is malformed to every node.
+            if matches!(&operation, Operation::Invalidate { at, .. } if *at > order.proof.at()) {
+                let problem =
+                    "an order precedes what it orders: check the clocks of the node and of the operator";
+                return Err(RequestError::field("orders", problem));
+            }
             self.orders.accept(subject, &order).await?;
             accepted.push((key_hash, operation, order.proof));
         }

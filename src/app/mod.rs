@@ -3,7 +3,8 @@
 //!
 //! - [`records`]: creating and reading records; [`acks`]: waiting for other members, and the receipt.
 //! - [`operations`]: what an operator does to records and to the cluster; [`retirement`]: members that
-//!   never return; [`migration`]: logging again what is not proven; [`backups`]: backups on request;
+//!   never return; [`migration`]: logging again what is not proven;
+//!   [`origins`]: what proves the origins that are known here; [`backups`]: backups on request;
 //!   `receipts`: who holds an operation, with the proof;
 //!   [`ledgers`]: conflicts and quarantine; [`tail`]: the log as it grows.
 //! - [`trace`]: one record on every node; [`status`]: the status of this node; [`cluster`]: of all nodes;
@@ -22,6 +23,7 @@ pub mod health;
 pub mod ledgers;
 pub mod migration;
 pub mod operations;
+pub mod origins;
 mod receipts;
 pub mod records;
 mod reports;

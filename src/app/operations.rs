@@ -154,7 +154,7 @@ pub struct Operations {
     asker: Asker,
     compactor: Compactor,
     resyncs: Resyncs,
-    verifier: Verifier,
+    pub(super) verifier: Verifier,
     pub(super) orders: Orders,
     pub(super) wall_clock: WallClock,
     alarms: Alarms,

@@ -74,6 +74,10 @@ calls! { admin:
         "Retires a member on the node and on its peers.";
     resume_origin(ResumeOriginRequest) -> proto::ResumeOriginResponse:
         "Lets the paused logs of a node go on at the node.";
+    list_origins(ListOriginsRequest) -> proto::ListOriginsResponse: "A page of the origins that the node knows.";
+    close_origin(CloseOriginRequest) -> proto::CloseOriginResponse: "Closes the logs of a node.";
+    vouch_origin(VouchOriginRequest) -> proto::VouchOriginResponse:
+        "Keeps a birth as one that an operator vouches for, at the node and its peers.";
     migrate_trust(MigrateTrustRequest) -> proto::MigrateTrustResponse:
         "Logs again what of some records is not proven.";
     compact(CompactRequest) -> proto::CompactResponse: "Compacts the log of the node.";

@@ -7,7 +7,7 @@ use tonic::{Code, transport::Channel};
 
 use brock_core::{
     base::limits,
-    domain::codec::CodecError,
+    domain::{birth::SignedBirth, codec::CodecError},
     proto::{self, replication_service_client::ReplicationServiceClient},
 };
 use brock_net::{address::Address, channel, dial::Dialler, tls::errors};
@@ -134,6 +134,12 @@ impl Peer {
     pub async fn retire(&self, member: &str, order: proto::Order) -> Result<(), RemoteError> {
         let request = proto::RetireRequest { member: member.to_owned(), order: Some(order) };
         self.call(|mut client| async move { client.retire(request).await }).await.map(drop)
+    }
+
+    /// Offers a birth that an operator has vouched for.
+    pub async fn offer_births(&self, birth: &SignedBirth) -> Result<(), RemoteError> {
+        let request = proto::Births { births: vec![birth.to_proto()] };
+        self.call(|mut client| async move { client.offer_births(request).await }).await.map(drop)
     }
 }
 

@@ -204,7 +204,13 @@ mod tests {
     fn signed(clock: u64) -> Signed {
         let member = Origin::new(&id("b"), Incarnation(1));
         let birth = Birth { origin: member, key: [1; 32], born_at: 1, previous: None };
-        let birth = SignedBirth { birth, scheme: 1, signature: Bytes::new(), certificates: Vec::new() };
+        let birth = SignedBirth {
+            birth,
+            scheme: 1,
+            signature: Bytes::new(),
+            certificates: Vec::new(),
+            vouched_at_unix_ms: None,
+        };
         let acknowledgement =
             Acknowledgement { member, applied: stamp(clock), chain: [2; 32], signature: [3; 64] };
         Signed { acknowledgement, birth: Arc::new(birth) }

@@ -59,6 +59,7 @@ impl Shared {
         let context = (wall_clock.clone(), alarms.clone());
         let (own, verifier) = (identity.peer(), identity.statement_verifier());
         let orders = Orders::new(config.trust, &own, verifier, store.clone(), context.clone());
+        orders.load_closings().await.map_err(|error| storage::damaged(config, error))?;
         let breaker = Breaker::new(config.destruction_limit, (store.clone(), roster.clone()), context).await;
         Ok(Self {
             breaker: breaker.map_err(|error| storage::damaged(config, error))?,

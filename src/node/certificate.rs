@@ -6,7 +6,7 @@ use rustls_pki_types::CertificateDer;
 use crate::store;
 use brock_core::{
     base::id::ClusterId,
-    domain::{birth::SignedBirth, record::UnixSeconds},
+    domain::{birth::SignedBirth, order::Subject, record::UnixSeconds},
 };
 use brock_net::tls::{
     credentials::Identity,
@@ -52,7 +52,8 @@ impl store::Identity for NodeCertificate {
     }
 }
 
-/// Whether a certificate of the origin's node in this cluster has signed a birth. The error says why it has not.
+/// Whether a certificate of the origin's node in this cluster has signed a birth, or an operator of this cluster has vouched
+/// for it. The error says why not.
 pub fn verify_birth(
     verifier: &StatementVerifier,
     cluster: ClusterId,
@@ -62,6 +63,17 @@ pub fn verify_birth(
     let chain: Vec<CertificateDer<'_>> =
         signed.certificates.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
     let signature = Signed { scheme: signed.scheme, signature: signed.signature.to_vec() };
+    if let Some(at_unix_ms) = signed.vouched_at_unix_ms {
+        let content = Subject::Vouch(&birth.statement(&cluster)).encode(&cluster, at_unix_ms);
+        let at = At::Time(u64::try_from(at_unix_ms.div_euclid(1000)).unwrap_or_default());
+        let operator = verifier.verify(&chain, at, Context::OperatorOrder, &content, &signature);
+        let operator = operator.map_err(|error| error.to_string())?;
+        let is_here = operator.trust_domain.as_deref().map(ClusterId::of) == Some(cluster);
+        return match operator.role == Role::Admin && is_here {
+            true => Ok(()),
+            false => Err(format!("{operator}, who vouched for it, is no operator of this cluster")),
+        };
+    }
     let content = birth.content(&cluster);
     let verify = |at| verifier.verify(&chain, at, Context::OriginBirth, &content, &signature);
     // An incarnation may outlive the certificate that it was born with.

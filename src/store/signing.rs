@@ -111,7 +111,7 @@ impl Signer {
         let born = Born::of(&birth, Some(cluster));
         Ok(Some((
             Self { cluster, origin, key, born },
-            SignedBirth { birth, scheme, signature, certificates },
+            SignedBirth { birth, scheme, signature, certificates, vouched_at_unix_ms: None },
         )))
     }
 

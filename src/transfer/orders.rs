@@ -6,14 +6,15 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
 use bytes::Bytes;
 use metrics::counter;
 use rustls_pki_types::CertificateDer;
+use tokio::sync::Mutex as AsyncMutex;
 
-use super::work;
+use super::{closings::Closed, work};
 use crate::{
     runtime::{
         alarms::Alarms,
@@ -93,6 +94,10 @@ struct Inner {
     alarms: Alarms,
     /// The first nodes of whose logs an operation was refused. Each raises one alarm.
     refused: Mutex<BTreeSet<NodeId>>,
+    /// Logs that operators have closed.
+    closed: RwLock<Closed>,
+    /// Held while that is written to the store.
+    writing_closed: AsyncMutex<()>,
 }
 
 impl Orders {
@@ -105,8 +110,18 @@ impl Orders {
         (wall_clock, alarms): (WallClock, Alarms),
     ) -> Self {
         let cluster = own.trust_domain.as_deref().map(ClusterId::of);
-        let refused = Mutex::default();
-        Self(Arc::new(Inner { mode, verifier, cluster, store, wall_clock, alarms, refused }))
+        let (refused, closed, writing_closed) = <_>::default();
+        Self(Arc::new(Inner {
+            mode,
+            verifier,
+            cluster,
+            store,
+            wall_clock,
+            alarms,
+            refused,
+            closed,
+            writing_closed,
+        }))
     }
 
     /// Whether destruction needs an order here.
@@ -146,6 +161,29 @@ impl Orders {
             self.0.store.keep_chains(vec![chain]).await?;
         }
         Ok(operator)
+    }
+
+    /// Verifies an order of some time ago. Blocks.
+    pub(super) fn verify_past(
+        &self,
+        subject: Subject<'_>,
+        order: &SignedOrder,
+    ) -> Result<PeerIdentity, OrderError> {
+        let SignedOrder { proof, chain } = order;
+        let content = self.content(subject, proof.at_unix_ms)?;
+        self.0.verify(&content, proof, chain, At::Time(u64::try_from(proof.at()).unwrap_or_default()))
+    }
+
+    pub(super) fn store(&self) -> &Store {
+        &self.0.store
+    }
+
+    pub(super) fn lock_closed(&self) -> &RwLock<Closed> {
+        &self.0.closed
+    }
+
+    pub(super) fn writing_closed(&self) -> &AsyncMutex<()> {
+        &self.0.writing_closed
     }
 
     fn content(&self, subject: Subject<'_>, at_unix_ms: i64) -> Result<Vec<u8>, OrderError> {

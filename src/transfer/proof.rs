@@ -54,6 +54,9 @@ pub enum ProofError {
     /// The payloads are not those whose digests the origin has signed.
     #[error("operations of {0} come with payloads that are not theirs")]
     Payload(Origin),
+    /// An operator has closed that log.
+    #[error("operations of {0} beyond the end that an operator has set for the logs of that node")]
+    Closed(Origin),
     /// The origin's key did not sign this.
     #[error("operations of {0} are not those that it has signed")]
     Forged(Origin),
@@ -119,12 +122,22 @@ impl Verifier {
     /// Keeps those of the births that are genuine. What an origin without one has signed is not proven, which is
     /// decided operation by operation.
     pub async fn learn(&self, births: Vec<proto::Birth>) -> Result<(), StoreError> {
+        let births = births.into_iter().filter_map(|birth| SignedBirth::from_proto(birth).ok());
+        self.keep_wanted(births.collect()).await
+    }
+
+    /// The same of births of origins that are known here: they may be signed with a newer certificate, or vouched for.
+    pub async fn renew(&self, births: Vec<SignedBirth>) -> Result<(), StoreError> {
+        let is_known = |signed: &SignedBirth| self.store.born(&signed.birth.origin).is_some();
+        self.keep_wanted(births.into_iter().filter(is_known).collect()).await
+    }
+
+    async fn keep_wanted(&self, births: Vec<SignedBirth>) -> Result<(), StoreError> {
         if births.is_empty() {
             return Ok(());
         }
         let this = self.clone();
         let verify = move || -> (Vec<SignedBirth>, Vec<SignedBirth>) {
-            let births = births.into_iter().filter_map(|birth| SignedBirth::from_proto(birth).ok());
             let is_news = |signed: &SignedBirth| match this.store.born(&signed.birth.origin) {
                 Some(known) => known.key != signed.birth.key || this.renews(signed),
                 None => this.check_birth(signed).is_ok(),
@@ -132,7 +145,7 @@ impl Verifier {
             let is_kept = |signed: &SignedBirth| {
                 this.store.born(&signed.birth.origin).is_none_or(|known| known.key == signed.birth.key)
             };
-            births.filter(is_news).partition(is_kept)
+            births.into_iter().filter(is_news).partition(is_kept)
         };
         let (new, other) = work(verify).await?;
         if !new.is_empty() {
@@ -144,24 +157,16 @@ impl Verifier {
         Ok(())
     }
 
-    /// The same of a birth that a donor shows of itself, if it is known here: it may be signed with a newer certificate.
-    pub async fn renew(&self, birth: Option<proto::Birth>) -> Result<(), StoreError> {
-        let origin = birth.as_ref().and_then(|birth| Origin::try_from(birth.origin.as_ref()).ok());
-        match origin.is_some_and(|origin| self.store.born(&origin).is_some()) {
-            true => self.learn(Vec::from_iter(birth)).await,
-            false => Ok(()),
-        }
-    }
-
     /// Whether a birth that is known here is to be kept as it comes now: it is the same, and genuine, and signed with a
-    /// certificate that ends later, or instead of one that is not accepted any more. Blocks.
+    /// certificate of its node that ends later, or instead of one that is not accepted any more. Blocks.
     fn renews(&self, signed: &SignedBirth) -> bool {
         let Ok(Some(kept)) = self.store.signed_birth(&signed.birth.origin) else { return false };
         let Some(identity) = self.store.identity() else { return false };
         kept.birth == signed.birth
             && kept.certificates != signed.certificates
             && self.check_birth(signed).is_ok()
-            && (identity.ends(signed) > identity.ends(&kept) || self.check_birth(&kept).is_err())
+            && (self.check_birth(&kept).is_err()
+                || (signed.vouched_at_unix_ms.is_none() && identity.ends(signed) > identity.ends(&kept)))
     }
 
     /// Verifies a segment that `from` has sent, and takes out of it what may not be stored. Blocks.
@@ -170,6 +175,12 @@ impl Verifier {
     /// origin itself, or the origin has never signed, and the mode trusts that.
     pub fn check_segment(&self, from: &NodeId, mut segment: Segment) -> Result<Segment, ProofError> {
         let origin = segment.origin;
+        if let Some(end) = self.orders.as_ref().and_then(|orders| orders.closed(&origin)) {
+            if segment.after >= end && segment.covered_through > end {
+                return Err(ProofError::Closed(origin));
+            }
+            segment.cut_before(end.next());
+        }
         let birth = segment.birth.take();
         let known = self.store.born(&origin).filter(|_| birth.is_none() || !planted::is(Bug::ForgetBirth));
         if let (Some(known), Some(birth)) = (&known, &birth)
@@ -283,6 +294,10 @@ impl Verifier {
     }
 
     fn proves(&self, stamp: Stamp, key_hash: &KeyHash, evidence: &Evidence) -> bool {
+        let end = self.orders.as_ref().and_then(|orders| orders.closed(&stamp.origin));
+        if end.is_some_and(|end| stamp.clock > end) {
+            return false;
+        }
         let Some(born) = self.store.born(&stamp.origin) else { return false };
         let Some((bundle, root)) = evidence.bundle(stamp, &key_hash.0) else { return false };
         let signed = (stamp.origin, bundle, root);

@@ -2,6 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use tonic::{Request, Response, Status};
 
@@ -20,6 +21,7 @@ use crate::{
     },
     audit::log::AuditLog,
     replication::breaker,
+    transfer::closings::Closing,
 };
 use brock_core::{
     base::id::IdError,
@@ -174,6 +176,44 @@ impl AdminService for Admin {
         let resumed = self.operations.resume_origin(&node_id).await?;
         let resumed = resumed.iter().map(breaker::paused_to_proto).collect();
         Ok(Response::new(proto::ResumeOriginResponse { node_id: self.node_id(), resumed }))
+    }
+
+    async fn list_origins(
+        &self,
+        request: Request<proto::ListOriginsRequest>,
+    ) -> Result<Response<proto::ListOriginsResponse>, Status> {
+        let proto::ListOriginsRequest { after, limit } = request.into_inner();
+        let after = if after.is_empty() { None } else { Some(convert::origin("after", &after)?) };
+        let (known, has_more) = self.operations.origins(after, limit).await?;
+        let last = known.last().filter(|_| has_more).map(|known| known.origin);
+        Ok(Response::new(proto::ListOriginsResponse {
+            node_id: self.node_id(),
+            next: last.map(|origin| Bytes::copy_from_slice(origin.as_bytes())).unwrap_or_default(),
+            origins: known.into_iter().map(convert::known_origin).collect(),
+        }))
+    }
+
+    async fn vouch_origin(
+        &self,
+        request: Request<proto::VouchOriginRequest>,
+    ) -> Result<Response<proto::VouchOriginResponse>, Status> {
+        let proto::VouchOriginRequest { origin, order } = request.into_inner();
+        let order = convert::order(order)?.ok_or_else(|| RequestError::field("order", "is missing"))?;
+        let outcomes = self.operations.vouch(convert::origin("origin", &origin)?, order).await?;
+        let outcomes = outcomes.into_iter().map(|outcome| proto::vouch_origin_response::Outcome {
+            node: outcome.node,
+            error: outcome.error.map(|error| error.to_string()).unwrap_or_default(),
+        });
+        Ok(Response::new(proto::VouchOriginResponse { outcomes: outcomes.collect() }))
+    }
+
+    async fn close_origin(
+        &self,
+        request: Request<proto::CloseOriginRequest>,
+    ) -> Result<Response<proto::CloseOriginResponse>, Status> {
+        let closing = Closing::from_proto(request.into_inner().closing.unwrap_or_default());
+        self.operations.close(closing.map_err(|problem| RequestError::field("closing", problem))?).await?;
+        Ok(Response::new(proto::CloseOriginResponse { node_id: self.node_id() }))
     }
 
     async fn migrate_trust(

@@ -2,7 +2,7 @@
 
 use super::shown::{
     Show, acknowledgement, backup, compaction, migration, nothing, operation, repair, request, resumed,
-    retirement,
+    retirement, vouched,
 };
 use brock_net::tls::roles::Role;
 
@@ -57,6 +57,7 @@ pub const TABLE: &[Call] = &[
     call("/brock.v1.ReplicationService/Trace", &[Node], No),
     call("/brock.v1.ReplicationService/Retire", &[Node], No),
     call("/brock.v1.ReplicationService/Report", &[Node], No),
+    call("/brock.v1.ReplicationService/OfferBirths", &[Node], No),
     admin("/brock.v1.AdminService/Status", Read(request!(StatusRequest { history: flag }))),
     admin("/brock.v1.AdminService/Cluster", Read(request!(ClusterRequest { history: flag }))),
     admin("/brock.v1.AdminService/ShowConfiguration", Read(request!(ShowConfigurationRequest {}))),
@@ -97,6 +98,18 @@ pub const TABLE: &[Call] = &[
     admin(
         "/brock.v1.AdminService/ResumeOrigin",
         Change(request!(ResumeOriginRequest { node_id: text }), resumed),
+    ),
+    admin(
+        "/brock.v1.AdminService/ListOrigins",
+        Read(request!(ListOriginsRequest { after: origin, limit: limit })),
+    ),
+    admin(
+        "/brock.v1.AdminService/VouchOrigin",
+        Change(request!(VouchOriginRequest { origin: origin, order: order }), vouched),
+    ),
+    admin(
+        "/brock.v1.AdminService/CloseOrigin",
+        Change(request!(CloseOriginRequest { closing: closing }), nothing),
     ),
     admin(
         "/brock.v1.AdminService/MigrateTrust",

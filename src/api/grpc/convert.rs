@@ -13,6 +13,7 @@ use crate::{
             CompactReport, Convergence, InEffect, MemberReport, MembersReport, OperationRequest,
             RepairOutcome, Verification, VerifiedNode,
         },
+        origins::{KnownBirth, KnownOrigin},
         records::{self, Created, Get, Put, Record},
         retirement::RetireOutcome,
     },
@@ -21,7 +22,12 @@ use crate::{
     store::{Conflict, Tailed},
 };
 use brock_core::{
-    base::{duration::milliseconds, id::KeyHash, limits, vector::Stamp},
+    base::{
+        duration::milliseconds,
+        id::{KeyHash, Origin},
+        limits,
+        vector::Stamp,
+    },
     domain::{
         codec, operation::Operation, order::SignedOrder, payload::Payload, quarantined::Quarantined,
         record::Creation,
@@ -175,6 +181,31 @@ pub(super) fn members_response(report: MembersReport) -> proto::MembersResponse 
 pub(super) fn order(order: Option<proto::Order>) -> Result<Option<SignedOrder>, RequestError> {
     let invalid = |problem| RequestError::field("order", problem);
     order.map(|order| SignedOrder::from_proto(order).map_err(invalid)).transpose()
+}
+
+pub(super) fn origin(field: &'static str, bytes: &[u8]) -> Result<Origin, RequestError> {
+    Origin::try_from(bytes).map_err(|error| RequestError::field(field, error))
+}
+
+pub(super) fn known_origin(known: KnownOrigin) -> proto::list_origins_response::Known {
+    let KnownOrigin { origin, clock, is_folded, closed, birth } = known;
+    let shown = proto::list_origins_response::Known {
+        origin: Bytes::copy_from_slice(origin.as_bytes()),
+        clock: clock.0,
+        folded: is_folded,
+        closed: closed.map(|clock| clock.0),
+        ..Default::default()
+    };
+    let Some(KnownBirth { signed, statement, certificate_ends, problem }) = birth else { return shown };
+    proto::list_origins_response::Known {
+        signs: true,
+        born_at_unix: signed.birth.born_at,
+        certificate_ends_unix: certificate_ends.unwrap_or_default(),
+        problem: problem.unwrap_or_default(),
+        vouched_at_unix_ms: signed.vouched_at_unix_ms.unwrap_or_default(),
+        statement: Bytes::copy_from_slice(&statement),
+        ..shown
+    }
 }
 
 pub(super) fn migration_step(request: proto::MigrateTrustRequest) -> Result<MigrationStep, RequestError> {

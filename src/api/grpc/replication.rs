@@ -23,7 +23,7 @@ use crate::{
 };
 use brock_core::{
     base::{limits, time::WallClock},
-    domain::codec,
+    domain::{birth::SignedBirth, codec},
     proto::{self, replicate_request, replication_service_server::ReplicationService},
 };
 use brock_net::{task::Tasks, tls::accept::ConnectionInfo};
@@ -237,5 +237,16 @@ impl ReplicationService for Replication {
         let retire = async { Ok(self.operations.retire_here(&member).await?) };
         audit::on_behalf(&self.audit_log, &operator, info.as_ref(), ("Retire", &member), retire).await?;
         Ok(Response::new(proto::RetireResponse {}))
+    }
+
+    async fn offer_births(
+        &self,
+        request: Request<proto::Births>,
+    ) -> Result<Response<proto::OfferBirthsResponse>, Status> {
+        let births = request.into_inner().births.into_iter().map(SignedBirth::from_proto);
+        let births = births.collect::<Result<_, _>>();
+        let births = births.map_err(|error| RequestError::field("births", error))?;
+        self.operations.take_offered(births).await?;
+        Ok(Response::new(proto::OfferBirthsResponse {}))
     }
 }

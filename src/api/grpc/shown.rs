@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::audit::entry::{What, key_mark, sha256};
 use brock_core::{
-    base::limits,
+    base::{id::Origin, limits},
     domain::codec,
     proto::{self, acks::From},
 };
@@ -127,6 +127,25 @@ pub(super) fn order(order: &Option<proto::Order>) -> Value {
         Some(Some(certificate)) => certificate.into(),
         Some(None) => "without a certificate".into(),
     }
+}
+
+pub(super) fn origin(origin: &Bytes) -> Value {
+    match Origin::try_from(origin.as_ref()) {
+        _ if origin.is_empty() => Value::Null,
+        Ok(origin) => origin.to_string().into(),
+        Err(_) => "malformed".into(),
+    }
+}
+
+pub(super) fn closing(closing: &Option<proto::Closing>) -> Value {
+    closing.as_ref().map_or(Value::Null, |closing| text(&closing.node_id))
+}
+
+/// The answer to an operator who vouches for a birth.
+pub(super) fn vouched(bytes: &[u8]) -> Result<What, DecodeError> {
+    let outcomes = proto::VouchOriginResponse::decode(bytes)?.outcomes;
+    let failed = outcomes.iter().filter(|outcome| !outcome.error.is_empty()).count();
+    Ok(answers([("nodes", outcomes.len().into()), ("failed", failed.into())]))
 }
 
 /// How many there are.

@@ -88,6 +88,8 @@ fn kind(error: &RequestError) -> Kind {
         RequestError::Field { .. } => last(Code::InvalidArgument, "FIELD_INVALID"),
         RequestError::OrderRequired => last(Code::FailedPrecondition, "ORDER_REQUIRED"),
         RequestError::DoesNotSign => last(Code::FailedPrecondition, "DOES_NOT_SIGN"),
+        RequestError::NoBirth(_) => last(Code::NotFound, "NO_BIRTH"),
+        RequestError::IsBelieved(_) => last(Code::FailedPrecondition, "IS_BELIEVED"),
         RequestError::Order(_) => last(Code::InvalidArgument, "ORDER_INVALID"),
         RequestError::BatchSize(_) => last(Code::InvalidArgument, "BATCH_TOO_LARGE"),
         RequestError::EmptyRequest => last(Code::InvalidArgument, "REQUEST_EMPTY"),

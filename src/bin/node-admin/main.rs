@@ -24,6 +24,7 @@ mod doctor;
 mod environment;
 mod failure;
 mod key;
+mod known_origins;
 mod log;
 #[path = "../shared/manpages.rs"]
 mod manpages;
@@ -142,6 +143,19 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let client = client(CALL_TIMEOUT)?;
             confirm::confirmed(yes, members::RETIRE_WARNING, &node)?;
             access::block_on(members::retire(&client, node, connected, format))
+        }
+        Command::Origin { command: OriginCommand::List } => {
+            access::block_on(known_origins::list(&client(CLUSTER_TIMEOUT)?, format))
+        }
+        Command::Origin { command: OriginCommand::Vouch { origin, yes } } => {
+            let client = client(CLUSTER_TIMEOUT)?;
+            confirm::confirmed(yes, known_origins::VOUCH_WARNING, &origin.to_string())?;
+            access::block_on(known_origins::vouch(&client, origin, format))
+        }
+        Command::Origin { command: OriginCommand::Close { node, yes } } => {
+            let client = client(CLUSTER_TIMEOUT)?;
+            confirm::confirmed(yes, known_origins::CLOSE_WARNING, node.as_str())?;
+            access::block_on(known_origins::close(&client, node, format))
         }
         Command::Origin { command: OriginCommand::Resume { node, yes } } => {
             let client = client(CALL_TIMEOUT)?;

@@ -14,7 +14,7 @@ use brock_client::{
     view::{Node, Trust},
 };
 use brock_core::{
-    base::id::KeyHash,
+    base::{id::KeyHash, time::unix_now},
     domain::order::Subject,
     proto::{self, operation::Kind},
 };
@@ -91,21 +91,32 @@ fn signed(
     destruction: proto::UnprovenDestruction,
 ) -> Result<proto::UnprovenDestruction, Failure> {
     let key_hash = KeyHash::try_from(destruction.key_hash.as_ref()).map_err(Failure::nonsense)?;
-    let subject = match destruction.kind() {
-        Kind::Invalidate => Subject::InvalidateAsOf(&key_hash, &destruction.reason, destruction.at_unix),
-        Kind::Unpublish => Subject::Unpublish(&key_hash),
-        Kind::Delete => Subject::Delete(&key_hash),
-        Kind::Create | Kind::Unspecified => {
-            return Err(Failure::Error("the node asks for an order for what destroys nothing".to_owned()));
+    let (reason, at) = (&destruction.reason, destruction.at_unix);
+    let order = loop {
+        let now = unix_now();
+        let subject = match destruction.kind() {
+            // In the second of the order it is an order like any other.
+            Kind::Invalidate if at == now => Subject::Invalidate(&key_hash, reason),
+            Kind::Invalidate => Subject::InvalidateAsOf(&key_hash, reason, at),
+            Kind::Unpublish => Subject::Unpublish(&key_hash),
+            Kind::Delete => Subject::Delete(&key_hash),
+            Kind::Create | Kind::Unspecified => {
+                return Err(Failure::Error(
+                    "the node asks for an order for what destroys nothing".to_owned(),
+                ));
+            }
+        };
+        let order = order::signed(client, subject)?.ok_or_else(|| {
+            Failure::Usage(
+                "some of the records are invalidated, unpublished or deleted, which needs an operator's order: use a \
+                 certificate of `brock cert admin`, whose URI names the cluster"
+                    .to_owned(),
+            )
+        })?;
+        if order.at_unix_ms.div_euclid(1000) == now {
+            break order;
         }
     };
-    let order = order::signed(client, subject)?.ok_or_else(|| {
-        Failure::Usage(
-            "some of the records are invalidated, unpublished or deleted, which needs an operator's order: use a \
-             certificate of `brock cert admin`, whose URI names the cluster"
-                .to_owned(),
-        )
-    })?;
     Ok(proto::UnprovenDestruction { order: Some(order), ..destruction })
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     base::{
-        id::{ClusterId, Origin},
+        id::{ClusterId, Origin, sha256},
         limits,
         vector::{Clock, Stamp},
     },
@@ -53,8 +53,10 @@ pub struct SignedBirth {
     pub scheme: u16,
     /// Over [`Birth::content`], in a context that no other statement has.
     pub signature: Bytes,
-    /// The certificates in DER, the node's own first.
+    /// The certificates in DER, the signer's own first.
     pub certificates: Vec<Bytes>,
+    /// When an operator vouched for it; the signature is that of an order then. `None`: the node has signed it.
+    pub vouched_at_unix_ms: Option<i64>,
 }
 
 impl Birth {
@@ -77,9 +79,14 @@ impl Birth {
         bytes
     }
 
+    /// What an operator vouches for.
+    pub fn statement(&self, cluster: &ClusterId) -> Hash {
+        sha256(&self.content(cluster))
+    }
+
     /// The hash that the chain of its bundles begins with.
     pub fn chain(&self, cluster: &ClusterId) -> Hash {
-        bundle::chain_of_birth(&self.content(cluster))
+        bundle::chain_of_birth(&self.statement(cluster))
     }
 }
 
@@ -97,6 +104,7 @@ impl SignedBirth {
             scheme: self.scheme.into(),
             signature: self.signature.clone(),
             certificates: self.certificates.clone(),
+            vouched_at_unix_ms: self.vouched_at_unix_ms.unwrap_or_default(),
         }
     }
 
@@ -135,6 +143,7 @@ impl SignedBirth {
             scheme: u16::try_from(birth.scheme).map_err(|_| malformed)?,
             signature: birth.signature,
             certificates: birth.certificates,
+            vouched_at_unix_ms: Some(birth.vouched_at_unix_ms).filter(|at| *at != 0),
         })
     }
 }
@@ -154,6 +163,7 @@ mod tests {
             scheme: 0x0807,
             signature: Bytes::from_static(&[5; 64]),
             certificates: vec![Bytes::from_static(b"leaf"), Bytes::from_static(b"intermediate")],
+            vouched_at_unix_ms: None,
         }
     }
 
@@ -185,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_birth_round_trips_and_a_malformed_one_is_refused() {
-        for birth in [signed(None), signed(Some(previous("a")))] {
+        let vouched = SignedBirth { vouched_at_unix_ms: Some(7), ..signed(None) };
+        for birth in [signed(None), signed(Some(previous("a"))), vouched] {
             assert_eq!(SignedBirth::from_proto(birth.to_proto()), Ok(birth));
         }
         let refused = |change: fn(&mut proto::Birth)| {

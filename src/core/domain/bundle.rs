@@ -37,9 +37,9 @@ const NODE: u8 = 1;
 const BUNDLE: &[u8] = b"brock/bundle/1";
 const CHAIN: &[u8] = b"brock/chain/1";
 
-/// The hash that a log begins with.
-pub fn chain_of_birth(content: &[u8]) -> Hash {
-    sha256(&[CHAIN, &sha256(content)].concat())
+/// The hash that a log begins with: of the hash of what its birth states.
+pub fn chain_of_birth(statement: &Hash) -> Hash {
+    sha256(&[CHAIN, statement].concat())
 }
 
 /// The hash of a log after its next bundle.

@@ -9,14 +9,16 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
+    bundle::Hash,
     codec::{self, CodecError},
     operation::{EntryError, Operation},
     record::UnixSeconds,
 };
 use crate::{
     base::{
-        id::{ClusterId, KeyHash, sha256},
+        id::{ClusterId, KeyHash, NodeId, Origin, sha256},
         limits,
+        vector::{Clock, Stamp},
     },
     proto,
 };
@@ -37,6 +39,10 @@ pub enum Subject<'a> {
     Retire(&'a str),
     /// To revoke a record that was revoked before, as of then: what was logged without an order is logged again.
     InvalidateAsOf(&'a KeyHash, &'a str, UnixSeconds),
+    /// That a birth with this statement is genuine, although its certificate cannot be verified.
+    Vouch(&'a Hash),
+    /// To close the logs of a node at these clocks.
+    Close(&'a NodeId, &'a [(Origin, Clock)]),
 }
 
 impl<'a> Subject<'a> {
@@ -61,7 +67,7 @@ impl<'a> Subject<'a> {
     }
 
     /// The bytes that the operator signs: tag, cluster, kind, subject, time in milliseconds, reason, and the earlier time
-    /// in seconds if there is one. A member and a reason are preceded by their lengths (4 bytes); numbers are
+    /// in seconds, or origins (32 bytes) each with its clock (8), in their order, if there are any. A member and a reason are preceded by their lengths (4 bytes); numbers are
     /// big-endian.
     pub fn encode(&self, cluster: &ClusterId, at_unix_ms: i64) -> Vec<u8> {
         let mut bytes = [TAG, &cluster.0].concat();
@@ -71,6 +77,8 @@ impl<'a> Subject<'a> {
             Self::Delete(_) => (3, ""),
             Self::Retire(_) => (4, ""),
             Self::InvalidateAsOf(_, reason, _) => (5, *reason),
+            Self::Vouch(_) => (6, ""),
+            Self::Close(..) => (7, ""),
         };
         bytes.push(kind);
         match self {
@@ -81,11 +89,18 @@ impl<'a> Subject<'a> {
                 bytes.extend_from_slice(&key_hash.0);
             }
             Self::Retire(member) => put_text(&mut bytes, member),
+            Self::Vouch(statement) => bytes.extend_from_slice(*statement),
+            Self::Close(node_id, _) => put_text(&mut bytes, node_id.as_str()),
         }
         bytes.extend_from_slice(&at_unix_ms.to_be_bytes());
         put_text(&mut bytes, reason);
         if let Self::InvalidateAsOf(_, _, at) = self {
             bytes.extend_from_slice(&at.to_be_bytes());
+        }
+        if let Self::Close(_, ends) = self {
+            for (origin, clock) in *ends {
+                bytes.extend_from_slice(&codec::stamp_key(Stamp { origin: *origin, clock: *clock }));
+            }
         }
         bytes
     }
@@ -268,6 +283,13 @@ mod tests {
         assert_eq!(hex(Subject::Delete(&key_hash)), format!("{head}03{key}{at}00000000"));
         let as_of = Subject::InvalidateAsOf(&key_hash, "leaked", 258);
         assert_eq!(hex(as_of), format!("{head}05{key}{at}000000066c65616b65640000000000000102"));
+        let node: NodeId = "node-1".parse().unwrap();
+        let origin = Origin::new(&node, crate::base::id::Incarnation(9));
+        let ends = [(origin, Clock(258))];
+        let close = format!("{head}07000000066e6f64652d31{at}00000000{}", HEXLOWER.encode(origin.as_bytes()));
+        assert_eq!(hex(Subject::Close(&node, &ends)), format!("{close}0000000000000102"));
+        let statement = [0xef; 32];
+        assert_eq!(hex(Subject::Vouch(&statement)), format!("{head}06{}{at}00000000", "ef".repeat(32)));
         assert_eq!(hex(Subject::Retire("node-1")), format!("{head}04000000066e6f64652d31{at}00000000"));
     }
 

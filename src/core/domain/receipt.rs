@@ -296,10 +296,11 @@ impl Proof {
             parts.put(&[&last.0.to_be_bytes()[..], root].concat());
         }
         parts.count(births.len());
-        for SignedBirth { birth, scheme, signature, certificates } in births {
+        for SignedBirth { birth, scheme, signature, certificates, vouched_at_unix_ms } in births {
             parts.put(&birth.content(cluster));
             parts.put(&scheme.to_be_bytes());
             parts.put(signature);
+            parts.put(&vouched_at_unix_ms.unwrap_or_default().to_be_bytes());
             parts.count(certificates.len());
             certificates.iter().for_each(|der| parts.put(der));
         }

@@ -21,6 +21,7 @@ use crate::{
     replication::remote,
     runtime::planted::{self, Bug},
     store::{Store, StoreError},
+    transfer::closings,
 };
 use brock_core::{
     base::{
@@ -99,7 +100,8 @@ impl Session {
     ) -> Result<(), SessionError> {
         let mut announced = Announced::default();
         let birth = self.store.birth(self.store.origin()).await?;
-        let first = proto::Heads { birth, ..heads(&self.store, &self.wall_clock, &mut announced) };
+        let closings = closings::kept(&self.store).await?;
+        let first = proto::Heads { birth, closings, ..heads(&self.store, &self.wall_clock, &mut announced) };
         if out.send(Ok(response(replicate_response::Message::Heads(first)))).await.is_err() {
             return Ok(());
         }
@@ -443,5 +445,6 @@ fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Announced) -> pr
         tips: store.tips(&fresh).into_iter().map(|(origin, tip)| tip.of_origin(&origin)).collect(),
         forks: forks.iter().map(|fork| fork.to_proto()).collect(),
         birth: None,
+        closings: Vec::new(),
     }
 }

@@ -30,6 +30,7 @@ use brock_core::{
         vector::{Stamp, Vector},
     },
     domain::{
+        birth::SignedBirth,
         codec,
         order::Chain,
         segment::{Segment, SegmentError, entry_bytes},
@@ -181,7 +182,9 @@ impl<'a> Round<'a> {
         let vector = store.relevant(vector, self.theirs.len());
         self.theirs.join(&vector);
         if fresh {
-            self.puller.verifier.renew(heads.birth).await?;
+            self.puller.orders.learn_closings(heads.closings).await?;
+            let birth = heads.birth.and_then(|birth| SignedBirth::from_proto(birth).ok());
+            self.puller.verifier.renew(Vec::from_iter(birth)).await?;
         }
         let now = self.puller.wall_clock.now();
         let skew_seconds = heads.now_unix.saturating_sub(now);

@@ -35,7 +35,13 @@ fn renewed(shared: &Shared) -> Result<Option<SignedBirth>, StoreError> {
     let signed = identity.sign(&kept.birth.content(&cluster)).map_err(StoreError::Signing)?;
     let Certified { scheme, signature, certificates } = signed;
     let is_new = certificates != kept.certificates;
-    Ok(is_new.then_some(SignedBirth { scheme, signature, certificates, ..kept }))
+    Ok(is_new.then_some(SignedBirth {
+        birth: kept.birth,
+        scheme,
+        signature,
+        certificates,
+        vouched_at_unix_ms: None,
+    }))
 }
 
 struct KeepBirths(Vec<SignedBirth>);

@@ -42,7 +42,9 @@ async fn check_role(channel: &Channel, role: Role) {
                 assert!(is_allowed(path, role), "{path}");
             }
             // It needs an operator's signature besides.
-            Err(status) if path.ends_with("/Retire") => {
+            Err(status)
+                if ["/Retire", "/VouchOrigin", "/CloseOrigin"].iter().any(|end| path.ends_with(end)) =>
+            {
                 assert_eq!(status.code(), Code::InvalidArgument, "{path}: {status}");
                 assert!(is_allowed(path, role), "{path}");
             }

@@ -28,6 +28,7 @@ const READS: &[&str] = &[
     "ShowRecord",
     "TraceRecord",
     "Members",
+    "ListOrigins",
     "Verify",
     "ListConflicts",
     "ListQuarantine",

@@ -221,6 +221,13 @@ impl ReplicationService for Service {
         Err(Status::unimplemented("a fake peer has no records"))
     }
 
+    async fn offer_births(
+        &self,
+        _: Request<proto::Births>,
+    ) -> Result<Response<proto::OfferBirthsResponse>, Status> {
+        Ok(Response::new(proto::OfferBirthsResponse {}))
+    }
+
     async fn retire(
         &self,
         _: Request<proto::RetireRequest>,

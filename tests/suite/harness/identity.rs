@@ -84,7 +84,8 @@ impl TestOrigin {
         let cluster = identity.cluster().unwrap();
         let Certified { scheme, signature, certificates } = identity.sign(&birth.content(&cluster)).unwrap();
         let chains = Mutex::new(BTreeMap::from([(0, birth.chain(&cluster))]));
-        let birth = SignedBirth { birth, scheme, signature, certificates }.to_proto();
+        let birth =
+            SignedBirth { birth, scheme, signature, certificates, vouched_at_unix_ms: None }.to_proto();
         Self { origin, cluster, key, birth, chains }
     }
 

@@ -1,6 +1,7 @@
 //! Pulling, serving, asking and repairing.
 //!
 //! - `byzantine`: nodes that believe only what is proven.
+//! - `closings`: the logs of a node whose certificate was stolen end where they are.
 //! - `convergence`: written here, read there.
 //! - `hostile_acknowledgements`: members that sign what they do not hold.
 //! - `hostile_claims`: donors that lie about what they have applied, deleted, folded.
@@ -19,6 +20,7 @@
 //! - `verification`: comparing nodes, and repairing differences.
 
 mod byzantine;
+mod closings;
 mod convergence;
 mod hostile_acknowledgements;
 mod hostile_claims;

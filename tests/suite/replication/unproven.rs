@@ -3,6 +3,7 @@
 use std::{fs, path::Path};
 
 use crate::harness::{
+    admin::Admin,
     certs::{Certs, make_node},
     client::Client,
     eventually, free_port,
@@ -13,7 +14,8 @@ use crate::harness::{
 };
 use brock::config::validate::Config;
 use brock_core::{
-    base::{time::unix_now, trust::TrustMode},
+    base::{id::ClusterId, time::unix_now, trust::TrustMode},
+    domain::order::Subject,
     proto::{self, admin_service_client::AdminServiceClient},
 };
 use brock_net::{
@@ -22,8 +24,13 @@ use brock_net::{
         issue::LeafKind,
         revoke::{Revoke, revoke},
     },
-    tls::{credentials::Identity, roles::RolePolicy},
+    tls::{
+        credentials::{ClientIdentity, Identity},
+        roles::RolePolicy,
+        statement::Context,
+    },
 };
+use bytes::Bytes;
 use tonic::Code;
 
 fn strict(certs: &Certs, id: &str, join: &[u16]) -> Config {
@@ -182,4 +189,77 @@ async fn what_was_signed_under_a_ca_of_before_is_proven_and_its_callers_are_refu
     }
     late.stop().await;
     donor.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_vouches_for_an_origin_whose_certificate_is_not_accepted_any_more() {
+    let (before, after, storage) = (Certs::new(), Certs::new(), tempfile::tempdir().unwrap());
+    let ports = [free_port(), free_port()];
+    let start = async |certs: &Certs, i: usize| {
+        let id = ["donor", "peer"][i];
+        let (path, address) = (Some(storage.path().join(id)), format!("127.0.0.1:{}", ports[i]));
+        let address = address.parse().unwrap();
+        let config = Config { path, address, ..strict(certs, id, &[ports[1 - i]]) };
+        TestNode::start(certs, config).await
+    };
+    let (donor, peer) = (start(&before, 0).await, start(&before, 1).await);
+    let (key, origin) = (random_key(), donor.node.store().origin());
+    donor.client.put(&key, b"grant").await.unwrap();
+    eventually("the peer has it", || peer.client.has_local(&key)).await;
+    donor.stop().await;
+    peer.stop().await;
+    let (donor, peer) = (start(&after, 0).await, start(&after, 1).await);
+    eventually("the log is compacted", || async {
+        let compacted = donor.admin.admin.clone().compact(proto::CompactRequest {}).await.unwrap();
+        (compacted.into_inner().entries_kept == 0).then_some(())
+    })
+    .await;
+    let late = node(&after, "late", &[donor.port]).await;
+    alarm(&late).await;
+
+    let tool = Admin::new(&after.admin(), &[donor.address()]);
+    let name = origin.to_string();
+    let listed = || {
+        let all = tool.json(&["origin", "list"], "");
+        let origins = all["origins"].as_array().unwrap().clone();
+        origins.into_iter().find(|known| known["origin"] == *name).unwrap()
+    };
+    assert_ne!(listed()["problem"], "");
+    tool.fails(2, "--yes", &["origin", "vouch", &name], "");
+    tool.fails(3, "no birth", &["origin", "vouch", "node-9/00000001", "--yes"], "");
+    tool.fails(2, "NODE/INCARNATION", &["origin", "vouch", "node-9", "--yes"], "");
+    let vouched = tool.json(&["origin", "vouch", &name, "--yes"], "");
+    let outcomes = vouched["outcomes"].as_array().unwrap();
+    assert_eq!(outcomes.len(), 2, "{vouched}");
+    assert!(outcomes.iter().all(|outcome| outcome["error"] == ""), "{vouched}");
+    assert_eq!(listed()["problem"], "");
+    tool.fails(5, "is accepted", &["origin", "vouch", &name, "--yes"], "");
+    let at_peer = peer.node.store().signed_birth(&origin).unwrap().unwrap();
+    assert!(at_peer.vouched_at_unix_ms.is_some());
+    eventually("the new node is filled and ready", || async {
+        let has = late.client.has_local(&key).await.is_some();
+        (has && late.admin.status().await.ready).then_some(())
+    })
+    .await;
+    // A node cannot vouch for itself, nor an operator of another cluster.
+    let mut forged = at_peer.clone();
+    for certs_dir in [after.node("donor"), after.admin_of("elsewhere")] {
+        let signer = match certs_dir.join("client.crt").exists() {
+            true => ClientIdentity::load(&certs_dir).unwrap().signer(),
+            false => Identity::load(&certs_dir, RolePolicy::default()).unwrap().signer(),
+        };
+        let (cluster, at) = (ClusterId::of("brock"), forged.vouched_at_unix_ms.unwrap());
+        let statement = forged.birth.statement(&cluster);
+        let signed =
+            signer.sign(Context::OperatorOrder, &Subject::Vouch(&statement).encode(&cluster, at)).unwrap();
+        forged.signature = signed.signature.into();
+        forged.scheme = signed.scheme;
+        forged.certificates = signer.chain().iter().map(|der| Bytes::copy_from_slice(der)).collect();
+        let identity = peer.node.store().identity().unwrap();
+        assert!(identity.verify(&at_peer).is_ok());
+        assert!(identity.verify(&forged).is_err(), "{certs_dir:?}");
+    }
+    for node in [donor, peer, late] {
+        node.stop().await;
+    }
 }

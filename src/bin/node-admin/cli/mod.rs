@@ -10,7 +10,10 @@ mod values;
 use std::{path::PathBuf, time::Duration};
 
 use crate::paths;
-use brock_core::base::limits;
+use brock_core::base::{
+    id::{NodeId, Origin},
+    limits,
+};
 use clap::{
     Args, Parser, Subcommand, ValueEnum,
     error::{ContextKind, ContextValue, ErrorKind},
@@ -155,7 +158,7 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: MemberCommand,
     },
-    /// Let the log of a node go on that destroyed too much in a short time
+    /// Show what proves the logs of nodes, vouch for one, and let a paused one go on
     Origin {
         #[command(subcommand)]
         command: OriginCommand,
@@ -352,6 +355,35 @@ pub(crate) enum MemberCommand {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum OriginCommand {
+    /// List the origins that a node knows: incarnations of nodes, each with a log of its own, and what proves them
+    ///
+    /// An origin that is not believed fills no empty node whose node.trust is distributed.
+    List,
+    /// Vouch for an origin whose certificate is not accepted any more, at a node and its peers
+    ///
+    /// The statement is signed with your certificate, and kept and passed on in place of the node's own signature. Exit
+    /// code 5: its certificate is accepted, so nothing is to be done.
+    Vouch {
+        /// The origin, as `origin list` shows it
+        #[arg(value_name = "ORIGIN", value_parser = values::origin)]
+        origin: Origin,
+        /// Do not ask for confirmation
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Close the logs of a node whose certificate was stolen and revoked, where the members have them now
+    ///
+    /// The order is signed with your certificate; every node in --node-addresses gets it, and the others learn it from
+    /// these. From then on no node accepts more of these logs, from whichever node it comes. Every member must answer, but
+    /// for the node itself, which must not run: start it with its new certificate afterwards.
+    Close {
+        /// The node whose logs they are
+        #[arg(value_name = "NODE")]
+        node: NodeId,
+        /// Do not ask for confirmation
+        #[arg(long)]
+        yes: bool,
+    },
     /// Let a paused log go on, at every node in --node-addresses
     ///
     /// A node pauses the log of another one that invalidates, unpublishes and deletes more than node.destruction-limit

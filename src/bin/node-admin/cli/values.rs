@@ -2,8 +2,13 @@
 
 use std::time::Duration;
 
+use crate::stamp;
 use brock::{api::grpc::calls, audit::entry::Head};
-use brock_core::base::{duration, id::NodeId, limits};
+use brock_core::base::{
+    duration,
+    id::{NodeId, Origin},
+    limits,
+};
 use brock_net::address::Address;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -30,6 +35,11 @@ pub(super) fn member(text: &str) -> Result<String, String> {
         _ => return Ok(text.to_owned()),
     };
     Err(format!("{problem}; name a member as `members` shows it, by its node id or its HOST:PORT"))
+}
+
+/// An origin, as statuses show it.
+pub(super) fn origin(text: &str) -> Result<Origin, String> {
+    stamp::parse(&format!("{text}:1")).map(|stamp| stamp.origin).map_err(|error| error.to_string())
 }
 
 pub(super) fn node_id(text: &str) -> Result<String, String> {

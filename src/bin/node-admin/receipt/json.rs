@@ -100,6 +100,8 @@ struct Born {
     scheme: u16,
     signature: String,
     certificates: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vouched_at_unix_ms: Option<i64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -204,8 +206,8 @@ impl Proven {
 
 impl From<SignedBirth> for Born {
     fn from(signed: SignedBirth) -> Self {
-        let SignedBirth { birth: Birth { origin, key, born_at, previous }, scheme, signature, certificates } =
-            signed;
+        let SignedBirth { birth, scheme, signature, certificates, vouched_at_unix_ms } = signed;
+        let Birth { origin, key, born_at, previous } = birth;
         let ended = |Previous { last, chain }| Ended {
             origin: last.origin.to_string(),
             clock: last.clock.0,
@@ -219,13 +221,15 @@ impl From<SignedBirth> for Born {
             scheme,
             signature: BASE64.encode(&signature),
             certificates: certificates.iter().map(|der| BASE64.encode(der)).collect(),
+            vouched_at_unix_ms,
         }
     }
 }
 
 impl Born {
     fn read(self) -> Result<SignedBirth, String> {
-        let Self { origin, key, born_at_unix, previous, scheme, signature, certificates } = self;
+        let Self { origin, key, born_at_unix, previous, scheme, signature, certificates, vouched_at_unix_ms } =
+            self;
         let previous = previous.map(|Ended { origin, clock, chain }| {
             let origin = origin_of("proof.births.previous.origin", &origin)?;
             let last = Stamp { origin, clock: Clock(clock) };
@@ -243,6 +247,7 @@ impl Born {
             scheme,
             signature: base64("proof.births.signature", &signature)?,
             certificates: certificates.iter().map(certificate).collect::<Result<_, _>>()?,
+            vouched_at_unix_ms,
         })
     }
 }

@@ -22,6 +22,12 @@ pub const MIGRATION_RECORDS: usize = 256;
 pub const MIGRATION_LOOKS: usize = 20_000;
 /// The most orders that one step asks for and takes: a message holds as many of the largest.
 pub const MIGRATION_ORDERS_MAX: usize = 64;
+/// Nodes whose logs operators have closed.
+pub const CLOSINGS_MAX: usize = 64;
+/// Origins in a page of them.
+pub const ORIGINS_PAGE: usize = 256;
+/// Births that a node offers to another one at once.
+pub const OFFERED_BIRTHS_MAX: usize = 64;
 /// Operations under one signature.
 pub const BUNDLE_OPERATIONS: usize = 64;
 /// Bytes of their payloads above which a bundle ends early.

@@ -156,7 +156,7 @@ pub fn second_birth(random: &mut StdRng, origin: Origin) -> proto::Batch {
     let cluster = identity.cluster().expect("the stores are of a cluster");
     let certified = identity.sign(&birth.content(&cluster)).expect("a certificate signs");
     let Certified { scheme, signature, certificates } = certified;
-    let birth = SignedBirth { birth, scheme, signature, certificates }.to_proto();
+    let birth = SignedBirth { birth, scheme, signature, certificates, vouched_at_unix_ms: None }.to_proto();
     proto::Batch { birth: Some(birth), ..store::batch(origin, 0, Vec::new()) }
 }
 

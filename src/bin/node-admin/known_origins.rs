@@ -1,0 +1,315 @@
+//! `origin list`, `vouch` and `close`: what proves the origins that a node knows, an operator's word for one, and the end of
+//! those of a node whose certificate was stolen.
+
+use crate::{
+    answer,
+    cli::Format,
+    cluster,
+    failure::Failure,
+    order,
+    output::{self, headed, section},
+    stamp,
+};
+use brock_client::{Client, view};
+use brock_core::{
+    base::{
+        id::{NodeId, Origin},
+        vector::{Clock, Vector},
+    },
+    domain::{codec, order::Subject},
+    proto::{self, list_origins_response::Known},
+};
+use bytes::Bytes;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Printed before a birth is vouched for.
+pub(crate) const VOUCH_WARNING: &str = "Vouching for an origin: every node believes from then on that what this origin has signed is its node's. \
+     Do this only if you know that the node itself was born there, and not a thief of its certificate: its certificate is \
+     not accepted any more.";
+
+/// Prints the origins that the first node that answers knows.
+pub(crate) async fn list(client: &Client, format: Format) -> Result<(), Failure> {
+    output::data(format, &fetch(client).await?, Origins::text)
+}
+
+/// Vouches for the birth of an origin, at the first node that answers and through it at its peers.
+pub(crate) async fn vouch(client: &Client, origin: Origin, format: Format) -> Result<(), Failure> {
+    let name = origin.to_string();
+    let known = fetch(client).await?.origins.into_iter().find(|known| known.origin == name);
+    let statement = known.and_then(|known| known.statement).ok_or_else(|| {
+        Failure::NotFound(format!("that node knows no birth of {name}: see `node-admin origin list`"))
+    })?;
+    let order = order::signed(client, Subject::Vouch(&statement))?.ok_or_else(|| {
+        Failure::Usage(
+            "vouching takes a certificate of `brock cert admin`, whose URI names the cluster".to_owned(),
+        )
+    })?;
+    let origin = Bytes::copy_from_slice(origin.as_bytes());
+    let request = proto::VouchOriginRequest { origin, order: Some(order) };
+    let answer = answer::reported_change(client.vouch_origin(request).await)?;
+    let outcomes = answer.outcomes.into_iter().map(|one| Outcome { node: one.node, error: one.error });
+    let vouched = Vouched { origin: name, outcomes: outcomes.collect() };
+    output::data(format, &vouched, Vouched::text)?;
+    let outcomes = vouched.outcomes.iter().map(|one| (one.node.as_str(), one.error.as_str()));
+    Failure::at_some(outcomes, "told")
+}
+
+/// Closes the logs of a node, at every node that is named; the others learn it from these.
+pub(crate) async fn close(client: &Client, node: NodeId, format: Format) -> Result<(), Failure> {
+    let nodes = cluster::view(client, false).await?.nodes;
+    let ends = ends(&nodes, &node)?;
+    let listed: Vec<(Origin, Clock)> = ends.iter().collect();
+    let order = order::signed(client, Subject::Close(&node, &listed))?.ok_or_else(|| {
+        Failure::Usage(
+            "closing takes a certificate of `brock cert admin`, whose URI names the cluster".to_owned(),
+        )
+    })?;
+    let closing = proto::Closing {
+        node_id: node.to_string(),
+        ends: Some(codec::vector_to_proto(&ends)),
+        order: Some(order),
+    };
+    let mut outcomes = Vec::new();
+    for address in client.addresses() {
+        let request = proto::CloseOriginRequest { closing: Some(closing.clone()) };
+        outcomes.push(match client.connection(address).close_origin(request).await.map_err(Failure::from) {
+            Ok(answer) => Outcome { node: answer.node_id, error: String::new() },
+            // One refusal is that of all.
+            Err(failure @ Failure::Denied(_)) => return Err(failure),
+            Err(failure) => Outcome { node: address.to_string(), error: failure.on_one_line() },
+        });
+    }
+    let ends = listed.into_iter().map(|(origin, clock)| (origin.to_string(), clock.0)).collect();
+    let closed = Closed { node: node.to_string(), ends, outcomes };
+    output::data(format, &closed, Closed::text)?;
+    let outcomes = closed.outcomes.iter().map(|one| (one.node.as_str(), one.error.as_str()));
+    Failure::at_some(outcomes, "closed it")
+}
+
+/// What all members together have applied of the origins of a node.
+fn ends(nodes: &[view::Node], node: &NodeId) -> Result<Vector, Failure> {
+    let is_it = |member: &&view::Node| member.node == node.as_str();
+    if nodes.iter().filter(is_it).any(|member| member.status.is_some()) {
+        return Err(Failure::Precondition(format!(
+            "{node} runs: stop it first. Its next start begins another incarnation, which is not closed"
+        )));
+    }
+    let mut ends = Vector::default();
+    for member in nodes.iter().filter(|member| !member.retired && !is_it(member)) {
+        match &member.status {
+            // What only it has would be refused by the others.
+            None => {
+                return Err(Failure::Precondition(format!(
+                    "{} could not be asked what it has applied of {node}: start it, or retire it, and repeat this",
+                    output::printable(&member.node)
+                )));
+            }
+            Some(status) => {
+                for (origin, clock) in &status.clocks {
+                    let applied = stamp::parse(&format!("{origin}:{clock}")).map_err(Failure::nonsense)?;
+                    if applied.origin.is_of(node) {
+                        ends.raise(applied.origin, applied.clock);
+                    }
+                }
+            }
+        }
+    }
+    match ends.is_empty() {
+        true => Err(Failure::NotFound(format!("no node has an open log of {node}"))),
+        false => Ok(ends),
+    }
+}
+
+async fn fetch(client: &Client) -> Result<Origins, Failure> {
+    let mut all = Origins { node_id: String::new(), origins: Vec::new() };
+    let mut after = Bytes::new();
+    loop {
+        let request = proto::ListOriginsRequest { after, limit: 0 };
+        let page = answer::reported(client.list_origins(request).await)?;
+        all.node_id = page.node_id;
+        for known in page.origins {
+            all.origins.push(KnownOrigin::try_from(known)?);
+        }
+        if page.next.is_empty() {
+            return Ok(all);
+        }
+        after = page.next;
+    }
+}
+
+/// What `origin list` prints.
+#[derive(Debug, Serialize)]
+struct Origins {
+    /// The node that answered.
+    node_id: String,
+    origins: Vec<KnownOrigin>,
+}
+
+#[derive(Debug, Serialize)]
+struct KnownOrigin {
+    origin: String,
+    node: String,
+    clock: u64,
+    /// It is finished, and vectors do not list it any more.
+    folded: bool,
+    /// Whether its birth is known, so that it signs; otherwise the rest is empty.
+    signs: bool,
+    born_at_unix: i64,
+    certificate_ends_unix: i64,
+    /// When an operator vouched for it; 0 = no operator has.
+    vouched_at_unix_ms: i64,
+    /// Why an empty node would not believe it; empty = it would.
+    problem: String,
+    /// Where an operator has closed its log; `null` = it is open.
+    closed: Option<u64>,
+    #[serde(skip)]
+    statement: Option<[u8; 32]>,
+}
+
+impl TryFrom<Known> for KnownOrigin {
+    type Error = Failure;
+
+    fn try_from(known: Known) -> Result<Self, Failure> {
+        let Known {
+            origin,
+            clock,
+            folded,
+            signs,
+            born_at_unix,
+            certificate_ends_unix,
+            problem,
+            vouched_at_unix_ms,
+            statement,
+            closed,
+        } = known;
+        let origin = Origin::try_from(origin.as_ref()).map_err(Failure::nonsense)?;
+        Ok(Self {
+            origin: origin.to_string(),
+            node: origin.node_id().to_string(),
+            clock,
+            folded,
+            signs,
+            born_at_unix,
+            certificate_ends_unix,
+            vouched_at_unix_ms,
+            problem,
+            closed,
+            statement: statement.as_ref().try_into().ok(),
+        })
+    }
+}
+
+impl KnownOrigin {
+    fn state(&self) -> String {
+        let believed = self.believed();
+        self.closed.map_or_else(|| believed.clone(), |end| format!("{believed}; closed at {end}"))
+    }
+
+    fn believed(&self) -> String {
+        match (self.signs, self.problem.as_str(), self.vouched_at_unix_ms) {
+            (false, ..) => "signs nothing".to_owned(),
+            (true, "", 0) => "believed".to_owned(),
+            (true, "", at) => format!("believed: vouched for {}", output::moment(at / 1000)),
+            (true, problem, _) => output::printable(problem),
+        }
+    }
+}
+
+impl Origins {
+    fn text(&self) -> String {
+        let when = |at: i64| if at == 0 { "-".to_owned() } else { output::moment(at) };
+        let rows = self.origins.iter().map(|known| {
+            vec![
+                output::printable(&known.origin),
+                known.clock.to_string(),
+                when(known.born_at_unix),
+                when(known.certificate_ends_unix),
+                known.state(),
+            ]
+        });
+        let mut text = String::new();
+        let title = format!("origins, as {} knows them", output::printable(&self.node_id));
+        section(&mut text, &title, &headed(&["ORIGIN", "CLOCK", "BORN", "CERTIFICATE ENDS", "BIRTH"], rows));
+        text.trim_start().to_owned()
+    }
+}
+
+/// Printed before the logs of a node are closed.
+pub(crate) const CLOSE_WARNING: &str = "Closing the logs of a node: what it has logged beyond what the members have now is lost, \
+     and no node accepts more. Revoke its certificate first, and stop the node.";
+
+/// What `origin close` prints.
+#[derive(Debug, Serialize)]
+struct Closed {
+    node: String,
+    /// Its origins, each with its last clock.
+    ends: BTreeMap<String, u64>,
+    outcomes: Vec<Outcome>,
+}
+
+impl Closed {
+    fn text(&self) -> String {
+        let mut text = output::fields(&[("node", output::printable(&self.node))]);
+        let ends = self.ends.iter().map(|(origin, clock)| vec![output::printable(origin), clock.to_string()]);
+        section(&mut text, "ends", &headed(&["ORIGIN", "CLOCK"], ends));
+        section(&mut text, "outcomes", &headed(&["NODE", "OUTCOME"], outcome_rows(&self.outcomes)));
+        text
+    }
+}
+
+fn outcome_rows(outcomes: &[Outcome]) -> impl Iterator<Item = Vec<String>> {
+    outcomes.iter().map(|one| {
+        let done = if one.error.is_empty() { "done".to_owned() } else { output::printable(&one.error) };
+        vec![output::printable(&one.node), done]
+    })
+}
+
+/// What `origin vouch` prints.
+#[derive(Debug, Serialize)]
+struct Vouched {
+    origin: String,
+    outcomes: Vec<Outcome>,
+}
+
+#[derive(Debug, Serialize)]
+struct Outcome {
+    node: String,
+    /// Empty = done.
+    error: String,
+}
+
+impl Vouched {
+    fn text(&self) -> String {
+        let mut text = output::fields(&[("origin", output::printable(&self.origin))]);
+        section(&mut text, "outcomes", &headed(&["NODE", "OUTCOME"], outcome_rows(&self.outcomes)));
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_says_whether_it_is_believed_and_why_not() {
+        let origin = Bytes::from([b"a".as_slice(), &[0; 27], &[0, 0, 0, 1]].concat());
+        let known = |change: &dyn Fn(&mut Known)| {
+            let mut known = Known { origin: origin.clone(), clock: 3, signs: true, ..Known::default() };
+            change(&mut known);
+            KnownOrigin::try_from(known).unwrap()
+        };
+        assert_eq!(known(&|_| ()).origin, "a/00000001");
+        for (change, state) in [
+            (&(|known: &mut Known| known.signs = false) as &dyn Fn(&mut Known), "signs nothing"),
+            (&|_| (), "believed"),
+            (
+                &|known| known.vouched_at_unix_ms = 1_777_636_800_000,
+                "believed: vouched for 2026-05-01T12:00:00Z",
+            ),
+            (&|known| known.problem = "revoked\x07".to_owned(), "revoked\u{fffd}"),
+        ] {
+            assert!(known(change).state().starts_with(state), "{state}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Closings: an operator's order that the logs of a node end where they are, because its certificate was stolen.
+//!
+//! The thief may be born as that node and log on. Beyond the clocks of the closing nothing of these origins is accepted
+//! from any node; what was accepted by then stays. A closing is kept, and each node shows those that it has at the
+//! beginning of a stream, so that all nodes learn it. Of two closings of one node the later one counts.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::PoisonError,
+};
+
+use prost::Message;
+
+use super::{
+    orders::{OrderError, Orders},
+    work,
+};
+use crate::store::{Store, StoreError};
+use brock_core::{
+    base::{
+        id::{NodeId, Origin},
+        limits,
+        vector::{Clock, Vector},
+    },
+    domain::{
+        codec,
+        order::{SignedOrder, Subject},
+    },
+    proto,
+};
+
+/// The name under which the store keeps the closings.
+const NOTE: &[u8] = b"closed";
+
+/// A closing as an operator has signed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// The node whose origins they are.
+    pub node_id: NodeId,
+    /// Where each of its origins ends.
+    pub ends: Vector,
+    /// The operator's order.
+    pub order: SignedOrder,
+}
+
+/// The closings of a node, and what follows from them.
+#[derive(Debug, Default)]
+pub(super) struct Closed {
+    closings: BTreeMap<NodeId, Closing>,
+    ends: HashMap<Origin, Clock>,
+}
+
+/// The closings that a store keeps, as they travel.
+pub async fn kept(store: &Store) -> Result<Vec<proto::Closing>, StoreError> {
+    let kept = store.note(NOTE).await?.unwrap_or_default();
+    Ok(proto::Closings::decode(kept.as_slice()).unwrap_or_default().closings)
+}
+
+impl Closed {
+    fn put(&mut self, closing: Closing) {
+        self.closings.insert(closing.node_id.clone(), closing);
+        self.ends = self.closings.values().flat_map(|closing| closing.ends.iter()).collect();
+    }
+
+    fn is_new(&self, closing: &Closing) -> bool {
+        match self.closings.get(&closing.node_id) {
+            Some(known) => known.order.proof.at_unix_ms < closing.order.proof.at_unix_ms,
+            None => self.closings.len() < limits::CLOSINGS_MAX,
+        }
+    }
+}
+
+impl Closing {
+    /// Reads one from a message; the error says what is wrong with it.
+    pub fn from_proto(closing: proto::Closing) -> Result<Self, &'static str> {
+        let proto::Closing { node_id, ends, order } = closing;
+        let node_id: NodeId = node_id.parse().map_err(|_| "names no node")?;
+        let ends = codec::vector_from_proto(&ends.unwrap_or_default()).map_err(|_| "has malformed clocks")?;
+        let is_its = ends.iter().all(|(origin, _)| origin.is_of(&node_id));
+        if ends.is_empty() || !is_its || ends.len() > limits::ORIGINS_PER_NODE {
+            return Err("has no clocks, more than a node may have, or those of another node");
+        }
+        Ok(Self { node_id, ends, order: SignedOrder::from_proto(order.unwrap_or_default())? })
+    }
+
+    /// As it travels and is kept.
+    pub fn to_proto(&self) -> proto::Closing {
+        proto::Closing {
+            node_id: self.node_id.to_string(),
+            ends: Some(codec::vector_to_proto(&self.ends)),
+            order: Some(self.order.to_proto()),
+        }
+    }
+
+    fn ends(&self) -> Vec<(Origin, Clock)> {
+        self.ends.iter().collect()
+    }
+}
+
+impl Orders {
+    /// Where the log of an origin ends by an operator's order; `None`: it is open.
+    pub fn closed(&self, origin: &Origin) -> Option<Clock> {
+        self.closings().ends.get(origin).copied()
+    }
+
+    fn closings(&self) -> std::sync::RwLockReadGuard<'_, Closed> {
+        self.lock_closed().read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what the store keeps. It was verified when it came.
+    pub async fn load_closings(&self) -> Result<(), StoreError> {
+        let mut closed = Closed::default();
+        kept(self.store())
+            .await?
+            .into_iter()
+            .filter_map(|one| Closing::from_proto(one).ok())
+            .for_each(|one| closed.put(one));
+        *self.lock_closed().write().unwrap_or_else(PoisonError::into_inner) = closed;
+        Ok(())
+    }
+
+    /// Takes a closing that an operator hands in. Durable and in force here when it returns.
+    ///
+    /// Contract: see [`Orders::accept`].
+    pub async fn close(&self, closing: Closing) -> Result<(), OrderError> {
+        self.accept(Subject::Close(&closing.node_id, &closing.ends()), &closing.order).await?;
+        self.keep(vec![closing]).await?;
+        Ok(())
+    }
+
+    /// Takes the closings that a peer knows, as far as they are new here and an operator has signed them.
+    pub async fn learn_closings(&self, claimed: Vec<proto::Closing>) -> Result<(), StoreError> {
+        let claimed = claimed.into_iter().take(limits::CLOSINGS_MAX);
+        let claimed = claimed.filter_map(|closing| Closing::from_proto(closing).ok());
+        let new: Vec<Closing> = claimed.filter(|closing| self.closings().is_new(closing)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let this = self.clone();
+        let verify = move || -> Vec<Closing> {
+            let is_genuine = |closing: &Closing| {
+                let subject = Subject::Close(&closing.node_id, &closing.ends());
+                this.verify_past(subject, &closing.order).is_ok()
+            };
+            new.into_iter().filter(is_genuine).collect()
+        };
+        let genuine = work(verify).await?;
+        self.keep(genuine).await
+    }
+
+    async fn keep(&self, new: Vec<Closing>) -> Result<(), StoreError> {
+        if new.is_empty() {
+            return Ok(());
+        }
+        // One at a time: each note holds what the one before it held.
+        let _writing = self.writing_closed().lock().await;
+        let mut all: BTreeMap<NodeId, Closing> = self.closings().closings.clone();
+        let fresh: Vec<Closing> = new.into_iter().filter(|closing| self.closings().is_new(closing)).collect();
+        all.extend(fresh.iter().map(|closing| (closing.node_id.clone(), closing.clone())));
+        let note = proto::Closings { closings: all.values().map(Closing::to_proto).collect() };
+        self.store().keep_note(NOTE, note.encode_to_vec()).await?;
+        let mut closed = self.lock_closed().write().unwrap_or_else(PoisonError::into_inner);
+        for closing in fresh {
+            tracing::warn!(node_id = %closing.node_id, "an operator has closed the logs of a node");
+            closed.put(closing);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,85 @@
+//! A node's certificate was stolen: an operator closes its logs where the members have them.
+
+use std::time::Duration;
+
+use crate::harness::{
+    admin::Admin,
+    certs::Certs,
+    eventually,
+    fake_peer::{FakePeer, Script},
+    free_port,
+    identity::TestOrigin,
+    node::{TestNode, config},
+    random_key, stays,
+    wire::{create, origin},
+};
+use brock::config::validate::Config;
+use brock_core::base::{trust::TrustMode, vector::Clock};
+
+/// The thief logs on under the node's name, and sends more through a relay whose certificate is in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn beyond_its_closing_nothing_of_a_stolen_node_is_accepted_from_any_node() {
+    let (certs, stolen) = (Certs::new(), origin("stolen", 1));
+    let thief = TestOrigin::certified(&certs, stolen);
+    let keys: Vec<Vec<u8>> = (0..5).map(|_| random_key()).collect();
+    let log = |from: u64, to: u64| {
+        let entry = |clock: u64| create(clock, &keys[usize::try_from(clock).unwrap() - 1], b"x");
+        thief.sign_each(from - 1, (from..=to).map(entry).collect())
+    };
+    let script = Script { batches: vec![log(1, 3)], ..Script::new("stolen") };
+    let evil = FakePeer::start(&certs, "stolen", script).await;
+    let ports = [free_port(), free_port()];
+    let start = async |id: &str, port: u16, join: &[u16]| {
+        let config = Config { trust: TrustMode::Distributed, ..config(&certs, id, port, join) };
+        TestNode::start(&certs, config).await
+    };
+    let a = start("a", ports[0], &[ports[1], evil.port]).await;
+    let b = start("b", ports[1], &[ports[0]]).await;
+    let at = |node: &TestNode| node.vector().get(&stolen);
+    eventually("both have what it has logged", || async {
+        (at(&a) == Clock(3) && at(&b) == Clock(3)).then_some(())
+    })
+    .await;
+    drop(evil);
+
+    let tool = Admin::new(&certs.admin(), &[a.address()]);
+    tool.fails(2, "--yes", &["origin", "close", "stolen"], "");
+    tool.fails(5, "stolen could not be asked", &["origin", "close", "another", "--yes"], "");
+    tool.fails(5, "b runs", &["origin", "close", "b", "--yes"], "");
+    let closed = eventually("the thief does not answer any more", || async {
+        let output = tool.run(&["origin", "close", "stolen", "--yes", "-o", "json"], "");
+        let json = serde_json::from_slice::<serde_json::Value>(&output.stdout).ok()?;
+        (output.status.code() == Some(0)).then_some(json)
+    })
+    .await;
+    assert_eq!(closed["ends"][stolen.to_string()], 3, "{closed}");
+    let listed = tool.json(&["origin", "list"], "");
+    let known = listed["origins"].as_array().unwrap().iter().find(|known| known["node"] == "stolen").unwrap();
+    assert_eq!(known["closed"], 3, "{known}");
+
+    // The other node and a new one learn it from the one that was asked.
+    let script = Script { batches: vec![log(4, 5)], ..Script::new("relay") };
+    let relay = FakePeer::start(&certs, "relay", script).await;
+    let late = start("late", free_port(), &[ports[0], ports[1], relay.port]).await;
+    for node in [&b, &late] {
+        eventually("it knows where the log ends", || async {
+            let tool = Admin::new(&certs.admin(), &[node.address()]);
+            let listed = tool.json(&["origin", "list"], "");
+            let origins = listed["origins"].as_array().unwrap();
+            origins.iter().any(|known| known["node"] == "stolen" && known["closed"] == 3).then_some(())
+        })
+        .await;
+    }
+    eventually("the relay's batch is declined", || async {
+        relay.declined.lock().unwrap().contains(&stolen).then_some(())
+    })
+    .await;
+    stays("nothing more of it is accepted", Duration::from_secs(3), || async { at(&late) <= Clock(3) }).await;
+    // A node that runs goes on: its log is another one.
+    let key = random_key();
+    b.client.put(&key, b"grant").await.unwrap();
+    eventually("others are not closed", || late.client.has_local(&key)).await;
+    for node in [a, b, late] {
+        node.stop().await;
+    }
+}
