@@ -134,8 +134,8 @@ impl Way {
             return Err(lacks);
         }
         let signed = signed.ok_or(
-            "it has not signed what it holds: its certificate names no node, or it has been filled by a resync and \
-             does not know the hash of this log",
+            "it has not signed what it holds: its certificate names no node, or it does not know the hash of this log \
+             yet",
         )?;
         let through = signed.acknowledgement.applied.clock;
         let is_reached = self.links.last().is_some_and(|link| link.last.clock >= through);

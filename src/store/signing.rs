@@ -254,7 +254,8 @@ impl Commit<'_> {
         let before = match applied {
             Clock(0) => {
                 let new_born = segment.birth.as_ref().map(|signed| Born::of(&signed.birth, self.cluster));
-                self.born(&origin).or(new_born).map(|born| born.chain)
+                // Without a certificate, as in a restore, the cluster is not known, and with it where logs begin.
+                self.cluster.and(self.born(&origin).or(new_born)).map(|born| born.chain)
             }
             _ => here.as_ref().map(Tip::chain),
         };

@@ -6,6 +6,7 @@ use super::pages::has_true_payload;
 use crate::sim::{
     check::{check_digest, check_totals, ledger},
     clients::comparable,
+    history::proven,
     node::states,
     world::World,
 };
@@ -19,7 +20,7 @@ impl World {
     /// Claim: a state consists of what its origins did, and of no destruction that no operator has ordered.
     pub fn check_was_done(&self, key: &KeyHash, state: &RecordState, place: &str) {
         let most = self.history.state(key, |stamp| !self.history.is_unordered(stamp)).without_payload();
-        let bare = RecordState { evidence: BTreeMap::new(), ..state.without_payload() };
+        let bare = proven(state.without_payload());
         let is_less = most.clone().join(bare) == most;
         assert!(is_less, "{place}: {state:?} of {key:?} is more than what was done: {most:?}");
         assert!(has_true_payload(state), "{place}: {state:?} of {key:?} has another payload");
@@ -77,7 +78,7 @@ impl World {
             self.check_was_done(&key, state, &format!("{node} in the end"));
             // Whether its create was seen before is not known of a tombstone that came alone.
             let least = self.history.state(&key, must_be).without_payload();
-            let bare = RecordState { evidence: BTreeMap::new(), ..state.without_payload() };
+            let bare = proven(state.without_payload());
             let joined = RecordState { was_created: state.was_created, ..least.clone().join(bare.clone()) };
             let has_all = joined == bare;
             assert!(has_all, "{node} lacks something of {key:?}: {state:?} has not {least:?}");

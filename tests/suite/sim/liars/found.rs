@@ -80,6 +80,9 @@ async fn a_birth_is_learnt_after_a_donor_has_claimed_clocks_of_its_origin() {
         joiner.take(proto::SnapshotResponse { message: Some(message) }).await.unwrap();
     }
     assert_eq!(store.clock(&signer.origin), Clock(7));
+    for clock in 1..=7 {
+        signer.sign(clock - 1, vec![proto::Entry { clock, ..create(1, b"earlier") }]);
+    }
     let later = signer.sign(7, vec![proto::Entry { clock: 8, ..create(1, b"grant") }]);
     let segment = verifier.check_segment(&node_id("relay"), Segment::check(later).unwrap()).unwrap();
     store.apply(segment).await.unwrap();
