@@ -174,6 +174,7 @@ impl Published {
             if self.vector.get(&origin) <= clock {
                 self.vector.remove(&origin);
                 self.floors.remove(&origin);
+                self.tips.remove(&origin);
             }
         }
         for (origin, fork) in &raised.forks {

@@ -250,7 +250,8 @@ impl Commit<'_> {
         let origin = segment.origin;
         let mut new = proof.bundles().iter().filter(|tip| tip.bundle.last() > applied);
         let Some(first) = new.next() else { return Ok(None) };
-        let here = self.tip(&origin);
+        // Of an origin that was folded away at a later clock, it says nothing.
+        let here = self.tip(&origin).filter(|tip| tip.bundle.last() == applied);
         let before = match applied {
             Clock(0) => {
                 let new_born = segment.birth.as_ref().map(|signed| Born::of(&signed.birth, self.cluster));

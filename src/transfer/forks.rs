@@ -84,6 +84,14 @@ impl Verifier {
         if self.store().is_frozen(&origin) || !self.store().may_freeze(&origin.node_id()) {
             return Ok(true);
         }
+        let fork = match self.store().birth(origin).await?.map(SignedBirth::from_proto).transpose()? {
+            // With the birth that is known here: what else a peer says of it is not verified.
+            Some(known) if known.birth.key == fork.birth().birth.key => match fork.with_birth(known) {
+                Some(fork) => fork,
+                None => return Ok(false),
+            },
+            _ => fork,
+        };
         let this = self.clone();
         let checking = work(move || this.is_fork(&fork).then_some(fork));
         let Some(fork) = checking.await? else { return Ok(false) };

@@ -45,6 +45,11 @@ impl Fork {
         contradicts.then_some(Self { birth, contradiction })
     }
 
+    /// The same beside another birth with the same key; `None`: nothing is contradicted then.
+    pub fn with_birth(self, birth: SignedBirth) -> Option<Self> {
+        Self::new(birth, self.contradiction)
+    }
+
     /// The origin.
     pub fn origin(&self) -> Origin {
         self.birth.birth.origin

@@ -100,6 +100,8 @@ impl Change for Freeze {
             cut.bytes += entry?.bytes();
         }
         commit.delete_cut(origin, cut);
+        // An incremental backup would show the log that led here, and not this.
+        commit.is_unlogged = true;
         commit.batch.put_fork(&self.0);
         commit.raised.forks.insert(origin, self.0);
         Ok(Frozen::Done)

@@ -145,6 +145,12 @@ async fn what_proves_no_fork_freezes_nothing() {
         fork
     };
     let lies = vec![
+        // An honest origin's own birth beside an altered copy of it.
+        altered(&|fork| {
+            (fork.one, fork.other) = (None, None);
+            fork.other_birth.clone_from(&fork.birth);
+            fork.birth.as_mut().unwrap().born_at_unix += 1;
+        }),
         altered(&|fork| fork.other.clone_from(&fork.one)),
         altered(&|fork| fork.other.as_mut().unwrap().signature = vec![1; 64].into()),
         altered(&|fork| fork.one.as_mut().unwrap().root = vec![1; 32].into()),
@@ -156,10 +162,11 @@ async fn what_proves_no_fork_freezes_nothing() {
         proto::Fork::default(),
     ];
     let count = lies.len();
-    // The third last has two equal births, and an altered birth is that of the known key all the same.
+    // But for the one with genuine bundles beside an altered birth: the birth that is known here is kept instead.
     let refused = strict(&store).take_forks(lies).await.unwrap();
     assert_eq!(refused, count - 1);
-    assert!(store.is_frozen(&own.origin), "its birth is known here by its key");
+    assert!(store.is_frozen(&own.origin));
+    assert_eq!(Some(store.forks()[0].birth().to_proto()), genuine.birth);
     close(store).await;
     let fresh = open(&signing(ram("fresh"))).await;
     let unborn = altered(&|fork| fork.birth.as_mut().unwrap().born_at_unix += 1);

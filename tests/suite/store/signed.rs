@@ -11,7 +11,7 @@ use crate::harness::{
     },
 };
 use brock::{
-    store::{NewOperation, NewRecord, Options, Page, Store},
+    store::{CreateOutcome, NewOperation, NewRecord, Options, Page, Store},
     transfer::{
         feed::SnapshotFeed,
         join::{JoinError, Joiner, Terms},
@@ -424,4 +424,26 @@ async fn what_a_donor_shows_without_its_proof_is_not_taken_for_forgotten() {
     assert_eq!(puller.clock(&signer.origin()), Clock(0));
     close(puller).await;
     close(signer).await;
+}
+
+/// Two nodes create the same in one second; at one of them both become durable together.
+#[tokio::test]
+async fn of_two_creates_that_say_the_same_the_stamps_decide_also_within_one_commit() {
+    let store = open(&signing(ram("a"))).await;
+    let later = TestOrigin::new(origin("z", 1));
+    let (mut created_here, grant) = (0, payload(b"g"));
+    for number in 0..200 {
+        let theirs = entry(number + 1, key(number), &creation(NOW, &grant), Some(&grant));
+        let segment = check(&strict(&store), &node_id("relay"), later.sign(number, vec![theirs])).unwrap();
+        let own = store.create(vec![new_record(key(number), b"g")]);
+        let (own, applied) = tokio::join!(own, store.apply(segment));
+        applied.unwrap();
+        let Some(CreateOutcome::Created(stamp)) = own.unwrap().pop() else { continue };
+        created_here += 1;
+        let state = store.get(key(number)).await.unwrap().unwrap();
+        assert_eq!(state.creation.as_ref().map(|creation| creation.stamp), Some(stamp), "{number}");
+        assert!(state.is_proven() && state.has_payload());
+    }
+    assert!(created_here > 0);
+    close(store).await;
 }
