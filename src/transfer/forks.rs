@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
+use prost::Message as _;
+
 use super::{proof::Verifier, work};
-use crate::store::{Born, StoreError};
+use crate::store::{Born, Store, StoreError};
 use brock_core::{
     base::{id::Origin, limits},
     domain::{
@@ -13,6 +15,17 @@ use brock_core::{
     },
     proto,
 };
+
+/// The proofs that a node shows a peer, in the order of the origins: as many as a message has room for.
+pub fn shown(store: &Store) -> Vec<proto::Fork> {
+    let mut bytes = 0;
+    let forks = store.forks().into_iter().map(|fork| fork.to_proto());
+    let has_room = |fork: &proto::Fork| {
+        bytes += fork.encoded_len();
+        bytes <= limits::FORKS_SHOWN_BYTES
+    };
+    forks.take_while(has_room).collect()
+}
 
 impl Verifier {
     /// Freezes the origins of a peer's proofs, as far as they are genuine. Returns how many are not.

@@ -21,7 +21,7 @@ use crate::{
     replication::remote,
     runtime::planted::{self, Bug},
     store::{Store, StoreError},
-    transfer::closings,
+    transfer::{closings, forks},
 };
 use brock_core::{
     base::{
@@ -432,10 +432,9 @@ fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Announced) -> pr
     let summary = store.summary();
     let fresh = summary.vector.above(&announced.vector);
     announced.vector.join(&fresh);
-    let mut forks = store.forks();
-    if forks.len() == std::mem::replace(&mut announced.forks, forks.len()) {
-        forks.clear();
-    }
+    let known = store.forks().len();
+    let is_news = known != std::mem::replace(&mut announced.forks, known);
+    let forks = if is_news { forks::shown(store) } else { Vec::new() };
     proto::Heads {
         node_id: store.node_id().to_string(),
         incarnation: store.origin().incarnation().0,
@@ -443,7 +442,7 @@ fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Announced) -> pr
         now_unix: wall_clock.now(),
         digest: Some(remote::digest_to_proto(&summary)),
         tips: store.tips(&fresh).into_iter().map(|(origin, tip)| tip.of_origin(&origin)).collect(),
-        forks: forks.iter().map(|fork| fork.to_proto()).collect(),
+        forks,
         birth: None,
         closings: Vec::new(),
     }

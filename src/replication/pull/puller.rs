@@ -26,7 +26,7 @@ use crate::{
         spans,
     },
     store::Store,
-    transfer::{orders::Orders, proof::Verifier},
+    transfer::{forks, orders::Orders, proof::Verifier},
 };
 use brock_core::{
     base::{
@@ -166,7 +166,7 @@ impl Puller {
             vector: Some(codec::vector_to_proto(&announced)),
             batch_limit: self.batch_limit,
             folds_digest: Bytes::copy_from_slice(&codec::folds_digest(&folds)),
-            forks: self.store.forks().iter().map(|fork| fork.to_proto()).collect(),
+            forks: forks::shown(&self.store),
         });
         let _ = requests.send(proto::ReplicateRequest { message: Some(hello), ..Default::default() }).await;
         let said = Instant::now();

@@ -46,6 +46,8 @@ pub const REFUSED_NODES_ALARMED: usize = 4;
 pub const FORKS_MAX: usize = 256;
 /// Those of one node: each takes a genuine signature of that node's certificate, which is to be revoked.
 pub const FORKS_PER_NODE: usize = 16;
+/// Bytes of the proofs that a node shows a peer in one message, far below what a message may have.
+pub const FORKS_SHOWN_BYTES: usize = 2 * 1024 * 1024;
 /// How often a commit of the origin's log may come between before freezing it is given up.
 pub const FREEZE_ATTEMPTS: usize = 16;
 /// Logs whose last bundles a node shows a puller at once.
