@@ -7,7 +7,7 @@ use prost::Message as _;
 use super::operations::Operations;
 use crate::{
     membership::receipt::{self, Signed},
-    store::{Link, StoreError},
+    store::StoreError,
 };
 use brock_core::{
     base::{
@@ -18,7 +18,7 @@ use brock_core::{
     },
     domain::{
         birth::SignedBirth,
-        bundle::Evidence,
+        bundle::{Evidence, Tip},
         receipt::{Holder, Proof, Receipt},
     },
 };
@@ -37,7 +37,7 @@ pub(super) struct Subject {
 #[derive(Default)]
 struct Way {
     evidence: Option<Evidence>,
-    links: Vec<Link>,
+    bundles: Vec<Tip>,
     /// Why there is no way, whatever a member has signed.
     lacks: Option<&'static str>,
 }
@@ -88,13 +88,13 @@ impl Operations {
                 "the operation is not in the log of the node that answered, as it was made elsewhere or before its last \
                  start, and members sign what they hold of that log only",
             );
-            return Ok(Way { evidence: Some(evidence), links: Vec::new(), lacks });
+            return Ok(Way { evidence: Some(evidence), bundles: Vec::new(), lacks });
         }
-        let links = self.store.links(stamp, through);
+        let bundles = self.store.own_bundles(stamp, through);
         let forgotten = "the operation is so long ago that the node that answered remembers no way from it to what \
                          members sign now";
-        let lacks = (links.is_empty() && through >= stamp.clock).then_some(forgotten);
-        Ok(Way { evidence: Some(evidence), links, lacks })
+        let lacks = (bundles.is_empty() && through >= stamp.clock).then_some(forgotten);
+        Ok(Way { evidence: Some(evidence), bundles, lacks })
     }
 
     /// Adds what all the signatures need, and signs.
@@ -113,7 +113,7 @@ impl Operations {
         }
         receipt.proof = Some(Proof {
             evidence: way.evidence,
-            bundles: way.links.iter().map(|link| (link.last.clock, link.root)).collect(),
+            bundles: way.bundles.iter().map(|tip| (tip.bundle.last(), tip.root)).collect(),
             births: births.into_values().map(Arc::unwrap_or_clone).collect(),
             by,
             signature: [0; 64],
@@ -138,7 +138,7 @@ impl Way {
              yet",
         )?;
         let through = signed.acknowledgement.applied.clock;
-        let is_reached = self.links.last().is_some_and(|link| link.last.clock >= through);
+        let is_reached = self.bundles.last().is_some_and(|tip| tip.bundle.last() >= through);
         is_reached.then_some(signed).ok_or("what it has signed is too far beyond the operation")
     }
 }

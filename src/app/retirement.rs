@@ -42,8 +42,10 @@ impl Operations {
             return Err(RequestError::field("member", problem));
         }
         let order = self.verifiable(order);
-        if let Some(order) = &order {
-            self.orders.accept(Subject::Retire(member), order).await?;
+        match &order {
+            Some(order) => drop(self.orders.accept(Subject::Retire(member), order).await?),
+            None if self.orders.are_required() => return Err(RequestError::OrderRequired),
+            None => {}
         }
         self.retire_here(member).await?;
         let mut outcomes = vec![RetireOutcome { node: self.store.node_id().to_string(), error: None }];

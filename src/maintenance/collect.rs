@@ -109,7 +109,8 @@ impl Collector {
             Some(armed) if armed.members == members => armed,
             _ => Armed { stable: stable.clone(), known: self.members.known(now), members },
         };
-        if !self.store.applied().covers(&armed.known) && !planted::is(Bug::CollectWithoutWaiting) {
+        let known = self.store.without_frozen(armed.known.clone());
+        if !self.store.applied().covers(&known) && !planted::is(Bug::CollectWithoutWaiting) {
             self.armed = Some(armed);
             return Ok(0);
         }

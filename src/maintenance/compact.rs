@@ -229,6 +229,7 @@ impl Compactor {
             Trigger::Operator => self.stable(),
             Trigger::Policy => self.store.without_kept_for_backup(self.stable()),
         };
+        self.store.remove_frozen_logs().await?;
         let removed = self.store.compact(&stable).await?;
         let mut outcome =
             Outcome { entries_removed: removed.entries, bytes_removed: removed.bytes, ..Outcome::default() };

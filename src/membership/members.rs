@@ -227,6 +227,17 @@ impl Members {
         Admission::Member
     }
 
+    /// These origins are frozen: no retired member has missed anything of them.
+    pub fn leave_out(&self, frozen: impl IntoIterator<Item = Origin>) {
+        let mut table = self.lock();
+        for origin in frozen {
+            table
+                .values_mut()
+                .filter_map(|member| member.retired.as_mut())
+                .for_each(|missed| missed.remove(&origin));
+        }
+    }
+
     /// A stream by which a node pulls from this one has begun or ended.
     pub fn follows(&self, node_id: &NodeId, begins: bool) {
         if let Some(member) = self.lock().get_mut(node_id.as_str()) {
@@ -567,6 +578,17 @@ mod tests {
         assert_eq!(again.hello(&id("b"), Incarnation(1), &vector(&[("me", 8)]), 1), Admission::Retired);
         assert_eq!(again.hello(&id("b"), Incarnation(1), &vector(&[("me", 9)]), 1), Admission::Member);
         assert_eq!(again.count(1), 1);
+    }
+
+    #[test]
+    fn a_retired_member_has_missed_nothing_of_an_origin_that_is_frozen_since() {
+        let members = members(&["b:1"]);
+        members.hello(&id("b"), Incarnation(1), &vector(&[]), 0);
+        members.retire("b", &vector(&[("me", 9), ("twice", 4)])).unwrap();
+        let without = vector(&[("me", 9)]);
+        assert_eq!(members.hello(&id("b"), Incarnation(1), &without, 1), Admission::Retired);
+        members.leave_out(vector(&[("twice", 4)]).iter().map(|(origin, _)| origin));
+        assert_eq!(members.hello(&id("b"), Incarnation(1), &without, 2), Admission::Member);
     }
 
     #[test]

@@ -61,7 +61,7 @@ pub(super) fn routes(
     let kv = KeyValueServiceServer::new(KeyValue { records: records.clone(), tasks: tasks.clone() });
     let replication = ReplicationServiceServer::new(Replication {
         store: store.clone(),
-        donor: Donor::new(store.clone(), members.clone(), wall_clock.clone()),
+        donor: Donor::new(store.clone(), members.clone(), wall_clock.clone(), shared.verifier.clone()),
         operations: operations.clone(),
         traces: traces.clone(),
         reporter: reporter.clone(),

@@ -40,7 +40,7 @@ use brock_core::{
         vector::{Clock, Vector},
     },
     domain::{
-        codec,
+        codec::{self, CodecError},
         operation::{Entry, Operation},
         record::{RecordState, UnixSeconds},
         segment::{Segment, SegmentEntry},
@@ -152,8 +152,10 @@ impl Breaker {
         (wall_clock, alarms): (WallClock, Alarms),
     ) -> Result<Self, StoreError> {
         let kept = store.note(NOTE).await?.unwrap_or_default();
-        let kept = proto::PausedOrigins::decode(kept.as_slice()).unwrap_or_default();
-        let paused = kept.paused.into_iter().filter_map(remembered).collect();
+        let damaged = CodecError::Malformed("paused logs");
+        let kept = proto::PausedOrigins::decode(kept.as_slice()).map_err(|_| damaged.clone())?;
+        let paused = kept.paused.into_iter().map(|paused| remembered(paused).ok_or(damaged.clone()));
+        let paused = paused.collect::<Result<_, _>>()?;
         let breaker = Self(Arc::new(Inner {
             limit,
             store,

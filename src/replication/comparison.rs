@@ -2,8 +2,10 @@
 //!
 //! What lies above one of the two vectors is under way, and says nothing. What lies at or below both is claimed
 //! as applied by both: if one of them does not hold it, that is a true difference (a resync from a donor that
-//! left out records, bit rot, a dropped quarantine entry). Each node joins what it lacks. A join loses nothing
+//! left out records, bit rot, a dropped quarantine entry). So is what a frozen origin wrote: no log carries it. Each node joins what it lacks. A join loses nothing
 //! and gives both nodes the same state.
+
+use std::collections::BTreeSet;
 
 use super::{
     breaker::{Breaker, Bringer},
@@ -18,7 +20,7 @@ use crate::{
 };
 use brock_core::{
     base::{
-        id::KeyHash,
+        id::{KeyHash, Origin},
         limits,
         vector::{Stamp, Vector},
     },
@@ -56,6 +58,7 @@ impl Default for Comparison {
 /// What both nodes have applied, and whether nothing else is under way.
 struct Common {
     both: Vector,
+    frozen: BTreeSet<Origin>,
     quiet_at: Option<Vector>,
     /// Whether one of them may have deleted and forgotten records.
     has_collected: bool,
@@ -101,6 +104,7 @@ impl Comparison {
         }
         let common = Common {
             both: applied.meet(&their_applied),
+            frozen: store.forks().iter().map(|fork| fork.origin()).collect(),
             quiet_at: self.quiet.0.clone().filter(|_| looks >= limits::COMPARE_LOOKS),
             has_collected: !comparable,
         };
@@ -183,6 +187,8 @@ impl Common {
         }
         let known: Vec<Stamp> = state.stamps().collect();
         let mut added = joined.stamps().filter(|stamp| !known.contains(stamp)).peekable();
-        added.peek().is_some() && added.all(|stamp| self.both.has(stamp))
+        // Nothing of a frozen origin is under way in a log.
+        let is_settled = |stamp: Stamp| self.both.has(stamp) || self.frozen.contains(&stamp.origin);
+        added.peek().is_some() && added.all(is_settled)
     }
 }

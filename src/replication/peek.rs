@@ -15,7 +15,7 @@ use super::remote::count_unproven;
 use crate::{
     membership::{peer::Peer, roster::Roster},
     runtime::planted::{self, Bug},
-    transfer::proof::Verifier,
+    transfer::{proof::Verifier, work},
 };
 use brock_core::{
     base::{id::KeyHash, limits, metrics as names},
@@ -171,11 +171,9 @@ pub async fn believed(
         // The answer is not stored, and its orders are not passed on.
         let believed = verifier.believe(&key_hash, claimed, &received);
         let unproven = believed.unproven.len();
-        // What was left out may be the revocation.
-        let is_whole = unproven == 0;
-        Ok((if is_whole { believed.state } else { believed.state.without_creates() }, unproven))
+        Ok((believed.joinable(), unproven))
     };
-    tokio::task::spawn_blocking(believe).await.map_err(|_| ())?
+    work(believe).await.map_err(|_| ())?
 }
 
 /// A cached answer: no peer had the record a moment ago.

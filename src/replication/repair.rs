@@ -225,7 +225,7 @@ pub(super) async fn fetch(
     let unproven = believed.iter().filter(|(_, believed)| !believed.unproven.is_empty()).count() as u64;
     let is_asked = |key_hash: &KeyHash| asked[..looked_at].contains(key_hash);
     let states = believed.into_iter().filter(|(key_hash, _)| is_asked(key_hash));
-    let states = states.map(|(key_hash, believed)| (key_hash, believed.state)).collect();
+    let states = states.map(|(key_hash, believed)| (key_hash, believed.joinable())).collect();
     Ok(Fetched { looked_at, states, unproven })
 }
 
@@ -251,10 +251,6 @@ async fn believed(
     let mut believed = believing.await??;
     let chains = believed.iter_mut().flat_map(|(_, believed)| std::mem::take(&mut believed.chains));
     store.keep_chains(chains.collect()).await?;
-    // A record of which something was left out, a revocation perhaps, must not look valid here.
-    for (_, believed) in believed.iter_mut().filter(|(_, believed)| !believed.unproven.is_empty()) {
-        believed.state = std::mem::take(&mut believed.state).without_creates();
-    }
     Ok(believed)
 }
 

@@ -4,7 +4,10 @@
 //! IMPORTANT: the view shows the database before the group. A change that reads a value there, and writes
 //! another one that depends on it, would lose the changes before it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -33,6 +36,7 @@ use brock_core::{
         bundle::{Evidence, Tip},
         codec::{self, LogKey, QUARANTINED_STATE},
         digest::{Bucket, SetDigest},
+        fork::Fork,
         operation::Operation,
         order::OrderProof,
         record::RecordState,
@@ -66,8 +70,6 @@ pub(super) struct Commit<'a> {
     pub(super) signer: Option<&'a Signer>,
     /// Its operations in this commit.
     pub(super) originated: Vec<Originated>,
-    /// The origins whose logs this commit adds to.
-    logged: Vec<Origin>,
 }
 
 /// A commit that is ready to be written.
@@ -125,7 +127,6 @@ impl<'a> Commit<'a> {
             cluster,
             signer,
             originated: Vec::new(),
-            logged: Vec::new(),
         }
     }
 
@@ -223,11 +224,6 @@ impl<'a> Commit<'a> {
             true => self.raised.tips.get(origin).copied(),
             false => self.before.tips.get(origin).copied(),
         }
-    }
-
-    /// Whether this commit adds to the log of the origin.
-    pub(super) fn logs(&self, origin: &Origin) -> bool {
-        self.logged.contains(origin)
     }
 
     /// Whether the origin has signed two histories, this commit included.
@@ -398,9 +394,6 @@ impl Commit<'_> {
         let key = LogKey { stamp, key_hash, state };
         let entry = Logged { key, applied_unix_ms: self.now_unix_ms, operation };
         self.batch.put_log(&entry);
-        if self.logged.last() != Some(&stamp.origin) {
-            self.logged.push(stamp.origin);
-        }
         self.totals.log_entries += 1;
         self.totals.log_bytes += entry.bytes();
         self.tally.operations += 1;
@@ -477,6 +470,18 @@ impl Commit<'_> {
         self.batch.delete_log(origin, clock);
         self.raised.folds.raise(origin, clock);
         self.raised.vector.remove(&origin);
+    }
+
+    /// Takes an origin out of everything but its records.
+    pub(super) fn freeze(&mut self, fork: Arc<Fork>) {
+        let origin = fork.origin();
+        self.batch.put_fork(&fork);
+        for raised in [&mut self.raised.vector, &mut self.raised.floors, &mut self.raised.folds] {
+            raised.remove(&origin);
+        }
+        self.raised.forks.insert(origin, fork);
+        // An incremental backup would show the log that led here, and not this.
+        self.is_unlogged = true;
     }
 
     /// What this node has deleted and forgotten, this commit included.

@@ -9,7 +9,7 @@ use std::{
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{
-    sync::{Semaphore, mpsc, oneshot, watch},
+    sync::{Mutex as AsyncMutex, Semaphore, mpsc, oneshot, watch},
     task::spawn_blocking,
 };
 
@@ -20,7 +20,7 @@ use super::{
     open::{self, Mint},
     place::Place,
     published::{Published, Raised, Totals},
-    receipts::Links,
+    receipts::Bundles,
     rollback::Claims,
     signing::{Born, Identity, Signer},
     superblock::{self, Superblock},
@@ -121,7 +121,7 @@ pub(super) struct Shared {
     /// Signs for the present incarnation; `None` = this node does not sign.
     signer: ArcSwapOption<Signer>,
     /// The newest bundles of its log.
-    pub(super) links: Mutex<Links>,
+    pub(super) bundles: Mutex<Bundles>,
     /// Why the present incarnation began.
     reason: ArcSwap<&'static str>,
     /// What is durable and may be served. Only the writer raises it, after its fsync.
@@ -133,6 +133,8 @@ pub(super) struct Shared {
     pub(super) kept_for_backup: Mutex<Option<Vector>>,
     /// Of peers, to know more of this node's operations than it does.
     pub(super) claims: Mutex<Claims>,
+    /// Held while the log of a frozen origin is removed.
+    pub(super) removing: AsyncMutex<()>,
     _ram: Option<tempfile::TempDir>,
 }
 
@@ -162,7 +164,7 @@ impl Shared {
     }
 
     pub(super) fn publish(&self, raised: &Raised, totals: Totals) {
-        self.add_links(&raised.links);
+        self.add_own_bundles(&raised.own_bundles);
         self.published_mut().raise(raised, totals);
         self.commits.send_modify(|commits| *commits += 1);
     }
@@ -225,13 +227,14 @@ impl Store {
             place: opened.place,
             origin: ArcSwap::from_pointee(opened.origin),
             signer: ArcSwapOption::new(signer.clone()),
-            links: Mutex::default(),
+            bundles: Mutex::default(),
             published: RwLock::new(published.clone()),
             reason: ArcSwap::from_pointee(opened.reason),
             commits,
             alarms: options.alarms.clone(),
             kept_for_backup: Mutex::default(),
             claims: Mutex::default(),
+            removing: AsyncMutex::default(),
             _ram: opened._ram,
         });
         let (commands, queue) = mpsc::channel(limits::WRITE_QUEUE_COMMANDS);
@@ -292,6 +295,12 @@ impl Store {
             Ok(result) => result,
             Err(_) => Err(StoreError::Read("the runtime is shutting down".to_owned())),
         }
+    }
+
+    /// Goes on as a new incarnation, for a `reason` of [`INCARNATION_REASONS`](brock_core::base::metrics). Durable when
+    /// it returns.
+    pub async fn go_on(&self, reason: &'static str) -> Result<Origin, StoreError> {
+        self.ask(|to| Order::NewIncarnation(reason, to)).await
     }
 
     /// This node's origin: its id and its present incarnation.
@@ -371,9 +380,9 @@ impl Store {
     /// everything, and of others so many that `held`, what is kept of it already, does not outgrow what is known
     /// here by more than [`limits::UNKNOWN_ORIGINS_KEPT`]. To leave an origin out is to know less of the peer, which
     /// is always safe: it is sent what it has, and waited for. A frozen origin is left out.
-    pub fn relevant(&self, mut claim: Vector, held: usize) -> Vector {
+    pub fn relevant(&self, claim: Vector, held: usize) -> Vector {
+        let claim = self.without_frozen(claim);
         let published = self.shared.published();
-        published.forks.keys().for_each(|frozen| claim.remove(frozen));
         let (vector, folds) = (&published.vector, &published.folds);
         let room = (vector.len() + folds.len() + limits::UNKNOWN_ORIGINS_KEPT).saturating_sub(held);
         if claim.len() <= room {

@@ -53,5 +53,5 @@ pub use read::{
     LoggedOperation, RecordPage, Since, StorageUse, Summary, Tailed, Traced, UnprovenRecords,
     item_from_proto,
 };
-pub use receipts::{Link, OwnHash};
+pub use receipts::OwnHash;
 pub use signing::{Born, Certified, Identity};

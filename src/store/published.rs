@@ -7,7 +7,6 @@ use std::{
 
 use super::{
     held::{Amount, Held},
-    receipts::Link,
     signing::Born,
 };
 use brock_core::{
@@ -133,7 +132,7 @@ pub(super) struct Raised {
     pub forks: BTreeMap<Origin, Arc<Fork>>,
     pub births: HashMap<Origin, Born>,
     /// The bundles of this node's own operations.
-    pub links: Vec<Link>,
+    pub own_bundles: Vec<Tip>,
     pub buckets: BTreeMap<u8, Bucket>,
     /// What the entries of these nodes take of the quarantine from now on.
     pub held: BTreeMap<NodeId, Amount>,

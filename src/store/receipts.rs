@@ -1,7 +1,10 @@
 //! What this node signs beside its operations: acknowledgements as a member, receipts as the node that answers; and the
 //! newest bundles of its own log, by which a receipt leads from an operation to what a member has signed.
 
-use std::{collections::VecDeque, sync::PoisonError};
+use std::{
+    collections::VecDeque,
+    sync::{MutexGuard, PoisonError},
+};
 
 use super::handle::{Shared, Store};
 use brock_core::{
@@ -12,58 +15,33 @@ use brock_core::{
     },
     domain::{
         acknowledgement::Acknowledgement,
-        bundle::{self, Hash, Signature, Tip},
+        bundle::{Hash, Signature, Tip},
     },
 };
 
-/// A bundle in the chain of its log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Link {
-    /// The clock of its first operation.
-    pub first: Clock,
-    /// Its last operation.
-    pub last: Stamp,
-    /// The hash of the log before it.
-    pub before: Hash,
-    /// The root of the tree over its operations.
-    pub root: Hash,
-}
-
-impl Link {
-    pub(super) fn of(origin: Origin, tip: &Tip) -> Self {
-        let Tip { bundle, root } = tip;
-        let last = Stamp { origin, clock: bundle.last() };
-        Self { first: bundle.first, last, before: bundle.before, root: *root }
-    }
-
-    /// The hash of the log after it.
-    pub fn after(&self) -> Hash {
-        bundle::chained(&self.before, &self.root)
-    }
-}
-
 /// The newest bundles of the present incarnation, oldest first, without a gap.
 #[derive(Debug, Default)]
-pub(super) struct Links(VecDeque<Link>);
+pub(super) struct Bundles {
+    origin: Option<Origin>,
+    tips: VecDeque<Tip>,
+}
 
-impl Links {
-    fn extend(&mut self, links: &[Link]) {
-        for link in links {
-            // A new incarnation has a new log.
-            if self.0.back().is_some_and(|newest| newest.last.origin != link.last.origin) {
-                self.0.clear();
-            }
-            self.0.push_back(*link);
+impl Bundles {
+    fn extend(&mut self, origin: Origin, tips: &[Tip]) {
+        // A new incarnation has a new log.
+        if self.origin.replace(origin) != Some(origin) {
+            self.tips.clear();
         }
-        let superfluous = self.0.len().saturating_sub(limits::RECEIPT_ROOTS_KEPT);
-        self.0.drain(..superfluous);
+        self.tips.extend(tips);
+        let superfluous = self.tips.len().saturating_sub(limits::RECEIPT_ROOTS_KEPT);
+        self.tips.drain(..superfluous);
     }
 
     /// The place of the bundle that holds an operation; `None`: it is not among them.
     fn position(&self, stamp: Stamp) -> Option<usize> {
-        let at = self.0.partition_point(|link| link.last.clock < stamp.clock);
-        let holds = |link: &&Link| link.last.origin == stamp.origin && link.first <= stamp.clock;
-        self.0.get(at).filter(holds).map(|_| at)
+        let at = self.tips.partition_point(|tip| tip.bundle.last() < stamp.clock);
+        let holds = |tip: &&Tip| self.origin == Some(stamp.origin) && tip.bundle.first <= stamp.clock;
+        self.tips.get(at).filter(holds).map(|_| at)
     }
 }
 
@@ -79,11 +57,15 @@ pub enum OwnHash {
 }
 
 impl Shared {
-    /// Before the operations of these bundles are visible.
-    pub(super) fn add_links(&self, links: &[Link]) {
-        if !links.is_empty() {
-            self.links.lock().unwrap_or_else(PoisonError::into_inner).extend(links);
+    /// Before the operations of these bundles of the present incarnation are visible.
+    pub(super) fn add_own_bundles(&self, tips: &[Tip]) {
+        if !tips.is_empty() {
+            self.own_bundles().extend(self.origin(), tips);
         }
+    }
+
+    fn own_bundles(&self) -> MutexGuard<'_, Bundles> {
+        self.bundles.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,20 +93,20 @@ impl Store {
 
     /// The hash of the present incarnation's own log up to a clock.
     pub fn own_hash(&self, stamp: Stamp) -> OwnHash {
-        let links = self.shared.links.lock().unwrap_or_else(PoisonError::into_inner);
-        match links.position(stamp).and_then(|at| links.0.get(at)) {
+        let bundles = self.shared.own_bundles();
+        match bundles.position(stamp).and_then(|at| bundles.tips.get(at)) {
             None => OwnHash::Unknown,
-            Some(link) if link.last == stamp => OwnHash::Known(link.after()),
+            Some(tip) if tip.bundle.last() == stamp.clock => OwnHash::Known(tip.chain()),
             Some(_) => OwnHash::Nowhere,
         }
     }
 
     /// The bundles of this node's own log from that of an operation on, up to `through`, at most
     /// [`limits::RECEIPT_ROOTS_MAX`]; none if it is not among those that are remembered.
-    pub fn links(&self, from: Stamp, through: Clock) -> Vec<Link> {
-        let links = self.shared.links.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(at) = links.position(from) else { return Vec::new() };
-        let up_to = links.0.range(at..).take_while(|link| link.last.clock <= through);
+    pub fn own_bundles(&self, from: Stamp, through: Clock) -> Vec<Tip> {
+        let bundles = self.shared.own_bundles();
+        let Some(at) = bundles.position(from) else { return Vec::new() };
+        let up_to = bundles.tips.range(at..).take_while(|tip| tip.bundle.last() <= through);
         up_to.take(limits::RECEIPT_ROOTS_MAX).copied().collect()
     }
 }
@@ -132,42 +114,41 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use brock_core::base::id::Incarnation;
+    use brock_core::{base::id::Incarnation, domain::bundle::Bundle};
 
-    fn stamp(incarnation: u32, clock: u64) -> Stamp {
-        Stamp { origin: Origin::new(&"a".parse().unwrap(), Incarnation(incarnation)), clock: Clock(clock) }
+    fn origin(incarnation: u32) -> Origin {
+        Origin::new(&"a".parse().unwrap(), Incarnation(incarnation))
     }
 
-    fn links(incarnation: u32, mut first: u64, ends: impl IntoIterator<Item = u64>) -> Vec<Link> {
-        let link = |end| {
-            let link =
-                Link { first: Clock(first), last: stamp(incarnation, end), before: [1; 32], root: [2; 32] };
+    fn tips(mut first: u64, ends: impl IntoIterator<Item = u64>) -> Vec<Tip> {
+        let tip = |end| {
+            let count = u8::try_from(end + 1 - first).unwrap();
+            let bundle = Bundle { first: Clock(first), count, before: [1; 32], signature: [0; 64] };
             first = end + 1;
-            link
+            Tip { bundle, root: [2; 32] }
         };
-        ends.into_iter().map(link).collect()
+        ends.into_iter().map(tip).collect()
     }
 
     #[test]
     fn an_operation_is_found_in_its_bundle_as_long_as_that_is_remembered() {
-        let mut kept = Links::default();
-        assert_eq!(kept.position(stamp(1, 1)), None);
-        kept.extend(&links(1, 2, [3, 4, 9]));
-        let found = |kept: &Links, clock| kept.position(stamp(1, clock));
+        let mut kept = Bundles::default();
+        let found = |kept: &Bundles, incarnation, clock| {
+            kept.position(Stamp { origin: origin(incarnation), clock: Clock(clock) })
+        };
+        assert_eq!(found(&kept, 1, 1), None);
+        kept.extend(origin(1), &tips(2, [3, 4, 9]));
         let expected = [None, Some(0), Some(0), Some(1), Some(2), Some(2), Some(2), Some(2), Some(2), None];
-        assert_eq!((1..=10).map(|clock| found(&kept, clock)).collect::<Vec<_>>(), expected);
-        assert_eq!(kept.position(stamp(2, 4)), None);
+        assert_eq!((1..=10).map(|clock| found(&kept, 1, clock)).collect::<Vec<_>>(), expected);
+        assert_eq!(found(&kept, 2, 4), None);
         let many = u64::try_from(limits::RECEIPT_ROOTS_KEPT).unwrap();
-        kept.extend(&links(1, 10, 10..many + 10));
+        kept.extend(origin(1), &tips(10, 10..many + 10));
+        let length = kept.tips.len();
         assert_eq!(
-            (kept.0.len(), found(&kept, 9), found(&kept, 11)),
+            (length, found(&kept, 1, 9), found(&kept, 1, 11)),
             (limits::RECEIPT_ROOTS_KEPT, None, Some(1))
         );
-        kept.extend(&links(2, 1, [1]));
-        assert_eq!(
-            (kept.0.len(), kept.position(stamp(2, 1))),
-            (1, Some(0)),
-            "another incarnation, another log"
-        );
+        kept.extend(origin(2), &tips(1, [1]));
+        assert_eq!((kept.tips.len(), found(&kept, 2, 1)), (1, Some(0)), "another incarnation, another log");
     }
 }

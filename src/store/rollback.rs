@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{error::StoreError, handle::Store, writer::Order};
+use super::{error::StoreError, handle::Store};
 use crate::runtime::alarms::Source;
 use brock_core::base::{
     id::Origin,
@@ -92,7 +92,7 @@ impl Store {
         if !is_believed {
             return Err(StoreError::RolledBack { origin, theirs, ours });
         }
-        let fresh = self.ask(|to| Order::NewIncarnation("rolled_back", to)).await?;
+        let fresh = self.go_on("rolled_back").await?;
         let text = format!(
             "{peer} has operations of {origin} up to {theirs}, but this storage ends at {ours}: it was rolled back \
              or has lost data. This node continues as {fresh}; it gets what is missing from the peers"

@@ -5,7 +5,7 @@ use std::fmt;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use bytes::Bytes;
 
-use super::{commit::Commit, error::StoreError, receipts::Link};
+use super::{commit::Commit, error::StoreError};
 use crate::runtime::planted::{self, Bug};
 use brock_core::{
     base::{
@@ -192,7 +192,7 @@ impl Commit<'_> {
         for signed in signer.sign(&self.originated, before) {
             self.batch.put_bundle(origin, &signed.tip.bundle);
             self.raised.tips.insert(origin, signed.tip);
-            self.raised.links.push(Link::of(origin, &signed.tip));
+            self.raised.own_bundles.push(signed.tip);
             for (key_hash, stamp, evidence) in signed.evidence {
                 self.prove(&key_hash, stamp, evidence);
             }

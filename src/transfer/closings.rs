@@ -23,7 +23,7 @@ use brock_core::{
         vector::{Clock, Vector},
     },
     domain::{
-        codec,
+        codec::{self, CodecError},
         order::{SignedOrder, Subject},
     },
     proto,
@@ -31,6 +31,9 @@ use brock_core::{
 
 /// The name under which the store keeps the closings.
 const NOTE: &[u8] = b"closed";
+
+/// What is kept is never taken for less than it was: that would open logs that an operator has closed.
+const DAMAGED: CodecError = CodecError::Malformed("closings");
 
 /// A closing as an operator has signed it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,7 +56,7 @@ pub(super) struct Closed {
 /// The closings that a store keeps, as they travel.
 pub async fn kept(store: &Store) -> Result<Vec<proto::Closing>, StoreError> {
     let kept = store.note(NOTE).await?.unwrap_or_default();
-    Ok(proto::Closings::decode(kept.as_slice()).unwrap_or_default().closings)
+    Ok(proto::Closings::decode(kept.as_slice()).map_err(|_| DAMAGED)?.closings)
 }
 
 impl Closed {
@@ -110,11 +113,9 @@ impl Orders {
     /// Reads what the store keeps. It was verified when it came.
     pub async fn load_closings(&self) -> Result<(), StoreError> {
         let mut closed = Closed::default();
-        kept(self.store())
-            .await?
-            .into_iter()
-            .filter_map(|one| Closing::from_proto(one).ok())
-            .for_each(|one| closed.put(one));
+        for one in kept(self.store()).await? {
+            closed.put(Closing::from_proto(one).map_err(|_| DAMAGED)?);
+        }
         *self.lock_closed().write().unwrap_or_else(PoisonError::into_inner) = closed;
         Ok(())
     }
@@ -148,6 +149,16 @@ impl Orders {
         self.keep(genuine).await
     }
 
+    async fn go_on(&self, closed: &Origin) -> Result<(), StoreError> {
+        let fresh = self.store().go_on("closed").await?;
+        self.alarm(format!(
+            "an operator has closed the logs of this node, which was taken for stopped: it goes on as {fresh}. What it has \
+             acknowledged of {closed} beyond that end, no other node takes: compare with `node-admin record trace`, and \
+             repeat what is missing"
+        ));
+        Ok(())
+    }
+
     async fn keep(&self, new: Vec<Closing>) -> Result<(), StoreError> {
         if new.is_empty() {
             return Ok(());
@@ -159,11 +170,16 @@ impl Orders {
         all.extend(fresh.iter().map(|closing| (closing.node_id.clone(), closing.clone())));
         let note = proto::Closings { closings: all.values().map(Closing::to_proto).collect() };
         self.store().keep_note(NOTE, note.encode_to_vec()).await?;
-        let mut closed = self.lock_closed().write().unwrap_or_else(PoisonError::into_inner);
-        for closing in fresh {
-            tracing::warn!(node_id = %closing.node_id, "an operator has closed the logs of a node");
-            closed.put(closing);
+        let own = self.store().origin();
+        let closes_own = fresh.iter().any(|closing| closing.ends.lists(&own));
+        {
+            let mut closed = self.lock_closed().write().unwrap_or_else(PoisonError::into_inner);
+            for closing in fresh {
+                tracing::warn!(node_id = %closing.node_id, "an operator has closed the logs of a node");
+                closed.put(closing);
+            }
         }
-        Ok(())
+        // No other node takes what is added to that log.
+        if closes_own { self.go_on(&own).await } else { Ok(()) }
     }
 }

@@ -108,8 +108,7 @@ impl Verifier {
         let this = self.clone();
         let checking = work(move || this.is_fork(&fork).then_some(fork));
         let Some(fork) = checking.await? else { return Ok(false) };
-        self.store().freeze(fork).await?;
-        Ok(true)
+        self.store().freeze(fork).await.map(|()| true)
     }
 
     /// Blocks for some signatures.

@@ -331,7 +331,7 @@ impl Joiner {
             covered
         });
         // What is above the vector comes by the log.
-        let counts = move |stamp: &&Stamp| covered.as_ref().is_none_or(|covered| covered.has(**stamp));
+        let counts = move |stamp: &Stamp| covered.as_ref().is_none_or(|covered| covered.has(*stamp));
         // Hashes every payload, and verifies signatures.
         let believing = work(move || {
             let mut page =
@@ -340,14 +340,14 @@ impl Joiner {
             for (key_hash, claimed) in claimed {
                 let mut state = codec::foreign_state(claimed)?;
                 if let Some(verifier) = verifier.as_ref().filter(|_| !planted::is(Bug::SkipVerifyPage)) {
-                    let believed = verifier.believe(&key_hash, state, &received);
-                    chains.extend(believed.chains);
+                    let mut believed = verifier.believe(&key_hash, state, &received);
+                    chains.append(&mut believed.chains);
                     page.has_gaps |= !believed.unproven.is_empty();
-                    let lacks: Vec<Stamp> =
-                        believed.unproven.into_iter().filter(|one| counts(&one)).collect();
-                    lacks.iter().for_each(|one| page.unproven.add(*one, store.born(&one.origin).is_some()));
-                    // IMPORTANT: without what was left out, a revoked record would look valid.
-                    state = if lacks.is_empty() { believed.state } else { believed.state.without_creates() };
+                    believed.unproven.retain(&counts);
+                    for lacking in &believed.unproven {
+                        page.unproven.add(*lacking, store.born(&lacking.origin).is_some());
+                    }
+                    state = believed.joinable();
                 }
                 page.states.push((key_hash, state));
             }

@@ -178,6 +178,10 @@ impl Orders {
         &self.0.store
     }
 
+    pub(super) fn alarm(&self, text: String) {
+        self.0.alarms.raise(text);
+    }
+
     pub(super) fn lock_closed(&self) -> &RwLock<Closed> {
         &self.0.closed
     }

@@ -86,6 +86,14 @@ pub struct Believed {
     pub chains: Vec<Chain>,
 }
 
+impl Believed {
+    /// What may be joined, or shown: of a state of which something was left out, a revocation perhaps, only what takes
+    /// something away. Otherwise a revoked record would look valid.
+    pub fn joinable(self) -> RecordState {
+        if self.unproven.is_empty() { self.state } else { self.state.without_creates() }
+    }
+}
+
 impl Verifier {
     /// Believes what `mode` says, of origins and their births as the store knows them.
     pub fn new(store: Store, mode: TrustMode, orders: Option<Orders>) -> Self {
@@ -171,8 +179,8 @@ impl Verifier {
 
     /// Verifies a segment that `from` has sent, and takes out of it what may not be stored. Blocks.
     ///
-    /// Contract: what is left is signed by the origin, as it was at its birth; or the link is that of the
-    /// origin itself, or the origin has never signed, and the mode trusts that.
+    /// Contract: what is left is signed by the origin, as it was at its birth; or the origin has never signed, and the
+    /// mode trusts that. The link of the origin itself makes no exception: what is kept here as proof is passed on.
     pub fn check_segment(&self, from: &NodeId, mut segment: Segment) -> Result<Segment, ProofError> {
         let origin = segment.origin;
         if let Some(end) = self.orders.as_ref().and_then(|orders| orders.closed(&origin)) {
@@ -188,16 +196,16 @@ impl Verifier {
         {
             return Err(ProofError::TwoBirths(Box::new(birth.clone())));
         }
-        let (key, is_new) = match (known, birth) {
+        let key = match (known, birth) {
             (Some(Born { key, .. }), birth) => {
                 segment.birth = birth.filter(|birth| self.renews(birth));
-                (key, false)
+                key
             }
             (None, Some(birth)) => match self.check_birth(&birth) {
                 Ok(()) => {
                     let key = birth.birth.key;
                     segment.birth = Some(birth);
-                    (key, true)
+                    key
                 }
                 Err(error) if self.is_strict() => return Err(error),
                 Err(_) => return Ok(Segment { proof: None, ..segment }),
@@ -210,11 +218,7 @@ impl Verifier {
             let is_empty = segment.entries.is_empty();
             return if is_empty { Ok(segment) } else { Err(ProofError::Unsigned(origin)) };
         };
-        let trusts_link = !self.is_strict() && !is_new && origin.is_of(from);
         let cluster = self.cluster();
-        if trusts_link {
-            return Ok(segment);
-        }
         let is_skipped = planted::is(Bug::SkipVerifyRelay) && !origin.is_of(from);
         if !is_skipped && !proof.is_genuine(&cluster, &origin, &key) {
             return Err(ProofError::Forged(origin));

@@ -138,7 +138,9 @@ pub(super) fn origin(origin: &Bytes) -> Value {
 }
 
 pub(super) fn closing(closing: &Option<proto::Closing>) -> Value {
-    closing.as_ref().map_or(Value::Null, |closing| text(&closing.node_id))
+    let Some(closing) = closing else { return Value::Null };
+    let ends = closing.ends.iter().flat_map(|ends| &ends.clocks).count();
+    format!("{}, {ends} logs, ordered by {}", closing.node_id, order(&closing.order)).into()
 }
 
 /// The answer to an operator who vouches for a birth.

@@ -83,7 +83,7 @@ const HANDSHAKE_REASONS: &[&str] = &[
     "other",
 ];
 const INCARNATION_REASONS: &[&str] =
-    &["birth", "start", "unclean_stop", "heads_lost", "rolled_back", "failed_write"];
+    &["birth", "start", "unclean_stop", "heads_lost", "rolled_back", "failed_write", "forked", "closed"];
 
 macro_rules! metrics {
     (@start) => { Start::Absent };
@@ -264,7 +264,7 @@ metrics! {
     REPAIRED = "brock_repaired_records_total", Kind::Counter, Count,
         "Records changed by merging a peer's different state.", Start::Zero;
     INCARNATIONS = "brock_incarnations_minted_total", Kind::Counter, Count,
-        "New incarnations of this node, by `reason`: birth, start, unclean_stop, heads_lost, rolled_back, failed_write.", Start::Each("reason", INCARNATION_REASONS);
+        "New incarnations of this node, by `reason`: birth, start, unclean_stop, heads_lost, rolled_back, failed_write, forked, closed.", Start::Each("reason", INCARNATION_REASONS);
     DISCOVERED = "brock_discovery_addresses", Kind::Gauge, Count,
         "Addresses in the last DNS answer, by `name` in node.join; they may include this node's own.";
     DISCOVERY_FAILURES = "brock_discovery_failures_total", Kind::Counter, Count,

@@ -18,7 +18,7 @@ use crate::{
     proto,
 };
 
-const ACKNOWLEDGEMENT: &[u8] = b"brock/receipt/1";
+const ACKNOWLEDGEMENT: &[u8] = b"brock/acknowledgement/1";
 
 /// What a member signs of another node's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,7 @@ mod tests {
         let (member, applied) = (origin("b", 1), Stamp { origin: origin("a", 2), clock: Clock(258) });
         let signed = content(&cluster, &member, applied, &[9; 32]);
         let expected = [
-            b"brock/receipt/1".as_slice(),
+            b"brock/acknowledgement/1".as_slice(),
             &[7; 32],
             member.as_bytes(),
             applied.origin.as_bytes(),

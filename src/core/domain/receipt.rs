@@ -26,7 +26,7 @@ use crate::{
     proto::{self, receipt_proof},
 };
 
-const LIST: &[u8] = b"brock/receipt-list/1";
+const LIST: &[u8] = b"brock/receipt/1";
 
 /// Who holds an operation.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,22 +73,13 @@ pub struct Proof {
     pub signature: Signature,
 }
 
-/// A receipt that was verified.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verified {
-    /// The node that has signed the list.
-    pub by: Origin,
-    /// The holders in their order: how far each has signed that it has applied the log, or why it is not proven to
-    /// hold the operation.
-    pub holders: Vec<Result<Acknowledgement, String>>,
-}
-
 /// What does not fit in a receipt.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReceiptError {
     /// There is nothing to verify.
     #[error(
-        "the receipt has no proof: the certificate of the node that answered names no node, so it signs nothing"
+        "the receipt has no proof: the operation was made without --wait, or the certificate of the node that answered names \
+         no node, so it signs nothing"
     )]
     NoProof,
     /// A birth is not genuine.
@@ -164,13 +155,13 @@ impl Receipt {
         [LIST, &sha256(&parts.0)].concat()
     }
 
-    /// Verifies everything in the receipt. `certify` says whether a certificate of the origin's node has signed a
+    /// Verifies everything in the receipt, and returns who has signed it: the node that answered. `certify` says whether a certificate of the origin's node has signed a
     /// birth, and if not, why.
     pub fn verify(
         &self,
         cluster: &ClusterId,
         certify: impl Fn(&SignedBirth) -> Result<(), String>,
-    ) -> Result<Verified, ReceiptError> {
+    ) -> Result<Origin, ReceiptError> {
         let proof = self.proof.as_ref().ok_or(ReceiptError::NoProof)?;
         let mut keys: BTreeMap<Origin, OriginKey> = BTreeMap::new();
         for signed in &proof.births {
@@ -203,8 +194,7 @@ impl Receipt {
         if key.verify(&self.content(cluster), &proof.signature).is_err() {
             return Err(ReceiptError::List(proof.by));
         }
-        let holders = self.holders.iter().map(|holder| holder.signed.clone()).collect();
-        Ok(Verified { by: proof.by, holders })
+        Ok(proof.by)
     }
 
     /// The hash of the log after each of the bundles. Verifies that the operation is in the first.

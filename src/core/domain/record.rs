@@ -440,6 +440,9 @@ mod tests {
         )
             .prop_map(|(creation, expires_at, unpublication, invalidation, deletion)| {
                 let unpublished = unpublication.is_some();
+
+                // A create alone says when its record expires.
+                let expires_at = expires_at.filter(|_| creation.is_some());
                 let expiry =
                     creation.as_ref().filter(|_| expires_at.is_some()).map(|creation| creation.stamp);
                 let state = RecordState {

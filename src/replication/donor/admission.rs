@@ -17,7 +17,6 @@ use brock_core::{
         id::{Incarnation, NodeId, Origin},
         limits,
         time::WallClock,
-        trust::TrustMode,
     },
     domain::codec,
     proto,
@@ -68,9 +67,9 @@ pub struct Donor {
 
 impl Donor {
     /// Feeds pullers from this store, and records in `members` what they have applied.
-    pub fn new(store: Store, members: Members, wall_clock: WallClock) -> Self {
+    pub fn new(store: Store, members: Members, wall_clock: WallClock, verifier: Verifier) -> Self {
         Self {
-            verifier: Verifier::new(store.clone(), TrustMode::Distributed, None),
+            verifier,
             store,
             members,
             wall_clock,

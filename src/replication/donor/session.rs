@@ -109,6 +109,7 @@ impl Session {
         let exchanged = self.exchange_folds(&mut requests, &out, &mut signatures).await?;
         let Some((applied, signed)) = exchanged else { return Ok(()) };
         let incarnation = Incarnation(self.hello.incarnation);
+        self.members.leave_out(self.store.forks().iter().map(|fork| fork.origin()));
         let admission = match self.members.introduce(&self.node_id, self.introducer.as_deref()) {
             true => self.members.hello(&self.node_id, incarnation, &applied, self.wall_clock.now()),
             // It is served, and not waited for.

@@ -21,7 +21,7 @@ use crate::{
     },
     runtime::{alarms, retry::Retry, spans},
     store::{Comparison, StoreError},
-    transfer::{join::JoinError, proof::ProofError},
+    transfer::{join::JoinError, proof::ProofError, work},
 };
 use brock_core::{
     base::{
@@ -211,7 +211,8 @@ impl<'a> Round<'a> {
         // What is not taken from this donor is not waited for either: its log of a folded origin is gone, so it can
         // only be got by a resync, which would not take it.
         let declined = self.decline(theirs.iter().map(|(origin, _)| origin), false);
-        mine.join(&theirs.iter().filter(|(origin, _)| declined.contains(origin)).collect());
+        let is_left_out = |origin: &Origin| declined.contains(origin) || store.is_frozen(origin);
+        mine.join(&theirs.iter().filter(|(origin, _)| is_left_out(origin)).collect());
         self.theirs.join(&store.relevant(theirs, self.theirs.len()));
         self.send(replicate_request::Message::Folds(codec::folds_to_proto(&mine))).await
     }
@@ -276,10 +277,11 @@ impl<'a> Round<'a> {
         let entries = batch.entries.len() as u64;
         let bytes = batch.entries.iter().map(|entry| entry_bytes(entry) as u64).sum();
         let ages = Ages::take(&mut batch, &self.donor, self.inbox.heard, self.inbox.round_trip / 2);
+        let sent_through = batch.covered_through;
         let (orders, verifier) = (self.puller.orders.clone(), self.puller.verifier.clone());
         let (local, donor) = (store.clone(), self.donor.clone());
         // Hashes every payload and verifies signatures: milliseconds that do not belong on the async runtime.
-        let checking = tokio::task::spawn_blocking(move || {
+        let checking = work(move || {
             let chains = Chain::take(&mut batch);
             let segment = Segment::check(batch)?;
             let origin = segment.origin;
@@ -292,8 +294,7 @@ impl<'a> Round<'a> {
                 }
             })
         });
-        let checked = checking.await.map_err(|_| RoundError::Ended)?;
-        let (segment, checked) = match checked {
+        let (segment, checked) = match checking.await? {
             Err(error) => {
                 self.refuse("batch");
                 return Err(error.into());
@@ -309,6 +310,8 @@ impl<'a> Round<'a> {
         };
         let (chains, refused) = checked?;
         let origin = segment.origin;
+        // By a refused operation, or where an operator has closed the log.
+        let is_shortened = segment.covered_through.0 < sent_through;
         if self.declined.contains(&origin) {
             // Sent before the donor read that this node declines it.
             return Ok(());
@@ -374,9 +377,8 @@ impl<'a> Round<'a> {
         self.puller.roster.received(&self.peer.key, entries, bytes, self.puller.wall_clock.now());
         if let Some(refused) = refused {
             self.puller.orders.note_refused(self.peer.key.as_str(), &refused);
-            self.say_declined(refused.stamp.origin).await?;
         }
-        Ok(())
+        if is_shortened { self.say_declined(origin).await } else { Ok(()) }
     }
 
     /// The donor then waits for no acknowledgement of what it has sent of that log, and goes on with the others.
@@ -418,6 +420,10 @@ impl<'a> Round<'a> {
                 ProofError::Unborn(_) => {
                     "If that node's certificate has no SPIFFE URI, make one with `brock cert node`; otherwise find out who \
                      controls it"
+                }
+                ProofError::Birth { .. } => {
+                    "If its CA was replaced or its certificate has expired or was revoked: docs/guides/troubleshooting.md, \
+                     Records are not proven; otherwise find out who controls that node"
                 }
                 _ => "Find out who controls that node",
             };

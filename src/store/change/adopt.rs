@@ -60,7 +60,7 @@ impl Store {
 }
 
 /// All of a log.
-fn count(view: &View<'_>, origin: Origin, through: Clock) -> Result<Cut, StoreError> {
+pub(super) fn count(view: &View<'_>, origin: Origin, through: Clock) -> Result<Cut, StoreError> {
     let mut cut = Cut { through, ..Cut::default() };
     for entry in view.log(origin, Clock::default(), through) {
         cut.entries += 1;

@@ -100,7 +100,8 @@ impl Change for Compact {
     /// entries finds the floor raised.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
         let Self { origin, cut } = self;
-        if cut.through > commit.floor(&origin) && cut.through <= commit.applied(&origin) {
+        let is_new = cut.through > commit.floor(&origin) && cut.through <= commit.applied(&origin);
+        if is_new && !commit.is_frozen(&origin) {
             commit.delete_cut(origin, cut);
             commit.raise_floor(origin, cut.through);
             commit.tally.compacted += cut.entries;

@@ -22,7 +22,8 @@ impl Change for Fold {
         let origin = self.0;
         let last = commit.before.vector.get(&origin);
         let is_whole = last > Clock::default() && commit.floor(&origin) == last;
-        if origin == commit.own.origin || !is_whole || commit.raised.vector.lists(&origin) {
+        let is_kept = origin == commit.own.origin || commit.is_frozen(&origin);
+        if is_kept || !is_whole || commit.raised.vector.lists(&origin) {
             return Ok(false);
         }
         commit.fold_away(origin, last);

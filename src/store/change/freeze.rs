@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use super::Change;
+use super::{Change, adopt::count};
 use crate::{
     runtime::alarms::Source,
     store::{
         commit::{Commit, Cut},
         error::StoreError,
         handle::Store,
-        writer::Order,
     },
 };
 use brock_core::{
@@ -18,36 +17,42 @@ use brock_core::{
 };
 
 impl Store {
-    /// Freezes the origin of a fork, whose signatures the caller has verified. Returns whether it was not frozen
-    /// before. If it is this node's own, the node goes on as another incarnation. Durable when it returns.
-    pub async fn freeze(&self, fork: Fork) -> Result<bool, StoreError> {
+    /// Freezes the origin of a fork, whose signatures the caller has verified. If it is this node's own, the node goes on
+    /// as another incarnation. Durable when it returns. Idempotent.
+    pub async fn freeze(&self, fork: Fork) -> Result<(), StoreError> {
         let (origin, fork) = (fork.origin(), Arc::new(fork));
-        for _ in 0..limits::FREEZE_ATTEMPTS {
-            if self.is_frozen(&origin) {
-                return Ok(false);
-            }
-            if origin == self.origin() {
-                self.ask(|to| Order::NewIncarnation("forked", to)).await?;
-            }
-            match self.change(Freeze(Arc::clone(&fork))).await? {
-                Frozen::Known => return Ok(false),
-                Frozen::Busy => {}
-                Frozen::Full => {
-                    self.alarm(
-                        &origin,
-                        "has",
-                        "More origins than are kept have done so, so it is not frozen here",
-                    );
-                    return Ok(false);
-                }
-                Frozen::Done => {
-                    metrics::counter!(names::ORIGINS_FORKED).increment(1);
-                    self.alarm(&origin, fork.kind(), "Its log is not followed any further");
-                    return Ok(true);
-                }
-            }
+        if origin == self.origin() {
+            self.go_on("forked").await?;
         }
-        Err(StoreError::QueueFull)
+        match self.change(Freeze(Arc::clone(&fork))).await? {
+            Frozen::Known => return Ok(()),
+            Frozen::Full => {
+                let consequence = "More origins than are kept have done so, so it is not frozen here";
+                self.alarm(&origin, fork.kind(), consequence);
+                return Ok(());
+            }
+            Frozen::Done => {}
+        }
+        metrics::counter!(names::ORIGINS_FORKED).increment(1);
+        self.alarm(&origin, fork.kind(), "Its log is not followed any further");
+        self.remove_frozen_log(origin).await
+    }
+
+    /// Removes what is left of the logs of frozen origins: of one that was being removed when the process ended.
+    pub async fn remove_frozen_logs(&self) -> Result<(), StoreError> {
+        for fork in self.forks() {
+            self.remove_frozen_log(fork.origin()).await?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is added to that log any more, so it is measured outside of the writer: by one caller at a time, or it
+    /// would count as removed twice.
+    async fn remove_frozen_log(&self, origin: Origin) -> Result<(), StoreError> {
+        let _alone = self.shared.removing.lock().await;
+        let through = Clock(u64::MAX - 1);
+        let cut = self.blocking(move |shared| count(&shared.database.view(), origin, through)).await?;
+        if cut.entries > 0 { self.change(RemoveLog { origin, cut }).await } else { Ok(()) }
     }
 
     fn alarm(&self, origin: &Origin, kind: &str, consequence: &str) {
@@ -70,8 +75,6 @@ enum Frozen {
     Done,
     /// It was frozen before.
     Known,
-    /// The group has more of that log: to be tried again.
-    Busy,
     /// There are too many.
     Full,
 }
@@ -79,31 +82,33 @@ enum Frozen {
 impl Change for Freeze {
     type Outcome = Frozen;
 
-    /// Contract: the origin leaves the vectors, and its log goes, in one batch with the proof, for ever. Records keep
+    /// Contract: the origin leaves the vectors, floors and folds in one batch with the proof, for ever. Records keep
     /// what it did, on either side of the fork: the comparison of records brings both to all nodes, whose vectors are
-    /// equal again only without the origin.
+    /// equal again only without the origin. Nothing is added to its log from then on.
     fn build(self, commit: &mut Commit<'_>) -> Result<Frozen, StoreError> {
         let origin = self.0.origin();
-        if commit.is_frozen(&origin) {
+        if commit.is_frozen(&origin) || origin == commit.own.origin {
             return Ok(Frozen::Known);
         }
         if commit.before.forks.len() + commit.raised.forks.len() >= limits::FORKS_MAX {
             return Ok(Frozen::Full);
         }
-        if origin == commit.own.origin || commit.raised.vector.lists(&origin) || commit.logs(&origin) {
-            return Ok(Frozen::Busy);
-        }
-        // Seldom, and of what is not compacted only: the writer may scan.
-        let mut cut = Cut { through: Clock(u64::MAX - 1), ..Cut::default() };
-        for entry in commit.view().log(origin, Clock::default(), cut.through) {
-            cut.entries += 1;
-            cut.bytes += entry?.bytes();
-        }
-        commit.delete_cut(origin, cut);
-        // An incremental backup would show the log that led here, and not this.
-        commit.is_unlogged = true;
-        commit.batch.put_fork(&self.0);
-        commit.raised.forks.insert(origin, self.0);
+        commit.freeze(self.0);
         Ok(Frozen::Done)
+    }
+}
+
+struct RemoveLog {
+    origin: Origin,
+    cut: Cut,
+}
+
+impl Change for RemoveLog {
+    type Outcome = ();
+
+    /// Contract: removes the log of a frozen origin, all of which `cut` has counted.
+    fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
+        commit.delete_cut(self.origin, self.cut);
+        Ok(())
     }
 }

@@ -21,6 +21,12 @@ impl Store {
         self.shared.published().forks.contains_key(origin)
     }
 
+    /// What is left of a vector without the frozen origins, of which no node has anything to apply any more.
+    pub fn without_frozen(&self, mut vector: Vector) -> Vector {
+        self.shared.published().forks.keys().for_each(|frozen| vector.remove(frozen));
+        vector
+    }
+
     /// The proofs for the frozen origins.
     pub fn forks(&self) -> Vec<Arc<Fork>> {
         self.shared.published().forks.values().cloned().collect()
@@ -33,12 +39,8 @@ impl Store {
         of_it < limits::FORKS_PER_NODE && published.forks.len() < limits::FORKS_MAX
     }
 
-    /// The last bundle that is known here of the log of an origin, which ends where the vector says.
-    pub fn tip(&self, origin: &Origin) -> Option<Tip> {
-        self.shared.published().tips.get(origin).copied()
-    }
-
-    /// The same of the origins in `vector`, at most [`limits::TIPS_MAX`].
+    /// The last bundles that are known here of the logs in `vector`, which end where this node's vector says; at most
+    /// [`limits::TIPS_MAX`].
     pub fn tips(&self, vector: &Vector) -> Vec<(Origin, Tip)> {
         let published = self.shared.published();
         let known = vector.iter().filter_map(|(origin, _)| Some((origin, *published.tips.get(&origin)?)));

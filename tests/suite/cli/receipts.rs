@@ -107,14 +107,23 @@ fn mutations(document: &Value) -> Vec<(String, Value)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receipt_proves_which_members_hold_a_revocation_and_no_byte_of_it_can_be_changed() {
-    let cluster = Cluster::start(3).await;
+    let mut cluster = Cluster::start(3).await;
     let here = Admin::of(&cluster, 0);
-    let key = hex_key();
-    here.json(&["record", "put", &key], GRANT);
+    let (key, other) = (hex_key(), hex_key());
+    for key in [&key, &other] {
+        here.json(&["record", "put", key], GRANT);
+    }
     let receipt = here.json(&[&["record", "invalidate", &key, "leaked"], &WAIT[..]].concat(), "");
     let auditor = Auditor::new(&cluster.certs.admin());
+    cluster.stop_node(2).await;
+    let missed = ["record", "delete", &other, "--wait", "all", "--timeout", "2s", "-o", "json"];
+    let missed = here.run(&missed, "");
+    assert_eq!(missed.status.code(), Some(5));
     cluster.stop().await;
 
+    let of_one = auditor.partly(&serde_json::from_slice(&missed.stdout).unwrap());
+    assert_eq!((&of_one["verdict"], &of_one["missing"]), (&json!("partly"), &json!(["node-2"])));
+    assert_eq!(proven(&of_one), [("node-1", true)].into());
     let verified = auditor.verified(&receipt);
     assert_eq!(proven(&verified), [("node-1", true), ("node-2", true)].into());
     let expected = json!({

@@ -9,14 +9,15 @@ use super::process::BROCK;
 use brock::config::settings::{self, SETTINGS};
 use tempfile::TempDir;
 
-/// Runs `brock` with these variables and no setting from the environment of the tests.
+/// Runs `brock` with these variables and no setting from the environment of the tests. It is killed after two minutes.
 pub fn brock_with(arguments: &[&str], env: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(BROCK);
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "120"]).arg(BROCK).args(arguments).stdin(Stdio::null());
     for setting in SETTINGS {
         command.env_remove(setting.env());
     }
     command.env_remove(settings::CONFIG_ENV).envs(env.iter().copied());
-    command.args(arguments).stdin(Stdio::null()).output().unwrap()
+    command.output().unwrap()
 }
 
 pub fn brock(arguments: &[&str]) -> Output {

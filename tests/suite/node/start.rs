@@ -64,6 +64,21 @@ async fn a_start_that_fails_after_the_storage_has_opened_ends_with_1_and_says_wh
     close(store).await;
 }
 
+#[tokio::test]
+async fn what_operators_have_closed_or_paused_is_not_forgotten_because_its_note_is_damaged() {
+    let (home, flags) = home();
+    let options = brock::store::Options { node_id: node_id("n1"), ..options(&home.path("data")) };
+    for (note, told) in [(b"closed", "closings"), (b"paused", "paused logs")] {
+        let store = open(&options).await;
+        store.keep_note(note, b"garbage".to_vec()).await.unwrap();
+        close(store).await;
+        start_fails(&flags, &[], 1, &[told]);
+        let store = open(&options).await;
+        store.keep_note(note, Vec::new()).await.unwrap();
+        close(store).await;
+    }
+}
+
 #[test]
 fn without_usable_certificates_a_start_fails_and_says_which_command_makes_them() {
     let (home, flags) = home();

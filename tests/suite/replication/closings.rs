@@ -10,6 +10,7 @@ use crate::harness::{
     free_port,
     identity::TestOrigin,
     node::{TestNode, config},
+    proxy::{Mode, Proxy},
     random_key, stays,
     wire::{create, origin},
 };
@@ -80,6 +81,41 @@ async fn beyond_its_closing_nothing_of_a_stolen_node_is_accepted_from_any_node()
     b.client.put(&key, b"grant").await.unwrap();
     eventually("others are not closed", || late.client.has_local(&key)).await;
     for node in [a, b, late] {
+        node.stop().await;
+    }
+}
+
+/// It was taken for stopped, and could only not be reached.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_closed_while_it_runs_goes_on_under_a_log_that_others_take() {
+    let certs = Certs::new();
+    let ports = [free_port(), free_port()];
+    let link = Proxy::start(ports[1]).await;
+    let start = async |id: &str, port: u16, join: &[u16]| {
+        let config = Config { trust: TrustMode::Distributed, ..config(&certs, id, port, join) };
+        TestNode::start(&certs, config).await
+    };
+    let a = start("a", ports[0], &[link.port]).await;
+    let b = start("b", ports[1], &[ports[0]]).await;
+    let closed = b.node.store().origin();
+    b.client.put(&random_key(), b"grant").await.unwrap();
+    eventually("a has it", || async { (a.vector().get(&closed) == Clock(1)).then_some(()) }).await;
+    link.set(Mode::Cut);
+    let tool = Admin::new(&certs.admin(), &[a.address()]);
+    eventually("b is closed at a", || async {
+        (tool.run(&["origin", "close", "b", "--yes"], "").status.code() == Some(0)).then_some(())
+    })
+    .await;
+    eventually("b goes on", || async {
+        (b.admin.status().await.incarnation_reason == "closed").then_some(())
+    })
+    .await;
+    assert!(b.admin.status().await.alarms.iter().any(|alarm| alarm.text.contains("goes on as")));
+    link.set(Mode::Pass);
+    let key = random_key();
+    b.client.put(&key, b"grant").await.unwrap();
+    eventually("a takes what b logs now", || a.client.has_local(&key)).await;
+    for node in [a, b] {
         node.stop().await;
     }
 }

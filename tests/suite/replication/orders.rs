@@ -192,10 +192,12 @@ async fn a_client_needs_an_operators_order_where_trust_is_distributed() {
     for key in [&key, &other] {
         node.client.put(key, b"grant").await.unwrap();
     }
+    let retired = proto::RetireMemberRequest { member: "node-7".to_owned(), order: None };
     for refused in [
         unsigned.delete(&key, None).await.unwrap_err(),
         unsigned.unpublish(&key).await.unwrap_err(),
         unsigned.invalidate(&key, "leaked", None).await.unwrap_err(),
+        unsigned.admin.clone().retire_member(retired).await.unwrap_err(),
     ] {
         assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "ORDER_REQUIRED"));
         for part in ["node-admin order sign", "brock cert admin"] {

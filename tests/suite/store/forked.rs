@@ -10,7 +10,7 @@ use crate::harness::{
     },
 };
 use brock::{
-    replication::repair::repair,
+    replication::{comparison::Comparison, repair::repair},
     store::{Options, Store, StoreError},
     transfer::proof::Verifier,
 };
@@ -20,7 +20,11 @@ use brock_core::{
         trust::TrustMode,
         vector::{Clock, Vector},
     },
-    domain::{birth::SignedBirth, segment::Segment},
+    domain::{
+        birth::SignedBirth,
+        fork::{Contradiction, Fork},
+        segment::Segment,
+    },
     proto,
 };
 
@@ -207,5 +211,54 @@ async fn the_forks_of_one_node_are_bounded_and_take_no_place_from_others() {
     forks("liar", u32::try_from(limits::FORKS_PER_NODE).unwrap() + 3).await;
     forks("other", 1).await;
     assert_eq!(store.forks().len(), limits::FORKS_PER_NODE + 1);
+    close(store).await;
+}
+
+/// The nodes write all the time, so their vectors are never equal.
+#[tokio::test]
+async fn what_a_frozen_origin_wrote_spreads_while_others_write() {
+    let (one, other) = (open(&signing(ram("one"))).await, open(&signing(ram("other"))).await);
+    let own = TestOrigin::new(origin("two", 1));
+    let (first, [a2, ..], [b2, _]) = two_histories(&own);
+    for (store, batch) in [(&one, a2), (&other, b2)] {
+        take(store, first.clone()).await.unwrap();
+        take(store, batch).await.unwrap();
+    }
+    shows(&other, &one).await;
+    tells(&one, &other).await;
+    for (to, from) in [(&one, &other), (&other, &one)] {
+        let mut comparison = Comparison::default();
+        for number in 100..100 + 2 * u64::from(limits::COMPARE_LOOKS) {
+            create(from, new_record(key(number), b"g")).await;
+            comparison.look((to, &strict(to)), from, None).await.unwrap();
+        }
+        for number in [1, 12, 22] {
+            assert!(to.get(key(number)).await.unwrap().is_some(), "{number} at {}", to.node_id());
+        }
+    }
+    close(one).await;
+    close(other).await;
+}
+
+#[tokio::test]
+async fn an_origin_that_is_frozen_and_folded_at_once_is_frozen_only() {
+    let home = tempfile::tempdir().unwrap();
+    let at_home = signing(options(home.path()));
+    let store = open(&at_home).await;
+    let own = TestOrigin::new(origin("two", 1));
+    let (first, [a2, ..], [_, b3]) = two_histories(&own);
+    for batch in [first, a2] {
+        take(&store, batch).await.unwrap();
+    }
+    let Err(StoreError::Forked { pair, .. }) = take(&store, b3).await else { panic!("it was applied") };
+    let (here, theirs) = *pair.unwrap();
+    let birth = SignedBirth::from_proto(store.birth(own.origin).await.unwrap().unwrap()).unwrap();
+    let fork = Fork::new(birth, Contradiction::Bundles(here, theirs)).unwrap();
+    store.compact(&store.vector()).await.unwrap();
+    let (frozen, folded) = tokio::join!(store.freeze(fork), store.fold(own.origin));
+    assert_eq!((frozen.is_ok(), folded.unwrap()), (true, false));
+    close(store).await;
+    let store = open(&at_home).await;
+    assert!(store.is_frozen(&own.origin) && store.folds().is_empty() && store.floors().is_empty());
     close(store).await;
 }

@@ -167,10 +167,13 @@ async fn what_the_origin_has_not_signed_is_refused_and_one_that_has_signed_is_ne
             let refused = check(&verifier, from, unsigned(&second)).unwrap_err();
             assert_eq!(refused, ProofError::Unsigned(donor.origin()).to_string());
         }
+        // Also on the link of the origin itself: what is kept as proof is passed on.
         let mut altered = second.clone();
         altered.entries[0].key_hash = vec![9; 32].into();
-        let refused = check(&verifier, &relay, altered).unwrap_err();
-        assert_eq!(refused, ProofError::Forged(donor.origin()).to_string());
+        for from in [&from, &relay] {
+            let refused = check(&verifier, from, altered.clone()).unwrap_err();
+            assert_eq!(refused, ProofError::Forged(donor.origin()).to_string());
+        }
         let twin = proto::Batch { birth: forged(|birth| birth.key = vec![9; 32].into()), ..second.clone() };
         assert!(check(&verifier, &from, twin).unwrap_err().contains("two births"));
     }

@@ -18,11 +18,11 @@ use crate::{
 use brock::node::certificate;
 use brock_client::error;
 use brock_core::{
-    base::{id::ClusterId, limits},
-    domain::{
-        acknowledgement::Acknowledgement,
-        receipt::{Receipt, ReceiptError, Verified},
+    base::{
+        id::{ClusterId, Origin},
+        limits,
     },
+    domain::receipt::{self, Receipt, ReceiptError},
 };
 use brock_net::tls::{
     credentials,
@@ -90,7 +90,7 @@ fn trust_domain(receipt: &Receipt) -> Result<String, ReceiptError> {
 /// What the command prints.
 #[derive(Debug, Serialize)]
 struct Shown {
-    /// `proven`: every holder; `partly`: some; `unproven`: none.
+    /// `proven`: by every member; `partly`: by some, or others are missing; `unproven`: by none.
     verdict: &'static str,
     trust_domain: String,
     key_hash: String,
@@ -120,22 +120,21 @@ struct Holder {
 }
 
 impl Shown {
-    fn new(receipt: Receipt, verified: Verified, trust_domain: String) -> Self {
+    fn new(receipt: Receipt, stated_by: Origin, trust_domain: String) -> Self {
         let Receipt { key_hash, operation, stamp, already, holders, missing, proof: _ } = receipt;
-        let holder = |(node, proven): (String, Result<Acknowledgement, String>)| Holder {
+        let holder = |receipt::Holder { node, after_ms: _, signed }| Holder {
             node,
-            proven: proven.is_ok(),
-            member: proven.as_ref().ok().map(|signed| signed.member.to_string()),
-            through: proven.as_ref().ok().map(|signed| signed.applied.clock.0),
-            unproven: proven.err(),
+            proven: signed.is_ok(),
+            member: signed.as_ref().ok().map(|signed| signed.member.to_string()),
+            through: signed.as_ref().ok().map(|signed| signed.applied.clock.0),
+            unproven: signed.err(),
         };
-        let names = holders.into_iter().map(|holder| holder.node);
-        let holders: Vec<Holder> = names.zip(verified.holders).map(holder).collect();
+        let holders: Vec<Holder> = holders.into_iter().map(holder).collect();
         let proven = holders.iter().filter(|holder| holder.proven).count();
         Self {
             verdict: match proven {
                 0 => "unproven",
-                all if all == holders.len() => "proven",
+                all if all == holders.len() && missing.is_empty() => "proven",
                 _ => "partly",
             },
             trust_domain,
@@ -144,21 +143,26 @@ impl Shown {
             origin: stamp.origin.to_string(),
             clock: stamp.clock.0,
             already,
-            stated_by: verified.by.to_string(),
+            stated_by: stated_by.to_string(),
             holders,
             missing,
         }
     }
 
-    /// Fails unless every holder is proven, and there is one.
+    /// Fails unless every holder is proven, there is one, and no member is missing.
     fn verdict(&self) -> Result<(), Failure> {
         let unproven = self.holders.iter().filter(|holder| !holder.proven);
         let names: Vec<String> = unproven.map(|holder| output::printable(&holder.node)).collect();
         match (self.verdict, names.as_slice()) {
             ("proven", _) => Ok(()),
-            (_, []) => {
+            (_, []) if self.holders.is_empty() => {
                 Err(Failure::Precondition("the receipt names no holder: it proves nothing".to_owned()))
             }
+            (_, []) => Err(Failure::Precondition(format!(
+                "what is proven is proven of these holders only: {} had not acknowledged the operation when {} answered",
+                self.missing.iter().map(|name| output::printable(name)).collect::<Vec<_>>().join(", "),
+                self.stated_by
+            ))),
             _ => Err(Failure::Precondition(format!(
                 "nothing that it has signed proves that the operation is held by {}: only {} says so",
                 names.join(", "),

@@ -48,8 +48,6 @@ pub const FORKS_MAX: usize = 256;
 pub const FORKS_PER_NODE: usize = 16;
 /// Bytes of the proofs that a node shows a peer in one message, far below what a message may have.
 pub const FORKS_SHOWN_BYTES: usize = 2 * 1024 * 1024;
-/// How often a commit of the origin's log may come between before freezing it is given up.
-pub const FREEZE_ATTEMPTS: usize = 16;
 /// Logs whose last bundles a node shows a puller at once.
 pub const TIPS_MAX: usize = 1_000;
 /// Of its newest bundles a node remembers the roots, so that receipts can lead from an operation to what a member has
