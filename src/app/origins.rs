@@ -13,7 +13,7 @@ use brock_core::{
     base::{
         id::{ClusterId, Origin},
         limits,
-        vector::Clock,
+        vector::{Clock, Vector},
     },
     domain::{
         birth::SignedBirth,
@@ -107,7 +107,7 @@ impl Operations {
             certificates: chain.certificates().to_vec(),
             vouched_at_unix_ms: Some(proof.at_unix_ms),
         };
-        self.store.keep_births(vec![vouched.clone()]).await?;
+        self.store.keep_births(vec![vouched.clone()], &Vector::default()).await?;
         tracing::warn!(%origin, "an operator vouches for the birth of an origin");
         let mut outcomes = vec![VouchOutcome { node: self.store.node_id().to_string(), error: None }];
         let contacts = self.roster.contacts(self.wall_clock.now()).peers;

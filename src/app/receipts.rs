@@ -19,7 +19,7 @@ use brock_core::{
     domain::{
         birth::SignedBirth,
         bundle::{Evidence, Tip},
-        receipt::{Holder, Proof, Receipt},
+        receipt::{Holder, Proof, Receipt, is_evidence_of},
     },
 };
 
@@ -77,9 +77,13 @@ impl Operations {
 
     async fn way(&self, subject: Subject, through: Clock) -> Result<Way, StoreError> {
         let lacks = |lacks| Ok(Way { lacks: Some(lacks), ..Way::default() });
-        let Subject { key_hash, stamp, .. } = subject;
+        let Subject { key_hash, operation, stamp, already } = subject;
         let state = self.store.get(key_hash).await?;
-        let evidence = state.and_then(|state| state.evidence.get(&stamp).cloned());
+        let evidence = state.into_iter().flat_map(|state| state.evidence);
+        let evidence = evidence
+            .filter(|(of, evidence)| *of == stamp && is_evidence_of(evidence, operation, already))
+            .map(|(_, evidence)| evidence)
+            .next();
         let Some(evidence) = evidence else {
             return lacks("the node that answered has no evidence of the operation");
         };

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 
-use crate::store;
+use crate::store::{self, Standing};
 use brock_core::{
     base::id::ClusterId,
     domain::{birth::SignedBirth, order::Subject, record::UnixSeconds},
@@ -48,17 +48,22 @@ impl store::Identity for NodeCertificate {
 
     fn verify(&self, signed: &SignedBirth) -> Result<(), String> {
         let cluster = self.cluster().ok_or("this node's own certificate names no cluster")?;
-        verify_birth(&self.0.statement_verifier(), cluster, signed)
+        verify_birth(&self.0.statement_verifier(), cluster, signed).map(drop)
+    }
+
+    fn standing(&self, signed: &SignedBirth) -> Option<Standing> {
+        let verifier = self.0.statement_verifier().believing_revoked();
+        verify_birth(&verifier, self.cluster()?, signed).ok()
     }
 }
 
 /// Whether a certificate of the origin's node in this cluster has signed a birth, or an operator of this cluster has vouched
-/// for it. The error says why not.
+/// for it, and how good that is. The error says why not.
 pub fn verify_birth(
     verifier: &StatementVerifier,
     cluster: ClusterId,
     signed: &SignedBirth,
-) -> Result<(), String> {
+) -> Result<Standing, String> {
     let birth = &signed.birth;
     let chain: Vec<CertificateDer<'_>> =
         signed.certificates.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
@@ -70,7 +75,7 @@ pub fn verify_birth(
         let operator = operator.map_err(|error| error.to_string())?;
         let is_here = operator.trust_domain.as_deref().map(ClusterId::of) == Some(cluster);
         return match operator.role == Role::Admin && is_here {
-            true => Ok(()),
+            true => Ok(Standing::Present),
             false => Err(format!("{operator}, who vouched for it, is no operator of this cluster")),
         };
     }
@@ -78,12 +83,13 @@ pub fn verify_birth(
     let verify = |at| verifier.verify(&chain, at, Context::OriginBirth, &content, &signature);
     // An incarnation may outlive the certificate that it was born with.
     let born_at = u64::try_from(birth.born_at).unwrap_or_default();
-    let signer = verify(At::Now).or_else(|_| verify(At::Time(born_at)));
-    let signer = signer.map_err(|error| error.to_string())?;
+    let signer = verify(At::Now).map(|signer| (signer, Standing::Present));
+    let signer = signer.or_else(|_| verify(At::Time(born_at)).map(|signer| (signer, Standing::Past)));
+    let (signer, standing) = signer.map_err(|error| error.to_string())?;
     let is_node = signer.role == Role::Node && signer.node_id() == Some(birth.origin.node_id());
     let is_here = signer.trust_domain.as_deref().map(ClusterId::of) == Some(cluster);
     match is_node && is_here {
-        true => Ok(()),
+        true => Ok(standing),
         false => {
             Err(format!("its certificate is not that of node {} in this cluster", birth.origin.node_id()))
         }

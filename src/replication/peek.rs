@@ -18,7 +18,7 @@ use crate::{
     transfer::{proof::Verifier, work},
 };
 use brock_core::{
-    base::{id::KeyHash, limits, metrics as names},
+    base::{id::KeyHash, limits, metrics as names, vector::Vector},
     domain::{
         codec,
         order::Chain,
@@ -160,7 +160,7 @@ pub async fn believed(
     key_hash: KeyHash,
     response: proto::PeekResponse,
 ) -> Result<(RecordState, usize), ()> {
-    verifier.learn(response.births).await.map_err(|_| ())?;
+    verifier.learn(response.births, &Vector::default()).await.map_err(|_| ())?;
     let verifier = verifier.clone();
     let believe = move || {
         let claimed = codec::foreign_state(response.state.unwrap_or_default()).map_err(|_| ())?;

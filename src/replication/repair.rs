@@ -220,7 +220,7 @@ pub(super) async fn fetch(
     if looked_at == 0 || looked_at > asked.len() {
         return Err(CodecError::Malformed("states").into());
     }
-    verifier.learn(answer.births).await?;
+    verifier.learn(answer.births, &Vector::default()).await?;
     let believed = believed(store, verifier, answer.states, answer.chains).await?;
     let unproven = believed.iter().filter(|(_, believed)| !believed.unproven.is_empty()).count() as u64;
     let is_asked = |key_hash: &KeyHash| asked[..looked_at].contains(key_hash);

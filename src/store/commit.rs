@@ -338,7 +338,7 @@ impl Commit<'_> {
             // It takes precedence over what says the same and is not proven; and what says the same, is proven and came
             // later in this commit may have displaced it, because it was not proven yet. Then the stamps decide.
             let mut proven = operation.state(stamp, None);
-            proven.evidence.insert(stamp, evidence);
+            proven.evidence.insert((stamp, evidence));
             self.merge(*key_hash, proven);
         }
     }

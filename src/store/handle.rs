@@ -370,12 +370,6 @@ impl Store {
         self.shared.mint.identity()
     }
 
-    /// How many origins are listed here, folded ones included, and how many incarnations of a node that are not folded.
-    pub fn listing(&self, node_id: &NodeId) -> (usize, usize) {
-        let published = self.shared.published();
-        (published.vector.len() + published.folds.len(), published.vector.incarnations(node_id))
-    }
-
     /// The part of a peer's claim about what it has applied that is kept: of the origins that are known here
     /// everything, and of others so many that `held`, what is kept of it already, does not outgrow what is known
     /// here by more than [`limits::UNKNOWN_ORIGINS_KEPT`]. To leave an origin out is to know less of the peer, which

@@ -111,7 +111,7 @@ pub(super) struct Published {
     /// Origins that have signed two histories. They are in no vector any more, and nothing of their logs is taken.
     pub forks: BTreeMap<Origin, Arc<Fork>>,
     /// The origins that sign.
-    pub births: HashMap<Origin, Born>,
+    pub births: BTreeMap<Origin, Born>,
     /// Of the record set.
     pub digest: SetDigest,
     /// Totals.
@@ -130,7 +130,7 @@ pub(super) struct Raised {
     /// Of origins that `vector` raises: the last bundle up to there. One that is missing is unknown.
     pub tips: HashMap<Origin, Tip>,
     pub forks: BTreeMap<Origin, Arc<Fork>>,
-    pub births: HashMap<Origin, Born>,
+    pub births: BTreeMap<Origin, Born>,
     /// The bundles of this node's own operations.
     pub own_bundles: Vec<Tip>,
     pub buckets: BTreeMap<u8, Bucket>,

@@ -33,10 +33,23 @@ pub trait Identity: fmt::Debug + Send + Sync {
     /// Whether a birth is signed by a certificate of its node, in this cluster. The error says why it is not.
     fn verify(&self, birth: &SignedBirth) -> Result<(), String>;
 
+    /// How good the signature of a birth is, whether or not its certificate is revoked now: a holder that has signed two
+    /// things has signed them. `None`: it is none.
+    fn standing(&self, birth: &SignedBirth) -> Option<Standing>;
+
     /// When the certificate ends that has signed a birth, as it says; `None`: unknown.
     fn ends(&self, _birth: &SignedBirth) -> Option<UnixSeconds> {
         None
     }
+}
+
+/// How good the signature of a birth is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Its certificate was valid when the origin was born, as the signer says.
+    Past,
+    /// Its certificate is valid now, or an operator has vouched for it.
+    Present,
 }
 
 /// A signature of a certificate's key.

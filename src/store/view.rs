@@ -3,7 +3,10 @@
 //! The raw reads come first: every stored value passes through them, in a snapshot as well as in the
 //! live database. The typed reads above them decode.
 
-use std::{collections::HashMap, sync::MutexGuard};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::MutexGuard,
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -156,7 +159,7 @@ impl View<'_> {
     /// What the store keeps in memory.
     pub(super) fn published(&self, cluster: Option<ClusterId>) -> Result<Published, StoreError> {
         let (vector, tips) = self.heads()?;
-        let mut births = HashMap::new();
+        let mut births = BTreeMap::new();
         for birth in self.births(None) {
             let SignedBirth { birth, .. } = SignedBirth::from_proto(birth?)?;
             births.insert(birth.origin, Born::of(&birth, cluster));

@@ -15,7 +15,10 @@ use brock_core::{
         id::{Incarnation, KeyHash, Origin},
         vector::{Clock, Stamp, Vector},
     },
-    domain::codec::{self, CodecError},
+    domain::{
+        bundle::Evidence,
+        codec::{self, CodecError},
+    },
     proto,
 };
 
@@ -155,10 +158,10 @@ impl SnapshotFeed {
     /// Births that the page needs and that were not known here yet when all others were sent: a record that a repair or
     /// another resync has brought meanwhile may be of an origin that the vector does not list.
     async fn unsent_births(&self, page: &RecordPage) -> Result<Vec<proto::Birth>, StoreError> {
-        let is_unsent = |stamp: &Stamp| !self.born.contains(&stamp.origin);
+        let is_unsent = |(stamp, _): &(Stamp, Evidence)| !self.born.contains(&stamp.origin);
         let states = page.states.iter().map(|(_, state)| state);
         let births =
-            self.store.births_of(states.filter(|state| state.evidence.keys().any(is_unsent))).await?;
+            self.store.births_of(states.filter(|state| state.evidence.iter().any(is_unsent))).await?;
         let is_new = |birth: &proto::Birth| {
             Origin::try_from(birth.origin.as_ref()).is_ok_and(|origin| !self.born.contains(&origin))
         };

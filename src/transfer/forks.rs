@@ -7,7 +7,11 @@ use prost::Message as _;
 use super::{proof::Verifier, work};
 use crate::store::{Born, Store, StoreError};
 use brock_core::{
-    base::{id::Origin, limits},
+    base::{
+        id::Origin,
+        limits,
+        vector::{Clock, Vector},
+    },
     domain::{
         birth::SignedBirth,
         bundle::Tip,
@@ -16,10 +20,13 @@ use brock_core::{
     proto,
 };
 
-/// The proofs that a node shows a peer, in the order of the origins: as many as a message has room for.
-pub fn shown(store: &Store) -> Vec<proto::Fork> {
+/// The proofs that a node shows a peer, as many as a message has room for: first those of origins that the peer `lists`,
+/// because it has to freeze them, then the others in the order of the origins.
+pub fn shown(store: &Store, lists: &Vector) -> Vec<proto::Fork> {
     let mut bytes = 0;
-    let forks = store.forks().into_iter().map(|fork| fork.to_proto());
+    let mut forks = store.forks();
+    forks.sort_by_key(|fork| lists.get(&fork.origin()) == Clock::default());
+    let forks = forks.into_iter().take(limits::FORKS_MAX).map(|fork| fork.to_proto());
     let has_room = |fork: &proto::Fork| {
         bytes += fork.encoded_len();
         bytes <= limits::FORKS_SHOWN_BYTES
@@ -94,7 +101,7 @@ impl Verifier {
     /// Freezes the origin of a fork, unless that is not genuine. Returns whether it is.
     async fn freeze(&self, fork: Fork) -> Result<bool, StoreError> {
         let origin = fork.origin();
-        if self.store().is_frozen(&origin) || !self.store().may_freeze(&origin.node_id()) {
+        if self.store().is_frozen(&origin) || !self.store().may_freeze(&origin) {
             return Ok(true);
         }
         let fork = match self.store().birth(origin).await?.map(SignedBirth::from_proto).transpose()? {
@@ -116,6 +123,15 @@ impl Verifier {
         let known = self.store().born(&fork.origin());
         let is_known = known.is_some_and(|Born { key, .. }| key == fork.birth().birth.key);
         (is_known || self.check_birth(fork.birth()).is_ok())
-            && fork.is_genuine(&self.cluster(), |other| self.check_birth(other))
+            && fork.is_genuine(&self.cluster(), |other| self.is_second(fork.birth(), other, is_known))
+    }
+
+    /// Whether another birth is as good as the first, so that there are two. A holder of an expired certificate, who can
+    /// date a birth back, must not freeze the incarnation that the node is; and a node that has met neither takes no side.
+    /// Revoking the certificate, as operators do next, does not undo the proof.
+    fn is_second(&self, first: &SignedBirth, other: &SignedBirth, is_known: bool) -> bool {
+        let Some(identity) = self.store().identity() else { return false };
+        let (first, other) = (identity.standing(first), identity.standing(other));
+        other.is_some() && if is_known { other >= first } else { other == first }
     }
 }

@@ -284,14 +284,16 @@ impl Joiner {
     }
 
     async fn take_births(&mut self, births: proto::Births) -> Result<(), JoinError> {
-        if self.header.is_none() {
+        let Some(header) = &self.header else {
             return Err(JoinError::Protocol("its births came before its header".to_owned()));
-        }
+        };
+        let mut expected = header.vector.clone();
+        expected.join(&header.folds);
         match &self.verifier {
-            Some(verifier) => Ok(verifier.learn(births.births).await?),
+            Some(verifier) => Ok(verifier.learn(births.births, &expected).await?),
             None => {
                 let births = births.births.into_iter().map(SignedBirth::from_proto);
-                Ok(self.store.keep_births(births.collect::<Result<_, _>>()?).await?)
+                Ok(self.store.keep_births(births.collect::<Result<_, _>>()?, &expected).await?)
             }
         }
     }

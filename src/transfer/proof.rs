@@ -1,7 +1,7 @@
 //! Verifies what others send, against the births of the origins.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -18,13 +18,14 @@ use brock_core::{
         id::{ClusterId, KeyHash, NodeId, Origin},
         limits,
         trust::TrustMode,
-        vector::{Clock, Stamp},
+        vector::{Clock, Stamp, Vector},
     },
     domain::{
         birth::SignedBirth,
         bundle::{Bundle, Evidence, Hash, Signature},
         operation::{Operation, has_foreign_payload},
         order::Chain,
+        proofs::{EvidenceSet, Part, Proofs},
         record::RecordState,
         segment::{Segment, SegmentEntry},
     },
@@ -128,27 +129,29 @@ impl Verifier {
     }
 
     /// Keeps those of the births that are genuine. What an origin without one has signed is not proven, which is
-    /// decided operation by operation.
-    pub async fn learn(&self, births: Vec<proto::Birth>) -> Result<(), StoreError> {
+    /// decided operation by operation. `expected`: origins that this node is about to list.
+    pub async fn learn(&self, births: Vec<proto::Birth>, expected: &Vector) -> Result<(), StoreError> {
         let births = births.into_iter().filter_map(|birth| SignedBirth::from_proto(birth).ok());
-        self.keep_wanted(births.collect()).await
+        self.keep_wanted(births.collect(), expected.clone()).await
     }
 
     /// The same of births of origins that are known here: they may be signed with a newer certificate, or vouched for.
     pub async fn renew(&self, births: Vec<SignedBirth>) -> Result<(), StoreError> {
         let is_known = |signed: &SignedBirth| self.store.born(&signed.birth.origin).is_some();
-        self.keep_wanted(births.into_iter().filter(is_known).collect()).await
+        self.keep_wanted(births.into_iter().filter(is_known).collect(), Vector::default()).await
     }
 
-    async fn keep_wanted(&self, births: Vec<SignedBirth>) -> Result<(), StoreError> {
+    async fn keep_wanted(&self, births: Vec<SignedBirth>, expected: Vector) -> Result<(), StoreError> {
         if births.is_empty() {
             return Ok(());
         }
-        let this = self.clone();
+        let (this, places) = (self.clone(), expected.clone());
         let verify = move || -> (Vec<SignedBirth>, Vec<SignedBirth>) {
             let is_news = |signed: &SignedBirth| match this.store.born(&signed.birth.origin) {
                 Some(known) => known.key != signed.birth.key || this.renews(signed),
-                None => this.check_birth(signed).is_ok(),
+                None => {
+                    this.store.keeps_birth(&signed.birth.origin, &places) && this.check_birth(signed).is_ok()
+                }
             };
             let is_kept = |signed: &SignedBirth| {
                 this.store.born(&signed.birth.origin).is_none_or(|known| known.key == signed.birth.key)
@@ -157,7 +160,7 @@ impl Verifier {
         };
         let (new, other) = work(verify).await?;
         if !new.is_empty() {
-            self.store.keep_births(new).await?;
+            self.store.keep_births(new, &expected).await?;
         }
         for second in other {
             self.prove_two_births(second).await?;
@@ -255,24 +258,23 @@ impl Verifier {
     /// state. Blocks for a signature per bundle and per order.
     pub fn believe(&self, key_hash: &KeyHash, mut claimed: RecordState, chains: &[Chain]) -> Believed {
         let evidence = std::mem::take(&mut claimed.evidence);
-        let mut genuine: BTreeMap<Stamp, Evidence> =
+        let mut genuine: EvidenceSet =
             evidence.into_iter().filter(|(stamp, one)| self.proves(*stamp, key_hash, one)).collect();
         let chains = self.check_orders(key_hash, &mut genuine, chains);
+        let proofs = Proofs::of(genuine);
         let trusts = |stamp: &Stamp| !self.is_strict() && self.store.born(&stamp.origin).is_none();
-        let mut unproven: BTreeSet<Stamp> = claimed.stamps().filter(|stamp| !trusts(stamp)).collect();
+        let is_unproven = |(stamp, part): &(Stamp, Part<'_>)| !trusts(stamp) && !proofs.prove(*stamp, *part);
+        let unproven = claimed.parts().filter(is_unproven).map(|(stamp, _)| stamp).collect();
         let payload = claimed.creation.as_ref().and_then(|creation| creation.payload.clone());
         let digest = claimed.creation.as_ref().map(|creation| creation.digest);
         let was_created = claimed.was_created && !self.is_strict();
         let mut state = claimed.only(trusts);
-        for (stamp, one) in genuine {
-            let Ok(operation) = Operation::decode(&one.operation) else { continue };
+        for (stamp, operation, one) in proofs.operations() {
             // Each create with that payload gets it: one that loses is joined without.
-            let is_of_it =
-                matches!(&operation, Operation::Create { digest: created, .. } if digest == Some(*created));
+            let is_of_it = matches!(operation, Operation::Create { digest: created, .. } if digest.as_ref() == Some(created));
             let mut proven = operation.state(stamp, payload.clone().filter(|_| is_of_it));
-            proven.evidence = BTreeMap::from([(stamp, one)]);
+            proven.evidence = EvidenceSet::from([(stamp, one.clone())]);
             state = state.join(proven);
-            unproven.remove(&stamp);
         }
         state.was_created |= was_created && state.deletion.is_some();
         Believed { state, unproven, chains }
@@ -280,15 +282,10 @@ impl Verifier {
 
     /// Returns the new chains of valid orders. If only what is proven is believed, operations that need an order and
     /// have no valid one are taken out.
-    fn check_orders(
-        &self,
-        key_hash: &KeyHash,
-        genuine: &mut BTreeMap<Stamp, Evidence>,
-        chains: &[Chain],
-    ) -> Vec<Chain> {
+    fn check_orders(&self, key_hash: &KeyHash, genuine: &mut EvidenceSet, chains: &[Chain]) -> Vec<Chain> {
         let mut new = Vec::new();
         let Some(orders) = &self.orders else { return new };
-        genuine.retain(|_, evidence| {
+        genuine.retain(|(_, evidence)| {
             let checked = orders.check_evidence(key_hash, &evidence.operation, chains);
             let is_ordered = checked.is_ok();
             new.extend(checked.ok().flatten());

@@ -11,6 +11,7 @@ use prost::Message;
 use super::{
     bundle::{Bundle, Evidence, Tip},
     digest::{Bucket, Counts, Sum},
+    proofs::EvidenceSet,
     record::{Creation, Invalidation, PayloadDigest, RecordState, UnixSeconds},
 };
 use crate::{
@@ -268,10 +269,10 @@ pub fn decode_state(value: Bytes) -> Result<RecordState, CodecError> {
 /// To the wire.
 pub fn state_to_proto(state: &RecordState) -> proto::RecordState {
     // By its place among the stamps that the state names anyway: a stamp takes 45 bytes.
-    let places = state.stamps().collect::<BTreeSet<Stamp>>();
-    let evidence = places.iter().zip(0..).filter_map(|(stamp, place)| {
-        let evidence = state.evidence.get(stamp)?.to_proto(*stamp);
-        Some(proto::Evidence { stamp: None, place, ..evidence })
+    let places: BTreeMap<Stamp, u32> = state.stamps().collect::<BTreeSet<_>>().into_iter().zip(0..).collect();
+    let evidence = state.evidence.iter().filter_map(|(stamp, evidence)| {
+        let place = *places.get(stamp)?;
+        Some(proto::Evidence { stamp: None, place, ..evidence.to_proto(*stamp) })
     });
     proto::RecordState { evidence: evidence.collect(), ..unproven_to_proto(state) }
 }
@@ -334,7 +335,7 @@ pub fn state_from_proto(state: proto::RecordState) -> Result<RecordState, CodecE
         was_created: state.was_created,
         expiry: state.expiry.as_ref().map(stamp).transpose()?,
         unpublished_create: state.unpublished_create.as_ref().map(stamp).transpose()?,
-        evidence: BTreeMap::new(),
+        evidence: EvidenceSet::new(),
     };
     let places: Vec<Stamp> = bare.stamps().collect::<BTreeSet<_>>().into_iter().collect();
     let evidence = state.evidence.into_iter().map(|evidence| {

@@ -69,17 +69,13 @@ impl Fork {
     }
 
     /// Whether the signatures are genuine, given that the birth is. `verify` verifies the other birth, if there is one.
-    pub fn is_genuine<E>(
-        &self,
-        cluster: &ClusterId,
-        verify: impl FnOnce(&SignedBirth) -> Result<(), E>,
-    ) -> bool {
+    pub fn is_genuine(&self, cluster: &ClusterId, verify: impl FnOnce(&SignedBirth) -> bool) -> bool {
         let (origin, key) = (self.origin(), self.birth.birth.key);
         match &self.contradiction {
             Contradiction::Bundles(one, other) => {
                 [one, other].iter().all(|tip| tip.is_genuine(cluster, &origin, &key))
             }
-            Contradiction::Birth(other) => verify(other).is_ok(),
+            Contradiction::Birth(other) => verify(other),
         }
     }
 

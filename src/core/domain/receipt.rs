@@ -206,7 +206,7 @@ impl Receipt {
         key: &OriginKey,
     ) -> Result<BTreeMap<Clock, Hash>, ReceiptError> {
         let stamp = self.stamp;
-        if !self.is_operation(evidence) {
+        if !is_evidence_of(evidence, &self.operation, self.already) {
             return Err(ReceiptError::Operation);
         }
         let (bundle, root) = evidence.bundle(stamp, &self.key_hash.0).ok_or(ReceiptError::Bundle)?;
@@ -223,18 +223,6 @@ impl Receipt {
             (*last, hash)
         });
         Ok(chained.collect())
-    }
-
-    /// Whether the evidence has an operation with the effect that was asked for. A record may have been created
-    /// private, so that there is nothing to unpublish.
-    fn is_operation(&self, evidence: &Evidence) -> bool {
-        match Operation::decode(&evidence.operation) {
-            Ok(Operation::Create { public, .. }) => {
-                !public && self.already && self.operation == Operation::Unpublish.name()
-            }
-            Ok(operation) => operation.name() == self.operation,
-            Err(_) => false,
-        }
     }
 
     /// To the wire; what the request was about is in the answer around it.
@@ -344,5 +332,17 @@ impl Parts {
 
     fn count(&mut self, count: usize) {
         self.0.extend_from_slice(&(count as u64).to_be_bytes());
+    }
+}
+
+/// Whether the evidence is that of an operation with the effect that was asked for. A record may have been created
+/// private (`already`), so that there is nothing to unpublish.
+pub fn is_evidence_of(evidence: &Evidence, operation: &str, already: bool) -> bool {
+    match Operation::decode(&evidence.operation) {
+        Ok(Operation::Create { public, .. }) => {
+            !public && already && operation == Operation::Unpublish.name()
+        }
+        Ok(signed) => signed.name() == operation,
+        Err(_) => false,
     }
 }

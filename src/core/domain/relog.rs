@@ -1,30 +1,29 @@
 //! What of a state is not proven, as operations that say the same. An origin that signs logs them again.
 
-use std::iter;
-
 use super::{
     operation::Operation,
+    proofs::Part,
     record::{Creation, RecordState},
 };
-use crate::base::vector::Stamp;
-
 /// The operations of a state that have no evidence, made again: with the times, digests, expiry and reason that are in
 /// effect. What destroys comes first: a node that has applied a part of them shows no revoked record as valid.
 ///
 /// Contract: joined to the state under new stamps, with evidence, they change nothing that a reader sees, and the state
 /// is proven.
 pub fn operations(state: &RecordState) -> Vec<Operation> {
-    let is_unproven = |stamp: Stamp| !state.evidence.contains_key(&stamp);
-    if let Some(deletion) = state.deletion {
-        return Vec::from_iter(is_unproven(deletion).then_some(Operation::Delete));
+    let unproven: Vec<Part<'_>> = state.unproven().into_iter().map(|(_, part)| part).collect();
+    if state.deletion.is_some() {
+        return Vec::from_iter((!unproven.is_empty()).then_some(Operation::Delete));
     }
-    let invalidation = state.invalidation.as_ref().filter(|one| is_unproven(one.stamp));
+    let invalidation = state.invalidation.as_ref().filter(|one| unproven.contains(&one.part()));
     let invalidation =
         invalidation.map(|one| Operation::Invalidate { at: one.at, reason: one.reason.clone() });
-    let unpublication = state.unpublication.filter(|stamp| is_unproven(*stamp)).map(|_| Operation::Unpublish);
+    let unpublication = unproven.contains(&Part::Unpublication).then_some(Operation::Unpublish);
     let winner = state.creation.as_ref().filter(|creation| {
-        let others = [state.expiry, state.unpublished_create];
-        iter::once(creation.stamp).chain(others.into_iter().flatten()).any(is_unproven)
+        let of_it = |part: &Part<'_>| {
+            *part == creation.part() || matches!(part, Part::Expiry(_) | Part::CreatedUnpublished)
+        };
+        unproven.iter().any(of_it)
     });
     // A state of before the stamps were kept may be unpublished without either.
     let was_public =
@@ -41,7 +40,7 @@ pub fn operations(state: &RecordState) -> Vec<Operation> {
         public: true,
         digest: creation.digest,
     };
-    let losers = state.losers.iter().filter(|creation| is_unproven(creation.stamp)).map(loser);
+    let losers = state.losers.iter().filter(|creation| unproven.contains(&creation.part())).map(loser);
     [invalidation, unpublication, winner].into_iter().flatten().chain(losers).collect()
 }
 
@@ -54,7 +53,7 @@ mod tests {
     use crate::{
         base::{
             id::{Incarnation, Origin, sha256},
-            vector::Clock,
+            vector::{Clock, Stamp},
         },
         domain::bundle::Evidence,
     };

@@ -157,6 +157,7 @@ impl Signer {
 pub struct StatementVerifier {
     trusted: Trusted,
     policy: RolePolicy,
+    believes_revoked: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -169,11 +170,18 @@ enum Trusted {
 
 impl StatementVerifier {
     pub(crate) fn new(current: Arc<CurrentTrustStore>, policy: RolePolicy) -> Self {
-        Self { trusted: Trusted::Current(current), policy }
+        Self { trusted: Trusted::Current(current), policy, believes_revoked: false }
     }
 
     pub(crate) fn fixed(callers: Arc<dyn ClientCertVerifier>, revocations: Arc<Revocations>) -> Self {
-        Self { trusted: Trusted::Fixed(callers, revocations), policy: RolePolicy::default() }
+        let trusted = Trusted::Fixed(callers, revocations);
+        Self { trusted, policy: RolePolicy::default(), believes_revoked: false }
+    }
+
+    /// The same, whether or not a certificate is revoked now: for a statement that can only harm its signer.
+    #[must_use]
+    pub fn believing_revoked(self) -> Self {
+        Self { believes_revoked: true, ..self }
     }
 
     /// Returns who has signed `content`. `chain` is in DER, leaf first.
@@ -208,7 +216,12 @@ impl StatementVerifier {
                 verified.and_then(|_| revocations.check(leaf, intermediates))
             }
         };
-        verified.map_err(|error| StatementError::Untrusted(errors::describe(&error)))?;
+        match verified {
+            // The last thing that is looked at: all else is as it should be.
+            Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked))
+                if self.believes_revoked => {}
+            verified => verified.map_err(|error| StatementError::Untrusted(errors::describe(&error)))?,
+        }
         let identity = PeerIdentity::of_certificate(leaf, self.policy)?;
         let algorithm = algorithm(signed.scheme)?;
         EndEntityCert::try_from(leaf)
@@ -390,6 +403,15 @@ mod tests {
             );
             assert!(matches!(verify(&foreign, at), Err(StatementError::Untrusted(_))), "{at:?}");
         }
+        // What harms the signer alone is believed of a revoked one, and of no other.
+        let verifier = verifier.clone().believing_revoked();
+        let believed = |leaf: &TestLeaf, at| {
+            let signer = signer(leaf);
+            let signed = signer.sign(Context::OperatorOrder, CONTENT).unwrap();
+            verifier.verify(signer.chain(), at, Context::OperatorOrder, CONTENT, &signed).is_ok()
+        };
+        assert!(believed(&stolen, At::Now) && believed(&expired, At::Time(now - 86_400 - 60)));
+        assert!(!believed(&foreign, At::Now) && !believed(&expired, At::Now));
     }
 
     #[test]

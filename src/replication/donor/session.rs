@@ -98,7 +98,8 @@ impl Session {
         mut requests: impl Stream<Item = Result<proto::ReplicateRequest, tonic::Status>> + Unpin,
         out: Out,
     ) -> Result<(), SessionError> {
-        let mut announced = Announced::default();
+        let lists = self.hello.vector.as_ref().and_then(|vector| codec::vector_from_proto(vector).ok());
+        let mut announced = Announced { lists: lists.unwrap_or_default(), ..Announced::default() };
         let birth = self.store.birth(self.store.origin()).await?;
         let closings = closings::kept(&self.store).await?;
         let first = proto::Heads { birth, closings, ..heads(&self.store, &self.wall_clock, &mut announced) };
@@ -424,6 +425,8 @@ fn response(message: replicate_response::Message) -> proto::ReplicateResponse {
 #[derive(Default)]
 struct Announced {
     vector: Vector,
+    /// What the puller's hello listed, frozen origins included.
+    lists: Vector,
     /// How many proofs that origins have signed two histories.
     forks: usize,
 }
@@ -435,7 +438,7 @@ fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Announced) -> pr
     announced.vector.join(&fresh);
     let known = store.forks().len();
     let is_news = known != std::mem::replace(&mut announced.forks, known);
-    let forks = if is_news { forks::shown(store) } else { Vec::new() };
+    let forks = if is_news { forks::shown(store, &announced.lists) } else { Vec::new() };
     proto::Heads {
         node_id: store.node_id().to_string(),
         incarnation: store.origin().incarnation().0,

@@ -33,6 +33,7 @@ use brock_core::{
         id::{Incarnation, Origin},
         limits,
         time::WallClock,
+        vector::Vector,
     },
     domain::codec,
     proto::{self, replicate_request},
@@ -166,7 +167,7 @@ impl Puller {
             vector: Some(codec::vector_to_proto(&announced)),
             batch_limit: self.batch_limit,
             folds_digest: Bytes::copy_from_slice(&codec::folds_digest(&folds)),
-            forks: forks::shown(&self.store),
+            forks: forks::shown(&self.store, &Vector::default()),
         });
         let _ = requests.send(proto::ReplicateRequest { message: Some(hello), ..Default::default() }).await;
         let said = Instant::now();

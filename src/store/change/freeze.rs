@@ -12,7 +12,7 @@ use crate::{
     },
 };
 use brock_core::{
-    base::{id::Origin, limits, metrics as names, vector::Clock},
+    base::{id::Origin, metrics as names, vector::Clock},
     domain::fork::Fork,
 };
 
@@ -24,17 +24,11 @@ impl Store {
         if origin == self.origin() {
             self.go_on("forked").await?;
         }
-        match self.change(Freeze(Arc::clone(&fork))).await? {
-            Frozen::Known => return Ok(()),
-            Frozen::Full => {
-                let consequence = "More origins than are kept have done so, so it is not frozen here";
-                self.alarm(&origin, fork.kind(), consequence);
-                return Ok(());
-            }
-            Frozen::Done => {}
+        if !self.change(Freeze(Arc::clone(&fork))).await? {
+            return Ok(());
         }
         metrics::counter!(names::ORIGINS_FORKED).increment(1);
-        self.alarm(&origin, fork.kind(), "Its log is not followed any further");
+        self.alarm(&origin, fork.kind());
         self.remove_frozen_log(origin).await
     }
 
@@ -55,13 +49,13 @@ impl Store {
         if cut.entries > 0 { self.change(RemoveLog { origin, cut }).await } else { Ok(()) }
     }
 
-    fn alarm(&self, origin: &Origin, kind: &str, consequence: &str) {
+    fn alarm(&self, origin: &Origin, kind: &str) {
         self.shared.alarms.raise_of(
             Source::Here,
             "fork",
             format!(
                 "{origin} has signed {kind}: its machine was copied while it ran or set back in time, or its key is in \
-                 other hands. {consequence}; what it wrote stays, of both. If no machine was copied or set back, revoke the \
+                 other hands. Its log is not followed any further; what it wrote stays, of both. If no machine was copied or set back, revoke the \
                  certificate of {}: docs/guides/troubleshooting.md, A node has signed two histories",
                 origin.node_id()
             ),
@@ -71,30 +65,20 @@ impl Store {
 
 struct Freeze(Arc<Fork>);
 
-enum Frozen {
-    Done,
-    /// It was frozen before.
-    Known,
-    /// There are too many.
-    Full,
-}
-
 impl Change for Freeze {
-    type Outcome = Frozen;
+    /// Whether it was not frozen before.
+    type Outcome = bool;
 
     /// Contract: the origin leaves the vectors, floors and folds in one batch with the proof, for ever. Records keep
     /// what it did, on either side of the fork: the comparison of records brings both to all nodes, whose vectors are
     /// equal again only without the origin. Nothing is added to its log from then on.
-    fn build(self, commit: &mut Commit<'_>) -> Result<Frozen, StoreError> {
+    fn build(self, commit: &mut Commit<'_>) -> Result<bool, StoreError> {
         let origin = self.0.origin();
         if commit.is_frozen(&origin) || origin == commit.own.origin {
-            return Ok(Frozen::Known);
-        }
-        if commit.before.forks.len() + commit.raised.forks.len() >= limits::FORKS_MAX {
-            return Ok(Frozen::Full);
+            return Ok(false);
         }
         commit.freeze(self.0);
-        Ok(Frozen::Done)
+        Ok(true)
     }
 }
 

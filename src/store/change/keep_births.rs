@@ -1,18 +1,45 @@
 //! Births of origins whose operations come by another way than batches of their log, and births that are signed again.
 
+use std::collections::BTreeMap;
+
 use super::Change;
 use crate::store::{
     commit::Commit,
     error::StoreError,
     handle::{Shared, Store},
-    signing::Certified,
+    signing::{Born, Certified},
 };
-use brock_core::domain::birth::SignedBirth;
+use brock_core::{
+    base::{
+        id::{Incarnation, NodeId, Origin},
+        limits,
+        vector::{Clock, Vector},
+    },
+    domain::birth::SignedBirth,
+};
 
 impl Store {
-    /// Keeps births. The caller has verified them. Durable when it returns. Idempotent.
-    pub async fn keep_births(&self, births: Vec<SignedBirth>) -> Result<(), StoreError> {
-        self.change(KeepBirths(births)).await
+    /// Keeps births. The caller has verified them. Of origins that have no place here and are not `expected` to get one,
+    /// [`limits::BIRTHS_PER_NODE`] of each node are kept. Durable when it returns. Idempotent.
+    pub async fn keep_births(&self, births: Vec<SignedBirth>, expected: &Vector) -> Result<(), StoreError> {
+        let fits = |birth: &SignedBirth| self.has_place(&birth.birth.origin, expected);
+        let (listed, others) = births.into_iter().partition(fits);
+        self.change(KeepBirths { listed, others }).await
+    }
+
+    /// Whether the birth of an origin that none is known of would be kept.
+    pub fn keeps_birth(&self, origin: &Origin, expected: &Vector) -> bool {
+        self.has_place(origin, expected)
+            || births_of(&self.shared.published().births, &origin.node_id()) < limits::BIRTHS_PER_NODE
+    }
+
+    fn has_place(&self, origin: &Origin, expected: &Vector) -> bool {
+        let published = self.shared.published();
+        let lists = |vector: &Vector| vector.get(origin) > Clock::default();
+        lists(expected)
+            || lists(&published.vector)
+            || lists(&published.folds)
+            || published.forks.contains_key(origin)
     }
 
     /// Signs the birth of the present incarnation once more, with the certificate that this node has now: nodes that
@@ -21,7 +48,7 @@ impl Store {
     pub async fn renew_birth(&self) -> Result<bool, StoreError> {
         let renewed = self.blocking(renewed).await?;
         let is_new = renewed.is_some();
-        self.keep_births(Vec::from_iter(renewed)).await?;
+        self.keep_births(Vec::from_iter(renewed), &Vector::default()).await?;
         Ok(is_new)
     }
 }
@@ -44,14 +71,32 @@ fn renewed(shared: &Shared) -> Result<Option<SignedBirth>, StoreError> {
     }))
 }
 
-struct KeepBirths(Vec<SignedBirth>);
+/// The births of how many incarnations of a node there are.
+fn births_of(births: &BTreeMap<Origin, Born>, node_id: &NodeId) -> usize {
+    let at = |incarnation| Origin::new(node_id, Incarnation(incarnation));
+    births.range(at(0)..=at(u32::MAX)).count()
+}
+
+struct KeepBirths {
+    listed: Vec<SignedBirth>,
+    others: Vec<SignedBirth>,
+}
 
 impl Change for KeepBirths {
     type Outcome = ();
 
-    /// Contract: an origin that has a birth keeps it; its signature may be replaced.
+    /// Contract: an origin that has a birth keeps it; its signature may be replaced. The holder of a node's certificate
+    /// signs any number of births, so those of origins without a place here are bounded.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
-        self.0.into_iter().for_each(|birth| commit.take_birth(Some(birth)));
+        self.listed.into_iter().for_each(|birth| commit.take_birth(Some(birth)));
+        for birth in self.others {
+            let (origin, node_id) = (birth.birth.origin, birth.birth.origin.node_id());
+            let known =
+                births_of(&commit.before.births, &node_id) + births_of(&commit.raised.births, &node_id);
+            if known < limits::BIRTHS_PER_NODE || commit.born(&origin).is_some() {
+                commit.take_birth(Some(birth));
+            }
+        }
         Ok(())
     }
 }

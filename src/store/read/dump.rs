@@ -1,7 +1,7 @@
 //! Everything that the store holds, or everything since some point, exactly as it was at one moment:
 //! the content of a backup.
 
-use std::{collections::HashMap, sync::PoisonError};
+use std::{collections::BTreeMap, sync::PoisonError};
 
 use bytes::Bytes;
 use prost::Message;
@@ -197,7 +197,7 @@ fn dump_records(
 /// Returns whether `sink` wants more.
 fn dump_logs(
     snapshot: &View<'_>,
-    (dumped, births): (&Dumped, &HashMap<Origin, Born>),
+    (dumped, births): (&Dumped, &BTreeMap<Origin, Born>),
     since: Option<&Since>,
     sink: &mut impl FnMut(DumpFrame) -> bool,
 ) -> Result<bool, StoreError> {

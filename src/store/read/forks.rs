@@ -32,11 +32,24 @@ impl Store {
         self.shared.published().forks.values().cloned().collect()
     }
 
-    /// Whether a further origin of this node may be frozen: each costs a place for ever.
-    pub fn may_freeze(&self, node_id: &NodeId) -> bool {
+    /// Whether a further origin may be frozen, which costs a place for ever. One that is listed here has its place, and
+    /// must be frozen wherever it is listed: otherwise the vectors of two nodes are never equal again.
+    pub fn may_freeze(&self, origin: &Origin) -> bool {
         let published = self.shared.published();
-        let of_it = published.forks.keys().filter(|origin| origin.is_of(node_id)).count();
-        of_it < limits::FORKS_PER_NODE && published.forks.len() < limits::FORKS_MAX
+        let is_listed =
+            [&published.vector, &published.folds].iter().any(|one| one.get(origin) > Clock::default());
+        let node_id = origin.node_id();
+        let of_it = published.forks.keys().filter(|frozen| frozen.is_of(&node_id)).count();
+        is_listed || (of_it < limits::FORKS_PER_NODE && published.forks.len() < limits::FORKS_MAX)
+    }
+
+    /// How many origins have a place here, folded and frozen ones included, and how many incarnations of a node that are
+    /// not folded.
+    pub fn listing(&self, node_id: &NodeId) -> (usize, usize) {
+        let published = self.shared.published();
+        let frozen = published.forks.keys().filter(|frozen| frozen.is_of(node_id)).count();
+        let all = published.vector.len() + published.folds.len() + published.forks.len();
+        (all, published.vector.incarnations(node_id) + frozen)
     }
 
     /// The last bundles that are known here of the logs in `vector`, which end where this node's vector says; at most

@@ -27,8 +27,8 @@ impl Store {
         &self,
         states: impl IntoIterator<Item = &'a RecordState>,
     ) -> Result<Vec<proto::Birth>, StoreError> {
-        let stamps = states.into_iter().flat_map(|state| state.evidence.keys());
-        let origins: BTreeSet<Origin> = stamps.map(|stamp| stamp.origin).collect();
+        let stamps = states.into_iter().flat_map(|state| &state.evidence);
+        let origins: BTreeSet<Origin> = stamps.map(|(stamp, _)| stamp.origin).collect();
         if origins.is_empty() {
             return Ok(Vec::new());
         }
@@ -97,8 +97,8 @@ impl Store {
 
 /// The certificates of the operators whose orders are in these states.
 pub(super) fn chain_ids<'a>(states: impl IntoIterator<Item = &'a RecordState>) -> BTreeSet<[u8; 32]> {
-    let evidence = states.into_iter().flat_map(|state| state.evidence.values());
-    evidence.filter_map(|evidence| OrderProof::certificate_in(&evidence.operation)).collect()
+    let evidence = states.into_iter().flat_map(|state| &state.evidence);
+    evidence.filter_map(|(_, evidence)| OrderProof::certificate_in(&evidence.operation)).collect()
 }
 
 /// The chains of these certificates, as far as this node has them.

@@ -6,7 +6,7 @@ use super::{certs::Certs, store};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use brock::{
     node::certificate::NodeCertificate,
-    store::{Certified, Identity},
+    store::{Certified, Identity, Standing},
 };
 use brock_core::{
     base::{
@@ -21,6 +21,10 @@ use brock_core::{
     proto,
 };
 use bytes::Bytes;
+
+/// Schemes of births whose certificates are accepted at their date only, or not any more.
+pub const EXPIRED: u16 = 2;
+pub const REVOKED: u16 = 3;
 
 /// The certificate of a store's node.
 #[derive(Debug)]
@@ -52,7 +56,17 @@ impl Identity for TestIdentity {
     fn verify(&self, signed: &SignedBirth) -> Result<(), String> {
         let content = signed.birth.content(&ClusterId::of("test"));
         let expected = Self::signature(&signed.birth.origin.node_id(), &content);
-        if signed.signature == expected { Ok(()) } else { Err("forged".to_owned()) }
+        match signed.signature == expected {
+            true if signed.scheme == REVOKED => Err("revoked".to_owned()),
+            true => Ok(()),
+            false => Err("forged".to_owned()),
+        }
+    }
+
+    fn standing(&self, signed: &SignedBirth) -> Option<Standing> {
+        let content = signed.birth.content(&ClusterId::of("test"));
+        let is_genuine = signed.signature == Self::signature(&signed.birth.origin.node_id(), &content);
+        is_genuine.then_some(if signed.scheme == EXPIRED { Standing::Past } else { Standing::Present })
     }
 }
 

@@ -105,7 +105,7 @@ async fn revocations_that_a_donor_left_out_are_found_while_writes_continue() {
     for hash in hashes {
         let mut state = honest.node.store().get(hash).await.unwrap().unwrap();
         if let Some(invalidation) = state.invalidation.take() {
-            state.evidence.remove(&invalidation.stamp);
+            state.evidence.retain(|(stamp, _)| *stamp != invalidation.stamp);
         }
         births = honest.node.store().births_of([&state]).await.unwrap();
         states.push(keyed_state(hash, &state));

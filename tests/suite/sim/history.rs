@@ -10,6 +10,7 @@ use brock_core::{
     domain::{
         bundle::Evidence,
         operation::Operation,
+        proofs::Part,
         record::{PayloadDigest, RecordState},
     },
     proto,
@@ -164,7 +165,7 @@ impl History {
         let key_hash = KeyHash::try_from(done.key_hash.as_ref()).ok();
         let state = key_hash.and_then(|key_hash| states.get(&key_hash)).map(RecordState::without_payload);
         let (Some(state), Some(operation)) = (state, self.operation(stamp)) else { return false };
-        let bare = RecordState { evidence: BTreeMap::new(), ..state };
+        let bare = RecordState { evidence: Default::default(), ..state };
         bare.clone().join(operation.state(stamp, None)) == bare
     }
 
@@ -178,18 +179,31 @@ impl History {
     }
 }
 
-/// With evidence for every operation but the ghost's, which signs nothing: what is proven takes precedence in a join.
+/// With evidence for every part but the ghost's, which signs nothing: what is proven takes precedence in a join.
 pub fn proven(mut state: RecordState) -> RecordState {
-    let signed: Vec<Stamp> =
-        state.stamps().filter(|stamp| stamp.origin.node_id().as_str() != "ghost").collect();
-    let evidence = |stamp: Stamp| Evidence {
-        operation: Bytes::new(),
+    let evidence = |stamp: Stamp, part: Part<'_>| Evidence {
+        operation: saying(part).encode(),
         first: stamp.clock,
         count: 1,
         before: [0; 32],
         path: Vec::new(),
         signature: [0; 64],
     };
-    state.evidence = signed.into_iter().map(|stamp| (stamp, evidence(stamp))).collect();
+    let signed = state.parts().filter(|(stamp, _)| stamp.origin.node_id().as_str() != "ghost");
+    state.evidence = signed.map(|(stamp, part)| (stamp, evidence(stamp, part))).collect();
     state
+}
+
+/// An operation that says it.
+fn saying(part: Part<'_>) -> Operation {
+    let create =
+        |created_at, expires_at, public, digest| Operation::Create { created_at, expires_at, public, digest };
+    match part {
+        Part::Creation(at, digest) => create(at, None, true, *digest),
+        Part::Expiry(at) => create(0, Some(at), true, [0; 32]),
+        Part::CreatedUnpublished => create(0, None, false, [0; 32]),
+        Part::Unpublication => Operation::Unpublish,
+        Part::Invalidation(at, reason) => Operation::Invalidate { at, reason: reason.to_owned() },
+        Part::Deletion => Operation::Delete,
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::harness::{
-    identity::{TestIdentity, TestOrigin},
+    identity::{EXPIRED, REVOKED, TestIdentity, TestOrigin},
     store::{
         NOW, close, create, created, creation, entry, key, new_record, node_id, open, options, origin,
         payload, ram,
@@ -61,6 +61,38 @@ async fn tells(from: &Store, to: &Store) -> usize {
 async fn shows(from: &Store, to: &Store) -> usize {
     let tips = from.tips(&from.vector()).into_iter().map(|(origin, tip)| tip.of_origin(&origin)).collect();
     strict(to).compare_tips(tips).await.unwrap()
+}
+
+#[tokio::test]
+async fn of_two_creates_of_a_record_under_one_stamp_each_keeps_its_proof() {
+    let (one, other) = (open(&signing(ram("one"))).await, open(&signing(ram("other"))).await);
+    let own = TestOrigin::new(origin("two", 1));
+    let created = |at, bytes| {
+        let grant = payload(bytes);
+        own.sign(1, vec![entry(2, key(7), &creation(at, &grant), Some(&grant))])
+    };
+    let first = step(&own, 0, 1);
+    for (store, batch) in [(&one, created(NOW, b"first")), (&other, created(NOW + 1, b"second"))] {
+        take(store, first.clone()).await.unwrap();
+        take(store, batch).await.unwrap();
+    }
+    let third = open(&signing(ram("third"))).await;
+    strict(&third)
+        .learn(vec![one.birth(own.origin).await.unwrap().unwrap()], &Vector::default())
+        .await
+        .unwrap();
+    for (to, from) in [(&one, &other), (&other, &one), (&third, &other)] {
+        let report = repair((to, &strict(to)), from, None).await.unwrap();
+        assert!(report.repaired > 0, "{report:?}");
+        let state = to.get(key(7)).await.unwrap().unwrap();
+        assert!(state.is_proven() && state.evidence.len() == 2, "{state:?}");
+        let kept = state.creation.unwrap();
+        assert_eq!((kept.created_at, kept.payload, state.losers.len()), (NOW, Some(payload(b"first")), 1));
+    }
+    assert_eq!(one.summary().digest, other.summary().digest);
+    for store in [one, other, third] {
+        close(store).await;
+    }
 }
 
 #[tokio::test]
@@ -197,6 +229,38 @@ async fn a_node_whose_own_incarnation_has_two_births_goes_on_as_another_and_lose
     close(store).await;
 }
 
+/// The holder of an expired certificate can date a birth back, to when it was valid.
+#[tokio::test]
+async fn a_birth_that_was_accepted_once_does_not_freeze_one_that_is_accepted_now() {
+    let own = [(); 2].map(|()| TestOrigin::new(origin("two", 1)));
+    let [now, second] = own.each_ref().map(|own| step(own, 0, 1).birth.unwrap());
+    // The known birth, the one that comes, and whether they prove a fork to a node that knows one, and to one that does not.
+    for (known, other, proves, proves_unknown) in [
+        (now.scheme, EXPIRED.into(), false, false),
+        (EXPIRED.into(), now.scheme, true, false),
+        (EXPIRED.into(), EXPIRED.into(), true, true),
+        // As it is once operators have done what the alarm tells them.
+        (now.scheme, REVOKED.into(), true, true),
+    ] {
+        let known = proto::Birth { scheme: known, ..now.clone() };
+        let other = proto::Birth { scheme: other, ..second.clone() };
+        let fork = proto::Fork { birth: Some(known.clone()), other_birth: Some(other), ..Default::default() };
+        for (knows, expected) in [(true, proves), (false, proves_unknown)] {
+            let store = open(&signing(ram("one"))).await;
+            if knows {
+                strict(&store).learn(vec![known.clone()], &Vector::default()).await.unwrap();
+            }
+            let refused = strict(&store).take_forks(vec![fork.clone()]).await.unwrap();
+            assert_eq!(
+                (refused == 0, store.is_frozen(&own[0].origin)),
+                (expected, expected),
+                "{knows} {fork:?}"
+            );
+            close(store).await;
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_forks_of_one_node_are_bounded_and_take_no_place_from_others() {
     let store = open(&signing(ram("one"))).await;
@@ -211,6 +275,17 @@ async fn the_forks_of_one_node_are_bounded_and_take_no_place_from_others() {
     forks("liar", u32::try_from(limits::FORKS_PER_NODE).unwrap() + 3).await;
     forks("other", 1).await;
     assert_eq!(store.forks().len(), limits::FORKS_PER_NODE + 1);
+    // Of what is listed here, none is left out: other nodes have frozen it.
+    let own = TestOrigin::new(origin("liar", 99));
+    let (first, [a2, ..], [_, b3]) = two_histories(&own);
+    for batch in [first, a2] {
+        take(&store, batch).await.unwrap();
+    }
+    let Err(StoreError::Forked { pair, .. }) = take(&store, b3).await else { panic!("it was applied") };
+    let (here, theirs) = *pair.unwrap();
+    assert!(strict(&store).prove_fork(own.origin, here, theirs).await.unwrap());
+    assert!(store.is_frozen(&own.origin) && store.vector().is_empty());
+    assert_eq!(store.listing(&node_id("liar")), (limits::FORKS_PER_NODE + 2, limits::FORKS_PER_NODE + 1));
     close(store).await;
 }
 

@@ -1,6 +1,6 @@
 //! A signed log: what is proven, and what of an altered one is believed.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use crate::harness::{
     identity::{TestIdentity, TestOrigin},
@@ -261,7 +261,10 @@ async fn evidence_of_another_place_or_of_nothing_is_left_out_of_a_peers_state() 
     let store = open(&signing(ram("puller"))).await;
     let state = donor.get(key(1)).await.unwrap().unwrap();
     assert_eq!(strict(&store).believe(&key(1), state.clone(), &[]).unproven.len(), 2, "without the birth");
-    strict(&store).learn(vec![donor.birth(donor.origin()).await.unwrap().unwrap()]).await.unwrap();
+    strict(&store)
+        .learn(vec![donor.birth(donor.origin()).await.unwrap().unwrap()], &Vector::default())
+        .await
+        .unwrap();
     assert!(strict(&store).believe(&key(1), state.clone(), &[]).unproven.is_empty());
     // The state of one key hash is not that of another one.
     let moved = strict(&store).believe(&key(9), state.clone(), &[]);
@@ -333,7 +336,8 @@ async fn an_incarnation_states_where_the_one_before_it_ended_and_never_continues
     for number in 1..=2 {
         let stamp = created(&store, new_record(key(number), b"g")).await;
         let state = store.get(key(number)).await.unwrap().unwrap();
-        let (_, root) = state.evidence[&stamp].bundle(stamp, &key(number).0).unwrap();
+        let (_, evidence) = state.evidence.first().unwrap();
+        let (_, root) = evidence.bundle(stamp, &key(number).0).unwrap();
         chain = chained(&chain, &root);
     }
     close(store).await;
@@ -383,7 +387,10 @@ async fn a_page_comes_after_the_births_that_it_needs() {
     for _ in ["header", "births"] {
         joiner.take(feed.next().await.unwrap().unwrap()).await.unwrap();
     }
-    trusting(&donor).learn(vec![late.birth(late.origin()).await.unwrap().unwrap()]).await.unwrap();
+    trusting(&donor)
+        .learn(vec![late.birth(late.origin()).await.unwrap().unwrap()], &Vector::default())
+        .await
+        .unwrap();
     let state = late.get(key(2)).await.unwrap().unwrap();
     donor.join(Page { states: vec![(key(2), state)], complete: None }).await.unwrap();
     while let Some(message) = feed.next().await.unwrap() {
@@ -399,17 +406,43 @@ async fn a_page_comes_after_the_births_that_it_needs() {
 }
 
 /// The donor holds the log of an origin that signs as one that does not: it could not verify the birth.
+/// The holder of a node's certificate signs any number of them.
+#[tokio::test]
+async fn births_of_which_nothing_is_here_are_bounded_but_for_those_that_are_expected() {
+    let store = open(&signing(ram("one"))).await;
+    let most = u32::try_from(limits::BIRTHS_PER_NODE).unwrap();
+    let born = |id: &str, incarnation| {
+        let own = TestOrigin::new(origin(id, incarnation));
+        own.sign(0, vec![entry(1, key(1), &Operation::Unpublish, None)]).birth.unwrap()
+    };
+    let none = Vector::default();
+    let many = (1..=most + 3).map(|incarnation| born("thief", incarnation)).collect();
+    strict(&store).learn(many, &none).await.unwrap();
+    strict(&store).learn(vec![born("thief", most + 4), born("two", 1)], &none).await.unwrap();
+    let knows = |id: &str, incarnation| store.born(&origin(id, incarnation)).is_some();
+    assert!(
+        knows("thief", most) && !knows("thief", most + 1) && !knows("thief", most + 4) && knows("two", 1)
+    );
+    let expected = [(origin("thief", most + 5), Clock(1))].into_iter().collect();
+    strict(&store).learn(vec![born("thief", most + 5)], &expected).await.unwrap();
+    assert!(knows("thief", most + 5));
+    close(store).await;
+}
+
 #[tokio::test]
 async fn what_a_donor_shows_without_its_proof_is_not_taken_for_forgotten() {
     let signer = origin_store().await;
     let puller = open(&signing(ram("puller"))).await;
-    trusting(&puller).learn(vec![signer.birth(signer.origin()).await.unwrap().unwrap()]).await.unwrap();
+    trusting(&puller)
+        .learn(vec![signer.birth(signer.origin()).await.unwrap().unwrap()], &Vector::default())
+        .await
+        .unwrap();
     let state = signer.get(key(1)).await.unwrap().unwrap();
     puller.join(Page { states: vec![(key(1), state.clone())], complete: None }).await.unwrap();
     let terms = Terms { may_drop: Some(10), present: Vec::new() };
     let mut joiner = Joiner::new(puller.clone(), node_id("donor"), terms, Some(trusting(&puller)));
     let vector = [(signer.origin(), signer.clock(&signer.origin()))].into_iter().collect();
-    let bare = RecordState { evidence: BTreeMap::new(), ..state.clone() };
+    let bare = RecordState { evidence: Default::default(), ..state.clone() };
     let shown = proto::KeyedState {
         key_hash: Bytes::copy_from_slice(&key(1).0),
         state: Some(codec::state_to_proto(&bare)),

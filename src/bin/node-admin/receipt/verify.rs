@@ -39,7 +39,7 @@ pub(crate) fn run(global: &Global, command: ReceiptCommand) -> Result<(), Failur
     let trust_domain = trust_domain(&receipt).map_err(|error| refused(&error))?;
     let cluster = ClusterId::of(&trust_domain);
     let verified = receipt
-        .verify(&cluster, |birth| certificate::verify_birth(&verifier, cluster, birth))
+        .verify(&cluster, |birth| certificate::verify_birth(&verifier, cluster, birth).map(drop))
         .map_err(|error| refused(&error))?;
     let shown = Shown::new(receipt, verified, trust_domain);
     output::data(global.output, &shown, Shown::text)?;

@@ -26,6 +26,8 @@ pub const MIGRATION_ORDERS_MAX: usize = 64;
 pub const CLOSINGS_MAX: usize = 64;
 /// Origins in a page of them.
 pub const ORIGINS_PAGE: usize = 256;
+/// Births of origins of one node that are kept although nothing of them is here, for records that come later.
+pub const BIRTHS_PER_NODE: usize = 1_000;
 /// Births that a node offers to another one at once.
 pub const OFFERED_BIRTHS_MAX: usize = 64;
 /// Operations under one signature.
@@ -42,9 +44,10 @@ pub const EVIDENCE_MAX: usize = super::LOSERS_MAX + 6;
 pub const GENUINE_SIGNATURES: usize = 100_000;
 /// Nodes of whose logs a refused operation raises an alarm; a lying peer invents any number of them.
 pub const REFUSED_NODES_ALARMED: usize = 4;
-/// Origins that are frozen because they have signed two histories.
+/// Proofs that origins have signed two histories in one message; and origins that are frozen although nothing of them is
+/// here. One that is listed here is frozen in any case, or nodes would freeze different ones.
 pub const FORKS_MAX: usize = 256;
-/// Those of one node: each takes a genuine signature of that node's certificate, which is to be revoked.
+/// The same of one node: each takes a genuine signature of that node's certificate, which is to be revoked.
 pub const FORKS_PER_NODE: usize = 16;
 /// Bytes of the proofs that a node shows a peer in one message, far below what a message may have.
 pub const FORKS_SHOWN_BYTES: usize = 2 * 1024 * 1024;

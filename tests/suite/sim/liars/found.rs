@@ -98,7 +98,7 @@ async fn the_log_of_a_snapshot_destroys_nothing_without_an_order() {
     let signer = TestOrigin::new(origin("signer", 1));
     let delete = entry(2, key(1), &Operation::Delete, None);
     let log = signer.sign(0, vec![create(1, b"grant"), delete]);
-    verifier.learn(vec![log.birth.clone().unwrap()]).await.unwrap();
+    verifier.learn(vec![log.birth.clone().unwrap()], &Vector::default()).await.unwrap();
     let claimed: Vector = [(signer.origin, Clock(2))].into_iter().collect();
     let mut joiner = Joiner::new(store.clone(), node_id("donor"), Terms::default(), Some(verifier));
     let nothing = page(Vec::new(), 0xff, None);

@@ -1,12 +1,11 @@
 //! What a liar makes of a record's state, wherever it shows it.
 
-use std::collections::BTreeMap;
-
 use super::{any, flip};
 use brock_core::{
     base::{id::KeyHash, vector::Stamp},
     domain::{
         bundle::Evidence,
+        proofs::Proofs,
         record::{Invalidation, RecordState},
     },
 };
@@ -17,15 +16,16 @@ type Alteration = fn(&mut StdRng, &mut RecordState, &RecordState) -> Option<()>;
 
 const ALL: [(&str, Alteration); 10] = [
     ("lies: evidence left out", |random, state, _| {
-        let mut stamps: Vec<Stamp> = state.evidence.keys().copied().collect();
-        let stamp = any(random, &mut stamps)?;
-        state.evidence.remove(stamp).map(drop)
+        let mut all: Vec<(Stamp, Evidence)> = state.evidence.iter().cloned().collect();
+        let one = any(random, &mut all)?;
+        state.evidence.remove(one).then_some(())
     }),
     ("lies: evidence of another record", |random, state, other| {
-        let mut others: Vec<Evidence> = other.evidence.values().cloned().collect();
-        let mut stamps: Vec<Stamp> = state.evidence.keys().copied().collect();
-        let stamp = *any(random, &mut stamps)?;
-        state.evidence.insert(stamp, any(random, &mut others)?.clone());
+        let mut others: Vec<(Stamp, Evidence)> = other.evidence.iter().cloned().collect();
+        let mut all: Vec<(Stamp, Evidence)> = state.evidence.iter().cloned().collect();
+        let one = any(random, &mut all)?.clone();
+        state.evidence.remove(&one);
+        state.evidence.insert((one.0, any(random, &mut others)?.1.clone()));
         Some(())
     }),
     ("lies: evidence altered", |random, state, _| {
@@ -87,17 +87,15 @@ pub fn altered(
     alteration(random, &mut lie, other)?;
     // In the one form that nodes take.
     let lie = lie.join(RecordState::default());
-    let is_bare = |stamp: &Stamp| {
-        let evidence = lie.evidence.get(stamp);
-        evidence.is_none() || evidence != state.evidence.get(stamp)
-    };
-    let bare = lie.stamps().filter(is_bare).collect();
+    let genuine = Proofs::of(lie.evidence.intersection(&state.evidence).cloned().collect());
+    let bare = lie.parts().filter(|(stamp, part)| !genuine.prove(*stamp, *part));
+    let bare = bare.map(|(stamp, _)| stamp).collect();
     (lie != *state).then_some((lie, what, bare))
 }
 
 /// A record that nobody made, of the parts of one that somebody did; and the operations that it has no proof for.
 pub fn invented(state: &RecordState) -> (RecordState, Vec<Stamp>) {
-    let state = RecordState { evidence: BTreeMap::new(), ..state.clone() };
+    let state = RecordState { evidence: Default::default(), ..state.clone() };
     let bare = state.stamps().collect();
     (state, bare)
 }
