@@ -100,7 +100,7 @@ async fn serve(
     background::spawn_discovery(config, listed, &resolver, &shared, tasks);
     let reloads = reload::spawn(tasks, &identity, store);
     health::spawn_first_catch_up(tasks, store, &shared.roster, &frame.readiness, &health);
-    health::spawn_fill_watch(tasks, &shared.fills, &frame.readiness, &health);
+    health::spawn_fill_watch(tasks, (&shared.fills, shared.roster.members()), &frame.readiness, &health);
     health::spawn_disk_watch(tasks, store, &frame.readiness, &health);
     tracing::info!(
         node_id = %config.node_id, origin = %store.origin(), %address,

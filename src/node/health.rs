@@ -7,7 +7,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     api::http::readiness::Readiness,
-    membership::{roster::Roster, status::PeerReport},
+    membership::{members::Members, roster::Roster, status::PeerReport},
     replication::fills::Fills,
     store::{Health, Store},
 };
@@ -56,18 +56,27 @@ pub(super) fn spawn_first_catch_up(
     });
 }
 
-/// Makes the node unready while no peer has filled it whose records are proven here.
+/// Makes the node unready while no member has filled it whose records are proven here.
 pub(super) fn spawn_fill_watch(
     tasks: &Tasks,
-    fills: &Fills,
+    (fills, members): (&Fills, &Members),
     readiness: &Arc<Readiness>,
     reporter: &HealthReporter,
 ) {
     let (mut incomplete, stop) = (fills.incomplete(), tasks.stopping().clone());
+    let (fills, members, mut changes) = (fills.clone(), members.clone(), members.changes());
     let (readiness, reporter) = (Arc::clone(readiness), reporter.clone());
     tasks.spawn(TaskName::Fills, |status| async move {
         status.set_state("watching");
-        while let Some(Ok(())) = stop.run_until_cancelled(incomplete.changed()).await {
+        loop {
+            let news = async {
+                tokio::select! {
+                    changed = incomplete.changed() => changed,
+                    changed = changes.changed() => changed,
+                }
+            };
+            let Some(Ok(())) = stop.run_until_cancelled(news).await else { break };
+            fills.retain(|donor| members.remembers(donor) == Some(false));
             let is_incomplete = *incomplete.borrow_and_update();
             readiness.set_incomplete(is_incomplete);
             set_serving(&reporter, readiness.is_ready()).await;

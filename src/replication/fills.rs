@@ -5,7 +5,7 @@
 //! filled this node, is enough to be ready: a single peer that lies keeps no node from its work.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -18,16 +18,11 @@ use crate::{
 };
 use brock_core::base::{id::NodeId, limits};
 
-#[derive(Debug, Default)]
-struct Donors {
-    unproven: BTreeSet<NodeId>,
-    sound: BTreeSet<NodeId>,
-}
-
 /// How the attempts with each donor ended. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Fills {
-    donors: Arc<Mutex<Donors>>,
+    /// Whether the donor's log goes on, or its records have filled this node; otherwise they are not proven.
+    donors: Arc<Mutex<BTreeMap<NodeId, bool>>>,
     incomplete: watch::Sender<bool>,
     alarms: Alarms,
 }
@@ -44,19 +39,18 @@ impl Fills {
     }
 
     /// The donor's log goes on from where this node is, or its records have filled this node.
-    pub fn is_sound(&self, donor: &NodeId) {
-        self.note(donor, |donors| {
-            donors.unproven.remove(donor);
-            &mut donors.sound
-        });
+    pub fn note_sound(&self, donor: &NodeId) {
+        self.note(|donors| insert(donors, donor, true));
+    }
+
+    /// Forgets the donors that are no members any more: what they held does not keep this node from being ready.
+    pub fn retain(&self, is_member: impl Fn(&NodeId) -> bool) {
+        self.note(|donors| donors.retain(|donor, _| is_member(donor)));
     }
 
     /// The donor's log was not enough, and its records hold operations that nothing proves here.
-    pub fn is_unproven(&self, donor: &NodeId, key: &PeerKey, unproven: Unproven) {
-        self.note(donor, |donors| {
-            donors.sound.remove(donor);
-            &mut donors.unproven
-        });
+    pub fn note_unproven(&self, donor: &NodeId, key: &PeerKey, unproven: Unproven) {
+        self.note(|donors| insert(donors, donor, false));
         let text = format!(
             "this node could not be filled from the peer at {key}: {unproven}. Those records are left out here, and \
              while no other peer has them proven, this node is not ready. Their signers' certificates were revoked, \
@@ -66,15 +60,18 @@ impl Fills {
         self.alarms.raise_of(Source::Peer(key.to_string()), "unproven", text);
     }
 
-    fn note(&self, donor: &NodeId, list: impl FnOnce(&mut Donors) -> &mut BTreeSet<NodeId>) {
+    fn note(&self, change: impl FnOnce(&mut BTreeMap<NodeId, bool>)) {
         let mut donors = self.donors.lock().unwrap_or_else(PoisonError::into_inner);
-        let list = list(&mut donors);
-        if list.len() < limits::MEMBERS_MAX {
-            list.insert(donor.clone());
-        }
-        let is_incomplete = donors.sound.is_empty() && !donors.unproven.is_empty();
+        change(&mut donors);
+        let is_incomplete = !donors.is_empty() && donors.values().all(|is_sound| !is_sound);
         self.incomplete
             .send_if_modified(|incomplete| std::mem::replace(incomplete, is_incomplete) != is_incomplete);
+    }
+}
+
+fn insert(donors: &mut BTreeMap<NodeId, bool>, donor: &NodeId, is_sound: bool) {
+    if donors.len() < limits::MEMBERS_MAX || donors.contains_key(donor) {
+        donors.insert(donor.clone(), is_sound);
     }
 }
 
@@ -89,13 +86,18 @@ mod tests {
         let (a, b): (NodeId, NodeId) = ("a".parse().unwrap(), "b".parse().unwrap());
         let is_incomplete = || *fills.incomplete().borrow();
         assert!(!is_incomplete());
-        fills.is_unproven(&a, &"a:1".into(), Unproven::default());
+        fills.note_unproven(&a, &"a:1".into(), Unproven::default());
         assert!(is_incomplete());
-        fills.is_sound(&b);
+        fills.note_sound(&b);
         assert!(!is_incomplete());
-        fills.is_unproven(&b, &"b:1".into(), Unproven::default());
+        fills.note_unproven(&b, &"b:1".into(), Unproven::default());
         assert!(is_incomplete());
-        fills.is_sound(&a);
+        fills.note_sound(&a);
+        assert!(!is_incomplete());
+        fills.retain(|donor| *donor == b);
+        assert!(is_incomplete());
+        // The operator has retired the one that could not fill this node.
+        fills.retain(|donor| *donor == a);
         assert!(!is_incomplete());
     }
 }

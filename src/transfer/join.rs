@@ -4,7 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 
 use bytes::Bytes;
 
-use super::{proof::Verifier, work};
+use super::{
+    proof::{ProofError, Verifier},
+    work,
+};
 use crate::{
     runtime::planted::{self, Bug},
     store::{Adoption, Page, RecordPage, Store, Stretch},
@@ -13,7 +16,7 @@ use brock_core::{
     base::{
         id::{KeyHash, NodeId, Origin},
         limits,
-        vector::{Stamp, Vector},
+        vector::{Clock, Stamp, Vector},
     },
     domain::{birth::SignedBirth, codec, order::Chain, record::RecordState, segment::Segment},
     proto::{self, snapshot_response::Message},
@@ -192,7 +195,16 @@ impl Joiner {
             Message::Log(page) => {
                 let batch = page.batch.unwrap_or_default();
                 let entries = batch.entries.len() as u64;
-                let segment = self.check(batch).await?;
+                let sent_through = Clock(batch.covered_through);
+                let segment = match self.check(batch).await {
+                    // The records that it has made are left out too: there is nothing to relay.
+                    Err(JoinError::Proof(ProofError::Closed(origin))) => {
+                        self.is_in_log = true;
+                        self.after_stamp = Some(Stamp { origin, clock: sent_through });
+                        return Ok(false);
+                    }
+                    checked => checked?,
+                };
                 let last = Stamp { origin: segment.origin, clock: segment.covered_through };
                 if self.declined.contains(&segment.origin) {
                     self.is_in_log = true;

@@ -262,8 +262,12 @@ impl Verifier {
             evidence.into_iter().filter(|(stamp, one)| self.proves(*stamp, key_hash, one)).collect();
         let chains = self.check_orders(key_hash, &mut genuine, chains);
         let proofs = Proofs::of(genuine);
-        let trusts = |stamp: &Stamp| !self.is_strict() && self.store.born(&stamp.origin).is_none();
-        let is_unproven = |(stamp, part): &(Stamp, Part<'_>)| !trusts(stamp) && !proofs.prove(*stamp, *part);
+        let trusts = |stamp: &Stamp| {
+            !self.is_strict() && self.store.born(&stamp.origin).is_none() && !self.is_beyond_end(*stamp)
+        };
+        let is_unproven = |(stamp, part): &(Stamp, Part<'_>)| {
+            !trusts(stamp) && !proofs.prove(*stamp, *part) && !self.is_beyond_end(*stamp)
+        };
         let unproven = claimed.parts().filter(is_unproven).map(|(stamp, _)| stamp).collect();
         let payload = claimed.creation.as_ref().and_then(|creation| creation.payload.clone());
         let digest = claimed.creation.as_ref().map(|creation| creation.digest);
@@ -294,9 +298,17 @@ impl Verifier {
         new
     }
 
-    fn proves(&self, stamp: Stamp, key_hash: &KeyHash, evidence: &Evidence) -> bool {
+    /// Whether an operator has closed that log before this operation. It is left out, and nothing is missing: the members
+    /// that have it took it before they learnt of the closing.
+    fn is_beyond_end(&self, stamp: Stamp) -> bool {
         let end = self.orders.as_ref().and_then(|orders| orders.closed(&stamp.origin));
-        if end.is_some_and(|end| stamp.clock > end) {
+        end.is_some_and(|end| stamp.clock > end)
+    }
+
+    fn proves(&self, stamp: Stamp, key_hash: &KeyHash, evidence: &Evidence) -> bool {
+        let destroys = || Operation::decode(&evidence.operation).is_ok_and(|operation| operation.destroys());
+        // An operator's order is valid in whatever log it stands.
+        if self.is_beyond_end(stamp) && !(self.is_strict() && destroys()) {
             return false;
         }
         let Some(born) = self.store.born(&stamp.origin) else { return false };

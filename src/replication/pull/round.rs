@@ -126,7 +126,7 @@ impl<'a> Round<'a> {
                     match message? {
                         replicate_response::Message::Heads(heads) => {
                             // Unless its log were enough, it would have said so before.
-                            self.puller.fills.is_sound(&self.donor);
+                            self.puller.fills.note_sound(&self.donor);
                             self.take_heads(heads, false).await?;
                         }
                         replicate_response::Message::Folds(folds) => self.take_folds(folds).await?,
@@ -242,9 +242,9 @@ impl<'a> Round<'a> {
         };
         let filled = resyncs.run(store, roster.members(), &self.puller.alarms, source).await;
         match &filled {
-            Ok(()) => self.puller.fills.is_sound(&self.donor),
+            Ok(()) => self.puller.fills.note_sound(&self.donor),
             Err(ResyncError::Join(JoinError::Unproven(unproven))) => {
-                self.puller.fills.is_unproven(&self.donor, &self.peer.key, *unproven);
+                self.puller.fills.note_unproven(&self.donor, &self.peer.key, *unproven);
             }
             Err(_) => {}
         }

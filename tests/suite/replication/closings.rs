@@ -85,6 +85,66 @@ async fn beyond_its_closing_nothing_of_a_stolen_node_is_accepted_from_any_node()
     }
 }
 
+/// It took more of the log before it learnt where that ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_holds_more_than_a_closing_fills_others_without_it() {
+    let (certs, stolen) = (Certs::new(), origin("stolen", 1));
+    let thief = TestOrigin::certified(&certs, stolen);
+    let keys: Vec<Vec<u8>> = (0..3).map(|_| random_key()).collect();
+    let log = |to: u64| {
+        let entry = |clock: u64| create(clock, &keys[usize::try_from(clock).unwrap() - 1], b"x");
+        thief.sign_each(0, (1..=to).map(entry).collect())
+    };
+    let start = async |id: &str, join: &[u16]| {
+        let config = Config { trust: TrustMode::Distributed, ..config(&certs, id, free_port(), join) };
+        TestNode::start(&certs, config).await
+    };
+    let evil =
+        FakePeer::start(&certs, "stolen", Script { batches: vec![log(2)], ..Script::new("stolen") }).await;
+    let a = start("a", &[evil.port]).await;
+    let at = |node: &TestNode| node.vector().get(&stolen);
+    eventually("a has a part", || async { (at(&a) == Clock(2)).then_some(()) }).await;
+    drop(evil);
+    let relay =
+        FakePeer::start(&certs, "relay", Script { batches: vec![log(3)], ..Script::new("relay") }).await;
+    let link = Proxy::start(a.port).await;
+    link.set(Mode::Cut);
+    let c = start("c", &[relay.port, link.port]).await;
+    eventually("c has all", || async { (at(&c) == Clock(3)).then_some(()) }).await;
+    drop(relay);
+    let tool = Admin::new(&certs.admin(), &[a.address()]);
+    eventually("its logs are closed", || async {
+        (tool.run(&["origin", "close", "stolen", "--yes"], "").status.code() == Some(0)).then_some(())
+    })
+    .await;
+    link.set(Mode::Pass);
+    eventually("c knows where the log ends", || async {
+        let listed = Admin::new(&certs.admin(), &[c.address()]).json(&["origin", "list"], "");
+        let origins = listed["origins"].as_array().unwrap();
+        origins.iter().any(|known| known["node"] == "stolen" && known["closed"] == 2).then_some(())
+    })
+    .await;
+    // Only records are left of the log: neither of them pulls from c.
+    for member in ["relay", "a"] {
+        // The relay cannot be told.
+        Admin::new(&certs.admin(), &[c.address()]).run(&["member", "retire", member, "--yes"], "");
+    }
+    eventually("the log is compacted away", || async {
+        let compacted = c.admin.admin.clone().compact(brock_core::proto::CompactRequest {}).await.unwrap();
+        (compacted.into_inner().entries_kept == 0).then_some(())
+    })
+    .await;
+    let late = start("late", &[c.port]).await;
+    eventually("it is filled", || late.client.has_local(&keys[1])).await;
+    eventually("it lacks nothing", || async { (at(&late) == Clock(3)).then_some(()) }).await;
+    assert!(late.client.has_local(&keys[2]).await.is_none(), "it is beyond the end");
+    let status = late.admin.status().await;
+    assert!(status.alarms.is_empty(), "{:?}", status.alarms);
+    for node in [a, c, late] {
+        node.stop().await;
+    }
+}
+
 /// It was taken for stopped, and could only not be reached.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_closed_while_it_runs_goes_on_under_a_log_that_others_take() {

@@ -93,6 +93,10 @@ async fn a_fill_that_proves_too_little_is_loud_and_shows_no_revoked_record_as_va
     let findings = verdict.into_inner().verdict.unwrap().findings;
     assert!(findings.iter().any(|finding| finding.what.contains("are not proven here")), "{findings:?}");
 
+    // An operator gives the donor up.
+    Admin::new(&certs.admin(), &[late.address()]).json(&["member", "retire", "donor", "--yes"], "");
+    eventually("it is ready without it", || async { late.admin.status().await.ready.then_some(()) }).await;
+
     // Once the certificate is accepted again, it is filled.
     fs::remove_file(late_list).unwrap();
     late.node.reload().await;
