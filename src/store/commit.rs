@@ -21,7 +21,7 @@ use super::{
     losers::{self, Seen},
     published::{Published, Raised, Totals},
     schema,
-    signing::{Born, Originated, Signer},
+    signing::{Originated, Signer},
     tally::Tally,
     view::{Logged, UNLOGGED, View},
 };
@@ -33,6 +33,7 @@ use brock_core::{
         vector::{Clock, Stamp, Vector},
     },
     domain::{
+        birth::Birth,
         bundle::{Evidence, Tip},
         codec::{self, LogKey, QUARANTINED_STATE},
         digest::{Bucket, SetDigest},
@@ -232,7 +233,7 @@ impl<'a> Commit<'a> {
     }
 
     /// The birth of an origin that signs, this commit included.
-    pub(super) fn born(&self, origin: &Origin) -> Option<Born> {
+    pub(super) fn born(&self, origin: &Origin) -> Option<Birth> {
         self.raised.births.get(origin).or_else(|| self.before.births.get(origin)).copied()
     }
 
@@ -326,20 +327,12 @@ impl Commit<'_> {
         changed
     }
 
-    /// Keeps the evidence of an operation that was joined to the state of a loaded key hash without it.
+    /// Keeps the evidence of an operation that was joined to the state of a loaded key hash without it. What says the
+    /// same, is proven and came later in this commit may have displaced it: then the stamps decide.
     pub(super) fn prove(&mut self, key_hash: &KeyHash, stamp: Stamp, evidence: Evidence) {
-        let Some(touched) = self.records.get_mut(key_hash) else { return };
-        let Some(state) = &mut touched.now else { return };
-        let is_displaced = state.stamps().all(|consists_of| consists_of != stamp);
-        touched.changed |= state.prove(stamp, evidence.clone());
-        if (is_displaced || !state.is_proven())
-            && let Ok(operation) = Operation::decode(&evidence.operation)
-        {
-            // It takes precedence over what says the same and is not proven; and what says the same, is proven and came
-            // later in this commit may have displaced it, because it was not proven yet. Then the stamps decide.
-            let mut proven = operation.state(stamp, None);
-            proven.evidence.insert((stamp, evidence));
-            self.merge(*key_hash, proven);
+        if let Ok(operation) = Operation::decode(&evidence.operation) {
+            let evidence = [(stamp, evidence)].into();
+            self.merge(*key_hash, RecordState { evidence, ..operation.state(stamp, None) });
         }
     }
 

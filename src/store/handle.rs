@@ -22,16 +22,19 @@ use super::{
     published::{Published, Raised, Totals},
     receipts::Bundles,
     rollback::Claims,
-    signing::{Born, Identity, Signer},
+    signing::{Identity, Signer},
     superblock::{self, Superblock},
     writer::{Command, Order, Writer},
 };
 use crate::runtime::{alarms::Alarms, retry::RetryPolicy};
-use brock_core::base::{
-    id::{Incarnations, NodeId, Origin},
-    limits,
-    time::WallClock,
-    vector::{Clock, Vector},
+use brock_core::{
+    base::{
+        id::{Incarnations, NodeId, Origin},
+        limits,
+        time::WallClock,
+        vector::{Clock, Vector},
+    },
+    domain::birth::Birth,
 };
 
 /// What a store is opened with.
@@ -174,8 +177,8 @@ impl Shared {
         self.published().births.contains_key(origin)
     }
 
-    pub(super) fn add_birth(&self, origin: Origin, born: Born) {
-        self.published_mut().births.insert(origin, born);
+    pub(super) fn add_birth(&self, origin: Origin, birth: Birth) {
+        self.published_mut().births.insert(origin, birth);
     }
 
     pub(super) fn origin(&self) -> Origin {
@@ -213,7 +216,7 @@ impl Store {
             reason: error.to_string(),
         };
         let mint = Mint::new(options);
-        let published = opened.database.view().published(mint.cluster()).map_err(damaged)?;
+        let published = opened.database.view().published().map_err(damaged)?;
         let signer = opened.signer.map(Arc::new);
         let (commits, health) = (watch::Sender::new(0), watch::Sender::new(Health::Well));
         let shared = Arc::new(Shared {
@@ -353,8 +356,8 @@ impl Store {
         self.shared.published().vector.above(other)
     }
 
-    /// How to verify the bundles of an origin; `None`: as far as is known here, it does not sign.
-    pub fn born(&self, origin: &Origin) -> Option<Born> {
+    /// What an origin has stated of itself, with the key of its bundles; `None`: as far as is known here, it does not sign.
+    pub fn born(&self, origin: &Origin) -> Option<Birth> {
         self.shared.published().births.get(origin).copied()
     }
 

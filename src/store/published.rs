@@ -5,16 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    held::{Amount, Held},
-    signing::Born,
-};
+use super::held::{Amount, Held};
 use brock_core::{
     base::{
         id::{NodeId, Origin},
         vector::{Clock, Vector},
     },
     domain::{
+        birth::Birth,
         bundle::Tip,
         codec::CodecError,
         digest::{Bucket, Counts, SetDigest},
@@ -111,7 +109,7 @@ pub(super) struct Published {
     /// Origins that have signed two histories. They are in no vector any more, and nothing of their logs is taken.
     pub forks: BTreeMap<Origin, Arc<Fork>>,
     /// The origins that sign.
-    pub births: BTreeMap<Origin, Born>,
+    pub births: BTreeMap<Origin, Birth>,
     /// Of the record set.
     pub digest: SetDigest,
     /// Totals.
@@ -130,7 +128,7 @@ pub(super) struct Raised {
     /// Of origins that `vector` raises: the last bundle up to there. One that is missing is unknown.
     pub tips: HashMap<Origin, Tip>,
     pub forks: BTreeMap<Origin, Arc<Fork>>,
-    pub births: BTreeMap<Origin, Born>,
+    pub births: BTreeMap<Origin, Birth>,
     /// The bundles of this node's own operations.
     pub own_bundles: Vec<Tip>,
     pub buckets: BTreeMap<u8, Bucket>,

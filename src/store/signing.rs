@@ -63,22 +63,6 @@ pub struct Certified {
     pub certificates: Vec<Bytes>,
 }
 
-/// What is remembered of a birth: how to verify the origin's bundles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Born {
-    /// The key of its bundles.
-    pub key: OriginKey,
-    /// The hash that the chain of its bundles begins with.
-    pub chain: Hash,
-}
-
-impl Born {
-    /// Of a birth in this cluster.
-    pub(super) fn of(birth: &Birth, cluster: Option<ClusterId>) -> Self {
-        Self { key: birth.key, chain: birth.chain(&cluster.unwrap_or(ClusterId([0; 32]))) }
-    }
-}
-
 /// An operation of this node that is not signed yet.
 pub(super) struct Originated {
     pub clock: Clock,
@@ -99,7 +83,7 @@ pub(super) struct Signer {
     cluster: ClusterId,
     origin: Origin,
     key: Ed25519KeyPair,
-    born: Born,
+    birth: Birth,
 }
 
 impl Signer {
@@ -121,9 +105,8 @@ impl Signer {
         let birth = Birth { origin, key: public, born_at, previous };
         let signed = identity.sign(&birth.content(&cluster)).map_err(StoreError::Signing)?;
         let Certified { scheme, signature, certificates } = signed;
-        let born = Born::of(&birth, Some(cluster));
         Ok(Some((
-            Self { cluster, origin, key, born },
+            Self { cluster, origin, key, birth },
             SignedBirth { birth, scheme, signature, certificates, vouched_at_unix_ms: None },
         )))
     }
@@ -133,9 +116,9 @@ impl Signer {
         self.origin
     }
 
-    /// What peers know of it.
-    pub(super) fn as_born(&self) -> Born {
-        self.born
+    /// What it states of itself.
+    pub(super) fn birth(&self) -> Birth {
+        self.birth
     }
 
     /// Signs how far the log of another node is applied here.
@@ -201,7 +184,8 @@ impl Commit<'_> {
         let Some(signer) = self.signer.filter(|_| !self.originated.is_empty()) else { return };
         let origin = self.own.origin;
         // As it was before this commit, which has raised the clock already.
-        let before = self.before.tips.get(&origin).map_or(signer.as_born().chain, Tip::chain);
+        let before =
+            self.before.tips.get(&origin).map_or_else(|| signer.birth.chain(&signer.cluster), Tip::chain);
         for signed in signer.sign(&self.originated, before) {
             self.batch.put_bundle(origin, &signed.tip.bundle);
             self.raised.tips.insert(origin, signed.tip);
@@ -227,14 +211,14 @@ impl Commit<'_> {
     pub(super) fn take_birth(&mut self, birth: Option<SignedBirth>) {
         let Some(signed) = birth else { return };
         let origin = signed.birth.origin;
-        if self.born(&origin) == Some(Born::of(&signed.birth, self.cluster)) {
+        if self.born(&origin) == Some(signed.birth) {
             self.batch.put_birth(&signed);
         }
         // An origin whose log is here without signatures stays one that does not sign. But one of which nothing is in
         // the log may be here by what a donor claimed.
         let is_first = self.born(&origin).is_none() && self.floor(&origin) >= self.applied(&origin);
         if is_first || planted::is(Bug::ForgetBirth) {
-            self.raised.births.insert(origin, Born::of(&signed.birth, self.cluster));
+            self.raised.births.insert(origin, signed.birth);
             self.batch.put_birth(&signed);
         }
     }
@@ -267,9 +251,9 @@ impl Commit<'_> {
         let here = self.tip(&origin).filter(|tip| tip.bundle.last() == applied);
         let before = match applied {
             Clock(0) => {
-                let new_born = segment.birth.as_ref().map(|signed| Born::of(&signed.birth, self.cluster));
+                let birth = self.born(&origin).or(segment.birth.as_ref().map(|signed| signed.birth));
                 // Without a certificate, as in a restore, the cluster is not known, and with it where logs begin.
-                self.cluster.and(self.born(&origin).or(new_born)).map(|born| born.chain)
+                birth.zip(self.cluster).map(|(birth, cluster)| birth.chain(&cluster))
             }
             _ => here.as_ref().map(Tip::chain),
         };

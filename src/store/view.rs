@@ -19,11 +19,10 @@ use super::{
     losers::{self, Seen},
     published::{Published, Totals},
     schema,
-    signing::Born,
 };
 use brock_core::{
     base::{
-        id::{ClusterId, KeyHash, Origin},
+        id::{KeyHash, Origin},
         vector::{Clock, Stamp, Vector},
     },
     domain::{
@@ -157,12 +156,12 @@ impl View<'_> {
     }
 
     /// What the store keeps in memory.
-    pub(super) fn published(&self, cluster: Option<ClusterId>) -> Result<Published, StoreError> {
+    pub(super) fn published(&self) -> Result<Published, StoreError> {
         let (vector, tips) = self.heads()?;
         let mut births = BTreeMap::new();
         for birth in self.births(None) {
             let SignedBirth { birth, .. } = SignedBirth::from_proto(birth?)?;
-            births.insert(birth.origin, Born::of(&birth, cluster));
+            births.insert(birth.origin, birth);
         }
         let (held, digest) = (self.held()?, self.digest()?);
         let (quarantine_bytes, unproven) = (held.total().bytes, digest.counts().unproven);

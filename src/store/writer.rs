@@ -365,8 +365,8 @@ impl Writer {
             other => other,
         })?;
         if let Some(signer) = &signer {
-            self.published.births.insert(origin, signer.as_born());
-            self.shared.add_birth(origin, signer.as_born());
+            self.published.births.insert(origin, signer.birth());
+            self.shared.add_birth(origin, signer.birth());
         }
         self.signer = signer.map(Arc::new);
         self.own = Stamp { origin, clock: Clock::default() };

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use prost::Message as _;
 
 use super::{proof::Verifier, work};
-use crate::store::{Born, Store, StoreError};
+use crate::store::{Store, StoreError};
 use brock_core::{
     base::{
         id::Origin,
@@ -104,13 +104,12 @@ impl Verifier {
         if self.store().is_frozen(&origin) || !self.store().may_freeze(&origin) {
             return Ok(true);
         }
-        let fork = match self.store().birth(origin).await?.map(SignedBirth::from_proto).transpose()? {
-            // With the birth that is known here: what else a peer says of it is not verified.
-            Some(known) if known.birth.key == fork.birth().birth.key => match fork.with_birth(known) {
-                Some(fork) => fork,
-                None => return Ok(false),
-            },
-            _ => fork,
+        let known = self.store().birth(origin).await?.map(SignedBirth::from_proto).transpose()?;
+        let Some(fork) = (match known {
+            Some(known) => fork.beside(known),
+            None => Some(fork),
+        }) else {
+            return Ok(false);
         };
         let this = self.clone();
         let checking = work(move || this.is_fork(&fork).then_some(fork));
@@ -120,8 +119,7 @@ impl Verifier {
 
     /// Blocks for some signatures.
     fn is_fork(&self, fork: &Fork) -> bool {
-        let known = self.store().born(&fork.origin());
-        let is_known = known.is_some_and(|Born { key, .. }| key == fork.birth().birth.key);
+        let is_known = self.store().born(&fork.origin()) == Some(fork.birth().birth);
         (is_known || self.check_birth(fork.birth()).is_ok())
             && fork.is_genuine(&self.cluster(), |other| self.is_second(fork.birth(), other, is_known))
     }

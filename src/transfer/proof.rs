@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     runtime::planted::{self, Bug},
-    store::{Born, Store, StoreError},
+    store::{Store, StoreError},
 };
 use brock_core::{
     base::{
@@ -21,7 +21,7 @@ use brock_core::{
         vector::{Clock, Stamp, Vector},
     },
     domain::{
-        birth::SignedBirth,
+        birth::{Birth, SignedBirth},
         bundle::{Bundle, Evidence, Hash, Signature},
         operation::{Operation, has_foreign_payload},
         order::Chain,
@@ -148,13 +148,13 @@ impl Verifier {
         let (this, places) = (self.clone(), expected.clone());
         let verify = move || -> (Vec<SignedBirth>, Vec<SignedBirth>) {
             let is_news = |signed: &SignedBirth| match this.store.born(&signed.birth.origin) {
-                Some(known) => known.key != signed.birth.key || this.renews(signed),
+                Some(known) => known != signed.birth || this.renews(signed),
                 None => {
                     this.store.keeps_birth(&signed.birth.origin, &places) && this.check_birth(signed).is_ok()
                 }
             };
             let is_kept = |signed: &SignedBirth| {
-                this.store.born(&signed.birth.origin).is_none_or(|known| known.key == signed.birth.key)
+                this.store.born(&signed.birth.origin).is_none_or(|known| known == signed.birth)
             };
             births.into_iter().filter(is_news).partition(is_kept)
         };
@@ -195,12 +195,12 @@ impl Verifier {
         let birth = segment.birth.take();
         let known = self.store.born(&origin).filter(|_| birth.is_none() || !planted::is(Bug::ForgetBirth));
         if let (Some(known), Some(birth)) = (&known, &birth)
-            && birth.birth.key != known.key
+            && birth.birth != *known
         {
             return Err(ProofError::TwoBirths(Box::new(birth.clone())));
         }
         let key = match (known, birth) {
-            (Some(Born { key, .. }), birth) => {
+            (Some(Birth { key, .. }), birth) => {
                 segment.birth = birth.filter(|birth| self.renews(birth));
                 key
             }

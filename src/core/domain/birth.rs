@@ -23,7 +23,7 @@ use crate::{
 const BIRTH: &[u8] = b"brock/birth/1";
 
 /// What an incarnation states of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Birth {
     /// The incarnation.
     pub origin: Origin,
@@ -188,7 +188,7 @@ mod tests {
             &[6; 32],
         ];
         assert_eq!(birth.content(&cluster), expected.concat());
-        let first = Birth { previous: None, ..birth.clone() };
+        let first = Birth { previous: None, ..birth };
         assert_ne!(first.chain(&cluster), birth.chain(&cluster));
         assert_ne!(birth.chain(&cluster), birth.chain(&ClusterId([8; 32])));
     }

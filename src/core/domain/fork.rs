@@ -45,9 +45,20 @@ impl Fork {
         contradicts.then_some(Self { birth, contradiction })
     }
 
-    /// The same beside another birth with the same key; `None`: nothing is contradicted then.
-    pub fn with_birth(self, birth: SignedBirth) -> Option<Self> {
-        Self::new(birth, self.contradiction)
+    /// The same beside the birth that is known here, if it is about that one: what else a peer says of it is not verified.
+    /// `None`: nothing is contradicted then.
+    pub fn beside(self, known: SignedBirth) -> Option<Self> {
+        let is_about = match &self.contradiction {
+            Contradiction::Bundles(..) => self.birth.birth.key == known.birth.key,
+            Contradiction::Birth(_) => self.birth.birth == known.birth,
+        };
+        match self.contradiction {
+            Contradiction::Birth(other) if other.birth == known.birth => {
+                Self::new(known, Contradiction::Birth(self.birth))
+            }
+            contradiction if is_about => Self::new(known, contradiction),
+            contradiction => Some(Self { birth: self.birth, contradiction }),
+        }
     }
 
     /// The origin.

@@ -5,10 +5,7 @@ use std::mem::take;
 
 use bytes::Bytes;
 
-use super::{
-    bundle::Evidence,
-    proofs::{EvidenceSet, Part, Proofs},
-};
+use super::proofs::{EvidenceSet, Part, Proofs};
 use crate::base::{
     id::sha256,
     limits,
@@ -224,15 +221,6 @@ impl RecordState {
         self.parts().filter(|(stamp, part)| !proofs.prove(*stamp, *part)).collect()
     }
 
-    /// Keeps the evidence of what it proves. Returns whether the state changed.
-    pub fn prove(&mut self, stamp: Stamp, evidence: Evidence) -> bool {
-        let before = take(&mut self.evidence);
-        let mut all = before.clone();
-        all.insert((stamp, evidence));
-        *self = take(self).with_evidence(Proofs::of(all));
-        self.evidence != before
-    }
-
     /// Whether there is evidence for everything that the state consists of.
     pub fn is_proven(&self) -> bool {
         self.unproven().is_empty()
@@ -434,6 +422,7 @@ mod tests {
             vector::Clock,
         },
         domain::{
+            bundle::Evidence,
             codec::{decode_state, encode_state},
             operation::Operation,
         },

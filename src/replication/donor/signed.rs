@@ -97,7 +97,7 @@ fn verdict(store: &Store, cluster: &ClusterId, said: Acknowledgement, birth: Arc
     if birth.birth.origin != said.member {
         return Verdict::Forged("it is signed by another incarnation than its birth is of");
     }
-    if store.born(&said.member).is_some_and(|born| born.key != birth.birth.key) {
+    if store.born(&said.member).is_some_and(|known| known != birth.birth) {
         return Verdict::Useless("another birth of that incarnation is known here".to_owned());
     }
     if said.applied.origin != store.origin() {

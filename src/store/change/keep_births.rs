@@ -7,7 +7,7 @@ use crate::store::{
     commit::Commit,
     error::StoreError,
     handle::{Shared, Store},
-    signing::{Born, Certified},
+    signing::Certified,
 };
 use brock_core::{
     base::{
@@ -15,7 +15,7 @@ use brock_core::{
         limits,
         vector::{Clock, Vector},
     },
-    domain::birth::SignedBirth,
+    domain::birth::{Birth, SignedBirth},
 };
 
 impl Store {
@@ -72,7 +72,7 @@ fn renewed(shared: &Shared) -> Result<Option<SignedBirth>, StoreError> {
 }
 
 /// The births of how many incarnations of a node there are.
-fn births_of(births: &BTreeMap<Origin, Born>, node_id: &NodeId) -> usize {
+fn births_of(births: &BTreeMap<Origin, Birth>, node_id: &NodeId) -> usize {
     let at = |incarnation| Origin::new(node_id, Incarnation(incarnation));
     births.range(at(0)..=at(u32::MAX)).count()
 }

@@ -12,7 +12,6 @@ use crate::store::{
     error::StoreError,
     handle::Store,
     published::Totals,
-    signing::Born,
     view::{UNLOGGED, View},
 };
 use brock_core::{
@@ -22,6 +21,7 @@ use brock_core::{
         vector::{Clock, Vector},
     },
     domain::{
+        birth::Birth,
         codec::{CodecError, LogKey},
         digest::SetDigest,
     },
@@ -126,7 +126,7 @@ impl Store {
         mut sink: impl FnMut(DumpFrame) -> bool,
     ) -> Result<Option<Dumped>, StoreError> {
         let snapshot = self.shared.database.snapshot();
-        let published = snapshot.published(None)?;
+        let published = snapshot.published()?;
         let births = published.births;
         let dumped = Dumped {
             vector: published.vector,
@@ -197,7 +197,7 @@ fn dump_records(
 /// Returns whether `sink` wants more.
 fn dump_logs(
     snapshot: &View<'_>,
-    (dumped, births): (&Dumped, &BTreeMap<Origin, Born>),
+    (dumped, births): (&Dumped, &BTreeMap<Origin, Birth>),
     since: Option<&Since>,
     sink: &mut impl FnMut(DumpFrame) -> bool,
 ) -> Result<bool, StoreError> {
