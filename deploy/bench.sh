@@ -5,14 +5,15 @@
 #
 # BENCH_SECONDS  how long each measurement takes (10)
 # BENCH_RECORDS  how many records the catch-up and the start are measured with (1000000)
-# BENCH_PARTS    core, lifecycle, backup, or all (all)
+# BENCH_PARTS    core, lifecycle, backup, trust, or all (all)
+# BENCH_TRUST_RECORDS the same for what signatures cost (200000)
 # BENCH_BINARIES a directory with binaries to measure, instead of building optimised ones
 # BENCH_DIR      where data is written; a real disk, not tmpfs (~/.cache/brock/bench)
 set -euo pipefail
 # shellcheck source=deploy/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
-# shellcheck source=deploy/bench-backup.sh
-. "$(dirname "${BASH_SOURCE[0]}")/bench-backup.sh"
+# shellcheck source=deploy/bench-backup.sh disable=SC1091
+for part in backup trust; do . "$(dirname "${BASH_SOURCE[0]}")/bench-$part.sh"; done
 
 seconds=${BENCH_SECONDS:-10}
 records=${BENCH_RECORDS:-1000000}
@@ -20,7 +21,7 @@ parts=${BENCH_PARTS:-all}
 base=${BENCH_DIR:-$HOME/.cache/brock/bench}
 mkdir -p "$base"
 work=$(mktemp -d "$base/run.XXXXXX")
-declare -A running=() value=() pid=() port=() http=()
+declare -A running=() value=() pid=() port=() http=() admin_certs=()
 rows=()
 failures=0
 load_before=$(cut -d' ' -f1-3 /proc/loadavg)
@@ -155,7 +156,7 @@ stop_process() {
 ask() {
     local id=$1
     shift
-    timeout $((seconds + 120)) "$admin" --certs-dir "$work/admin" --node-addresses "127.0.0.1:${port[$id]}" \
+    timeout $((seconds + 120)) "$admin" --certs-dir "${admin_certs[$id]:-$work/admin}" --node-addresses "127.0.0.1:${port[$id]}" \
         -o json "$@"
 }
 
@@ -460,7 +461,8 @@ if has core; then
         say 'redis-server or redis-benchmark is missing: going on without ratios. To have them: apt-get install redis-server'
     fi
 fi
-start_node a '' --node.first-start=true
+! has trust || measure 'what signatures cost' trust
+[ "$parts" = trust ] || start_node a '' --node.first-start=true
 if has core; then
     measure 'Put by 256 clients' put_by_many
     measure 'Put by one client' put_by_one
@@ -471,8 +473,10 @@ fi
 if has core || has lifecycle; then
     measure 'three nodes' three_nodes
 fi
-measure 'a fresh node' fresh_node_a
-measure "loading $records records" load
+if [ "$parts" != trust ]; then
+    measure 'a fresh node' fresh_node_a
+    measure "loading $records records" load
+fi
 if [ -n "${value[loaded]:-}" ]; then
     if has core || has lifecycle; then
         measure 'catch-up' catch_up

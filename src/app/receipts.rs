@@ -8,6 +8,7 @@ use super::operations::Operations;
 use crate::{
     membership::receipt::{self, Signed},
     store::StoreError,
+    transfer::work,
 };
 use brock_core::{
     base::{
@@ -53,24 +54,24 @@ impl Operations {
             tracing::warn!(%error, "a receipt has no proof, because the storage could not be read");
             Way { lacks: Some("the node that answered could not read its storage"), ..Way::default() }
         });
-        let mut births = BTreeMap::new();
+        let mut births = Births::default();
         let holders = holders.into_iter().map(|receipt::Holder { name, after, signed }| Holder {
             node: name,
             after_ms: milliseconds(after),
             signed: match way.reaches(signed.as_deref()) {
-                Ok(signed) => take_birth(&mut births, signed).map(|()| signed.acknowledgement),
+                Ok(signed) => births.take(signed).map(|()| signed.acknowledgement),
                 Err(reason) => Err(reason.to_owned()),
             },
         });
         let Subject { key_hash, operation, stamp, already } = subject;
         let operation = operation.to_owned();
-        let mut receipt =
+        let receipt =
             Receipt { key_hash, operation, stamp, already, holders: holders.collect(), missing, proof: None };
-        match self.sign(&mut receipt, way, births).await {
-            Ok(()) => receipt,
+        match self.proof(receipt.clone(), way, births.by_origin).await {
+            Ok(proof) => Receipt { proof, ..receipt },
             Err(error) => {
                 tracing::warn!(%error, "a receipt has no proof, because the storage could not be read");
-                Receipt { proof: None, ..receipt }
+                receipt
             }
         }
     }
@@ -101,14 +102,14 @@ impl Operations {
         Ok(Way { evidence: Some(evidence), bundles, lacks })
     }
 
-    /// Adds what all the signatures need, and signs.
-    async fn sign(
+    /// What all the signatures need, and this node's own over the whole.
+    async fn proof(
         &self,
-        receipt: &mut Receipt,
+        mut receipt: Receipt,
         way: Way,
         mut births: BTreeMap<Origin, Arc<SignedBirth>>,
-    ) -> Result<(), StoreError> {
-        let Some(by) = self.store.signs_as() else { return Ok(()) };
+    ) -> Result<Option<Proof>, StoreError> {
+        let Some(by) = self.store.signs_as() else { return Ok(None) };
         let origin = way.evidence.as_ref().map(|_| receipt.stamp.origin);
         for origin in [Some(by), origin].into_iter().flatten() {
             if let Some(birth) = self.store.birth(origin).await? {
@@ -122,13 +123,15 @@ impl Operations {
             by,
             signature: [0; 64],
         });
-        let signed = self.store.sign_receipt(|cluster| receipt.content(cluster));
-        receipt.proof = match (receipt.proof.take(), signed) {
+        let store = self.store.clone();
+        // Up to two MiB are hashed.
+        let signing = work(move || {
+            let signed = store.sign_receipt(|cluster| receipt.content(cluster));
             // The node may have another incarnation by now, whose birth is not in the receipt.
-            (Some(proof), Some((origin, signature))) if origin == by => Some(Proof { signature, ..proof }),
-            _ => None,
-        };
-        Ok(())
+            let (_, signature) = signed.filter(|(origin, _)| *origin == by)?;
+            receipt.proof.map(|proof| Proof { signature, ..proof })
+        });
+        signing.await
     }
 }
 
@@ -147,13 +150,21 @@ impl Way {
     }
 }
 
-/// Adds the birth of a member that has signed.
-fn take_birth(births: &mut BTreeMap<Origin, Arc<SignedBirth>>, signed: &Signed) -> Result<(), String> {
-    let bytes = |birth: &SignedBirth| birth.to_proto().encoded_len();
-    let taken: usize = births.values().map(|birth| bytes(birth)).sum();
-    if taken + bytes(&signed.birth) > limits::RECEIPT_BIRTHS_MAX_BYTES {
-        return Err("the receipt is full: the certificates of other members fill it".to_owned());
+/// The births of the members that have signed.
+#[derive(Default)]
+struct Births {
+    by_origin: BTreeMap<Origin, Arc<SignedBirth>>,
+    bytes: usize,
+}
+
+impl Births {
+    fn take(&mut self, signed: &Signed) -> Result<(), String> {
+        let bytes = self.bytes + signed.birth.to_proto().encoded_len();
+        if bytes > limits::RECEIPT_BIRTHS_MAX_BYTES {
+            return Err("the receipt is full: the certificates of other members fill it".to_owned());
+        }
+        self.bytes = bytes;
+        self.by_origin.insert(signed.acknowledgement.member, Arc::clone(&signed.birth));
+        Ok(())
     }
-    births.insert(signed.acknowledgement.member, Arc::clone(&signed.birth));
-    Ok(())
 }

@@ -45,13 +45,25 @@ pub struct Speaker {
     incarnation: Incarnation,
 }
 
+/// What a donor says of itself.
+#[derive(Debug, Clone)]
+pub struct Heads {
+    /// What it has applied: all of it, or what changed.
+    pub vector: Vector,
+    /// Whether that is all.
+    pub is_all: bool,
+    pub time: i64,
+    /// The last bundles of these logs.
+    pub tips: Vec<proto::OriginTip>,
+}
+
 /// What nodes tell each other.
 #[derive(Debug, Clone)]
 pub enum Message {
     /// Of a puller: what it has applied, and what it has folded away.
     Hello(Speaker, Vector, Vector),
-    /// Of a donor: what it has applied, all of it or what changed, and its time.
-    Heads(Speaker, Vector, bool, i64),
+    /// Of a donor.
+    Heads(Speaker, Heads),
     Batch(Box<proto::Batch>),
     Acknowledgement(Speaker, Vector),
     OutOfSync(Reason),
@@ -129,9 +141,7 @@ impl World {
             (Some(from), Message::Hello(speaker, vector, folds)) => {
                 self.welcome(to, from, speaker, (vector, folds)).await;
             }
-            (Some(from), Message::Heads(speaker, vector, fresh, time)) => {
-                self.take_heads(to, from, speaker, (vector, fresh, time)).await;
-            }
+            (Some(from), Message::Heads(speaker, heads)) => self.take_heads(to, from, speaker, heads).await,
             (Some(from), Message::Acknowledgement(speaker, vector)) => {
                 self.take_acknowledgement(to, from, speaker, vector).await;
             }
@@ -207,15 +217,18 @@ impl World {
     fn send_heads(&mut self, donor: usize, puller: usize, told: &mut Vector) {
         let Some(speaker) = self.speaker(donor) else { return };
         let Some(running) = self.running(donor) else { return };
-        let fresh = told.is_empty();
+        let is_all = told.is_empty();
         let vector = running.store.vector().above(told);
         told.join(&vector);
-        let message = Message::Heads(speaker, vector, fresh, running.wall_clock.now());
-        self.send(donor, puller, message);
+        let tips = running.store.tips(&vector);
+        let tips = tips.into_iter().map(|(origin, tip)| tip.of_origin(&origin)).collect();
+        let heads = Heads { vector, is_all, time: running.wall_clock.now(), tips };
+        self.send(donor, puller, Message::Heads(speaker, heads));
     }
 
-    async fn take_heads(&mut self, puller: usize, donor: usize, speaker: Speaker, said: (Vector, bool, i64)) {
-        let (vector, fresh, time) = said;
+    /// Claim: no two nodes have different histories of an origin that has signed one.
+    async fn take_heads(&mut self, puller: usize, donor: usize, speaker: Speaker, heads: Heads) {
+        let Heads { vector, is_all, time, tips } = heads;
         let (name, address) = (self.nodes[donor].id.clone(), self.nodes[donor].address.clone());
         let Some(store) = self.store(puller) else { return };
         let is_refused = store.check_rollback(&vector, name.as_str()).await.is_err();
@@ -223,11 +236,16 @@ impl World {
             self.end_round(puller, donor);
             return;
         }
-        self.told[puller][donor].says_heads(speaker.life, fresh);
+        let trust = verifier(&store, TrustMode::Distributed);
+        self.tally.add("logs compared by their last bundles", tips.len() as u64);
+        assert_eq!(trust.compare_tips(tips).await, Ok(0), "{puller} is shown another history by {donor}");
+        let frozen = store.forks();
+        assert!(frozen.is_empty(), "{puller} has frozen what has one history: {frozen:?}");
+        self.told[puller][donor].says_heads(speaker.life, is_all);
         let Some(running) = self.running_mut(puller) else { return };
         let now = running.wall_clock.now();
         running.skews.insert(donor, time.saturating_sub(now));
-        running.members.heard(&address.as_str().into(), (&name, speaker.incarnation), &vector, fresh, now);
+        running.members.heard(&address.as_str().into(), (&name, speaker.incarnation), &vector, is_all, now);
     }
 
     /// A round has failed: the next one begins with a hello.

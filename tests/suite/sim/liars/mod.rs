@@ -175,9 +175,9 @@ impl World {
                 let lie = self.claim_more(&mut vector, "lies: a hello of clocks that it has not");
                 (Message::Hello(speaker, vector, folds), lie)
             }
-            Message::Heads(speaker, mut vector, fresh, time) => {
-                let lie = self.claim_more(&mut vector, "lies: heads of clocks that it has not");
-                (Message::Heads(speaker, vector, fresh, time), lie)
+            Message::Heads(speaker, mut heads) => {
+                let lie = self.claim_more(&mut heads.vector, "lies: heads of clocks that it has not");
+                (Message::Heads(speaker, heads), lie)
             }
             Message::Acknowledgement(speaker, mut vector) => {
                 let lie = self.claim_more(&mut vector, "lies: an acknowledgement of what it has not");

@@ -1,0 +1,122 @@
+# shellcheck shell=bash disable=SC2154
+# The trust part of bench.sh, which defines the functions and variables used here: what signatures cost. A node whose
+# certificate has a URI signs what it logs, one whose certificate has none does not; everything else is the same.
+
+trust_records=${BENCH_TRUST_RECORDS:-200000}
+
+# Nodes s and t sign; u and v do not, and have a CA of their own.
+make_trust_certificates() {
+    local id
+    for id in s t; do
+        mkdir "$work/certs-$id" && cp "$work/ca/ca.crt" "$work/certs-$id/" || return
+        "$brock" cert node --certs-dir "$work/certs-$id" --ca-key "$work/ca-key/ca.key" --node-id "$id" \
+            --host 127.0.0.1 --host localhost >&2 || return
+    done
+    certs-example/make-certs.sh "$work/unsigned" localhost 127.0.0.1 >"$work/make-certs.log" 2>&1 || return
+    for id in u v; do
+        mkdir "$work/certs-$id" && cp "$work"/unsigned/certs/{ca.crt,node.crt,node.key} "$work/certs-$id/" || return
+    done
+    mkdir "$work/admin-unsigned" && cp "$work"/unsigned/certs/{ca.crt,client.crt,client.key} "$work/admin-unsigned/" || return
+    for id in u v; do admin_certs[$id]=$work/admin-unsigned; done
+}
+
+# middle NUMBER…
+middle() { calculate "sorted([$(IFS=,; echo "$*")])[$# // 2]"; }
+
+# signed_beside WHAT UNIT SIGNED UNSIGNED TIMES: both in something a second.
+signed_beside() {
+    row "$1" "$(grouped "$3") $2" "unsigned $(grouped "$4") $2, ratio $(calculate "format($3 / $4, '.2f')")" "≥ $5 ×" \
+        "$3 >= $5 * $4"
+}
+
+# Alternating, so that what the machine does meanwhile meets both.
+trust_puts() {
+    local clients id round
+    declare -A rates=()
+    start_node s '' --node.first-start=true --compact-mode=never || return
+    start_node u '' --node.first-start=true --compact-mode=never || return
+    for clients in 256 1; do
+        rates=([s]='' [u]='')
+        for round in 1 2 3 4 5; do
+            for id in s u; do
+                bench put ops_per_second "$id" put --clients "$clients" --size 1024 "${for_time[@]}" || return
+                # The first warms up.
+                [ "$round" = 1 ] || rates[$id]+=" ${value[put]}"
+            done
+        done
+        # shellcheck disable=SC2086
+        signed_beside "durable Put, signed, $clients client$([ "$clients" = 1 ] || echo s), 1 KiB" 'Puts/s' "$(middle ${rates[s]})" "$(middle ${rates[u]})" \
+            "$([ "$clients" = 1 ] && echo 0.98 || echo 0.97)"
+    done
+    stop_process s && stop_process u
+    rm -rf "$work/data-s" "$work/data-u"
+}
+
+# filled ID FROM OPERATIONS: starts an empty node that joins FROM, and keeps how many it takes in a second.
+filled() {
+    local id=$1 from=$2 wanted=$3 begun held=0 deadline=$((SECONDS + 600))
+    rm -rf "$work/data-$id"
+    begun=$(now)
+    start_node "$id" "127.0.0.1:${port[$from]}" --node.first-start=true || return
+    while ((held < wanted)); do
+        ((SECONDS < deadline)) || { say "  only $held operations after ten minutes"; return 1; }
+        sleep 0.05
+        held=$(applied "$id") || return
+    done
+    value[filled]=$(calculate "$wanted / ($(now) - $begun)") || return
+    within 30 nothing_lags "$from" || return
+    stop_process "$id"
+}
+
+# Of each kind a node that holds the records, and one that is empty: by the log, and without one by the records.
+trust_fills() {
+    local donor joiner held deadline kind
+    declare -A log=() records_of=()
+    for donor in s u; do
+        joiner=$([ "$donor" = s ] && echo t || echo v)
+        start_node "$donor" '' --node.first-start=true --compact-mode=never || return
+        held=0 deadline=$((SECONDS + 600))
+        while ((held < trust_records)); do
+            ((SECONDS < deadline)) || { say "  only $held records after ten minutes"; return 1; }
+            ask "$donor" bench put --clients 8 --batch 500 --size 512 --duration 1s >"$work/result.json" || return
+            held=$(applied "$donor") || return
+        done
+        for kind in 1 2 3; do
+            filled "$joiner" "$donor" "$held" || return
+            log[$donor]+=" ${value[filled]}"
+        done
+        ask "$donor" compact >"$work/result.json" || return
+        for kind in 1 2 3; do
+            filled "$joiner" "$donor" "$held" || return
+            records_of[$donor]+=" ${value[filled]}"
+        done
+        value[disk_$donor]=$(calculate "$(du -sb "$work/data-$donor" | cut -f1) / $held")
+        stop_process "$donor"
+        rm -rf "$work/data-$donor" "$work/data-$joiner"
+    done
+    # shellcheck disable=SC2086
+    {
+        signed_beside "catch-up by the log, signed, bundles of 64, $(grouped "$trust_records") records of 512 B" 'records/s' \
+            "$(middle ${log[s]})" "$(middle ${log[u]})" 0.90
+        signed_beside 'the same without a log, by the records' 'records/s' "$(middle ${records_of[s]})" \
+            "$(middle ${records_of[u]})" 0.85
+    }
+    row 'bytes on disk for each of these records, compacted, signed' "$(grouped "${value[disk_s]}") B" \
+        "unsigned $(grouped "${value[disk_u]}") B" 'at most 350 B more' "${value[disk_s]} <= ${value[disk_u]} + 350"
+}
+
+# One client that waits for each Put: a signature for each operation.
+trust_single() {
+    local held
+    start_node s '' --node.first-start=true --compact-mode=never || return
+    ask s bench put --clients 1 --size 64 --duration 30s >"$work/result.json" || return
+    held=$(applied s) || return
+    filled t s "$held" || return
+    row "catch-up by the log, signed, $(grouped "$held") bundles of one operation" "$(grouped "${value[filled]}") records/s" \
+        'start of the process included' '≥ 20,000 records/s' "${value[filled]} >= 20000"
+    stop_process s
+}
+
+trust() {
+    make_trust_certificates && trust_puts && trust_fills && trust_single
+}
