@@ -35,7 +35,8 @@ pub fn shown(store: &Store, lists: &Vector) -> Vec<proto::Fork> {
 }
 
 impl Verifier {
-    /// Freezes the origins of a peer's proofs, as far as they are genuine. Returns how many are not.
+    /// Freezes the origins of a peer's proofs, as far as they are genuine. Returns how many are not; after
+    /// [`limits::LIES_READ`] of these it looks at no more.
     pub async fn take_forks(&self, forks: Vec<proto::Fork>) -> Result<usize, StoreError> {
         let mut refused = 0;
         for fork in forks.into_iter().take(limits::FORKS_MAX) {
@@ -43,21 +44,29 @@ impl Verifier {
                 Ok(fork) => refused += usize::from(!self.freeze(fork).await?),
                 Err(_) => refused += 1,
             }
+            if refused >= limits::LIES_READ {
+                break;
+            }
         }
         Ok(refused)
     }
 
     /// Looks whether what a peer shows of the logs that both have is what is here. Freezes the origins that have signed
-    /// two histories. Returns how many differ and are not proven to have.
+    /// two histories. Returns how many differ and are not proven to have; after [`limits::LIES_READ`] of these it looks at
+    /// no more.
     pub async fn compare_tips(&self, tips: Vec<proto::OriginTip>) -> Result<usize, StoreError> {
         let mut refused = 0;
         for shown in tips.into_iter().take(limits::TIPS_MAX) {
-            let Some((origin, theirs)) = Tip::with_origin(&shown) else {
-                refused += 1;
-                continue;
+            let is_true = match Tip::with_origin(&shown) {
+                Some((origin, theirs)) => match self.store().contradiction(origin, theirs).await? {
+                    Some(ours) => self.prove_fork(origin, ours, theirs).await?,
+                    None => true,
+                },
+                None => false,
             };
-            if let Some(ours) = self.store().contradiction(origin, theirs).await? {
-                refused += usize::from(!self.prove_fork(origin, ours, theirs).await?);
+            refused += usize::from(!is_true);
+            if refused >= limits::LIES_READ {
+                break;
             }
         }
         Ok(refused)

@@ -57,6 +57,8 @@ pub(super) struct Round<'a> {
     declined: HashSet<Origin>,
     /// What the donor has applied, as far as it has said.
     theirs: Vector,
+    /// The donor has shown other histories than it could prove.
+    lies_of_history: bool,
 }
 
 impl<'a> Round<'a> {
@@ -104,6 +106,7 @@ impl<'a> Round<'a> {
             // Unless it says otherwise, the donor has folded the same origins.
             theirs: folds,
             declined: HashSet::new(),
+            lies_of_history: false,
         };
         round.take_heads(heads, true).await?;
         for (origin, _) in puller.breaker.paused().iter().filter_map(|paused| paused.at) {
@@ -174,8 +177,10 @@ impl<'a> Round<'a> {
         let Puller { store, verifier, .. } = self.puller;
         let vector = codec::vector_from_proto(&heads.vector.unwrap_or_default())?;
         // First, because a frozen origin counts in no vector.
-        let refused = verifier.take_forks(heads.forks).await? + verifier.compare_tips(heads.tips).await?;
-        if refused > 0 {
+        if !self.lies_of_history
+            && verifier.take_forks(heads.forks).await? + verifier.compare_tips(heads.tips).await? > 0
+        {
+            self.lies_of_history = true;
             self.refuse("history");
         }
         store.check_rollback(&vector, &self.holder).await?;

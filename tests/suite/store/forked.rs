@@ -192,15 +192,19 @@ async fn what_proves_no_fork_freezes_nothing() {
         altered(&|fork| fork.one.as_mut().unwrap().root = vec![1; 32].into()),
         altered(&|fork| fork.one.as_mut().unwrap().first += 1),
         altered(&|fork| fork.birth.as_mut().unwrap().key = vec![1; 32].into()),
-        altered(&|fork| fork.birth.as_mut().unwrap().born_at_unix += 1),
         altered(&|fork| fork.other_birth.clone_from(&fork.birth)),
         altered(&|fork| fork.birth = None),
         proto::Fork::default(),
     ];
-    let count = lies.len();
-    // But for the one with genuine bundles beside an altered birth: the birth that is known here is kept instead.
-    let refused = strict(&store).take_forks(lies).await.unwrap();
-    assert_eq!(refused, count - 1);
+    for lie in &lies {
+        assert_eq!(strict(&store).take_forks(vec![lie.clone()]).await.unwrap(), 1, "{lie:?}");
+        assert!(!store.is_frozen(&own.origin), "{lie:?}");
+    }
+    let many = [lies.clone(), lies].concat();
+    assert_eq!(strict(&store).take_forks(many).await.unwrap(), limits::LIES_READ);
+    // Genuine bundles beside an altered birth: the birth that is known here is kept instead.
+    let beside = altered(&|fork| fork.birth.as_mut().unwrap().born_at_unix += 1);
+    assert_eq!(strict(&store).take_forks(vec![beside]).await.unwrap(), 0);
     assert!(store.is_frozen(&own.origin));
     assert_eq!(Some(store.forks()[0].birth().to_proto()), genuine.birth);
     close(store).await;

@@ -49,6 +49,9 @@ pub const REFUSED_NODES_ALARMED: usize = 4;
 pub const FORKS_MAX: usize = 256;
 /// The same of one node: each takes a genuine signature of that node's certificate, which is to be revoked.
 pub const FORKS_PER_NODE: usize = 16;
+/// False statements about histories that are verified in one message. A peer that has made one is not asked about them any
+/// more until the next round.
+pub const LIES_READ: usize = 8;
 /// Bytes of the proofs that a node shows a peer in one message, far below what a message may have.
 pub const FORKS_SHOWN_BYTES: usize = 2 * 1024 * 1024;
 /// Logs whose last bundles a node shows a puller at once.
