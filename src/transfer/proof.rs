@@ -311,14 +311,14 @@ impl Verifier {
         if self.is_beyond_end(stamp) && !(self.is_strict() && destroys()) {
             return false;
         }
-        let Some(born) = self.store.born(&stamp.origin) else { return false };
         let Some((bundle, root)) = evidence.bundle(stamp, &key_hash.0) else { return false };
         let signed = (stamp.origin, bundle, root);
         if self.lock().get(&bundle.signature) == Some(&signed) {
             return true;
         }
         let cluster = self.cluster();
-        let is_genuine = bundle.is_genuine(&cluster, &stamp.origin, &born.key, &root);
+        let mut keys = self.store.keys_of(&stamp.origin).into_iter();
+        let is_genuine = keys.any(|key| bundle.is_genuine(&cluster, &stamp.origin, &key, &root));
         if is_genuine {
             let mut genuine = self.lock();
             if genuine.len() >= limits::GENUINE_SIGNATURES {

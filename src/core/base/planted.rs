@@ -82,6 +82,10 @@ bugs! {
     AcceptUnsignedDelete = "accept-unsigned-delete",
     /// A second birth of an origin replaces the first.
     ForgetBirth = "forget-birth",
+    /// A bundle is applied although it does not continue the log that is here.
+    AcceptFork = "accept-fork",
+    /// Evidence proves whatever has its stamp.
+    ProveByStamp = "prove-by-stamp",
     /// A peer destroys as much as it likes.
     IgnoreDestructionLimit = "ignore-destruction-limit",
 }

@@ -9,7 +9,7 @@ use prost::Message as _;
 
 use super::{
     birth::SignedBirth,
-    bundle::Tip,
+    bundle::{OriginKey, Tip},
     codec::{self, CodecError},
 };
 use crate::{
@@ -69,6 +69,15 @@ impl Fork {
     /// The birth that states the key of the bundles.
     pub fn birth(&self) -> &SignedBirth {
         &self.birth
+    }
+
+    /// The keys that sign as the origin.
+    pub fn keys(&self) -> impl Iterator<Item = OriginKey> {
+        let other = match &self.contradiction {
+            Contradiction::Bundles(..) => None,
+            Contradiction::Birth(other) => Some(other.birth.key),
+        };
+        [self.birth.birth.key].into_iter().chain(other)
     }
 
     /// What is proven, for an operator.

@@ -10,7 +10,10 @@ use super::{
     operation::Operation,
     record::{PayloadDigest, UnixSeconds},
 };
-use crate::base::vector::Stamp;
+use crate::base::{
+    planted::{self, Bug},
+    vector::Stamp,
+};
 
 /// Evidence of operations, by their stamps.
 pub type EvidenceSet = BTreeSet<(Stamp, Evidence)>;
@@ -66,8 +69,9 @@ impl Proofs {
     /// The least evidence of that part of a state under that stamp. A state keeps one for each of its parts, so the
     /// origin cannot make it grow.
     pub fn proof(&self, stamp: Stamp, part: Part<'_>) -> Option<&Evidence> {
-        let is_of =
-            |(of, operation, _): &&(Stamp, Operation, Evidence)| *of == stamp && part.is_said_by(operation);
+        let is_of = |(of, operation, _): &&(Stamp, Operation, Evidence)| {
+            *of == stamp && (part.is_said_by(operation) || planted::is(Bug::ProveByStamp))
+        };
         self.0.iter().filter(is_of).map(|(_, _, evidence)| evidence).min()
     }
 

@@ -1,6 +1,6 @@
 //! What origins state of their logs, and those that have signed two.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::store::{error::StoreError, handle::Store, view::View};
 use brock_core::{
@@ -10,7 +10,7 @@ use brock_core::{
         vector::{Clock, Vector},
     },
     domain::{
-        bundle::{self, Tip},
+        bundle::{self, OriginKey, Tip},
         fork::Fork,
     },
 };
@@ -25,6 +25,15 @@ impl Store {
     pub fn without_frozen(&self, mut vector: Vector) -> Vector {
         self.shared.published().forks.keys().for_each(|frozen| vector.remove(frozen));
         vector
+    }
+
+    /// The keys with which an origin signs: of one that has two births, and is frozen for that, both. What either has
+    /// signed stays.
+    pub fn keys_of(&self, origin: &Origin) -> BTreeSet<OriginKey> {
+        let published = self.shared.published();
+        let born = published.births.get(origin).map(|birth| birth.key);
+        let forked = published.forks.get(origin).into_iter().flat_map(|fork| fork.keys());
+        born.into_iter().chain(forked).collect()
     }
 
     /// The proofs for the frozen origins.

@@ -53,6 +53,9 @@ fn tests_of(bug: Bug) -> &'static [&'static str] {
             "forgotten::a_repair_brings_back_nothing_forgotten",
             "forgotten::a_page_brings_back_nothing_forgotten",
         ],
+        Bug::AcceptFork | Bug::ProveByStamp => {
+            &["liars::faces::honest_stores_freeze_a_two_faced_origin_and_agree_on_what_it_signed"]
+        }
         Bug::IgnoreDestructionLimit => &[
             "liars::found::a_log_that_destroys_more_than_the_limit_is_paused",
             "liars::found::states_that_destroy_more_than_the_limit_are_not_admitted",

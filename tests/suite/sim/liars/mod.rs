@@ -7,11 +7,12 @@
 //! - `batches`, `pages`, `states`, `answers`: what a liar makes of its messages.
 //! - `pulls`: an honest node's end of a stream; `operator`: who orders destruction.
 //! - `claims`: what must hold of the honest nodes.
-//! - `found`: what this has found, each in its smallest form.
+//! - `found`: what this has found, each in its smallest form; `faces`: an origin that signs two histories.
 
 mod answers;
 mod batches;
 mod claims;
+mod faces;
 mod found;
 mod operator;
 mod pages;
