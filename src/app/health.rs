@@ -16,6 +16,8 @@ use brock_core::{
 };
 use brock_net::task::TaskName;
 
+use super::unconfirmed;
+
 /// What to do about two addresses that lead to nodes of one id, or to the same node.
 const TWO_NODES_REMEDY: &str = "Let every address in node.join lead to another node, and give each node its own node.id, \
                                 certificate and storage; how the writes of both are saved: \
@@ -49,6 +51,9 @@ pub fn of(nodes: &[Node], retired: &BTreeSet<String>, now: UnixSeconds) -> Verdi
                 about.duplicates(status);
                 about.storage(status);
                 about.replication(node, status, nodes, retired);
+                for (what, todo) in unconfirmed::findings(node, status, nodes, now) {
+                    about.watch(what, todo);
+                }
                 about.certificates(status, now);
                 about.revocations(status, nodes);
                 about.backups(status, now);

@@ -25,7 +25,7 @@ use crate::{
         alarms::{Alarm, Alarms, Source},
         descriptors::Descriptors,
     },
-    store::{Health, StorageUse, Store},
+    store::{Fill, Health, StorageUse, Store},
 };
 use brock_core::{
     base::{
@@ -92,7 +92,7 @@ impl Reporter {
         let reports = self.roster.compared(&applied);
         let traffic = self.traffic(&applied, &reports);
         let open = self.identity.open_peers();
-        let storage = store.storage_use().await?;
+        let (storage, unconfirmed) = (store.storage_use().await?, store.unconfirmed_fills().await?);
         let mut expiries = self.identity.expiries();
         expiries.sort_by_key(|expiry| expiry.not_after_unix_seconds);
         let writes_refused = match &*store.health().borrow() {
@@ -112,7 +112,7 @@ impl Reporter {
             quarantined: totals.quarantined,
             conflicts: totals.conflicts,
             conflicts_acknowledged: totals.acknowledged,
-            trust: Some(trust(self.trust, store)),
+            trust: Some(trust(self.trust, store, unconfirmed)),
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
             alarms: self.alarms.list().into_iter().map(alarm_to_proto).collect(),
@@ -190,7 +190,7 @@ impl Reporter {
     }
 }
 
-fn trust(mode: TrustMode, store: &Store) -> proto::Trust {
+fn trust(mode: TrustMode, store: &Store, unconfirmed: Vec<Fill>) -> proto::Trust {
     let forked = |fork: &Arc<Fork>| proto::ForkedOrigin {
         origin: Bytes::copy_from_slice(fork.origin().as_bytes()),
         kind: fork.kind().to_owned(),
@@ -200,7 +200,12 @@ fn trust(mode: TrustMode, store: &Store) -> proto::Trust {
         unproven_records: store.totals().unproven,
         unborn_origins: store.unborn() as u64,
         forks: store.forks().iter().map(forked).collect(),
+        unconfirmed_fills: unconfirmed.into_iter().map(fill).collect(),
     }
+}
+
+fn fill(fill: Fill) -> proto::UnconfirmedFill {
+    proto::UnconfirmedFill { donor: fill.donor.to_string(), since_unix: fill.since }
 }
 
 fn peer(report: PeerReport, open: &[OpenPeer]) -> proto::Peer {

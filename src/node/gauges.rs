@@ -43,6 +43,10 @@ pub(super) async fn record(store: &Store, roster: &Roster, alarms: &Alarms, stat
         Ok(engine) => record_engine(&engine),
         Err(error) => status.set_error(&error.to_string()),
     }
+    match store.unconfirmed_fills().await {
+        Ok(fills) => metrics::gauge!(names::FILLS_UNCONFIRMED).set(fills.len() as f64),
+        Err(error) => status.set_error(&error.to_string()),
+    }
     match store.storage_use().await {
         Ok(used) => {
             metrics::gauge!(names::STORAGE_BYTES, "kind" => "sst").set(used.sst_bytes as f64);

@@ -5,7 +5,7 @@
 //! left out records, bit rot, a dropped quarantine entry). So is what a frozen origin wrote: no log carries it. Each node joins what it lacks. A join loses nothing
 //! and gives both nodes the same state.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, ops::RangeInclusive};
 
 use super::{
     breaker::{Breaker, Bringer},
@@ -43,6 +43,8 @@ pub enum Look {
 pub struct Comparison {
     /// How often in a row each bucket has differed.
     differed: [u32; BUCKETS],
+    /// Those that differ although their digests are equal.
+    suspects: BTreeSet<u8>,
     /// The bucket after the last one that was compared record by record.
     next: usize,
     /// The vector at which both stood at the last looks, and how many these are; none if they differed.
@@ -51,7 +53,7 @@ pub struct Comparison {
 
 impl Default for Comparison {
     fn default() -> Self {
-        Self { differed: [0; BUCKETS], next: 0, quiet: (None, 0) }
+        Self { differed: [0; BUCKETS], suspects: BTreeSet::new(), next: 0, quiet: (None, 0) }
     }
 }
 
@@ -65,6 +67,11 @@ struct Common {
 }
 
 impl Comparison {
+    /// These buckets differ, whatever their digests say: their records are compared in any case.
+    pub fn suspect(&mut self, buckets: RangeInclusive<u8>) {
+        self.suspects.extend(buckets);
+    }
+
     /// Compares the digests of all buckets; the records of a bucket once its digests have differed in
     /// [`limits::COMPARE_LOOKS`] looks in a row, a few buckets at a time, and all of them once one shows a
     /// true difference.
@@ -84,7 +91,8 @@ impl Comparison {
         let applied = mine.applied();
         let comparable =
             mine.collected.is_empty() && !theirs.digest.as_ref().is_some_and(|digest| digest.has_collected);
-        let differing = repair::differing_buckets(&mine.digest, &theirs, comparable)?;
+        let mut differing = repair::differing_buckets(&mine.digest, &theirs, comparable)?;
+        differing.extend(&self.suspects);
         for (bucket, count) in self.differed.iter_mut().enumerate() {
             let differs = differing.iter().any(|differing| usize::from(*differing) == bucket);
             *count = if differs { count.saturating_add(1) } else { 0 };
@@ -115,6 +123,7 @@ impl Comparison {
             }
             (self.differed[bucket], self.next) = (0, (bucket + 1) % BUCKETS);
             let Ok(bucket) = u8::try_from(bucket) else { continue };
+            self.suspects.remove(&bucket);
             let mut found = Differences::default();
             repair::compare_bucket(store, remote, bucket, comparable, &mut found).await?;
             let mut rest = found.key_hashes.as_slice();

@@ -7,11 +7,13 @@
 //! - [`resync`]: fills a store from a peer's records when the log is not enough; `pace`: what its donor must deliver.
 //! - [`remote`]: another node's records; [`repair`]: compares them with the local ones, and joins them.
 //! - [`comparison`]: the same by itself, while writes continue.
+//! - [`confirmation`]: whether another member confirms that the donor of a fill has left nothing out.
 //! - [`fills`]: whether the peers' records have filled this node, or are not proven here.
 //! - `latency`: the time that operations take from their origin to here.
 
 pub mod breaker;
 pub mod comparison;
+pub mod confirmation;
 pub mod donor;
 pub mod fills;
 mod latency;

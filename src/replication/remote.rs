@@ -7,7 +7,7 @@ use prost::Message;
 
 use crate::{
     membership::peer::{Peer, PeerKey, RemoteError},
-    store::{Store, Summary},
+    store::{RecordPage, Store, Summary},
     transfer::keyed_state,
 };
 use brock_core::{
@@ -28,6 +28,11 @@ pub trait Remote: Sync {
         &self,
         request: proto::ListBucketRequest,
     ) -> impl Future<Output = Result<proto::ListBucketResponse, RemoteError>> + Send;
+    /// The hash of a stretch of the records.
+    fn hash_records(
+        &self,
+        request: proto::HashRecordsRequest,
+    ) -> impl Future<Output = Result<proto::HashRecordsResponse, RemoteError>> + Send;
     /// The states of several key hashes.
     fn fetch_states(
         &self,
@@ -38,6 +43,7 @@ pub trait Remote: Sync {
 /// This node's answers.
 impl Remote for Store {
     async fn summary(&self, buckets: bool) -> Result<proto::SummaryResponse, RemoteError> {
+        let unconfirmed = self.unconfirmed_fills().await?;
         let summary = Self::summary(self);
         let digests = |wanted: Vec<u8>| if buckets { Bytes::from(wanted) } else { Bytes::new() };
         Ok(proto::SummaryResponse {
@@ -50,6 +56,7 @@ impl Remote for Store {
             tombstone_buckets: digests(summary.digest.tombstone_buckets()),
             records: summary.totals.records,
             tombstones: summary.totals.tombstones,
+            unconfirmed: unconfirmed.into_iter().map(|fill| fill.donor.to_string()).collect(),
             // A store does not tell the time: the handler of the call does.
             now_unix: 0,
         })
@@ -72,6 +79,24 @@ impl Remote for Store {
             deleted: item.deleted,
         };
         Ok(proto::ListBucketResponse { items: items.into_iter().map(item).collect(), more })
+    }
+
+    async fn hash_records(
+        &self,
+        request: proto::HashRecordsRequest,
+    ) -> Result<proto::HashRecordsResponse, RemoteError> {
+        let after = match request.after.as_ref() {
+            [] => None,
+            bytes => Some(KeyHash::try_from(bytes).map_err(|_| CodecError::Malformed("key hash"))?),
+        };
+        let items = usize::try_from(request.items).unwrap_or(usize::MAX).clamp(1, limits::CONFIRM_ITEMS);
+        let hash = Self::hash_records(self, after, RecordPage::END, items).await?;
+        let bytes = |bytes: &[u8; 32]| Bytes::copy_from_slice(bytes);
+        Ok(proto::HashRecordsResponse {
+            through: bytes(&hash.through.0),
+            records: bytes(&hash.records),
+            tombstones: bytes(&hash.tombstones),
+        })
     }
 
     async fn fetch_states(
@@ -132,6 +157,13 @@ impl Remote for Peer {
         request: proto::ListBucketRequest,
     ) -> Result<proto::ListBucketResponse, RemoteError> {
         self.call(|mut client| async move { client.list_bucket(request).await }).await
+    }
+
+    async fn hash_records(
+        &self,
+        request: proto::HashRecordsRequest,
+    ) -> Result<proto::HashRecordsResponse, RemoteError> {
+        self.call(|mut client| async move { client.hash_records(request).await }).await
     }
 
     async fn fetch_states(

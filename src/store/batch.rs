@@ -62,6 +62,10 @@ impl<'a> Batch<'a> {
         self.put(schema::META, key, &codec::versioned(value));
     }
 
+    pub(super) fn delete_meta(&mut self, key: &[u8]) {
+        self.delete(schema::META, key);
+    }
+
     pub(super) fn put_totals(&mut self, totals: Totals) {
         self.put_meta(TOTALS, &totals.encode());
     }

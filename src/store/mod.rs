@@ -5,6 +5,7 @@
 //! - `handle`: the store's handle, and what it shares with the writer; `error`: what can go wrong.
 //! - `change`: the changes, one file for each; `commit`: a group of them in the making; `writer`: the
 //!   one thread that writes; `tally`: what a commit did, for the metrics.
+//! - `fills`: donors that have filled this node, and that no other member has confirmed.
 //! - `cuts`: where logs may be cut, which is between what their origins have signed.
 //! - `held`: whose entries take how much of the quarantine.
 //! - `losers`: the payloads of a record that have lost, and which of them an operator has acknowledged.
@@ -24,6 +25,7 @@ mod commit;
 mod cuts;
 mod database;
 mod error;
+mod fills;
 mod handle;
 mod held;
 mod losers;
@@ -46,11 +48,12 @@ pub use change::{
     Relogged, Stretch,
 };
 pub use error::{OpenError, StoreError};
+pub use fills::Fill;
 pub use handle::{Health, Options, Store};
 pub use published::Totals;
 pub use read::{
     BucketItem, Comparison, Conflict, DiskSpace, DumpFrame, Dumped, Engine, Family, LogBatch,
-    LoggedOperation, RecordPage, Since, StorageUse, Summary, Tailed, Traced, UnprovenRecords,
+    LoggedOperation, RecordPage, Since, StorageUse, StretchHash, Summary, Tailed, Traced, UnprovenRecords,
     item_from_proto,
 };
 pub use receipts::OwnHash;

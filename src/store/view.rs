@@ -10,7 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message;
-use rocksdb::{DB, DBPinnableSlice, ErrorKind, IteratorMode, ReadOptions, SnapshotWithThreadMode};
+use rocksdb::{
+    DB, DBPinnableSlice, ErrorKind, IteratorMode, PrefixRange, ReadOptions, SnapshotWithThreadMode,
+};
 
 use super::{
     database::Database,
@@ -153,6 +155,16 @@ impl View<'_> {
     pub(super) fn meta(&self, name: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let value = self.value(schema::META, name)?;
         value.map(|value| Ok(codec::unversioned("meta value", &value)?.to_vec())).transpose()
+    }
+
+    /// The small values whose names begin like this, which does not end in 0xff.
+    pub(super) fn notes(&self, prefix: &[u8]) -> Result<Vec<Vec<u8>>, StoreError> {
+        let mut options = self.options();
+        options.set_iterate_range(PrefixRange(prefix));
+        let value = |item: Result<(Box<[u8]>, Vec<u8>), StoreError>| {
+            Ok(codec::unversioned("meta value", &item?.1)?.to_vec())
+        };
+        self.scan(schema::META, options).map(value).collect()
     }
 
     /// What the store keeps in memory.

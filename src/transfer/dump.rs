@@ -27,7 +27,7 @@ pub fn frames(
                 incarnation,
                 applied,
                 dumped.totals,
-                Vec::new(),
+                (Vec::new(), dumped.unconfirmed),
             )))
         }
         DumpFrame::Begin(_) => true,

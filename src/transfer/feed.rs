@@ -104,8 +104,8 @@ impl SnapshotFeed {
             Stage::Header => {
                 self.stage = Stage::Births(None);
                 let (folds, totals) = (self.store.folds(), self.store.totals());
-                let tips = self.store.tips(&self.vector);
-                messages::header(self.store.node_id(), self.incarnation, (&self.vector, &folds), totals, tips)
+                let more = (self.store.tips(&self.vector), self.store.unconfirmed_fills().await?);
+                messages::header(self.store.node_id(), self.incarnation, (&self.vector, &folds), totals, more)
             }
             Stage::Births(after) => {
                 let (births, last) = self.store.births(after).await?;

@@ -55,6 +55,8 @@ struct Header {
     records: u64,
     /// The last bundles of its logs.
     tips: Vec<proto::OriginTip>,
+    /// On whose word alone all of it is.
+    donors: Vec<NodeId>,
 }
 
 impl Header {
@@ -269,6 +271,7 @@ impl Joiner {
             folds: codec::folds_from_proto(header.folds.unwrap_or_default())?,
             records: header.records,
             tips: header.tips,
+            donors: self.donors(&header.unconfirmed),
         };
         // An origin that is written to is applied up to there, and not over.
         for origin in &self.terms.present {
@@ -293,6 +296,16 @@ impl Joiner {
             }
         }
         Ok(())
+    }
+
+    /// The donor, unless it is a backup of this node, and those that have filled it and are not confirmed there. What a
+    /// node has once given to another, it does not get back on its own word alone.
+    fn donors(&self, unconfirmed: &[String]) -> Vec<NodeId> {
+        let own = self.store.node_id();
+        let others = unconfirmed.iter().filter_map(|donor| donor.parse().ok());
+        let others = others.filter(|donor: &NodeId| donor != own && *donor != self.donor);
+        let donor = self.verifier.as_ref().map(|_| self.donor.clone());
+        donor.into_iter().chain(others.take(limits::FILLS_MAX)).collect()
     }
 
     async fn take_births(&mut self, births: proto::Births) -> Result<(), JoinError> {
@@ -412,5 +425,10 @@ impl Joiner {
 }
 
 fn adoption(header: &Header) -> Adoption {
-    Adoption { vector: header.vector.clone(), folds: header.folds.clone(), ..Adoption::default() }
+    Adoption {
+        vector: header.vector.clone(),
+        folds: header.folds.clone(),
+        donors: header.donors.clone(),
+        ..Adoption::default()
+    }
 }

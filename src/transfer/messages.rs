@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::store::{RecordPage, Totals};
+use crate::store::{Fill, RecordPage, Totals};
 use brock_core::{
     base::{
         id::{Incarnation, KeyHash, NodeId, Origin},
@@ -20,15 +20,16 @@ pub fn keyed_state(key_hash: KeyHash, state: &RecordState) -> proto::KeyedState 
     }
 }
 
-/// The first message: what the store has applied when the snapshot begins.
+/// The first message: what the store has applied when the snapshot begins, and on whose word alone.
 pub(super) fn header(
     node_id: &NodeId,
     incarnation: Incarnation,
     (vector, folds): (&Vector, &Vector),
     totals: Totals,
-    tips: Vec<(Origin, Tip)>,
+    (tips, unconfirmed): (Vec<(Origin, Tip)>, Vec<Fill>),
 ) -> SnapshotResponse {
     message(Message::Header(proto::SnapshotHeader {
+        unconfirmed: unconfirmed.into_iter().map(|fill| fill.donor.to_string()).collect(),
         tips: tips.into_iter().map(|(origin, tip)| tip.of_origin(&origin)).collect(),
         node_id: node_id.to_string(),
         incarnation: incarnation.0,

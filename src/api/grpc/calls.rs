@@ -53,6 +53,7 @@ pub const TABLE: &[Call] = &[
     call("/brock.v1.ReplicationService/Snapshot", &[Node], No),
     call("/brock.v1.ReplicationService/Summary", &[Node], No),
     call("/brock.v1.ReplicationService/ListBucket", &[Node], No),
+    call("/brock.v1.ReplicationService/HashRecords", &[Node], No),
     call("/brock.v1.ReplicationService/FetchStates", &[Node], No),
     call("/brock.v1.ReplicationService/Trace", &[Node], No),
     call("/brock.v1.ReplicationService/Retire", &[Node], No),

@@ -206,6 +206,15 @@ impl ReplicationService for Replication {
         Ok(Response::new(self.store.list_bucket(request.into_inner()).await.map_err(RequestError::from)?))
     }
 
+    async fn hash_records(
+        &self,
+        request: Request<proto::HashRecordsRequest>,
+    ) -> Result<Response<proto::HashRecordsResponse>, Status> {
+        let _place = begin(&self.calls.reads, &request)?;
+        let answer = Remote::hash_records(&self.store, request.into_inner()).await;
+        Ok(Response::new(answer.map_err(RequestError::from)?))
+    }
+
     async fn fetch_states(
         &self,
         request: Request<proto::FetchStatesRequest>,

@@ -92,6 +92,12 @@ fn text(status: &Status) -> String {
     let forks = status.trust.iter().flat_map(|trust| &trust.forks);
     let forks = forks.map(|fork| [&fork.origin, &fork.kind].map(|cell| output::printable(cell)).to_vec());
     section(&mut text, "frozen", &headed(&["LOG", "HAS SIGNED"], forks));
+    let fills = status.trust.iter().flat_map(|trust| &trust.unconfirmed_fills);
+    let fills = fills.map(|fill| {
+        let what = format!("filled from {} alone, unconfirmed", output::printable(&fill.donor));
+        vec![what, output::moment(fill.since_unix)]
+    });
+    section(&mut text, "fills", &headed(&["FILL", "SINCE"], fills));
     let clocks = status.clocks.iter().map(|(origin, clock)| vec![origin.clone(), clock.to_string()]);
     section(&mut text, "clocks", &headed(&["ORIGIN", "CLOCK"], clocks));
     let peers = status.peers.iter().map(row);

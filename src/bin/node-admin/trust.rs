@@ -199,6 +199,7 @@ mod tests {
             unproven_records: 0,
             unborn_origins: 2,
             forks: Vec::new(),
+            unconfirmed_fills: Vec::new(),
         };
         let known = NodeTrust { node: "a".to_owned(), error: String::new(), trust: Some(trust) };
         let silent = NodeTrust { node: "b".to_owned(), error: "refused".to_owned(), trust: None };

@@ -114,6 +114,15 @@ pub struct Trust {
     pub unborn_origins: u64,
     /// Origins that are frozen, because they have signed two histories.
     pub forks: Vec<ForkedOrigin>,
+    /// Donors that alone have filled the node: no other member has confirmed yet that they left nothing out.
+    pub unconfirmed_fills: Vec<UnconfirmedFill>,
+}
+
+/// A donor that alone has filled the node.
+#[derive(Debug, Clone, Serialize)]
+pub struct UnconfirmedFill {
+    pub donor: String,
+    pub since_unix: i64,
 }
 
 /// An origin whose log is not followed any further.
@@ -412,12 +421,15 @@ impl TryFrom<proto::Trust> for Trust {
     type Error = ViewError;
 
     fn try_from(trust: proto::Trust) -> Result<Self, ViewError> {
-        let proto::Trust { mode, unproven_records, unborn_origins, forks } = trust;
+        let proto::Trust { mode, unproven_records, unborn_origins, forks, unconfirmed_fills } = trust;
         let forks = forks.into_iter().map(|proto::ForkedOrigin { origin, kind }| {
             let origin = Origin::try_from(origin.as_ref()).map_err(|error| ViewError(error.to_string()))?;
             Ok(ForkedOrigin { origin: origin.to_string(), kind })
         });
-        Ok(Self { mode, unproven_records, unborn_origins, forks: forks.collect::<Result<_, _>>()? })
+        let forks = forks.collect::<Result<_, _>>()?;
+        let fill = |proto::UnconfirmedFill { donor, since_unix }| UnconfirmedFill { donor, since_unix };
+        let unconfirmed_fills = unconfirmed_fills.into_iter().map(fill).collect();
+        Ok(Self { mode, unproven_records, unborn_origins, forks, unconfirmed_fills })
     }
 }
 

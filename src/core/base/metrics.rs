@@ -193,6 +193,8 @@ metrics! {
         "Remembered payloads that lost a conflict with another payload of the same key hash.";
     UNPROVEN = "brock_unproven_records", Kind::Gauge, Count,
         "Records and tombstones that consist of an operation without evidence of its origin's signature: they fill no node whose trust is distributed.";
+    FILLS_UNCONFIRMED = "brock_fills_unconfirmed", Kind::Gauge, Count,
+        "Donors that alone have filled this node: no other member has confirmed yet that they left nothing out.";
     QUARANTINED = "brock_quarantined_total", Kind::Counter, Count,
         "Replicated entries that could not be applied and were quarantined.", Start::Zero;
     QUARANTINE_NOW = "brock_quarantine_entries", Kind::Gauge, Count,

@@ -4,15 +4,17 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::puller::Puller;
 use crate::{
-    membership::peer::{PeerKey, RemoteError},
+    membership::peer::{Peer, PeerKey, RemoteError},
     replication::{
         comparison::{Comparison, Look},
+        confirmation::{Confirmation, Step},
         remote,
         repair::Repaired,
     },
     runtime::alarms::Source,
+    store::Fill,
 };
-use brock_core::base::{limits, metrics as names};
+use brock_core::base::{id::NodeId, limits, metrics as names};
 
 /// Compares while the peer is up: every [`limits::COMPARE_INTERVAL`]; soon after a resync, whose donor may have
 /// left out records, and when the peer's heads show a difference; and again at once while something was repaired.
@@ -20,7 +22,7 @@ use brock_core::base::{limits, metrics as names};
 pub(super) async fn run(puller: &Puller) {
     let key = PeerKey::from(&puller.address);
     let mut filled = puller.resyncs.filled();
-    let mut comparison = Comparison::default();
+    let (mut comparison, mut confirmation) = (Comparison::default(), Confirmation::default());
     let mut due = Instant::now() + limits::COMPARE_INTERVAL;
     // When what the heads show counts again.
     let mut rested = Instant::now();
@@ -38,6 +40,16 @@ pub(super) async fn run(puller: &Puller) {
             continue;
         };
         let Some(node_id) = puller.roster.node_id_at(&key) else { continue };
+        let is_next_soon =
+            confirm(puller, (&mut confirmation, &mut comparison), (&node_id, &peer)).await.unwrap_or_else(
+                |error| {
+                    tracing::debug!(address = %key, %error, "the peer cannot confirm what this node was filled with");
+                    false
+                },
+            );
+        if is_next_soon {
+            due = Instant::now();
+        }
         let guards = (&puller.resyncs, &puller.breaker, (&key, &node_id));
         let look = comparison.look((&puller.store, &puller.verifier), &peer, Some(guards));
         let settled = match timeout(limits::REPAIR_TIMEOUT, look).await.unwrap_or(Err(RemoteError::Late)) {
@@ -69,6 +81,31 @@ pub(super) async fn run(puller: &Puller) {
         if is_due && (is_new || settled.repaired > 0) {
             alarmed = Some(Instant::now());
             raise_alarm(puller, &key, settled);
+        }
+    }
+}
+
+/// Lets the peer confirm that the donors of this node's fills have left nothing out. Returns whether to go on soon.
+async fn confirm(
+    puller: &Puller,
+    (confirmation, comparison): (&mut Confirmation, &mut Comparison),
+    (node_id, peer): (&NodeId, &Peer),
+) -> Result<bool, RemoteError> {
+    match confirmation.step(&puller.store, (node_id, peer)).await? {
+        Step::Idle => Ok(false),
+        Step::UnderWay => Ok(true),
+        Step::Suspects(buckets) => {
+            comparison.suspect(buckets);
+            Ok(true)
+        }
+        Step::Confirms(fills) => {
+            // No vector is adopted meanwhile.
+            let _log = puller.resyncs.applying().await;
+            for Fill { donor, .. } in &fills {
+                tracing::info!(%donor, by = %node_id, "another member confirms that the donor has left nothing out");
+            }
+            puller.store.confirm_fills(fills).await?;
+            Ok(false)
         }
     }
 }

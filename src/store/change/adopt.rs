@@ -8,13 +8,15 @@ use crate::{
     store::{
         commit::{Commit, Cut},
         error::StoreError,
+        fills::Fill,
         handle::Store,
         view::View,
     },
 };
 use brock_core::{
     base::{
-        id::Origin,
+        id::{NodeId, Origin},
+        limits,
         vector::{Clock, Vector},
     },
     domain::bundle::Tip,
@@ -31,6 +33,9 @@ pub struct Adoption {
     pub collected: Vector,
     /// The last bundles of its logs, verified.
     pub tips: HashMap<Origin, Tip>,
+    /// On whose word alone: the donor's, and those that have filled it and are not confirmed there. Empty = it is a
+    /// backup.
+    pub donors: Vec<NodeId>,
 }
 
 impl Store {
@@ -122,7 +127,8 @@ impl Change for Adopt {
 
     /// Contract: everything up to the new vector is reflected in the records, and the log holds
     /// every entry between the floors and the vector: the floor is raised above the last hole, so this
-    /// node never relays one.
+    /// node never relays one. If anything is raised, a note of the donors is in the same batch, until another member
+    /// has confirmed that they left nothing out.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
         let Self { adoption, cuts } = self;
         let own = commit.own.origin;
@@ -133,6 +139,7 @@ impl Change for Adopt {
         if planted::is(Bug::AdoptNothing) {
             return Ok(());
         }
+        note_fills(commit, &adoption)?;
         for (origin, clock) in adoption.vector.iter() {
             let applied = commit.applied(&origin);
             if clock <= applied || commit.is_frozen(&origin) {
@@ -166,4 +173,27 @@ impl Change for Adopt {
         }
         Ok(())
     }
+}
+
+fn note_fills(commit: &mut Commit<'_>, adoption: &Adoption) -> Result<(), StoreError> {
+    let mut claimed = adoption.vector.clone();
+    claimed.join(&adoption.folds);
+    if claimed.iter().all(|(origin, clock)| clock <= commit.applied(&origin) || commit.is_frozen(&origin)) {
+        return Ok(());
+    }
+    let known = commit.view().fills()?;
+    let now = i64::try_from(commit.now_unix_ms / 1000).unwrap_or(i64::MAX);
+    let mut room = limits::FILLS_MAX.saturating_sub(known.len());
+    for donor in &adoption.donors {
+        let fresh = || Fill { donor: donor.clone(), since: now, applied: Vector::default() };
+        let before = known.iter().find(|fill| fill.donor == *donor).cloned();
+        if before.is_none() {
+            let Some(left) = room.checked_sub(1) else { continue };
+            room = left;
+        }
+        let mut fill = before.unwrap_or_else(fresh);
+        fill.applied.join(&claimed);
+        commit.batch.put_meta(&fill.name(), &fill.encode());
+    }
+    Ok(())
 }

@@ -13,7 +13,7 @@
 //!
 //! - `apply`: a segment of a peer's log.
 //! - `join`: states that came by another way; `import_log`: the log of a snapshot; `adopt`: the vector
-//!   of a snapshot, once all of it is here.
+//!   of a snapshot, once all of it is here; `confirm`: that its donor has left nothing out.
 //! - `keep_births`: births of origins.
 //! - `keep_chains`: operators' certificates, which come before their orders.
 //! - `retry_quarantined`, `drop_quarantined`: an operator's decision on an entry in quarantine.
@@ -34,6 +34,7 @@ mod adopt;
 mod apply;
 mod collect;
 mod compact;
+mod confirm;
 mod create;
 mod drop_quarantined;
 mod fold;

@@ -2,7 +2,11 @@
 
 use crate::store::{error::StoreError, handle::Store, published::Totals};
 use brock_core::{
-    base::{id::KeyHash, limits, vector::Vector},
+    base::{
+        id::{KeyHash, sha256},
+        limits,
+        vector::Vector,
+    },
     domain::{
         digest::{SetDigest, of_record},
         record::RecordState,
@@ -58,6 +62,19 @@ pub enum Comparison {
     Incomparable,
 }
 
+/// The hashes of a stretch of the record set, as [`HashRecordsResponse`](proto::HashRecordsResponse) describes them.
+/// Two nodes have the same only if they hold the same there: unlike the sum of a bucket, no choice of records that are
+/// left out keeps them the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StretchHash {
+    /// The last key hash of the stretch.
+    pub through: KeyHash,
+    /// Of the records.
+    pub records: [u8; 32],
+    /// Of the tombstones.
+    pub tombstones: [u8; 32],
+}
+
 /// One record in a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BucketItem {
@@ -111,6 +128,35 @@ impl Store {
                 items.push(BucketItem::of(key_hash, &state));
             }
             Ok((items, false))
+        })
+        .await
+    }
+
+    /// The hashes of the records above `after`, up to `through` or so many of them, if that is less, or as many as may
+    /// be read at once.
+    pub async fn hash_records(
+        &self,
+        after: Option<KeyHash>,
+        through: KeyHash,
+        items: usize,
+    ) -> Result<StretchHash, StoreError> {
+        self.blocking(move |shared| {
+            let (mut records, mut tombstones) = (Vec::new(), Vec::new());
+            let (mut last, mut bytes) = (None, 0);
+            let mut ends_at = through;
+            for (number, record) in shared.database.view().records(after.as_ref(), Some(&through)).enumerate()
+            {
+                if let Some(last) = last.filter(|_| number >= items || bytes >= limits::BUCKET_PAGE_BYTES) {
+                    ends_at = last;
+                    break;
+                }
+                let (key_hash, state, size) = record?;
+                bytes += size;
+                let digests = if state.deletion.is_some() { &mut tombstones } else { &mut records };
+                digests.extend_from_slice(&of_record(&key_hash, &state));
+                last = Some(key_hash);
+            }
+            Ok(StretchHash { through: ends_at, records: sha256(&records), tombstones: sha256(&tombstones) })
         })
         .await
     }

@@ -10,6 +10,7 @@ use super::{log, records::RecordPage, small};
 use crate::store::{
     cuts::Cuts,
     error::StoreError,
+    fills::Fill,
     handle::Store,
     published::Totals,
     view::{UNLOGGED, View},
@@ -59,6 +60,8 @@ pub struct Dumped {
     /// Another value whenever records have changed in a way that the log does not show: by a repair,
     /// a resync, a retry from quarantine. The log alone then does not lead here from an earlier dump.
     pub unlogged: Vec<u8>,
+    /// Fills that no other member has confirmed.
+    pub unconfirmed: Vec<Fill>,
 }
 
 impl Dumped {
@@ -136,6 +139,7 @@ impl Store {
             digest: published.digest,
             totals: published.totals,
             unlogged: snapshot.meta(UNLOGGED)?.unwrap_or_default(),
+            unconfirmed: snapshot.fills()?,
         };
         if let Some(since) = since {
             dumped.check_reach(since)?;

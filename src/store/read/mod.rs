@@ -18,7 +18,7 @@ mod small;
 mod tail;
 mod trace;
 
-pub use digests::{BucketItem, Comparison, Summary, item_from_proto};
+pub use digests::{BucketItem, Comparison, StretchHash, Summary, item_from_proto};
 pub use dump::{DumpFrame, Dumped, Since};
 pub use engine::{DiskSpace, Engine, Family, StorageUse};
 pub use log::LogBatch;

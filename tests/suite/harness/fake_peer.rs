@@ -209,6 +209,13 @@ impl ReplicationService for Service {
         Ok(Response::new(self.script.buckets.get(&request.into_inner().bucket).cloned().unwrap_or_default()))
     }
 
+    async fn hash_records(
+        &self,
+        _: Request<proto::HashRecordsRequest>,
+    ) -> Result<Response<proto::HashRecordsResponse>, Status> {
+        Err(Status::unimplemented("a fake peer has no records"))
+    }
+
     async fn fetch_states(
         &self,
         _: Request<proto::FetchStatesRequest>,

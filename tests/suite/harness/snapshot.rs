@@ -26,7 +26,7 @@ pub fn header(id: &str, vector: &Vector, folds: &Vector, records: u64) -> Messag
         vector: Some(codec::vector_to_proto(vector)),
         folds: Some(codec::folds_to_proto(folds)),
         records,
-        tips: Vec::new(),
+        ..Default::default()
     })
 }
 

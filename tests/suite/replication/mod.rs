@@ -2,6 +2,7 @@
 //!
 //! - `byzantine`: nodes that believe only what is proven.
 //! - `closings`: the logs of a node whose certificate was stolen end where they are.
+//! - `confirmation`: nodes that one donor alone has filled.
 //! - `convergence`: written here, read there.
 //! - `hostile_acknowledgements`: members that sign what they do not hold.
 //! - `hostile_claims`: donors that lie about what they have applied, deleted, folded.
@@ -21,6 +22,7 @@
 
 mod byzantine;
 mod closings;
+mod confirmation;
 mod convergence;
 mod hostile_acknowledgements;
 mod hostile_claims;

@@ -201,8 +201,7 @@ async fn a_resync_continues_with_what_is_declined_and_present() {
         incarnation: 1,
         vector: Some(codec::vector_to_proto(&vector)),
         folds: Some(codec::folds_to_proto(&folds)),
-        records: 0,
-        tips: Vec::new(),
+        ..Default::default()
     };
     let first = Message::Header(header.clone());
     joiner.take(proto::SnapshotResponse { message: Some(first) }).await.unwrap();

@@ -32,3 +32,14 @@ pub const DIVERGENCE_NEWS: Duration = Duration::from_secs(600);
 pub const REPAIR_KEYS_MAX: usize = 100_000;
 /// How long a repair may take. A resync waits for it.
 pub const REPAIR_TIMEOUT: Duration = Duration::from_secs(120);
+/// Records and tombstones under one hash, by which another member confirms a fill: few enough for one answer, and many
+/// enough for a million records in a few hundred. Fewer where writes keep the two apart.
+pub const CONFIRM_ITEMS: usize = 4096;
+/// How long a node asks one member for such hashes before it compares digests again.
+pub const CONFIRM_STEP: Duration = Duration::from_secs(5);
+/// Steps in a row that must end at the same difference before the records of its buckets are compared one by one.
+pub const CONFIRM_LOOKS: u32 = 3;
+/// Fills that wait for confirmation: one of each donor.
+pub const FILLS_MAX: usize = 64;
+/// An unconfirmed fill that is older is a finding, if another member could have confirmed it.
+pub const FILL_CONFIRM_SECONDS: i64 = 600;

@@ -108,6 +108,13 @@ impl Remote for Shown {
         Ok(altered.unwrap_or(answer))
     }
 
+    async fn hash_records(
+        &self,
+        request: proto::HashRecordsRequest,
+    ) -> Result<proto::HashRecordsResponse, RemoteError> {
+        Remote::hash_records(&self.store, request).await
+    }
+
     async fn fetch_states(
         &self,
         request: proto::FetchStatesRequest,
