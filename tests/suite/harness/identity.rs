@@ -1,16 +1,21 @@
 //! A certificate authority for stores without nodes: nothing but a secret that they all know; and origins.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use super::{certs::Certs, store};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use brock::{
     node::certificate::NodeCertificate,
-    store::{Certified, Identity, Standing},
+    store::{Certified, Identity, Options, Standing, Store},
+    transfer::proof::Verifier,
 };
 use brock_core::{
     base::{
         id::{ClusterId, NodeId, Origin, sha256},
+        trust::TrustMode,
         vector::{Clock, Stamp},
     },
     domain::{
@@ -25,6 +30,21 @@ use bytes::Bytes;
 /// Schemes of births whose certificates are accepted at their date only, or not any more.
 pub const EXPIRED: u16 = 2;
 pub const REVOKED: u16 = 3;
+
+/// With a certificate of the store's node.
+pub fn signing(options: Options) -> Options {
+    Options { identity: Some(Arc::new(TestIdentity::new(options.node_id.clone()))), ..options }
+}
+
+/// Believes only what is proven, and asks for no orders.
+pub fn strict(store: &Store) -> Verifier {
+    Verifier::new(store.clone(), TrustMode::Distributed, None)
+}
+
+/// Believes origins that have never signed.
+pub fn trusting(store: &Store) -> Verifier {
+    Verifier::new(store.clone(), TrustMode::Centralized, None)
+}
 
 /// The certificate of a store's node.
 #[derive(Debug)]

@@ -1,9 +1,7 @@
 //! Origins that sign two histories: proven, frozen, and what they wrote stays.
 
-use std::sync::Arc;
-
 use crate::harness::{
-    identity::{EXPIRED, REVOKED, TestIdentity, TestOrigin},
+    identity::{EXPIRED, REVOKED, TestOrigin, signing, strict},
     store::{
         NOW, close, create, created, creation, entry, key, new_record, node_id, open, options, origin,
         payload, ram,
@@ -11,13 +9,11 @@ use crate::harness::{
 };
 use brock::{
     replication::{comparison::Comparison, repair::repair},
-    store::{Options, Store, StoreError},
-    transfer::proof::Verifier,
+    store::{Store, StoreError},
 };
 use brock_core::{
     base::{
         limits,
-        trust::TrustMode,
         vector::{Clock, Vector},
     },
     domain::{
@@ -27,14 +23,6 @@ use brock_core::{
     },
     proto,
 };
-
-fn signing(options: Options) -> Options {
-    Options { identity: Some(Arc::new(TestIdentity::new(options.node_id.clone()))), ..options }
-}
-
-fn strict(store: &Store) -> Verifier {
-    Verifier::new(store.clone(), TrustMode::Distributed, None)
-}
 
 async fn take(store: &Store, batch: proto::Batch) -> Result<(), StoreError> {
     let segment = strict(store).check_segment(&node_id("relay"), Segment::check(batch).unwrap()).unwrap();

@@ -1,9 +1,7 @@
 //! A signed log: what is proven, and what of an altered one is believed.
 
-use std::sync::Arc;
-
 use crate::harness::{
-    identity::{TestIdentity, TestOrigin},
+    identity::{TestOrigin, signing, strict, trusting},
     snapshot,
     store::{
         NOW, batch, close, created, creation, delete, deliver, entry, key, new_record, node_id, open,
@@ -11,7 +9,7 @@ use crate::harness::{
     },
 };
 use brock::{
-    store::{CreateOutcome, NewOperation, NewRecord, Options, Page, Store},
+    store::{CreateOutcome, NewOperation, NewRecord, Page, Store},
     transfer::{
         feed::SnapshotFeed,
         join::{JoinError, Joiner, Terms},
@@ -22,7 +20,6 @@ use brock_core::{
     base::{
         id::{ClusterId, NodeId, Origin},
         limits,
-        trust::TrustMode,
         vector::{Clock, Stamp, Vector},
     },
     domain::{
@@ -38,18 +35,6 @@ use brock_core::{
 use bytes::Bytes;
 use prost::Message;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-
-fn signing(options: Options) -> Options {
-    Options { identity: Some(Arc::new(TestIdentity::new(options.node_id.clone()))), ..options }
-}
-
-fn strict(store: &Store) -> Verifier {
-    Verifier::new(store.clone(), TrustMode::Distributed, None)
-}
-
-fn trusting(store: &Store) -> Verifier {
-    Verifier::new(store.clone(), TrustMode::Centralized, None)
-}
 
 /// A store whose log has bundles of several operations, of one, and of large payloads.
 async fn origin_store() -> Store {

@@ -1,25 +1,22 @@
 //! An origin that signs two histories and shows each node one of them, on the way as it pleases: the honest stores freeze
 //! it, no other, and end with the same records, each proven.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use crate::{
     harness::{
-        identity::{TestIdentity, TestOrigin},
+        identity::{TestOrigin, signing, strict},
         store::{NOW, close, create, creation, entry, key, new_record, node_id, open, origin, payload, ram},
     },
     sim::node::states,
 };
 use brock::{
     replication::repair::repair,
-    store::{Options, Store, StoreError},
-    transfer::proof::{ProofError, Verifier},
+    store::{Store, StoreError},
+    transfer::proof::ProofError,
 };
 use brock_core::{
-    base::{
-        trust::TrustMode,
-        vector::{Clock, Stamp},
-    },
+    base::vector::{Clock, Stamp},
     domain::{operation::Operation, record::RecordState, segment::Segment},
     proto,
 };
@@ -53,8 +50,7 @@ impl World {
         let mut random = StdRng::seed_from_u64(seed);
         let mut stores = Vec::new();
         for id in ["a", "b", "c"] {
-            let identity = Some(Arc::new(TestIdentity::new(node_id(id))) as Arc<dyn brock::store::Identity>);
-            stores.push(open(&Options { identity, ..ram(id) }).await);
+            stores.push(open(&signing(ram(id))).await);
         }
         let two_faced = origin("two", 1);
         let (one, other) = (TestOrigin::new(two_faced), TestOrigin::new(two_faced));
@@ -211,10 +207,6 @@ fn but_seen(state: RecordState) -> RecordState {
 /// Of what both histories say, each proves it.
 fn but_proofs(state: RecordState) -> RecordState {
     RecordState { evidence: Default::default(), ..but_seen(state) }
-}
-
-fn strict(store: &Store) -> Verifier {
-    Verifier::new(store.clone(), TrustMode::Distributed, None)
 }
 
 /// So many operations, under one signature or several.
