@@ -24,6 +24,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
+use super::destruction;
 use crate::{
     membership::{peer::PeerKey, roster::Roster},
     runtime::{
@@ -40,12 +41,12 @@ use brock_core::{
         vector::{Clock, Vector},
     },
     domain::{
-        codec::{self, CodecError},
-        operation::{Entry, Operation},
+        codec::CodecError,
+        operation::Entry,
         record::{RecordState, UnixSeconds},
-        segment::{Segment, SegmentEntry},
+        segment::Segment,
     },
-    proto::{self, snapshot_response::Message},
+    proto,
 };
 
 /// The name under which the store keeps the pauses.
@@ -203,7 +204,7 @@ impl Breaker {
             return Ok(admitted(None, true, 0));
         }
         let idle = self.idle(&segment, applied).await?;
-        if destructions(&segment, applied, &idle).is_empty() {
+        if destruction::clocks(&segment, applied, &idle).is_empty() {
             return Ok(admitted(Some(segment), false, 0));
         }
         let deadline = Instant::now() + limits::WITNESS_PATIENCE;
@@ -219,7 +220,7 @@ impl Breaker {
                     state.room(&brought, limit, now),
                 )
             };
-            let counted = destructions(&segment, through, &idle);
+            let counted = destruction::clocks(&segment, through, &idle);
             let Some(first_above) = usize::try_from(room).ok().and_then(|room| counted.get(room).copied())
             else {
                 return Ok(admitted(Some(segment), false, counted.len() as u64));
@@ -250,7 +251,7 @@ impl Breaker {
         states: &[(KeyHash, RecordState)],
     ) -> Result<bool, StoreError> {
         let Some(limit) = self.limit() else { return Ok(true) };
-        let destroying: Vec<_> = states.iter().filter(|(_, state)| destroys(state)).collect();
+        let destroying: Vec<_> = states.iter().filter(|(_, state)| destruction::destroys(state)).collect();
         if destroying.is_empty() {
             return Ok(true);
         }
@@ -258,7 +259,7 @@ impl Breaker {
         let here = self.0.store.get_many(key_hashes).await?;
         let both =
             destroying.iter().zip(&here).filter_map(|((_, theirs), here)| Some((here.as_ref()?, theirs)));
-        let hit = both.filter(|(here, theirs)| would_destroy(here, theirs)).count() as u64;
+        let hit = both.filter(|(here, theirs)| destruction::would_destroy(here, theirs)).count() as u64;
         if hit == 0 {
             return Ok(true);
         }
@@ -286,7 +287,7 @@ impl Breaker {
         states: &mut Vec<(KeyHash, RecordState)>,
     ) -> Result<(), StoreError> {
         if !self.admit_states(donor, states).await? {
-            states.retain(|(_, state)| !destroys(state));
+            states.retain(|(_, state)| !destruction::destroys(state));
         }
         Ok(())
     }
@@ -330,14 +331,16 @@ impl Breaker {
     /// The entries above `applied` that destroy what is destroyed here already: an origin that logs it again, so that it
     /// is proven, takes nothing away.
     async fn idle(&self, segment: &Segment, applied: Clock) -> Result<BTreeSet<Clock>, StoreError> {
-        let entries: Vec<&Entry> = destroying_entries(segment, applied).collect();
+        let entries: Vec<&Entry> = destruction::entries(segment, applied).collect();
         if entries.is_empty() {
             return Ok(BTreeSet::new());
         }
         let states = self.0.store.get_many(entries.iter().map(|entry| entry.key_hash).collect()).await?;
         let both = entries.into_iter().zip(states);
         let is_idle = |(entry, state): (&Entry, Option<RecordState>)| {
-            state.is_some_and(|state| is_in_effect(&entry.operation, &state)).then_some(entry.clock)
+            state
+                .is_some_and(|state| destruction::is_in_effect(&entry.operation, &state))
+                .then_some(entry.clock)
         };
         Ok(both.filter_map(is_idle).collect())
     }
@@ -411,59 +414,6 @@ impl Breaker {
         let paused = self.lock().paused.iter().map(|(brought, paused)| to_proto(brought, paused)).collect();
         self.0.store.keep_note(NOTE, proto::PausedOrigins { paused }.encode_to_vec()).await
     }
-}
-
-/// The entries above `through` that destroy.
-fn destroying_entries(segment: &Segment, through: Clock) -> impl Iterator<Item = &Entry> {
-    segment.entries.iter().filter_map(move |entry| match entry {
-        SegmentEntry::Applicable(entry, _) => {
-            (entry.clock > through && entry.operation.destroys()).then_some(entry)
-        }
-        SegmentEntry::Quarantined(..) => None,
-    })
-}
-
-/// Their clocks, in order, but for those that change nothing.
-fn destructions(segment: &Segment, through: Clock, idle: &BTreeSet<Clock>) -> Vec<Clock> {
-    let clocks = destroying_entries(segment, through).map(|entry| entry.clock);
-    clocks.filter(|clock| !idle.contains(clock)).collect()
-}
-
-/// Whether a record is already as the operation would make it.
-fn is_in_effect(operation: &Operation, state: &RecordState) -> bool {
-    state.deletion.is_some()
-        || match operation {
-            Operation::Invalidate { .. } => state.invalidation.is_some(),
-            Operation::Unpublish => state.unpublished,
-            Operation::Create { .. } | Operation::Delete => false,
-        }
-}
-
-/// The states in a message that destroy, as far as they are well-formed: the joiner refuses the others.
-pub(super) fn destroying(message: &proto::SnapshotResponse) -> Vec<(KeyHash, RecordState)> {
-    let Some(Message::Records(page)) = &message.message else { return Vec::new() };
-    let state = |record: &proto::KeyedState| {
-        let state = record.state.as_ref()?;
-        let destroys =
-            state.deletion.is_some() || state.invalidation.is_some() || state.unpublication.is_some();
-        let key_hash = destroys.then(|| KeyHash::try_from(record.key_hash.as_ref()).ok())??;
-        Some((key_hash, codec::state_from_proto(state.clone()).ok()?))
-    };
-    page.records.iter().filter_map(state).collect()
-}
-
-/// Whether a state has more than a create.
-fn destroys(state: &RecordState) -> bool {
-    state.deletion.is_some() || state.invalidation.is_some() || state.unpublication.is_some()
-}
-
-/// Whether a record that is alive here is not any more once it is joined with another state.
-fn would_destroy(here: &RecordState, theirs: &RecordState) -> bool {
-    let is_alive = here.creation.is_some() && here.deletion.is_none();
-    let is_new = (theirs.deletion.is_some())
-        || (theirs.invalidation.is_some() && here.invalidation.is_none())
-        || (theirs.unpublication.is_some() && !here.unpublished);
-    is_alive && is_new
 }
 
 /// As the store keeps it, and as a status shows it.

@@ -2,7 +2,7 @@
 //!
 //! - [`pull`]: dials a peer, announces this node's vector, applies what arrives, acknowledges it.
 //! - [`donor`]: serves one puller, and decides what to send next.
-//! - [`breaker`]: pauses the log of a node that destroys much in a short time.
+//! - [`breaker`]: pauses the log of a node that destroys much in a short time; `destruction`: what destroys.
 //! - [`peek`]: asks the peers for a record that this node lacks.
 //! - [`resync`]: fills a store from a peer's records when the log is not enough; `pace`: what its donor must deliver.
 //! - [`remote`]: another node's records; [`repair`]: compares them with the local ones, and joins them.
@@ -14,6 +14,7 @@
 pub mod breaker;
 pub mod comparison;
 pub mod confirmation;
+mod destruction;
 pub mod donor;
 pub mod fills;
 mod latency;

@@ -19,7 +19,8 @@ use tonic::{Code, transport::Channel};
 use tracing::Instrument as _;
 
 use super::{
-    breaker::{Breaker, Bringer, destroying},
+    breaker::{Breaker, Bringer},
+    destruction,
     pace::Pace,
 };
 use crate::{
@@ -457,7 +458,11 @@ impl Running<'_> {
                 alone = Some(self.resyncs.gate.write().await);
             }
             let brought: Bringer<'_> = (key, &self.donor);
-            if !breaker.admit_states(brought, &destroying(&message)).await.map_err(JoinError::from)? {
+            if !breaker
+                .admit_states(brought, &destruction::in_page(&message))
+                .await
+                .map_err(JoinError::from)?
+            {
                 return Err(ResyncError::Paused(self.donor.clone()));
             }
             let (bytes, before) = (message.encoded_len() as u64, (joiner.records, joiner.log_entries));
