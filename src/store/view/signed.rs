@@ -5,11 +5,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use prost::Message;
 
-use super::{
-    error::StoreError,
-    schema,
-    view::{View, read_error},
-};
+use super::{View, read_error};
+use crate::store::{error::StoreError, schema};
 use brock_core::{
     base::{
         id::Origin,
@@ -26,7 +23,7 @@ use brock_core::{
 
 impl View<'_> {
     /// The origins that have signed two histories, with the proof.
-    pub(super) fn forks(&self) -> Result<BTreeMap<Origin, Arc<Fork>>, StoreError> {
+    pub(in crate::store) fn forks(&self) -> Result<BTreeMap<Origin, Arc<Fork>>, StoreError> {
         let forks = self.scan(schema::FORK, self.options()).map(|item| {
             let fork = Fork::decode(&item?.1)?;
             Ok((fork.origin(), Arc::new(fork)))
@@ -35,7 +32,7 @@ impl View<'_> {
     }
 
     /// The births of the origins that sign above `after`, in the order of the origins.
-    pub(super) fn births(
+    pub(in crate::store) fn births(
         &self,
         after: Option<Origin>,
     ) -> impl Iterator<Item = Result<proto::Birth, StoreError>> {
@@ -47,12 +44,12 @@ impl View<'_> {
     }
 
     /// The birth of one origin; `None` = it does not sign.
-    pub(super) fn birth(&self, origin: &Origin) -> Result<Option<proto::Birth>, StoreError> {
+    pub(in crate::store) fn birth(&self, origin: &Origin) -> Result<Option<proto::Birth>, StoreError> {
         self.value(schema::BIRTH, origin.as_bytes())?.map(|value| decode_birth(&value)).transpose()
     }
 
     /// The bundles of one origin that end above `after`, in order.
-    pub(super) fn bundles(
+    pub(in crate::store) fn bundles(
         &self,
         origin: Origin,
         after: Clock,
@@ -64,12 +61,12 @@ impl View<'_> {
     }
 
     /// The chain of an operator whose orders are in the log.
-    pub(super) fn chain(&self, id: &[u8; 32]) -> Result<Option<Chain>, StoreError> {
+    pub(in crate::store) fn chain(&self, id: &[u8; 32]) -> Result<Option<Chain>, StoreError> {
         Ok(self.value(schema::CERTIFICATE, id)?.map(|value| Chain::decode(&value)).transpose()?)
     }
 
     /// How many chains there are, estimated.
-    pub(super) fn chains(&self) -> Result<u64, StoreError> {
+    pub(in crate::store) fn chains(&self) -> Result<u64, StoreError> {
         let family = self.database.family(schema::CERTIFICATE);
         let estimate = self.database.db.property_int_value_cf(family, "rocksdb.estimate-num-keys");
         Ok(estimate.map_err(read_error)?.unwrap_or_default())

@@ -1,7 +1,9 @@
 //! Reads of the database, as it is now or as it was at one moment.
 //!
 //! The raw reads come first: every stored value passes through them, in a snapshot as well as in the
-//! live database. The typed reads above them decode.
+//! live database. The typed reads above them decode; `signed`: those of what is signed.
+
+mod signed;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -68,7 +70,7 @@ impl Logged {
 
 /// The database as it is now, or as it was when the snapshot was taken.
 pub(super) struct View<'a> {
-    pub(super) database: &'a Database,
+    database: &'a Database,
     snapshot: Option<SnapshotWithThreadMode<'a, DB>>,
     /// Dropped after the snapshot.
     _no_rewrite: Option<MutexGuard<'a, ()>>,
@@ -90,7 +92,7 @@ impl Database {
 
 /// The raw reads. IMPORTANT: no stored value is read in any other place.
 impl View<'_> {
-    pub(super) fn value(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+    fn value(&self, family: &'static str, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let family = self.database.family(family);
         self.database.db.get_cf_opt(family, key, &self.options()).map_err(read_error)
     }
@@ -118,7 +120,7 @@ impl View<'_> {
     }
 
     /// The keys and values of a family between the bounds in `options`, in the order of the keys.
-    pub(super) fn scan(
+    fn scan(
         &self,
         family: &'static str,
         options: ReadOptions,
@@ -128,7 +130,7 @@ impl View<'_> {
         items.map(|item| item.map(|(key, value)| (key, value.into_vec())).map_err(read_error))
     }
 
-    pub(super) fn options(&self) -> ReadOptions {
+    fn options(&self) -> ReadOptions {
         let mut options = ReadOptions::default();
         if let Some(snapshot) = &self.snapshot {
             options.set_snapshot(snapshot);
@@ -137,7 +139,7 @@ impl View<'_> {
     }
 
     /// For scans that may read a lot.
-    pub(super) fn long_scan(&self) -> ReadOptions {
+    fn long_scan(&self) -> ReadOptions {
         let mut options = self.options();
         options.set_readahead_size(READAHEAD_BYTES);
         if self.snapshot.is_some() {
