@@ -198,6 +198,8 @@ mod tests {
             mode: "distributed".to_owned(),
             unproven_records: 0,
             unborn_origins: 2,
+            unconfirmed_fills: Vec::new(),
+            heads: Vec::new(),
             forks: Vec::new(),
         };
         let known = NodeTrust { node: "a".to_owned(), error: String::new(), trust: Some(trust) };
