@@ -16,7 +16,7 @@ use brock_core::{
 };
 use brock_net::task::TaskName;
 
-use super::unconfirmed;
+use super::missing;
 
 /// What to do about two addresses that lead to nodes of one id, or to the same node.
 const TWO_NODES_REMEDY: &str = "Let every address in node.join lead to another node, and give each node its own node.id, \
@@ -51,7 +51,7 @@ pub fn of(nodes: &[Node], retired: &BTreeSet<String>, now: UnixSeconds) -> Verdi
                 about.duplicates(status);
                 about.storage(status);
                 about.replication(node, status, nodes, retired);
-                for (what, todo) in unconfirmed::findings(node, status, nodes, now) {
+                for (what, todo) in missing::findings(node, status, nodes, now) {
                     about.watch(what, todo);
                 }
                 about.certificates(status, now);

@@ -8,8 +8,8 @@
 //!   `receipts`: who holds an operation, with the proof;
 //!   [`ledgers`]: conflicts and quarantine; [`tail`]: the log as it grows.
 //! - [`trace`]: one record on every node; [`status`]: the status of this node; [`cluster`]: of all nodes;
-//!   `reports`: reads what a peer reports; [`health`]: the verdict on all; `unconfirmed`: its findings about fills that
-//!   no other member has confirmed.
+//!   `reports`: reads what a peer reports; [`health`]: the verdict on all; `missing`: its findings about
+//!   what a node lacks without knowing it, or because peers keep it back.
 //! - [`error`]: why a request is not answered as asked.
 //!
 //! The exception: the reports that nodes send each other (status, cluster, health, trace) are the generated
@@ -23,6 +23,7 @@ pub mod error;
 pub mod health;
 pub mod ledgers;
 pub mod migration;
+mod missing;
 pub mod operations;
 pub mod origins;
 mod receipts;
@@ -32,4 +33,3 @@ pub mod retirement;
 pub mod status;
 pub mod tail;
 pub mod trace;
-mod unconfirmed;

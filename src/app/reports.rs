@@ -64,6 +64,12 @@ pub(super) fn read(
     for stamp in status.clocks.iter().chain(status.peers.iter().flat_map(|peer| &peer.unsent)) {
         codec::stamp_from_proto(stamp).map_err(|_| CodecError::Malformed("stamp"))?;
     }
+    let trust = status.trust.iter();
+    let forks = trust.clone().flat_map(|trust| &trust.forks).map(|fork| &fork.origin);
+    let heads = trust.flat_map(|trust| &trust.heads).map(|head| &head.origin);
+    if forks.chain(heads).any(|origin| Origin::try_from(origin.as_ref()).is_err()) {
+        return Err(CodecError::Malformed("origin").into());
+    }
     for paused in &status.paused {
         if !paused.origin.is_empty() && Origin::try_from(paused.origin.as_ref()).is_err() {
             return Err(CodecError::Malformed("origin").into());
@@ -80,7 +86,13 @@ fn check_sizes(status: &StatusResponse) -> Result<(), ReportError> {
     let processes: Vec<_> = status.duplicate_ids.iter().map(|id| id.processes.len()).collect();
     let processes_of = status.duplicate_ids.iter().flat_map(|id| &id.processes);
     let places: Vec<_> = processes_of.map(|process| process.places.len()).collect();
+    let trust = status.trust.clone().unwrap_or_default();
+    let withholding: Vec<_> = trust.heads.iter().map(|head| head.withheld_by.len()).collect();
     for (what, count, max) in [
+        ("forks", trust.forks.len(), limits::FORKS_MAX),
+        ("fills", trust.unconfirmed_fills.len(), limits::FILLS_MAX),
+        ("heads", trust.heads.len(), limits::HEADS_SHOWN),
+        ("peers that withhold a log", most(&withholding), limits::REPORT_ITEMS),
         ("clocks", status.clocks.len(), limits::VECTOR_MAX_ORIGINS),
         ("samples", status.history.len(), limits::SAMPLES),
         ("peers", status.peers.len(), limits::REPORT_ITEMS),
@@ -122,6 +134,12 @@ pub(super) fn clean(status: &mut StatusResponse) {
     for duplicate in &mut status.duplicate_ids {
         texts.push(&mut duplicate.node_id);
         texts.extend(duplicate.processes.iter_mut().flat_map(|process| &mut process.places));
+    }
+    if let Some(trust) = &mut status.trust {
+        texts.push(&mut trust.mode);
+        texts.extend(trust.forks.iter_mut().map(|fork| &mut fork.kind));
+        texts.extend(trust.unconfirmed_fills.iter_mut().map(|fill| &mut fill.donor));
+        texts.extend(trust.heads.iter_mut().flat_map(|head| &mut head.withheld_by));
     }
     texts.extend(status.resync.iter_mut().flat_map(|resync| [&mut resync.node, &mut resync.reason]));
     if let Some(backup) = &mut status.backup {
@@ -174,6 +192,16 @@ mod tests {
         assert_eq!(error.to_string(), "it lists 257 alarms, more than 256");
         let malformed = proto::PausedOrigin { origin: vec![1].into(), ..proto::PausedOrigin::default() };
         assert!(read_status(|status| status.paused.push(malformed)).is_err());
+        let with = |trust: proto::Trust| read_status(|status| status.trust = Some(trust));
+        let head = |origin: &'static [u8]| proto::OriginHead { origin: origin.into(), ..Default::default() };
+        let heads = |heads| proto::Trust { heads, ..Default::default() };
+        assert!(with(heads(vec![head(&[0; 3])])).is_err(), "malformed");
+        let genuine = Origin::new(&"a".parse().unwrap(), brock_core::base::id::Incarnation(1));
+        let genuine: &'static [u8] = Box::leak(Box::new(*genuine.as_bytes()));
+        assert!(with(heads(vec![head(genuine); limits::HEADS_SHOWN])).is_ok());
+        assert!(with(heads(vec![head(genuine); limits::HEADS_SHOWN + 1])).is_err());
+        let fills = vec![proto::UnconfirmedFill::default(); limits::FILLS_MAX + 1];
+        assert!(with(proto::Trust { unconfirmed_fills: fills, ..Default::default() }).is_err());
     }
 
     #[test]

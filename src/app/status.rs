@@ -20,6 +20,7 @@ use crate::{
     replication::{
         breaker::{self, Breaker},
         resync::{ResyncReport, Resyncs},
+        withheld::{self, Withheld},
     },
     runtime::{
         alarms::{Alarm, Alarms, Source},
@@ -36,7 +37,7 @@ use brock_core::{
         trust::TrustMode,
         vector::{Stamp, Vector},
     },
-    domain::{codec, fork::Fork},
+    domain::{codec, fork::Fork, head::Head},
     proto,
 };
 use brock_net::{
@@ -112,7 +113,7 @@ impl Reporter {
             quarantined: totals.quarantined,
             conflicts: totals.conflicts,
             conflicts_acknowledged: totals.acknowledged,
-            trust: Some(trust(self.trust, store, unconfirmed)),
+            trust: Some(proto::Trust { heads: self.heads(), ..trust(self.trust, store, unconfirmed) }),
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
             alarms: self.alarms.list().into_iter().map(alarm_to_proto).collect(),
@@ -179,6 +180,19 @@ impl Reporter {
         self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The newest heads: first those of which operations are lacking.
+    fn heads(&self) -> Vec<proto::OriginHead> {
+        let is_filled = self.resyncs.report().is_some();
+        let mut lacking = withheld::overdue(&self.store, &self.roster, is_filled);
+        lacking.sort_by_key(|withheld| std::cmp::Reverse(withheld.by.len()));
+        let mut heads: Vec<_> = lacking.into_iter().take(limits::HEADS_SHOWN).map(lacking_head).collect();
+        let shown: BTreeSet<Bytes> = heads.iter().map(|head| head.origin.clone()).collect();
+        let others = self.store.newest_heads(limits::HEADS_SHOWN).into_iter().map(|known| head(&known));
+        heads.extend(others.filter(|head| !shown.contains(&head.origin)));
+        heads.truncate(limits::HEADS_SHOWN);
+        heads
+    }
+
     fn traffic(&self, applied: &Vector, peers: &[PeerReport]) -> proto::Traffic {
         let own = applied.iter().filter(|(origin, _)| origin.is_of(self.store.node_id()));
         proto::Traffic {
@@ -201,6 +215,25 @@ fn trust(mode: TrustMode, store: &Store, unconfirmed: Vec<Fill>) -> proto::Trust
         unborn_origins: store.unborn() as u64,
         forks: store.forks().iter().map(forked).collect(),
         unconfirmed_fills: unconfirmed.into_iter().map(fill).collect(),
+        heads: Vec::new(),
+    }
+}
+
+fn head(head: &Head) -> proto::OriginHead {
+    proto::OriginHead {
+        origin: Bytes::copy_from_slice(head.origin.as_bytes()),
+        clock: head.clock().0,
+        at_unix_ms: head.at_unix_ms,
+        ..proto::OriginHead::default()
+    }
+}
+
+fn lacking_head(withheld: Withheld) -> proto::OriginHead {
+    proto::OriginHead {
+        lacking: withheld.operations(),
+        lacking_seconds: withheld.lacking.since.elapsed().as_secs(),
+        withheld_by: withheld.by.iter().take(limits::REPORT_ITEMS).map(ToString::to_string).collect(),
+        ..head(&withheld.lacking.head)
     }
 }
 

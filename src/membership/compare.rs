@@ -68,6 +68,14 @@ impl Roster {
             .unwrap_or_default()
     }
 
+    /// The peers that are up, have long claimed to have more of an origin's log than is applied here, and sent none.
+    pub fn withholding(&self, origin: &Origin, applied: Clock) -> Vec<PeerKey> {
+        let rows = self.lock();
+        let claims = |row: &&Row| row.status.as_ref().is_some_and(|status| status.withholds(origin, applied));
+        let statuses = rows.values().filter(claims).filter_map(|row| row.status.as_ref());
+        statuses.map(|status| status.report().key.clone()).collect()
+    }
+
     /// What any peer claims to have applied of the origins of one node.
     pub fn claimed_of(&self, node_id: &NodeId) -> Vector {
         let rows = self.lock();

@@ -35,6 +35,8 @@ pub(super) struct Claims {
     weighed_at: Option<Instant>,
     /// Origins that this node itself does not want at present.
     declined: HashSet<Origin>,
+    /// The same on the stream before.
+    declined_before: HashSet<Origin>,
     /// The claims that do not count, with the clocks that the peer claims.
     unsent: Vector,
 }
@@ -56,12 +58,19 @@ impl Claims {
 
     /// A stream begins: the peer says what it has, and this node which origins it declines.
     pub(super) fn begin(&mut self) {
-        self.declined.clear();
+        self.declined_before = std::mem::take(&mut self.declined);
     }
 
     /// This node takes nothing of an origin for now: that the peer sends nothing says nothing about the peer.
     pub(super) fn decline(&mut self, origin: Origin) {
         self.declined.insert(origin);
+    }
+
+    /// Whether the peer has long claimed more of an origin's log, and sent nothing of it, although this node takes that
+    /// from it. What was declined on the stream before is so again once it comes.
+    pub(super) fn withholds(&self, origin: &Origin) -> bool {
+        let is_declined = self.declined.contains(origin) || self.declined_before.contains(origin);
+        !is_declined && self.open.get(origin).is_some_and(|claim| claim.waited >= limits::CLAIM_PATIENCE)
     }
 
     /// The peer has sent operations that this node lacked.
@@ -212,5 +221,23 @@ mod tests {
         assert_eq!(heard.lag(100, &at("a", 9), &nothing, false), 0);
         assert!(heard.claims.unsent().is_empty());
         assert_eq!(heard.lag(0, &at("b", 9), &nothing, false), 9);
+    }
+
+    #[test]
+    fn a_peer_withholds_what_it_has_long_claimed_and_this_node_would_take() {
+        let (mut heard, nothing, heads) = (Heard::new(), Vector::default(), at("a", 7));
+        heard.lag(10, &heads, &nothing, false);
+        assert!(!heard.claims.withholds(&origin("a")), "it is on its way");
+        heard.lag(10, &heads, &nothing, false);
+        assert!(heard.claims.withholds(&origin("a")) && !heard.claims.withholds(&origin("b")));
+        heard.claims.sent(&origin("a"), 1);
+        assert!(!heard.claims.withholds(&origin("a")));
+        heard.lag(20, &heads, &nothing, false);
+        heard.claims.decline(origin("a"));
+        assert!(!heard.claims.withholds(&origin("a")));
+        heard.claims.begin();
+        assert!(!heard.claims.withholds(&origin("a")), "it has had no time on the new stream");
+        heard.claims.begin();
+        assert!(heard.claims.withholds(&origin("a")), "it was not declined again");
     }
 }

@@ -259,6 +259,12 @@ impl PeerStatus {
         heads.is_some_and(|heads| self.claims.is_sending(heads, origin, clock))
     }
 
+    /// Whether it is up and has long claimed to have more of an origin's log than `applied`, and sent nothing of it.
+    pub(super) fn withholds(&self, origin: &Origin, applied: Clock) -> bool {
+        let claims = self.report.heads.as_ref().is_some_and(|heads| heads.get(origin) > applied);
+        claims && self.report.up && self.claims.withholds(origin)
+    }
+
     /// The peer has sent operations that this node lacked.
     pub(super) fn sent(&mut self, origin: &Origin, operations: u64) {
         self.claims.sent(origin, operations);

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::{
     membership::roster::Roster,
+    replication::withheld::{self, Withheld},
     runtime::alarms::Alarms,
     store::{Engine, Store},
 };
-use brock_core::base::metrics as names;
+use brock_core::base::{limits, metrics as names};
 use brock_net::task::TaskStatus;
 
 /// Records all of them. What the storage engine does not answer becomes the task's error.
@@ -38,6 +39,12 @@ pub(super) async fn record(store: &Store, roster: &Roster, alarms: &Alarms, stat
     for (node_id, operations) in operations {
         metrics::gauge!(names::SEED_CLOCK, "node_id" => node_id).set(operations as f64);
     }
+    for head in store.newest_heads(limits::HEADS_SHOWN) {
+        let at = head.at_unix_ms as f64 / 1000.0;
+        metrics::gauge!(names::HEAD_TIME, "origin" => head.origin.to_string()).set(at);
+    }
+    let withheld = withheld::overdue(store, roster, false);
+    metrics::gauge!(names::WITHHELD).set(withheld.iter().map(Withheld::operations).sum::<u64>() as f64);
     roster.record_gauges(&store.applied());
     match store.engine().await {
         Ok(engine) => record_engine(&engine),

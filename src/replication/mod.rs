@@ -9,6 +9,7 @@
 //! - [`comparison`]: the same by itself, while writes continue.
 //! - [`confirmation`]: whether another member confirms that the donor of a fill has left nothing out.
 //! - [`fills`]: whether the peers' records have filled this node, or are not proven here.
+//! - [`withheld`]: what origins have signed and this node lacks, and the peers that keep it back.
 //! - `latency`: the time that operations take from their origin to here.
 
 pub mod breaker;
@@ -24,3 +25,4 @@ pub mod pull;
 pub mod remote;
 pub mod repair;
 pub mod resync;
+pub mod withheld;

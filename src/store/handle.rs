@@ -17,6 +17,7 @@ use super::{
     change::{Reply, Weight},
     database::Database,
     error::{OpenError, StoreError},
+    heads::Heads,
     open::{self, Mint},
     place::Place,
     published::{Published, Raised, Totals},
@@ -125,6 +126,7 @@ pub(super) struct Shared {
     signer: ArcSwapOption<Signer>,
     /// The newest bundles of its log.
     pub(super) bundles: Mutex<Bundles>,
+    pub(super) heads: Mutex<Heads>,
     /// Why the present incarnation began.
     reason: ArcSwap<&'static str>,
     /// What is durable and may be served. Only the writer raises it, after its fsync.
@@ -231,6 +233,7 @@ impl Store {
             origin: ArcSwap::from_pointee(opened.origin),
             signer: ArcSwapOption::new(signer.clone()),
             bundles: Mutex::default(),
+            heads: Mutex::default(),
             published: RwLock::new(published.clone()),
             reason: ArcSwap::from_pointee(opened.reason),
             commits,

@@ -7,6 +7,7 @@
 //!   one thread that writes; `tally`: what a commit did, for the metrics.
 //! - `fills`: donors that have filled this node, and that no other member has confirmed.
 //! - `cuts`: where logs may be cut, which is between what their origins have signed.
+//! - `heads`: how far origins say that their logs go, and what of that is missing here.
 //! - `held`: whose entries take how much of the quarantine.
 //! - `losers`: the payloads of a record that have lost, and which of them an operator has acknowledged.
 //! - `published`: what is durable and may be served, raised after the fsync.
@@ -27,6 +28,7 @@ mod database;
 mod error;
 mod fills;
 mod handle;
+mod heads;
 mod held;
 mod losers;
 mod open;
@@ -49,6 +51,7 @@ pub use change::{
 pub use error::{OpenError, StoreError};
 pub use fills::Fill;
 pub use handle::{Health, Options, Store};
+pub use heads::Lacking;
 pub use published::Totals;
 pub use read::{
     BucketItem, Comparison, Conflict, DiskSpace, DumpFrame, Dumped, Engine, Family, LogBatch,

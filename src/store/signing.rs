@@ -17,6 +17,7 @@ use brock_core::{
         acknowledgement::{self, Acknowledgement},
         birth::{Birth, Previous, SignedBirth},
         bundle::{self, Bundle, Evidence, Hash, OriginKey, Signature, Tip},
+        head::{self, Head},
         record::UnixSeconds,
         segment::{Proof, Segment},
     },
@@ -130,6 +131,12 @@ impl Signer {
     /// Signs a receipt, whose bytes `content` makes for this cluster, and says by which incarnation.
     pub(super) fn sign_receipt(&self, content: impl FnOnce(&ClusterId) -> Vec<u8>) -> (Origin, Signature) {
         (self.origin, self.signature(&content(&self.cluster)))
+    }
+
+    /// Signs that the log ends with this bundle now.
+    pub(super) fn sign_head(&self, tip: Tip, at_unix_ms: u64) -> Head {
+        let content = head::content(&self.cluster, &self.origin, &tip, at_unix_ms);
+        Head { origin: self.origin, tip, at_unix_ms, signature: self.signature(&content) }
     }
 
     fn signature(&self, content: &[u8]) -> Signature {

@@ -4,13 +4,14 @@
 //! - [`feed`]: a donor's stream, while writes continue; [`dump`]: a backup's, of one moment.
 //! - [`proof`]: verifies what others send; [`orders`]: verifies what operators have signed in it;
 //!   [`closings`]: logs that operators have closed.
-//! - [`forks`]: proofs that an origin has signed two histories.
+//! - [`forks`]: proofs that an origin has signed two histories; `heads`: how far origins say that their logs go.
 //! - [`join`]: joins the messages into a store, wherever they come from; `join_error`: why it does not.
 
 pub mod closings;
 pub mod dump;
 pub mod feed;
 pub mod forks;
+mod heads;
 pub mod join;
 mod join_error;
 mod messages;

@@ -115,6 +115,11 @@ impl Verifier {
         cluster.unwrap_or(ClusterId([0; 32]))
     }
 
+    /// Where an operator has ended the log of an origin.
+    pub(super) fn end_of(&self, origin: &Origin) -> Option<Clock> {
+        self.orders.as_ref().and_then(|orders| orders.closed(origin))
+    }
+
     /// Verifies a birth that is not known here yet. Blocks for some signatures.
     pub fn check_birth(&self, signed: &SignedBirth) -> Result<(), ProofError> {
         let origin = signed.birth.origin;

@@ -98,6 +98,12 @@ fn text(status: &Status) -> String {
         vec![what, output::moment(fill.since_unix)]
     });
     section(&mut text, "fills", &headed(&["FILL", "SINCE"], fills));
+    let heads = status.trust.iter().flat_map(|trust| &trust.heads).map(|head| {
+        let signed = output::moment(i64::try_from(head.at_unix_ms / 1000).unwrap_or(i64::MAX));
+        let by = head.withheld_by.iter().map(|peer| output::printable(peer)).collect::<Vec<_>>().join(", ");
+        vec![head.origin.clone(), head.clock.to_string(), signed, head.lacking.to_string(), by]
+    });
+    section(&mut text, "heads", &headed(&["ORIGIN", "CLOCK", "SIGNED", "LACKING", "KEPT BACK BY"], heads));
     let clocks = status.clocks.iter().map(|(origin, clock)| vec![origin.clone(), clock.to_string()]);
     section(&mut text, "clocks", &headed(&["ORIGIN", "CLOCK"], clocks));
     let peers = status.peers.iter().map(row);

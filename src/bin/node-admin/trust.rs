@@ -198,8 +198,9 @@ mod tests {
             mode: "distributed".to_owned(),
             unproven_records: 0,
             unborn_origins: 2,
-            forks: Vec::new(),
             unconfirmed_fills: Vec::new(),
+            heads: Vec::new(),
+            forks: Vec::new(),
         };
         let known = NodeTrust { node: "a".to_owned(), error: String::new(), trust: Some(trust) };
         let silent = NodeTrust { node: "b".to_owned(), error: "refused".to_owned(), trust: None };

@@ -42,6 +42,7 @@ pub const CLAIM_KINDS: &[&str] = &[
     "report",
     "history",
     "acknowledgement",
+    "head",
 ];
 
 /// One metric's definition.
@@ -195,6 +196,10 @@ metrics! {
         "Records and tombstones that consist of an operation without evidence of its origin's signature: they fill no node whose trust is distributed.";
     FILLS_UNCONFIRMED = "brock_fills_unconfirmed", Kind::Gauge, Count,
         "Donors that alone have filled this node: no other member has confirmed yet that they left nothing out.";
+    HEAD_TIME = "brock_head_timestamp_seconds", Kind::Gauge, Seconds,
+        "When an origin has signed the newest verified statement how far its log goes, by its clock, by `origin`. It stays while the origin writes nothing.";
+    WITHHELD = "brock_withheld_operations", Kind::Gauge, Count,
+        "Operations that origins have signed and this node lacks, of logs of which nothing has come for 20 seconds.";
     QUARANTINED = "brock_quarantined_total", Kind::Counter, Count,
         "Replicated entries that could not be applied and were quarantined.", Start::Zero;
     QUARANTINE_NOW = "brock_quarantine_entries", Kind::Gauge, Count,

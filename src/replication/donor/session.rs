@@ -32,6 +32,7 @@ use brock_core::{
     },
     domain::{
         codec::{self, CodecError},
+        head::Head,
         order::Chain,
     },
     proto::{self, out_of_sync::Reason, replicate_request, replicate_response},
@@ -429,6 +430,8 @@ struct Announced {
     lists: Vector,
     /// How many proofs that origins have signed two histories.
     forks: usize,
+    /// The number of the last signed head.
+    head: u64,
 }
 
 /// What the store has applied above `announced`, and the digest of its records at exactly that point.
@@ -439,6 +442,9 @@ fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Announced) -> pr
     let known = store.forks().len();
     let is_news = known != std::mem::replace(&mut announced.forks, known);
     let forks = if is_news { forks::shown(store, &announced.lists) } else { Vec::new() };
+    store.sign_head(wall_clock.now_ms());
+    let signed;
+    (signed, announced.head) = store.heads_after(announced.head);
     proto::Heads {
         node_id: store.node_id().to_string(),
         incarnation: store.origin().incarnation().0,
@@ -449,5 +455,6 @@ fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Announced) -> pr
         forks,
         birth: None,
         closings: Vec::new(),
+        heads: signed.iter().map(Head::to_proto).collect(),
     }
 }

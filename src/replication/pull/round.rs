@@ -18,6 +18,7 @@ use crate::{
     replication::{
         latency::Ages,
         resync::{ResyncError, Source},
+        withheld,
     },
     runtime::{alarms, retry::Retry, spans},
     store::{Comparison, StoreError},
@@ -59,6 +60,8 @@ pub(super) struct Round<'a> {
     theirs: Vector,
     /// The donor has shown other histories than it could prove.
     lies_of_history: bool,
+    /// The logs that it keeps back, with an alarm in this round.
+    withheld: HashSet<Origin>,
 }
 
 impl<'a> Round<'a> {
@@ -107,6 +110,7 @@ impl<'a> Round<'a> {
             theirs: folds,
             declined: HashSet::new(),
             lies_of_history: false,
+            withheld: HashSet::new(),
         };
         round.take_heads(heads, true).await?;
         for (origin, _) in puller.breaker.paused().iter().filter_map(|paused| paused.at) {
@@ -183,6 +187,9 @@ impl<'a> Round<'a> {
             self.lies_of_history = true;
             self.refuse("history");
         }
+        if verifier.take_heads(heads.heads, self.puller.wall_clock.now_ms()).await? > 0 {
+            self.refuse("head");
+        }
         store.check_rollback(&vector, &self.holder).await?;
         let vector = store.relevant(vector, self.theirs.len());
         self.theirs.join(&vector);
@@ -198,6 +205,8 @@ impl<'a> Round<'a> {
         self.announcer.donates(Origin::new(life.0, life.1));
         self.puller.roster.heard(&self.peer.key, life, &vector, fresh, skew_seconds, now);
         self.puller.roster.weigh(&self.peer.key, &store.applied());
+        let withheld = withheld::overdue(store, &self.puller.roster, self.puller.resyncs.report().is_some());
+        withheld::report(withheld, &self.peer.key, &mut self.withheld, &self.puller.alarms);
         // At the first heads this node does not know yet what the donor has folded.
         if let Some(digest) = heads.digest.filter(|_| !fresh)
             && store.summary().compare(&self.theirs, &digest) == Comparison::Different

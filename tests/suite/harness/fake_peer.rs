@@ -32,6 +32,8 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 pub struct Script {
     pub node_id: String,
     pub heads: Vector,
+    /// The signed heads in its first message.
+    pub signed: Vec<proto::Head>,
     pub batches: Vec<proto::Batch>,
     /// What it says after the batches.
     pub then: Vec<replicate_response::Message>,
@@ -73,6 +75,7 @@ impl Script {
         Self {
             node_id: node_id.to_owned(),
             heads: Vector::default(),
+            signed: Vec::new(),
             batches: Vec::new(),
             then: Vec::new(),
             snapshot: None,
@@ -284,6 +287,7 @@ impl ReplicationService for Service {
             node_id: script.node_id.clone(),
             incarnation: 1,
             vector: Some(codec::vector_to_proto(&script.heads)),
+            heads: script.signed,
             now_unix: script.now_unix,
             digest: script.digest.clone(),
             ..proto::Heads::default()

@@ -22,6 +22,7 @@ use brock_core::{
         acknowledgement::{self, Acknowledgement},
         birth::{Birth, SignedBirth},
         bundle::{self, Bundle, Hash, Tip},
+        head::{self, Head},
     },
     proto,
 };
@@ -133,6 +134,24 @@ impl TestOrigin {
         let content = acknowledgement::content(&self.cluster, &self.origin, applied, &chain);
         let signature = self.key.sign(&content).as_ref().try_into().unwrap();
         Acknowledgement { member: self.origin, applied, chain, signature }.to_proto()
+    }
+
+    /// States that the log ends with this batch of one bundle.
+    pub fn head(&self, batch: &proto::Batch, at_unix_ms: u64) -> Head {
+        self.head_in(&self.cluster, batch, at_unix_ms)
+    }
+
+    /// The same as if it were in another cluster.
+    pub fn head_in(&self, cluster: &ClusterId, batch: &proto::Batch, at_unix_ms: u64) -> Head {
+        let stamp = |clock| Stamp { origin: self.origin, clock: Clock(clock) };
+        let leaf = |entry: &proto::Entry| bundle::leaf(stamp(entry.clock), &entry.key_hash, &entry.operation);
+        let root = bundle::root(&batch.entries.iter().map(leaf).collect::<Vec<_>>());
+        let before = batch.chain.as_ref().try_into().unwrap();
+        let bundle = Bundle::from_proto(Clock(batch.after + 1), before, &batch.bundles[0]).unwrap();
+        let tip = Tip { bundle, root };
+        let content = head::content(cluster, &self.origin, &tip, at_unix_ms);
+        let signature = self.key.sign(&content).as_ref().try_into().unwrap();
+        Head { origin: self.origin, tip, at_unix_ms, signature }
     }
 
     /// These entries, each under a signature of its own.

@@ -4,6 +4,7 @@
 //! - `closings`: the logs of a node whose certificate was stolen end where they are.
 //! - `confirmation`: nodes that one donor alone has filled.
 //! - `convergence`: written here, read there.
+//! - `heads`: what origins have stated of their logs, with a time, and peers that keep it back.
 //! - `hostile_acknowledgements`: members that sign what they do not hold.
 //! - `hostile_claims`: donors that lie about what they have applied, deleted, folded.
 //! - `hostile_entries`: log entries that no origin should have written.
@@ -24,6 +25,7 @@ mod byzantine;
 mod closings;
 mod confirmation;
 mod convergence;
+mod heads;
 mod hostile_acknowledgements;
 mod hostile_claims;
 mod hostile_entries;

@@ -123,10 +123,10 @@ const DOMAIN_TYPED: (&str, [&str; 6]) = (
     [
         "src/app/cluster.rs",
         "src/app/health.rs",
+        "src/app/missing.rs",
         "src/app/reports.rs",
         "src/app/status.rs",
         "src/app/trace.rs",
-        "src/app/unconfirmed.rs",
     ],
 );
 

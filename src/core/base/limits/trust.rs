@@ -65,3 +65,14 @@ pub const RECEIPT_ROOTS_MAX: usize = 4096;
 pub const RECEIPT_BIRTHS_MAX_BYTES: usize = 1024 * 1024;
 /// A node that is known to hold an operation, and signs what it acknowledges, has so much time to do so.
 pub const RECEIPT_SIGNATURE_PATIENCE: Duration = Duration::from_millis(200);
+/// How often an origin signs a head, if its log has grown.
+pub const HEAD_INTERVAL: Duration = Duration::from_secs(2);
+/// Heads in one message.
+pub const HEADS_MAX: usize = 256;
+/// Heads that a node keeps, one of each origin: 2 MB.
+pub const HEADS_KEPT: usize = 4096;
+/// Heads in a status.
+pub const HEADS_SHOWN: usize = 64;
+/// For how long nothing of a log may come before what its head shows to be missing is reported, and the peers that claim
+/// to have it: longer than a relay waits for another one, and than a claim counts.
+pub const HEAD_PATIENCE: Duration = Duration::from_secs(20);

@@ -1,14 +1,13 @@
-//! Fills that another member should have confirmed by now.
+//! What may be missing at a node, or is: fills that another member should have confirmed by now, and operations that
+//! peers keep back.
 
 use brock_core::{
-    base::{limits, trust::TrustMode},
+    base::{id::Origin, limits, trust::TrustMode},
     domain::record::UnixSeconds,
-    proto::{StatusResponse, Trust, cluster_response::Node},
+    proto::{OriginHead, StatusResponse, Trust, cluster_response::Node},
 };
 
-/// What is wrong, and what to do about it: of each fill of a node that is older than
-/// [`limits::FILL_CONFIRM_SECONDS`], if there is a third node that could have confirmed it. With two nodes, or where the
-/// same donor alone has filled all others, no node can, and that is no finding.
+/// What is wrong, and what to do about it.
 pub(super) fn findings(
     node: &Node,
     status: &StatusResponse,
@@ -16,6 +15,31 @@ pub(super) fn findings(
     now: UnixSeconds,
 ) -> Vec<(String, &'static str)> {
     let Some(trust) = &status.trust else { return Vec::new() };
+    [withheld(trust), unconfirmed(node, trust, nodes, now)].concat()
+}
+
+/// Of each log that peers keep back.
+fn withheld(trust: &Trust) -> Vec<(String, &'static str)> {
+    const TODO: &str = "Find out who controls those peers, and let it pull from other nodes too; \
+                        docs/explanation/security.md, Completeness";
+    let kept_back = trust.heads.iter().filter(|head| !head.withheld_by.is_empty());
+    let what = |head: &OriginHead| {
+        let origin =
+            Origin::try_from(head.origin.as_ref()).map_or_else(|_| "?".to_owned(), |o| o.to_string());
+        format!(
+            "it lacks {} operations that {origin} has signed: {} claims to have them, and has sent none for {} s",
+            head.lacking,
+            head.withheld_by.join(", "),
+            head.lacking_seconds
+        )
+    };
+    kept_back.take(limits::FINDINGS_PER_NODE).map(|head| (what(head), TODO)).collect()
+}
+
+/// Of each fill of a node that is older than
+/// [`limits::FILL_CONFIRM_SECONDS`], if there is a third node that could have confirmed it. With two nodes, or where the
+/// same donor alone has filled all others, no node can, and that is no finding.
+fn unconfirmed(node: &Node, trust: &Trust, nodes: &[Node], now: UnixSeconds) -> Vec<(String, &'static str)> {
     if trust.mode != TrustMode::Distributed.as_str() {
         return Vec::new();
     }
