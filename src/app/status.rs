@@ -199,6 +199,7 @@ fn trust(mode: TrustMode, store: &Store) -> proto::Trust {
         mode: mode.to_string(),
         unproven_records: store.totals().unproven,
         unborn_origins: store.unborn() as u64,
+        signs: store.born(&store.origin()).is_some(),
         forks: store.forks().iter().map(forked).collect(),
     }
 }

@@ -108,10 +108,12 @@ pub struct Status {
 pub struct Trust {
     /// centralized or distributed
     pub mode: String,
-    /// Records and tombstones here of which something is not proven.
+    /// Records and tombstones here of which an operation is signed by no origin, or destroys without an operator's order.
     pub unproven_records: u64,
     /// Origins known here whose operations are not signed.
     pub unborn_origins: u64,
+    /// Whether the node signs what it logs.
+    pub signs: bool,
     /// Origins that are frozen, because they have signed two histories.
     pub forks: Vec<ForkedOrigin>,
 }
@@ -412,12 +414,12 @@ impl TryFrom<proto::Trust> for Trust {
     type Error = ViewError;
 
     fn try_from(trust: proto::Trust) -> Result<Self, ViewError> {
-        let proto::Trust { mode, unproven_records, unborn_origins, forks } = trust;
+        let proto::Trust { mode, unproven_records, unborn_origins, signs, forks } = trust;
         let forks = forks.into_iter().map(|proto::ForkedOrigin { origin, kind }| {
             let origin = Origin::try_from(origin.as_ref()).map_err(|error| ViewError(error.to_string()))?;
             Ok(ForkedOrigin { origin: origin.to_string(), kind })
         });
-        Ok(Self { mode, unproven_records, unborn_origins, forks: forks.collect::<Result<_, _>>()? })
+        Ok(Self { mode, unproven_records, unborn_origins, signs, forks: forks.collect::<Result<_, _>>()? })
     }
 }
 

@@ -192,7 +192,7 @@ metrics! {
     CONFLICTS_NOW = "brock_conflict_entries", Kind::Gauge, Count,
         "Remembered payloads that lost a conflict with another payload of the same key hash.";
     UNPROVEN = "brock_unproven_records", Kind::Gauge, Count,
-        "Records and tombstones that consist of an operation without evidence of its origin's signature: they fill no node whose trust is distributed.";
+        "Records and tombstones of which an operation is not proven, because its origin has not signed it, or it destroys and no operator has: they fill no node whose trust is distributed.";
     QUARANTINED = "brock_quarantined_total", Kind::Counter, Count,
         "Replicated entries that could not be applied and were quarantined.", Start::Zero;
     QUARANTINE_NOW = "brock_quarantine_entries", Kind::Gauge, Count,

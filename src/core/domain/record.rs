@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, mem::take};
 
 use bytes::Bytes;
 
-use super::bundle::Evidence;
+use super::{bundle::Evidence, order::OrderProof};
 use crate::base::{
     id::sha256,
     limits,
@@ -121,12 +121,13 @@ impl RecordState {
     /// The least state that is at least both: commutative, associative and idempotent, as long as a
     /// creation comes with its payload somewhere. All states merge by this one function.
     ///
-    /// Of operations that say the same, one that is proven takes precedence; then the least stamp. So what is not proven
-    /// can be logged again by an origin that signs, and is proven from then on.
+    /// Of operations that say the same, one that is proven takes precedence; then one that is signed and lacks only its
+    /// operator's order; then the least stamp. So what is not proven can be logged again by an origin that signs, and is
+    /// proven from then on.
     #[must_use]
     pub fn join(mut self, mut other: Self) -> Self {
         let (mine, theirs) = (take(&mut self.evidence), take(&mut other.evidence));
-        let by_stamp = |stamp: &Stamp, proofs: &Proofs| (is_unproven(stamp, proofs), *stamp);
+        let by_stamp = |stamp: &Stamp, proofs: &Proofs| (lack(stamp, proofs), *stamp);
         if self.deletion.is_some() || other.deletion.is_some() {
             let was_created = |state: &Self| state.was_created || state.is_created();
             let joined = Self {
@@ -200,9 +201,15 @@ impl RecordState {
         }
     }
 
-    /// Whether there is evidence for every operation that the state consists of.
+    /// Whether every operation that the state consists of is proven.
     pub fn is_proven(&self) -> bool {
-        self.stamps().all(|stamp| self.evidence.contains_key(&stamp))
+        self.stamps().all(|stamp| self.is_proven_at(&stamp))
+    }
+
+    /// Whether there is evidence for one of its operations, with an operator's order if that destroys. Nothing has
+    /// verified the order.
+    pub fn is_proven_at(&self, stamp: &Stamp) -> bool {
+        lack(stamp, &self.evidence) == Lack::Nothing
     }
 
     /// This state without everything that a node has deleted and forgotten. `forgotten` is the vector up
@@ -348,8 +355,21 @@ impl RecordState {
 /// The evidence of one side of a join.
 type Proofs = BTreeMap<Stamp, Evidence>;
 
-fn is_unproven(stamp: &Stamp, proofs: &Proofs) -> bool {
-    !proofs.contains_key(stamp)
+/// What an operation lacks to be proven, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Lack {
+    Nothing,
+    /// It destroys, and no operator has signed it.
+    Order,
+    Evidence,
+}
+
+fn lack(stamp: &Stamp, proofs: &Proofs) -> Lack {
+    match proofs.get(stamp) {
+        None => Lack::Evidence,
+        Some(evidence) if OrderProof::is_missing_in(&evidence.operation) => Lack::Order,
+        Some(_) => Lack::Nothing,
+    }
 }
 
 /// The best create of each payload, best first: the winner keeps its payload, and as many losers
@@ -359,11 +379,11 @@ fn rank_creations(
     (mine, my_proofs): (impl Iterator<Item = Creation>, &Proofs),
     (theirs, their_proofs): (impl Iterator<Item = Creation>, &Proofs),
 ) -> (Option<Creation>, Vec<Creation>) {
-    let flagged = |proofs| move |creation: Creation| (is_unproven(&creation.stamp, proofs), creation);
-    let mut all: Vec<(bool, Creation)> =
+    let flagged = |proofs| move |creation: Creation| (lack(&creation.stamp, proofs), creation);
+    let mut all: Vec<(Lack, Creation)> =
         mine.map(flagged(my_proofs)).chain(theirs.map(flagged(their_proofs))).collect();
-    all.sort_by(|(a_unproven, a), (b_unproven, b)| {
-        a.rank().cmp(&b.rank()).then(a_unproven.cmp(b_unproven)).then(a.stamp.cmp(&b.stamp))
+    all.sort_by(|(a_lacks, a), (b_lacks, b)| {
+        a.rank().cmp(&b.rank()).then(a_lacks.cmp(b_lacks)).then(a.stamp.cmp(&b.stamp))
     });
     let mut ranked: Vec<Creation> = Vec::with_capacity(all.len());
     for (_, creation) in all {
@@ -405,6 +425,7 @@ mod tests {
         id::{Incarnation, Origin},
         vector::Clock,
     };
+    use crate::domain::operation::Operation;
 
     fn stamp() -> impl Strategy<Value = Stamp> {
         (0..3u32, 1..4u64).prop_map(|(incarnation, clock)| Stamp {
@@ -517,9 +538,14 @@ mod tests {
         }
     }
 
-    /// An operation and whether there is evidence for it; the stamp is unique, as that of an origin that tells no lies.
+    /// Evidence of a delete that no operator has signed.
+    fn without_order(stamp: Stamp) -> Evidence {
+        Evidence { operation: Operation::Delete.encode(), ..evidence(stamp) }
+    }
+
+    /// An operation and what proves it; the stamp is unique, as that of an origin that tells no lies.
     fn operations() -> impl Strategy<Value = Vec<RecordState>> {
-        let one = (0..5u8, 1..3i64, 0..3u8, 0..2u8);
+        let one = (0..5u8, 1..3i64, 0..3u8, 0..3u8);
         let operation = |index: usize, (kind, at, content, proven): (u8, i64, u8, u8)| {
             let origin = Origin::new(&"a".parse().unwrap(), Incarnation(u32::try_from(index % 3).unwrap()));
             let stamp = Stamp { origin, clock: Clock(index as u64 + 1) };
@@ -539,7 +565,12 @@ mod tests {
                     ..RecordState::default()
                 },
             };
-            let evidence = if proven == 0 { BTreeMap::new() } else { [(stamp, evidence(stamp))].into() };
+            let destroys = kind < 3;
+            let evidence = match proven {
+                0 => BTreeMap::new(),
+                1 if destroys => [(stamp, without_order(stamp))].into(),
+                _ => [(stamp, evidence(stamp))].into(),
+            };
             RecordState { evidence, ..state }
         };
         proptest::collection::vec(one, 1..12).prop_map(move |all| {
@@ -559,6 +590,8 @@ mod tests {
             let expected = fold(&operations);
             let rest = shuffled.split_off(cut.min(shuffled.len()));
             prop_assert_eq!(fold(&rest).join(fold(&shuffled)), expected.clone());
+            let lacks = |state: &RecordState, stamp: Stamp| state.evidence.get(&stamp).is_none_or(|one| *one == without_order(stamp));
+            prop_assert_eq!(expected.is_proven(), !expected.stamps().any(|stamp| lacks(&expected, stamp)));
             // Logged again with evidence, each takes precedence over what says the same without.
             let again = operations.iter().map(|state| {
                 let later = |stamp: Stamp| Stamp { clock: Clock(stamp.clock.0 + 100), ..stamp };
