@@ -330,13 +330,12 @@ impl Commit<'_> {
     pub(super) fn prove(&mut self, key_hash: &KeyHash, stamp: Stamp, evidence: Evidence) {
         let Some(touched) = self.records.get_mut(key_hash) else { return };
         let Some(state) = &mut touched.now else { return };
-        let is_displaced = state.stamps().all(|consists_of| consists_of != stamp);
         touched.changed |= state.prove(stamp, evidence.clone());
-        if (is_displaced || !state.is_proven())
-            && let Ok(operation) = Operation::decode(&evidence.operation)
-        {
+        let has_others = state.stamps().any(|consists_of| consists_of != stamp);
+        if has_others && let Ok(operation) = Operation::decode(&evidence.operation) {
             // It takes precedence over what says the same and is not proven; and what says the same, is proven and came
-            // later in this commit may have displaced it, because it was not proven yet. Then the stamps decide.
+            // later in this commit may have displaced it, also in a part of what it says, because it was not proven yet.
+            // Then the stamps decide.
             let mut proven = operation.state(stamp, None);
             proven.evidence.insert(stamp, evidence);
             self.merge(*key_hash, proven);

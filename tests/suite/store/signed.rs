@@ -20,7 +20,7 @@ use brock::{
 };
 use brock_core::{
     base::{
-        id::{ClusterId, NodeId, Origin},
+        id::{ClusterId, NodeId, Origin, sha256},
         limits,
         trust::TrustMode,
         vector::{Clock, Stamp, Vector},
@@ -455,6 +455,22 @@ async fn of_two_creates_that_say_the_same_the_stamps_decide_also_within_one_comm
         assert_eq!(state.creation.as_ref().map(|creation| creation.stamp), Some(stamp), "{number}");
         assert!(state.is_proven() && state.has_payload());
     }
-    assert!(created_here > 0);
+    // Of different payloads both stay: what the creates have in common is decided by the stamps as well.
+    let (other, mut both) = (payload(b"other"), 0);
+    for number in 200..400 {
+        let operation =
+            Operation::Create { created_at: NOW, expires_at: None, public: false, digest: sha256(&other) };
+        let theirs = entry(number + 1, key(number), &operation, Some(&other));
+        let segment = check(&strict(&store), &node_id("relay"), later.sign(number, vec![theirs])).unwrap();
+        let own = store.create(vec![NewRecord { public: false, ..new_record(key(number), b"g") }]);
+        let (own, applied) = tokio::join!(own, store.apply(segment));
+        applied.unwrap();
+        let Some(CreateOutcome::Created(stamp)) = own.unwrap().pop() else { continue };
+        both += 1;
+        let state = store.get(key(number)).await.unwrap().unwrap();
+        assert_eq!((state.unpublished_create, state.losers.len()), (Some(stamp), 1), "{number}");
+        assert!(state.is_proven());
+    }
+    assert!(created_here > 0 && both > 0);
     close(store).await;
 }
