@@ -8,7 +8,8 @@
 //!   `receipts`: who holds an operation, with the proof;
 //!   [`ledgers`]: conflicts and quarantine; [`tail`]: the log as it grows.
 //! - [`trace`]: one record on every node; [`status`]: the status of this node; [`cluster`]: of all nodes;
-//!   `reports`: reads what a peer reports; [`health`]: the verdict on all.
+//!   `reports`: reads what a peer reports; [`health`]: the verdict on all,
+//!   `trust`: what it says of trust.
 //! - [`error`]: why a request is not answered as asked.
 //!
 //! The exception: the reports that nodes send each other (status, cluster, health, trace) are the generated
@@ -31,3 +32,4 @@ pub mod retirement;
 pub mod status;
 pub mod tail;
 pub mod trace;
+mod trust;

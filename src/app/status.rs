@@ -26,6 +26,7 @@ use crate::{
         descriptors::Descriptors,
     },
     store::{Health, StorageUse, Store},
+    transfer::proof::Verifier,
 };
 use brock_core::{
     base::{
@@ -58,6 +59,8 @@ pub struct Reporter {
     pub resyncs: Resyncs,
     /// What the node believes other nodes.
     pub trust: TrustMode,
+    /// Says which origins it does not believe any more.
+    pub verifier: Verifier,
     /// Shows paused logs.
     pub breaker: Breaker,
     /// The node's backups; `None` = it makes none.
@@ -112,7 +115,7 @@ impl Reporter {
             quarantined: totals.quarantined,
             conflicts: totals.conflicts,
             conflicts_acknowledged: totals.acknowledged,
-            trust: Some(trust(self.trust, store)),
+            trust: Some(trust(self.trust, store, &self.verifier)),
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
             alarms: self.alarms.list().into_iter().map(alarm_to_proto).collect(),
@@ -190,7 +193,7 @@ impl Reporter {
     }
 }
 
-fn trust(mode: TrustMode, store: &Store) -> proto::Trust {
+fn trust(mode: TrustMode, store: &Store, verifier: &Verifier) -> proto::Trust {
     let forked = |fork: &Arc<Fork>| proto::ForkedOrigin {
         origin: Bytes::copy_from_slice(fork.origin().as_bytes()),
         kind: fork.kind().to_owned(),
@@ -199,6 +202,7 @@ fn trust(mode: TrustMode, store: &Store) -> proto::Trust {
         mode: mode.to_string(),
         unproven_records: store.totals().unproven,
         unborn_origins: store.unborn() as u64,
+        unbelieved_origins: verifier.unbelieved(),
         signs: store.born(&store.origin()).is_some(),
         forks: store.forks().iter().map(forked).collect(),
     }

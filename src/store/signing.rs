@@ -15,7 +15,7 @@ use brock_core::{
     },
     domain::{
         acknowledgement::{self, Acknowledgement},
-        birth::{Birth, Previous, SignedBirth},
+        birth::{Birth, Previous, SignedBirth, Unbelieved},
         bundle::{self, Bundle, Evidence, Hash, OriginKey, Signature, Tip},
         record::UnixSeconds,
         segment::{Proof, Segment},
@@ -31,7 +31,7 @@ pub trait Identity: fmt::Debug + Send + Sync {
     fn sign(&self, content: &[u8]) -> Result<Certified, String>;
 
     /// Whether a birth is signed by a certificate of its node, in this cluster. The error says why it is not.
-    fn verify(&self, birth: &SignedBirth) -> Result<(), String>;
+    fn verify(&self, birth: &SignedBirth) -> Result<(), Unbelieved>;
 
     /// When the certificate ends that has signed a birth, as it says; `None`: unknown.
     fn ends(&self, _birth: &SignedBirth) -> Option<UnixSeconds> {

@@ -205,10 +205,11 @@ impl Trusts {
                 number(trust.map(|trust| if trust.signs { "yes" } else { "no" })),
                 number(trust.map(|trust| trust.unproven_records)),
                 number(trust.map(|trust| trust.unborn_origins)),
+                number(trust.map(|trust| trust.unbelieved_origins)),
                 output::printable(&node.error),
             ]
         });
-        let heading = ["NODE", "TRUST", "SIGNS", "UNPROVEN RECORDS", "UNBORN ORIGINS", "ERROR"];
+        let heading = ["NODE", "TRUST", "SIGNS", "UNPROVEN RECORDS", "UNBORN ORIGINS", "UNBELIEVED", "ERROR"];
         let mut text = String::new();
         section(&mut text, "nodes", &headed(&heading, rows));
         let frozen: Vec<_> = self.nodes.iter().flat_map(frozen).collect();
@@ -258,6 +259,7 @@ mod tests {
             mode: "distributed".to_owned(),
             unproven_records: 0,
             unborn_origins: 2,
+            unbelieved_origins: 3,
             signs: true,
             forks: vec![ForkedOrigin { origin: "c/00000001".to_owned(), kind: "two births".to_owned() }],
         };
@@ -266,9 +268,9 @@ mod tests {
         let trusts = Trusts { nodes: vec![known, silent] };
         let text = trusts.text();
         let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert!(words.contains(&vec!["a", "distributed", "yes", "0", "2"]), "{text}");
+        assert!(words.contains(&vec!["a", "distributed", "yes", "0", "2", "3"]), "{text}");
         assert!(words.contains(&vec!["a", "c/00000001", "two", "births"]), "{text}");
-        assert!(words.contains(&vec!["b", "?", "?", "?", "?", "refused"]), "{text}");
+        assert!(words.contains(&vec!["b", "?", "?", "?", "?", "?", "refused"]), "{text}");
         let code = |trusts: &Trusts| trusts.judged().map_err(|failure| failure.exit());
         assert_eq!(code(&trusts), Err(Exit::Unreachable));
         let mut trusts = trusts;

@@ -112,6 +112,8 @@ pub struct Trust {
     pub unproven_records: u64,
     /// Origins known here whose operations are not signed.
     pub unborn_origins: u64,
+    /// Origins that sign and are not believed any more.
+    pub unbelieved_origins: u64,
     /// Whether the node signs what it logs.
     pub signs: bool,
     /// Origins that are frozen, because they have signed two histories.
@@ -414,12 +416,13 @@ impl TryFrom<proto::Trust> for Trust {
     type Error = ViewError;
 
     fn try_from(trust: proto::Trust) -> Result<Self, ViewError> {
-        let proto::Trust { mode, unproven_records, unborn_origins, signs, forks } = trust;
+        let proto::Trust { mode, unproven_records, unborn_origins, signs, unbelieved_origins, forks } = trust;
         let forks = forks.into_iter().map(|proto::ForkedOrigin { origin, kind }| {
             let origin = Origin::try_from(origin.as_ref()).map_err(|error| ViewError(error.to_string()))?;
             Ok(ForkedOrigin { origin: origin.to_string(), kind })
         });
-        Ok(Self { mode, unproven_records, unborn_origins, signs, forks: forks.collect::<Result<_, _>>()? })
+        let forks = forks.collect::<Result<_, _>>()?;
+        Ok(Self { mode, unproven_records, unborn_origins, unbelieved_origins, signs, forks })
     }
 }
 

@@ -193,6 +193,10 @@ metrics! {
         "Remembered payloads that lost a conflict with another payload of the same key hash.";
     UNPROVEN = "brock_unproven_records", Kind::Gauge, Count,
         "Records and tombstones of which an operation is not proven, because its origin has not signed it, or it destroys and no operator has: they fill no node whose trust is distributed.";
+    FROZEN_NOW = "brock_origins_frozen", Kind::Gauge, Count,
+        "Origins that are frozen at this node, because they have signed two histories or have two births.";
+    UNBELIEVED = "brock_origins_unbelieved", Kind::Gauge, Count,
+        "With node.trust distributed: origins whose births are known here and not believed any more, so that what they have signed fills no empty node.";
     QUARANTINED = "brock_quarantined_total", Kind::Counter, Count,
         "Replicated entries that could not be applied and were quarantined.", Start::Zero;
     QUARANTINE_NOW = "brock_quarantine_entries", Kind::Gauge, Count,

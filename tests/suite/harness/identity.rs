@@ -15,7 +15,7 @@ use brock_core::{
     },
     domain::{
         acknowledgement::{self, Acknowledgement},
-        birth::{Birth, SignedBirth},
+        birth::{Birth, SignedBirth, Unbelieved},
         bundle::{self, Bundle, Hash, Tip},
     },
     proto,
@@ -49,10 +49,10 @@ impl Identity for TestIdentity {
         })
     }
 
-    fn verify(&self, signed: &SignedBirth) -> Result<(), String> {
+    fn verify(&self, signed: &SignedBirth) -> Result<(), Unbelieved> {
         let content = signed.birth.content(&ClusterId::of("test"));
         let expected = Self::signature(&signed.birth.origin.node_id(), &content);
-        if signed.signature == expected { Ok(()) } else { Err("forged".to_owned()) }
+        if signed.signature == expected { Ok(()) } else { Err(Unbelieved::Other("forged".to_owned())) }
     }
 }
 

@@ -118,11 +118,12 @@ const CONFINED: [(&str, &[&str]); 7] = [
 
 /// The layer that speaks in domain types, and its files that may name the generated messages: the reports
 /// that nodes send each other.
-const DOMAIN_TYPED: (&str, [&str; 5]) = (
+const DOMAIN_TYPED: (&str, [&str; 6]) = (
     "src/app",
     [
         "src/app/cluster.rs",
         "src/app/health.rs",
+        "src/app/trust.rs",
         "src/app/reports.rs",
         "src/app/status.rs",
         "src/app/trace.rs",

@@ -404,7 +404,7 @@ pub(crate) enum TrustCommand {
     ///
     /// UNPROVEN RECORDS: an operation of them is signed by no origin, or destroys without an operator's order. They fill
     /// no node whose node.trust is distributed; `trust migrate` logs them again. UNBORN ORIGINS: incarnations that have
-    /// signed nothing. Exit code 5: a node has unproven records.
+    /// signed nothing. UNBELIEVED: those that sign, and whose certificate is not accepted any more; `origin list` says why. Exit code 5: a node has unproven records.
     Status,
     /// Log again, at one node and in its name, what of its records is not proven
     ///

@@ -26,6 +26,8 @@ pub const MIGRATION_ORDERS_MAX: usize = 64;
 pub const CLOSINGS_MAX: usize = 64;
 /// Origins in a page of them.
 pub const ORIGINS_PAGE: usize = 256;
+/// Origins of one donor that are remembered because their logs are not believed here.
+pub const REFUSED_ORIGINS_MAX: usize = 64;
 /// Births that a node offers to another one at once.
 pub const OFFERED_BIRTHS_MAX: usize = 64;
 /// Operations under one signature.
