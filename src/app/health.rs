@@ -4,8 +4,9 @@
 
 use std::collections::BTreeSet;
 
+use super::trust;
 use brock_core::{
-    base::{duration, id::Incarnation, limits, trust::TrustMode},
+    base::{duration, id::Incarnation, limits},
     domain::{codec, record::UnixSeconds},
     proto::{
         DuplicateId, PausedOrigin, Peer, StatusResponse, Verdict,
@@ -257,12 +258,8 @@ impl About<'_> {
                 "If it does not catch up: `node-admin peers` at this node shows why",
             );
         }
-        let trust = status.trust.clone().unwrap_or_default();
-        if trust.unproven_records > 0 && trust.mode == TrustMode::Distributed.as_str() {
-            self.watch(
-                format!("{} of its records are not proven: they fill no empty node", trust.unproven_records),
-                "`node-admin trust migrate`: docs/guides/distributed-trust.md",
-            );
+        for (what, todo) in status.trust.iter().flat_map(trust::findings) {
+            self.watch(what, todo);
         }
         for paused in &status.paused {
             self.paused(paused);

@@ -8,7 +8,7 @@
 //!   `receipts`: who holds an operation, with the proof;
 //!   [`ledgers`]: conflicts and quarantine; [`tail`]: the log as it grows.
 //! - [`trace`]: one record on every node; [`status`]: the status of this node; [`cluster`]: of all nodes;
-//!   `reports`: reads what a peer reports; [`health`]: the verdict on all; `missing`: its findings about
+//!   `reports`: reads what a peer reports; [`health`]: the verdict on all; its findings: `trust`: of trust; `missing`: about
 //!   what a node lacks without knowing it, or because peers keep it back.
 //! - [`error`]: why a request is not answered as asked.
 //!
@@ -33,3 +33,4 @@ pub mod retirement;
 pub mod status;
 pub mod tail;
 pub mod trace;
+mod trust;

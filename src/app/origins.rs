@@ -7,7 +7,11 @@ use super::{error::RequestError, operations::Operations};
 use crate::{
     membership::{contacts::Contact, peer::RemoteError},
     store::Store,
-    transfer::{closings::Closing, proof::Verifier, work},
+    transfer::{
+        closings::Closing,
+        proof::{ProofError, Verifier},
+        work,
+    },
 };
 use brock_core::{
     base::{
@@ -151,7 +155,10 @@ fn birth(store: &Store, verifier: &Verifier, origin: &Origin) -> Result<Option<K
     Ok(Some(KnownBirth {
         statement: signed.birth.statement(&cluster),
         certificate_ends: identity.and_then(|identity| identity.ends(&signed)),
-        problem: verifier.check_birth(&signed).err().map(|error| error.to_string()),
+        problem: verifier.check_birth(&signed).err().map(|error| match error {
+            ProofError::Birth { reason, .. } => reason.to_string(),
+            other => other.to_string(),
+        }),
         signed,
     }))
 }

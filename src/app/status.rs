@@ -27,6 +27,7 @@ use crate::{
         descriptors::Descriptors,
     },
     store::{Fill, Health, StorageUse, Store},
+    transfer::proof::Verifier,
 };
 use brock_core::{
     base::{
@@ -59,6 +60,8 @@ pub struct Reporter {
     pub resyncs: Resyncs,
     /// What the node believes other nodes.
     pub trust: TrustMode,
+    /// Says which origins it does not believe any more.
+    pub verifier: Verifier,
     /// Shows paused logs.
     pub breaker: Breaker,
     /// The node's backups; `None` = it makes none.
@@ -113,7 +116,10 @@ impl Reporter {
             quarantined: totals.quarantined,
             conflicts: totals.conflicts,
             conflicts_acknowledged: totals.acknowledged,
-            trust: Some(proto::Trust { heads: self.heads(), ..trust(self.trust, store, unconfirmed) }),
+            trust: Some(proto::Trust {
+                heads: self.heads(),
+                ..trust(self.trust, (store, &self.verifier), unconfirmed)
+            }),
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
             alarms: self.alarms.list().into_iter().map(alarm_to_proto).collect(),
@@ -204,7 +210,7 @@ impl Reporter {
     }
 }
 
-fn trust(mode: TrustMode, store: &Store, unconfirmed: Vec<Fill>) -> proto::Trust {
+fn trust(mode: TrustMode, (store, verifier): (&Store, &Verifier), unconfirmed: Vec<Fill>) -> proto::Trust {
     let forked = |fork: &Arc<Fork>| proto::ForkedOrigin {
         origin: Bytes::copy_from_slice(fork.origin().as_bytes()),
         kind: fork.kind().to_owned(),
@@ -213,6 +219,8 @@ fn trust(mode: TrustMode, store: &Store, unconfirmed: Vec<Fill>) -> proto::Trust
         mode: mode.to_string(),
         unproven_records: store.totals().unproven,
         unborn_origins: store.unborn() as u64,
+        unbelieved_origins: verifier.unbelieved(),
+        signs: store.born(&store.origin()).is_some(),
         forks: store.forks().iter().map(forked).collect(),
         unconfirmed_fills: unconfirmed.into_iter().map(fill).collect(),
         heads: Vec::new(),

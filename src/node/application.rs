@@ -121,6 +121,7 @@ impl Application {
             records: Arc::clone(&records),
             resyncs: shared.resyncs.clone(),
             trust: config.trust,
+            verifier: shared.verifier.clone(),
             breaker: shared.breaker.clone(),
             backups: backups.clone(),
             backup_public_key,

@@ -6,12 +6,16 @@ use rustls_pki_types::CertificateDer;
 use crate::store::{self, Standing};
 use brock_core::{
     base::id::ClusterId,
-    domain::{birth::SignedBirth, order::Subject, record::UnixSeconds},
+    domain::{
+        birth::{SignedBirth, Unbelieved},
+        order::Subject,
+        record::UnixSeconds,
+    },
 };
 use brock_net::tls::{
     credentials::Identity,
     roles::Role,
-    statement::{self, At, Context, Signed, StatementVerifier},
+    statement::{self, At, Context, Signed, StatementError, StatementVerifier},
 };
 
 /// The certificate of a node, by which its origins are born.
@@ -46,8 +50,9 @@ impl store::Identity for NodeCertificate {
         statement::ends(&CertificateDer::from(signed.certificates.first()?.as_ref()))
     }
 
-    fn verify(&self, signed: &SignedBirth) -> Result<(), String> {
-        let cluster = self.cluster().ok_or("this node's own certificate names no cluster")?;
+    fn verify(&self, signed: &SignedBirth) -> Result<(), Unbelieved> {
+        let nameless = || Unbelieved::Other("this node's own certificate names no cluster".to_owned());
+        let cluster = self.cluster().ok_or_else(nameless)?;
         verify_birth(&self.0.statement_verifier(), cluster, signed).map(drop)
     }
 
@@ -63,7 +68,7 @@ pub fn verify_birth(
     verifier: &StatementVerifier,
     cluster: ClusterId,
     signed: &SignedBirth,
-) -> Result<Standing, String> {
+) -> Result<Standing, Unbelieved> {
     let birth = &signed.birth;
     let chain: Vec<CertificateDer<'_>> =
         signed.certificates.iter().map(|der| CertificateDer::from(der.as_ref())).collect();
@@ -72,11 +77,13 @@ pub fn verify_birth(
         let content = Subject::Vouch(&birth.statement(&cluster)).encode(&cluster, at_unix_ms);
         let at = At::Time(u64::try_from(at_unix_ms.div_euclid(1000)).unwrap_or_default());
         let operator = verifier.verify(&chain, at, Context::OperatorOrder, &content, &signature);
-        let operator = operator.map_err(|error| error.to_string())?;
+        let operator = operator.map_err(unbelieved)?;
         let is_here = operator.trust_domain.as_deref().map(ClusterId::of) == Some(cluster);
         return match operator.role == Role::Admin && is_here {
             true => Ok(Standing::Present),
-            false => Err(format!("{operator}, who vouched for it, is no operator of this cluster")),
+            false => Err(Unbelieved::Other(format!(
+                "{operator}, who vouched for it, is no operator of this cluster"
+            ))),
         };
     }
     let content = birth.content(&cluster);
@@ -85,13 +92,22 @@ pub fn verify_birth(
     let born_at = u64::try_from(birth.born_at).unwrap_or_default();
     let signer = verify(At::Now).map(|signer| (signer, Standing::Present));
     let signer = signer.or_else(|_| verify(At::Time(born_at)).map(|signer| (signer, Standing::Past)));
-    let (signer, standing) = signer.map_err(|error| error.to_string())?;
+    let (signer, standing) = signer.map_err(unbelieved)?;
     let is_node = signer.role == Role::Node && signer.node_id() == Some(birth.origin.node_id());
     let is_here = signer.trust_domain.as_deref().map(ClusterId::of) == Some(cluster);
     match is_node && is_here {
         true => Ok(standing),
-        false => {
-            Err(format!("its certificate is not that of node {} in this cluster", birth.origin.node_id()))
-        }
+        false => Err(Unbelieved::Other(format!(
+            "its certificate is not that of node {} in this cluster",
+            birth.origin.node_id()
+        ))),
+    }
+}
+
+fn unbelieved(error: StatementError) -> Unbelieved {
+    match error {
+        StatementError::UnknownCa => Unbelieved::UnknownCa,
+        StatementError::Revoked => Unbelieved::Revoked,
+        other => Unbelieved::Other(other.to_string()),
     }
 }

@@ -19,6 +19,7 @@ pub(super) fn spawn(tasks: &Tasks, shared: &Shared) {
     let (store, roster, members) =
         (shared.store.clone(), shared.roster.clone(), shared.roster.members().clone());
     let (wall_clock, alarms) = (shared.wall_clock.clone(), shared.alarms.clone());
+    let verifier = shared.verifier.clone();
     let stop = tasks.stopping().clone();
     tasks.spawn(TaskName::Checkpoint, |status| async move {
         let mut ticks = interval(limits::SUPERBLOCK_INTERVAL);
@@ -31,7 +32,7 @@ pub(super) fn spawn(tasks: &Tasks, shared: &Shared) {
             members.settle_revocations(wall_clock.now());
             members.revocations().record_gauges();
             metrics::gauge!(names::MEMBERS).set(members.count(wall_clock.now()) as f64);
-            gauges::record(&store, &roster, &alarms, &status).await;
+            gauges::record(&store, &roster, &verifier, &alarms, &status).await;
             remember(&store, (&members, wall_clock.now()), &mut remembered, &status).await;
             let vector = store.vector();
             if vector != written {

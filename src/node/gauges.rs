@@ -7,12 +7,19 @@ use crate::{
     replication::withheld::{self, Withheld},
     runtime::alarms::Alarms,
     store::{Engine, Store},
+    transfer::proof::Verifier,
 };
 use brock_core::base::{limits, metrics as names};
 use brock_net::task::TaskStatus;
 
 /// Records all of them. What the storage engine does not answer becomes the task's error.
-pub(super) async fn record(store: &Store, roster: &Roster, alarms: &Alarms, status: &TaskStatus) {
+pub(super) async fn record(
+    store: &Store,
+    roster: &Roster,
+    verifier: &Verifier,
+    alarms: &Alarms,
+    status: &TaskStatus,
+) {
     let (vector, totals) = (store.vector(), store.totals());
     metrics::gauge!(names::RECORDS).set(totals.records as f64);
     metrics::gauge!(names::TOMBSTONES).set(totals.tombstones as f64);
@@ -22,6 +29,9 @@ pub(super) async fn record(store: &Store, roster: &Roster, alarms: &Alarms, stat
     metrics::gauge!(names::QUARANTINE_NOW).set(totals.quarantined as f64);
     metrics::gauge!(names::CONFLICTS_NOW).set(totals.conflicts as f64);
     metrics::gauge!(names::UNPROVEN).set(totals.unproven as f64);
+    metrics::gauge!(names::FROZEN_NOW).set(store.forks().len() as f64);
+    let unbelieved = if verifier.is_strict() { verifier.unbelieved() } else { 0 };
+    metrics::gauge!(names::UNBELIEVED).set(unbelieved as f64);
     metrics::gauge!(names::ALARMS).set(alarms.list().len() as f64);
     metrics::gauge!(names::DUPLICATE_IDS).set(roster.members().duplicates().list().len() as f64);
     for (origin, clock) in store.floors().iter() {

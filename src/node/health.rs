@@ -64,6 +64,8 @@ pub(super) fn spawn_fill_watch(
     reporter: &HealthReporter,
 ) {
     let (mut incomplete, stop) = (fills.incomplete(), tasks.stopping().clone());
+    // The pullers may have begun before this.
+    incomplete.mark_changed();
     let (fills, members, mut changes) = (fills.clone(), members.clone(), members.changes());
     let (readiness, reporter) = (Arc::clone(readiness), reporter.clone());
     tasks.spawn(TaskName::Fills, |status| async move {

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
-use crate::store::Store;
+use crate::{store::Store, transfer::proof::Verifier};
 use brock_core::base::{limits, metrics as names, time::unix_now};
 use brock_net::{
     task::{TaskName, TaskStatus, Tasks},
@@ -27,12 +27,18 @@ use brock_net::{
 /// trusted, and logs certificates that will expire.
 ///
 /// A message to the returned channel makes it check the directory now; it answers when it is done.
-pub(super) fn spawn(tasks: &Tasks, identity: &Identity, store: &Store) -> mpsc::Sender<oneshot::Sender<()>> {
+pub(super) fn spawn(
+    tasks: &Tasks,
+    identity: &Identity,
+    store: &Store,
+    verifier: &Verifier,
+) -> mpsc::Sender<oneshot::Sender<()>> {
     let (requests, mut requested) = mpsc::channel::<oneshot::Sender<()>>(1);
     let stop = tasks.stopping().clone();
     let mut watch = Watch {
         identity: identity.clone(),
         store: store.clone(),
+        verifier: verifier.clone(),
         verified: Instant::now(),
         problem: None,
         warned: HashMap::new(),
@@ -40,6 +46,7 @@ pub(super) fn spawn(tasks: &Tasks, identity: &Identity, store: &Store) -> mpsc::
         authorities: Vec::new(),
         wire: Vec::new(),
         reading: None,
+        is_first: true,
     };
     tasks.spawn(TaskName::Certificates, |status| async move {
         let mut ticks = interval(limits::CERTIFICATES_CHECK_INTERVAL);
@@ -68,6 +75,8 @@ struct Watch {
     identity: Identity,
     /// Its birth is signed again with each new certificate.
     store: Store,
+    /// Which births it believes changes with the certificates.
+    verifier: Verifier,
     /// When all open connections were last verified against the trust store.
     verified: Instant,
     /// What is wrong with the directory, as last logged.
@@ -83,6 +92,8 @@ struct Watch {
     /// The reading of the directory that is under way, and its begin. There is never a second one: each would
     /// hold a thread for as long as the directory does not answer.
     reading: Option<(Instant, JoinHandle<Result<Refreshed, TlsError>>)>,
+    /// Nothing was checked yet.
+    is_first: bool,
 }
 
 /// What is wrong with the certificates directory, or that of revocation lists.
@@ -98,6 +109,7 @@ impl Watch {
     async fn check(&mut self, status: &TaskStatus) {
         let refreshed = self.refresh().await;
         let is_due = self.verified.elapsed() >= limits::CONNECTIONS_CHECK_INTERVAL;
+        let is_first = std::mem::take(&mut self.is_first);
         let is_reloaded = matches!(refreshed, Ok(Refreshed::Reloaded));
         if is_due || is_reloaded {
             self.close_untrusted().await;
@@ -105,6 +117,9 @@ impl Watch {
         self.report(refreshed, status);
         if is_reloaded {
             self.renew_birth().await;
+        }
+        if is_due || is_reloaded || is_first {
+            self.count_unbelieved(status).await;
         }
         self.record_revoked();
         self.record_expiries();
@@ -132,8 +147,22 @@ impl Watch {
     async fn renew_birth(&self) {
         match self.store.renew_birth().await {
             Ok(true) => tracing::info!("signed this node's birth with the new certificate"),
+            Ok(false) if self.lacks_birth() => tracing::info!(
+                "the certificate names this node now, and what it logs is not signed yet: it signs from its next start on"
+            ),
             Ok(false) => {}
             Err(error) => tracing::error!(%error, "cannot sign this node's birth with the new certificate"),
+        }
+    }
+
+    fn lacks_birth(&self) -> bool {
+        let names_node = self.store.identity().is_some_and(|identity| identity.cluster().is_some());
+        names_node && self.store.born(&self.store.origin()).is_none()
+    }
+
+    async fn count_unbelieved(&self, status: &TaskStatus) {
+        if let Err(error) = self.verifier.count_unbelieved().await {
+            status.set_error(&error.to_string());
         }
     }
 

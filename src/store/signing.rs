@@ -15,7 +15,7 @@ use brock_core::{
     },
     domain::{
         acknowledgement::{self, Acknowledgement},
-        birth::{Birth, Previous, SignedBirth},
+        birth::{Birth, Previous, SignedBirth, Unbelieved},
         bundle::{self, Bundle, Evidence, Hash, OriginKey, Signature, Tip},
         head::{self, Head},
         record::UnixSeconds,
@@ -32,7 +32,7 @@ pub trait Identity: fmt::Debug + Send + Sync {
     fn sign(&self, content: &[u8]) -> Result<Certified, String>;
 
     /// Whether a birth is signed by a certificate of its node, in this cluster. The error says why it is not.
-    fn verify(&self, birth: &SignedBirth) -> Result<(), String>;
+    fn verify(&self, birth: &SignedBirth) -> Result<(), Unbelieved>;
 
     /// How good the signature of a birth is, whether or not its certificate is revoked now: a holder that has signed two
     /// things has signed them. `None`: it is none.

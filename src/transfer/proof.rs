@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::{
@@ -21,7 +24,7 @@ use brock_core::{
         vector::{Clock, Stamp, Vector},
     },
     domain::{
-        birth::{Birth, SignedBirth},
+        birth::{Birth, SignedBirth, Unbelieved},
         bundle::{Bundle, Evidence, Hash, Signature},
         operation::{Operation, has_foreign_payload},
         order::Chain,
@@ -42,12 +45,12 @@ pub enum ProofError {
     #[error("operations of {0} come without a birth that proves who signs them")]
     Unborn(Origin),
     /// The birth is not that of the origin's node.
-    #[error("the birth of {origin} is not genuine: {reason}")]
+    #[error("the birth of {origin} is not believed here: {reason}")]
     Birth {
         /// The origin.
         origin: Origin,
         /// What is wrong with it.
-        reason: String,
+        reason: Unbelieved,
     },
     /// Another birth of that origin is known here.
     #[error("{} has two births: two holders of its node's certificate sign as that origin", .0.birth.origin)]
@@ -72,6 +75,8 @@ pub struct Verifier {
     orders: Option<Orders>,
     /// Signatures that were found genuine, and what they sign: the records of a bundle come one by one.
     genuine: Arc<Mutex<HashMap<Signature, Signed>>>,
+    /// How many births that are kept here are not believed any more, as counted last.
+    unbelieved: Arc<AtomicU64>,
 }
 
 type Signed = (Origin, Bundle, Hash);
@@ -98,7 +103,7 @@ impl Believed {
 impl Verifier {
     /// Believes what `mode` says, of origins and their births as the store knows them.
     pub fn new(store: Store, mode: TrustMode, orders: Option<Orders>) -> Self {
-        Self { store, mode, orders, genuine: Arc::default() }
+        Self { store, mode, orders, genuine: Arc::default(), unbelieved: Arc::default() }
     }
 
     /// Whether only what is proven is applied.
@@ -128,9 +133,39 @@ impl Verifier {
                 Ok(()) => return Ok(()),
                 Err(reason) => reason,
             },
-            None => "this node verifies none".to_owned(),
+            None => Unbelieved::Other("this node verifies none".to_owned()),
         };
         Err(ProofError::Birth { origin, reason })
+    }
+
+    /// Counts the origins that are known here and whose births are not believed any more, unless an operator has closed
+    /// their logs. That changes with the certificates directory and with time.
+    pub async fn count_unbelieved(&self) -> Result<(), StoreError> {
+        let (mut after, mut count) = (None, 0);
+        loop {
+            let (births, next) = self.store.births(after).await?;
+            let this = self.clone();
+            let is_unbelieved = move |signed: &SignedBirth| {
+                let is_closed =
+                    this.orders.as_ref().is_some_and(|orders| orders.closed(&signed.birth.origin).is_some());
+                !is_closed && this.check_birth(signed).is_err()
+            };
+            let births = births.into_iter().filter_map(|birth| SignedBirth::from_proto(birth).ok());
+            let births: Vec<_> = births.collect();
+            count +=
+                work(move || births.iter().filter(|signed| is_unbelieved(signed)).count() as u64).await?;
+            match next {
+                Some(_) => after = next,
+                None => break,
+            }
+        }
+        self.unbelieved.store(count, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// As counted last.
+    pub fn unbelieved(&self) -> u64 {
+        self.unbelieved.load(Ordering::Relaxed)
     }
 
     /// Keeps those of the births that are genuine. What an origin without one has signed is not proven, which is

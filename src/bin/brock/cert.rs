@@ -260,7 +260,8 @@ fn next_of_node(NodeArgs { leaf, node_id, .. }: &NodeArgs, made: &[Made]) -> Str
     files.splice(0..0, authorities.iter().map(|&name| name.to_owned()));
     format!(
         "Copy {} to the node, and start it there:\n  brock run --node.id {node_id} --node.certs-dir DIR --node.path DIR \
-         --node.trust distributed --node.require-uri-roles --node.first-start …",
+         --node.trust distributed --node.require-uri-roles --node.join HOST:20004,…\nThe first time with \
+         --node.first-start=true.",
         all_of(&files)
     )
 }

@@ -38,6 +38,18 @@ pub(crate) fn credentials(global: &Global) -> Result<ClientIdentity, Failure> {
     ClientIdentity::load(certs_dir(global)?).map_err(|error| Failure::Error(error::chain_of(&error)))
 }
 
+/// A refusal, with its most frequent cause: nodes may require the URI that the recipes of other tools leave out.
+pub(crate) fn explained(global: &Global, failure: Failure) -> Failure {
+    let is_nameless = || credentials(global).is_ok_and(|identity| identity.peer().trust_domain.is_none());
+    match failure {
+        Failure::Denied(_) if is_nameless() => failure.with_remark(
+            "The certificate in --certs-dir has no SPIFFE URI: nodes with node.require-uri-roles refuse it, and it signs no \
+             orders. `brock cert admin` makes an operator's with one",
+        ),
+        other => other,
+    }
+}
+
 /// Checks the flags and loads the certificates. Does not touch the network.
 pub(crate) fn client(global: &Global, timeout: Duration) -> Result<Client, Failure> {
     certs_dir(global)?;

@@ -28,6 +28,14 @@ pub(crate) const VOUCH_WARNING: &str = "Vouching for an origin: every node belie
      Do this only if you know that the node itself was born there, and not a thief of its certificate: its certificate is \
      not accepted any more.";
 
+/// Printed below origins that are not believed.
+const REMEDY: &str = "
+Some are not believed: what they have signed fills no empty node.
+If their CA was replaced, keep it as ca-history.pem. If a certificate was
+revoked: `origin vouch ORIGIN` if the node itself was born there, `origin close
+NODE` if a thief may have been. -o json has the whole reasons.
+";
+
 /// Prints the origins that the first node that answers knows.
 pub(crate) async fn list(client: &Client, format: Format) -> Result<(), Failure> {
     output::data(format, &fetch(client).await?, Origins::text)
@@ -36,15 +44,16 @@ pub(crate) async fn list(client: &Client, format: Format) -> Result<(), Failure>
 /// Vouches for the birth of an origin, at the first node that answers and through it at its peers.
 pub(crate) async fn vouch(client: &Client, origin: Origin, format: Format) -> Result<(), Failure> {
     let name = origin.to_string();
-    let known = fetch(client).await?.origins.into_iter().find(|known| known.origin == name);
+    let Origins { node_id, origins } = fetch(client).await?;
+    let known = origins.into_iter().find(|known| known.origin == name);
     let statement = known.and_then(|known| known.statement).ok_or_else(|| {
-        Failure::NotFound(format!("that node knows no birth of {name}: see `node-admin origin list`"))
+        Failure::NotFound(format!(
+            "{} knows no birth of {name}. `node-admin origin list` shows which it knows; a node that lacks an origin does \
+             not list it, so vouch for it at one that does (--node-addresses)",
+            output::printable(&node_id)
+        ))
     })?;
-    let order = order::signed(client, Subject::Vouch(&statement))?.ok_or_else(|| {
-        Failure::Usage(
-            "vouching takes a certificate of `brock cert admin`, whose URI names the cluster".to_owned(),
-        )
-    })?;
+    let order = order::required(client, Subject::Vouch(&statement), "vouching")?;
     let origin = Bytes::copy_from_slice(origin.as_bytes());
     let request = proto::VouchOriginRequest { origin, order: Some(order) };
     let answer = answer::reported_change(client.vouch_origin(request).await)?;
@@ -60,11 +69,8 @@ pub(crate) async fn close(client: &Client, node: NodeId, format: Format) -> Resu
     let nodes = cluster::view(client, false).await?.nodes;
     let ends = ends(&nodes, &node)?;
     let listed: Vec<(Origin, Clock)> = ends.iter().collect();
-    let order = order::signed(client, Subject::Close(&node, &listed))?.ok_or_else(|| {
-        Failure::Usage(
-            "closing takes a certificate of `brock cert admin`, whose URI names the cluster".to_owned(),
-        )
-    })?;
+    let order = order::required(client, Subject::Close(&node, &listed), "closing")?;
+    remark_accepted(&fetch(client).await?, &node, &ends);
     let closing = proto::Closing {
         node_id: node.to_string(),
         ends: Some(codec::vector_to_proto(&ends)),
@@ -85,6 +91,21 @@ pub(crate) async fn close(client: &Client, node: NodeId, format: Format) -> Resu
     output::data(format, &closed, Closed::text)?;
     let outcomes = closed.outcomes.iter().map(|one| (one.node.as_str(), one.error.as_str()));
     Failure::at_some(outcomes, "closed it")
+}
+
+/// Says so if no log that is closed has a certificate that the node which was asked has stopped to accept: its thief can
+/// then begin another log at once.
+fn remark_accepted(known: &Origins, node: &NodeId, ends: &Vector) {
+    let is_closed =
+        |known: &&KnownOrigin| stamp::origin(&known.origin).is_ok_and(|origin| ends.lists(&origin));
+    let mut signing = known.origins.iter().filter(is_closed).filter(|known| known.signs).peekable();
+    if signing.peek().is_some() && signing.all(|known| known.problem.is_empty()) {
+        output::message(&format!(
+            "warning: {} accepts each certificate that {node} has signed with: who has stolen one begins another log with \
+             it. Revoke it at every node (`brock cert revoke`), and repeat this",
+            output::printable(&known.node_id)
+        ));
+    }
 }
 
 /// What all members together have applied of the origins of a node.
@@ -210,15 +231,16 @@ impl KnownOrigin {
         match (self.signs, self.problem.as_str(), self.vouched_at_unix_ms) {
             (false, ..) => "signs nothing".to_owned(),
             (true, "", 0) => "believed".to_owned(),
-            (true, "", at) => format!("believed: vouched for {}", output::moment(at / 1000)),
-            (true, problem, _) => output::printable(problem),
+            (true, "", at) => format!("vouched for {}", output::day(at / 1000)),
+            // What comes behind is what to do.
+            (true, problem, _) => output::printable(problem.split(':').next().unwrap_or_default()),
         }
     }
 }
 
 impl Origins {
     fn text(&self) -> String {
-        let when = |at: i64| if at == 0 { "-".to_owned() } else { output::moment(at) };
+        let when = |at: i64| if at == 0 { "-".to_owned() } else { output::day(at) };
         let rows = self.origins.iter().map(|known| {
             vec![
                 output::printable(&known.origin),
@@ -230,7 +252,10 @@ impl Origins {
         });
         let mut text = String::new();
         let title = format!("origins, as {} knows them", output::printable(&self.node_id));
-        section(&mut text, &title, &headed(&["ORIGIN", "CLOCK", "BORN", "CERTIFICATE ENDS", "BIRTH"], rows));
+        section(&mut text, &title, &headed(&["ORIGIN", "CLOCK", "BORN", "CERT ENDS", "BIRTH"], rows));
+        if self.origins.iter().any(|known| !known.problem.is_empty()) {
+            text.push_str(REMEDY);
+        }
         text.trim_start().to_owned()
     }
 }
@@ -303,13 +328,13 @@ mod tests {
         for (change, state) in [
             (&(|known: &mut Known| known.signs = false) as &dyn Fn(&mut Known), "signs nothing"),
             (&|_| (), "believed"),
-            (
-                &|known| known.vouched_at_unix_ms = 1_777_636_800_000,
-                "believed: vouched for 2026-05-01T12:00:00Z",
-            ),
-            (&|known| known.problem = "revoked\x07".to_owned(), "revoked\u{fffd}"),
+            (&|known| known.vouched_at_unix_ms = 1_777_636_800_000, "vouched for 2026-05-01"),
+            (&|known| known.problem = "revoked\x07: ask".to_owned(), "revoked\u{fffd}"),
         ] {
-            assert!(known(change).state().starts_with(state), "{state}");
+            assert_eq!(known(change).state(), state);
         }
+        let refused = known(&|known| known.problem = "revoked".to_owned());
+        let text = Origins { node_id: "a".to_owned(), origins: vec![refused] }.text();
+        assert!(text.contains("vouch") && text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
 }

@@ -53,7 +53,8 @@ use clap::{CommandFactory as _, FromArgMatches as _};
 
 use access::{BACKUP_TIMEOUT, CALL_TIMEOUT, CLUSTER_TIMEOUT, LONG_CALL_TIMEOUT};
 use cli::{
-    Cli, Command, ConflictsCommand, DebugCommand, LogCommand, MemberCommand, OriginCommand, TrustCommand,
+    Cli, Command, ConflictsCommand, DebugCommand, Format, Global, LogCommand, MemberCommand, OriginCommand,
+    TrustCommand,
 };
 use failure::{Exit, Failure};
 
@@ -115,10 +116,14 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Doctor(options) => return access::block_on(doctor::run(global, &options)),
         command => (context::fill(global)?, command),
     };
-    let client = |usual| access::client(&global, global.timeout.unwrap_or(usual));
+    perform(&global, command, format).map_err(|failure| access::explained(&global, failure))
+}
+
+fn perform(global: &Global, command: Command, format: Format) -> Result<(), Failure> {
+    let client = |usual| access::client(global, global.timeout.unwrap_or(usual));
     // The input is checked before the network is touched.
     match command {
-        Command::Record { command } => record::run(&global, command),
+        Command::Record { command } => record::run(global, command),
         Command::Status { cluster: false } => access::block_on(status::show(&client(CALL_TIMEOUT)?, format)),
         Command::Status { cluster: true } => {
             access::block_on(cluster::status(&client(CLUSTER_TIMEOUT)?, format))
@@ -134,9 +139,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
             access::block_on(backup::run(&client(BACKUP_TIMEOUT)?, command, format))
         }
         Command::Alarms { command } => access::block_on(alarms::run(&client(CALL_TIMEOUT)?, command, format)),
-        Command::Audit { command } => audit::run(&global, command),
-        Command::Order { command } => order::run(&global, command),
-        Command::Receipt { command } => receipt::run(&global, command),
+        Command::Audit { command } => audit::run(global, command),
+        Command::Order { command } => order::run(global, command),
+        Command::Receipt { command } => receipt::run(global, command),
         Command::Compact => access::block_on(compact::run(&client(LONG_CALL_TIMEOUT)?, format)),
         Command::Members => access::block_on(members::list(&client(CALL_TIMEOUT)?, format)),
         Command::Member { command: MemberCommand::Retire { node, yes, connected } } => {
@@ -182,7 +187,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
         }
         Command::Debug { command: DebugCommand::Bundle(options) } => {
             let client = client(LONG_CALL_TIMEOUT)?;
-            access::block_on(debug::bundle(&client, &global, &options))
+            access::block_on(debug::bundle(&client, global, &options))
         }
         Command::Context { .. } | Command::Completion { .. } | Command::Man { .. } | Command::Doctor(_) => {
             Ok(())

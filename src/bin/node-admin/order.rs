@@ -42,6 +42,15 @@ pub(crate) fn signed(client: &Client, subject: Subject<'_>) -> Result<Option<pro
     signed.map_err(|error| Failure::Error(error.to_string()))
 }
 
+/// The same for what takes an order; `what` names that.
+pub(crate) fn required(client: &Client, subject: Subject<'_>, what: &str) -> Result<proto::Order, Failure> {
+    signed(client, subject)?.ok_or_else(|| {
+        Failure::Usage(format!(
+            "{what} takes a certificate of `brock cert admin`, whose URI names the cluster"
+        ))
+    })
+}
+
 /// What this command prints: the fields of the message `brock.v1.Order`, as JSON has them.
 #[derive(Debug, Serialize)]
 struct Signed {

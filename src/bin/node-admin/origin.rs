@@ -2,10 +2,14 @@
 
 use crate::{
     cli::Format,
+    cluster,
     failure::Failure,
     output::{self, headed, section},
 };
-use brock_client::{Client, view::PausedOrigin};
+use brock_client::{
+    Client,
+    view::{Node, PausedOrigin},
+};
 use brock_core::proto;
 use serde::Serialize;
 
@@ -29,7 +33,14 @@ pub(crate) async fn resume(client: &Client, node_id: String, format: Format) -> 
     }
     let resumed = Resumed { origin: node_id, outcomes };
     output::data(format, &resumed, Resumed::text)?;
-    resumed.outcome()
+    resumed.outcome()?;
+    // A misspelt id would otherwise look as if it were done.
+    let has_resumed = resumed.outcomes.iter().any(|outcome| !outcome.resumed.is_empty());
+    let is_it = |node: &Node| node.node == resumed.origin;
+    match has_resumed || cluster::view(client, false).await?.nodes.iter().any(is_it) {
+        true => Ok(()),
+        false => Err(Failure::NotFound(format!("no node of the cluster is called {}", resumed.origin))),
+    }
 }
 
 /// What `origin resume` prints.

@@ -176,6 +176,12 @@ pub(crate) fn moment(unix: i64) -> String {
     }
 }
 
+/// `2026-05-01`, for a narrow column.
+pub(crate) fn day(unix: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(unix)
+        .map_or_else(|_| unix.to_string(), |time| time.date().to_string())
+}
+
 /// `2026-05-01T12:00:00.123Z`, from milliseconds.
 pub(crate) fn moment_to_the_millisecond(unix_ms: i64) -> String {
     let seconds = OffsetDateTime::from_unix_timestamp(unix_ms.div_euclid(1000));

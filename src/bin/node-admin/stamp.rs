@@ -19,28 +19,32 @@ pub(crate) enum StampError {
     NoClock,
     #[error("a stamp is ORIGIN:CLOCK, such as node-1/9f3c2a10:42, and its clock is a whole number from 1 on")]
     Clock,
-    #[error("a stamp's origin is NODE/INCARNATION, such as node-1/9f3c2a10, and this names no incarnation")]
+    #[error("an origin is NODE/INCARNATION, such as node-1/9f3c2a10, and this names no incarnation")]
     NoIncarnation,
-    #[error("a stamp's origin is NODE/INCARNATION, such as node-1/9f3c2a10: {0}")]
+    #[error("an origin is NODE/INCARNATION, such as node-1/9f3c2a10: {0}")]
     Node(String),
-    #[error(
-        "a stamp's origin is NODE/INCARNATION, such as node-1/9f3c2a10, and an incarnation is 8 hex digits"
-    )]
+    #[error("an origin is NODE/INCARNATION, such as node-1/9f3c2a10, and an incarnation is 8 hex digits")]
     Incarnation,
 }
 
 /// Reads a stamp.
 pub(crate) fn parse(text: &str) -> Result<Stamp, StampError> {
-    let (origin, clock) = text.rsplit_once(':').ok_or(StampError::NoClock)?;
-    let (node, incarnation) = origin.split_once('/').ok_or(StampError::NoIncarnation)?;
+    let (of, clock) = text.rsplit_once(':').ok_or(StampError::NoClock)?;
+    let origin = origin(of)?;
+    let is_number = clock.bytes().all(|byte| byte.is_ascii_digit());
+    let clock = clock.parse().ok().filter(|clock| is_number && *clock > 0).ok_or(StampError::Clock)?;
+    Ok(Stamp { origin, clock: Clock(clock) })
+}
+
+/// Reads an origin.
+pub(crate) fn origin(text: &str) -> Result<Origin, StampError> {
+    let (node, incarnation) = text.split_once('/').ok_or(StampError::NoIncarnation)?;
     let node: NodeId = node.parse().map_err(|error| StampError::Node(format!("{error}")))?;
     // `from_str_radix` and `parse` accept a sign.
     let is_hex = incarnation.len() == 8 && incarnation.bytes().all(|byte| byte.is_ascii_hexdigit());
     let incarnation =
         u32::from_str_radix(incarnation, 16).ok().filter(|_| is_hex).ok_or(StampError::Incarnation)?;
-    let is_number = clock.bytes().all(|byte| byte.is_ascii_digit());
-    let clock = clock.parse().ok().filter(|clock| is_number && *clock > 0).ok_or(StampError::Clock)?;
-    Ok(Stamp { origin: Origin::new(&node, Incarnation(incarnation)), clock: Clock(clock) })
+    Ok(Origin::new(&node, Incarnation(incarnation)))
 }
 
 /// Writes a stamp as [`parse`] reads it.

@@ -10,7 +10,7 @@ use crate::{
     progress::Progress,
 };
 use brock_client::{
-    Client,
+    Answered, Client, ClientError,
     view::{Node, Trust},
 };
 use brock_core::{
@@ -20,6 +20,7 @@ use brock_core::{
 };
 use bytes::Bytes;
 use serde::Serialize;
+use tonic_types::StatusExt as _;
 
 /// Runs the command.
 pub(crate) async fn run(client: &Client, command: TrustCommand, format: Format) -> Result<(), Failure> {
@@ -33,7 +34,9 @@ pub(crate) async fn run(client: &Client, command: TrustCommand, format: Format) 
 async fn status(client: &Client, format: Format) -> Result<(), Failure> {
     let cluster = cluster::view(client, false).await?;
     let nodes = cluster.nodes.into_iter().filter(|node| !node.retired).map(NodeTrust::from);
-    output::data(format, &Trusts { nodes: nodes.collect() }, Trusts::text)
+    let trusts = Trusts { nodes: nodes.collect() };
+    output::data(format, &trusts, Trusts::text)?;
+    trusts.judged()
 }
 
 /// Printed before records are logged again.
@@ -49,7 +52,7 @@ async fn migrate(client: &Client, format: Format) -> Result<(), Failure> {
     loop {
         let request =
             proto::MigrateTrustRequest { after: after.clone(), orders: std::mem::take(&mut orders) };
-        let answer = answer::reported_change(client.migrate_trust(request).await)?;
+        let answer = migrated(client.migrate_trust(request).await)?;
         let proto::MigrateTrustResponse { node_id, records, operations, waiting, next, unproven_records } =
             answer;
         done = Migrated {
@@ -70,7 +73,8 @@ async fn migrate(client: &Client, format: Format) -> Result<(), Failure> {
             return Err(Failure::Error("the node asks again for orders that it was given".to_owned()));
         }
         done.orders += waiting.len() as u64;
-        orders = waiting.into_iter().map(|one| signed(client, one)).collect::<Result<_, _>>()?;
+        let signed = waiting.into_iter().map(|one| signed(client, one)).collect::<Result<_, _>>();
+        orders = signed.map_err(|failure| failure.with_remark(&done.remark()))?;
         is_signed = true;
     }
     drop(progress);
@@ -78,10 +82,24 @@ async fn migrate(client: &Client, format: Format) -> Result<(), Failure> {
     match done.unproven_records {
         0 => Ok(()),
         left => Err(Failure::Precondition(format!(
-            "{left} records are not proven at {} yet: others came meanwhile, or an origin still logs without signatures. \
-             Repeat this",
+            "{left} records are not proven at {} yet: others came meanwhile, from a node that does not sign or from an \
+             operator without orders (`node-admin trust status`). Repeat this",
             output::printable(&done.node_id)
         ))),
+    }
+}
+
+/// A node that does not sign will not do so when the command is repeated: not exit code 5.
+fn migrated(answered: Answered<proto::MigrateTrustResponse>) -> Result<proto::MigrateTrustResponse, Failure> {
+    let is_unable = match &answered.outcome {
+        Err(ClientError::Status(status)) => {
+            status.get_details_error_info().is_some_and(|info| info.reason == "DOES_NOT_SIGN")
+        }
+        _ => false,
+    };
+    match answer::reported_change(answered) {
+        Err(Failure::Precondition(text)) if is_unable => Err(Failure::Usage(text)),
+        outcome => outcome,
     }
 }
 
@@ -136,6 +154,14 @@ struct Migrated {
 }
 
 impl Migrated {
+    /// Of what was done before a failure.
+    fn remark(&self) -> String {
+        let Self { records, operations, .. } = self;
+        format!(
+            "{operations} operations of {records} records, which need no order, were logged again before; that is kept"
+        )
+    }
+
     fn text(&self) -> String {
         output::fields(&[
             ("node_id", output::printable(&self.node_id)),
@@ -176,21 +202,56 @@ impl Trusts {
             vec![
                 output::printable(&node.node),
                 number(trust.map(|trust| output::printable(&trust.mode))),
+                number(trust.map(|trust| if trust.signs { "yes" } else { "no" })),
                 number(trust.map(|trust| trust.unproven_records)),
                 number(trust.map(|trust| trust.unborn_origins)),
+                number(trust.map(|trust| trust.unbelieved_origins)),
                 output::printable(&node.error),
             ]
         });
-        let heading = ["NODE", "TRUST", "UNPROVEN RECORDS", "UNBORN ORIGINS", "ERROR"];
+        let heading = ["NODE", "TRUST", "SIGNS", "UNPROVEN RECORDS", "UNBORN ORIGINS", "UNBELIEVED", "ERROR"];
         let mut text = String::new();
         section(&mut text, "nodes", &headed(&heading, rows));
+        let frozen: Vec<_> = self.nodes.iter().flat_map(frozen).collect();
+        if !frozen.is_empty() {
+            section(
+                &mut text,
+                "frozen origins",
+                &headed(&["NODE", "ORIGIN", "HAS SIGNED"], frozen.into_iter()),
+            );
+        }
         text.trim_start().to_owned()
     }
+
+    /// For scripts that wait until everything is proven: a node that does not answer may have more.
+    fn judged(&self) -> Result<(), Failure> {
+        let named = |nodes: Vec<&NodeTrust>| {
+            nodes.iter().map(|node| output::printable(&node.node)).collect::<Vec<_>>().join(", ")
+        };
+        let has_unproven =
+            |node: &&NodeTrust| node.trust.as_ref().is_some_and(|trust| trust.unproven_records > 0);
+        let unproven: Vec<_> = self.nodes.iter().filter(has_unproven).collect();
+        let silent: Vec<_> = self.nodes.iter().filter(|node| node.trust.is_none()).collect();
+        match (unproven.is_empty(), silent.is_empty()) {
+            (false, _) => {
+                Err(Failure::Precondition(format!("records are not proven at {}", named(unproven))))
+            }
+            (true, false) => Err(Failure::Unreachable(format!("not known of {}", named(silent)))),
+            (true, true) => Ok(()),
+        }
+    }
+}
+
+fn frozen(node: &NodeTrust) -> impl Iterator<Item = Vec<String>> {
+    let forks = node.trust.iter().flat_map(|trust| &trust.forks);
+    forks.map(|fork| vec![output::printable(&node.node), fork.origin.clone(), output::printable(&fork.kind)])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Exit;
+    use brock_client::view::ForkedOrigin;
 
     #[test]
     fn what_could_not_be_learned_is_unknown_and_never_zero() {
@@ -200,13 +261,24 @@ mod tests {
             unborn_origins: 2,
             unconfirmed_fills: Vec::new(),
             heads: Vec::new(),
-            forks: Vec::new(),
+            unbelieved_origins: 3,
+            signs: true,
+            forks: vec![ForkedOrigin { origin: "c/00000001".to_owned(), kind: "two births".to_owned() }],
         };
         let known = NodeTrust { node: "a".to_owned(), error: String::new(), trust: Some(trust) };
         let silent = NodeTrust { node: "b".to_owned(), error: "refused".to_owned(), trust: None };
-        let text = Trusts { nodes: vec![known, silent] }.text();
+        let trusts = Trusts { nodes: vec![known, silent] };
+        let text = trusts.text();
         let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
-        assert!(words.contains(&vec!["a", "distributed", "0", "2"]), "{text}");
-        assert!(words.contains(&vec!["b", "?", "?", "?", "refused"]), "{text}");
+        assert!(words.contains(&vec!["a", "distributed", "yes", "0", "2", "3"]), "{text}");
+        assert!(words.contains(&vec!["a", "c/00000001", "two", "births"]), "{text}");
+        assert!(words.contains(&vec!["b", "?", "?", "?", "?", "?", "refused"]), "{text}");
+        let code = |trusts: &Trusts| trusts.judged().map_err(|failure| failure.exit());
+        assert_eq!(code(&trusts), Err(Exit::Unreachable));
+        let mut trusts = trusts;
+        trusts.nodes[0].trust.as_mut().unwrap().unproven_records = 1;
+        assert_eq!(code(&trusts), Err(Exit::Precondition));
+        trusts.nodes.clear();
+        assert_eq!(code(&trusts), Ok(()));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`trace`]: a record's trace.
 //! - `peer`: a node's connection to a peer.
+//! - `trust`: what a node believes others.
 //! - `verdict`: the verdict on a cluster, and the findings behind it.
 
 #![allow(
@@ -11,19 +12,17 @@
 
 mod peer;
 pub mod trace;
+mod trust;
 mod verdict;
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use brock_core::{
-    base::id::{Incarnation, Origin},
-    domain::codec,
-    proto,
-};
+use brock_core::{base::id::Incarnation, domain::codec, proto};
 
 pub use peer::{Peer, Round};
+pub use trust::{ForkedOrigin, OriginHead, Trust, UnconfirmedFill};
 pub use verdict::{Finding, Level, Verdict};
 
 /// A node's answer is malformed.
@@ -101,54 +100,6 @@ pub struct Status {
     /// Oldest first; left out unless asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Sample>,
-}
-
-/// What a node believes other nodes.
-#[derive(Debug, Clone, Serialize)]
-pub struct Trust {
-    /// centralized or distributed
-    pub mode: String,
-    /// Records and tombstones here of which something is not proven.
-    pub unproven_records: u64,
-    /// Origins known here whose operations are not signed.
-    pub unborn_origins: u64,
-    /// Origins that are frozen, because they have signed two histories.
-    pub forks: Vec<ForkedOrigin>,
-    /// Donors that alone have filled the node: no other member has confirmed yet that they left nothing out.
-    pub unconfirmed_fills: Vec<UnconfirmedFill>,
-    /// How far origins have said that their logs go: first those of which the node lacks operations.
-    pub heads: Vec<OriginHead>,
-}
-
-/// What an origin has stated of its log.
-#[derive(Debug, Clone, Serialize)]
-pub struct OriginHead {
-    /// Node id and incarnation.
-    pub origin: String,
-    pub clock: u64,
-    /// When it has signed that, by its clock.
-    pub at_unix_ms: u64,
-    /// Operations up to there that the node lacks, although nothing has come for a while.
-    pub lacking: u64,
-    pub lacking_seconds: u64,
-    /// The peers that claim to have them.
-    pub withheld_by: Vec<String>,
-}
-
-/// A donor that alone has filled the node.
-#[derive(Debug, Clone, Serialize)]
-pub struct UnconfirmedFill {
-    pub donor: String,
-    pub since_unix: i64,
-}
-
-/// An origin whose log is not followed any further.
-#[derive(Debug, Clone, Serialize)]
-pub struct ForkedOrigin {
-    /// Node id and incarnation.
-    pub origin: String,
-    /// What it has signed.
-    pub kind: String,
 }
 
 /// A resync: the node copies a peer's records.
@@ -431,33 +382,6 @@ impl From<proto::DuplicateId> for DuplicateId {
         };
         let proto::DuplicateId { node_id, processes } = duplicate;
         Self { node_id, processes: processes.into_iter().map(process).collect() }
-    }
-}
-
-impl TryFrom<proto::Trust> for Trust {
-    type Error = ViewError;
-
-    fn try_from(trust: proto::Trust) -> Result<Self, ViewError> {
-        let proto::Trust { mode, unproven_records, unborn_origins, forks, unconfirmed_fills, heads } = trust;
-        let forks = forks.into_iter().map(|proto::ForkedOrigin { origin, kind }| {
-            let origin = Origin::try_from(origin.as_ref()).map_err(|error| ViewError(error.to_string()))?;
-            Ok(ForkedOrigin { origin: origin.to_string(), kind })
-        });
-        let forks = forks.collect::<Result<_, _>>()?;
-        let fill = |proto::UnconfirmedFill { donor, since_unix }| UnconfirmedFill { donor, since_unix };
-        let unconfirmed_fills = unconfirmed_fills.into_iter().map(fill).collect();
-        let heads = heads.into_iter().map(OriginHead::try_from).collect::<Result<_, _>>()?;
-        Ok(Self { mode, unproven_records, unborn_origins, forks, unconfirmed_fills, heads })
-    }
-}
-
-impl TryFrom<proto::OriginHead> for OriginHead {
-    type Error = ViewError;
-
-    fn try_from(head: proto::OriginHead) -> Result<Self, ViewError> {
-        let proto::OriginHead { origin, clock, at_unix_ms, lacking, lacking_seconds, withheld_by } = head;
-        let origin = Origin::try_from(origin.as_ref()).map_err(|error| ViewError(error.to_string()))?;
-        Ok(Self { origin: origin.to_string(), clock, at_unix_ms, lacking, lacking_seconds, withheld_by })
     }
 }
 

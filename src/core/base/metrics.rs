@@ -193,13 +193,17 @@ metrics! {
     CONFLICTS_NOW = "brock_conflict_entries", Kind::Gauge, Count,
         "Remembered payloads that lost a conflict with another payload of the same key hash.";
     UNPROVEN = "brock_unproven_records", Kind::Gauge, Count,
-        "Records and tombstones that consist of an operation without evidence of its origin's signature: they fill no node whose trust is distributed.";
+        "Records and tombstones of which an operation is not proven, because its origin has not signed it, or it destroys and no operator has: they fill no node whose trust is distributed.";
     FILLS_UNCONFIRMED = "brock_fills_unconfirmed", Kind::Gauge, Count,
         "Donors that alone have filled this node: no other member has confirmed yet that they left nothing out.";
     HEAD_TIME = "brock_head_timestamp_seconds", Kind::Gauge, Seconds,
         "When an origin has signed the newest verified statement how far its log goes, by its clock, by `origin`. It stays while the origin writes nothing.";
     WITHHELD = "brock_withheld_operations", Kind::Gauge, Count,
         "Operations that origins have signed and this node lacks, of logs of which nothing has come for 20 seconds.";
+    FROZEN_NOW = "brock_origins_frozen", Kind::Gauge, Count,
+        "Origins that are frozen at this node, because they have signed two histories or have two births.";
+    UNBELIEVED = "brock_origins_unbelieved", Kind::Gauge, Count,
+        "With node.trust distributed: origins whose births are known here and not believed any more, so that what they have signed fills no empty node.";
     QUARANTINED = "brock_quarantined_total", Kind::Counter, Count,
         "Replicated entries that could not be applied and were quarantined.", Start::Zero;
     QUARANTINE_NOW = "brock_quarantine_entries", Kind::Gauge, Count,

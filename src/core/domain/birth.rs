@@ -59,6 +59,22 @@ pub struct SignedBirth {
     pub vouched_at_unix_ms: Option<i64>,
 }
 
+/// Why a signed birth is not believed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unbelieved {
+    /// No CA that is known here has certified its signer.
+    #[error(
+        "its CA is not known here: if that was the cluster's CA, keep it as ca-history.pem in the certificates directory"
+    )]
+    UnknownCa,
+    /// A revocation list has its certificate.
+    #[error("its certificate is revoked")]
+    Revoked,
+    /// Something else is wrong with it.
+    #[error("{0}")]
+    Other(String),
+}
+
 impl Birth {
     /// What the certificate's key signs.
     pub fn content(&self, cluster: &ClusterId) -> Vec<u8> {

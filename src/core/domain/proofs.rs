@@ -52,37 +52,69 @@ impl Part<'_> {
     }
 }
 
-/// Evidence with its operations decoded.
+/// What a part lacks to be proven, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lack {
+    /// It is proven.
+    Nothing,
+    /// It destroys, and no operator has signed it.
+    Order,
+    /// The signature of its origin.
+    Evidence,
+}
+
+/// Evidence with its operations decoded, and whether they lack an order.
 #[derive(Debug, Default)]
-pub struct Proofs(Vec<(Stamp, Operation, Evidence)>);
+pub struct Proofs(Vec<Proof>);
+
+#[derive(Debug)]
+struct Proof {
+    stamp: Stamp,
+    operation: Operation,
+    lacks_order: bool,
+    evidence: Evidence,
+}
 
 impl Proofs {
     /// Evidence of an operation that does not decode proves nothing.
     pub fn of(evidence: EvidenceSet) -> Self {
         let decoded = |(stamp, evidence): (Stamp, Evidence)| {
-            let operation = Operation::decode(&evidence.operation).ok()?;
-            Some((stamp, operation, evidence))
+            let (operation, order) = Operation::decode_with(&evidence.operation).ok()?;
+            let lacks_order = operation.destroys() && order.is_none();
+            Some(Proof { stamp, operation, lacks_order, evidence })
         };
         Self(evidence.into_iter().filter_map(decoded).collect())
     }
 
-    /// The least evidence of that part of a state under that stamp. A state keeps one for each of its parts, so the
-    /// origin cannot make it grow.
+    /// The best evidence of that part of a state under that stamp: with an order if it needs one, then the least. A state
+    /// keeps one for each of its parts, so the origin cannot make it grow.
     pub fn proof(&self, stamp: Stamp, part: Part<'_>) -> Option<&Evidence> {
-        let is_of = |(of, operation, _): &&(Stamp, Operation, Evidence)| {
-            *of == stamp && (part.is_said_by(operation) || planted::is(Bug::ProveByStamp))
-        };
-        self.0.iter().filter(is_of).map(|(_, _, evidence)| evidence).min()
+        self.best(stamp, part).map(|proof| &proof.evidence)
+    }
+
+    fn best(&self, stamp: Stamp, part: Part<'_>) -> Option<&Proof> {
+        let says = |proof: &&Proof| part.is_said_by(&proof.operation) || planted::is(Bug::ProveByStamp);
+        let its = self.0.iter().filter(|proof| proof.stamp == stamp).filter(says);
+        its.min_by_key(|proof| (proof.lacks_order, &proof.evidence))
     }
 
     /// Whether there is evidence of that part.
     pub fn prove(&self, stamp: Stamp, part: Part<'_>) -> bool {
-        self.proof(stamp, part).is_some()
+        self.best(stamp, part).is_some()
+    }
+
+    /// What that part lacks. Nothing has verified the order.
+    pub fn lack(&self, stamp: Stamp, part: Part<'_>) -> Lack {
+        match self.best(stamp, part) {
+            None => Lack::Evidence,
+            Some(proof) if proof.lacks_order => Lack::Order,
+            Some(_) => Lack::Nothing,
+        }
     }
 
     /// All operations.
     pub fn operations(&self) -> impl Iterator<Item = (Stamp, &Operation, &Evidence)> {
-        self.0.iter().map(|(stamp, operation, evidence)| (*stamp, operation, evidence))
+        self.0.iter().map(|proof| (proof.stamp, &proof.operation, &proof.evidence))
     }
 
     /// Both.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::{
     acknowledgement::Acknowledgement,
-    birth::SignedBirth,
+    birth::{SignedBirth, Unbelieved},
     bundle::{self, Evidence, Hash, OriginKey, Signature},
     codec::{self, CodecError},
     operation::Operation,
@@ -78,17 +78,17 @@ pub struct Proof {
 pub enum ReceiptError {
     /// There is nothing to verify.
     #[error(
-        "the receipt has no proof: the operation was made without --wait, or the certificate of the node that answered names \
-         no node, so it signs nothing"
+        "the receipt has no proof: it was removed, or the node that answered signs nothing, because its certificate names no \
+         node"
     )]
     NoProof,
-    /// A birth is not genuine.
-    #[error("the birth of {origin} is not genuine: {reason}")]
+    /// A birth is not believed.
+    #[error("the birth of {origin} is not believed: {reason}")]
     Birth {
         /// Whose.
         origin: Origin,
         /// What is wrong with it.
-        reason: String,
+        reason: Unbelieved,
     },
     /// An incarnation cannot have two keys.
     #[error("there are two births of {0}")]
@@ -155,18 +155,18 @@ impl Receipt {
         [LIST, &sha256(&parts.0)].concat()
     }
 
-    /// Verifies everything in the receipt, and returns who has signed it: the node that answered. `certify` says whether a certificate of the origin's node has signed a
-    /// birth, and if not, why.
+    /// Verifies everything in the receipt, and returns who has signed it: the node that answered. `certify` says whether a
+    /// certificate of the origin's node has signed a birth, and if not, why. It is asked last: what was changed does not
+    /// fit what is signed with the keys in the births, whatever has certified these.
     pub fn verify(
         &self,
         cluster: &ClusterId,
-        certify: impl Fn(&SignedBirth) -> Result<(), String>,
+        certify: impl Fn(&SignedBirth) -> Result<(), Unbelieved>,
     ) -> Result<Origin, ReceiptError> {
         let proof = self.proof.as_ref().ok_or(ReceiptError::NoProof)?;
         let mut keys: BTreeMap<Origin, OriginKey> = BTreeMap::new();
         for signed in &proof.births {
             let origin = signed.birth.origin;
-            certify(signed).map_err(|reason| ReceiptError::Birth { origin, reason })?;
             if keys.insert(origin, signed.birth.key).is_some() {
                 return Err(ReceiptError::TwoBirths(origin));
             }
@@ -193,6 +193,10 @@ impl Receipt {
         let key = UnparsedPublicKey::new(&ED25519, key_of(&proof.by)?);
         if key.verify(&self.content(cluster), &proof.signature).is_err() {
             return Err(ReceiptError::List(proof.by));
+        }
+        for signed in &proof.births {
+            let origin = signed.birth.origin;
+            certify(signed).map_err(|reason| ReceiptError::Birth { origin, reason })?;
         }
         Ok(proof.by)
     }

@@ -5,7 +5,7 @@ use std::mem::take;
 
 use bytes::Bytes;
 
-use super::proofs::{EvidenceSet, Part, Proofs};
+use super::proofs::{EvidenceSet, Lack, Part, Proofs};
 use crate::base::{
     id::sha256,
     limits,
@@ -133,13 +133,14 @@ impl RecordState {
     /// The least state that is at least both: commutative, associative and idempotent, as long as a
     /// creation comes with its payload somewhere. All states merge by this one function.
     ///
-    /// Of operations that say the same, one that is proven takes precedence; then the least stamp. So what is not proven
-    /// can be logged again by an origin that signs, and is proven from then on.
+    /// Of operations that say the same, one that is proven takes precedence; then one that is signed and lacks only its
+    /// operator's order; then the least stamp. So what is not proven can be logged again by an origin that signs, and is
+    /// proven from then on.
     #[must_use]
     pub fn join(mut self, mut other: Self) -> Self {
         let (mine, theirs) = (Proofs::of(take(&mut self.evidence)), Proofs::of(take(&mut other.evidence)));
         let by =
-            |part: Part<'static>| move |stamp: &Stamp, proofs: &Proofs| (!proofs.prove(*stamp, part), *stamp);
+            |part: Part<'static>| move |stamp: &Stamp, proofs: &Proofs| (proofs.lack(*stamp, part), *stamp);
         if self.deletion.is_some() || other.deletion.is_some() {
             let was_created = |state: &Self| state.was_created || state.is_created();
             let joined = Self {
@@ -154,11 +155,11 @@ impl RecordState {
             (expiry(self.expires_at, self.expiry), expiry(other.expires_at, other.expiry));
         // Of two at the same second, one without a create comes last.
         let by_second = |(at, by): &(UnixSeconds, Option<Stamp>), proofs: &Proofs| {
-            (*at, by.is_none(), by.map(|by| (!proofs.prove(by, Part::Expiry(*at)), by)))
+            (*at, by.is_none(), by.map(|by| (proofs.lack(by, Part::Expiry(*at)), by)))
         };
         let first = least((my_expiry, &mine), (their_expiry, &theirs), by_second);
         let by_time = |one: &Invalidation, proofs: &Proofs| {
-            (one.at, one.reason.clone(), !proofs.prove(one.stamp, one.part()), one.stamp)
+            (one.at, one.reason.clone(), proofs.lack(one.stamp, one.part()), one.stamp)
         };
         let invalidation = least((self.invalidation, &mine), (other.invalidation, &theirs), by_time);
         let create = (self.unpublished_create, other.unpublished_create);
@@ -215,13 +216,14 @@ impl RecordState {
         self.parts().map(|(stamp, _)| stamp)
     }
 
-    /// The parts that no evidence proves.
+    /// The parts that are not proven: without evidence, or without an operator's order if they destroy. Nothing has verified
+    /// the order.
     pub fn unproven(&self) -> Vec<(Stamp, Part<'_>)> {
         let proofs = Proofs::of(self.evidence.clone());
-        self.parts().filter(|(stamp, part)| !proofs.prove(*stamp, *part)).collect()
+        self.parts().filter(|(stamp, part)| proofs.lack(*stamp, *part) != Lack::Nothing).collect()
     }
 
-    /// Whether there is evidence for everything that the state consists of.
+    /// Whether everything that the state consists of is proven.
     pub fn is_proven(&self) -> bool {
         self.unproven().is_empty()
     }
@@ -373,12 +375,12 @@ fn rank_creations(
     (mine, my_proofs): (impl Iterator<Item = Creation>, &Proofs),
     (theirs, their_proofs): (impl Iterator<Item = Creation>, &Proofs),
 ) -> (Option<Creation>, Vec<Creation>) {
-    let is_unproven = |creation: &Creation, proofs: &Proofs| !proofs.prove(creation.stamp, creation.part());
-    let mine = mine.map(|creation| (is_unproven(&creation, my_proofs), creation));
-    let theirs = theirs.map(|creation| (is_unproven(&creation, their_proofs), creation));
-    let mut all: Vec<(bool, Creation)> = mine.chain(theirs).collect();
-    all.sort_by(|(a_unproven, a), (b_unproven, b)| {
-        a.rank().cmp(&b.rank()).then(a_unproven.cmp(b_unproven)).then(a.stamp.cmp(&b.stamp))
+    let lack = |creation: &Creation, proofs: &Proofs| proofs.lack(creation.stamp, creation.part());
+    let mine = mine.map(|creation| (lack(&creation, my_proofs), creation));
+    let theirs = theirs.map(|creation| (lack(&creation, their_proofs), creation));
+    let mut all: Vec<(Lack, Creation)> = mine.chain(theirs).collect();
+    all.sort_by(|(a_lacks, a), (b_lacks, b)| {
+        a.rank().cmp(&b.rank()).then(a_lacks.cmp(b_lacks)).then(a.stamp.cmp(&b.stamp))
     });
     let mut ranked: Vec<Creation> = Vec::with_capacity(all.len());
     for (_, creation) in all {
@@ -425,6 +427,7 @@ mod tests {
             bundle::Evidence,
             codec::{decode_state, encode_state},
             operation::Operation,
+            order::OrderProof,
         },
     };
 
@@ -436,10 +439,13 @@ mod tests {
         })
     }
 
-    /// Of an operation in one of several bundles.
-    fn evidence(operation: &Operation, stamp: Stamp, bundle: u8) -> Evidence {
+    /// Of an operation in one of several bundles, with an operator's order or without.
+    fn evidence(operation: &Operation, stamp: Stamp, (bundle, is_ordered): (u8, bool)) -> Evidence {
+        let order =
+            OrderProof { at_unix_ms: 9000, certificate: [1; 32], scheme: 1, signature: vec![1].into() };
+        let order = Some(&order).filter(|_| is_ordered && operation.destroys());
         Evidence {
-            operation: operation.encode(),
+            operation: operation.encode_with(order),
             first: stamp.clock,
             count: 1,
             before: [0; 32],
@@ -464,7 +470,7 @@ mod tests {
 
     /// The states of single operations, with and without evidence.
     fn operations() -> impl Strategy<Value = Vec<RecordState>> {
-        let proven = proptest::option::of(0..2u8);
+        let proven = proptest::option::of((0..2u8, any::<bool>()));
         let one = (operation(), stamp(), proven).prop_map(|((operation, payload), stamp, proven)| {
             let evidence = proven.map(|bundle| (stamp, evidence(&operation, stamp, bundle)));
             RecordState { evidence: evidence.into_iter().collect(), ..operation.state(stamp, payload) }
@@ -551,7 +557,8 @@ mod tests {
             prop_assert!(state.evidence.len() <= state.parts().count());
             for (stamp, part) in state.parts() {
                 let said = |one: &RecordState| one.parts().any(|said| said == (stamp, part));
-                let proven = operations.iter().any(|one| said(one) && !one.evidence.is_empty());
+                let is_whole = |(_, one): &(Stamp, Evidence)| !OrderProof::is_missing_in(&one.operation);
+                let proven = operations.iter().any(|one| said(one) && one.evidence.iter().any(is_whole));
                 prop_assert_eq!(!state.unproven().contains(&(stamp, part)), proven, "{:?}", part);
             }
             let genuine = |one: &(Stamp, Evidence)| operations.iter().any(|state| state.evidence.contains(one));

@@ -5,11 +5,11 @@ use super::{
     proofs::Part,
     record::{Creation, RecordState},
 };
-/// The operations of a state that have no evidence, made again: with the times, digests, expiry and reason that are in
+/// The operations of a state that are not proven, made again: with the times, digests, expiry and reason that are in
 /// effect. What destroys comes first: a node that has applied a part of them shows no revoked record as valid.
 ///
-/// Contract: joined to the state under new stamps, with evidence, they change nothing that a reader sees, and the state
-/// is proven.
+/// Contract: joined to the state under new stamps, with evidence and orders, they change nothing that a reader sees, and
+/// the state is proven.
 pub fn operations(state: &RecordState) -> Vec<Operation> {
     let unproven: Vec<Part<'_>> = state.unproven().into_iter().map(|(_, part)| part).collect();
     if state.deletion.is_some() {
@@ -55,7 +55,7 @@ mod tests {
             id::{Incarnation, Origin, sha256},
             vector::{Clock, Stamp},
         },
-        domain::bundle::Evidence,
+        domain::{bundle::Evidence, order::OrderProof},
     };
 
     fn stamp(incarnation: u32, clock: usize) -> Stamp {
@@ -63,18 +63,32 @@ mod tests {
         Stamp { origin, clock: Clock(clock as u64 + 1) }
     }
 
-    fn logged(operation: &Operation, stamp: Stamp, is_proven: bool) -> RecordState {
+    #[derive(Debug, Clone, Copy, PartialEq)]
+    enum Proof {
+        None,
+        Signed,
+        Ordered,
+    }
+
+    fn logged(operation: &Operation, stamp: Stamp, proof: Proof) -> RecordState {
         let payload = matches!(operation, Operation::Create { .. }).then(|| Bytes::from_static(b"p"));
         let mut state = operation.state(stamp, payload);
+        let order = OrderProof {
+            certificate: [1; 32],
+            at_unix_ms: 9000,
+            scheme: 7,
+            signature: Bytes::from_static(b"s"),
+        };
+        let order = (proof == Proof::Ordered && operation.destroys()).then_some(&order);
         let evidence = || Evidence {
-            operation: operation.encode(),
+            operation: operation.encode_with(order),
             first: stamp.clock,
             count: 1,
             before: [0; 32],
             path: Vec::new(),
             signature: [1; 64],
         };
-        state.evidence.extend(is_proven.then(|| (stamp, evidence())));
+        state.evidence.extend((proof != Proof::None).then(|| (stamp, evidence())));
         state
     }
 
@@ -88,6 +102,10 @@ mod tests {
         });
         let invalidate = (1..3i64, "[ab]").prop_map(|(at, reason)| Operation::Invalidate { at, reason });
         prop_oneof![6 => create, 2 => invalidate, 1 => Just(Operation::Unpublish), 1 => Just(Operation::Delete)]
+    }
+
+    fn proof() -> impl Strategy<Value = Proof> {
+        prop_oneof![Just(Proof::None), Just(Proof::Signed), Just(Proof::Ordered)]
     }
 
     /// What a reader or an operator sees: everything but the stamps and what proves them.
@@ -104,16 +122,16 @@ mod tests {
     proptest! {
         #[test]
         fn logged_again_a_state_is_proven_and_reads_as_before(
-            (log, signer) in (proptest::collection::vec((operation(), any::<bool>()), 1..10), 0..6u32),
+            (log, signer) in (proptest::collection::vec((operation(), proof()), 1..10), 0..6u32),
         ) {
             let log = log.iter().enumerate();
-            let states = log.map(|(clock, (operation, proven))| logged(operation, stamp(3, clock), *proven));
+            let states = log.map(|(clock, (operation, proof))| logged(operation, stamp(3, clock), *proof));
             let before = states.reduce(RecordState::join).unwrap();
             let again = operations(&before);
             let creates = again.iter().position(|one| !one.destroys()).unwrap_or(again.len());
             prop_assert!(again[creates..].iter().all(|one| !one.destroys()), "{again:?}");
             let again = again.iter().enumerate();
-            let again = again.map(|(clock, operation)| logged(operation, stamp(signer, 50 + clock), true));
+            let again = again.map(|(clock, operation)| logged(operation, stamp(signer, 50 + clock), Proof::Ordered));
             let after = again.fold(before.clone(), RecordState::join);
             prop_assert_eq!(seen(&after), seen(&before));
             prop_assert!(after.is_proven(), "{after:?}");

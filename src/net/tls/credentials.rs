@@ -13,19 +13,18 @@ use arc_swap::ArcSwap;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
-use x509_parser::error::X509Error;
 
 use super::{
     LOG_TARGET, TlsError, errors,
     files::{self, Inventory},
     handshake,
-    history::History,
+    history::{self, History},
     keypair::{Purpose, Validity},
     level::{Negotiated, WireLevel, WireLevels},
     pairs::Pairs,
     registry::{ConnectionRegistry, OpenPeer},
     revocation::{Authority, ListFile, Revocations},
-    roles::{self, PeerIdentity, RoleError, RolePolicy},
+    roles::{PeerIdentity, RolePolicy},
     statement::{Signer, StatementVerifier},
     trust_store::{CurrentTrustStore, TrustStore},
 };
@@ -388,10 +387,11 @@ impl ClientIdentity {
     }
 }
 
-/// Verifies statements against every `ca*.crt` and `*.crl` of `dir`, without a certificate of our own.
+/// Verifies statements against every `ca*.crt`, `ca-history*.pem` and `*.crl` of `dir`, without a certificate of our own.
 pub fn statement_verifier(dir: &Path) -> Result<StatementVerifier, TlsError> {
-    let Roots { store, revocations, .. } = roots(&Inventory::of(dir)?)?;
-    Ok(StatementVerifier::fixed(handshake::callers_verifier(dir, store, handshake::provider())?, revocations))
+    let Roots { store, revocations, history, .. } = roots(&Inventory::of(dir)?)?;
+    let callers = handshake::callers_verifier(dir, store, handshake::provider())?;
+    Ok(StatementVerifier::fixed(callers, history, revocations))
 }
 
 /// The certificate to show, and the post-quantum one beside it.
@@ -449,7 +449,7 @@ fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
     for (path, index, der) in inventory.roots()? {
         let validity = Validity::of(&path, &der)?;
         expiries.push(Expiry::of(&path, index, validity));
-        check_ca(&path, &der)?;
+        files::check_ca(&path, &der)?;
         present.push(der.clone());
         if validity.has_expired() {
             warnings
@@ -467,7 +467,7 @@ fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
     let (mut history, mut signers) = (History::default(), trusted.clone());
     for path in &inventory.ca_history {
         for der in files::certificates(path)? {
-            check_ca(path, &der)?;
+            files::check_ca(path, &der)?;
             signers.push(der.clone());
             history.add(path, der)?;
         }
@@ -475,26 +475,11 @@ fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
     // What a CA of before has revoked stays revoked.
     let (revocations, without_effect) = Revocations::new(&revocation_lists(inventory)?, &signers)?;
     warnings.extend(without_effect);
+    // The list of the next CA may have taken the place of its file.
+    let former = signers[trusted.len()..].iter().filter(|der| !revocations.has_list_of(der));
+    warnings.extend(former.map(|der| history::warning_without_list(der)));
     let (store, revocations) = (Arc::new(store), Arc::new(revocations));
     Ok(Roots { store, trusted, present, revocations, history, expiries, warnings })
-}
-
-/// Refuses a certificate that is not a CA's: every certificate that the holder of its key issues would be
-/// trusted.
-fn check_ca(path: &Path, der: &[u8]) -> Result<(), TlsError> {
-    let role = |source| TlsError::Role { path: path.to_owned(), source };
-    let malformed = |error: X509Error| role(RoleError::Malformed(error.to_string()));
-    let certificate = roles::parse(der).map_err(role)?;
-    let refused = |reason| Err(TlsError::NotACa { path: path.to_owned(), reason });
-    match certificate.basic_constraints().map_err(malformed)? {
-        Some(constraints) if constraints.value.ca => {}
-        Some(_) => return refused("its basic constraints say CA:FALSE"),
-        None => return refused("it has no basic constraints that say CA:TRUE"),
-    }
-    match certificate.key_usage().map_err(malformed)? {
-        Some(usage) if !usage.value.key_cert_sign() => refused("its key usage does not allow keyCertSign"),
-        Some(_) | None => Ok(()),
-    }
 }
 
 #[cfg(test)]
@@ -553,6 +538,26 @@ mod tests {
             assert!(matches!(load(dir.path()), Err(TlsError::UnexpectedFile { .. })), "{name}");
             fs::remove_file(&ignored).unwrap();
         }
+    }
+
+    #[test]
+    fn a_ca_of_before_needs_its_revocation_list_beside_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (ca, before) = (TestCa::named("after"), TestCa::named("before"));
+        ca.write_ca(dir.path(), "ca.crt");
+        before.write_ca(dir.path(), "ca-history.pem");
+        let write_list = |name: &str, of: &TestCa| {
+            let base64 = data_encoding::BASE64.encode(&of.list(&[]));
+            let pem = format!("-----BEGIN X509 CRL-----\n{base64}\n-----END X509 CRL-----\n");
+            fs::write(dir.path().join(name), pem).unwrap();
+        };
+        let warnings = || roots(&Inventory::of(dir.path()).unwrap()).unwrap().warnings;
+        // As after a revocation by the CA of now, whose list has the name that the other one had.
+        write_list("ca.crl", &ca);
+        let [warning] = &warnings()[..] else { panic!("{:?}", warnings()) };
+        assert!(warning.contains("CN=before") && warning.contains("ca-history.crl"), "{warning}");
+        write_list("ca-history.crl", &before);
+        assert_eq!(warnings(), Vec::<String>::new());
     }
 
     #[test]

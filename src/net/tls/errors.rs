@@ -221,6 +221,13 @@ pub(crate) struct UntrustedIssuer {
     pub(crate) trusted: String,
 }
 
+/// Whether no CA that is known has certified a chain. One that replaces another may have its name.
+pub(crate) fn is_unknown_ca(error: &Error) -> bool {
+    use CertificateError::{BadSignature, UnknownIssuer};
+    matches!(error, Error::InvalidCertificate(UnknownIssuer | BadSignature))
+        || untrusted_issuer(error).is_some()
+}
+
 /// The text of that, where our own verifier put it into a rustls error.
 fn untrusted_issuer(error: &Error) -> Option<String> {
     match error {

@@ -1,8 +1,8 @@
 //! Reading the certificates directory.
 //!
-//! The name of a file states its purpose: `ca*.crt` are the roots, and `ca-history*.pem` those of before; `node*.crt` and `client*.crt` come with a key of the
-//! same stem, and a second, post-quantum one beside it ends in `-pq`; `*.crl` are revocation lists. Keys that other users
-//! may read are refused.
+//! The name of a file states its purpose: `ca*.crt` are the roots, and `ca-history*.pem` those of before; `node*.crt` and
+//! `client*.crt` come with a key of the same stem, and a second, post-quantum one beside it ends in `-pq`; `*.crl` are
+//! revocation lists. Keys that other users may read are refused.
 
 use std::{
     fs::{self, File, Metadata},
@@ -12,8 +12,12 @@ use std::{
 };
 
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
+use x509_parser::error::X509Error;
 
-use super::{TlsError, pem};
+use super::{
+    TlsError, pem,
+    roles::{self, RoleError},
+};
 use crate::reading;
 use brock_core::base::{id::sha256, limits};
 
@@ -111,6 +115,24 @@ fn take_second(certificates: &mut Vec<PathBuf>) -> Option<PathBuf> {
     let is_second = |path: &PathBuf| path.to_string_lossy().ends_with("-pq.crt");
     let index = certificates.iter().position(is_second)?;
     (certificates.len() > 1).then(|| certificates.remove(index))
+}
+
+/// Refuses a certificate that is not a CA's: every certificate that the holder of its key issues would be
+/// trusted.
+pub(crate) fn check_ca(path: &Path, der: &[u8]) -> Result<(), TlsError> {
+    let role = |source| TlsError::Role { path: path.to_owned(), source };
+    let malformed = |error: X509Error| role(RoleError::Malformed(error.to_string()));
+    let certificate = roles::parse(der).map_err(role)?;
+    let refused = |reason| Err(TlsError::NotACa { path: path.to_owned(), reason });
+    match certificate.basic_constraints().map_err(malformed)? {
+        Some(constraints) if constraints.value.ca => {}
+        Some(_) => return refused("its basic constraints say CA:FALSE"),
+        None => return refused("it has no basic constraints that say CA:TRUE"),
+    }
+    match certificate.key_usage().map_err(malformed)? {
+        Some(usage) if !usage.value.key_cert_sign() => refused("its key usage does not allow keyCertSign"),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Whether it holds CAs of before.

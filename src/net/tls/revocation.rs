@@ -127,6 +127,13 @@ impl Revocations {
         Ok((all, warnings))
     }
 
+    /// Whether there is a list of this CA, be it empty.
+    pub(crate) fn has_list_of(&self, ca: &CertificateDer<'_>) -> bool {
+        let Ok(ca) = roles::parse(ca) else { return false };
+        let of_issuer = self.by_issuer.get(ca.subject().as_raw());
+        of_issuer.is_some_and(|all| all.iter().any(|one| one.signer.as_deref() == Some(ca.public_key().raw)))
+    }
+
     /// Refuses a chain in which a certificate is revoked.
     pub(crate) fn check(
         &self,

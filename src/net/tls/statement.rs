@@ -7,7 +7,7 @@
 use std::{fmt, sync::Arc};
 
 use rustls::{
-    SignatureScheme,
+    CertificateError, Error, SignatureScheme,
     crypto::WebPkiSupportedAlgorithms,
     server::danger::ClientCertVerifier,
     sign::{CertifiedKey, SigningKey},
@@ -17,6 +17,7 @@ use webpki::EndEntityCert;
 
 use super::{
     errors, handshake,
+    history::History,
     level::WireLevel,
     revocation::Revocations,
     roles::{self, PeerIdentity, RoleError, RolePolicy},
@@ -107,9 +108,17 @@ pub enum StatementError {
         limits::CHAIN_MAX_BYTES
     )]
     Chain,
-    /// The signer's chain does not lead to a trusted CA, was revoked, or was not valid at that time.
+    /// The signer's chain was not valid at that time, or something else is wrong with it.
     #[error("the signer's certificate is not accepted here: {0}")]
     Untrusted(String),
+    /// No CA that is known here has certified the signer.
+    #[error(
+        "the CA of the signer's certificate is not known here: if that was the cluster's CA, keep it as ca-history.pem"
+    )]
+    UnknownCa,
+    /// A revocation list has a certificate of the signer's chain.
+    #[error("the signer's certificate has been revoked")]
+    Revoked,
     /// The signer's certificate states no identity.
     #[error("{0}")]
     Role(#[from] RoleError),
@@ -119,6 +128,16 @@ pub enum StatementError {
     /// Another key has signed, or something else was signed.
     #[error("the signature does not match: it was made with another key, or of something else")]
     Signature,
+}
+
+impl StatementError {
+    fn untrusted(error: &Error) -> Self {
+        match error {
+            error if errors::is_unknown_ca(error) => Self::UnknownCa,
+            Error::InvalidCertificate(CertificateError::Revoked) => Self::Revoked,
+            error => Self::Untrusted(errors::describe(error)),
+        }
+    }
 }
 
 /// Signs with the key of a certificate.
@@ -164,8 +183,8 @@ pub struct StatementVerifier {
 enum Trusted {
     /// What the trust store says at each call.
     Current(Arc<CurrentTrustStore>),
-    /// The CAs and the revocation lists of a directory, as they were read.
-    Fixed(Arc<dyn ClientCertVerifier>, Arc<Revocations>),
+    /// The CAs, those of before and the revocation lists of a directory, as they were read.
+    Fixed(Arc<dyn ClientCertVerifier>, Arc<History>, Arc<Revocations>),
 }
 
 impl StatementVerifier {
@@ -173,8 +192,12 @@ impl StatementVerifier {
         Self { trusted: Trusted::Current(current), policy, believes_revoked: false }
     }
 
-    pub(crate) fn fixed(callers: Arc<dyn ClientCertVerifier>, revocations: Arc<Revocations>) -> Self {
-        let trusted = Trusted::Fixed(callers, revocations);
+    pub(crate) fn fixed(
+        callers: Arc<dyn ClientCertVerifier>,
+        history: History,
+        revocations: Arc<Revocations>,
+    ) -> Self {
+        let trusted = Trusted::Fixed(callers, Arc::new(history), revocations);
         Self { trusted, policy: RolePolicy::default(), believes_revoked: false }
     }
 
@@ -211,16 +234,21 @@ impl StatementVerifier {
             (Trusted::Current(current), At::Time(_)) => {
                 current.load().verify_past_signer(leaf, intermediates, at.unix())
             }
-            (Trusted::Fixed(callers, revocations), _) => {
-                let verified = callers.verify_client_cert(leaf, intermediates, at.unix());
-                verified.and_then(|_| revocations.check(leaf, intermediates))
+            (Trusted::Fixed(callers, history, revocations), at) => {
+                let present = callers.verify_client_cert(leaf, intermediates, at.unix()).map(drop);
+                match at {
+                    At::Now => present.and_then(|()| revocations.check(leaf, intermediates)),
+                    At::Time(_) => {
+                        history.verify_past(present, revocations, (leaf, intermediates), at.unix())
+                    }
+                }
             }
         };
         match verified {
             // The last thing that is looked at: all else is as it should be.
             Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked))
                 if self.believes_revoked => {}
-            verified => verified.map_err(|error| StatementError::Untrusted(errors::describe(&error)))?,
+            verified => verified.map_err(|error| StatementError::untrusted(&error))?,
         }
         let identity = PeerIdentity::of_certificate(leaf, self.policy)?;
         let algorithm = algorithm(signed.scheme)?;
@@ -396,12 +424,8 @@ mod tests {
             assert!(matches!(verify(&expired, at), Err(StatementError::Untrusted(_))), "{at:?}");
         }
         for at in [At::Now, At::Time(now - 60)] {
-            let refused = verify(&stolen, at);
-            assert!(
-                matches!(&refused, Err(StatementError::Untrusted(reason)) if reason.contains("revoked")),
-                "{refused:?}"
-            );
-            assert!(matches!(verify(&foreign, at), Err(StatementError::Untrusted(_))), "{at:?}");
+            assert_eq!(verify(&stolen, at), Err(StatementError::Revoked), "{at:?}");
+            assert_eq!(verify(&foreign, at), Err(StatementError::UnknownCa), "{at:?}");
         }
         // What harms the signer alone is believed of a revoked one, and of no other.
         let verifier = verifier.clone().believing_revoked();

@@ -215,14 +215,8 @@ impl TrustStore {
         intermediates: &[CertificateDer<'_>],
         at: UnixTime,
     ) -> Result<(), Error> {
-        let refused = match self.verify_caller(leaf, intermediates, at, WireLevel::Default) {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
-        match self.history.certified(leaf, intermediates, at) {
-            true => self.revocations.check(leaf, intermediates),
-            false => Err(refused),
-        }
+        let present = self.verify_caller(leaf, intermediates, at, WireLevel::Default).map(drop);
+        self.history.verify_past(present, &self.revocations, (leaf, intermediates), at)
     }
 
     /// Verifies the chain of a node that was dialled by `name`, revocation included.

@@ -87,7 +87,10 @@ fn accepted(
     match (known, sent) {
         (Some(known), None) => Ok(known),
         (Some(known), Some(sent)) if *known == sent => Ok(known),
-        (_, Some(sent)) => identity.verify(&sent).map(|()| Arc::new(sent)),
+        (_, Some(sent)) => match identity.verify(&sent) {
+            Ok(()) => Ok(Arc::new(sent)),
+            Err(unbelieved) => Err(unbelieved.to_string()),
+        },
         (None, None) => Err("the birth of the puller is not known".to_owned()),
     }
 }

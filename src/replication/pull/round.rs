@@ -28,7 +28,7 @@ use brock_core::{
     base::{
         id::{Incarnation, NodeId, Origin},
         limits, metrics as names,
-        vector::{Stamp, Vector},
+        vector::{Clock, Stamp, Vector},
     },
     domain::{
         birth::SignedBirth,
@@ -133,7 +133,7 @@ impl<'a> Round<'a> {
                     match message? {
                         replicate_response::Message::Heads(heads) => {
                             // Unless its log were enough, it would have said so before.
-                            self.puller.fills.note_sound(&self.donor);
+                            self.note_sound();
                             self.take_heads(heads, false).await?;
                         }
                         replicate_response::Message::Folds(folds) => self.take_folds(folds).await?,
@@ -256,7 +256,7 @@ impl<'a> Round<'a> {
         };
         let filled = resyncs.run(store, roster.members(), &self.puller.alarms, source).await;
         match &filled {
-            Ok(()) => self.puller.fills.note_sound(&self.donor),
+            Ok(()) => self.note_sound(),
             Err(ResyncError::Join(JoinError::Unproven(unproven))) => {
                 self.puller.fills.note_unproven(&self.donor, &self.peer.key, *unproven);
             }
@@ -420,6 +420,17 @@ impl<'a> Round<'a> {
         metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => kind).increment(1);
     }
 
+    fn note_sound(&self) {
+        let Puller { store, orders, .. } = self.puller;
+        // Of a log that is closed or frozen nothing is to come.
+        let is_known = |origin: &Origin| {
+            store.clock(origin) > Clock::default()
+                || orders.closed(origin).is_some()
+                || store.is_frozen(origin)
+        };
+        self.puller.fills.note_sound(&self.donor, is_known);
+    }
+
     /// A batch that its origin did not sign. Nothing of it is applied or kept aside: the true one may come from
     /// another donor.
     async fn take_forged(&mut self, origin: Origin, forged: &ProofError) -> Result<(), RoundError> {
@@ -429,18 +440,18 @@ impl<'a> Round<'a> {
         }
         let address = &self.peer.key;
         tracing::warn!(%address, %origin, error = %forged, "operations that are not proven were refused");
-        if origin.is_of(&self.donor) {
-            let advice = match forged {
-                ProofError::Unborn(_) => {
-                    "If that node's certificate has no SPIFFE URI, make one with `brock cert node`; otherwise find out who \
-                     controls it"
-                }
-                ProofError::Birth { .. } => {
-                    "If its CA was replaced or its certificate has expired or was revoked: docs/guides/troubleshooting.md, \
-                     Records are not proven; otherwise find out who controls that node"
-                }
-                _ => "Find out who controls that node",
-            };
+        let advice = match forged {
+            ProofError::Unborn(_) => {
+                "If the certificate of that node has no SPIFFE URI, make one with `brock cert node`; otherwise find out who \
+                 controls it"
+            }
+            ProofError::Birth { .. } => "docs/guides/troubleshooting.md, Records are not proven",
+            _ => "Find out who controls that node",
+        };
+        let is_birth = matches!(forged, ProofError::Unborn(_) | ProofError::Birth { .. });
+        if is_birth && self.puller.store.clock(&origin) == Clock::default() {
+            self.puller.fills.note_refused(&self.donor, address, origin, &format!("{forged}. {advice}"));
+        } else if origin.is_of(&self.donor) {
             let text = format!("the peer at {address}: {forged}. {advice}");
             self.puller.alarms.raise_of(alarms::Source::Peer(address.to_string()), "forged", text);
         }

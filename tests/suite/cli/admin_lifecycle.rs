@@ -128,6 +128,7 @@ async fn members_are_listed_and_retired_and_the_log_is_compacted_from_the_comman
     let resumed = here.json(&["origin", "resume", "node-1", "--yes"], "");
     let outcome = json!({ "node": "node-0", "resumed": [], "error": "" });
     assert_eq!(resumed, json!({ "origin": "node-1", "outcomes": [outcome] }));
+    assert_eq!(here.run(&["origin", "resume", "node-7", "--yes"], "").status.code(), Some(3));
     let retired = here.json(&["member", "retire", "node-1", "--yes"], "");
     assert_eq!(retired["outcomes"], json!([{ "node": "node-0", "error": "" }]));
     assert_eq!(here.json(&["members"], "")["members"][0]["retired"], true);

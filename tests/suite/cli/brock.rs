@@ -87,7 +87,7 @@ fn cert_says_which_files_to_copy_those_of_the_second_chain_too() {
     };
     let one = Home::new();
     let first = said(&one, &node);
-    let start = "--node.trust distributed --node.require-uri-roles --node.first-start";
+    let start = "--node.trust distributed --node.require-uri-roles --node.join HOST:20004";
     assert!(first.contains("Copy ca.crt, node.crt and node.key to the node, and start"), "{first}");
     assert!(first.contains(start), "{first}");
     // The second chain comes later.

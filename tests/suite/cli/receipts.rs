@@ -25,13 +25,13 @@ fn ca_of(certs_dir: &Path) -> TempDir {
 /// Verifies without a certificate, and without a node.
 struct Auditor {
     admin: Admin,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Auditor {
     fn new(certs_dir: &Path) -> Self {
         let directory = ca_of(certs_dir);
-        Self { admin: Admin::new(directory.path(), &[]), _directory: directory }
+        Self { admin: Admin::new(directory.path(), &[]), directory }
     }
 
     fn verified(&self, receipt: &Value) -> Value {
@@ -115,6 +115,7 @@ async fn a_receipt_proves_which_members_hold_a_revocation_and_no_byte_of_it_can_
     }
     let receipt = here.json(&[&["record", "invalidate", &key, "leaked"], &WAIT[..]].concat(), "");
     let auditor = Auditor::new(&cluster.certs.admin());
+    let unwaited = here.json(&["record", "invalidate", &key, "leaked"], "");
     cluster.stop_node(2).await;
     let missed = ["record", "delete", &other, "--wait", "all", "--timeout", "2s", "-o", "json"];
     let missed = here.run(&missed, "");
@@ -134,6 +135,9 @@ async fn a_receipt_proves_which_members_hold_a_revocation_and_no_byte_of_it_can_
     for (name, value) in expected.as_object().unwrap() {
         assert_eq!(&verified[name], value, "{name}");
     }
+    assert_eq!(verified["logged"]["reason"], "leaked");
+    assert!(verified["logged"]["ordered_at_unix_ms"].as_i64() > Some(0), "{verified}");
+    assert_eq!(verified["logged"]["operator"].as_str().unwrap().len(), 64);
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), serde_json::to_string_pretty(&receipt).unwrap()).unwrap();
     let text = auditor.admin.run(&["receipt", "verify", file.path().to_str().unwrap()], "");
@@ -145,7 +149,9 @@ async fn a_receipt_proves_which_members_hold_a_revocation_and_no_byte_of_it_can_
     for (what, mutated) in mutations {
         let output = auditor.admin.run(&["receipt", "verify", "-"], &mutated.to_string());
         let told = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.code() == Some(1) && told.starts_with("error: "), "{what}: {told}");
+        // 2: it is no receipt any more, so that nothing of it was verified.
+        let is_refused = matches!(output.status.code(), Some(1 | 2)) && told.starts_with("error: ");
+        assert!(is_refused && output.stdout.is_empty(), "{what}: {told}");
     }
     for (what, part, change) in changes() {
         let mut changed = receipt.clone();
@@ -153,9 +159,17 @@ async fn a_receipt_proves_which_members_hold_a_revocation_and_no_byte_of_it_can_
         auditor.admin.fails(1, part, &["receipt", "verify", "-"], &changed.to_string());
         assert_ne!(changed, receipt, "{what}");
     }
-    Auditor::new(&Certs::new().admin()).refuses("is not genuine", &receipt);
-    auditor.admin.fails(3, "could not read", &["receipt", "verify", "/nowhere"], "");
-    auditor.admin.fails(1, "is not a receipt", &["receipt", "verify", "-"], "nonsense");
+    // Another CA, as after a change, and with the one of before.
+    let other = Auditor::new(&Certs::new().admin());
+    let verify = ["receipt", "verify", "-"];
+    other.admin.fails(5, "ca-history.pem", &verify, &receipt.to_string());
+    fs::copy(auditor.directory.path().join("ca.crt"), other.directory.path().join("ca-history.pem")).unwrap();
+    assert_eq!(other.verified(&receipt)["verdict"], "proven");
+    auditor.admin.fails(2, "could not read", &["receipt", "verify", "/nowhere"], "");
+    auditor.admin.fails(2, "it is not JSON (line 1", &verify, "nonsense");
+    auditor.admin.fails(2, "without --wait", &verify, &unwaited.to_string());
+    let nothing = tempfile::tempdir().unwrap();
+    Admin::new(nothing.path(), &[]).fails(2, "ca", &verify, &receipt.to_string());
 }
 
 type Change = fn(&mut Value);
@@ -280,7 +294,8 @@ async fn a_member_whose_certificate_names_no_node_is_listed_and_not_proven() {
     // The node that answers signs nothing itself.
     let unsigned = invalidate(ports[1]);
     assert_eq!(unsigned["holders"].as_array().unwrap().len(), 2);
-    auditor.refuses("the receipt has no proof", &unsigned);
+    let verify = ["receipt", "verify", "-"];
+    auditor.admin.fails(2, "the receipt has no proof", &verify, &unsigned.to_string());
     for node in nodes {
         node.stop().await;
     }

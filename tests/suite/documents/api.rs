@@ -168,3 +168,20 @@ fn link(name: &str) -> String {
     let name = name.trim_start_matches(".brock.v1.");
     format!("[{name}](#{})", name.replace('.', "").to_lowercase())
 }
+
+/// The table of reasons is above what is generated.
+#[test]
+fn every_reason_of_an_error_is_in_the_reference() {
+    let code = super::read("src/api/grpc/status.rs");
+    let page = super::read("docs/reference/api.md");
+    let is_reason = |text: &&str| {
+        text.len() > 6
+            && text.contains('_')
+            && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_')
+    };
+    let (body, _) = code.split_once("#[cfg(test)]").unwrap();
+    let reasons: Vec<&str> = body.split('"').filter(is_reason).collect();
+    assert!(reasons.len() > 30, "{reasons:?}");
+    let missing: Vec<_> = reasons.iter().filter(|reason| !page.contains(*reason)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}

@@ -20,7 +20,7 @@ use brock_core::{
     },
     domain::{
         acknowledgement::{self, Acknowledgement},
-        birth::{Birth, SignedBirth},
+        birth::{Birth, SignedBirth, Unbelieved},
         bundle::{self, Bundle, Hash, Tip},
         head::{self, Head},
     },
@@ -74,13 +74,13 @@ impl Identity for TestIdentity {
         })
     }
 
-    fn verify(&self, signed: &SignedBirth) -> Result<(), String> {
+    fn verify(&self, signed: &SignedBirth) -> Result<(), Unbelieved> {
         let content = signed.birth.content(&ClusterId::of("test"));
         let expected = Self::signature(&signed.birth.origin.node_id(), &content);
         match signed.signature == expected {
-            true if signed.scheme == REVOKED => Err("revoked".to_owned()),
+            true if signed.scheme == REVOKED => Err(Unbelieved::Revoked),
             true => Ok(()),
-            false => Err("forged".to_owned()),
+            false => Err(Unbelieved::Other("forged".to_owned())),
         }
     }
 

@@ -27,6 +27,8 @@ struct Nodes {
     admin: PathBuf,
     directory: TempDir,
     ports: [u16; 3],
+    /// Of the nodes that sign.
+    destruction_limit: Option<u64>,
 }
 
 impl Nodes {
@@ -34,7 +36,9 @@ impl Nodes {
         let ca = OwnCa::new();
         let admin = ca.directory("admin", &Leaf::admin("ops"));
         let ports = [free_port(), free_port(), free_port()];
-        Self { ca, certs: Certs::new(), admin, directory: tempfile::tempdir().unwrap(), ports }
+        let (directory, certs) = (tempfile::tempdir().unwrap(), Certs::new());
+        // What is logged again destroys nothing.
+        Self { ca, certs, admin, directory, ports, destruction_limit: Some(1) }
     }
 
     /// Starts a node on its storage, with such a certificate.
@@ -48,8 +52,7 @@ impl Nodes {
             certs_dir: self.ca.directory(&format!("{certs}-{i}"), &leaf),
             path: Some(self.directory.path().join(&id)),
             trust,
-            // What is logged again destroys nothing.
-            destruction_limit: if has_uri { Some(1) } else { None },
+            destruction_limit: self.destruction_limit.filter(|_| has_uri),
             ..config
         };
         Node::start(config, None).await.unwrap()
@@ -57,6 +60,17 @@ impl Nodes {
 
     async fn client(&self, i: usize) -> Client {
         Client::lasting(&format!("127.0.0.1:{}", self.ports[i]), &self.admin).await
+    }
+}
+
+async fn compact(nodes: &Nodes) {
+    for i in 0..2 {
+        eventually("the log of before is compacted", || async {
+            let client = nodes.client(i).await;
+            let compacted = client.admin.clone().compact(proto::CompactRequest {}).await.unwrap();
+            (compacted.into_inner().entries_kept == 0).then_some(())
+        })
+        .await;
     }
 }
 
@@ -90,7 +104,10 @@ async fn a_cluster_that_signed_nothing_becomes_distributed_without_downtime() {
     assert_eq!((trust.unproven_records, trust.unborn_origins), (5, 1));
     let tool = Admin::new(&nodes.admin, &[format!("127.0.0.1:{}", nodes.ports[0])]);
     tool.fails(2, "--yes", &["trust", "migrate"], "");
-    tool.fails(5, "brock cert node", &["trust", "migrate", "--yes"], "");
+    tool.fails(2, "brock cert node", &["trust", "migrate", "--yes"], "");
+    let shown = tool.run(&["trust", "status"], "");
+    let told = String::from_utf8_lossy(&shown.stderr);
+    assert!(shown.status.code() == Some(5) && told.contains("not proven at node-0, node-1"), "{told}");
 
     // Certificates that name the nodes, one node after the other.
     assert!(a.stop().await.closed);
@@ -103,21 +120,17 @@ async fn a_cluster_that_signed_nothing_becomes_distributed_without_downtime() {
     let again = tool.json(&["trust", "migrate", "--yes"], "");
     assert_eq!((&again["operations"], &again["orders"]), (&json!(0), &json!(0)), "{again}");
     eventually("the other node has it proven too", || async {
-        let trusts = tool.json(&["trust", "status"], "");
-        let all = trusts["nodes"].as_array().unwrap();
-        (all.len() == 2 && all.iter().all(|node| node["trust"]["unproven_records"] == 0)).then_some(())
+        tool.run(&["trust", "status"], "").status.success().then_some(())
     })
     .await;
+    let trusts = tool.json(&["trust", "status"], "");
+    let all = trusts["nodes"].as_array().unwrap().iter().map(|node| &node["trust"]);
+    assert!(
+        all.map(|trust| (&trust["unproven_records"], &trust["signs"])).eq([(&json!(0), &json!(true)); 2])
+    );
     same(&[&a, &b]).await;
     assert!(nodes.client(1).await.status().await.paused.is_empty());
-    for i in 0..2 {
-        eventually("the log of before is compacted", || async {
-            let client = nodes.client(i).await;
-            let compacted = client.admin.clone().compact(proto::CompactRequest {}).await.unwrap();
-            (compacted.into_inner().entries_kept == 0).then_some(())
-        })
-        .await;
-    }
+    compact(&nodes).await;
 
     // Distributed, one node after the other, and then one that is empty.
     let distributed = TrustMode::Distributed;
@@ -142,6 +155,68 @@ async fn a_cluster_that_signed_nothing_becomes_distributed_without_downtime() {
         (client.verify().await.verdict() == Verdict::Converged).then_some(())
     })
     .await;
+    for node in [a, b, new] {
+        assert!(node.stop().await.closed);
+    }
+}
+
+/// An operator without a URI, and a cluster of which a part is distributed already.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_operator_has_signed_is_counted_and_the_log_goes_on_once_it_is_logged_again() {
+    let nodes = Nodes { destruction_limit: None, ..Nodes::new() };
+    let (centralized, distributed) = (TrustMode::Centralized, TrustMode::Distributed);
+    let a = nodes.start(0, "named", true, centralized).await;
+    let b = nodes.start(1, "named", true, distributed).await;
+    let nameless = Leaf { uris: Vec::new(), ..Leaf::admin("ops") };
+    let nameless = nodes.ca.directory("nameless", &nameless);
+    let nameless = Client::lasting(&format!("127.0.0.1:{}", nodes.ports[0]), &nameless).await;
+    let (client, at_b) = (nodes.client(0).await, nodes.client(1).await);
+    let [revoked, hidden, deleted, later] = std::array::from_fn(|_| random_key());
+    for key in [&revoked, &hidden, &deleted] {
+        client.put_record(key, proto::Record { public: true, ..record(b"grant") }).await.unwrap();
+        eventually("the other node has it", || at_b.has_local(key)).await;
+    }
+    nameless.invalidate(&revoked, "leaked", None).await.unwrap();
+    nameless.unpublish(&hidden).await.unwrap();
+    nameless.delete(&deleted, None).await.unwrap();
+    client.put(&later, b"grant").await.unwrap();
+    eventually("the distributed node takes none of it", || async {
+        let alarms = at_b.status().await.alarms;
+        alarms.iter().any(|alarm| alarm.text.contains("trust migrate")).then_some(())
+    })
+    .await;
+    assert!(at_b.get_local(&revoked).await.is_ok() && at_b.get_local(&later).await.is_err());
+    let status = client.status().await;
+    let (trust, unproven) = (status.trust.unwrap(), at_b.status().await.trust.unwrap().unproven_records);
+    assert_eq!((trust.unproven_records, trust.unborn_origins, unproven), (3, 0, 0));
+    let tool = Admin::new(&nodes.admin, &[format!("127.0.0.1:{}", nodes.ports[0])]);
+    let cluster = tool.run(&["status", "--cluster", "-o", "json"], "").stdout;
+    assert!(!String::from_utf8_lossy(&cluster).contains("are not proven"), "a finding of a centralized node");
+
+    assert!(a.stop().await.closed);
+    let a = nodes.start(0, "distributed", true, distributed).await;
+    let migrated = tool.json(&["trust", "migrate", "--yes"], "");
+    let counted = ["records", "operations", "orders", "unproven_records"].map(|name| &migrated[name]);
+    assert_eq!(counted, [&json!(3), &json!(3), &json!(3), &json!(0)], "{migrated}");
+    same(&[&a, &b]).await;
+    eventually("both hold the same", || async {
+        (nodes.client(0).await.verify().await.verdict() == Verdict::Converged).then_some(())
+    })
+    .await;
+    at_b.has_local(&later).await.unwrap();
+    compact(&nodes).await;
+
+    let new = nodes.start(2, "new", true, distributed).await;
+    same(&[&a, &b, &new]).await;
+    let client = nodes.client(2).await;
+    eventually("it is ready", || async { client.status().await.ready.then_some(()) }).await;
+    assert_eq!(new.store().totals().unproven, 0);
+    for node in [&at_b, &client] {
+        assert_eq!(node.get_local(&revoked).await.unwrap_err().code(), Code::FailedPrecondition);
+        assert_eq!(node.get_local(&deleted).await.unwrap_err().code(), Code::NotFound);
+        assert!(!node.show(&hidden).await.unwrap().public);
+        node.has_local(&later).await.unwrap();
+    }
     for node in [a, b, new] {
         assert!(node.stop().await.closed);
     }

@@ -1,6 +1,6 @@
 //! Records that are not proven to a node that believes only what is: it says so, and shows none of them as valid.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use crate::harness::{
     admin::Admin,
@@ -9,7 +9,7 @@ use crate::harness::{
     eventually, free_port,
     node::{TestNode, compacts_on_command, config},
     own_ca::OwnCa,
-    random_key,
+    random_key, stays,
     wire::key_hash,
 };
 use brock::config::validate::Config;
@@ -191,6 +191,46 @@ async fn what_was_signed_under_a_ca_of_before_is_proven_and_its_callers_are_refu
         assert_eq!(loaded.is_ok(), is_accepted, "{name}");
         fs::remove_file(path).unwrap();
     }
+    late.stop().await;
+    donor.stop().await;
+}
+
+/// The donor has its log still, so that nothing has to be filled.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_node_that_believes_no_log_of_its_peers_is_not_ready_and_says_which_file_is_missing() {
+    let (before, after, storage) = (Certs::new(), Certs::new(), tempfile::tempdir().unwrap());
+    let on_disk = |certs: &Certs| {
+        let path = Some(storage.path().join("donor"));
+        Config { path, ..strict(certs, "donor", &[]) }
+    };
+    let donor = TestNode::start(&before, on_disk(&before)).await;
+    let key = random_key();
+    donor.client.put(&key, b"grant").await.unwrap();
+    donor.stop().await;
+    let donor = TestNode::start(&after, on_disk(&after)).await;
+    let late = node(&after, "late", &[donor.port]).await;
+    eventually("an alarm names the remedy", || async {
+        let alarms = late.admin.status().await.alarms;
+        let is_it = |alarm: &proto::Alarm| alarm.text.contains("ca-history.pem");
+        assert!(alarms.iter().all(|alarm| !alarm.text.contains("who controls")), "{alarms:?}");
+        (alarms.iter().any(is_it) && !late.admin.status().await.ready).then_some(())
+    })
+    .await;
+    // Its heads go on, and change nothing of that.
+    stays("it is not ready", Duration::from_secs(5), || async { !late.admin.status().await.ready }).await;
+    eventually("the donor says that it does not believe its own origin of before", || async {
+        donor.node.reload().await;
+        let verdict = donor.admin.admin.clone().cluster(proto::ClusterRequest::default()).await.unwrap();
+        let findings = verdict.into_inner().verdict.unwrap().findings;
+        findings.iter().any(|finding| finding.what.contains("1 origins are not believed here")).then_some(())
+    })
+    .await;
+    fs::copy(before.path("ca/ca.crt"), after.node("late").join("ca-history.pem")).unwrap();
+    late.node.reload().await;
+    eventually("it has the record and is ready", || async {
+        (late.client.has_local(&key).await.is_some() && late.admin.status().await.ready).then_some(())
+    })
+    .await;
     late.stop().await;
     donor.stop().await;
 }

@@ -18,7 +18,7 @@ use brock::{
 };
 use brock_core::{
     base::{
-        id::{ClusterId, NodeId, Origin},
+        id::{ClusterId, NodeId, Origin, sha256},
         limits,
         vector::{Clock, Stamp, Vector},
     },
@@ -27,6 +27,7 @@ use brock_core::{
         bundle::chained,
         codec,
         operation::Operation,
+        order::OrderProof,
         record::RecordState,
         segment::{Segment, SegmentEntry},
     },
@@ -97,7 +98,8 @@ async fn batches_hold_whole_bundles_and_every_state_is_proven_wherever_the_log_i
         assert_eq!(log(&puller, donor.origin(), limit).await.len(), batches.len());
         for number in 0..109 {
             let state = puller.get(key(number)).await.unwrap().unwrap();
-            assert!(state.is_proven(), "{number}: {state:?}");
+            // No operator has signed what was destroyed.
+            assert_eq!(state.is_proven(), !(1..=3).contains(&number), "{number}: {state:?}");
             let believed = strict(&puller).believe(&key(number), state.clone(), &[]);
             assert!(believed.unproven.is_empty());
             assert_eq!(believed.state.evidence, state.evidence);
@@ -293,15 +295,21 @@ async fn records_that_are_not_proven_are_counted_with_them() {
     let entries = vec![create(1, 2), create(2, 3), entry(3, key(1), &revoke, None)];
     deliver(&store, batch(unsigned, 0, entries)).await.unwrap();
     assert_eq!(counted(&store), (3, 1));
-    // A tombstone of this node is proven, whatever was there before.
-    delete(&store, 2).await;
+    // A tombstone of this node is proven if an operator has signed it, whatever was there before.
+    let delete = NewOperation { key_hash: key(2), operation: Operation::Delete, ahead: false };
+    let (certificate, signature) = ([1; 32], Bytes::from_static(b"signature"));
+    let order = OrderProof { certificate, at_unix_ms: NOW * 1000, scheme: 7, signature };
+    store.operate_with(delete, Some(order)).await.unwrap();
     assert_eq!(counted(&store), (2, 1));
+    let unpublish = NewOperation { key_hash: key(4), operation: Operation::Unpublish, ahead: true };
+    store.operate(unpublish).await.unwrap();
+    assert_eq!(counted(&store), (3, 1));
     for bucket in 0..=u8::MAX {
         assert!(!store.scrub(bucket).await.unwrap(), "{bucket}");
     }
     close(store).await;
     let store = open(&options).await;
-    assert_eq!(counted(&store), (2, 1));
+    assert_eq!(counted(&store), (3, 1));
     close(store).await;
 }
 
@@ -465,6 +473,22 @@ async fn of_two_creates_that_say_the_same_the_stamps_decide_also_within_one_comm
         assert_eq!(state.creation.as_ref().map(|creation| creation.stamp), Some(stamp), "{number}");
         assert!(state.is_proven() && state.has_payload());
     }
-    assert!(created_here > 0);
+    // Of different payloads both stay: what the creates have in common is decided by the stamps as well.
+    let (other, mut both) = (payload(b"other"), 0);
+    for number in 200..400 {
+        let operation =
+            Operation::Create { created_at: NOW, expires_at: None, public: false, digest: sha256(&other) };
+        let theirs = entry(number + 1, key(number), &operation, Some(&other));
+        let segment = check(&strict(&store), &node_id("relay"), later.sign(number, vec![theirs])).unwrap();
+        let own = store.create(vec![NewRecord { public: false, ..new_record(key(number), b"g") }]);
+        let (own, applied) = tokio::join!(own, store.apply(segment));
+        applied.unwrap();
+        let Some(CreateOutcome::Created(stamp)) = own.unwrap().pop() else { continue };
+        both += 1;
+        let state = store.get(key(number)).await.unwrap().unwrap();
+        assert_eq!((state.unpublished_create, state.losers.len()), (Some(stamp), 1), "{number}");
+        assert!(state.is_proven());
+    }
+    assert!(created_here > 0 && both > 0);
     close(store).await;
 }

@@ -118,12 +118,13 @@ const CONFINED: [(&str, &[&str]); 7] = [
 
 /// The layer that speaks in domain types, and its files that may name the generated messages: the reports
 /// that nodes send each other.
-const DOMAIN_TYPED: (&str, [&str; 6]) = (
+const DOMAIN_TYPED: (&str, [&str; 7]) = (
     "src/app",
     [
         "src/app/cluster.rs",
         "src/app/health.rs",
         "src/app/missing.rs",
+        "src/app/trust.rs",
         "src/app/reports.rs",
         "src/app/status.rs",
         "src/app/trace.rs",

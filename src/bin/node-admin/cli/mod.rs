@@ -400,15 +400,18 @@ pub(crate) enum OriginCommand {
 
 #[derive(Debug, Clone, Copy, Subcommand)]
 pub(crate) enum TrustCommand {
-    /// Show node.trust of each node, its records of which something is not proven, and origins that do not sign
+    /// Show node.trust of each node, whether it signs, what is not proven there, and which origins are frozen
     ///
-    /// Records that are not proven fill no node whose node.trust is distributed.
+    /// UNPROVEN RECORDS: an operation of them is signed by no origin, or destroys without an operator's order. They fill
+    /// no node whose node.trust is distributed; `trust migrate` logs them again. UNBORN ORIGINS: incarnations that have
+    /// signed nothing. UNBELIEVED: those that sign, and whose certificate is not accepted any more; `origin list` says why. Exit code 5: a node has unproven records.
     Status,
     /// Log again, at one node and in its name, what of its records is not proven
     ///
     /// For a cluster whose operations were not signed, before node.trust becomes distributed. The records stay as they
     /// are. What is invalidated, unpublished or deleted gets an order, signed with your certificate. Interrupted, it can
-    /// be repeated, at any node. Exit code 5: some records are not proven yet.
+    /// be repeated, at any node. Exit code 5: some records are not proven yet, because others came meanwhile; 2: the
+    /// node signs nothing, or your certificate signs no orders.
     Migrate {
         /// Do not ask for confirmation
         #[arg(long)]

@@ -39,7 +39,7 @@ pub(super) fn member(text: &str) -> Result<String, String> {
 
 /// An origin, as statuses show it.
 pub(super) fn origin(text: &str) -> Result<Origin, String> {
-    stamp::parse(&format!("{text}:1")).map(|stamp| stamp.origin).map_err(|error| error.to_string())
+    stamp::origin(text).map_err(|error| error.to_string())
 }
 
 pub(super) fn node_id(text: &str) -> Result<String, String> {

@@ -253,6 +253,11 @@ impl Born {
 }
 
 impl File {
+    /// Whether the command that printed it waited for no member.
+    pub(super) fn is_of_no_wait(&self) -> bool {
+        self.proof.is_none() && self.holders.is_empty() && self.missing.is_empty()
+    }
+
     /// The receipt. The error names the field that is malformed, never its value.
     pub(super) fn read(self) -> Result<receipt::Receipt, String> {
         let Self { key_hash, operation, origin, clock, already, holders, missing, proof } = self;
@@ -280,8 +285,6 @@ fn base64(field: &str, text: &str) -> Result<Bytes, String> {
 }
 
 fn origin_of(field: &str, text: &str) -> Result<Origin, String> {
-    let stamp = stamp::parse(&format!("{text}:1")).ok().filter(|stamp| stamp.origin.to_string() == text);
-    stamp
-        .map(|stamp| stamp.origin)
-        .ok_or_else(|| format!("{field}: must be an origin such as node-1/9f3c2a10"))
+    let origin = stamp::origin(text).ok().filter(|origin| origin.to_string() == text);
+    origin.ok_or_else(|| format!("{field}: must be an origin such as node-1/9f3c2a10"))
 }

@@ -28,6 +28,8 @@ pub const CLOSINGS_MAX: usize = 64;
 pub const ORIGINS_PAGE: usize = 256;
 /// Births of origins of one node that are kept although nothing of them is here, for records that come later.
 pub const BIRTHS_PER_NODE: usize = 1_000;
+/// Origins of one donor that are remembered because their logs are not believed here.
+pub const REFUSED_ORIGINS_MAX: usize = 64;
 /// Births that a node offers to another one at once.
 pub const OFFERED_BIRTHS_MAX: usize = 64;
 /// Operations under one signature.

@@ -1,0 +1,67 @@
+//! What is to be said of a node's trust in others: findings of the verdict on the cluster.
+
+use brock_core::{
+    base::{id::Origin, limits, trust::TrustMode},
+    proto,
+};
+
+/// Each with what to do about it. What is not proven is in the way of nodes that believe only what is: a node whose
+/// trust is centralized only counts it.
+pub(super) fn findings(trust: &proto::Trust) -> Vec<(String, &'static str)> {
+    let proto::Trust { mode, unproven_records, unbelieved_origins, forks, .. } = trust;
+    let is_strict = *mode == TrustMode::Distributed.as_str();
+    let mut findings = Vec::new();
+    if *unproven_records > 0 && is_strict {
+        findings.push((
+            format!("{unproven_records} of its records are not proven: they fill no empty node"),
+            "`node-admin trust migrate`: docs/guides/distributed-trust.md",
+        ));
+    }
+    if *unbelieved_origins > 0 && is_strict {
+        findings.push((
+            format!("{unbelieved_origins} origins are not believed here: what they have signed fills no empty node"),
+            "`node-admin origin list` at this node says why: keep a CA that was replaced as ca-history.pem, or vouch for the \
+             origins of a certificate that was revoked, or close them: docs/guides/certificates.md",
+        ));
+    }
+    // It stays so, and its node goes on as another incarnation: to be looked into, and no emergency.
+    for fork in forks.iter().take(limits::FINDINGS_PER_NODE) {
+        let Ok(origin) = Origin::try_from(fork.origin.as_ref()) else { continue };
+        findings.push((
+            format!("{origin} is frozen there: it has signed {}", fork.kind),
+            "Its node's disk was copied, or its certificate was stolen: docs/guides/troubleshooting.md, A node has signed \
+             two histories",
+        ));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_proven_is_a_finding_only_where_nothing_else_is_believed() {
+        let fork = proto::ForkedOrigin {
+            origin: [b"a".as_slice(), &[0; 27], &[0, 0, 0, 1]].concat().into(),
+            kind: "two births".to_owned(),
+        };
+        let trust = |mode: TrustMode| proto::Trust {
+            mode: mode.to_string(),
+            unproven_records: 3,
+            unborn_origins: 1,
+            signs: true,
+            unbelieved_origins: 2,
+            forks: vec![fork.clone()],
+            ..proto::Trust::default()
+        };
+        let all: Vec<_> =
+            findings(&trust(TrustMode::Distributed)).into_iter().map(|(what, _)| what).collect();
+        for (what, begin) in all.iter().zip(["3 of its records", "2 origins", "a/00000001 is frozen"]) {
+            assert!(what.starts_with(begin), "{what}");
+        }
+        assert_eq!(all.len(), 3);
+        assert_eq!(findings(&trust(TrustMode::Centralized)).len(), 1);
+        assert!(findings(&proto::Trust { forks: Vec::new(), ..trust(TrustMode::Centralized) }).is_empty());
+    }
+}
