@@ -8,8 +8,8 @@
 //!   `receipts`: who holds an operation, with the proof;
 //!   [`ledgers`]: conflicts and quarantine; [`tail`]: the log as it grows.
 //! - [`trace`]: one record on every node; [`status`]: the status of this node; [`cluster`]: of all nodes;
-//!   `reports`: reads what a peer reports; [`health`]: the verdict on all; its findings: `trust`: of trust; `missing`: about
-//!   what a node lacks without knowing it, or because peers keep it back.
+//!   `reports`: reads what a peer reports; [`health`]: the verdict on all; its findings: `trust`: of trust; `missing`:
+//!   about what a node lacks without knowing it, or because peers keep it back.
 //! - [`error`]: why a request is not answered as asked.
 //!
 //! The exception: the reports that nodes send each other (status, cluster, health, trace) are the generated

@@ -125,8 +125,8 @@ impl Operations {
         Ok(outcomes)
     }
 
-    /// Closes the logs of a node at these clocks, by an operator's order. Durable and in force here when it returns; the
-    /// other nodes learn it at the beginning of their next streams.
+    /// Closes the logs of a node at these clocks, by an operator's order. Durable and in force here when it returns;
+    /// the other nodes learn it at the beginning of their next streams.
     pub async fn close(&self, closing: Closing) -> Result<(), RequestError> {
         if closing.node_id == *self.store.node_id() {
             let problem = "is of the node that was asked: ask another one";
@@ -135,8 +135,8 @@ impl Operations {
         Ok(self.orders.close(closing).await?)
     }
 
-    /// Takes births that another node offers because an operator has vouched for them, as far as they are known here and
-    /// verified.
+    /// Takes births that another node offers because an operator has vouched for them, as far as they are known here
+    /// and verified.
     pub async fn take_offered(&self, births: Vec<SignedBirth>) -> Result<(), RequestError> {
         if births.len() > limits::OFFERED_BIRTHS_MAX {
             let problem =

@@ -36,8 +36,8 @@ pub(super) struct Member {
     pub(super) feeds: usize,
     /// Its certificate states no node id: what is known of the caller instead.
     pub(super) introduced_by: Option<String>,
-    /// The newest acknowledgement that it has signed of this node's own log. Not remembered over a restart, which begins
-    /// another log.
+    /// The newest acknowledgement that it has signed of this node's own log. Not remembered over a restart, which
+    /// begins another log.
     pub(super) signed: Option<Arc<Signed>>,
     /// A peer from DNS that has not answered yet: not remembered over a restart.
     pub(super) is_passing: bool,

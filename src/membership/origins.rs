@@ -2,7 +2,8 @@
 //!
 //! Every origin costs every node memory and every vector room, and nothing proves that it exists. So each donor has
 //! budgets, which refill slowly: one for incarnations of itself, one for those of nodes that this node knows, as
-//! members or by an origin that it lists, one for those of other nodes. A donor that invents origins fills its own budgets and nothing else.
+//! members or by an origin that it lists, one for those of other nodes. A donor that invents origins fills its own
+//! budgets and nothing else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

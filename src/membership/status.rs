@@ -37,7 +37,8 @@ pub struct PeerReport {
     pub is_refused: bool,
     /// What it last said it has applied; `None` = it has not said it yet.
     pub heads: Option<Vector>,
-    /// Operations that it is believed to have and that this node lacks; only in a report of [`super::roster::Roster::compared`].
+    /// Operations that it is believed to have and that this node lacks; only in a report of
+    /// [`super::roster::Roster::compared`].
     pub lag: Option<u64>,
     /// What it claims to have, and does not send; only there, too.
     pub unsent: Vector,

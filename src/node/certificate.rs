@@ -62,8 +62,8 @@ impl store::Identity for NodeCertificate {
     }
 }
 
-/// Whether a certificate of the origin's node in this cluster has signed a birth, or an operator of this cluster has vouched
-/// for it, and how good that is. The error says why not.
+/// Whether a certificate of the origin's node in this cluster has signed a birth, or an operator of this cluster has
+/// vouched for it, and how good that is. The error says why not.
 pub fn verify_birth(
     verifier: &StatementVerifier,
     cluster: ClusterId,

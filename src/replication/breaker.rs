@@ -328,8 +328,8 @@ impl Breaker {
         self.0.limit.filter(|_| !planted::is(Bug::IgnoreDestructionLimit))
     }
 
-    /// The entries above `applied` that destroy what is destroyed here already: an origin that logs it again, so that it
-    /// is proven, takes nothing away.
+    /// The entries above `applied` that destroy what is destroyed here already: an origin that logs it again, so that
+    /// it is proven, takes nothing away.
     async fn idle(&self, segment: &Segment, applied: Clock) -> Result<BTreeSet<Clock>, StoreError> {
         let entries: Vec<&Entry> = destruction::entries(segment, applied).collect();
         if entries.is_empty() {

@@ -2,8 +2,8 @@
 //!
 //! What lies above one of the two vectors is under way, and says nothing. What lies at or below both is claimed
 //! as applied by both: if one of them does not hold it, that is a true difference (a resync from a donor that
-//! left out records, bit rot, a dropped quarantine entry). So is what a frozen origin wrote: no log carries it. Each node joins what it lacks. A join loses nothing
-//! and gives both nodes the same state.
+//! left out records, bit rot, a dropped quarantine entry). So is what a frozen origin wrote: no log carries it. Each
+//! node joins what it lacks. A join loses nothing and gives both nodes the same state.
 
 use std::{collections::BTreeSet, ops::RangeInclusive};
 

@@ -2,8 +2,8 @@
 //!
 //! A donor whose records hold something that nothing proves is not adopted, and the log of an origin whose birth is not
 //! believed is not taken; so a node that only such donors could fill lacks records, revocations among them: it is not
-//! ready. One donor whose log goes on, all of it, or whose records have filled this node, is enough to be ready: a single
-//! peer that lies keeps no node from its work.
+//! ready. One donor whose log goes on, all of it, or whose records have filled this node, is enough to be ready: a
+//! single peer that lies keeps no node from its work.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

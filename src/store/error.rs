@@ -200,8 +200,8 @@ pub enum StoreError {
     Forked {
         /// The origin of the log.
         origin: Origin,
-        /// The last bundle here and the new one, which no log has both; `None`: what is here is not known well enough to
-        /// prove it.
+        /// The last bundle here and the new one, which no log has both; `None`: what is here is not known well enough
+        /// to prove it.
         pair: Option<Box<(Tip, Tip)>>,
     },
     /// The origin has signed two histories, and its log is not followed any further.

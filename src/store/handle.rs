@@ -359,7 +359,8 @@ impl Store {
         self.shared.published().vector.above(other)
     }
 
-    /// What an origin has stated of itself, with the key of its bundles; `None`: as far as is known here, it does not sign.
+    /// What an origin has stated of itself, with the key of its bundles; `None`: as far as is known here, it does not
+    /// sign.
     pub fn born(&self, origin: &Origin) -> Option<Birth> {
         self.shared.published().births.get(origin).copied()
     }

@@ -34,8 +34,8 @@ pub trait Identity: fmt::Debug + Send + Sync {
     /// Whether a birth is signed by a certificate of its node, in this cluster. The error says why it is not.
     fn verify(&self, birth: &SignedBirth) -> Result<(), Unbelieved>;
 
-    /// How good the signature of a birth is, whether or not its certificate is revoked now: a holder that has signed two
-    /// things has signed them. `None`: it is none.
+    /// How good the signature of a birth is, whether or not its certificate is revoked now: a holder that has signed
+    /// two things has signed them. `None`: it is none.
     fn standing(&self, birth: &SignedBirth) -> Option<Standing>;
 
     /// When the certificate ends that has signed a birth, as it says; `None`: unknown.

@@ -20,8 +20,8 @@ use brock_core::{
     proto,
 };
 
-/// The proofs that a node shows a peer, as many as a message has room for: first those of origins that the peer `lists`,
-/// because it has to freeze them, then the others in the order of the origins.
+/// The proofs that a node shows a peer, as many as a message has room for: first those of origins that the peer
+/// `lists`, because it has to freeze them, then the others in the order of the origins.
 pub fn shown(store: &Store, lists: &Vector) -> Vec<proto::Fork> {
     let mut bytes = 0;
     let mut forks = store.forks();
@@ -52,8 +52,8 @@ impl Verifier {
     }
 
     /// Looks whether what a peer shows of the logs that both have is what is here. Freezes the origins that have signed
-    /// two histories. Returns how many differ and are not proven to have; after [`limits::LIES_READ`] of these it looks at
-    /// no more.
+    /// two histories. Returns how many differ and are not proven to have; after [`limits::LIES_READ`] of these it
+    /// looks at no more.
     pub async fn compare_tips(&self, tips: Vec<proto::OriginTip>) -> Result<usize, StoreError> {
         let mut refused = 0;
         for shown in tips.into_iter().take(limits::TIPS_MAX) {
@@ -133,9 +133,9 @@ impl Verifier {
             && fork.is_genuine(&self.cluster(), |other| self.is_second(fork.birth(), other, is_known))
     }
 
-    /// Whether another birth is as good as the first, so that there are two. A holder of an expired certificate, who can
-    /// date a birth back, must not freeze the incarnation that the node is; and a node that has met neither takes no side.
-    /// Revoking the certificate, as operators do next, does not undo the proof.
+    /// Whether another birth is as good as the first, so that there are two. A holder of an expired certificate, who
+    /// can date a birth back, must not freeze the incarnation that the node is; and a node that has met neither takes
+    /// no side. Revoking the certificate, as operators do next, does not undo the proof.
     fn is_second(&self, first: &SignedBirth, other: &SignedBirth, is_known: bool) -> bool {
         let Some(identity) = self.store().identity() else { return false };
         let (first, other) = (identity.standing(first), identity.standing(other));

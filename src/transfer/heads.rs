@@ -12,7 +12,8 @@ impl Verifier {
     /// are refused.
     ///
     /// Contract: only such heads are verified, one of each origin, and nothing behind the first that is not genuine: no
-    /// honest peer passes that on. A head of an origin whose birth is not known here, or beyond the end that an operator has set, is left.
+    /// honest peer passes that on. A head of an origin whose birth is not known here, or beyond the end that an
+    /// operator has set, is left.
     pub async fn take_heads(&self, heads: Vec<proto::Head>, now_unix_ms: u64) -> Result<usize, StoreError> {
         let mut refused = usize::from(heads.len() > limits::HEADS_MAX);
         let latest = now_unix_ms.saturating_add(limits::CLOCK_SKEW_MAX_SECONDS * 1000);

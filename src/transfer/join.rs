@@ -185,9 +185,10 @@ impl Joiner {
     /// Joins one message, durably. Returns whether it was the last.
     ///
     /// Contract: before the last message, states are joined, which is always safe, and log entries are
-    /// kept, which are not visible yet. Of a record of which something is not proven, no create is joined. The last message raises the vector over everything that the
-    /// pages held, but for the origins that are declined: their records are joined, and nothing of them counts as
-    /// applied, so what was left out comes later, by the log or by another resync.
+    /// kept, which are not visible yet. Of a record of which something is not proven, no create is joined. The last
+    /// message raises the vector over everything that the pages held, but for the origins that are declined: their
+    /// records are joined, and nothing of them counts as applied, so what was left out comes later, by the log or by
+    /// another resync.
     pub async fn take(&mut self, message: proto::SnapshotResponse) -> Result<bool, JoinError> {
         let message = message.message.ok_or_else(|| JoinError::Protocol("an empty message".to_owned()))?;
         match message {

@@ -2,8 +2,7 @@
 //!
 //! An order is verified once, before what it destroys is applied, against the CAs that are trusted then, at the
 //! time that it states: the operator's certificate may have expired since. With `node.trust distributed` nothing
-//! destructive is taken from a log without one: that origin's log ends here at the operation before, until the record is
-//! as that operation would make it (because it was logged again, with an order).
+//! destructive is taken from a log without one: that origin's log ends here at the operation before.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -197,8 +196,7 @@ impl Orders {
 
     /// Verifies the orders in a segment above `applied`. `received` are the chains that came with it, as claimed.
     /// Returns the chains that proved to be operators', to be kept before the segment is applied; and, if orders are
-    /// required, the first destruction without a valid one that changes a record here. The segment is then cut before
-    /// that. Blocks.
+    /// required, the first destruction without a valid one. The segment is then cut before that. Blocks.
     pub fn check(
         &self,
         segment: &mut Segment,
@@ -235,22 +233,12 @@ impl Orders {
                 Err(_) if !self.are_required() => {}
                 Err(reason) => {
                     let stamp = Stamp { origin: segment.origin, clock: entry.clock };
-                    if self.changes_nothing(entry, stamp)? {
-                        continue;
-                    }
                     segment.cut_before(stamp.clock);
                     return Ok((kept.into_values().collect(), Some(Refused { stamp, reason })));
                 }
             }
         }
         Ok((kept.into_values().collect(), None))
-    }
-
-    /// Whether the record is here as the operation would make it. Such an operation needs no order: what was logged
-    /// without one is not in the way of the rest of its log any more, once it was logged again with one. Blocks.
-    fn changes_nothing(&self, entry: &Entry, stamp: Stamp) -> Result<bool, StoreError> {
-        let Some(here) = self.0.store.state(&entry.key_hash)? else { return Ok(false) };
-        Ok(here.clone().join(entry.operation.state(stamp, None)) == here)
     }
 
     /// Verifies an entry that is to be applied now by an operator's decision; see [`Orders::check`]. Blocks.
@@ -321,9 +309,9 @@ impl Orders {
         drop(nodes);
         self.0.alarms.raise(format!(
             "the log of {origin} destroys a record at clock {clock} without a valid order of an operator ({reason}). This \
-             node takes nothing more of that log (node.trust distributed) until that record is logged again with an \
-             order. If that node is honest, it ran with node.trust centralized (`node-admin trust migrate` there), or a CA \
-             or revocation list differs; if not, find out who controls it: docs/guides/troubleshooting.md, A log ends at an \
+             node takes nothing more of that log (node.trust distributed). If that node is honest, it ran with node.trust \
+             centralized (`node-admin trust migrate` there, which brings its records here), or a CA or revocation list \
+             differs; if not, find out who controls it: docs/guides/troubleshooting.md, A log ends at an \
              operation without an order"
         ));
     }

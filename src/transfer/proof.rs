@@ -338,8 +338,8 @@ impl Verifier {
         new
     }
 
-    /// Whether an operator has closed that log before this operation. It is left out, and nothing is missing: the members
-    /// that have it took it before they learnt of the closing.
+    /// Whether an operator has closed that log before this operation. It is left out, and nothing is missing: the
+    /// members that have it took it before they learnt of the closing.
     fn is_beyond_end(&self, stamp: Stamp) -> bool {
         let end = self.orders.as_ref().and_then(|orders| orders.closed(&stamp.origin));
         end.is_some_and(|end| stamp.clock > end)

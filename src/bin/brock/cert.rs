@@ -68,8 +68,9 @@ pub(crate) struct PlaceArgs {
     /// Algorithm of the key: ecdsa-p256, ecdsa-p384, ed25519, or post-quantum: ml-dsa-44, ml-dsa-65, ml-dsa-87
     #[arg(long, value_name = "ALGORITHM", default_value_t)]
     algorithm: Algorithm,
-    /// Make a second, post-quantum certificate beside the first one, for ends that support it: ca-pq.crt, node-pq.crt or
-    /// client-pq.crt. A first one that exists already is kept. ml-dsa-65 is as strong as AES-192, ml-dsa-87 as AES-256
+    /// Make a second, post-quantum certificate beside the first one, for ends that support it: ca-pq.crt, node-pq.crt
+    /// or client-pq.crt. A first one that exists already is kept. ml-dsa-65 is as strong as AES-192, ml-dsa-87 as
+    /// AES-256
     #[arg(long, value_name = "ALGORITHM", value_parser = post_quantum)]
     post_quantum: Option<Algorithm>,
 }

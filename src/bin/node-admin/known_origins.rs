@@ -1,5 +1,5 @@
-//! `origin list`, `vouch` and `close`: what proves the origins that a node knows, an operator's word for one, and the end of
-//! those of a node whose certificate was stolen.
+//! `origin list`, `vouch` and `close`: what proves the origins that a node knows, an operator's word for one, and the
+//! end of those of a node whose certificate was stolen.
 
 use crate::{
     answer,
@@ -14,6 +14,7 @@ use brock_client::{Client, view};
 use brock_core::{
     base::{
         id::{NodeId, Origin},
+        limits,
         vector::{Clock, Vector},
     },
     domain::{codec, order::Subject},
@@ -67,7 +68,18 @@ pub(crate) async fn vouch(client: &Client, origin: Origin, format: Format) -> Re
 /// Closes the logs of a node, at every node that is named; the others learn it from these.
 pub(crate) async fn close(client: &Client, node: NodeId, format: Format) -> Result<(), Failure> {
     let nodes = cluster::view(client, false).await?.nodes;
-    let ends = ends(&nodes, &node)?;
+    let mut ends = ends(&nodes, &node)?;
+    for address in client.addresses() {
+        // One that does not answer is among the outcomes.
+        let connection = client.connection(address);
+        let list = async |request| connection.list_origins(request).await.map_err(Failure::from);
+        if let Ok(known) = fetch_with(list).await {
+            add_known(&mut ends, &known, &node);
+        }
+    }
+    if ends.is_empty() {
+        return Err(Failure::NotFound(format!("no node has a log of {node}")));
+    }
     let listed: Vec<(Origin, Clock)> = ends.iter().collect();
     let order = order::required(client, Subject::Close(&node, &listed), "closing")?;
     remark_accepted(&fetch(client).await?, &node, &ends);
@@ -93,8 +105,8 @@ pub(crate) async fn close(client: &Client, node: NodeId, format: Format) -> Resu
     Failure::at_some(outcomes, "closed it")
 }
 
-/// Says so if no log that is closed has a certificate that the node which was asked has stopped to accept: its thief can
-/// then begin another log at once.
+/// Says so if no log that is closed has a certificate that the node which was asked has stopped to accept: its thief
+/// can then begin another log at once.
 fn remark_accepted(known: &Origins, node: &NodeId, ends: &Vector) {
     let is_closed =
         |known: &&KnownOrigin| stamp::origin(&known.origin).is_ok_and(|origin| ends.lists(&origin));
@@ -136,18 +148,38 @@ fn ends(nodes: &[view::Node], node: &NodeId) -> Result<Vector, Failure> {
             }
         }
     }
-    match ends.is_empty() {
-        true => Err(Failure::NotFound(format!("no node has an open log of {node}"))),
-        false => Ok(ends),
+    Ok(ends)
+}
+
+/// Adds what a node knows of the origins of that node: a status lists a part of them, and none that are finished. As
+/// many of those as a closing holds, the last born first: a thief may go on with one that it has begun itself.
+fn add_known(ends: &mut Vector, known: &Origins, node: &NodeId) {
+    let mut its: Vec<(&KnownOrigin, Origin)> = known
+        .origins
+        .iter()
+        .filter(|known| known.node == node.as_str())
+        .filter_map(|known| Some((known, stamp::origin(&known.origin).ok()?)))
+        .collect();
+    its.sort_by_key(|(known, _)| (known.folded, std::cmp::Reverse(known.born_at_unix)));
+    for (known, origin) in its {
+        if ends.lists(&origin) || ends.len() < limits::ORIGINS_PER_NODE {
+            ends.raise(origin, Clock(known.clock));
+        }
     }
 }
 
 async fn fetch(client: &Client) -> Result<Origins, Failure> {
+    fetch_with(async |request| answer::reported(client.list_origins(request).await)).await
+}
+
+async fn fetch_with(
+    list: impl AsyncFn(proto::ListOriginsRequest) -> Result<proto::ListOriginsResponse, Failure>,
+) -> Result<Origins, Failure> {
     let mut all = Origins { node_id: String::new(), origins: Vec::new() };
     let mut after = Bytes::new();
     loop {
         let request = proto::ListOriginsRequest { after, limit: 0 };
-        let page = answer::reported(client.list_origins(request).await)?;
+        let page = list(request).await?;
         all.node_id = page.node_id;
         for known in page.origins {
             all.origins.push(KnownOrigin::try_from(known)?);
@@ -336,5 +368,36 @@ mod tests {
         let refused = known(&|known| known.problem = "revoked".to_owned());
         let text = Origins { node_id: "a".to_owned(), origins: vec![refused] }.text();
         assert!(text.contains("vouch") && text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    }
+
+    #[test]
+    fn a_closing_holds_finished_logs_too_and_of_these_the_last_born() {
+        let node: NodeId = "a".parse().unwrap();
+        let known = |incarnation: u32, folded, born_at_unix| KnownOrigin {
+            origin: format!("a/{incarnation:08x}"),
+            node: "a".to_owned(),
+            clock: u64::from(incarnation),
+            folded,
+            signs: true,
+            born_at_unix,
+            certificate_ends_unix: 0,
+            vouched_at_unix_ms: 0,
+            problem: String::new(),
+            closed: None,
+            statement: None,
+        };
+        let most = u32::try_from(limits::ORIGINS_PER_NODE).unwrap();
+        let finished = (1..=most).map(|incarnation| known(incarnation, true, incarnation.into()));
+        let mut origins: Vec<KnownOrigin> = finished.collect();
+        origins.push(known(most + 1, false, 0));
+        origins.push(KnownOrigin { node: "b".to_owned(), ..known(most + 2, false, 0) });
+        let mut ends = Vector::default();
+        add_known(&mut ends, &Origins { node_id: "c".to_owned(), origins }, &node);
+        let origin = |incarnation| stamp::origin(&format!("a/{incarnation:08x}")).unwrap();
+        assert_eq!(
+            (ends.len(), ends.get(&origin(most + 1))),
+            (limits::ORIGINS_PER_NODE, Clock(u64::from(most) + 1))
+        );
+        assert!(ends.lists(&origin(2)) && !ends.lists(&origin(1)) && !ends.lists(&origin(most + 2)));
     }
 }

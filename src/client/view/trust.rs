@@ -11,7 +11,8 @@ use super::ViewError;
 pub struct Trust {
     /// centralized or distributed
     pub mode: String,
-    /// Records and tombstones here of which an operation is signed by no origin, or destroys without an operator's order.
+    /// Records and tombstones here of which an operation is signed by no origin, or destroys without an operator's
+    /// order.
     pub unproven_records: u64,
     /// Origins known here whose operations are not signed.
     pub unborn_origins: u64,

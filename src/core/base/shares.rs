@@ -44,7 +44,8 @@ pub const OWN_ORIGINS_REFILL: Duration = Duration::from_secs(60);
 pub const KNOWN_ORIGINS_BUDGET: usize = 2_000;
 /// See [`KNOWN_ORIGINS_BUDGET`].
 pub const KNOWN_ORIGINS_REFILL: Duration = Duration::from_secs(60);
-/// Origins of unknown nodes that one donor relays at once, one of each node; then one more per [`STRANGE_ORIGINS_REFILL`].
+/// Origins of unknown nodes that one donor relays at once, one of each node; then one more per
+/// [`STRANGE_ORIGINS_REFILL`].
 pub const STRANGE_ORIGINS_BUDGET: usize = 256;
 /// See [`STRANGE_ORIGINS_BUDGET`].
 pub const STRANGE_ORIGINS_REFILL: Duration = Duration::from_secs(600);
@@ -79,7 +80,8 @@ pub const RESYNC_TIMEOUT: Duration = Duration::from_secs(6 * 3600);
 pub const RESYNCS_MAX: usize = 3;
 /// How long a resync lasts before another one may begin beside it.
 pub const RESYNC_ALONE: Duration = Duration::from_secs(120);
-/// Within each such time, a donor must send [`RESYNC_WINDOW_ITEMS`] or [`RESYNC_WINDOW_BYTES`]; otherwise it is set aside.
+/// Within each such time, a donor must send [`RESYNC_WINDOW_ITEMS`] or [`RESYNC_WINDOW_BYTES`]; otherwise it is set
+/// aside.
 pub const RESYNC_WINDOW: Duration = Duration::from_secs(30);
 /// Records and log entries.
 pub const RESYNC_WINDOW_ITEMS: u64 = 500;

@@ -74,8 +74,8 @@ pub struct Counts {
     pub tombstones: u64,
     /// Payloads that lost against another one of the same key hash.
     pub conflicts: u64,
-    /// Records and tombstones of which an operation is not proven: no origin has signed it, or it destroys and no operator
-    /// has.
+    /// Records and tombstones of which an operation is not proven: no origin has signed it, or it destroys and no
+    /// operator has.
     pub unproven: u64,
 }
 

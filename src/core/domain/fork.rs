@@ -45,8 +45,8 @@ impl Fork {
         contradicts.then_some(Self { birth, contradiction })
     }
 
-    /// The same beside the birth that is known here, if it is about that one: what else a peer says of it is not verified.
-    /// `None`: nothing is contradicted then.
+    /// The same beside the birth that is known here, if it is about that one: what else a peer says of it is not
+    /// verified. `None`: nothing is contradicted then.
     pub fn beside(self, known: SignedBirth) -> Option<Self> {
         let is_about = match &self.contradiction {
             Contradiction::Bundles(..) => self.birth.birth.key == known.birth.key,

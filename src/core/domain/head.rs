@@ -2,7 +2,8 @@
 //!
 //! The tip is a bundle, signed like all others. What is added is the time at which the origin has stated that its log
 //! ends there. A head is passed on by nodes that do not have the log up to there, so it shows what a node lacks when
-//! a peer keeps that back; and a head of another history is the half of a [`Fork`](super::fork::Fork), like any other tip.
+//! a peer keeps that back; and a head of another history is the half of a [`Fork`](super::fork::Fork), like any other
+//! tip.
 
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use bytes::Bytes;

@@ -2,8 +2,8 @@
 //!
 //! Pure: no I/O, no async, no RocksDB, no tonic.
 //!
-//! - [`record`]: the state of a key hash, and its merge; [`proofs`]: what of it is proven; [`payload`]: the content that
-//!   clients put.
+//! - [`record`]: the state of a key hash, and its merge; [`proofs`]: what of it is proven; [`payload`]: the content
+//!   that clients put.
 //! - [`operation`]: what is logged; [`segment`]: a stretch of a log; [`quarantined`]: an entry that could not
 //!   be applied; [`order`]: what an operator signs; [`relog`]: what of a state is not proven, as operations.
 //! - [`birth`]: the key of an incarnation; [`bundle`]: how its operations are signed, and proven one by one;

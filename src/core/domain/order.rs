@@ -66,9 +66,9 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// The bytes that the operator signs: tag, cluster, kind, subject, time in milliseconds, reason, and the earlier time
-    /// in seconds, or origins (32 bytes) each with its clock (8), in their order, if there are any. A member and a reason are preceded by their lengths (4 bytes); numbers are
-    /// big-endian.
+    /// The bytes that the operator signs: tag, cluster, kind, subject, time in milliseconds, reason, and the earlier
+    /// time in seconds, or origins (32 bytes) each with its clock (8), in their order, if there are any. A member and
+    /// a reason are preceded by their lengths (4 bytes); numbers are big-endian.
     pub fn encode(&self, cluster: &ClusterId, at_unix_ms: i64) -> Vec<u8> {
         let mut bytes = [TAG, &cluster.0].concat();
         let (kind, reason) = match self {

@@ -86,8 +86,8 @@ impl Proofs {
         Self(evidence.into_iter().filter_map(decoded).collect())
     }
 
-    /// The best evidence of that part of a state under that stamp: with an order if it needs one, then the least. A state
-    /// keeps one for each of its parts, so the origin cannot make it grow.
+    /// The best evidence of that part of a state under that stamp: with an order if it needs one, then the least. A
+    /// state keeps one for each of its parts, so the origin cannot make it grow.
     pub fn proof(&self, stamp: Stamp, part: Part<'_>) -> Option<&Evidence> {
         self.best(stamp, part).map(|proof| &proof.evidence)
     }

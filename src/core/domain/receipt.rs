@@ -155,9 +155,9 @@ impl Receipt {
         [LIST, &sha256(&parts.0)].concat()
     }
 
-    /// Verifies everything in the receipt, and returns who has signed it: the node that answered. `certify` says whether a
-    /// certificate of the origin's node has signed a birth, and if not, why. It is asked last: what was changed does not
-    /// fit what is signed with the keys in the births, whatever has certified these.
+    /// Verifies everything in the receipt, and returns who has signed it: the node that answered. `certify` says
+    /// whether a certificate of the origin's node has signed a birth, and if not, why. It is asked last: what was
+    /// changed does not fit what is signed with the keys in the births, whatever has certified these.
     pub fn verify(
         &self,
         cluster: &ClusterId,

@@ -134,8 +134,8 @@ impl RecordState {
     /// creation comes with its payload somewhere. All states merge by this one function.
     ///
     /// Of operations that say the same, one that is proven takes precedence; then one that is signed and lacks only its
-    /// operator's order; then the least stamp. So what is not proven can be logged again by an origin that signs, and is
-    /// proven from then on.
+    /// operator's order; then the least stamp. So what is not proven can be logged again by an origin that signs, and
+    /// is proven from then on.
     #[must_use]
     pub fn join(mut self, mut other: Self) -> Self {
         let (mine, theirs) = (Proofs::of(take(&mut self.evidence)), Proofs::of(take(&mut other.evidence)));
@@ -216,8 +216,8 @@ impl RecordState {
         self.parts().map(|(stamp, _)| stamp)
     }
 
-    /// The parts that are not proven: without evidence, or without an operator's order if they destroy. Nothing has verified
-    /// the order.
+    /// The parts that are not proven: without evidence, or without an operator's order if they destroy. Nothing has
+    /// verified the order.
     pub fn unproven(&self) -> Vec<(Stamp, Part<'_>)> {
         let proofs = Proofs::of(self.evidence.clone());
         self.parts().filter(|(stamp, part)| proofs.lack(*stamp, *part) != Lack::Nothing).collect()
@@ -273,8 +273,8 @@ impl RecordState {
         left.with_evidence(Proofs::of(self.evidence))
     }
 
-    /// This state with those of its operations that `keeps` allows, and without evidence. An expiry and an unpublication
-    /// that name no operation, as in backups of format 1, stay as long as a create does.
+    /// This state with those of its operations that `keeps` allows, and without evidence. An expiry and an
+    /// unpublication that name no operation, as in backups of format 1, stay as long as a create does.
     #[must_use]
     pub fn only(self, keeps: impl Fn(&Stamp) -> bool) -> Self {
         let created = self.creation.into_iter().chain(self.losers);

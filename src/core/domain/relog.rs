@@ -8,8 +8,8 @@ use super::{
 /// The operations of a state that are not proven, made again: with the times, digests, expiry and reason that are in
 /// effect. What destroys comes first: a node that has applied a part of them shows no revoked record as valid.
 ///
-/// Contract: joined to the state under new stamps, with evidence and orders, they change nothing that a reader sees, and
-/// the state is proven.
+/// Contract: joined to the state under new stamps, with evidence and orders, they change nothing that a reader sees,
+/// and the state is proven.
 pub fn operations(state: &RecordState) -> Vec<Operation> {
     let unproven: Vec<Part<'_>> = state.unproven().into_iter().map(|(_, part)| part).collect();
     if state.deletion.is_some() {

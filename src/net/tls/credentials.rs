@@ -166,7 +166,8 @@ impl Identity {
             let (found, expected) = (found.to_string(), expected.to_string());
             return Err(TlsError::OtherNode { dir: self.dir.clone(), found, expected });
         }
-        // With it, the next incarnation could not be born: peers that believe only what is proven would take nothing of it.
+        // With it, the next incarnation could not be born: peers that believe only what is proven would take nothing
+        // of it.
         if loaded.peer.node_id().is_none() && self.peer().node_id().is_some() {
             return Err(TlsError::LosesUri { dir: self.dir.clone(), expected: expected.to_string() });
         }
@@ -387,7 +388,8 @@ impl ClientIdentity {
     }
 }
 
-/// Verifies statements against every `ca*.crt`, `ca-history*.pem` and `*.crl` of `dir`, without a certificate of our own.
+/// Verifies statements against every `ca*.crt`, `ca-history*.pem` and `*.crl` of `dir`, without a certificate of our
+/// own.
 pub fn statement_verifier(dir: &Path) -> Result<StatementVerifier, TlsError> {
     let Roots { store, revocations, history, .. } = roots(&Inventory::of(dir)?)?;
     let callers = handshake::callers_verifier(dir, store, handshake::provider())?;

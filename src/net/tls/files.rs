@@ -1,8 +1,8 @@
 //! Reading the certificates directory.
 //!
-//! The name of a file states its purpose: `ca*.crt` are the roots, and `ca-history*.pem` those of before; `node*.crt` and
-//! `client*.crt` come with a key of the same stem, and a second, post-quantum one beside it ends in `-pq`; `*.crl` are
-//! revocation lists. Keys that other users may read are refused.
+//! The name of a file states its purpose: `ca*.crt` are the roots, and `ca-history*.pem` those of before; `node*.crt`
+//! and `client*.crt` come with a key of the same stem, and a second, post-quantum one beside it ends in `-pq`; `*.crl`
+//! are revocation lists. Keys that other users may read are refused.
 
 use std::{
     fs::{self, File, Metadata},

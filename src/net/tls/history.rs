@@ -52,8 +52,8 @@ impl History {
         Ok(())
     }
 
-    /// Verifies the chain of the signer of a statement that was made at that time, in the past, when `present`, the result
-    /// with the CAs of now, is known. What was revoked since is refused, whichever CA has certified it.
+    /// Verifies the chain of the signer of a statement that was made at that time, in the past, when `present`, the
+    /// result with the CAs of now, is known. What was revoked since is refused, whichever CA has certified it.
     pub(crate) fn verify_past(
         &self,
         present: Result<(), Error>,

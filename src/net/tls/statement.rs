@@ -209,11 +209,10 @@ impl StatementVerifier {
 
     /// Returns who has signed `content`. `chain` is in DER, leaf first.
     ///
-    /// Contract: the chain leads to a CA that is trusted now, or that was before and is known as such if the statement is
-    /// of then; it is valid at `at`, and no certificate of it is
-    /// revoked now, whatever `at` is: a thief can date a statement back. The leaf's key has signed `content` in
-    /// `context`. Which role and which trust domain are needed is the caller's matter. Blocks for as long as two
-    /// or more signatures take.
+    /// Contract: the chain leads to a CA that is trusted now, or that was before and is known as such if the statement
+    /// is of then; it is valid at `at`, and no certificate of it is revoked now, whatever `at` is: a thief can date a
+    /// statement back. The leaf's key has signed `content` in `context`. Which role and which trust domain are needed
+    /// is the caller's matter. Blocks for as long as two or more signatures take.
     pub fn verify(
         &self,
         chain: &[CertificateDer<'_>],

@@ -17,8 +17,8 @@ use brock_core::{
 };
 
 impl Store {
-    /// Freezes the origin of a fork, whose signatures the caller has verified. If it is this node's own, the node goes on
-    /// as another incarnation. Durable when it returns. Idempotent.
+    /// Freezes the origin of a fork, whose signatures the caller has verified. If it is this node's own, the node goes
+    /// on as another incarnation. Durable when it returns. Idempotent.
     pub async fn freeze(&self, fork: Fork) -> Result<(), StoreError> {
         let (origin, fork) = (fork.origin(), Arc::new(fork));
         if origin == self.origin() {

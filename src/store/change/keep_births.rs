@@ -19,8 +19,8 @@ use brock_core::{
 };
 
 impl Store {
-    /// Keeps births. The caller has verified them. Of origins that have no place here and are not `expected` to get one,
-    /// [`limits::BIRTHS_PER_NODE`] of each node are kept. Durable when it returns. Idempotent.
+    /// Keeps births. The caller has verified them. Of origins that have no place here and are not `expected` to get
+    /// one, [`limits::BIRTHS_PER_NODE`] of each node are kept. Durable when it returns. Idempotent.
     pub async fn keep_births(&self, births: Vec<SignedBirth>, expected: &Vector) -> Result<(), StoreError> {
         let fits = |birth: &SignedBirth| self.has_place(&birth.birth.origin, expected);
         let (listed, others) = births.into_iter().partition(fits);
@@ -53,8 +53,8 @@ impl Store {
     }
 }
 
-/// The birth of the present incarnation under another certificate; `None`: it has none, or it is signed with the present
-/// one.
+/// The birth of the present incarnation under another certificate; `None`: it has none, or it is signed with the
+/// present one.
 fn renewed(shared: &Shared) -> Result<Option<SignedBirth>, StoreError> {
     let Some(identity) = shared.mint.identity() else { return Ok(None) };
     let kept = shared.database.view().birth(&shared.origin())?.map(SignedBirth::from_proto).transpose()?;

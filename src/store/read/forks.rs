@@ -52,8 +52,8 @@ impl Store {
         is_listed || (of_it < limits::FORKS_PER_NODE && published.forks.len() < limits::FORKS_MAX)
     }
 
-    /// How many origins have a place here, folded and frozen ones included, and how many incarnations of a node that are
-    /// not folded.
+    /// How many origins have a place here, folded and frozen ones included, and how many incarnations of a node that
+    /// are not folded.
     pub fn listing(&self, node_id: &NodeId) -> (usize, usize) {
         let published = self.shared.published();
         let frozen = published.forks.keys().filter(|frozen| frozen.is_of(node_id)).count();

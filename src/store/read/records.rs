@@ -86,11 +86,6 @@ impl Store {
         self.blocking(move |shared| shared.database.view().state(&key_hash)).await
     }
 
-    /// The same as [`Store::get`]. Blocks.
-    pub fn state(&self, key_hash: &KeyHash) -> Result<Option<RecordState>, StoreError> {
-        self.shared.database.view().state(key_hash)
-    }
-
     /// The states of several key hashes, in order.
     pub async fn get_many(&self, key_hashes: Vec<KeyHash>) -> Result<Vec<Option<RecordState>>, StoreError> {
         self.blocking(move |shared| shared.database.view().states(&key_hashes).collect()).await

@@ -162,7 +162,7 @@ async fn a_cluster_that_signed_nothing_becomes_distributed_without_downtime() {
 
 /// An operator without a URI, and a cluster of which a part is distributed already.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_no_operator_has_signed_is_counted_and_the_log_goes_on_once_it_is_logged_again() {
+async fn what_no_operator_has_signed_is_counted_and_logged_again_with_an_order() {
     let nodes = Nodes { destruction_limit: None, ..Nodes::new() };
     let (centralized, distributed) = (TrustMode::Centralized, TrustMode::Distributed);
     let a = nodes.start(0, "named", true, centralized).await;
@@ -198,6 +198,18 @@ async fn what_no_operator_has_signed_is_counted_and_the_log_goes_on_once_it_is_l
     let migrated = tool.json(&["trust", "migrate", "--yes"], "");
     let counted = ["records", "operations", "orders", "unproven_records"].map(|name| &migrated[name]);
     assert_eq!(counted, [&json!(3), &json!(3), &json!(3), &json!(0)], "{migrated}");
+    eventually("the distributed node takes what is ordered", || async {
+        let refused = at_b.get_local(&revoked).await.err().map(|error| error.code());
+        (refused == Some(Code::FailedPrecondition)).then_some(())
+    })
+    .await;
+    // The rest of the log that has ended.
+    assert!(b.stop().await.closed);
+    let b = nodes.start(1, "again", true, centralized).await;
+    same(&[&a, &b]).await;
+    assert!(b.stop().await.closed);
+    let b = nodes.start(1, "strict", true, distributed).await;
+    let at_b = nodes.client(1).await;
     same(&[&a, &b]).await;
     eventually("both hold the same", || async {
         (nodes.client(0).await.verify().await.verdict() == Verdict::Converged).then_some(())

@@ -218,8 +218,8 @@ async fn a_resync_continues_with_what_is_declined_and_present() {
     assert!(store.applied().lists(&kept) && !store.applied().lists(&declined));
 }
 
-/// Claim: the end of a full backup of format 1, which has the donor's floors in its first field, says nothing of collected
-/// tombstones: peers without --tombstone-grace would take nothing from the restored node.
+/// Claim: the end of a full backup of format 1, which has the donor's floors in its first field, says nothing of
+/// collected tombstones: peers without --tombstone-grace would take nothing from the restored node.
 #[tokio::test]
 async fn the_end_of_an_old_backup_collects_nothing() {
     let store = Store::open(&ram("restored")).unwrap();

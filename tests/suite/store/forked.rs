@@ -226,7 +226,8 @@ async fn a_node_whose_own_incarnation_has_two_births_goes_on_as_another_and_lose
 async fn a_birth_that_was_accepted_once_does_not_freeze_one_that_is_accepted_now() {
     let own = [(); 2].map(|()| TestOrigin::new(origin("two", 1)));
     let [now, second] = own.each_ref().map(|own| step(own, 0, 1).birth.unwrap());
-    // The known birth, the one that comes, and whether they prove a fork to a node that knows one, and to one that does not.
+    // The known birth, the one that comes, and whether they prove a fork to a node that knows one, and to one that
+    // does not.
     for (known, other, proves, proves_unknown) in [
         (now.scheme, EXPIRED.into(), false, false),
         (EXPIRED.into(), now.scheme, true, false),

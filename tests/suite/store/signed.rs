@@ -366,8 +366,8 @@ async fn a_signed_entry_that_cannot_be_applied_is_relayed_with_its_signature_als
     close(last).await;
 }
 
-/// Claim: a record that comes to the donor during a snapshot is proven to the puller too, although the donor knew no birth
-/// of its origin when the snapshot began.
+/// Claim: a record that comes to the donor during a snapshot is proven to the puller too, although the donor knew no
+/// birth of its origin when the snapshot began.
 #[tokio::test]
 async fn a_page_comes_after_the_births_that_it_needs() {
     let open_all = async |id| open(&signing(ram(id))).await;

@@ -96,6 +96,11 @@ fn no_file_is_too_long() {
 }
 
 #[test]
+fn no_comment_is_too_wide() {
+    check(&["src", "tests", "build.rs"], rules::wide_comments);
+}
+
+#[test]
 fn no_bare_spawns() {
     check(&["src"], rules::bare_spawns);
 }

@@ -141,6 +141,8 @@ const STD_IO: [&str; 4] = ["fs", "net", "os", "process"];
 const SPAWNER: &str = "src/net/task.rs";
 
 const LINES_MAX: usize = 500;
+/// Of a comment.
+const COMMENT_WIDTH: usize = 120;
 
 /// A file's path from the repository's root, and its text.
 pub(super) type File<'a> = (&'a str, &'a str);
@@ -356,6 +358,19 @@ pub(super) fn long_files(files: &[File<'_>]) -> Vec<String> {
     counted
         .filter(|(_, lines)| *lines > LINES_MAX)
         .map(|(file, lines)| format!("{file}: {lines} lines, at most {LINES_MAX}: split it"))
+        .collect()
+}
+
+/// Comments that go beyond the width of the page: rustfmt does not wrap them.
+pub(super) fn wide_comments(files: &[File<'_>]) -> Vec<String> {
+    let is_wide = |line: &str| {
+        let text = line.trim_start();
+        let is_table = text.trim_start_matches(['/', '!', ' ']).starts_with('|');
+        text.starts_with("//") && !is_table && line.chars().count() > COMMENT_WIDTH
+    };
+    let lines = files.iter().flat_map(|(file, text)| text.lines().zip(1..).map(move |line| (file, line)));
+    let wide = lines.filter(|(_, (line, _))| is_wide(line));
+    wide.map(|(file, (_, number))| format!("{file}:{number}: a comment of more than {COMMENT_WIDTH} columns"))
         .collect()
 }
 

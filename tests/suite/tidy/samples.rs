@@ -197,6 +197,16 @@ fn a_layer_that_the_root_hides_is_found() {
 }
 
 #[test]
+fn a_wide_comment_is_found_and_a_table_is_none() {
+    let (fits, wide) = (format!("// {}\n", "x".repeat(117)), format!("    /// {}\n", "x".repeat(113)));
+    let table = format!("//! | {} |\n", "x".repeat(120));
+    check(
+        rules::wide_comments,
+        &[("src/a.rs", &fits, false), ("src/a.rs", &wide, true), ("src/a.rs", &table, false)],
+    );
+}
+
+#[test]
 fn a_long_file_is_found() {
     let (short, long) = ("x\n".repeat(500), "x\n".repeat(501));
     check(

@@ -278,7 +278,8 @@ pub(crate) enum AlarmsCommand {
 
 #[derive(Debug, Clone, Default, Args)]
 pub(crate) struct Doctor {
-    /// The configuration file of the node on this machine, to check its settings, certificates, directory, ports and peers
+    /// The configuration file of the node on this machine, to check its settings, certificates, directory, ports and
+    /// peers
     #[arg(long, value_name = "FILE", value_parser = paths::literal)]
     pub(crate) config: Option<PathBuf>,
     /// The data directory of the node on this machine
@@ -374,8 +375,8 @@ pub(crate) enum OriginCommand {
     /// Close the logs of a node whose certificate was stolen and revoked, where the members have them now
     ///
     /// The order is signed with your certificate; every node in --node-addresses gets it, and the others learn it from
-    /// these. From then on no node accepts more of these logs, from whichever node it comes. Every member must answer, but
-    /// for the node itself, which must not run: start it with its new certificate afterwards.
+    /// these. From then on no node accepts more of these logs, from whichever node it comes. Every member must answer,
+    /// but for the node itself, which must not run: start it with its new certificate afterwards.
     Close {
         /// The node whose logs they are
         #[arg(value_name = "NODE")]
@@ -402,16 +403,17 @@ pub(crate) enum OriginCommand {
 pub(crate) enum TrustCommand {
     /// Show node.trust of each node, whether it signs, what is not proven there, and which origins are frozen
     ///
-    /// UNPROVEN RECORDS: an operation of them is signed by no origin, or destroys without an operator's order. They fill
-    /// no node whose node.trust is distributed; `trust migrate` logs them again. UNBORN ORIGINS: incarnations that have
-    /// signed nothing. UNBELIEVED: those that sign, and whose certificate is not accepted any more; `origin list` says why. Exit code 5: a node has unproven records.
+    /// UNPROVEN RECORDS: an operation of them is signed by no origin, or destroys without an operator's order. They
+    /// fill no node whose node.trust is distributed; `trust migrate` logs them again. UNBORN ORIGINS: incarnations
+    /// that have signed nothing. UNBELIEVED: those that sign, and whose certificate is not accepted any more; `origin
+    /// list` says why. Exit code 5: a node has unproven records.
     Status,
     /// Log again, at one node and in its name, what of its records is not proven
     ///
     /// For a cluster whose operations were not signed, before node.trust becomes distributed. The records stay as they
-    /// are. What is invalidated, unpublished or deleted gets an order, signed with your certificate. Interrupted, it can
-    /// be repeated, at any node. Exit code 5: some records are not proven yet, because others came meanwhile; 2: the
-    /// node signs nothing, or your certificate signs no orders.
+    /// are. What is invalidated, unpublished or deleted gets an order, signed with your certificate. Interrupted, it
+    /// can be repeated, at any node. Exit code 5: some records are not proven yet, because others came meanwhile; 2:
+    /// the node signs nothing, or your certificate signs no orders.
     Migrate {
         /// Do not ask for confirmation
         #[arg(long)]

@@ -7,8 +7,8 @@ use clap::Subcommand;
 pub(crate) enum OrderCommand {
     /// Sign an order with the certificate in --certs-dir, and print it
     ///
-    /// It is the message brock.v1.Order, for the field `order` of the request about the same record or member; bytes are
-    /// in base64. Nodes accept it for five minutes. No node is asked.
+    /// It is the message brock.v1.Order, for the field `order` of the request about the same record or member; bytes
+    /// are in base64. Nodes accept it for five minutes. No node is asked.
     Sign {
         #[command(subcommand)]
         subject: OrderSubject,

@@ -46,13 +46,13 @@ pub const EVIDENCE_MAX: usize = super::LOSERS_MAX + 6;
 pub const GENUINE_SIGNATURES: usize = 100_000;
 /// Nodes of whose logs a refused operation raises an alarm; a lying peer invents any number of them.
 pub const REFUSED_NODES_ALARMED: usize = 4;
-/// Proofs that origins have signed two histories in one message; and origins that are frozen although nothing of them is
-/// here. One that is listed here is frozen in any case, or nodes would freeze different ones.
+/// Proofs that origins have signed two histories in one message; and origins that are frozen although nothing of them
+/// is here. One that is listed here is frozen in any case, or nodes would freeze different ones.
 pub const FORKS_MAX: usize = 256;
 /// The same of one node: each takes a genuine signature of that node's certificate, which is to be revoked.
 pub const FORKS_PER_NODE: usize = 16;
-/// False statements about histories that are verified in one message. A peer that has made one is not asked about them any
-/// more until the next round.
+/// False statements about histories that are verified in one message. A peer that has made one is not asked about them
+/// any more until the next round.
 pub const LIES_READ: usize = 8;
 /// Bytes of the proofs that a node shows a peer in one message, far below what a message may have.
 pub const FORKS_SHOWN_BYTES: usize = 2 * 1024 * 1024;
@@ -75,6 +75,6 @@ pub const HEADS_MAX: usize = 256;
 pub const HEADS_KEPT: usize = 4096;
 /// Heads in a status.
 pub const HEADS_SHOWN: usize = 64;
-/// For how long nothing of a log may come before what its head shows to be missing is reported, and the peers that claim
-/// to have it: longer than a relay waits for another one, and than a claim counts.
+/// For how long nothing of a log may come before what its head shows to be missing is reported, and the peers that
+/// claim to have it: longer than a relay waits for another one, and than a claim counts.
 pub const HEAD_PATIENCE: Duration = Duration::from_secs(20);

@@ -1,5 +1,5 @@
-//! An origin that signs two histories and shows each node one of them, on the way as it pleases: the honest stores freeze
-//! it, no other, and end with the same records, each proven.
+//! An origin that signs two histories and shows each node one of them, on the way as it pleases: the honest stores
+//! freeze it, no other, and end with the same records, each proven.
 
 use std::collections::BTreeSet;
 

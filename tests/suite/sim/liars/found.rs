@@ -1,4 +1,5 @@
-//! What liars could do before the simulation had any, each in its smallest form; and the breaker, which it does not run.
+//! What liars could do before the simulation had any, each in its smallest form; and the breaker, which it does not
+//! run.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

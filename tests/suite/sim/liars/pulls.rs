@@ -1,5 +1,5 @@
-//! A puller's end of a stream and of a resync where nothing is believed without proof, as in `replication/pull/round.rs`
-//! and `replication/resync.rs`.
+//! A puller's end of a stream and of a resync where nothing is believed without proof, as in
+//! `replication/pull/round.rs` and `replication/resync.rs`.
 
 use super::{Lie, batches, pages};
 use crate::sim::{network::Message, node::Resync, world::World};
