@@ -145,7 +145,7 @@ fn is_misnamed(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     // As `.crt` its CAs would be trusted for connections too.
     lower.ends_with(".pem")
-        || lower.starts_with("ca-history")
+        || (lower.starts_with("ca-history") && !lower.ends_with(".crl"))
         || [".crt", ".crl"].iter().any(|end| lower.ends_with(end) && !name.ends_with(end))
 }
 
