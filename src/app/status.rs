@@ -221,7 +221,7 @@ fn trust(mode: TrustMode, (store, verifier): (&Store, &Verifier), unconfirmed: V
         unborn_origins: store.unborn() as u64,
         unbelieved_origins: verifier.unbelieved(),
         signs: store.born(&store.origin()).is_some(),
-        forks: store.forks().iter().map(forked).collect(),
+        forks: store.forks().iter().take(limits::FORKS_MAX).map(forked).collect(),
         unconfirmed_fills: unconfirmed.into_iter().map(fill).collect(),
         heads: Vec::new(),
     }

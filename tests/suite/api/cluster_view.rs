@@ -2,9 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use crate::harness::{client::Client, cluster::Cluster, eventually, node::compacts_on_command, random_key};
-use brock::config::validate::Config;
-use brock_core::proto::{self, cluster_response::Node, verdict::Level};
+use crate::harness::{
+    client::Client,
+    cluster::Cluster,
+    eventually,
+    identity::TestOrigin,
+    node::compacts_on_command,
+    random_key,
+    wire::{create, origin},
+};
+use brock::{config::validate::Config, transfer::proof::Verifier};
+use brock_core::{
+    base::{limits, trust::TrustMode},
+    domain::{birth::SignedBirth, segment::Segment},
+    proto::{self, cluster_response::Node, verdict::Level},
+};
 
 async fn view(admin: &Client, history: bool) -> proto::ClusterResponse {
     admin.admin.clone().cluster(proto::ClusterRequest { history }).await.unwrap().into_inner()
@@ -124,5 +136,28 @@ async fn a_node_knows_how_far_away_its_peers_are_and_what_the_last_rounds_brough
         peer.round_trip_micros.is_none().then_some(())
     })
     .await;
+    cluster.stop().await;
+}
+
+/// Of what a node lists, any number may be frozen, and a report holds some of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_has_frozen_more_than_a_report_holds_can_still_be_asked() {
+    let cluster = Cluster::start_with(2, compacts_on_command).await;
+    let store = cluster.node(1).node.store();
+    let verifier = Verifier::new(store.clone(), TrustMode::Distributed, None);
+    let born =
+        |origin| TestOrigin::certified(&cluster.certs, origin).sign(0, vec![create(1, &random_key(), b"x")]);
+    for incarnation in 1..=u32::try_from(limits::FORKS_MAX).unwrap() + 1 {
+        let origin = origin("twice", incarnation);
+        let segment = Segment::check(born(origin)).unwrap();
+        let segment = verifier.check_segment(&origin.node_id(), segment).unwrap();
+        store.apply(segment).await.unwrap();
+        let other = SignedBirth::from_proto(born(origin).birth.unwrap()).unwrap();
+        assert!(verifier.prove_two_births(other).await.unwrap() && store.is_frozen(&origin));
+    }
+    assert_eq!(store.forks().len(), limits::FORKS_MAX + 1);
+    let view = view(&cluster.node(0).admin, false).await;
+    let status = named(&view, "node-1").status.as_ref().unwrap();
+    assert_eq!(status.trust.as_ref().unwrap().forks.len(), limits::FORKS_MAX);
     cluster.stop().await;
 }
