@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::trust;
+use super::{missing, trust};
 use brock_core::{
     base::{duration, id::Incarnation, limits},
     domain::{codec, record::UnixSeconds},
@@ -16,8 +16,6 @@ use brock_core::{
     },
 };
 use brock_net::task::TaskName;
-
-use super::missing;
 
 /// What to do about two addresses that lead to nodes of one id, or to the same node.
 const TWO_NODES_REMEDY: &str = "Let every address in node.join lead to another node, and give each node its own node.id, \

@@ -36,9 +36,9 @@ fn withheld(trust: &Trust) -> Vec<(String, &'static str)> {
     kept_back.take(limits::FINDINGS_PER_NODE).map(|head| (what(head), TODO)).collect()
 }
 
-/// Of each fill of a node that is older than
-/// [`limits::FILL_CONFIRM_SECONDS`], if there is a third node that could have confirmed it. With two nodes, or where
-/// the same donor alone has filled all others, no node can, and that is no finding.
+/// Of each fill of a node that is older than [`limits::FILL_CONFIRM_SECONDS`], if there is a third node that could have
+/// confirmed it. With two nodes, or where the same donor alone has filled all others, no node can, and that is no
+/// finding.
 fn unconfirmed(node: &Node, trust: &Trust, nodes: &[Node], now: UnixSeconds) -> Vec<(String, &'static str)> {
     if trust.mode != TrustMode::Distributed.as_str() {
         return Vec::new();

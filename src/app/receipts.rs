@@ -81,11 +81,9 @@ impl Operations {
         let Subject { key_hash, operation, stamp, already } = subject;
         let state = self.store.get(key_hash).await?;
         let evidence = state.into_iter().flat_map(|state| state.evidence);
-        let evidence = evidence
-            .filter(|(of, evidence)| *of == stamp && is_evidence_of(evidence, operation, already))
-            .map(|(_, evidence)| evidence)
-            .next();
-        let Some(evidence) = evidence else {
+        let is_of_it =
+            |(of, evidence): &(Stamp, Evidence)| *of == stamp && is_evidence_of(evidence, operation, already);
+        let Some((_, evidence)) = evidence.into_iter().find(is_of_it) else {
             return lacks("the node that answered has no evidence of the operation");
         };
         if self.store.signs_as() != Some(stamp.origin) {

@@ -16,8 +16,8 @@
 //!   `batch`: every stored value encoded; `schema`: the column families; `database`: RocksDB itself.
 //! - `open`: what a storage directory is, and a new incarnation; `superblock`: the small file that
 //!   remembers what the database must hold; `place`: whether the directory is still where it was.
-//! - `signing`: how an incarnation signs what it writes; `receipts`: what it signs of
-//!   others' logs, and of receipts.
+//! - `signing`: how an incarnation signs what it writes; `receipts`: what it signs of others' logs,
+//!   and of receipts.
 //! - `rollback`: a peer that has more of this node's operations than the node itself.
 
 mod batch;

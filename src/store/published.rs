@@ -137,6 +137,16 @@ pub(super) struct Raised {
 }
 
 impl Published {
+    /// Whether an origin has its place here: in the vector, or folded.
+    pub(super) fn lists(&self, origin: &Origin) -> bool {
+        self.vector.lists(origin) || self.folds.lists(origin)
+    }
+
+    /// How many incarnations of a node are frozen.
+    pub(super) fn frozen_of(&self, node_id: &NodeId) -> usize {
+        self.forks.range(Origin::all_of(node_id)).count()
+    }
+
     /// The highest clock of `origin` that is applied, folded or not.
     pub(super) fn clock(&self, origin: &Origin) -> Clock {
         self.vector.get(origin).max(self.folds.get(origin))

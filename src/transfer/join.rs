@@ -60,6 +60,13 @@ struct Header {
 }
 
 impl Header {
+    /// What the donor has applied, folded origins included.
+    fn covered(&self) -> Vector {
+        let mut covered = self.vector.clone();
+        covered.join(&self.folds);
+        covered
+    }
+
     /// Leaves out the origins that are declined, and returns them.
     fn leave_out(&mut self, declines: &Declines, lists: bool) -> BTreeSet<Origin> {
         let origins = self.vector.iter().chain(self.folds.iter()).map(|(origin, _)| origin);
@@ -313,8 +320,7 @@ impl Joiner {
         let Some(header) = &self.header else {
             return Err(JoinError::Protocol("its births came before its header".to_owned()));
         };
-        let mut expected = header.vector.clone();
-        expected.join(&header.folds);
+        let expected = header.covered();
         match &self.verifier {
             Some(verifier) => Ok(verifier.learn(births.births, &expected).await?),
             None => {
@@ -353,11 +359,7 @@ impl Joiner {
         received: Vec<Chain>,
     ) -> Result<BelievedPage, JoinError> {
         let (verifier, store) = (self.verifier.clone(), self.store.clone());
-        let covered = self.header.as_ref().map(|header| {
-            let mut covered = header.vector.clone();
-            covered.join(&header.folds);
-            covered
-        });
+        let covered = self.header.as_ref().map(Header::covered);
         // What is above the vector comes by the log.
         let counts = move |stamp: &Stamp| covered.as_ref().is_none_or(|covered| covered.has(*stamp));
         // Hashes every payload, and verifies signatures.

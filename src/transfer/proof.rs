@@ -146,9 +146,7 @@ impl Verifier {
             let (births, next) = self.store.births(after).await?;
             let this = self.clone();
             let is_unbelieved = move |signed: &SignedBirth| {
-                let is_closed =
-                    this.orders.as_ref().is_some_and(|orders| orders.closed(&signed.birth.origin).is_some());
-                !is_closed && this.check_birth(signed).is_err()
+                this.end_of(&signed.birth.origin).is_none() && this.check_birth(signed).is_err()
             };
             let births = births.into_iter().filter_map(|birth| SignedBirth::from_proto(birth).ok());
             let births: Vec<_> = births.collect();
@@ -226,7 +224,7 @@ impl Verifier {
     /// mode trusts that. The link of the origin itself makes no exception: what is kept here as proof is passed on.
     pub fn check_segment(&self, from: &NodeId, mut segment: Segment) -> Result<Segment, ProofError> {
         let origin = segment.origin;
-        if let Some(end) = self.orders.as_ref().and_then(|orders| orders.closed(&origin)) {
+        if let Some(end) = self.end_of(&origin) {
             if segment.after >= end && segment.covered_through > end {
                 return Err(ProofError::Closed(origin));
             }
@@ -301,7 +299,7 @@ impl Verifier {
         let mut genuine: EvidenceSet =
             evidence.into_iter().filter(|(stamp, one)| self.proves(*stamp, key_hash, one)).collect();
         let chains = self.check_orders(key_hash, &mut genuine, chains);
-        let proofs = Proofs::of(genuine);
+        let proofs = Proofs::of(&genuine);
         let trusts = |stamp: &Stamp| {
             !self.is_strict() && self.store.born(&stamp.origin).is_none() && !self.is_beyond_end(*stamp)
         };
@@ -341,8 +339,7 @@ impl Verifier {
     /// Whether an operator has closed that log before this operation. It is left out, and nothing is missing: the
     /// members that have it took it before they learnt of the closing.
     fn is_beyond_end(&self, stamp: Stamp) -> bool {
-        let end = self.orders.as_ref().and_then(|orders| orders.closed(&stamp.origin));
-        end.is_some_and(|end| stamp.clock > end)
+        self.end_of(&stamp.origin).is_some_and(|end| stamp.clock > end)
     }
 
     fn proves(&self, stamp: Stamp, key_hash: &KeyHash, evidence: &Evidence) -> bool {

@@ -1,6 +1,6 @@
 //! Identifiers: nodes, their incarnations, origins, and key hashes.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, ops::RangeInclusive, str::FromStr, sync::Arc};
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 
@@ -134,6 +134,11 @@ impl Origin {
         bytes[..node_id.0.len()].copy_from_slice(node_id.0.as_bytes());
         bytes[NODE_ID_MAX_BYTES..].copy_from_slice(&incarnation.0.to_be_bytes());
         Self(bytes)
+    }
+
+    /// All incarnations that a node can have, in order.
+    pub fn all_of(node_id: &NodeId) -> RangeInclusive<Self> {
+        Self::new(node_id, Incarnation(0))..=Self::new(node_id, Incarnation(u32::MAX))
     }
 
     /// The 32 bytes of the wire and of every key.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::id::{Incarnation, NodeId, Origin};
+use super::id::{NodeId, Origin};
 
 /// A per-origin counter of operations. The first operation is 1; 0 means none. No gaps.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -113,8 +113,7 @@ impl Vector {
 
     /// How many incarnations of a node are listed.
     pub fn incarnations(&self, node_id: &NodeId) -> usize {
-        let at = |incarnation| Origin::new(node_id, Incarnation(incarnation));
-        self.0.range(at(0)..=at(u32::MAX)).count()
+        self.0.range(Origin::all_of(node_id)).count()
     }
 
     /// How many origins are listed.

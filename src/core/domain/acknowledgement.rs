@@ -3,11 +3,10 @@
 //! The hash of the log up to there says which history that is, so an acknowledgement covers every operation up to its
 //! clock, each byte of it. The member signs with the key of its present incarnation; its birth proves whose that is.
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use bytes::Bytes;
 
 use super::{
-    bundle::{Hash, OriginKey, Signature},
+    bundle::{self, Hash, OriginKey, Signature},
     codec::{self, CodecError},
 };
 use crate::{
@@ -42,7 +41,7 @@ impl Acknowledgement {
     /// Whether the member with this key has signed it.
     pub fn is_genuine(&self, cluster: &ClusterId, key: &OriginKey) -> bool {
         let content = content(cluster, &self.member, self.applied, &self.chain);
-        UnparsedPublicKey::new(&ED25519, key).verify(&content, &self.signature).is_ok()
+        bundle::is_signed(key, &content, &self.signature)
     }
 
     /// To the wire.

@@ -202,7 +202,7 @@ impl Bundle {
     /// Whether the origin of this key signed a bundle with this root at this place.
     pub fn is_genuine(&self, cluster: &ClusterId, origin: &Origin, key: &OriginKey, root: &Hash) -> bool {
         let content = content(cluster, origin, (self.first, self.count), &self.before, root);
-        UnparsedPublicKey::new(&ED25519, key).verify(&content, &self.signature).is_ok()
+        is_signed(key, &content, &self.signature)
     }
 
     /// The evidence of one of its operations.
@@ -223,6 +223,11 @@ impl Bundle {
         let ends = first.0.checked_add(u64::from(count))?;
         (first.0 > 0 && ends > first.0).then_some(Self { first, count, before, signature })
     }
+}
+
+/// Whether the holder of this key has signed this content.
+pub fn is_signed(key: &OriginKey, content: &[u8], signature: &Signature) -> bool {
+    UnparsedPublicKey::new(&ED25519, key).verify(content, signature).is_ok()
 }
 
 fn is_count(count: u8) -> bool {

@@ -5,11 +5,10 @@
 //! a peer keeps that back; and a head of another history is the half of a [`Fork`](super::fork::Fork), like any other
 //! tip.
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use bytes::Bytes;
 
 use super::{
-    bundle::{OriginKey, Signature, Tip},
+    bundle::{self, OriginKey, Signature, Tip},
     codec,
 };
 use crate::{
@@ -50,8 +49,7 @@ impl Head {
     /// Whether the origin with this key has signed the time, and the tip.
     pub fn is_genuine(&self, cluster: &ClusterId, key: &OriginKey) -> bool {
         let content = content(cluster, &self.origin, &self.tip, self.at_unix_ms);
-        UnparsedPublicKey::new(&ED25519, key).verify(&content, &self.signature).is_ok()
-            && self.tip.is_genuine(cluster, &self.origin, key)
+        bundle::is_signed(key, &content, &self.signature) && self.tip.is_genuine(cluster, &self.origin, key)
     }
 
     /// To the wire.

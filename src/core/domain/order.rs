@@ -155,22 +155,11 @@ impl OrderProof {
 
     /// The operator's certificate that an encoded operation names. Does not decode a create, as most are.
     pub fn certificate_in(operation: &[u8]) -> Option<[u8; 32]> {
-        Self::in_destruction(operation)?.map(|order| order.certificate)
-    }
-
-    /// Whether an encoded operation destroys, and no operator has signed it. Does not decode a create.
-    pub fn is_missing_in(operation: &[u8]) -> bool {
-        Self::in_destruction(operation).is_some_and(|order| order.is_none())
-    }
-
-    /// The order in an encoded operation; `None`: that destroys nothing, or does not decode.
-    fn in_destruction(operation: &[u8]) -> Option<Option<Self>> {
         const CREATE: [u8; 2] = [0x08, 0x01];
         if operation.starts_with(&CREATE) {
             return None;
         }
-        let (operation, order) = Operation::decode_with(operation).ok()?;
-        operation.destroys().then_some(order)
+        Operation::decode_with(operation).ok()?.1.map(|order| order.certificate)
     }
 }
 
@@ -313,10 +302,6 @@ mod tests {
         assert_eq!(Operation::decode_with(&encoded), Ok((Operation::Delete, Some(proof()))));
         assert_eq!(OrderProof::certificate_in(&encoded), Some([0xce; 32]));
         assert_eq!(OrderProof::certificate_in(&Operation::Delete.encode()), None);
-        let create = Operation::Create { created_at: 1, expires_at: None, public: true, digest: [1; 32] };
-        let is_missing = [encoded, Operation::Delete.encode(), create.encode(), Bytes::from_static(b"\xff")];
-        let is_missing = is_missing.map(|operation| OrderProof::is_missing_in(&operation));
-        assert_eq!(is_missing, [false, true, false, false]);
     }
 
     #[test]

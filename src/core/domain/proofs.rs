@@ -65,37 +65,37 @@ pub enum Lack {
 
 /// Evidence with its operations decoded, and whether they lack an order.
 #[derive(Debug, Default)]
-pub struct Proofs(Vec<Proof>);
+pub struct Proofs<'a>(Vec<Proof<'a>>);
 
 #[derive(Debug)]
-struct Proof {
+struct Proof<'a> {
     stamp: Stamp,
     operation: Operation,
     lacks_order: bool,
-    evidence: Evidence,
+    evidence: &'a Evidence,
 }
 
-impl Proofs {
+impl<'a> Proofs<'a> {
     /// Evidence of an operation that does not decode proves nothing.
-    pub fn of(evidence: EvidenceSet) -> Self {
-        let decoded = |(stamp, evidence): (Stamp, Evidence)| {
+    pub fn of(evidence: &'a EvidenceSet) -> Self {
+        let decoded = |(stamp, evidence): &'a (Stamp, Evidence)| {
             let (operation, order) = Operation::decode_with(&evidence.operation).ok()?;
             let lacks_order = operation.destroys() && order.is_none();
-            Some(Proof { stamp, operation, lacks_order, evidence })
+            Some(Proof { stamp: *stamp, operation, lacks_order, evidence })
         };
-        Self(evidence.into_iter().filter_map(decoded).collect())
+        Self(evidence.iter().filter_map(decoded).collect())
     }
 
     /// The best evidence of that part of a state under that stamp: with an order if it needs one, then the least. A
     /// state keeps one for each of its parts, so the origin cannot make it grow.
-    pub fn proof(&self, stamp: Stamp, part: Part<'_>) -> Option<&Evidence> {
-        self.best(stamp, part).map(|proof| &proof.evidence)
+    pub fn proof(&self, stamp: Stamp, part: Part<'_>) -> Option<&'a Evidence> {
+        self.best(stamp, part).map(|proof| proof.evidence)
     }
 
-    fn best(&self, stamp: Stamp, part: Part<'_>) -> Option<&Proof> {
-        let says = |proof: &&Proof| part.is_said_by(&proof.operation) || planted::is(Bug::ProveByStamp);
+    fn best(&self, stamp: Stamp, part: Part<'_>) -> Option<&Proof<'a>> {
+        let says = |proof: &&Proof<'_>| part.is_said_by(&proof.operation) || planted::is(Bug::ProveByStamp);
         let its = self.0.iter().filter(|proof| proof.stamp == stamp).filter(says);
-        its.min_by_key(|proof| (proof.lacks_order, &proof.evidence))
+        its.min_by_key(|proof| (proof.lacks_order, proof.evidence))
     }
 
     /// Whether there is evidence of that part.
@@ -114,7 +114,7 @@ impl Proofs {
 
     /// All operations.
     pub fn operations(&self) -> impl Iterator<Item = (Stamp, &Operation, &Evidence)> {
-        self.0.iter().map(|proof| (proof.stamp, &proof.operation, &proof.evidence))
+        self.0.iter().map(|proof| (proof.stamp, &proof.operation, proof.evidence))
     }
 
     /// Both.
@@ -122,5 +122,44 @@ impl Proofs {
     pub fn and(mut self, other: Self) -> Self {
         self.0.extend(other.0);
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        base::{
+            id::{Incarnation, Origin},
+            vector::Clock,
+        },
+        domain::order::OrderProof,
+    };
+
+    #[test]
+    fn what_destroys_lacks_an_order_until_an_operator_has_signed_it() {
+        let stamp = Stamp { origin: Origin::new(&"a".parse().unwrap(), Incarnation(1)), clock: Clock(1) };
+        let order = OrderProof {
+            at_unix_ms: 9000,
+            certificate: [1; 32],
+            scheme: 7,
+            signature: Bytes::from_static(b"s"),
+        };
+        let create = Operation::Create { created_at: 1, expires_at: None, public: true, digest: [1; 32] };
+        let created = Part::Creation(1, &[1; 32]);
+        for (operation, part, expected) in [
+            (Operation::Delete.encode_with(Some(&order)), Part::Deletion, Lack::Nothing),
+            (Operation::Delete.encode(), Part::Deletion, Lack::Order),
+            (Operation::Delete.encode(), Part::Unpublication, Lack::Evidence),
+            (create.encode(), created, Lack::Nothing),
+            (Bytes::from_static(b"\xff"), created, Lack::Evidence),
+        ] {
+            let (first, before, path) = (stamp.clock, [0; 32], Vec::new());
+            let evidence = Evidence { operation, first, count: 1, before, path, signature: [1; 64] };
+            let evidence = EvidenceSet::from([(stamp, evidence)]);
+            assert_eq!(Proofs::of(&evidence).lack(stamp, part), expected, "{part:?}");
+        }
     }
 }

@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use bytes::Bytes;
 
 use super::{
@@ -190,8 +189,7 @@ impl Receipt {
                 return Err(ReceiptError::Chain(node.clone()));
             }
         }
-        let key = UnparsedPublicKey::new(&ED25519, key_of(&proof.by)?);
-        if key.verify(&self.content(cluster), &proof.signature).is_err() {
+        if !bundle::is_signed(key_of(&proof.by)?, &self.content(cluster), &proof.signature) {
             return Err(ReceiptError::List(proof.by));
         }
         for signed in &proof.births {

@@ -138,9 +138,11 @@ impl RecordState {
     /// is proven from then on.
     #[must_use]
     pub fn join(mut self, mut other: Self) -> Self {
-        let (mine, theirs) = (Proofs::of(take(&mut self.evidence)), Proofs::of(take(&mut other.evidence)));
-        let by =
-            |part: Part<'static>| move |stamp: &Stamp, proofs: &Proofs| (proofs.lack(*stamp, part), *stamp);
+        let (mine, theirs) = (take(&mut self.evidence), take(&mut other.evidence));
+        let (mine, theirs) = (Proofs::of(&mine), Proofs::of(&theirs));
+        let by = |part: Part<'static>| {
+            move |stamp: &Stamp, proofs: &Proofs<'_>| (proofs.lack(*stamp, part), *stamp)
+        };
         if self.deletion.is_some() || other.deletion.is_some() {
             let was_created = |state: &Self| state.was_created || state.is_created();
             let joined = Self {
@@ -148,17 +150,17 @@ impl RecordState {
                 deletion: least((self.deletion, &mine), (other.deletion, &theirs), by(Part::Deletion)),
                 ..Self::default()
             };
-            return joined.with_evidence(mine.and(theirs));
+            return joined.with_evidence(&mine.and(theirs));
         }
         let expiry = |at: Option<UnixSeconds>, by: Option<Stamp>| at.map(|at| (at, by));
         let (my_expiry, their_expiry) =
             (expiry(self.expires_at, self.expiry), expiry(other.expires_at, other.expiry));
         // Of two at the same second, one without a create comes last.
-        let by_second = |(at, by): &(UnixSeconds, Option<Stamp>), proofs: &Proofs| {
+        let by_second = |(at, by): &(UnixSeconds, Option<Stamp>), proofs: &Proofs<'_>| {
             (*at, by.is_none(), by.map(|by| (proofs.lack(by, Part::Expiry(*at)), by)))
         };
         let first = least((my_expiry, &mine), (their_expiry, &theirs), by_second);
-        let by_time = |one: &Invalidation, proofs: &Proofs| {
+        let by_time = |one: &Invalidation, proofs: &Proofs<'_>| {
             (one.at, one.reason.clone(), proofs.lack(one.stamp, one.part()), one.stamp)
         };
         let invalidation = least((self.invalidation, &mine), (other.invalidation, &theirs), by_time);
@@ -184,11 +186,11 @@ impl RecordState {
             invalidation,
             ..Self::default()
         };
-        joined.with_evidence(mine.and(theirs))
+        joined.with_evidence(&mine.and(theirs))
     }
 
     /// With the least evidence of each of its parts, and no other.
-    fn with_evidence(mut self, proofs: Proofs) -> Self {
+    fn with_evidence(mut self, proofs: &Proofs<'_>) -> Self {
         let least =
             self.parts().filter_map(|(stamp, part)| Some((stamp, proofs.proof(stamp, part)?.clone())));
         self.evidence = least.collect();
@@ -219,7 +221,7 @@ impl RecordState {
     /// The parts that are not proven: without evidence, or without an operator's order if they destroy. Nothing has
     /// verified the order.
     pub fn unproven(&self) -> Vec<(Stamp, Part<'_>)> {
-        let proofs = Proofs::of(self.evidence.clone());
+        let proofs = Proofs::of(&self.evidence);
         self.parts().filter(|(stamp, part)| proofs.lack(*stamp, *part) != Lack::Nothing).collect()
     }
 
@@ -270,7 +272,7 @@ impl RecordState {
             invalidation,
             ..Self::default()
         };
-        left.with_evidence(Proofs::of(self.evidence))
+        left.with_evidence(&Proofs::of(&self.evidence))
     }
 
     /// This state with those of its operations that `keeps` allows, and without evidence. An expiry and an
@@ -314,7 +316,7 @@ impl RecordState {
             invalidation: self.invalidation,
             ..Self::default()
         };
-        left.with_evidence(Proofs::of(self.evidence))
+        left.with_evidence(&Proofs::of(&self.evidence))
     }
 
     /// What a reader sees at `now`.
@@ -372,10 +374,10 @@ impl RecordState {
 /// are kept as are allowed. Cutting the worst off commutes with joining: a create that is cut has that
 /// many better ones, and joining only makes those better.
 fn rank_creations(
-    (mine, my_proofs): (impl Iterator<Item = Creation>, &Proofs),
-    (theirs, their_proofs): (impl Iterator<Item = Creation>, &Proofs),
+    (mine, my_proofs): (impl Iterator<Item = Creation>, &Proofs<'_>),
+    (theirs, their_proofs): (impl Iterator<Item = Creation>, &Proofs<'_>),
 ) -> (Option<Creation>, Vec<Creation>) {
-    let lack = |creation: &Creation, proofs: &Proofs| proofs.lack(creation.stamp, creation.part());
+    let lack = |creation: &Creation, proofs: &Proofs<'_>| proofs.lack(creation.stamp, creation.part());
     let mine = mine.map(|creation| (lack(&creation, my_proofs), creation));
     let theirs = theirs.map(|creation| (lack(&creation, their_proofs), creation));
     let mut all: Vec<(Lack, Creation)> = mine.chain(theirs).collect();
@@ -402,9 +404,9 @@ fn winner_and_losers(mut ranked: Vec<Creation>) -> (Option<Creation>, Vec<Creati
 /// The lesser of two by a key, which may depend on what is proven on its side; the one that there is, if there is one
 /// only.
 fn least<T, K: Ord>(
-    (mine, my_proofs): (Option<T>, &Proofs),
-    (theirs, their_proofs): (Option<T>, &Proofs),
-    key: impl Fn(&T, &Proofs) -> K,
+    (mine, my_proofs): (Option<T>, &Proofs<'_>),
+    (theirs, their_proofs): (Option<T>, &Proofs<'_>),
+    key: impl Fn(&T, &Proofs<'_>) -> K,
 ) -> Option<T> {
     match (mine, theirs) {
         (Some(mine), Some(theirs)) if key(&mine, my_proofs) <= key(&theirs, their_proofs) => Some(mine),
@@ -557,7 +559,10 @@ mod tests {
             prop_assert!(state.evidence.len() <= state.parts().count());
             for (stamp, part) in state.parts() {
                 let said = |one: &RecordState| one.parts().any(|said| said == (stamp, part));
-                let is_whole = |(_, one): &(Stamp, Evidence)| !OrderProof::is_missing_in(&one.operation);
+                let is_whole = |(_, one): &(Stamp, Evidence)| {
+                    let (operation, order) = Operation::decode_with(&one.operation).unwrap();
+                    !operation.destroys() || order.is_some()
+                };
                 let proven = operations.iter().any(|one| said(one) && one.evidence.iter().any(is_whole));
                 prop_assert_eq!(!state.unproven().contains(&(stamp, part)), proven, "{:?}", part);
             }

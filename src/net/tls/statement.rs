@@ -245,8 +245,7 @@ impl StatementVerifier {
         };
         match verified {
             // The last thing that is looked at: all else is as it should be.
-            Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked))
-                if self.believes_revoked => {}
+            Err(Error::InvalidCertificate(CertificateError::Revoked)) if self.believes_revoked => {}
             verified => verified.map_err(|error| StatementError::untrusted(&error))?,
         }
         let identity = PeerIdentity::of_certificate(leaf, self.policy)?;

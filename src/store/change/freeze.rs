@@ -55,8 +55,8 @@ impl Store {
             "fork",
             format!(
                 "{origin} has signed {kind}: its machine was copied while it ran or set back in time, or its key is in \
-                 other hands. Its log is not followed any further; what it wrote stays, of both. If no machine was copied or set back, revoke the \
-                 certificate of {}: docs/guides/troubleshooting.md, A node has signed two histories",
+                 other hands. Its log is not followed any further; what it wrote stays, of both. If no machine was \
+                 copied or set back, revoke the certificate of {}: docs/guides/troubleshooting.md, A node has signed two histories",
                 origin.node_id()
             ),
         );

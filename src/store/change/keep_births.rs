@@ -11,9 +11,9 @@ use crate::store::{
 };
 use brock_core::{
     base::{
-        id::{Incarnation, NodeId, Origin},
+        id::{NodeId, Origin},
         limits,
-        vector::{Clock, Vector},
+        vector::Vector,
     },
     domain::birth::{Birth, SignedBirth},
 };
@@ -35,11 +35,7 @@ impl Store {
 
     fn has_place(&self, origin: &Origin, expected: &Vector) -> bool {
         let published = self.shared.published();
-        let lists = |vector: &Vector| vector.get(origin) > Clock::default();
-        lists(expected)
-            || lists(&published.vector)
-            || lists(&published.folds)
-            || published.forks.contains_key(origin)
+        expected.lists(origin) || published.lists(origin) || published.forks.contains_key(origin)
     }
 
     /// Signs the birth of the present incarnation once more, with the certificate that this node has now: nodes that
@@ -73,8 +69,7 @@ fn renewed(shared: &Shared) -> Result<Option<SignedBirth>, StoreError> {
 
 /// The births of how many incarnations of a node there are.
 fn births_of(births: &BTreeMap<Origin, Birth>, node_id: &NodeId) -> usize {
-    let at = |incarnation| Origin::new(node_id, Incarnation(incarnation));
-    births.range(at(0)..=at(u32::MAX)).count()
+    births.range(Origin::all_of(node_id)).count()
 }
 
 struct KeepBirths {

@@ -45,20 +45,19 @@ impl Store {
     /// must be frozen wherever it is listed: otherwise the vectors of two nodes are never equal again.
     pub fn may_freeze(&self, origin: &Origin) -> bool {
         let published = self.shared.published();
-        let is_listed =
-            [&published.vector, &published.folds].iter().any(|one| one.get(origin) > Clock::default());
-        let node_id = origin.node_id();
-        let of_it = published.forks.keys().filter(|frozen| frozen.is_of(&node_id)).count();
-        is_listed || (of_it < limits::FORKS_PER_NODE && published.forks.len() < limits::FORKS_MAX)
+        let has_room = || {
+            published.frozen_of(&origin.node_id()) < limits::FORKS_PER_NODE
+                && published.forks.len() < limits::FORKS_MAX
+        };
+        published.lists(origin) || has_room()
     }
 
     /// How many origins have a place here, folded and frozen ones included, and how many incarnations of a node that
     /// are not folded.
     pub fn listing(&self, node_id: &NodeId) -> (usize, usize) {
         let published = self.shared.published();
-        let frozen = published.forks.keys().filter(|frozen| frozen.is_of(node_id)).count();
         let all = published.vector.len() + published.folds.len() + published.forks.len();
-        (all, published.vector.incarnations(node_id) + frozen)
+        (all, published.vector.incarnations(node_id) + published.frozen_of(node_id))
     }
 
     /// The last bundles that are known here of the logs in `vector`, which end where this node's vector says; at most

@@ -18,6 +18,7 @@ use brock_core::{
     },
     domain::{
         birth::SignedBirth,
+        bundle::Tip,
         fork::{Contradiction, Fork},
         segment::Segment,
     },
@@ -40,6 +41,16 @@ fn two_histories(own: &TestOrigin) -> (proto::Batch, [proto::Batch; 3], [proto::
     let first = step(own, 0, 1);
     let one = [step(own, 1, 12), step(own, 2, 13), step(own, 3, 14)];
     (first, one, [step(own, 1, 22), step(own, 2, 23)])
+}
+
+/// A store is shown both histories: its last bundle, and the one that contradicts it.
+async fn shown_two(store: &Store, own: &TestOrigin) -> (Tip, Tip) {
+    let (first, [a2, ..], [_, b3]) = two_histories(own);
+    for batch in [first, a2] {
+        take(store, batch).await.unwrap();
+    }
+    let Err(StoreError::Forked { pair, .. }) = take(store, b3).await else { panic!("it was applied") };
+    *pair.unwrap()
 }
 
 async fn tells(from: &Store, to: &Store) -> usize {
@@ -151,12 +162,7 @@ async fn histories_of_equal_length_differ_in_what_peers_show_of_them_and_so_do_s
 async fn what_proves_no_fork_freezes_nothing() {
     let store = open(&signing(ram("one"))).await;
     let own = TestOrigin::new(origin("two", 1));
-    let (first, [a2, ..], [_, b3]) = two_histories(&own);
-    for batch in [first, a2] {
-        take(&store, batch).await.unwrap();
-    }
-    let Err(StoreError::Forked { pair, .. }) = take(&store, b3).await else { panic!("it was applied") };
-    let (here, theirs) = *pair.unwrap();
+    let (here, theirs) = shown_two(&store, &own).await;
     let genuine = proto::Fork {
         birth: store.birth(own.origin).await.unwrap(),
         one: Some(here.to_proto()),
@@ -270,12 +276,7 @@ async fn the_forks_of_one_node_are_bounded_and_take_no_place_from_others() {
     assert_eq!(store.forks().len(), limits::FORKS_PER_NODE + 1);
     // Of what is listed here, none is left out: other nodes have frozen it.
     let own = TestOrigin::new(origin("liar", 99));
-    let (first, [a2, ..], [_, b3]) = two_histories(&own);
-    for batch in [first, a2] {
-        take(&store, batch).await.unwrap();
-    }
-    let Err(StoreError::Forked { pair, .. }) = take(&store, b3).await else { panic!("it was applied") };
-    let (here, theirs) = *pair.unwrap();
+    let (here, theirs) = shown_two(&store, &own).await;
     assert!(strict(&store).prove_fork(own.origin, here, theirs).await.unwrap());
     assert!(store.is_frozen(&own.origin) && store.vector().is_empty());
     assert_eq!(store.listing(&node_id("liar")), (limits::FORKS_PER_NODE + 2, limits::FORKS_PER_NODE + 1));
@@ -314,12 +315,7 @@ async fn an_origin_that_is_frozen_and_folded_at_once_is_frozen_only() {
     let at_home = signing(options(home.path()));
     let store = open(&at_home).await;
     let own = TestOrigin::new(origin("two", 1));
-    let (first, [a2, ..], [_, b3]) = two_histories(&own);
-    for batch in [first, a2] {
-        take(&store, batch).await.unwrap();
-    }
-    let Err(StoreError::Forked { pair, .. }) = take(&store, b3).await else { panic!("it was applied") };
-    let (here, theirs) = *pair.unwrap();
+    let (here, theirs) = shown_two(&store, &own).await;
     let birth = SignedBirth::from_proto(store.birth(own.origin).await.unwrap().unwrap()).unwrap();
     let fork = Fork::new(birth, Contradiction::Bundles(here, theirs)).unwrap();
     store.compact(&store.vector()).await.unwrap();

@@ -87,7 +87,8 @@ pub fn altered(
     alteration(random, &mut lie, other)?;
     // In the one form that nodes take.
     let lie = lie.join(RecordState::default());
-    let genuine = Proofs::of(lie.evidence.intersection(&state.evidence).cloned().collect());
+    let genuine = lie.evidence.intersection(&state.evidence).cloned().collect();
+    let genuine = Proofs::of(&genuine);
     let bare = lie.parts().filter(|(stamp, part)| !genuine.prove(*stamp, *part));
     let bare = bare.map(|(stamp, _)| stamp).collect();
     (lie != *state).then_some((lie, what, bare))
