@@ -1,4 +1,4 @@
-# shellcheck shell=bash disable=SC2154
+# shellcheck shell=bash disable=SC2154,SC2034
 # The trust part of bench.sh, which defines the functions and variables used here: what signatures cost. A node whose
 # certificate has a URI signs what it logs, one whose certificate has none does not; everything else is the same.
 
