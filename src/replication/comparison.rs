@@ -2,10 +2,15 @@
 //!
 //! What lies above one of the two vectors is under way, and says nothing. What lies at or below both is claimed
 //! as applied by both: if one of them does not hold it, that is a true difference (a resync from a donor that
-//! left out records, bit rot, a dropped quarantine entry). So is what a frozen origin wrote: no log carries it. Each
-//! node joins what it lacks. A join loses nothing and gives both nodes the same state.
+//! left out records, bit rot, a dropped quarantine entry). So is an operation above both, if its log has stood still at
+//! the same clock at both nodes: no log is bringing it to either, as its origin is frozen or both have ended its log,
+//! and a page has brought it to one of them. Each node joins what it lacks. A join loses nothing and gives both nodes
+//! the same state.
 
-use std::{collections::BTreeSet, ops::RangeInclusive};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::RangeInclusive,
+};
 
 use super::{
     breaker::{Breaker, Bringer},
@@ -47,21 +52,21 @@ pub struct Comparison {
     suspects: BTreeSet<u8>,
     /// The bucket after the last one that was compared record by record.
     next: usize,
-    /// The vector at which both stood at the last looks, and how many these are; none if they differed.
-    quiet: (Option<Vector>, u32),
+    /// What this node and the peer had applied at the last [`limits::COMPARE_LOOKS`] looks.
+    applied: VecDeque<(Vector, Vector)>,
 }
 
 impl Default for Comparison {
     fn default() -> Self {
-        Self { differed: [0; BUCKETS], suspects: BTreeSet::new(), next: 0, quiet: (None, 0) }
+        Self { differed: [0; BUCKETS], suspects: BTreeSet::new(), next: 0, applied: VecDeque::new() }
     }
 }
 
-/// What both nodes have applied, and whether nothing else is under way.
-struct Common {
+/// What both nodes have applied.
+struct Common<'a> {
     both: Vector,
-    frozen: BTreeSet<Origin>,
-    quiet_at: Option<Vector>,
+    /// What each had applied at enough looks in a row.
+    looks: Option<&'a VecDeque<(Vector, Vector)>>,
     /// Whether one of them may have deleted and forgotten records.
     has_collected: bool,
 }
@@ -76,8 +81,8 @@ impl Comparison {
     /// [`limits::COMPARE_LOOKS`] looks in a row, a few buckets at a time, and all of them once one shows a
     /// true difference.
     ///
-    /// Contract: a state of the peer is joined only if all that it adds here is at or below both vectors, or if
-    /// both have stood at one vector the whole time. Nothing is joined while a resync runs.
+    /// Contract: a state of the peer is joined only if all that it adds here is at or below both vectors, or of logs
+    /// that have stood at one clock at both nodes at all those looks. Nothing is joined while a resync runs.
     pub async fn look(
         &mut self,
         (store, verifier): (&Store, &Verifier),
@@ -97,10 +102,9 @@ impl Comparison {
             let differs = differing.iter().any(|differing| usize::from(*differing) == bucket);
             *count = if differs { count.saturating_add(1) } else { 0 };
         }
-        let (at, looks) = std::mem::take(&mut self.quiet);
-        let quiet = Some(&their_applied).filter(|theirs| **theirs == applied);
-        let looks = if quiet.is_some() && quiet == at.as_ref() { looks.saturating_add(1) } else { 1 };
-        self.quiet = (quiet.cloned(), looks);
+        let both = applied.meet(&their_applied);
+        self.applied.truncate(limits::COMPARE_LOOKS as usize - 1);
+        self.applied.push_front((applied, their_applied));
         if differing.is_empty() {
             return Ok(Look::Equal);
         }
@@ -110,12 +114,8 @@ impl Comparison {
         if ripe.is_empty() {
             return Ok(Look::Suspicious);
         }
-        let common = Common {
-            both: applied.meet(&their_applied),
-            frozen: store.forks().iter().map(|fork| fork.origin()).collect(),
-            quiet_at: self.quiet.0.clone().filter(|_| looks >= limits::COMPARE_LOOKS),
-            has_collected: !comparable,
-        };
+        let looks = Some(&self.applied).filter(|looks| looks.len() >= limits::COMPARE_LOOKS as usize);
+        let common = Common { both, looks, has_collected: !comparable };
         let mut settled = Repaired::default();
         for (done, bucket) in ripe.into_iter().enumerate() {
             if done >= limits::COMPARE_BUCKETS && settled.repaired == 0 {
@@ -137,7 +137,7 @@ impl Comparison {
     }
 }
 
-impl Common {
+impl Common<'_> {
     /// Joins what the peer has of these key hashes and this node lacks. Returns how many of them the peer has
     /// looked at.
     async fn settle(
@@ -154,11 +154,15 @@ impl Common {
         let asked = &asked[..looked_at];
         let mine = store.get_many(asked.to_vec()).await?;
         let collected = repair::forgotten(store);
-        let is_quiet = match &self.quiet_at {
+        let applied = match self.looks {
             // An operation may have come in between.
-            Some(at) => store.applied() == *at && TheirSummary::of(remote).await?.applied == *at,
-            None => false,
+            Some(looks) => {
+                let now = (store.applied(), TheirSummary::of(remote).await?.applied);
+                looks.iter().cloned().chain([now]).collect()
+            }
+            None => Vec::new(),
         };
+        let under_way = UnderWay { both: &self.both, applied };
         let mut states = Vec::new();
         for (key_hash, mine) in asked.iter().zip(mine) {
             let theirs = theirs.get(key_hash).cloned();
@@ -168,8 +172,8 @@ impl Common {
             let left = theirs.clone().without_forgotten(&collected, mine.as_ref());
             settled.ambiguous += u64::from(left != theirs);
             let mine = mine.unwrap_or_default();
-            let lacks_here = !is_collected && self.lacks(&mine, &left, is_quiet);
-            let lacks_there = !self.has_collected && self.lacks(&theirs, &mine, is_quiet);
+            let lacks_here = !is_collected && under_way.lacks(&mine, &left);
+            let lacks_there = !self.has_collected && under_way.lacks(&theirs, &mine);
             settled.differing += u64::from(lacks_here || lacks_there);
             if lacks_here {
                 states.push((*key_hash, left));
@@ -187,17 +191,37 @@ impl Common {
         }
         Ok(looked_at)
     }
+}
 
-    /// Whether a node with `state` lacks something of `other` that both nodes have applied.
-    fn lacks(&self, state: &RecordState, other: &RecordState, is_quiet: bool) -> bool {
+/// What may still be on its way by a log.
+struct UnderWay<'a> {
+    /// What both nodes have applied.
+    both: &'a Vector,
+    /// What each had applied at enough looks in a row, and after the records were read; empty after too few looks.
+    applied: Vec<(Vector, Vector)>,
+}
+
+impl UnderWay<'_> {
+    /// Whether a node with `state` lacks something of `other` that no log brings.
+    fn lacks(&self, state: &RecordState, other: &RecordState) -> bool {
         let joined = state.clone().join(other.clone());
-        if is_quiet {
-            return joined != *state;
+        if joined == *state {
+            return false;
         }
         let known: Vec<Stamp> = state.stamps().collect();
-        let mut added = joined.stamps().filter(|stamp| !known.contains(stamp)).peekable();
-        // Nothing of a frozen origin is under way in a log.
-        let is_settled = |stamp: Stamp| self.both.has(stamp) || self.frozen.contains(&stamp.origin);
-        added.peek().is_some() && added.all(is_settled)
+        let mut added: Vec<Stamp> = joined.stamps().filter(|stamp| !known.contains(stamp)).collect();
+        if added.is_empty() {
+            // A forked origin has signed two operations with one of these stamps.
+            added = joined.stamps().collect();
+        }
+        added.into_iter().all(|stamp| self.both.has(stamp) || self.stands_still(&stamp.origin))
+    }
+
+    /// Whether this origin's log has stood at one clock at both nodes.
+    fn stands_still(&self, origin: &Origin) -> bool {
+        let mut clocks =
+            self.applied.iter().flat_map(|(mine, theirs)| [mine.get(origin), theirs.get(origin)]);
+        let first = clocks.next();
+        first.is_some() && clocks.all(|clock| Some(clock) == first)
     }
 }

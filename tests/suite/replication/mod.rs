@@ -2,6 +2,7 @@
 //!
 //! - `byzantine`: nodes that believe only what is proven.
 //! - `closings`: the logs of a node whose certificate was stolen end where they are.
+//! - `comparison`: what two nodes tell from a difference of their records.
 //! - `confirmation`: nodes that one donor alone has filled.
 //! - `convergence`: written here, read there.
 //! - `heads`: what origins have stated of their logs, with a time, and peers that keep it back.
@@ -23,6 +24,7 @@
 
 mod byzantine;
 mod closings;
+mod comparison;
 mod confirmation;
 mod convergence;
 mod heads;
