@@ -52,18 +52,25 @@ trust_puts() {
     rm -rf "$work/data-s" "$work/data-u"
 }
 
-# filled ID FROM OPERATIONS: starts an empty node that joins FROM, and keeps how many it takes in a second.
+# How many records a node holds.
+records() {
+    ask "$1" status >"$work/status-$1.json" && field records "$work/status-$1.json"
+}
+
+# filled ID FROM OPERATIONS: starts an empty node that joins FROM, and keeps how many records it takes in a second, from
+# the first that it says it has.
 filled() {
-    local id=$1 from=$2 wanted=$3 begun held=0 deadline=$((SECONDS + 600))
+    local id=$1 from=$2 wanted=$3 begun='' first=0 held=0 deadline=$((SECONDS + 600))
     rm -rf "$work/data-$id"
-    begun=$(now)
-    start_node "$id" "127.0.0.1:${port[$from]}" --node.first-start=true || return
+    begin_node "$id" "127.0.0.1:${port[$from]}" --node.first-start=true
     while ((held < wanted)); do
-        ((SECONDS < deadline)) || { say "  only $held operations after ten minutes"; return 1; }
-        sleep 0.05
-        held=$(applied "$id") || return
+        ((SECONDS < deadline)) || { say "  only $held records after ten minutes"; return 1; }
+        sleep 0.02
+        # Not up yet.
+        held=$(records "$id" 2>>"$work/errors") || { held=0; continue; }
+        if [ -z "$begun" ] && ((held > 0)); then begun=$(now) first=$held; fi
     done
-    value[filled]=$(calculate "$wanted / ($(now) - $begun)") || return
+    value[filled]=$(calculate "($wanted - $first) / ($(now) - $begun)") || return
     within 30 nothing_lags "$from" || return
     stop_process "$id"
 }
@@ -90,8 +97,9 @@ trust_fills() {
             filled "$joiner" "$donor" "$held" || return
             records_of[$donor]+=" ${value[filled]}"
         done
-        value[disk_$donor]=$(calculate "$(du -sb "$work/data-$donor" | cut -f1) / $held")
         stop_process "$donor"
+        # Files that a compaction has replaced are gone only now.
+        value[disk_$donor]=$(calculate "$(du -sb "$work/data-$donor" | cut -f1) / $held")
         rm -rf "$work/data-$donor" "$work/data-$joiner"
     done
     # shellcheck disable=SC2086
@@ -113,7 +121,7 @@ trust_single() {
     held=$(applied s) || return
     filled t s "$held" || return
     row "catch-up by the log, signed, $(grouped "$held") bundles of one operation" "$(grouped "${value[filled]}") records/s" \
-        'start of the process included' '≥ 20,000 records/s' "${value[filled]} >= 20000"
+        'both nodes on two cores' '≥ 20,000 records/s a core' "${value[filled]} >= 20000"
     stop_process s
 }
 

@@ -120,7 +120,10 @@ make_certificates() {
 # ---------------------------------------------------------------- nodes
 
 # start_node ID JOIN [FLAG…]: the node's certificates, ports and directory follow from its id.
-start_node() {
+start_node() { begin_node "$@" && wait_ready "$1"; }
+
+# Does not wait until it is ready.
+begin_node() {
     local id=$1 join=$2
     shift 2
     : "${port[$id]:=$(free_port)}" "${http[$id]:=$(free_port)}"
@@ -129,7 +132,6 @@ start_node() {
         --http.address "127.0.0.1:${http[$id]}" ${join:+--node.join "$join"} "$@"
     pid[$id]=$started
     running[$started]=yes
-    wait_ready "$id"
 }
 
 # Polls /readyz every 5 ms for up to a minute, in one process so that little is added to the time.
