@@ -28,7 +28,7 @@ use brock_core::{
         bundle::{Bundle, Evidence, Hash, Signature},
         operation::{Operation, has_foreign_payload},
         order::Chain,
-        proofs::{EvidenceSet, Part, Proofs},
+        proofs::{EvidenceList, Part, Proofs},
         record::RecordState,
         segment::{Segment, SegmentEntry},
     },
@@ -296,7 +296,7 @@ impl Verifier {
     /// state. Blocks for a signature per bundle and per order.
     pub fn believe(&self, key_hash: &KeyHash, mut claimed: RecordState, chains: &[Chain]) -> Believed {
         let evidence = std::mem::take(&mut claimed.evidence);
-        let mut genuine: EvidenceSet =
+        let mut genuine: EvidenceList =
             evidence.into_iter().filter(|(stamp, one)| self.proves(*stamp, key_hash, one)).collect();
         let chains = self.check_orders(key_hash, &mut genuine, chains);
         let proofs = Proofs::of(&genuine);
@@ -315,7 +315,7 @@ impl Verifier {
             // Each create with that payload gets it: one that loses is joined without.
             let is_of_it = matches!(operation, Operation::Create { digest: created, .. } if digest.as_ref() == Some(created));
             let mut proven = operation.state(stamp, payload.clone().filter(|_| is_of_it));
-            proven.evidence = EvidenceSet::from([(stamp, one.clone())]);
+            proven.evidence.push((stamp, one.clone()));
             state = state.join(proven);
         }
         state.was_created |= was_created && state.deletion.is_some();
@@ -324,7 +324,7 @@ impl Verifier {
 
     /// Returns the new chains of valid orders. If only what is proven is believed, operations that need an order and
     /// have no valid one are taken out.
-    fn check_orders(&self, key_hash: &KeyHash, genuine: &mut EvidenceSet, chains: &[Chain]) -> Vec<Chain> {
+    fn check_orders(&self, key_hash: &KeyHash, genuine: &mut EvidenceList, chains: &[Chain]) -> Vec<Chain> {
         let mut new = Vec::new();
         let Some(orders) = &self.orders else { return new };
         genuine.retain(|(_, evidence)| {

@@ -83,17 +83,24 @@ pub fn root(leaves: &[Hash]) -> Hash {
     }
 }
 
-/// The root, and for each leaf the hashes beside its way up there. Hashes each node of the tree once.
-pub fn tree(leaves: &[Hash]) -> (Hash, Vec<Vec<Hash>>) {
+/// The root, and for each leaf the hashes beside its way up there, one after another. Hashes each node of the tree once.
+pub fn tree(leaves: &[Hash]) -> (Hash, Vec<Bytes>) {
+    let height = leaves.len().next_power_of_two().trailing_zeros() as usize;
+    let mut paths: Vec<Vec<u8>> = leaves.iter().map(|_| Vec::with_capacity(32 * height)).collect();
+    (grow(leaves, &mut paths), paths.into_iter().map(Bytes::from).collect())
+}
+
+/// The root of the tree over these leaves; the path of each gets the hashes beside it.
+fn grow(leaves: &[Hash], paths: &mut [Vec<u8>]) -> Hash {
     if leaves.len() < 2 {
-        return (root(leaves), vec![Vec::new(); leaves.len()]);
+        return root(leaves);
     }
-    let (left, right) = leaves.split_at(division(leaves.len()));
-    let ((left, mut paths), (right, mut right_paths)) = (tree(left), tree(right));
-    paths.iter_mut().for_each(|path| path.push(right));
-    right_paths.iter_mut().for_each(|path| path.push(left));
-    paths.append(&mut right_paths);
-    (parent(&left, &right), paths)
+    let middle = division(leaves.len());
+    let (left_paths, right_paths) = paths.split_at_mut(middle);
+    let (left, right) = (grow(&leaves[..middle], left_paths), grow(&leaves[middle..], right_paths));
+    left_paths.iter_mut().for_each(|path| path.extend_from_slice(&right));
+    right_paths.iter_mut().for_each(|path| path.extend_from_slice(&left));
+    parent(&left, &right)
 }
 
 /// The root that a leaf and its path lead to; `None`: no tree of `count` leaves has that path.
@@ -206,7 +213,7 @@ impl Bundle {
     }
 
     /// The evidence of one of its operations.
-    pub fn evidence(&self, operation: Bytes, path: Vec<Hash>) -> Evidence {
+    pub fn evidence(&self, operation: Bytes, path: Bytes) -> Evidence {
         let Self { first, count, before, signature } = *self;
         Evidence { operation, first, count, before, path, signature }
     }
@@ -264,8 +271,8 @@ pub struct Evidence {
     pub count: u8,
     /// The hash of the log before the bundle.
     pub before: Hash,
-    /// The hashes beside its way to the root.
-    pub path: Vec<Hash>,
+    /// The hashes beside its way to the root, one after another.
+    pub path: Bytes,
     /// The signature of the bundle.
     pub signature: Signature,
 }
@@ -279,39 +286,50 @@ impl Evidence {
             return None;
         }
         let leaf = leaf(stamp, key_hash, &self.operation);
-        let root = root_from(leaf, index, self.count.into(), &self.path)?;
+        let (path, []) = self.path.as_chunks::<32>() else { return None };
+        let root = root_from(leaf, index, self.count.into(), path)?;
         let Self { first, count, before, signature, .. } = *self;
         Some((Bundle { first, count, before, signature }, root))
     }
 
-    /// To the wire and the store.
+    /// To the wire.
     pub fn to_proto(&self, stamp: Stamp) -> proto::Evidence {
+        let stamp_to_wire = Some(super::codec::stamp_to_proto(stamp));
+        proto::Evidence { stamp: stamp_to_wire, ..self.in_state(stamp.clock, 0) }
+    }
+
+    /// To the wire and the store, as part of a state that names the operation's stamp in this place.
+    pub(super) fn in_state(&self, clock: Clock, place: u32) -> proto::Evidence {
         proto::Evidence {
-            stamp: Some(super::codec::stamp_to_proto(stamp)),
+            stamp: None,
             operation: self.operation.clone(),
-            before: u32::try_from(stamp.clock.0.saturating_sub(self.first.0)).unwrap_or(u32::MAX),
+            before: u32::try_from(clock.0.saturating_sub(self.first.0)).unwrap_or(u32::MAX),
             count: self.count.into(),
-            path: Bytes::from(self.path.concat()),
-            signature: Bytes::copy_from_slice(&self.signature),
-            chain: Bytes::copy_from_slice(&self.before),
-            place: 0,
+            proof: [&self.signature[..], &self.before, &self.path].concat().into(),
+            place,
         }
     }
 
-    /// From the wire or the store; `None` = malformed.
-    pub fn from_proto(evidence: proto::Evidence) -> Option<(Stamp, Self)> {
-        let stamp = super::codec::stamp_from_proto(&evidence.stamp?).ok()?;
-        let (path, []) = evidence.path.as_chunks::<32>() else { return None };
-        let first = Clock(stamp.clock.0.checked_sub(evidence.before.into())?);
-        let count = u8::try_from(evidence.count).ok()?;
+    /// From the wire; `None` = malformed.
+    pub fn from_proto(mut evidence: proto::Evidence) -> Option<(Stamp, Self)> {
+        let stamp = super::codec::stamp_from_proto(&evidence.stamp.take()?).ok()?;
+        Some((stamp, Self::of_operation(stamp.clock, evidence)?))
+    }
+
+    /// The evidence of an operation with that clock; `None` = malformed.
+    pub(super) fn of_operation(clock: Clock, evidence: proto::Evidence) -> Option<Self> {
+        let proto::Evidence { operation, before, count, proof, .. } = evidence;
+        let (signature, rest) = proof.split_first_chunk::<64>()?;
+        let (chain, hashes) = rest.split_first_chunk::<32>()?;
+        let (hashes, []) = hashes.as_chunks::<32>() else { return None };
+        let first = Clock(clock.0.checked_sub(before.into())?);
+        let count = u8::try_from(count).ok()?;
         let is_well_formed = first.0 > 0
             && is_count(count)
-            && path.len() <= limits::BUNDLE_PATH_MAX
-            && evidence.operation.len() <= limits::OPERATION_MAX_BYTES;
-        let signature = evidence.signature.as_ref().try_into().ok()?;
-        let (before, path) = (evidence.chain.as_ref().try_into().ok()?, path.to_vec());
-        let operation = evidence.operation;
-        is_well_formed.then_some((stamp, Self { operation, first, count, before, path, signature }))
+            && hashes.len() <= limits::BUNDLE_PATH_MAX
+            && operation.len() <= limits::OPERATION_MAX_BYTES;
+        let (signature, before, path) = (*signature, *chain, proof.slice(64 + 32..));
+        is_well_formed.then_some(Self { operation, first, count, before, path, signature })
     }
 }
 
@@ -367,12 +385,13 @@ mod tests {
             let (root, paths) = tree(&leaves);
             assert_eq!(root, super::root(&leaves));
             for (index, path) in paths.iter().enumerate() {
-                assert!(path.len() <= limits::BUNDLE_PATH_MAX);
+                let (path, rest) = path.as_chunks::<32>();
+                assert!(rest.is_empty() && path.len() <= limits::BUNDLE_PATH_MAX);
                 assert_eq!(root_from(leaves[index], index, count, path), Some(root));
                 for other in (0..=count).filter(|other| *other != index) {
                     assert_ne!(root_from(leaves[index], other, count, path), Some(root));
                 }
-                let longer = [path.as_slice(), &[root]].concat();
+                let longer = [path, &[root]].concat();
                 assert_eq!(root_from(leaves[index], index, count, &longer), None);
             }
         }

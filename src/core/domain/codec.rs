@@ -3,15 +3,13 @@
 //! Keys are fixed-width and big-endian, so that byte order is the order that scans want. Every
 //! value begins with a format version. The golden tests below pin both.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 use prost::Message;
 
 use super::{
     bundle::{Bundle, Evidence, Tip},
     digest::{Bucket, Counts, Sum},
-    proofs::EvidenceSet,
+    proofs::EvidenceList,
     record::{Creation, Invalidation, PayloadDigest, RecordState, UnixSeconds},
 };
 use crate::{
@@ -269,12 +267,20 @@ pub fn decode_state(value: Bytes) -> Result<RecordState, CodecError> {
 /// To the wire.
 pub fn state_to_proto(state: &RecordState) -> proto::RecordState {
     // By its place among the stamps that the state names anyway: a stamp takes 45 bytes.
-    let places: BTreeMap<Stamp, u32> = state.stamps().collect::<BTreeSet<_>>().into_iter().zip(0..).collect();
+    let places = places(state);
     let evidence = state.evidence.iter().filter_map(|(stamp, evidence)| {
-        let place = *places.get(stamp)?;
-        Some(proto::Evidence { stamp: None, place, ..evidence.to_proto(*stamp) })
+        let place = places.binary_search(stamp).ok()?.try_into().ok()?;
+        Some(evidence.in_state(stamp.clock, place))
     });
     proto::RecordState { evidence: evidence.collect(), ..unproven_to_proto(state) }
+}
+
+/// The stamps that a state names, in order, and each once.
+fn places(state: &RecordState) -> Vec<Stamp> {
+    let mut stamps: Vec<Stamp> = state.stamps().collect();
+    stamps.sort_unstable();
+    stamps.dedup();
+    stamps
 }
 
 /// The same without its evidence.
@@ -335,12 +341,12 @@ pub fn state_from_proto(state: proto::RecordState) -> Result<RecordState, CodecE
         was_created: state.was_created,
         expiry: state.expiry.as_ref().map(stamp).transpose()?,
         unpublished_create: state.unpublished_create.as_ref().map(stamp).transpose()?,
-        evidence: EvidenceSet::new(),
+        evidence: EvidenceList::new(),
     };
-    let places: Vec<Stamp> = bare.stamps().collect::<BTreeSet<_>>().into_iter().collect();
+    let places = places(&bare);
     let evidence = state.evidence.into_iter().map(|evidence| {
         let stamp = places.get(usize::try_from(evidence.place).ok()?)?;
-        Evidence::from_proto(proto::Evidence { stamp: Some(stamp_to_proto(*stamp)), ..evidence })
+        Some((*stamp, Evidence::of_operation(stamp.clock, evidence)?))
     });
     let evidence = evidence.collect::<Option<_>>().ok_or(CodecError::Malformed("record"))?;
     Ok(RecordState { evidence, ..bare })
@@ -365,8 +371,7 @@ pub fn foreign_state(state: proto::RecordState) -> Result<RecordState, CodecErro
         creation.payload.as_ref().map(|payload| (payload.len(), sha256(payload) == creation.digest))
     });
     let genuine = payload.is_none_or(|(size, genuine)| genuine && size <= limits::PAYLOAD_MAX_BYTES);
-    let canonical =
-        state.expires_at.is_none_or(|at| at > 0) && state.clone().join(RecordState::default()) == state;
+    let canonical = state.expires_at.is_none_or(|at| at > 0) && state.clone().canonical() == state;
     if !genuine || !canonical || !(1..=limits::REASON_MAX_BYTES).contains(&reason) {
         return Err(CodecError::Malformed("record"));
     }

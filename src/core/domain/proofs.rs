@@ -3,8 +3,6 @@
 //! An origin that signs two operations under one stamp (a fork) must not swap the proof of the one for that of the
 //! other. So evidence proves a *part* of a state only if the operation in it says that part.
 
-use std::collections::BTreeSet;
-
 use super::{
     bundle::Evidence,
     operation::Operation,
@@ -15,8 +13,8 @@ use crate::base::{
     vector::Stamp,
 };
 
-/// Evidence of operations, by their stamps.
-pub type EvidenceSet = BTreeSet<(Stamp, Evidence)>;
+/// Evidence of operations, by their stamps: in order, and each once. A state has one to three, for which a tree is large.
+pub type EvidenceList = Vec<(Stamp, Evidence)>;
 
 /// One thing that an operation has contributed to a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +75,7 @@ struct Proof<'a> {
 
 impl<'a> Proofs<'a> {
     /// Evidence of an operation that does not decode proves nothing.
-    pub fn of(evidence: &'a EvidenceSet) -> Self {
+    pub fn of(evidence: &'a EvidenceList) -> Self {
         let decoded = |(stamp, evidence): &'a (Stamp, Evidence)| {
             let (operation, order) = Operation::decode_with(&evidence.operation).ok()?;
             let lacks_order = operation.destroys() && order.is_none();
@@ -156,9 +154,9 @@ mod tests {
             (create.encode(), created, Lack::Nothing),
             (Bytes::from_static(b"\xff"), created, Lack::Evidence),
         ] {
-            let (first, before, path) = (stamp.clock, [0; 32], Vec::new());
+            let (first, before, path) = (stamp.clock, [0; 32], Bytes::new());
             let evidence = Evidence { operation, first, count: 1, before, path, signature: [1; 64] };
-            let evidence = EvidenceSet::from([(stamp, evidence)]);
+            let evidence = EvidenceList::from([(stamp, evidence)]);
             assert_eq!(Proofs::of(&evidence).lack(stamp, part), expected, "{part:?}");
         }
     }

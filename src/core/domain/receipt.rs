@@ -268,7 +268,7 @@ impl Proof {
             parts.put(&first.0.to_be_bytes());
             parts.put(&[*count]);
             parts.put(before);
-            parts.put(path.as_flattened());
+            parts.put(path);
             parts.put(signature);
         }
         parts.count(bundles.len());

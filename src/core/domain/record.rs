@@ -5,7 +5,10 @@ use std::mem::take;
 
 use bytes::Bytes;
 
-use super::proofs::{EvidenceSet, Lack, Part, Proofs};
+use super::{
+    bundle::Evidence,
+    proofs::{EvidenceList, Lack, Part, Proofs},
+};
 use crate::base::{
     id::sha256,
     limits,
@@ -47,7 +50,7 @@ pub struct RecordState {
     pub was_created: bool,
     /// What proves the operations that the state consists of, and no others: for each part of the state the least
     /// evidence of it. A part without evidence was taken on trust.
-    pub evidence: EvidenceSet,
+    pub evidence: EvidenceList,
 }
 
 /// A create: the payload is write-once, so of several creates one wins, by
@@ -138,6 +141,12 @@ impl RecordState {
     /// is proven from then on.
     #[must_use]
     pub fn join(mut self, mut other: Self) -> Self {
+        if self == Self::default() {
+            return other.canonical();
+        }
+        if other == Self::default() {
+            return self.canonical();
+        }
         let (mine, theirs) = (take(&mut self.evidence), take(&mut other.evidence));
         let (mine, theirs) = (Proofs::of(&mine), Proofs::of(&theirs));
         let by = |part: Part<'static>| {
@@ -189,11 +198,47 @@ impl RecordState {
         joined.with_evidence(&mine.and(theirs))
     }
 
+    /// The join of this state with nothing: the one form that states have.
+    #[must_use]
+    pub fn canonical(self) -> Self {
+        if self.deletion.is_some() {
+            let was_created = self.was_created || self.is_created();
+            let Self { deletion, evidence, .. } = self;
+            return Self { was_created, deletion, evidence, ..Self::default() }.with_own_evidence();
+        }
+        let (creation, losers) = match self.losers.is_empty() {
+            true => (self.creation, self.losers),
+            false => {
+                let proofs = Proofs::of(&self.evidence);
+                let created = self.creation.into_iter().chain(self.losers);
+                rank_creations((created, &proofs), (std::iter::empty(), &Proofs::default()))
+            }
+        };
+        let expiry = self.expiry.filter(|_| self.expires_at.is_some());
+        Self { creation, losers, expiry, was_created: false, ..self }.with_own_evidence()
+    }
+
+    /// With the least of its evidence of each of its parts, and no other.
+    fn with_own_evidence(mut self) -> Self {
+        let proofs = Proofs::of(&self.evidence);
+        let least: Vec<&Evidence> =
+            self.parts().filter_map(|(stamp, part)| proofs.proof(stamp, part)).collect();
+        let is_kept = |evidence: &Evidence| least.iter().any(|least| std::ptr::eq(*least, evidence));
+        let mut kept: Vec<bool> = self.evidence.iter().map(|(_, evidence)| is_kept(evidence)).collect();
+        kept.reverse();
+        self.evidence.retain(|_| kept.pop().unwrap_or_default());
+        self.evidence.sort_unstable();
+        self
+    }
+
     /// With the least evidence of each of its parts, and no other.
     fn with_evidence(mut self, proofs: &Proofs<'_>) -> Self {
         let least =
             self.parts().filter_map(|(stamp, part)| Some((stamp, proofs.proof(stamp, part)?.clone())));
-        self.evidence = least.collect();
+        let mut evidence: EvidenceList = least.collect();
+        evidence.sort_unstable();
+        evidence.dedup();
+        self.evidence = evidence;
         self
     }
 
@@ -300,7 +345,7 @@ impl RecordState {
             invalidation: self.invalidation.filter(|invalidation| keeps(&invalidation.stamp)),
             deletion,
             was_created: self.was_created && deletion.is_some(),
-            evidence: EvidenceSet::new(),
+            evidence: EvidenceList::new(),
         }
     }
 
@@ -451,7 +496,7 @@ mod tests {
             first: stamp.clock,
             count: 1,
             before: [0; 32],
-            path: Vec::new(),
+            path: Bytes::new(),
             signature: [bundle; 64],
         }
     }
@@ -509,6 +554,20 @@ mod tests {
         }
 
         #[test]
+        fn the_join_with_nothing_is_the_join_of_a_state_with_itself_whatever_its_form(a in state(), b in state()) {
+            let mut states = vec![a.clone()];
+            states.push(RecordState { evidence: [a.evidence.clone(), b.evidence.clone()].concat(), ..a.clone() });
+            states.push(RecordState { losers: [a.losers.clone(), b.losers.clone()].concat(), ..a.clone() });
+            states.push(RecordState { expiry: b.unpublication, was_created: true, ..a.clone() });
+            states.push(RecordState { deletion: b.deletion, ..a });
+            for state in states {
+                let joined = state.clone().join(state.clone());
+                prop_assert_eq!(state.clone().join(RecordState::default()), joined.clone());
+                prop_assert_eq!(RecordState::default().join(state), joined);
+            }
+        }
+
+        #[test]
         fn join_never_goes_back(a in state(), b in state()) {
             let joined = a.clone().join(b);
             prop_assert!(a.deletion.is_none() || joined.deletion.is_some());
@@ -525,7 +584,7 @@ mod tests {
             prop_assert_eq!(left.clone().join(a.clone()), a.clone());
             prop_assert_eq!(left.clone().join(RecordState::default()), left);
             if from == 0 {
-                let bare = RecordState { evidence: EvidenceSet::new(), ..a.clone() };
+                let bare = RecordState { evidence: EvidenceList::new(), ..a.clone() };
                 prop_assert_eq!(a.only(keeps), bare);
             }
         }

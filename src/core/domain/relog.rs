@@ -85,7 +85,7 @@ mod tests {
             first: stamp.clock,
             count: 1,
             before: [0; 32],
-            path: Vec::new(),
+            path: Bytes::new(),
             signature: [1; 64],
         };
         state.evidence.extend((proof != Proof::None).then(|| (stamp, evidence())));

@@ -186,7 +186,7 @@ pub fn proven(mut state: RecordState) -> RecordState {
         first: stamp.clock,
         count: 1,
         before: [0; 32],
-        path: Vec::new(),
+        path: Bytes::new(),
         signature: [0; 64],
     };
     let signed = state.parts().filter(|(stamp, _)| stamp.origin.node_id().as_str() != "ghost");

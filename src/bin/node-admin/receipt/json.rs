@@ -156,7 +156,7 @@ impl From<receipt::Proof> for Proof {
             first: first.0,
             count,
             before: HEXLOWER.encode(&before),
-            path: path.iter().map(|hash| HEXLOWER.encode(hash)).collect(),
+            path: path.as_chunks::<32>().0.iter().map(|hash| HEXLOWER.encode(hash)).collect(),
             signature: HEXLOWER.encode(&signature),
         };
         let bundle = |(last, root): (Clock, Hash)| Bundle { last: last.0, root: HEXLOWER.encode(&root) };
@@ -193,12 +193,14 @@ impl Proven {
         if path.len() > limits::BUNDLE_PATH_MAX {
             return Err(format!("proof.evidence.path: more than {} hashes", limits::BUNDLE_PATH_MAX));
         }
+        let path: Vec<[u8; 32]> =
+            path.iter().map(|hash| hex("proof.evidence.path", hash)).collect::<Result<_, _>>()?;
         Ok(Evidence {
             operation: base64("proof.evidence.operation", &operation)?,
             first: Clock(first),
             count,
             before: hex("proof.evidence.before", &before)?,
-            path: path.iter().map(|hash| hex("proof.evidence.path", hash)).collect::<Result<_, _>>()?,
+            path: path.concat().into(),
             signature: hex("proof.evidence.signature", &signature)?,
         })
     }

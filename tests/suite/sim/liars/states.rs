@@ -4,7 +4,6 @@ use super::{any, flip};
 use brock_core::{
     base::{id::KeyHash, vector::Stamp},
     domain::{
-        bundle::Evidence,
         proofs::Proofs,
         record::{Invalidation, RecordState},
     },
@@ -16,23 +15,17 @@ type Alteration = fn(&mut StdRng, &mut RecordState, &RecordState) -> Option<()>;
 
 const ALL: [(&str, Alteration); 10] = [
     ("lies: evidence left out", |random, state, _| {
-        let mut all: Vec<(Stamp, Evidence)> = state.evidence.iter().cloned().collect();
-        let one = any(random, &mut all)?;
-        state.evidence.remove(one).then_some(())
+        let one = any(random, &mut state.evidence)?.clone();
+        state.evidence.retain(|evidence| *evidence != one);
+        Some(())
     }),
     ("lies: evidence of another record", |random, state, other| {
-        let mut others: Vec<(Stamp, Evidence)> = other.evidence.iter().cloned().collect();
-        let mut all: Vec<(Stamp, Evidence)> = state.evidence.iter().cloned().collect();
-        let one = any(random, &mut all)?.clone();
-        state.evidence.remove(&one);
-        state.evidence.insert((one.0, any(random, &mut others)?.1.clone()));
+        let (_, evidence) = any(random, &mut state.evidence)?;
+        *evidence = any(random, &mut other.evidence.clone())?.1.clone();
         Some(())
     }),
     ("lies: evidence altered", |random, state, _| {
-        let mut all: Vec<(Stamp, Evidence)> = std::mem::take(&mut state.evidence).into_iter().collect();
-        let altered = any(random, &mut all).and_then(|(_, evidence)| flip(&mut evidence.operation, random));
-        state.evidence = all.into_iter().collect();
-        altered
+        any(random, &mut state.evidence).and_then(|(_, evidence)| flip(&mut evidence.operation, random))
     }),
     ("lies: an invented invalidation", |random, state, other| {
         let stamp = a_stamp(random, state, other)?;
@@ -87,7 +80,7 @@ pub fn altered(
     alteration(random, &mut lie, other)?;
     // In the one form that nodes take.
     let lie = lie.join(RecordState::default());
-    let genuine = lie.evidence.intersection(&state.evidence).cloned().collect();
+    let genuine = lie.evidence.iter().filter(|one| state.evidence.contains(one)).cloned().collect();
     let genuine = Proofs::of(&genuine);
     let bare = lie.parts().filter(|(stamp, part)| !genuine.prove(*stamp, *part));
     let bare = bare.map(|(stamp, _)| stamp).collect();
