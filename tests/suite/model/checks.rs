@@ -30,7 +30,7 @@ fn for_ever() -> Lifecycle {
         compactions: 2,
         ..Budget::default()
     };
-    Lifecycle { budget, concurrent_creates: true, flaw: None }
+    Lifecycle { budget, concurrent_creates: true, ..Lifecycle::default() }
 }
 
 /// Tombstones are collected, disks are lost and old copies come back. A key is created at one node
@@ -51,13 +51,32 @@ fn concurrent_collection() -> Lifecycle {
         collections: 2,
         ..Budget::default()
     };
-    Lifecycle { budget, concurrent_creates: true, flaw: None }
+    Lifecycle { budget, concurrent_creates: true, ..Lifecycle::default() }
 }
 
 /// As `collection`, and nodes are retired and return.
 fn retirement() -> Lifecycle {
     let Lifecycle { budget, .. } = collection();
     Lifecycle { budget: Budget { retirements: 2, invalidates: 0, ..budget }, ..Lifecycle::default() }
+}
+
+/// A node that was taken over, among honest ones of which one may lose what it has.
+fn taken_over() -> Lifecycle {
+    let budget = Budget {
+        creates: 1,
+        invalidates: 1,
+        deletes: 1,
+        restarts: 1,
+        losses: 1,
+        compactions: 1,
+        signs: 3,
+        forks: 1,
+        brings: 1,
+        stubs: 1,
+        fills: 2,
+        ..Budget::default()
+    };
+    Lifecycle { budget, byzantine: Some(0), ..Lifecycle::default() }
 }
 
 /// Searches the states near the beginnings completely, and walks at random far away from them.
@@ -148,6 +167,22 @@ fn collection_among_concurrent_creates_holds_in_every_state() {
 #[test]
 fn retirement_and_return_hold_in_every_state() {
     check("retirement", &retirement());
+}
+
+#[test]
+fn a_node_that_was_taken_over_harms_no_other() {
+    check("taken over", &taken_over());
+}
+
+#[test]
+fn flaws_towards_a_node_that_was_taken_over_are_found() {
+    finds(Flaw::OverwriteInsteadOfJoin, taken_over(), &["kept", "deleted", "converges"]);
+    finds(Flaw::ForgetOnWord, taken_over(), &["kept"]);
+    finds(Flaw::CompareNothing, taken_over(), &["converges"]);
+    finds(Flaw::CompareCovered, taken_over(), &["converges"]);
+    finds(Flaw::FreezeNothing, taken_over(), &["converges"]);
+    finds(Flaw::KeepForks, taken_over(), &["converges"]);
+    finds(Flaw::ImportAnyHistory, taken_over(), &["whole logs"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 
 mod checks;
 mod judge;
+mod liar;
 mod possible;
 mod resync;
 mod state;
@@ -50,6 +51,18 @@ pub enum Flaw {
     FloorOfBeginning,
     /// A resync goes on although something else was applied in the meantime.
     ApplyDuringResync,
+    /// What a donor claims to have deleted and forgotten is dropped.
+    ForgetOnWord,
+    /// The vector of a donor is adopted, and the records are not compared with the others'.
+    CompareNothing,
+    /// The comparison joins only what both vectors cover: nothing of an origin that is frozen.
+    CompareCovered,
+    /// An origin that has signed two histories is not frozen: its operations are refused where they do not fit.
+    FreezeNothing,
+    /// The proof that an origin has signed two histories is not passed on.
+    KeepForks,
+    /// The vector and the log of a donor are adopted although they continue another history.
+    ImportAnyHistory,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -57,6 +70,8 @@ pub struct Lifecycle {
     pub budget: Budget,
     /// Whether clients create one key at several nodes.
     pub concurrent_creates: bool,
+    /// The node that was taken over.
+    pub byzantine: Option<usize>,
     pub flaw: Option<Flaw>,
 }
 
@@ -87,8 +102,10 @@ impl Model for Lifecycle {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = vec![
             Property::always("one value per stamp", |_, state: &State| state.has_one_value_per_stamp()),
-            Property::always("kept", |_, state: &State| state.keeps_what_it_has()),
-            Property::always("deleted", |_, state: &State| state.keeps_deleted_what_is_deleted()),
+            Property::always("kept", |model: &Self, state: &State| model.keeps_what_it_has(state)),
+            Property::always("deleted", |model: &Self, state: &State| {
+                model.keeps_deleted_what_is_deleted(state)
+            }),
             Property::always("whole logs", |_, state: &State| state.has_whole_logs()),
             Property::always("served", |model: &Self, state: &State| model.serves_who_lost_nothing(state)),
             Property::always("converges", |model: &Self, state: &State| model.converges(state)),
@@ -101,8 +118,8 @@ impl Model for Lifecycle {
             properties.push(Property::sometimes("resynced", |_, state: &State| state.resynced));
         }
         if restores > 0 {
-            properties.push(Property::sometimes("restored and back", |_, state: &State| {
-                state.is_restored_and_back()
+            properties.push(Property::sometimes("restored and back", |model: &Self, state: &State| {
+                model.is_restored_and_back(state)
             }));
         }
         if retirements > 0 {
@@ -110,6 +127,13 @@ impl Model for Lifecycle {
         }
         if collections > 0 {
             properties.push(Property::sometimes("collected", |_, state: &State| state.collected != 0));
+        }
+        if self.byzantine.is_some() {
+            properties
+                .push(Property::sometimes("filled by a liar", |_, state: &State| state.spent.fills > 0));
+            properties.push(Property::sometimes("frozen", |_, state: &State| {
+                state.nodes.iter().any(|node| node.disk.frozen)
+            }));
         }
         properties
     }

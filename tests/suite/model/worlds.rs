@@ -4,7 +4,6 @@ use stateright::Model;
 
 use super::{
     Lifecycle,
-    possible::pairs,
     state::{Kind, State},
     step::Action,
 };
@@ -15,7 +14,7 @@ use super::{
 pub fn worlds(model: &Lifecycle) -> Vec<State> {
     let client = |node, kind, key| Action::Client { node, kind, key };
     let pull = |puller, donor, operation| Action::Pull { puller, donor, operation };
-    let greetings: Vec<_> = pairs().map(|(puller, donor)| Action::Hello { puller, donor }).collect();
+    let greetings: Vec<_> = model.pairs().map(|(puller, donor)| Action::Hello { puller, donor }).collect();
     let spread = [vec![client(0, Kind::Create, 0), pull(1, 0, 0), pull(2, 0, 0)], greetings.clone()].concat();
     let delete = [Action::Copy { node: 2 }, client(1, Kind::Delete, 0), pull(0, 1, 1), pull(2, 1, 1)];
     let deleted = [spread.clone(), delete.to_vec(), greetings].concat();
