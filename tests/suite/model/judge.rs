@@ -71,10 +71,10 @@ impl Lifecycle {
         })
     }
 
-    /// A key is not visible on a disk whose vector covers a delete of it (which a node that was taken over has not claimed), nor on a disk that has shown
-    /// it deleted. Clients do not create a key again once it is deleted, so each create is older than
-    /// the delete or concurrent with it. The one exception needs tombstone collection: a create that
-    /// was known neither to the deleter, nor to the node that was the first to collect a tombstone of
+    /// A key is not visible on a disk whose vector covers a delete of it (on more than the word of a node that was
+    /// taken over), nor on a disk that has shown it deleted. Clients do not create a key again once it is deleted, so
+    /// each create is older than the delete or concurrent with it. The one exception needs tombstone collection: a
+    /// create that was known neither to the deleter, nor to the node that was the first to collect a tombstone of
     /// the key, nor to a member of that node, on its disk at that moment. No node can tell it from a new one.
     pub fn keeps_deleted_what_is_deleted(&self, state: &State) -> bool {
         state.nodes.iter().all(|node| {

@@ -2,9 +2,15 @@
 //! retirement and return, with crashes, lost disks and restored old copies, checked over millions of
 //! states. Three nodes, two keys; every fault has a small budget, so that the state space is finite.
 //!
+//! In some worlds one of the three was taken over (`liar`): what it sends is signed, as `node.trust distributed`
+//! demands, and it withholds, leaves out, claims and signs two histories as it likes. What is expected then is
+//! expected of the other two, and without a word of it.
+//!
 //! Not modelled: payload bytes, expiry, ranks by time, fold tables (they only change how a vector is
 //! written down), and a running machine set back in time, which gives a stamp away twice if it accepts
-//! an operation before it hears of its own clock.
+//! an operation before it hears of its own clock. Of the lies: claims of clocks that no log has reached, a
+//! second birth, bundles of several operations, and what an honest node acknowledges because a liar has filled
+//! it, before the comparison with the others.
 
 mod checks;
 mod judge;
