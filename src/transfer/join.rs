@@ -18,7 +18,7 @@ use brock_core::{
         limits,
         vector::{Clock, Stamp, Vector},
     },
-    domain::{birth::SignedBirth, codec, order::Chain, record::RecordState, segment::Segment},
+    domain::{birth::SignedBirth, bundle::Tip, codec, order::Chain, record::RecordState, segment::Segment},
     proto::{self, snapshot_response::Message},
 };
 
@@ -102,6 +102,8 @@ pub struct Joiner {
     after: Option<KeyHash>,
     is_in_log: bool,
     after_stamp: Option<Stamp>,
+    /// The last bundle of each log that was copied.
+    tips: HashMap<Origin, Tip>,
     /// Whether the donor has collected tombstones.
     drops: bool,
     /// Records dropped.
@@ -130,6 +132,7 @@ impl Joiner {
             after: None,
             is_in_log: false,
             after_stamp: None,
+            tips: HashMap::new(),
             drops: false,
             declines: None,
             declined: BTreeSet::new(),
@@ -225,6 +228,7 @@ impl Joiner {
                 if through.is_none_or(|through| segment.covered_through > through) {
                     return Err(JoinError::Protocol("its log goes beyond its header".to_owned()));
                 }
+                self.compare_history(&segment).await?;
                 self.store.import_log(segment).await?;
                 self.is_in_log = true;
                 self.after_stamp = Some(last);
@@ -246,15 +250,37 @@ impl Joiner {
                 }
                 let (adoption, shown) = (adoption(header), std::mem::take(&mut header.tips));
                 let (collected, _) = self.collected(end.collected)?;
-                let tips = match &self.verifier {
+                let mut tips = match &self.verifier {
                     Some(verifier) => verifier.genuine_tips(shown).await?,
                     None => HashMap::new(),
                 };
+                // Of the log that is here now, whatever else was shown.
+                tips.extend(std::mem::take(&mut self.tips));
                 self.store.adopt(Adoption { collected, tips, ..adoption }).await?;
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// A log that does not continue what is here of it proves that its origin has signed two histories, and freezes it:
+    /// then nothing of it is kept. Otherwise this node would pass on a log of which each bundle is genuine, and the
+    /// whole is not.
+    async fn compare_history(&mut self, segment: &Segment) -> Result<(), JoinError> {
+        let origin = segment.origin;
+        let (Some(verifier), Some(proof)) = (&self.verifier, &segment.proof) else { return Ok(()) };
+        if self.after_stamp.is_some_and(|after| Stamp { origin, clock: segment.after } < after) {
+            return Err(JoinError::Protocol("its log is out of order".to_owned()));
+        }
+        let here = self.tips.get(&origin).copied().or_else(|| self.store.tip(&origin));
+        let contradicts = |theirs: &&Tip| here.is_some_and(|here| here.contradicts(theirs));
+        if let (Some(here), Some(theirs)) = (here, proof.bundles().iter().find(contradicts))
+            && !verifier.prove_fork(origin, here, *theirs).await?
+        {
+            return Err(JoinError::Protocol("its log does not continue the one that is here".to_owned()));
+        }
+        self.tips.extend(proof.bundles().last().map(|tip| (origin, *tip)));
+        Ok(())
     }
 
     /// What the donor says it has collected, and how many records may still be dropped because of that.

@@ -52,7 +52,12 @@ impl Store {
                 let mut cuts = Vec::new();
                 for (origin, through) in vector.above(&applied).iter() {
                     let (floor, after) = (shared.floor(&origin), applied.get(&origin));
-                    cuts.push((origin, measure(&view, origin, Stretch { floor, after, through })?));
+                    let tip = shared.published().tips.get(&origin).copied();
+                    let cut = match tip {
+                        Some(tip) if !is_continued(&view, origin, tip)? => count(&view, origin, through)?,
+                        _ => measure(&view, origin, Stretch { floor, after, through })?,
+                    };
+                    cuts.push((origin, cut));
                 }
                 for (origin, clock) in folds.iter() {
                     cuts.push((origin, count(&view, origin, clock)?));
@@ -72,6 +77,13 @@ pub(super) fn count(view: &View<'_>, origin: Origin, through: Clock) -> Result<C
         cut.bytes += entry?.bytes();
     }
     Ok(cut)
+}
+
+/// Whether what a donor has sent of a log continues it. A segment that another peer has sent since may end in another
+/// history.
+fn is_continued(view: &View<'_>, origin: Origin, tip: Tip) -> Result<bool, StoreError> {
+    let next = view.bundles(origin, tip.bundle.last()).next().transpose()?;
+    Ok(next.is_none_or(|next| next.first != tip.bundle.last().next() || next.before == tip.chain()))
 }
 
 /// A part of one origin's log.
@@ -127,8 +139,8 @@ impl Change for Adopt {
 
     /// Contract: everything up to the new vector is reflected in the records, and the log holds
     /// every entry between the floors and the vector: the floor is raised above the last hole, so this
-    /// node never relays one. If anything is raised, a note of the donors is in the same batch, until another member
-    /// has confirmed that they left nothing out.
+    /// node never relays one, nor a log that changes from one history to another. If anything is raised, a note of the
+    /// donors is in the same batch, until another member has confirmed that they left nothing out.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
         let Self { adoption, cuts } = self;
         let own = commit.own.origin;

@@ -60,6 +60,11 @@ impl Store {
         (all, published.vector.incarnations(node_id) + published.frozen_of(node_id))
     }
 
+    /// The last bundle of a log, if it is known here.
+    pub fn tip(&self, origin: &Origin) -> Option<Tip> {
+        self.shared.published().tips.get(origin).copied()
+    }
+
     /// The last bundles that are known here of the logs in `vector`, which end where this node's vector says; at most
     /// [`limits::TIPS_MAX`].
     pub fn tips(&self, vector: &Vector) -> Vec<(Origin, Tip)> {
@@ -71,11 +76,7 @@ impl Store {
     /// The bundle here that contradicts what a peer shows of the log of an origin; `None`: none does, as far as the
     /// log here reaches. Nothing was verified.
     pub async fn contradiction(&self, origin: Origin, theirs: Tip) -> Result<Option<Tip>, StoreError> {
-        let ours = {
-            let published = self.shared.published();
-            let Some(ours) = published.tips.get(&origin).copied() else { return Ok(None) };
-            ours
-        };
+        let Some(ours) = self.tip(&origin) else { return Ok(None) };
         if ours.contradicts(&theirs) {
             return Ok(Some(ours));
         }

@@ -2,12 +2,19 @@
 //! retirement and return, with crashes, lost disks and restored old copies, checked over millions of
 //! states. Three nodes, two keys; every fault has a small budget, so that the state space is finite.
 //!
+//! In some worlds one of the three was taken over (`liar`): what it sends is signed, as `node.trust distributed`
+//! demands, and it withholds, leaves out, claims and signs two histories as it likes. What is expected then is
+//! expected of the other two, and without a word of it.
+//!
 //! Not modelled: payload bytes, expiry, ranks by time, fold tables (they only change how a vector is
 //! written down), and a running machine set back in time, which gives a stamp away twice if it accepts
-//! an operation before it hears of its own clock.
+//! an operation before it hears of its own clock. Of the lies: claims of clocks that no log has reached, a
+//! second birth, bundles of several operations, and what an honest node acknowledges because a liar has filled
+//! it, before the comparison with the others.
 
 mod checks;
 mod judge;
+mod liar;
 mod possible;
 mod resync;
 mod state;
@@ -50,6 +57,18 @@ pub enum Flaw {
     FloorOfBeginning,
     /// A resync goes on although something else was applied in the meantime.
     ApplyDuringResync,
+    /// What a donor claims to have deleted and forgotten is dropped.
+    ForgetOnWord,
+    /// The vector of a donor is adopted, and the records are not compared with the others'.
+    CompareNothing,
+    /// The comparison joins only what both vectors cover: nothing of an origin that is frozen.
+    CompareCovered,
+    /// An origin that has signed two histories is not frozen: its operations are refused where they do not fit.
+    FreezeNothing,
+    /// The proof that an origin has signed two histories is not passed on.
+    KeepForks,
+    /// The vector and the log of a donor are adopted although they continue another history.
+    ImportAnyHistory,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -57,6 +76,8 @@ pub struct Lifecycle {
     pub budget: Budget,
     /// Whether clients create one key at several nodes.
     pub concurrent_creates: bool,
+    /// The node that was taken over.
+    pub byzantine: Option<usize>,
     pub flaw: Option<Flaw>,
 }
 
@@ -87,8 +108,10 @@ impl Model for Lifecycle {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = vec![
             Property::always("one value per stamp", |_, state: &State| state.has_one_value_per_stamp()),
-            Property::always("kept", |_, state: &State| state.keeps_what_it_has()),
-            Property::always("deleted", |_, state: &State| state.keeps_deleted_what_is_deleted()),
+            Property::always("kept", |model: &Self, state: &State| model.keeps_what_it_has(state)),
+            Property::always("deleted", |model: &Self, state: &State| {
+                model.keeps_deleted_what_is_deleted(state)
+            }),
             Property::always("whole logs", |_, state: &State| state.has_whole_logs()),
             Property::always("served", |model: &Self, state: &State| model.serves_who_lost_nothing(state)),
             Property::always("converges", |model: &Self, state: &State| model.converges(state)),
@@ -101,8 +124,8 @@ impl Model for Lifecycle {
             properties.push(Property::sometimes("resynced", |_, state: &State| state.resynced));
         }
         if restores > 0 {
-            properties.push(Property::sometimes("restored and back", |_, state: &State| {
-                state.is_restored_and_back()
+            properties.push(Property::sometimes("restored and back", |model: &Self, state: &State| {
+                model.is_restored_and_back(state)
             }));
         }
         if retirements > 0 {
@@ -110,6 +133,13 @@ impl Model for Lifecycle {
         }
         if collections > 0 {
             properties.push(Property::sometimes("collected", |_, state: &State| state.collected != 0));
+        }
+        if self.byzantine.is_some() {
+            properties
+                .push(Property::sometimes("filled by a liar", |_, state: &State| state.spent.fills > 0));
+            properties.push(Property::sometimes("frozen", |_, state: &State| {
+                state.nodes.iter().any(|node| node.disk.frozen)
+            }));
         }
         properties
     }

@@ -2,7 +2,7 @@
 
 use super::{
     Flaw, Lifecycle,
-    state::{Armed, Disk, KEYS, Kind, NODES, Node, Operations, State, bit, covers, has},
+    state::{Armed, Disk, KEYS, Kind, NODES, Node, Operation, Operations, State, bit, covers, has},
     step::Action,
 };
 
@@ -10,7 +10,7 @@ impl Lifecycle {
     pub fn list_actions(&self, state: &State, actions: &mut Vec<Action>) {
         self.list_client_actions(state, actions);
         self.list_faults(state, actions);
-        for node in 0..NODES {
+        for node in self.honest() {
             self.list_upkeep(state, node, actions);
             if let Some(resync) = state.nodes[node].resync {
                 let pages = (0..KEYS).filter(|key| !has(resync.pages, *key));
@@ -20,13 +20,15 @@ impl Lifecycle {
                 }
             }
         }
-        for (puller, donor) in pairs() {
+        self.list_lies(state, actions);
+        for (puller, donor) in self.pairs() {
             self.list_exchanges(state, puller, donor, actions);
         }
         if let Some(late) = state.late {
             let vector = state.nodes[usize::from(late.puller)].disk.vector;
             let operation = usize::from(late.operation);
-            if !has(vector, operation) && covers(vector, state.history.before(operation)) {
+            if !has(vector, state.history.stamp(operation)) && covers(vector, state.history.before(operation))
+            {
                 actions.push(Action::Deliver);
             }
         }
@@ -34,14 +36,8 @@ impl Lifecycle {
 
     fn list_client_actions(&self, state: &State, actions: &mut Vec<Action>) {
         let (spent, budget) = (&state.spent, &self.budget);
-        for node in 0..NODES {
-            for key in 0..KEYS {
-                // Keys are alike: the first one that is used is the first one.
-                if key > 0
-                    && !state.history.iter().any(|(_, operation)| usize::from(operation.key) == key - 1)
-                {
-                    break;
-                }
+        for node in self.honest() {
+            for key in state.keys_in_use() {
                 let record = &state.nodes[node].disk.records[key];
                 let deleted = record.deletion.is_some();
                 let never_deleted = state.history.of(Kind::Delete, key) == 0;
@@ -52,7 +48,7 @@ impl Lifecycle {
                     // Both also ahead of a create that has not arrived.
                     (
                         Kind::Invalidate,
-                        !deleted && !record.invalidated && spent.invalidates < budget.invalidates,
+                        !deleted && record.invalidation.is_none() && spent.invalidates < budget.invalidates,
                     ),
                     (Kind::Delete, !deleted && spent.deletes < budget.deletes),
                 ] {
@@ -69,7 +65,8 @@ impl Lifecycle {
 
     fn list_faults(&self, state: &State, actions: &mut Vec<Action>) {
         let (spent, budget) = (&state.spent, &self.budget);
-        for (number, node) in state.nodes.iter().enumerate() {
+        for number in self.honest() {
+            let node = &state.nodes[number];
             let is_empty = node.disk == Disk::default();
             let forgets = *node != Node { disk: Disk { incarnation: None, ..node.disk }, ..Node::default() };
             if spent.restarts < budget.restarts && forgets {
@@ -93,18 +90,18 @@ impl Lifecycle {
 
     fn list_upkeep(&self, state: &State, number: usize, actions: &mut Vec<Action>) {
         let node = &state.nodes[number];
-        let stable = state.stable(number);
+        let stable = self.stable(state, number);
         if state.spent.compactions < self.budget.compactions {
             let may_go = if self.has(Flaw::CompactUnstable) { node.disk.vector } else { stable };
-            for (operation, _) in state.history.iter() {
+            for (operation, Operation { stamp, .. }) in state.history.iter() {
                 let is_next = covers(node.disk.floor, state.history.before(operation));
-                if has(may_go & node.disk.log, operation) && is_next {
+                if has(may_go, stamp.into()) && has(node.disk.log, operation) && is_next {
                     actions.push(Action::Compact { node: number, operation });
                 }
             }
         }
         if state.spent.collections < self.budget.collections {
-            let armed = state.armed(number);
+            let armed = self.armed(state, number);
             if !self.collectable(state, number, stable).is_empty() && node.armed != Some(armed) {
                 actions.push(Action::Arm { node: number });
             }
@@ -127,10 +124,14 @@ impl Lifecycle {
             }
             return;
         }
-        if from.acknowledged[puller] != to.disk.vector || has(from.disk.retired, puller) {
+        let is_news = from.acknowledged[puller] != to.disk.vector || from.disk.frozen != to.disk.frozen;
+        if is_news || has(from.disk.retired, puller) {
             actions.push(Action::Hello { puller, donor });
         }
-        if from.disk.vector == to.disk.vector && from.disk.records != to.disk.records {
+        if self.byzantine.is_none()
+            && from.disk.vector == to.disk.vector
+            && from.disk.records != to.disk.records
+        {
             actions.push(Action::Repair { node: puller, from: donor });
         }
         for (operation, _) in state.history.iter() {
@@ -150,13 +151,42 @@ impl Lifecycle {
             return false;
         }
         let may_return = !has(from.retired, puller) || covers(vector, from.return_points[puller]);
-        !covers(vector, from.floor) || !may_return
+        // A proof that one of them has is the first that they say.
+        let is_frozen = from.frozen || state.nodes[puller].disk.frozen;
+        let floor = if is_frozen { from.floor & !self.forkable(state) } else { from.floor };
+        !covers(vector, floor) || !may_return
     }
 
     pub fn can_pull(&self, state: &State, puller: usize, donor: usize, operation: usize) -> bool {
         let vector = state.nodes[puller].disk.vector;
-        has(state.nodes[donor].disk.log & !vector, operation)
-            && covers(vector, state.history.before(operation))
+        has(state.nodes[donor].disk.log, operation) && state.is_next(vector, operation)
+    }
+
+    /// The nodes that follow the protocol.
+    pub fn honest(&self) -> impl Iterator<Item = usize> + use<> {
+        let byzantine = self.byzantine;
+        (0..NODES).filter(move |node| Some(*node) != byzantine)
+    }
+
+    /// Of these.
+    pub fn pairs(&self) -> impl Iterator<Item = (usize, usize)> + use<> {
+        let all = self.clone();
+        self.honest().flat_map(move |a| all.honest().filter(move |b| *b != a).map(move |b| (a, b)))
+    }
+
+    /// What every member of that node is known to have. Of one that was never heard it is nothing. The one that was
+    /// taken over says that it has everything.
+    fn stable(&self, state: &State, node: usize) -> Operations {
+        let Node { disk, acknowledged, .. } = &state.nodes[node];
+        let others = members(disk, node).filter(|member| Some(*member) != self.byzantine);
+        others.fold(disk.vector, |stable, member| stable & acknowledged[member])
+    }
+
+    /// The first step of a collection that begins now.
+    pub fn armed(&self, state: &State, node: usize) -> Armed {
+        let Node { disk, acknowledged, .. } = &state.nodes[node];
+        let join = members(disk, node).fold(0, |join, member| join | acknowledged[member]);
+        Armed { stable: self.stable(state, node), join }
     }
 
     /// The keys whose tombstones may go.
@@ -170,25 +200,19 @@ impl Lifecycle {
 }
 
 impl State {
-    /// What every member of that node is known to have. Of one that was never heard it is nothing.
-    fn stable(&self, node: usize) -> Operations {
-        let Node { disk, acknowledged, .. } = &self.nodes[node];
-        members(disk, node).fold(disk.vector, |stable, member| stable & acknowledged[member])
+    /// Whether an operation is the next one of its log for a node with that vector.
+    pub fn is_next(&self, vector: Operations, operation: usize) -> bool {
+        !has(vector, self.history.stamp(operation)) && covers(vector, self.history.before(operation))
     }
 
-    /// The first step of a collection that begins now.
-    pub fn armed(&self, node: usize) -> Armed {
-        let Node { disk, acknowledged, .. } = &self.nodes[node];
-        let join = members(disk, node).fold(0, |join, member| join | acknowledged[member]);
-        Armed { stable: self.stable(node), join }
+    /// Keys are alike: the first one that is used is the first one.
+    pub fn keys_in_use(&self) -> impl Iterator<Item = usize> + use<> {
+        let used = self.history.iter().map(|(_, operation)| usize::from(operation.key) + 1).max();
+        0..KEYS.min(used.unwrap_or(0) + 1)
     }
 }
 
 fn members(disk: &Disk, node: usize) -> impl Iterator<Item = usize> + use<> {
     let retired = disk.retired;
     (0..NODES).filter(move |member| *member != node && !has(retired, *member))
-}
-
-pub fn pairs() -> impl Iterator<Item = (usize, usize)> {
-    (0..NODES).flat_map(|a| (0..NODES).filter(move |b| *b != a).map(move |b| (a, b)))
 }

@@ -7,13 +7,14 @@ use super::{
 
 impl Lifecycle {
     pub fn begin_resync(&self, state: &mut State, puller: usize, donor: usize) {
+        self.exchange_forks(state, puller, donor);
         let vector = state.nodes[puller].disk.vector;
         let from = &mut state.nodes[donor];
         if !has(from.disk.retired, puller) {
             from.acknowledged[puller] = vector;
         }
-        let Disk { vector, floor, horizon, .. } = from.disk;
-        let resync = Resync { donor: donor as u8, vector, floor, horizon, pages: 0 };
+        let Disk { vector, floor, horizon, tip, .. } = from.disk;
+        let resync = Resync { donor: donor as u8, vector, floor, horizon, tip, pages: 0 };
         state.nodes[puller].resync = Some(resync);
         if self.has(Flaw::AdoptVectorFirst) {
             self.adopt(state, puller, resync);
@@ -47,9 +48,10 @@ impl Lifecycle {
     }
 
     /// What comes from elsewhere may bring back what a page took away, so a resync during which
-    /// anything else is applied starts over. (In practice: the other streams wait.)
+    /// anything else is applied starts over. (In practice: the other streams wait.) Where no tombstones are collected
+    /// it takes nothing away.
     pub fn interrupt(&self, state: &mut State, puller: usize) {
-        if !self.has(Flaw::ApplyDuringResync) {
+        if self.byzantine.is_none() && !self.has(Flaw::ApplyDuringResync) {
             state.nodes[puller].resync = None;
         }
     }
@@ -62,20 +64,30 @@ impl Lifecycle {
 
     fn adopt(&self, state: &mut State, puller: usize, resync: Resync) {
         let donor = state.nodes[usize::from(resync.donor)].disk;
+        let mut resync = resync;
+        self.import(state, puller, donor.log);
+        if state.nodes[puller].disk.frozen {
+            resync.vector &= !self.forkable(state);
+        }
         let disk = &mut state.nodes[puller].disk;
         let risen = resync.vector & !disk.vector;
-        for (number, operation) in state.history.iter().filter(|(number, _)| has(risen, *number)) {
-            let origin = state.history.of_origin(operation.origin);
-            let floor = if self.has(Flaw::FloorOfBeginning) { resync.floor } else { donor.floor };
-            disk.floor |= origin & floor & resync.vector;
-            disk.log |= donor.log & bit(number);
-        }
+        disk.log |= donor.log & state.history.stamped(risen);
         disk.vector |= resync.vector;
-        disk.held |= resync.vector;
-        disk.log &= !disk.floor;
+        disk.held |= match self.byzantine {
+            // Nothing is acknowledged on another's word.
+            Some(_) => donor.held & state.history.stamped(resync.vector),
+            None => resync.vector,
+        };
         if !self.has(Flaw::HorizonNotAdopted) {
             disk.horizon |= donor.horizon & disk.vector;
         }
+        if self.has(Flaw::FloorOfBeginning) {
+            disk.floor |= resync.floor;
+            disk.log &= !state.history.stamped(disk.floor);
+        } else {
+            self.close_holes(state, puller);
+        }
+        self.note_tip(state, puller, resync.tip);
     }
 
     /// Nodes with equal vectors hold equal records; where they do not, they join them.

@@ -5,7 +5,8 @@
 //! an operation, all earlier ones of its origin; the join of two vectors is their union, the least
 //! of several their intersection, and "covers" is inclusion.
 
-/// A set of operations, or a vector.
+/// A set of operations, or a vector. Of operations under one stamp, which only a node that was taken over signs, a
+/// vector has the first.
 pub type Operations = u8;
 
 pub const NODES: usize = 3;
@@ -40,8 +41,24 @@ pub struct Operation {
     pub node: u8,
     /// The number of the first operation of its incarnation: names the origin.
     pub origin: u8,
+    /// The first operation with its stamp: another one only if its node has signed two histories.
+    pub stamp: u8,
+    /// The log that it continues.
+    pub chain: Operations,
     /// For a delete: which creates of the key its node knew.
     pub knew: Operations,
+}
+
+impl Operation {
+    /// The log up to it.
+    pub fn log(&self, number: usize) -> Operations {
+        self.chain | bit(number)
+    }
+
+    /// Its clock.
+    pub fn clock(&self) -> u32 {
+        self.chain.count_ones() + 1
+    }
 }
 
 /// All operations that were ever accepted, in that order.
@@ -87,9 +104,36 @@ impl History {
         self.select(|operation| operation.origin == origin)
     }
 
+    pub fn of_node(&self, node: usize) -> Operations {
+        self.select(|operation| usize::from(operation.node) == node)
+    }
+
     /// What has to be applied before it: the earlier clocks of its origin.
     pub fn before(&self, number: usize) -> Operations {
-        self.of_origin(self.get(number).origin) & (bit(number) - 1)
+        self.stamps(self.get(number).chain)
+    }
+
+    pub fn stamp(&self, number: usize) -> usize {
+        self.get(number).stamp.into()
+    }
+
+    /// The stamp of the operation that follows a log, among those of its origin, if there is one.
+    pub fn stamp_after(&self, origin: Operations, log: Operations) -> Option<usize> {
+        let clock = log.count_ones() + 1;
+        let (_, next) = self.iter().find(|(number, next)| has(origin, *number) && next.clock() == clock)?;
+        Some(next.stamp.into())
+    }
+
+    /// The stamps of these operations.
+    pub fn stamps(&self, operations: Operations) -> Operations {
+        self.iter()
+            .filter(|(number, _)| has(operations, *number))
+            .fold(0, |stamps, (_, operation)| stamps | bit(operation.stamp.into()))
+    }
+
+    /// The operations with these stamps.
+    pub fn stamped(&self, stamps: Operations) -> Operations {
+        self.select(|operation| has(stamps, operation.stamp.into()))
     }
 
     fn select(&self, wanted: impl Fn(&Operation) -> bool) -> Operations {
@@ -112,7 +156,8 @@ pub struct Record {
     pub creates: Operations,
     /// Whether the payload of the winner is here.
     pub payload: bool,
-    pub invalidated: bool,
+    /// The least invalidation.
+    pub invalidation: Option<u8>,
     /// The least delete. It absorbs everything else.
     pub deletion: Option<u8>,
 }
@@ -122,7 +167,7 @@ impl Record {
     pub fn of(number: usize, kind: Kind, payload: bool) -> Self {
         match kind {
             Kind::Create => Self { creates: bit(number), payload, ..Self::default() },
-            Kind::Invalidate => Self { invalidated: true, ..Self::default() },
+            Kind::Invalidate => Self { invalidation: Some(number as u8), ..Self::default() },
             Kind::Delete => Self { deletion: Some(number as u8), ..Self::default() },
         }
     }
@@ -142,10 +187,12 @@ impl Record {
 
     /// The only merge.
     pub fn join(self, other: Self, history: &History) -> Self {
-        let deletions =
-            [self.deletion, other.deletion].into_iter().flatten().fold(0, |set, d| set | bit(d.into()));
-        if let Some(deletion) = history.least(deletions) {
-            return Self { deletion: Some(deletion as u8), ..Self::default() };
+        let least = |one: [Option<u8>; 2]| {
+            let set = one.into_iter().flatten().fold(0, |set, number| set | bit(number.into()));
+            history.least(set).map(|number| number as u8)
+        };
+        if let deletion @ Some(_) = least([self.deletion, other.deletion]) {
+            return Self { deletion, ..Self::default() };
         }
         let creates = self.creates | other.creates;
         let winner = history.least(creates);
@@ -153,9 +200,17 @@ impl Record {
         Self {
             creates,
             payload: supplies(&self) || supplies(&other),
-            invalidated: self.invalidated || other.invalidated,
+            invalidation: least([self.invalidation, other.invalidation]),
             deletion: None,
         }
+    }
+
+    /// The operations that it consists of.
+    pub fn operations(&self) -> Operations {
+        [self.invalidation, self.deletion]
+            .into_iter()
+            .flatten()
+            .fold(self.creates, |set, number| set | bit(number.into()))
     }
 
     /// The same without these creates; without any left, nothing remains.
@@ -186,6 +241,10 @@ pub struct Disk {
     pub incarnation: Option<u8>,
     /// Nodes.
     pub retired: u8,
+    /// Whether the origin that has signed two histories is known to have: it is in no vector and no log.
+    pub frozen: bool,
+    /// The last operation in the log of the node that was taken over, if it is known: then the whole log is.
+    pub tip: Option<u8>,
     /// Per retired node, the vector that it has to cover to come back by itself.
     pub return_points: [Operations; NODES],
     /// History of this disk: the keys that it has shown deleted.
@@ -208,6 +267,7 @@ pub struct Resync {
     pub vector: Operations,
     pub floor: Operations,
     pub horizon: Operations,
+    pub tip: Option<u8>,
     /// The keys whose pages are applied.
     pub pages: u8,
 }
@@ -251,6 +311,14 @@ pub struct Budget {
     pub late: u8,
     pub compactions: u8,
     pub collections: u8,
+    /// By the node that was taken over: operations of its own, and those of them under a stamp that has one already;
+    /// single operations that it brings in the page of a resync, ...
+    pub signs: u8,
+    pub forks: u8,
+    pub brings: u8,
+    /// ... creates that it passes on without their payloads, and ends of a resync.
+    pub stubs: u8,
+    pub fills: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

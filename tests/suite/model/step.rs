@@ -2,6 +2,7 @@
 
 use super::{
     Flaw, Lifecycle,
+    liar::Lie,
     state::{Disk, KEYS, Kind, Late, Node, Operation, Record, State, bit, covers, has},
 };
 
@@ -73,6 +74,15 @@ pub enum Action {
         node: usize,
         from: usize,
     },
+    Lie(Lie),
+    Tips {
+        node: usize,
+        from: usize,
+    },
+    Compare {
+        node: usize,
+        from: usize,
+    },
 }
 
 impl State {
@@ -141,8 +151,8 @@ impl Lifecycle {
             Action::Compact { node, operation } => {
                 state.spent.compactions += 1;
                 let disk = &mut state.nodes[node].disk;
-                disk.floor |= bit(operation);
-                disk.log &= !disk.floor;
+                disk.floor |= bit(state.history.stamp(operation));
+                disk.log &= !state.history.stamped(disk.floor);
             }
             Action::Retire { node, member } => {
                 state.spent.retirements += 1;
@@ -153,13 +163,16 @@ impl Lifecycle {
                 retiring.acknowledged[member] = 0;
             }
             Action::Arm { node } => {
-                state.nodes[node].armed = Some(state.armed(node));
+                state.nodes[node].armed = Some(self.armed(state, node));
             }
             Action::Collect { node } => self.collect(state, node),
             Action::BeginResync { puller, donor } => self.begin_resync(state, puller, donor),
             Action::Page { puller, key } => self.apply_page(state, puller, key),
             Action::EndResync { puller } => self.end_resync(state, puller),
             Action::Repair { node, from } => self.repair(state, node, from),
+            Action::Lie(lie) => self.lie(state, lie),
+            Action::Tips { node, from } => self.compare_tips(state, node, from),
+            Action::Compare { node, from } => self.compare(state, node, from),
         }
         state.settle();
     }
@@ -176,7 +189,9 @@ impl Lifecycle {
         // The next clock is one that this origin already gave away.
         state.stamp_reused |= !covers(disk.vector, state.history.of_origin(origin));
         let knew = if kind == Kind::Delete { disk.vector & state.history.of(Kind::Create, key) } else { 0 };
-        state.history.push(Operation { kind, key: key as u8, node: node as u8, origin, knew });
+        let (key_number, node, stamp) = (key as u8, node as u8, number as u8);
+        let chain = state.history.of_origin(origin);
+        state.history.push(Operation { kind, key: key_number, node, origin, stamp, chain, knew });
         disk.held |= bit(number);
         if synced {
             disk.incarnation = Some(origin);
@@ -189,6 +204,7 @@ impl Lifecycle {
     /// The donor hears the puller's vector: a hello, or an acknowledgement. One that arrives late says
     /// what a hello at the time when it was sent would have said, so none are kept in flight.
     pub fn greet(&self, state: &mut State, puller: usize, donor: usize) {
+        self.exchange_forks(state, puller, donor);
         let vector = state.nodes[puller].disk.vector;
         let node = &mut state.nodes[donor];
         if has(node.disk.retired, puller) {
@@ -207,16 +223,23 @@ impl Lifecycle {
         self.apply(state, puller, operation, payload);
     }
 
-    fn apply(&self, state: &mut State, puller: usize, number: usize, payload: bool) {
+    pub fn apply(&self, state: &mut State, puller: usize, number: usize, payload: bool) {
+        if !self.continues(state, puller, number) {
+            return;
+        }
         self.interrupt(state, puller);
-        let Operation { kind, key, .. } = state.history.get(number);
+        let Operation { kind, key, node, stamp, .. } = state.history.get(number);
+        let is_proven = self.byzantine == Some(node.into());
         let disk = &mut state.nodes[puller].disk;
         let record = &mut disk.records[usize::from(key)];
         *record = record.join(Record::of(number, kind, payload), &state.history);
         if !self.has(Flaw::SkipVectorUpdate) {
             disk.log |= bit(number);
-            disk.vector |= bit(number);
-            disk.held |= bit(number);
+            disk.vector |= bit(stamp.into());
+            disk.tip = if is_proven { Some(number as u8) } else { disk.tip };
+            if payload || kind != Kind::Create || self.byzantine.is_none() {
+                disk.held |= bit(number);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use stateright::Model;
 
 use super::{
     Lifecycle,
-    possible::pairs,
+    liar::Lie,
     state::{Kind, State},
     step::Action,
 };
@@ -15,7 +15,7 @@ use super::{
 pub fn worlds(model: &Lifecycle) -> Vec<State> {
     let client = |node, kind, key| Action::Client { node, kind, key };
     let pull = |puller, donor, operation| Action::Pull { puller, donor, operation };
-    let greetings: Vec<_> = pairs().map(|(puller, donor)| Action::Hello { puller, donor }).collect();
+    let greetings: Vec<_> = model.pairs().map(|(puller, donor)| Action::Hello { puller, donor }).collect();
     let spread = [vec![client(0, Kind::Create, 0), pull(1, 0, 0), pull(2, 0, 0)], greetings.clone()].concat();
     let delete = [Action::Copy { node: 2 }, client(1, Kind::Delete, 0), pull(0, 1, 1), pull(2, 1, 1)];
     let deleted = [spread.clone(), delete.to_vec(), greetings].concat();
@@ -27,9 +27,32 @@ pub fn worlds(model: &Lifecycle) -> Vec<State> {
         pull(0, 2, 1),
         pull(0, 2, 2),
     ];
-    let all = [Vec::new(), spread, deleted, on_its_way];
+    let all = match model.byzantine {
+        None => vec![Vec::new(), spread, deleted, on_its_way],
+        Some(_) => beside(model),
+    };
     // Some budgets do not allow all of them.
     all.iter().filter_map(|actions| replay(model, State::default(), actions)).collect()
+}
+
+/// Beside a node that was taken over: nothing yet; a record that both others have, deleted at one of them; a record of
+/// which the log is compacted, and a node without it; two histories, of which each of the others has one.
+fn beside(model: &Lifecycle) -> Vec<Vec<Action>> {
+    let others: Vec<usize> = model.honest().collect();
+    let (one, other) = (others[0], others[1]);
+    let client = |node, kind| Action::Client { node, kind, key: 0 };
+    let spread = vec![
+        client(one, Kind::Create),
+        Action::Pull { puller: other, donor: one, operation: 0 },
+        Action::Hello { puller: other, donor: one },
+    ];
+    let deleted = [spread.clone(), vec![client(one, Kind::Delete)]].concat();
+    let lost = [Action::Compact { node: one, operation: 0 }, Action::Lose { node: other }];
+    let compacted = [spread, lost.to_vec()].concat();
+    let sign = |key| Action::Lie(Lie::Sign { kind: Kind::Create, key, after: None });
+    let feed = |puller, operation| Action::Lie(Lie::Feed { puller, operation, payload: true });
+    let forked = vec![sign(0), sign(0), feed(one, 0), feed(other, 1)];
+    vec![Vec::new(), deleted, compacted, forked]
 }
 
 /// The state after these steps; `None` if one is not possible.

@@ -10,6 +10,10 @@ use crate::harness::{
 use brock::{
     replication::{comparison::Comparison, repair::repair},
     store::{Store, StoreError},
+    transfer::{
+        feed::SnapshotFeed,
+        join::{Joiner, Terms},
+    },
 };
 use brock_core::{
     base::{
@@ -22,7 +26,7 @@ use brock_core::{
         fork::{Contradiction, Fork},
         segment::Segment,
     },
-    proto,
+    proto::{self, snapshot_response::Message},
 };
 
 async fn take(store: &Store, batch: proto::Batch) -> Result<(), StoreError> {
@@ -134,6 +138,77 @@ async fn a_bundle_of_another_history_is_refused_and_proves_both_and_what_both_ho
     assert_eq!(one.incarnation_reason(), "start", "no operation counts as lost");
     close(one).await;
     close(other).await;
+}
+
+/// Fills a store from the records and the log of another one, of which the header shows where the log ends or not.
+/// `meanwhile` comes from elsewhere, before the last message.
+async fn fill(store: &Store, donor: &Store, shows_tips: bool, meanwhile: Option<proto::Batch>) {
+    let id = donor.node_id().clone();
+    let mut joiner = Joiner::new(store.clone(), id, Terms::default(), Some(strict(store)));
+    let mut feed = SnapshotFeed::begin(donor.clone(), joiner.request()).unwrap();
+    while let Some(mut message) = feed.next().await.unwrap() {
+        if let Some(Message::Header(header)) = message.message.as_mut().filter(|_| !shows_tips) {
+            header.tips.clear();
+        }
+        if let (Some(Message::End(_)), Some(batch)) = (&message.message, &meanwhile) {
+            take(store, batch.clone()).await.unwrap();
+        }
+        joiner.take(message).await.unwrap();
+    }
+}
+
+/// Nothing is passed on but logs that other nodes can verify.
+#[tokio::test]
+async fn a_log_that_a_donor_continues_with_another_history_is_not_kept() {
+    for shows_tips in [true, false] {
+        let (one, donor) = (open(&signing(ram("one"))).await, open(&signing(ram("donor"))).await);
+        let own = TestOrigin::new(origin("two", 1));
+        let (first, [a2, ..], [b2, b3]) = two_histories(&own);
+        for (store, batches) in [(&one, vec![a2]), (&donor, vec![b2, b3])] {
+            for batch in [vec![first.clone()], batches].concat() {
+                take(store, batch).await.unwrap();
+            }
+        }
+        create(&donor, new_record(key(30), b"g")).await;
+        fill(&one, &donor, shows_tips, None).await;
+        assert!(one.is_frozen(&own.origin), "its third operation does not follow the second one here");
+        assert_eq!((one.totals().log_entries, one.records()), (1, 5), "the other log, and all records");
+        assert_eq!(tells(&one, &donor).await, 0);
+        assert!(donor.is_frozen(&own.origin) && one.vector() == donor.vector());
+        close(one).await;
+        close(donor).await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_whose_history_changes_during_a_resync_is_not_passed_on() {
+    let (one, donor) = (open(&signing(ram("one"))).await, open(&signing(ram("donor"))).await);
+    let own = TestOrigin::new(origin("two", 1));
+    let (first, [a2, ..], [b2, b3]) = two_histories(&own);
+    take(&one, first.clone()).await.unwrap();
+    for batch in [first, b2, b3] {
+        take(&donor, batch).await.unwrap();
+    }
+    fill(&one, &donor, true, Some(a2)).await;
+    assert_eq!((one.clock(&own.origin), one.records()), (Clock(3), 4));
+    assert_eq!((one.floors().get(&own.origin), one.totals().log_entries), (Clock(3), 0));
+    close(one).await;
+    close(donor).await;
+}
+
+#[tokio::test]
+async fn where_a_copied_log_ends_is_known_though_its_donor_does_not_say_it() {
+    let (one, donor) = (open(&signing(ram("one"))).await, open(&signing(ram("donor"))).await);
+    let own = TestOrigin::new(origin("two", 1));
+    let (first, [a2, ..], [_, b3]) = two_histories(&own);
+    for batch in [first, a2] {
+        take(&donor, batch).await.unwrap();
+    }
+    fill(&one, &donor, false, None).await;
+    assert_eq!((one.clock(&own.origin), one.totals().log_entries), (Clock(2), 2));
+    assert!(matches!(take(&one, b3).await, Err(StoreError::Forked { pair: Some(_), .. })));
+    close(one).await;
+    close(donor).await;
 }
 
 #[tokio::test]
