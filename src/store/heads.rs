@@ -100,26 +100,29 @@ impl Store {
         }
     }
 
-    /// Compares the heads with what is applied. Returns those that the log has reached since the last time.
-    pub fn reached_heads(&self) -> Vec<Head> {
-        let mut reached = Vec::new();
+    /// Compares the heads with what is applied. Returns those whose logs have grown since the last time: a log that is
+    /// of another history may never reach its head, and shows that long before.
+    pub fn approached_heads(&self) -> Vec<Head> {
+        let mut approached = Vec::new();
         let open: Vec<Origin> = self.shared.heads().lacking.keys().copied().collect();
         for origin in open {
             let (applied, is_frozen) = (self.clock(&origin), self.is_frozen(&origin));
             let mut heads = self.shared.heads();
             let Some(lacking) = heads.lacking.get_mut(&origin) else { continue };
-            if applied > lacking.applied {
-                (lacking.applied, lacking.since) = (applied, Instant::now());
-            }
-            let head = lacking.head;
             if is_frozen {
                 heads.forget(&origin);
-            } else if applied >= head.clock() {
+                continue;
+            }
+            let head = lacking.head;
+            if applied > lacking.applied {
+                (lacking.applied, lacking.since) = (applied, Instant::now());
+                approached.push(head);
+            }
+            if applied >= head.clock() {
                 heads.lacking.remove(&origin);
-                reached.push(head);
             }
         }
-        reached
+        approached
     }
 
     /// What this node lacks of the heads, as it was at the last comparison.

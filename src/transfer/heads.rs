@@ -38,7 +38,7 @@ impl Verifier {
                 self.take_head(head).await?;
             }
         }
-        for head in self.store().reached_heads() {
+        for head in self.store().approached_heads() {
             self.compare_head(&head).await?;
         }
         Ok(refused)
