@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use super::{remote::Remote, repair};
 use crate::{
     membership::peer::RemoteError,
+    runtime::planted::{self, Bug},
     store::{Fill, RecordPage, Store},
 };
 use brock_core::{
@@ -107,7 +108,8 @@ async fn confirmable(
     let mut fills = store.unconfirmed_fills().await?;
     fills.retain(|fill| {
         fill.donor != *node_id
-            && theirs.unconfirmed.iter().all(|donor| *donor != fill.donor.as_str())
+            && (theirs.unconfirmed.iter().all(|donor| *donor != fill.donor.as_str())
+                || planted::is(Bug::ConfirmByDependent))
             && applied.covers(&store.without_frozen(fill.applied.clone()))
     });
     let has_collected = theirs.digest.is_some_and(|digest| digest.has_collected);
@@ -171,6 +173,7 @@ impl Pass {
         let is_equal = mine.through == through
             && mine.records == *theirs.records
             && (!comparable || mine.tombstones == *theirs.tombstones);
+        let is_equal = is_equal || planted::is(Bug::ConfirmBlindly);
         Ok(if is_equal { Ok(through) } else { Err(through) })
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use super::handle::{Shared, Store};
@@ -32,8 +32,8 @@ pub(super) struct Heads {
     numbered: BTreeMap<u64, Origin>,
     last: u64,
     lacking: BTreeMap<Origin, Lacking>,
-    /// When this node has last signed one.
-    signed_at: Option<Instant>,
+    /// When this node has last signed one, by its clock, in milliseconds.
+    signed_at: Option<u64>,
 }
 
 impl Heads {
@@ -78,11 +78,13 @@ impl Store {
         let origin = signer.origin();
         let Some(tip) = self.shared.published().tips.get(&origin).copied() else { return };
         let mut heads = self.shared.heads();
-        let is_due = heads.signed_at.is_none_or(|at| at.elapsed() >= limits::HEAD_INTERVAL);
+        // A clock that was set back does not keep it from signing.
+        let has_passed = |at: u64| Duration::from_millis(now_unix_ms.abs_diff(at)) >= limits::HEAD_INTERVAL;
+        let is_due = heads.signed_at.is_none_or(has_passed);
         let is_news = heads.known.get(&origin).is_none_or(|(_, head)| head.clock() < tip.bundle.last());
         if is_due && is_news {
             heads.keep(signer.sign_head(tip, now_unix_ms));
-            heads.signed_at = Some(Instant::now());
+            heads.signed_at = Some(now_unix_ms);
         }
     }
 
@@ -100,26 +102,29 @@ impl Store {
         }
     }
 
-    /// Compares the heads with what is applied. Returns those that the log has reached since the last time.
-    pub fn reached_heads(&self) -> Vec<Head> {
-        let mut reached = Vec::new();
+    /// Compares the heads with what is applied. Returns those whose logs have grown since the last time: a log that is
+    /// of another history may never reach its head, and shows that long before.
+    pub fn approached_heads(&self) -> Vec<Head> {
+        let mut approached = Vec::new();
         let open: Vec<Origin> = self.shared.heads().lacking.keys().copied().collect();
         for origin in open {
             let (applied, is_frozen) = (self.clock(&origin), self.is_frozen(&origin));
             let mut heads = self.shared.heads();
             let Some(lacking) = heads.lacking.get_mut(&origin) else { continue };
-            if applied > lacking.applied {
-                (lacking.applied, lacking.since) = (applied, Instant::now());
-            }
-            let head = lacking.head;
             if is_frozen {
                 heads.forget(&origin);
-            } else if applied >= head.clock() {
+                continue;
+            }
+            let head = lacking.head;
+            if applied > lacking.applied {
+                (lacking.applied, lacking.since) = (applied, Instant::now());
+                approached.push(head);
+            }
+            if applied >= head.clock() {
                 heads.lacking.remove(&origin);
-                reached.push(head);
             }
         }
-        reached
+        approached
     }
 
     /// What this node lacks of the heads, as it was at the last comparison.

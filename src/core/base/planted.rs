@@ -88,6 +88,18 @@ bugs! {
     ProveByStamp = "prove-by-stamp",
     /// A peer destroys as much as it likes.
     IgnoreDestructionLimit = "ignore-destruction-limit",
+    /// A head is kept although its origin has not signed it.
+    SkipVerifyHead = "skip-verify-head",
+    /// A head of another history than the log's is no proof of two histories.
+    IgnoreOtherHead = "ignore-other-head",
+    /// An origin that has signed two histories is not frozen.
+    FreezeNothing = "freeze-nothing",
+    /// The log of a frozen origin is applied further.
+    FollowFrozen = "follow-frozen",
+    /// A fill is confirmed whatever the member's hashes say.
+    ConfirmBlindly = "confirm-blindly",
+    /// A fill is confirmed by a member that the same donor has filled.
+    ConfirmByDependent = "confirm-by-dependent",
 }
 
 /// The environment variable that activates a bug.

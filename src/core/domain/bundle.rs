@@ -83,7 +83,8 @@ pub fn root(leaves: &[Hash]) -> Hash {
     }
 }
 
-/// The root, and for each leaf the hashes beside its way up there, one after another. Hashes each node of the tree once.
+/// The root, and for each leaf the hashes beside its way up there, one after another. Hashes each node of the tree
+/// once.
 pub fn tree(leaves: &[Hash]) -> (Hash, Vec<Bytes>) {
     let height = leaves.len().next_power_of_two().trailing_zeros() as usize;
     let mut paths: Vec<Vec<u8>> = leaves.iter().map(|_| Vec::with_capacity(32 * height)).collect();

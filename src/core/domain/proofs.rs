@@ -13,7 +13,7 @@ use crate::base::{
     vector::Stamp,
 };
 
-/// Evidence of operations, by their stamps: in order, and each once. A state has one to three, for which a tree is large.
+/// Evidence of operations, by their stamps: in order, and each once. A state has one to three, too few for a tree.
 pub type EvidenceList = Vec<(Stamp, Evidence)>;
 
 /// One thing that an operation has contributed to a state.

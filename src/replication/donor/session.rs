@@ -100,7 +100,7 @@ impl Session {
         out: Out,
     ) -> Result<(), SessionError> {
         let lists = self.hello.vector.as_ref().and_then(|vector| codec::vector_from_proto(vector).ok());
-        let mut announced = Announced { lists: lists.unwrap_or_default(), ..Announced::default() };
+        let mut announced = Announced::to(lists.unwrap_or_default());
         let birth = self.store.birth(self.store.origin()).await?;
         let closings = closings::kept(&self.store).await?;
         let first = proto::Heads { birth, closings, ..heads(&self.store, &self.wall_clock, &mut announced) };
@@ -423,8 +423,8 @@ fn response(message: replicate_response::Message) -> proto::ReplicateResponse {
 }
 
 /// What the heads have said so far.
-#[derive(Default)]
-struct Announced {
+#[derive(Debug, Default)]
+pub struct Announced {
     vector: Vector,
     /// What the puller's hello listed, frozen origins included.
     lists: Vector,
@@ -434,8 +434,15 @@ struct Announced {
     head: u64,
 }
 
+impl Announced {
+    /// Nothing yet, to a puller whose hello lists these origins.
+    pub fn to(lists: Vector) -> Self {
+        Self { lists, ..Self::default() }
+    }
+}
+
 /// What the store has applied above `announced`, and the digest of its records at exactly that point.
-fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Announced) -> proto::Heads {
+pub fn heads(store: &Store, wall_clock: &WallClock, announced: &mut Announced) -> proto::Heads {
     let summary = store.summary();
     let fresh = summary.vector.above(&announced.vector);
     announced.vector.join(&fresh);

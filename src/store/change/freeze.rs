@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::{Change, adopt::count};
 use crate::{
-    runtime::alarms::Source,
+    runtime::{
+        alarms::Source,
+        planted::{self, Bug},
+    },
     store::{
         commit::{Commit, Cut},
         error::StoreError,
@@ -24,7 +27,7 @@ impl Store {
         if origin == self.origin() {
             self.go_on("forked").await?;
         }
-        if !self.change(Freeze(Arc::clone(&fork))).await? {
+        if planted::is(Bug::FreezeNothing) || !self.change(Freeze(Arc::clone(&fork))).await? {
             return Ok(());
         }
         metrics::counter!(names::ORIGINS_FORKED).increment(1);

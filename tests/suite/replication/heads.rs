@@ -121,8 +121,12 @@ fn verifier(store: &Store) -> Verifier {
 }
 
 fn step(own: &TestOrigin, after: u64, number: u64) -> proto::Batch {
+    own.sign(after, vec![write(after + 1, number)])
+}
+
+fn write(clock: u64, number: u64) -> proto::Entry {
     let grant = payload(b"g");
-    own.sign(after, vec![entry(after + 1, key(number), &creation(NOW, &grant), Some(&grant))])
+    entry(clock, key(number), &creation(NOW, &grant), Some(&grant))
 }
 
 async fn deliver(store: &Store, batch: proto::Batch) {
@@ -187,7 +191,7 @@ async fn only_genuine_heads_that_go_further_are_taken_and_nothing_behind_a_forge
 #[tokio::test]
 async fn a_head_of_another_history_freezes_its_origin_whether_the_log_or_the_head_comes_first() {
     let (first, one, other) = (1, 2, 3);
-    let kinds = ["the log first", "the head first", "two heads"];
+    let kinds = ["the log first", "the head first", "two heads", "a log that ends before the head"];
     for kind in kinds {
         let store = Store::open(&signing(ram("here"))).unwrap();
         let own = TestOrigin::new(origin("two", 1));
@@ -202,6 +206,12 @@ async fn a_head_of_another_history_freezes_its_origin_whether_the_log_or_the_hea
             }
             "the head first" => {
                 assert_eq!(told(&store, &[head_there]).await, 0);
+                deliver(&store, here).await;
+                assert_eq!(told(&store, &[]).await, 0);
+            }
+            "a log that ends before the head" => {
+                let both = own.sign(1, [2, 3].map(|clock| write(clock, other)).to_vec());
+                assert_eq!(told(&store, &[own.head(&both, NOW_MS)]).await, 0);
                 deliver(&store, here).await;
                 assert_eq!(told(&store, &[]).await, 0);
             }
@@ -239,11 +249,19 @@ async fn a_node_signs_a_head_when_its_log_has_grown_and_not_at_each_write() {
     assert_eq!(store.head(&own), Some(head), "too soon");
     let (sent, number) = store.heads_after(0);
     assert_eq!((sent, store.heads_after(number).0), (vec![head], vec![]), "a stream carries it once");
-    eventually("it signs again, once", || async {
-        store.sign_head(NOW_MS + 2);
-        store.head(&own).filter(|newer| newer.clock() == Clock(2))
-    })
-    .await;
-    let (sent, _) = store.heads_after(number);
-    assert_eq!((sent.len(), sent[0].at_unix_ms), (1, NOW_MS + 2));
+    let later = NOW_MS + u64::try_from(limits::HEAD_INTERVAL.as_millis()).unwrap();
+    store.sign_head(later - 1);
+    assert_eq!(store.head(&own), Some(head), "still too soon");
+    store.sign_head(later);
+    store.sign_head(later + 1);
+    let (sent, number) = store.heads_after(number);
+    let signed = |sent: &[Head]| sent.iter().map(|head| (head.clock(), head.at_unix_ms)).collect::<Vec<_>>();
+    assert_eq!(signed(&sent), [(Clock(2), later)], "once");
+    created(&store, new_record(key(3), b"g")).await;
+    store.sign_head(NOW_MS - 3_600_000);
+    assert_eq!(
+        signed(&store.heads_after(number).0),
+        [(Clock(3), NOW_MS - 3_600_000)],
+        "its clock was set back"
+    );
 }

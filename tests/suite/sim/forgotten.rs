@@ -38,7 +38,7 @@ async fn nothing_came_back(here: &Store) {
 #[tokio::test]
 async fn a_comparison_brings_back_nothing_forgotten() {
     let (here, there) = stores().await;
-    compare((&here, &verifier(&here, TrustMode::Centralized)), &there).await.unwrap();
+    compare((&here, &verifier(&here, TrustMode::Centralized)), (&node_id("there"), &there)).await.unwrap();
     nothing_came_back(&here).await;
 }
 
@@ -53,24 +53,29 @@ async fn a_repair_brings_back_nothing_forgotten() {
 #[tokio::test]
 async fn a_page_brings_back_nothing_forgotten() {
     let (here, there) = stores().await;
-    fill(&here, &there, &there.applied()).await;
+    fill(&here, Some(&there), &there.applied()).await;
     nothing_came_back(&here).await;
 }
 
-/// What `donor` holds of the record, in a page of a donor that says it has applied `applied`.
-async fn fill(store: &Store, donor: &Store, applied: &Vector) {
-    let state = donor.get(key(1)).await.unwrap().unwrap();
+/// What a donor holds of the record, if it shows any, in a page that says that it has applied `applied`.
+async fn fill(store: &Store, donor: Option<&Store>, applied: &Vector) {
+    let mut records = Vec::new();
+    if let Some(donor) = donor {
+        records.push(keyed_state(key(1), &donor.get(key(1)).await.unwrap().unwrap()));
+    }
     let header = Message::Header(proto::SnapshotHeader {
         node_id: "there".to_owned(),
         vector: Some(codec::vector_to_proto(applied)),
         ..Default::default()
     });
-    let page = Message::Records(proto::RecordPage {
-        records: vec![keyed_state(key(1), &state)],
-        through: vec![0xff; 32].into(),
-        ..Default::default()
-    });
-    let mut joiner = Joiner::new(store.clone(), node_id("there"), Terms::default(), None);
+    let page =
+        Message::Records(proto::RecordPage { records, through: vec![0xff; 32].into(), ..Default::default() });
+    let mut joiner = Joiner::new(
+        store.clone(),
+        node_id("there"),
+        Terms::default(),
+        Some(verifier(store, TrustMode::Centralized)),
+    );
     for message in [header, page, Message::End(proto::SnapshotEnd::default())] {
         joiner.take(proto::SnapshotResponse { message: Some(message) }).await.unwrap();
     }
@@ -92,9 +97,32 @@ async fn a_comparison_finds_an_expiry_that_was_left_out() {
     for batch in [first, second] {
         deliver(&there, batch).await.unwrap();
     }
-    fill(&here, &partial, &there.applied()).await;
+    fill(&here, Some(&partial), &there.applied()).await;
     let later = entry(1, key(2), &creation(NOW, &payload), Some(&payload));
     deliver(&here, batch(origin("third", 1), 0, vec![later])).await.unwrap();
-    compare((&here, &verifier(&here, TrustMode::Centralized)), &there).await.unwrap();
+    compare((&here, &verifier(&here, TrustMode::Centralized)), (&node_id("there"), &there)).await.unwrap();
     assert_eq!(here.get(key(1)).await.unwrap().unwrap().expires_at, Some(i64::MAX / 2));
+}
+
+/// Claim: two nodes that one donor has filled without a record confirm nothing to each other. A third one, which has
+/// it, shows what was left out, and confirms the fill only then.
+#[tokio::test]
+async fn nodes_that_the_same_donor_has_filled_confirm_nothing_to_each_other() {
+    let [here, other, third] = ["here", "other", "third"].map(|id| Store::open(&ram(id)).unwrap());
+    let payload = payload(b"grant");
+    let create = entry(1, key(1), &creation(NOW, &payload), Some(&payload));
+    deliver(&third, batch(origin("creator", 1), 0, vec![create])).await.unwrap();
+    for store in [&here, &other] {
+        fill(store, None, &third.applied()).await;
+    }
+    let trusting = |store| verifier(store, TrustMode::Centralized);
+    let (_, confirmed) = compare((&here, &trusting(&here)), (&node_id("other"), &other)).await.unwrap();
+    assert!(confirmed.is_empty());
+    let (repaired, confirmed) =
+        compare((&here, &trusting(&here)), (&node_id("third"), &third)).await.unwrap();
+    assert_eq!((repaired.repaired, confirmed.len()), (1, 1));
+    assert!(confirmed[0].states.contains_key(&key(1)), "it is here before that");
+    let (_, confirmed) = compare((&other, &trusting(&other)), (&node_id("here"), &here)).await.unwrap();
+    assert_eq!(confirmed.len(), 1, "it is confirmed itself now");
+    assert!(other.get(key(1)).await.unwrap().is_some());
 }

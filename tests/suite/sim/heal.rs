@@ -98,8 +98,8 @@ impl World {
         let describe = |node: usize| {
             self.store(node).map(|store| {
                 let summary = store.summary();
-                let roots = summary.digest.roots();
-                format!("{:?} {:?} {roots:?} {:?}", summary.vector, summary.folds, summary.totals)
+                let (roots, frozen) = (summary.digest.roots(), store.forks().len());
+                format!("{:?} {:?} {roots:?} {:?} {frozen}", summary.vector, summary.folds, summary.totals)
             })
         };
         self.honest().into_iter().filter_map(describe).collect()

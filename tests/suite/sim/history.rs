@@ -26,7 +26,9 @@ struct Done {
 /// All operations that were acknowledged or seen on their way.
 #[derive(Debug, Default)]
 pub struct History {
-    operations: BTreeMap<Stamp, Done>,
+    /// One of each stamp, unless its origin is two-faced.
+    operations: BTreeMap<Stamp, Vec<Done>>,
+    two_faced: BTreeSet<Origin>,
     by_key: BTreeMap<KeyHash, Vec<Stamp>>,
     payloads: BTreeMap<PayloadDigest, Bytes>,
     /// By clients.
@@ -40,20 +42,34 @@ pub struct History {
 impl History {
     /// Notes what stands under a stamp.
     ///
-    /// Claim: one value per stamp, whichever node shows it.
+    /// Claim: one value per stamp, whichever node shows it, unless the origin has signed two histories.
     pub fn note(&mut self, stamp: Stamp, key_hash: &Bytes, encoded: &Bytes, payload: Option<&Bytes>) {
         if let Some(payload) = payload {
             self.payloads.entry(sha256(payload)).or_insert_with(|| payload.clone());
         }
         let done = Done { key_hash: key_hash.clone(), encoded: encoded.clone() };
-        if let Some(known) = self.operations.get(&stamp) {
-            assert!(*known == done, "{stamp:?} stands for two different operations");
+        let known = self.operations.entry(stamp).or_default();
+        if known.contains(&done) {
             return;
         }
-        self.operations.insert(stamp, done);
+        let may_differ = known.is_empty() || self.two_faced.contains(&stamp.origin);
+        assert!(may_differ, "{stamp:?} stands for two different operations");
+        known.push(done);
         if let Ok(key_hash) = KeyHash::try_from(key_hash.as_ref()) {
-            self.by_key.entry(key_hash).or_default().push(stamp);
+            let stamps = self.by_key.entry(key_hash).or_default();
+            if !stamps.contains(&stamp) {
+                stamps.push(stamp);
+            }
         }
+    }
+
+    /// This origin signs two histories.
+    pub fn note_two_faced(&mut self, origin: Origin) {
+        self.two_faced.insert(origin);
+    }
+
+    pub fn is_two_faced(&self, origin: &Origin) -> bool {
+        self.two_faced.contains(origin)
     }
 
     /// Notes what a batch on its way holds.
@@ -104,14 +120,24 @@ impl History {
         &self.acknowledged
     }
 
-    fn operation(&self, stamp: Stamp) -> Option<Operation> {
-        self.operations.get(&stamp).and_then(|done| Operation::decode(&done.encoded).ok())
+    fn done(&self, stamp: Stamp) -> &[Done] {
+        self.operations.get(&stamp).map_or(&[], Vec::as_slice)
+    }
+
+    /// What was done to a key hash under its stamps.
+    fn operations(&self, key: &KeyHash) -> impl Iterator<Item = (Stamp, Operation)> + '_ {
+        let stamps = self.by_key.get(key).map_or(&[] as &[Stamp], Vec::as_slice);
+        let key = *key;
+        stamps.iter().flat_map(move |stamp| {
+            let of_key = self.done(*stamp).iter().filter(move |done| done.key_hash == key.0[..]);
+            of_key.filter_map(|done| Some((*stamp, Operation::decode(&done.encoded).ok()?)))
+        })
     }
 
     /// Whether an entry of a node's log is what stands under its stamp.
     pub fn is_verbatim(&self, stamp: Stamp, entry: &proto::Entry) -> bool {
-        let Some(done) = self.operations.get(&stamp) else { return false };
-        done.key_hash == entry.key_hash && done.encoded == entry.operation
+        let is_it = |done: &Done| done.key_hash == entry.key_hash && done.encoded == entry.operation;
+        self.done(stamp).iter().any(is_it)
     }
 
     pub fn keys(&self) -> impl Iterator<Item = KeyHash> + '_ {
@@ -120,23 +146,20 @@ impl History {
 
     /// The deletes of a key hash.
     pub fn deletes(&self, key: &KeyHash) -> impl Iterator<Item = Stamp> + '_ {
-        let stamps = self.by_key.get(key).map_or(&[] as &[Stamp], Vec::as_slice);
-        stamps.iter().copied().filter(|stamp| self.operation(*stamp) == Some(Operation::Delete))
+        let deletes = self.operations(key).filter(|(_, operation)| *operation == Operation::Delete);
+        deletes.map(|(stamp, _)| stamp)
     }
 
     /// Whether a client was told that it was created.
     pub fn was_created(&self, key: &KeyHash) -> bool {
-        let stamps = self.by_key.get(key).map_or(&[] as &[Stamp], Vec::as_slice);
-        stamps.iter().any(|stamp| matches!(self.operation(*stamp), Some(Operation::Create { .. })))
+        self.operations(key).any(|(_, operation)| matches!(operation, Operation::Create { .. }))
     }
 
     /// What a key hash is once the operations that are `among` the known ones have met, in any order.
     pub fn state(&self, key: &KeyHash, among: impl Fn(Stamp) -> bool) -> RecordState {
-        let stamps = self.by_key.get(key).map_or(&[] as &[Stamp], Vec::as_slice);
-        let known = stamps.iter().filter(|stamp| among(**stamp));
-        known.fold(RecordState::default(), |state, stamp| match self.operation(*stamp) {
-            Some(operation) => state.join(proven(operation.state(*stamp, self.payload_of(&operation)))),
-            None => state,
+        let known = self.operations(key).filter(|(stamp, _)| among(*stamp));
+        known.fold(RecordState::default(), |state, (stamp, operation)| {
+            state.join(proven(operation.state(stamp, self.payload_of(&operation))))
         })
     }
 
@@ -161,12 +184,16 @@ impl History {
 
     /// Whether a state of its record has an operation in it.
     pub fn is_in(&self, stamp: Stamp, states: &BTreeMap<KeyHash, RecordState>) -> bool {
-        let Some(done) = self.operations.get(&stamp) else { return false };
-        let key_hash = KeyHash::try_from(done.key_hash.as_ref()).ok();
-        let state = key_hash.and_then(|key_hash| states.get(&key_hash)).map(RecordState::without_payload);
-        let (Some(state), Some(operation)) = (state, self.operation(stamp)) else { return false };
-        let bare = RecordState { evidence: Default::default(), ..state };
-        bare.clone().join(operation.state(stamp, None)) == bare
+        let has = |done: &Done| {
+            let key_hash = KeyHash::try_from(done.key_hash.as_ref()).ok()?;
+            let (state, operation) = (states.get(&key_hash)?, Operation::decode(&done.encoded).ok()?);
+            let bare = RecordState { evidence: Default::default(), ..state.without_payload() };
+            // Of a tombstone that came alone it is not known whether its create was seen.
+            let joined = bare.clone().join(operation.state(stamp, None));
+            Some(RecordState { was_created: bare.was_created, ..joined } == bare)
+        };
+        let done = self.done(stamp);
+        !done.is_empty() && done.iter().all(|done| has(done) == Some(true))
     }
 
     /// How many operations lie above what is applied.
@@ -191,7 +218,7 @@ pub fn proven(mut state: RecordState) -> RecordState {
     };
     let signed = state.parts().filter(|(stamp, _)| stamp.origin.node_id().as_str() != "ghost");
     state.evidence = signed.map(|(stamp, part)| (stamp, evidence(stamp, part))).collect();
-    state
+    state.canonical()
 }
 
 /// An operation that says it.

@@ -39,7 +39,11 @@ fn hunting_ground(bug: Bug) -> (Focus, u64) {
         | Bug::AcceptGapInBatch
         | Bug::AcceptOverlap
         | Bug::AcceptUnsignedDelete
-        | Bug::ForgetBirth => (Focus::Liars, 1),
+        | Bug::ForgetBirth
+        | Bug::SkipVerifyHead
+        | Bug::IgnoreOtherHead
+        | Bug::FreezeNothing
+        | Bug::FollowFrozen => (Focus::Liars, 1),
         _ => (Focus::Any, 1),
     }
 }
@@ -55,6 +59,9 @@ fn tests_of(bug: Bug) -> &'static [&'static str] {
         ],
         Bug::AcceptFork | Bug::ProveByStamp => {
             &["liars::faces::honest_stores_freeze_a_two_faced_origin_and_agree_on_what_it_signed"]
+        }
+        Bug::ConfirmBlindly | Bug::ConfirmByDependent => {
+            &["forgotten::nodes_that_the_same_donor_has_filled_confirm_nothing_to_each_other"]
         }
         Bug::IgnoreDestructionLimit => &[
             "liars::found::a_log_that_destroys_more_than_the_limit_is_paused",

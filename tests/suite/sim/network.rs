@@ -12,7 +12,7 @@ use brock::{
     membership::members::Admission,
     replication::donor::{
         feed::{Feed, Next},
-        session,
+        session::{self, Announced},
     },
     store::StoreError,
 };
@@ -45,25 +45,13 @@ pub struct Speaker {
     incarnation: Incarnation,
 }
 
-/// What a donor says of itself.
-#[derive(Debug, Clone)]
-pub struct Heads {
-    /// What it has applied: all of it, or what changed.
-    pub vector: Vector,
-    /// Whether that is all.
-    pub is_all: bool,
-    pub time: i64,
-    /// The last bundles of these logs.
-    pub tips: Vec<proto::OriginTip>,
-}
-
 /// What nodes tell each other.
 #[derive(Debug, Clone)]
 pub enum Message {
     /// Of a puller: what it has applied, and what it has folded away.
     Hello(Speaker, Vector, Vector),
-    /// Of a donor.
-    Heads(Speaker, Heads),
+    /// Of a donor: all that it has applied, or what changed.
+    Heads(Speaker, Box<proto::Heads>, bool),
     Batch(Box<proto::Batch>),
     Acknowledgement(Speaker, Vector),
     OutOfSync(Reason),
@@ -141,7 +129,9 @@ impl World {
             (Some(from), Message::Hello(speaker, vector, folds)) => {
                 self.welcome(to, from, speaker, (vector, folds)).await;
             }
-            (Some(from), Message::Heads(speaker, heads)) => self.take_heads(to, from, speaker, heads).await,
+            (Some(from), Message::Heads(speaker, heads, is_all)) => {
+                self.take_heads(to, from, (speaker, is_all), (*heads, lie)).await;
+            }
             (Some(from), Message::Acknowledgement(speaker, vector)) => {
                 self.take_acknowledgement(to, from, speaker, vector).await;
             }
@@ -164,8 +154,9 @@ impl World {
         if store.check_rollback(&vector, name.as_str()).await.is_err() {
             return;
         }
-        let mut told = Vector::default();
-        self.send_heads(donor, puller, &mut told);
+        let mut told = Announced::to(vector.clone());
+        self.send_heads(donor, puller, &mut told, true);
+        members.leave_out(store.forks().iter().map(|fork| fork.origin()));
         let mine = store.folds();
         let same = codec::folds_digest(&folds) == codec::folds_digest(&mine);
         let mut applied = vector;
@@ -214,38 +205,57 @@ impl World {
         self.send(donor, puller, Message::OutOfSync(reason));
     }
 
-    fn send_heads(&mut self, donor: usize, puller: usize, told: &mut Vector) {
+    fn send_heads(&mut self, donor: usize, puller: usize, told: &mut Announced, is_all: bool) {
         let Some(speaker) = self.speaker(donor) else { return };
         let Some(running) = self.running(donor) else { return };
-        let is_all = told.is_empty();
-        let vector = running.store.vector().above(told);
-        told.join(&vector);
-        let tips = running.store.tips(&vector);
-        let tips = tips.into_iter().map(|(origin, tip)| tip.of_origin(&origin)).collect();
-        let heads = Heads { vector, is_all, time: running.wall_clock.now(), tips };
-        self.send(donor, puller, Message::Heads(speaker, heads));
+        let store = running.store.clone();
+        let heads = session::heads(&store, &running.wall_clock, told);
+        self.note_heads(&store, &heads);
+        self.send(donor, puller, Message::Heads(speaker, Box::new(heads), is_all));
     }
 
     /// Claim: no two nodes have different histories of an origin that has signed one.
-    async fn take_heads(&mut self, puller: usize, donor: usize, speaker: Speaker, heads: Heads) {
-        let Heads { vector, is_all, time, tips } = heads;
+    async fn take_heads(
+        &mut self,
+        puller: usize,
+        donor: usize,
+        (speaker, is_all): (Speaker, bool),
+        (mut heads, lie): (proto::Heads, Option<Lie>),
+    ) {
         let (name, address) = (self.nodes[donor].id.clone(), self.nodes[donor].address.clone());
         let Some(store) = self.store(puller) else { return };
+        let vector = codec::vector_from_proto(&heads.vector.take().unwrap_or_default());
+        let vector = vector.expect("stores send well-formed vectors");
+        if self.is_strict() {
+            self.take_histories(puller, donor, &mut heads, lie).await;
+        } else {
+            self.compare_histories(puller, donor, &mut heads).await;
+        }
         let is_refused = store.check_rollback(&vector, name.as_str()).await.is_err();
         if is_refused && self.is_strict() {
             self.end_round(puller, donor);
             return;
         }
-        let trust = verifier(&store, TrustMode::Distributed);
-        self.tally.add("logs compared by their last bundles", tips.len() as u64);
-        assert_eq!(trust.compare_tips(tips).await, Ok(0), "{puller} is shown another history by {donor}");
-        let frozen = store.forks();
-        assert!(frozen.is_empty(), "{puller} has frozen what has one history: {frozen:?}");
+        let vector = store.relevant(vector, 0);
         self.told[puller][donor].says_heads(speaker.life, is_all);
         let Some(running) = self.running_mut(puller) else { return };
         let now = running.wall_clock.now();
-        running.skews.insert(donor, time.saturating_sub(now));
+        running.skews.insert(donor, heads.now_unix.saturating_sub(now));
         running.members.heard(&address.as_str().into(), (&name, speaker.incarnation), &vector, is_all, now);
+    }
+
+    /// The heads of nodes none of which lies: the clocks of some may be years off.
+    async fn compare_histories(&mut self, puller: usize, donor: usize, heads: &mut proto::Heads) {
+        let Some(running) = self.running(puller) else { return };
+        let (store, now_ms) = (running.store.clone(), running.wall_clock.now_ms());
+        let trust = verifier(&store, TrustMode::Distributed);
+        let (tips, signed) = (std::mem::take(&mut heads.tips), std::mem::take(&mut heads.heads));
+        self.tally.add("logs compared by their last bundles", tips.len() as u64);
+        self.tally.add("heads shown", signed.len() as u64);
+        assert_eq!(trust.compare_tips(tips).await, Ok(0), "{puller} is shown another history by {donor}");
+        trust.take_heads(signed, now_ms).await.expect("the store freezes nothing");
+        let frozen = store.forks();
+        assert!(frozen.is_empty(), "{puller} has frozen what has one history: {frozen:?}");
     }
 
     /// A round has failed: the next one begins with a hello.
@@ -257,6 +267,9 @@ impl World {
 
     /// A donor sends what it may.
     pub async fn serve(&mut self, donor: usize, puller: usize) {
+        if self.random.random_bool(0.5) {
+            self.show_a_face(donor, puller);
+        }
         for _ in 0..self.random.random_range(1..=SERVED_AT_ONCE) {
             if !self.serve_once(donor, puller).await {
                 break;
@@ -270,7 +283,7 @@ impl World {
     fn tell_heads(&mut self, donor: usize, puller: usize) {
         let feeding = self.running_mut(donor).and_then(|running| running.feeds.remove(&puller));
         let Some(mut feeding) = feeding else { return };
-        self.send_heads(donor, puller, &mut feeding.told);
+        self.send_heads(donor, puller, &mut feeding.told, false);
         if let Some(running) = self.running_mut(donor) {
             running.feeds.insert(puller, feeding);
         }
@@ -399,6 +412,7 @@ impl World {
     pub async fn catch_up(&mut self, puller: usize, donor: usize) {
         let mut messages = 0;
         self.say_hello(puller, donor);
+        self.show_a_face(donor, puller);
         loop {
             messages += 1;
             assert!(messages < 3000, "{puller} never catches up with {donor}");
@@ -407,6 +421,11 @@ impl World {
                 self.deliver(flight).await;
             } else if self.running(puller).is_some_and(|running| running.is_resyncing()) {
                 if self.go_on_with_resync(puller).await {
+                    if self.is_strict() {
+                        // Meanwhile the donor has pulled too: it may not know yet what the puller has frozen, and would
+                        // refuse it again.
+                        self.say_hello(donor, puller);
+                    }
                     self.say_hello(puller, donor);
                 }
             } else if !self.serve_once(donor, puller).await && self.flights.is_empty() {

@@ -15,7 +15,7 @@ use std::{
 use brock::{
     maintenance::compact::{Compactor, Mode, Policy},
     membership::{members::Members, peer::PeerKey},
-    replication::donor::feed::Feed,
+    replication::donor::{feed::Feed, session::Announced},
     store::{Options, Store, Totals},
     transfer::{feed::SnapshotFeed, join::Joiner, orders::Orders, proof::Verifier},
 };
@@ -46,6 +46,8 @@ pub struct Disk {
     /// What the store itself said of what follows.
     pub account: Option<(Vector, SetDigest)>,
     pub applied: Vector,
+    /// What it has frozen, and does not list any more.
+    pub frozen: Vec<Origin>,
     pub states: BTreeMap<KeyHash, RecordState>,
     /// What it has ever shown as deleted.
     pub deleted: BTreeSet<KeyHash>,
@@ -60,6 +62,7 @@ pub struct Image {
     pub states: BTreeMap<KeyHash, RecordState>,
     vectors: [Vector; 4],
     totals: Totals,
+    frozen: Vec<Origin>,
 }
 
 /// A puller's end of a stream.
@@ -69,13 +72,15 @@ pub struct Stream {
     pub announced: Vector,
     /// The origins of whose logs it takes nothing more from the donor.
     pub declined: BTreeSet<Origin>,
+    /// Whether the donor has shown a history that is not proven: it is not asked about them any more.
+    pub lies_of_history: bool,
 }
 
 /// A donor's end of a stream.
 #[derive(Debug)]
 pub struct Feeding {
     pub feed: Feed,
-    pub told: Vector,
+    pub told: Announced,
 }
 
 /// A resync of this node; paused without a feed.
@@ -134,6 +139,7 @@ impl Running {
             states: states(store).await,
             vectors: [store.vector(), store.folds(), store.floors(), store.collected()],
             totals: store.totals(),
+            frozen: store.forks().iter().map(|fork| fork.origin()).collect(),
         }
     }
 }

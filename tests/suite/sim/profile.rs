@@ -131,7 +131,7 @@ impl Profile {
             // No ghost, which signs nothing; no clocks in doubt; and rumours are the liars' matter.
             let left_out = [Step::HearTheGhost, Step::Jump, Step::SetClock, Step::Rumour, Step::Repair];
             weights.retain(|(step, _)| !left_out.contains(step));
-            weights.extend([(Step::Peek, 60), (Step::Repair, 25)]);
+            weights.extend([(Step::Peek, 60), (Step::Repair, 50)]);
         }
         let has_poison = has_poison && !has_liars;
         Self { stores, on_disk, steps, keys, grace, retires, has_poison, large_payloads, has_liars, weights }

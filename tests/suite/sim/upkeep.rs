@@ -1,17 +1,31 @@
 //! What nodes and operators do on the side: compaction, sweeping, repair, retirement, clocks.
 
-use super::{node::verifier, world::World};
+use std::collections::BTreeMap;
+
+use super::{
+    node::{self, states, verifier},
+    world::World,
+};
 use brock::{
     membership::{members::MemberView, peer::RemoteError},
     replication::{
         comparison::{Comparison, Look},
+        confirmation::{Confirmation, Step},
         remote::{Remote, digest_to_proto},
         repair::{self, Repaired, TheirSummary},
     },
-    store::Store,
+    store::{Fill, Store},
     transfer::proof::Verifier,
 };
-use brock_core::base::{limits, trust::TrustMode, vector::Clock};
+use brock_core::{
+    base::{
+        id::{KeyHash, NodeId},
+        limits,
+        trust::TrustMode,
+        vector::Clock,
+    },
+    domain::record::RecordState,
+};
 use rand::Rng;
 
 const YEAR_SECONDS: i64 = 365 * 86_400;
@@ -110,9 +124,16 @@ impl World {
             true => doubting,
             false => verifier(&store, TrustMode::Centralized),
         };
+        let mut confirmed = Vec::new();
         let repaired = match is_told_to {
             true => repair::repair((&store, &verifier), &remote, None).await,
-            false => compare((&store, &verifier), &remote).await,
+            false => {
+                let compared = compare((&store, &verifier), (&self.nodes[other].id, &remote)).await;
+                compared.map(|(repaired, fills)| {
+                    confirmed = fills;
+                    repaired
+                })
+            }
         };
         self.note_answers(node, &remote, other, repaired.as_ref().ok().map(|repaired| repaired.unproven));
         let repaired = match repaired {
@@ -127,7 +148,31 @@ impl World {
         self.tally.add("repairs", 1);
         self.tally.add("records repaired", repaired.repaired);
         self.tally.add("records left alone by a repair", repaired.ambiguous);
-        repaired.repaired > 0
+        self.check_confirmed(node, other, &confirmed).await;
+        repaired.repaired > 0 || !confirmed.is_empty()
+    }
+
+    /// Claim: where donors lie, no honest member confirms a fill of an honest node while that lacks anything of what
+    /// the donor claimed to have and the member has; nor the last one while anything of it is missing at all.
+    async fn check_confirmed(&mut self, node: usize, by: usize, confirmed: &[Confirmed]) {
+        for Confirmed { fills, states, is_last } in confirmed {
+            self.tally.add("fills confirmed", fills.len() as u64);
+            for fill in fills {
+                self.note(format!("{by} confirms to {node} what {} has filled", fill.donor));
+            }
+            let is_claimed = self.is_strict() && !self.is_liar(node) && !self.is_liar(by);
+            let Some(member) = self.store(by).filter(|_| is_claimed) else { continue };
+            let theirs = node::states(&member).await;
+            let history = &self.history;
+            let acknowledged =
+                history.acknowledged().iter().copied().filter(|stamp| !history.is_lost(*stamp));
+            for stamp in acknowledged {
+                let counts = *is_last || history.is_in(stamp, &theirs);
+                let claimed = fills.iter().find(|fill| counts && fill.applied.has(stamp));
+                let is_there = claimed.is_none() || history.is_in(stamp, states);
+                assert!(is_there, "{by} confirms {claimed:?} to {node}, which lacks {stamp:?}");
+            }
+        }
     }
 
     /// Whether two nodes have applied the same and hold something else.
@@ -193,11 +238,40 @@ impl World {
     }
 }
 
-/// As often as it takes to come to every bucket.
-pub async fn compare(here: (&Store, &Verifier), remote: &impl Remote) -> Result<Repaired, RemoteError> {
-    let (mut comparison, mut all) = (Comparison::default(), Repaired::default());
+/// Fills that were confirmed, and what was here then.
+pub struct Confirmed {
+    fills: Vec<Fill>,
+    pub states: BTreeMap<KeyHash, RecordState>,
+    /// Whether no other fill is left.
+    is_last: bool,
+}
+
+/// As often as it takes to come to every bucket, and to confirm what fills that is possible. Returns these too.
+pub async fn compare(
+    here: (&Store, &Verifier),
+    (node_id, remote): (&NodeId, &impl Remote),
+) -> Result<(Repaired, Vec<Confirmed>), RemoteError> {
+    let (mut comparison, mut confirmation) = (Comparison::default(), Confirmation::default());
+    let (mut all, mut confirmed) = (Repaired::default(), Vec::new());
     for _ in 0..5 * limits::COMPARE_LOOKS {
+        let mut is_suspicious = false;
+        // A lie of the member's ends the confirmation, not the comparison.
+        match confirmation.step(here.0, (node_id, remote)).await.unwrap_or(Step::Idle) {
+            Step::Idle => {}
+            Step::UnderWay => is_suspicious = true,
+            Step::Suspects(buckets) => {
+                comparison.suspect(buckets);
+                is_suspicious = true;
+            }
+            Step::Confirms(fills) => {
+                here.0.confirm_fills(fills.clone()).await.expect("the store takes writes");
+                let left = here.0.unconfirmed_fills().await.expect("the store reads");
+                let (states, is_last) = (states(here.0).await, left.is_empty());
+                confirmed.push(Confirmed { fills, states, is_last });
+            }
+        }
         match comparison.look(here, remote, None).await? {
+            Look::Equal if is_suspicious => {}
             Look::Equal => break,
             Look::Suspicious => {}
             Look::Settled(settled) => {
@@ -208,7 +282,7 @@ pub async fn compare(here: (&Store, &Verifier), remote: &impl Remote) -> Result<
             }
         }
     }
-    Ok(all)
+    Ok((all, confirmed))
 }
 
 /// What peers see of it.

@@ -65,13 +65,15 @@ impl World {
         // Reading everything is most of what a run costs: mostly a store is believed that nothing
         // has changed, but not always.
         let summary = store.summary();
+        self.nodes[node].disk.frozen = store.forks().iter().map(|fork| fork.origin()).collect();
         let account = Some((summary.applied(), summary.digest));
         if self.nodes[node].disk.account == account && !self.steps.is_multiple_of(TRUSTED_STEPS) {
             return;
         }
         let (applied, now) = (store.applied(), states(&store).await);
         let before = std::mem::take(&mut self.nodes[node].disk.states);
-        assert!(applied.covers(&self.nodes[node].disk.applied), "{node} has applied less than before");
+        let had = store.without_frozen(self.nodes[node].disk.applied.clone());
+        assert!(applied.covers(&had), "{node} has applied less than before");
         for (key, state) in &now {
             self.check_not_resurrected(node, key, state, &applied);
             if self.is_strict() && !self.is_liar(node) && before.get(key) != Some(state) {
@@ -136,7 +138,9 @@ impl World {
             let Some(other) = self.honest().into_iter().find(is_it) else { continue };
             let disk = &self.nodes[other].disk;
             let is_of_this_life = self.told[node][other].is_only_of(disk.life);
-            let said = view.applied.unwrap_or_default();
+            // Of what has two histories, nothing counts any more.
+            let mut said = view.applied.unwrap_or_default();
+            disk.frozen.iter().for_each(|frozen| said.remove(frozen));
             let lacks = said.above(&disk.applied);
             assert!(
                 !is_of_this_life || lacks.is_empty(),

@@ -69,7 +69,7 @@ impl World {
             (0..profile.stores).map(|index| Node::new(index, home, incarnations.clone())).collect();
         let ghost = ghost_log(&mut random, &profile);
         let liars = match profile.has_liars {
-            true => Liars::of(&mut random, profile.stores),
+            true => Liars::of(&mut random, &profile, NOW.unsigned_abs()),
             false => Liars::default(),
         };
         let mut world = Self {
@@ -93,7 +93,9 @@ impl World {
         };
         world.note(format!("{:?}", world.profile));
         if world.is_strict() {
-            world.note(format!("{:?}", world.liars));
+            world.note(world.liars.describe());
+            let World { liars, history, .. } = &mut world;
+            liars.note_two_faced(history);
         }
         let ghost = world.ghost_batch(0, u64::MAX);
         world.history.note_batch(&ghost);

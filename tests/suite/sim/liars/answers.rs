@@ -112,7 +112,17 @@ impl Remote for Shown {
         &self,
         request: proto::HashRecordsRequest,
     ) -> Result<proto::HashRecordsResponse, RemoteError> {
-        Remote::hash_records(&self.store, request).await
+        let answer = Remote::hash_records(&self.store, request).await?;
+        let altered = self.draw(|random| {
+            let mut lie = answer.clone();
+            match random.random_range(0..3) {
+                0 => flip(&mut lie.records, random)?,
+                1 => flip(&mut lie.tombstones, random)?,
+                _ => flip(&mut lie.through, random)?,
+            }
+            Some(("lies: a hash altered", lie))
+        });
+        Ok(altered.unwrap_or(answer))
     }
 
     async fn fetch_states(

@@ -12,7 +12,10 @@ use crate::sim::{
 };
 use brock::store::Store;
 use brock_core::{
-    base::{id::KeyHash, vector::Stamp},
+    base::{
+        id::KeyHash,
+        vector::{Clock, Stamp},
+    },
     domain::record::RecordState,
 };
 
@@ -43,6 +46,9 @@ impl World {
             check_digest(store, &states);
             self.check_logs(store, &applied).await;
             check_totals(store, &states).await;
+            self.check_histories(*node).await;
+            self.check_frozen((*node, store), &reference);
+            self.check_fills(&honest, (*node, store)).await;
             let roots = store.summary().digest.roots();
             assert!(roots == digests, "{node} has another digest than other honest nodes");
             assert!(store.quarantined() == 0, "{node} has set something aside that its origin did not write");
@@ -54,6 +60,49 @@ impl World {
         }
         self.check_named();
         self.tally.add("conflicts", expected_ledger.len() as u64);
+    }
+
+    /// Claim: honest nodes have frozen the same, and of what goes on they have one history. What a signed head shows to
+    /// be missing at one of them is at none.
+    fn check_frozen(&mut self, (node, store): (usize, &Store), reference: &Store) {
+        let frozen =
+            |store: &Store| -> BTreeSet<_> { store.forks().iter().map(|fork| fork.origin()).collect() };
+        let (mine, theirs) = (frozen(store), frozen(reference));
+        assert!(mine == theirs, "{node} has frozen {mine:?}, another honest node {theirs:?}");
+        for (origin, tip) in store.tips(&store.vector()) {
+            let other = reference.tips(&[(origin, Clock(1))].into_iter().collect());
+            let differs = other.first().is_some_and(|(_, other)| {
+                other.bundle.last() == tip.bundle.last() && other.chain() != tip.chain()
+            });
+            assert!(!differs, "{node} goes on with a history of {origin} that another honest node has not");
+        }
+        let _ = store.approached_heads();
+        for lacking in store.lacking() {
+            let head = lacking.head;
+            let has = reference.clock(&head.origin) >= head.clock();
+            assert!(!has, "{node} lacks of {} what another honest node has: {lacking:?}", head.origin);
+        }
+        for head in store.newest_heads(usize::MAX) {
+            let lacks = store.clock(&head.origin) < head.clock() && !store.is_frozen(&head.origin);
+            let says_so = store.lacking().iter().any(|lacking| lacking.head == head);
+            assert!(lacks == says_so, "{node} knows {head:?}, lacks it: {lacks}, and says so: {says_so}");
+        }
+        self.tally.add("origins frozen", mine.len() as u64);
+        self.tally.add("operations that only a head shows", store.lacking().len() as u64);
+    }
+
+    /// Claim: a fill that an honest node could confirm is confirmed in the end.
+    async fn check_fills(&self, honest: &[(usize, Store)], (node, store): (usize, &Store)) {
+        for fill in store.unconfirmed_fills().await.expect("the store reads") {
+            for (other, member) in honest.iter().filter(|(other, _)| *other != node) {
+                let theirs = member.unconfirmed_fills().await.expect("the store reads");
+                let depends = theirs.iter().any(|theirs| theirs.donor == fill.donor);
+                let could = *member.node_id() != fill.donor
+                    && !depends
+                    && member.applied().covers(&store.without_frozen(fill.applied.clone()));
+                assert!(!could, "{other} could confirm {fill:?} of {node}");
+            }
+        }
     }
 
     /// Claim: every record is at every honest node what it is at the others, proven, and has in it everything that an
@@ -73,7 +122,7 @@ impl World {
             let state = states.get(&key).unwrap_or(&nothing);
             let reference = expected.get(&key).unwrap_or(&nothing);
             // A payload that a liar has left out is asked for when it is read.
-            let (one, other) = (comparable(state, now), comparable(reference, now));
+            let [one, other] = [state, reference].map(|state| self.but_faces(comparable(state, now)));
             assert!(one.without_payload() == other.without_payload(), "{node} has another {key:?}: {one:?}");
             self.check_was_done(&key, state, &format!("{node} in the end"));
             // Whether its create was seen before is not known of a tombstone that came alone.
@@ -91,6 +140,12 @@ impl World {
         }
         let unknown = states.keys().find(|key| self.history.keys().all(|known| known != **key));
         assert!(unknown.is_none(), "{node} holds {unknown:?}, which no node has written");
+    }
+
+    /// What both histories of an origin say, each proves.
+    fn but_faces(&self, mut state: RecordState) -> RecordState {
+        state.evidence.retain(|(stamp, _)| !self.history.is_two_faced(&stamp.origin));
+        state
     }
 
     /// Claim: who got a message that showed a lie has named its sender.

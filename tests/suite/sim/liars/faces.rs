@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use super::two_faced::log;
 use crate::{
     harness::{
         identity::{TestOrigin, signing, strict},
-        store::{NOW, close, create, creation, entry, key, new_record, node_id, open, origin, payload, ram},
+        store::{close, create, key, new_record, node_id, open, origin, ram},
     },
     sim::node::states,
 };
@@ -17,7 +18,7 @@ use brock::{
 };
 use brock_core::{
     base::vector::{Clock, Stamp},
-    domain::{operation::Operation, record::RecordState, segment::Segment},
+    domain::{record::RecordState, segment::Segment},
     proto,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -56,12 +57,12 @@ impl World {
         let (one, other) = (TestOrigin::new(two_faced), TestOrigin::new(two_faced));
         let has_two_births = random.random_bool(0.3);
         let common = if has_two_births { 0 } else { random.random_range(0..3) };
-        let first = log(&mut random, &one, (0, 100), common);
+        let first = log(&mut random, &one, (0, 100), common, (KEYS, None));
         let mut faces = [first.clone(), first];
         let signers = [&one, if has_two_births { &other } else { &one }];
         for ((face, signer), mark) in faces.iter_mut().zip(signers).zip(101..) {
             let length = random.random_range(1..5);
-            face.extend(log(&mut random, signer, (common, mark), length));
+            face.extend(log(&mut random, signer, (common, mark), length, (KEYS, None)));
         }
         let common = Clock(common);
         let [shown, taken] = [BTreeSet::new(), BTreeSet::new()];
@@ -207,44 +208,6 @@ fn but_seen(state: RecordState) -> RecordState {
 /// Of what both histories say, each proves it.
 fn but_proofs(state: RecordState) -> RecordState {
     RecordState { evidence: Default::default(), ..but_seen(state) }
-}
-
-/// So many operations, under one signature or several.
-fn log(
-    random: &mut StdRng,
-    signer: &TestOrigin,
-    (after, mark): (u64, u64),
-    length: u64,
-) -> Vec<proto::Batch> {
-    let entries = (after + 1..=after + length).map(|clock| {
-        let payload = payload(&[random.random_range(0..3)]);
-        // The first is of a record that the other history has nothing of.
-        let number = key(if clock == after + 1 { mark } else { random.random_range(0..KEYS) });
-        match random.random_range(0..6) {
-            0 => entry(clock, number, &Operation::Delete, None),
-            1 => entry(clock, number, &Operation::Unpublish, None),
-            2 => {
-                let reason = ["leaked", "stolen"][random.random_range(0..2)].to_owned();
-                entry(
-                    clock,
-                    number,
-                    &Operation::Invalidate { at: NOW + random.random_range(0..2), reason },
-                    None,
-                )
-            }
-            _ => {
-                let at = NOW + random.random_range(0..2);
-                entry(clock, number, &creation(at, &payload), Some(&payload))
-            }
-        }
-    });
-    let mut rest: Vec<proto::Entry> = entries.collect();
-    let mut batches = Vec::new();
-    while !rest.is_empty() {
-        let part: Vec<_> = rest.drain(..random.random_range(1..=rest.len())).collect();
-        batches.push(signer.sign(part[0].clock - 1, part));
-    }
-    batches
 }
 
 #[tokio::test]

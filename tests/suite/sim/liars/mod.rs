@@ -1,10 +1,11 @@
 //! Two liars among five nodes that believe only what is proven.
 //!
-//! A liar has a real store, a genuine birth, and signs its own log in order: once. What it sends is altered on
-//! the way, now and then. The honest nodes do what real nodes do: they refuse, count whose message that was, and ask
-//! the others.
+//! A liar has a real store and a genuine birth, and signs the log of that store in order. What it sends is altered on
+//! the way, now and then. In half of the worlds one of them has another incarnation beside, whose key signs two
+//! histories. The honest nodes do what real nodes do: they refuse, count whose message that was, freeze what has two
+//! histories, and ask the others.
 //!
-//! - `batches`, `pages`, `states`, `answers`: what a liar makes of its messages.
+//! - `batches`, `heads`, `pages`, `states`, `answers`: what a liar makes of its messages; `two_faced`: the histories.
 //! - `pulls`: an honest node's end of a stream; `operator`: who orders destruction.
 //! - `claims`: what must hold of the honest nodes.
 //! - `found`: what this has found, each in its smallest form; `faces`: an origin that signs two histories.
@@ -14,20 +15,24 @@ mod batches;
 mod claims;
 mod faces;
 mod found;
+mod heads;
 mod operator;
 mod pages;
 mod pulls;
 mod states;
+mod two_faced;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{network::Message, world::World};
+use self::{heads::Signed, two_faced::TwoFaced};
+use super::{history::History, network::Message, profile::Profile, world::World};
 use crate::harness::store::origin;
 use brock_core::{
     base::{
         id::Origin,
         vector::{Clock, Vector},
     },
+    domain::{codec, head::Head},
     proto,
 };
 use bytes::Bytes;
@@ -80,8 +85,13 @@ pub fn required() -> Vec<&'static str> {
         "resyncs",
         "records repaired",
         "peeks",
+        two_faced::TWO_HISTORIES,
+        "lies: a hash altered",
+        "origins frozen",
+        "heads shown",
+        "fills confirmed",
     ];
-    batches::kinds().chain(states::kinds()).chain(others).collect()
+    batches::kinds().chain(states::kinds()).chain(heads::KINDS).chain(others).collect()
 }
 
 /// The liars of a world; none in most.
@@ -96,14 +106,46 @@ pub struct Liars {
     refused: BTreeMap<(usize, usize), u64>,
     /// Who got a message of a liar that showed the lie.
     owed: BTreeSet<(usize, usize)>,
+    two_faced: Option<TwoFaced>,
+    /// The number of the record that they leave out most.
+    hidden: u64,
+    /// All heads that were signed.
+    signed: Signed,
 }
 
 impl Liars {
-    pub fn of(random: &mut StdRng, stores: usize) -> Self {
+    pub fn of(random: &mut StdRng, profile: &Profile, now: u64) -> Self {
+        let stores = profile.stores;
         let first = random.random_range(0..stores);
         let second = (first + random.random_range(1..stores)) % stores;
         let chance = [0.1, 0.3, 0.7][random.random_range(0..3)];
-        Self { nodes: BTreeSet::from([first, second]), chance, ..Self::default() }
+        let is_two_faced = random.random_bool(0.5);
+        let two_faced = is_two_faced.then(|| TwoFaced::of(random, profile, [first, second], now));
+        let mut signed = Signed::default();
+        two_faced.iter().flat_map(TwoFaced::heads).for_each(|head| signed.note(&head.to_proto()));
+        let (nodes, hidden) = (BTreeSet::from([first, second]), random.random_range(0..profile.keys));
+        Self { nodes, chance, two_faced, hidden, signed, ..Self::default() }
+    }
+
+    pub fn describe(&self) -> String {
+        let two_faced = self.two_faced.as_ref().map(|two_faced| two_faced.describe());
+        format!("{:?} lie with a chance of {}; two-faced: {two_faced:?}", self.nodes, self.chance)
+    }
+
+    /// Notes what the two-faced liar has signed.
+    pub fn note_two_faced(&self, history: &mut History) {
+        let Some(two_faced) = &self.two_faced else { return };
+        history.note_two_faced(two_faced.origin);
+        two_faced.batches().for_each(|batch| history.note_batch(batch));
+    }
+
+    /// A node has found out that another one lies.
+    pub fn name(&mut self, node: usize, liar: usize) {
+        *self.refused.entry((node, liar)).or_default() += 1;
+    }
+
+    pub fn has_signed(&self, head: &Head) -> bool {
+        self.signed.has(head)
     }
 }
 
@@ -162,9 +204,13 @@ impl World {
 
     /// A message of a liar's as it leaves it.
     pub fn leave(&mut self, from: usize, to: usize, message: Message) -> (Message, Option<Lie>) {
-        // A batch is altered in many ways, and few are sent.
-        let is_batch = matches!(message, Message::Batch(_));
-        if !self.lies(from) || !(is_batch || self.random.random_bool(0.3)) {
+        // A batch is altered in many ways, and so are heads; of batches few are sent.
+        let often = match message {
+            Message::Batch(_) => 1.0,
+            Message::Heads(..) => 0.5,
+            _ => 0.3,
+        };
+        if !self.lies(from) || !self.random.random_bool(often) {
             return (message, None);
         }
         let (message, lie) = match message {
@@ -176,9 +222,12 @@ impl World {
                 let lie = self.claim_more(&mut vector, "lies: a hello of clocks that it has not");
                 (Message::Hello(speaker, vector, folds), lie)
             }
-            Message::Heads(speaker, mut heads) => {
-                let lie = self.claim_more(&mut heads.vector, "lies: heads of clocks that it has not");
-                (Message::Heads(speaker, heads), lie)
+            Message::Heads(speaker, mut heads, is_all) => {
+                let lie = match self.random.random_bool(0.2) {
+                    true => self.claim_more_in(&mut heads, "lies: heads of clocks that it has not"),
+                    false => self.altered_heads(to, &mut heads),
+                };
+                (Message::Heads(speaker, heads, is_all), lie)
             }
             Message::Acknowledgement(speaker, mut vector) => {
                 let lie = self.claim_more(&mut vector, "lies: an acknowledgement of what it has not");
@@ -202,6 +251,7 @@ impl World {
         let is_born = own.is_some_and(|own| self.knows_birth(to, &own));
         if let Some(own) = own.filter(|_| is_born && self.random.random_bool(0.1)) {
             let lie = Lie::shown(batches::SECOND_BIRTH);
+            self.history.note_two_faced(own);
             return (batches::second_birth(&mut self.random, own), Some(lie));
         }
         let random = &mut self.random;
@@ -211,6 +261,13 @@ impl World {
 
     pub fn knows_birth(&self, node: usize, origin: &Origin) -> bool {
         self.store(node).is_some_and(|store| store.born(origin).is_some())
+    }
+
+    fn claim_more_in(&mut self, heads: &mut proto::Heads, what: &'static str) -> Option<Lie> {
+        let mut vector = codec::vector_from_proto(&heads.vector.take().unwrap_or_default()).ok()?;
+        let lie = self.claim_more(&mut vector, what);
+        heads.vector = Some(codec::vector_to_proto(&vector));
+        lie
     }
 
     /// Raises a clock, or invents an origin.
@@ -247,7 +304,7 @@ impl World {
         self.note(format!("{node} refuses what {sender} sends: {kind}"));
         let is_between_honest = !self.is_liar(node) && !self.is_liar(sender);
         assert!(!is_between_honest, "{node} refuses what {sender} sends, which is honest: {kind}");
-        *self.liars.refused.entry((node, sender)).or_default() += 1;
+        self.liars.name(node, sender);
         self.tally.add("claims refused", 1);
     }
 

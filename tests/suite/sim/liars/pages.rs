@@ -1,7 +1,7 @@
 //! What a liar makes of a snapshot.
 
 use super::{CLAIMED, Lie, any, batches, states};
-use crate::sim::world::World;
+use crate::{harness::store::key, sim::world::World};
 use brock_core::{
     base::{
         id::{KeyHash, NodeId},
@@ -97,7 +97,7 @@ impl World {
 
     fn altered_page(&mut self, mut page: proto::RecordPage, said: &Vector) -> Option<(Option<Message>, Lie)> {
         let known = read(&page);
-        let lie = match self.random.random_range(0..14) {
+        let lie = match self.random.random_range(0..17) {
             0 => {
                 page.collected = Some(codec::vector_to_proto(said));
                 Some(Lie::shown("lies: collected tombstones")).filter(|_| !said.is_empty())?
@@ -126,15 +126,18 @@ impl World {
                 super::flip(creation.payload.as_mut()?, &mut self.random)?;
                 Lie::shown("lies: a payload altered in a state")
             }
-            6..9 => {
+            6..12 => {
+                // Mostly the same record, of all pullers: these then confirm nothing to each other.
+                let hidden = known.iter().position(|(key_hash, _)| *key_hash == key(self.liars.hidden));
                 let index = self.random.random_range(0..known.len().max(1));
+                let index = hidden.unwrap_or(index);
                 let is_tombstone = known.get(index)?.1.deletion.is_some();
                 page.records.remove(index);
                 let what =
                     if is_tombstone { "lies: a tombstone left out" } else { "lies: a record left out" };
                 Lie::silent(what)
             }
-            9 => {
+            12 => {
                 let index = self.random.random_range(0..known.len().max(1));
                 let (key_hash, state) = known.get(index)?;
                 let new = states::behind(key_hash)?;

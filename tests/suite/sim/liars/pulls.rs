@@ -7,7 +7,10 @@ use brock::{
     membership::origins::Supplier,
     runtime::alarms::Alarms,
     store::StoreError,
-    transfer::join::{JoinError, Joiner, Terms},
+    transfer::{
+        join::{JoinError, Joiner, Terms},
+        proof::ProofError,
+    },
 };
 use brock_core::{
     base::{
@@ -51,11 +54,14 @@ impl World {
             }
         };
         let origin = segment.origin;
-        let Ok(mut segment) = verifier.check_segment(&relay, segment) else {
-            self.check_refused(puller, donor, lie, true);
-            self.refuse_claim(puller, donor, "forged");
-            self.decline(puller, donor, origin);
-            return true;
+        let mut segment = match verifier.check_segment(&relay, segment) {
+            Ok(segment) => segment,
+            Err(forged) => {
+                self.check_refused(puller, donor, lie, true);
+                self.refuse_forged(puller, donor, forged).await;
+                self.decline(puller, donor, origin);
+                return true;
+            }
         };
         self.check_refused(puller, donor, lie, false);
         let applied = store.clock(&origin);
@@ -74,7 +80,12 @@ impl World {
             return true;
         }
         let outcome = store.apply(segment).await;
-        self.note(format!("{puller} applies {origin} through {through}: {outcome:?}"));
+        // Without what is signed, which differs each time.
+        let described = match &outcome {
+            Err(StoreError::Forked { .. }) => "another history".to_owned(),
+            outcome => format!("{outcome:?}"),
+        };
+        self.note(format!("{puller} applies {origin} through {through}: {described}"));
         match outcome {
             Ok(_) => self.tally.add("batches applied", 1),
             Err(StoreError::Gap { .. }) => {
@@ -85,6 +96,26 @@ impl World {
                 let _ = store.rolled_back(theirs, relay.as_str()).await;
                 return false;
             }
+            Err(StoreError::Frozen(_)) => {
+                self.decline(puller, donor, origin);
+                return true;
+            }
+            Err(StoreError::Forked { pair, .. }) => {
+                let proven = match pair {
+                    Some(pair) => {
+                        verifier.prove_fork(origin, pair.0, pair.1).await.expect("the store freezes")
+                    }
+                    None => false,
+                };
+                if !proven {
+                    self.refuse_claim(puller, donor, "history");
+                }
+                let is_followed = proven && !store.is_frozen(&origin);
+                assert!(!is_followed, "{puller} follows {origin}, and has proven that it has two histories");
+                self.tally.add("histories met in a log", 1);
+                self.decline(puller, donor, origin);
+                return true;
+            }
             Err(error) => panic!("{puller} cannot apply: {error}"),
         }
         if refused.is_some() {
@@ -93,6 +124,18 @@ impl World {
             self.decline(puller, donor, origin);
         }
         true
+    }
+
+    /// Another birth freezes the origin, and names the node that has them in that way.
+    async fn refuse_forged(&mut self, puller: usize, donor: usize, forged: ProofError) {
+        if let ProofError::TwoBirths(other) = forged
+            && let Some(running) = self.running(puller)
+            && running.verifier.clone().prove_two_births(*other).await.expect("the store freezes")
+        {
+            self.liars.name(puller, donor);
+            return;
+        }
+        self.refuse_claim(puller, donor, "forged");
     }
 
     fn declines(&self, puller: usize, donor: usize, origin: &Origin) -> bool {
