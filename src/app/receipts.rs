@@ -140,7 +140,7 @@ impl Way {
         }
         let signed = signed.ok_or(
             "it has not signed what it holds: its certificate names no node, or it does not know the hash of this log \
-             yet",
+             yet, or what it was filled with is unconfirmed",
         )?;
         let through = signed.acknowledgement.applied.clock;
         let is_reached = self.bundles.last().is_some_and(|tip| tip.bundle.last() >= through);

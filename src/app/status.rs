@@ -96,7 +96,7 @@ impl Reporter {
         let reports = self.roster.compared(&applied);
         let traffic = self.traffic(&applied, &reports);
         let open = self.identity.open_peers();
-        let (storage, unconfirmed) = (store.storage_use().await?, store.unconfirmed_fills().await?);
+        let (storage, unconfirmed) = (store.storage_use().await?, store.unconfirmed_fills());
         let mut expiries = self.identity.expiries();
         expiries.sort_by_key(|expiry| expiry.not_after_unix_seconds);
         let writes_refused = match &*store.health().borrow() {

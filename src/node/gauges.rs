@@ -60,10 +60,7 @@ pub(super) async fn record(
         Ok(engine) => record_engine(&engine),
         Err(error) => status.set_error(&error.to_string()),
     }
-    match store.unconfirmed_fills().await {
-        Ok(fills) => metrics::gauge!(names::FILLS_UNCONFIRMED).set(fills.len() as f64),
-        Err(error) => status.set_error(&error.to_string()),
-    }
+    metrics::gauge!(names::FILLS_UNCONFIRMED).set(store.unconfirmed_fills().len() as f64);
     match store.storage_use().await {
         Ok(used) => {
             metrics::gauge!(names::STORAGE_BYTES, "kind" => "sst").set(used.sst_bytes as f64);

@@ -74,7 +74,7 @@ impl Confirmation {
         store: &Store,
         (node_id, remote): (&NodeId, &impl Remote),
     ) -> Result<Step, RemoteError> {
-        if store.unconfirmed_fills().await?.iter().all(|fill| fill.donor == *node_id) {
+        if store.unconfirmed_fills().iter().all(|fill| fill.donor == *node_id) {
             self.pass = None;
             return Ok(Step::Idle);
         }
@@ -105,7 +105,7 @@ async fn confirmable(
 ) -> Result<(u32, Vec<Fill>, bool), RemoteError> {
     let theirs = remote.summary(false).await?;
     let applied = repair::applied(&theirs)?;
-    let mut fills = store.unconfirmed_fills().await?;
+    let mut fills = store.unconfirmed_fills();
     fills.retain(|fill| {
         fill.donor != *node_id
             && (theirs.unconfirmed.iter().all(|donor| *donor != fill.donor.as_str())

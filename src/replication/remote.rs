@@ -43,7 +43,7 @@ pub trait Remote: Sync {
 /// This node's answers.
 impl Remote for Store {
     async fn summary(&self, buckets: bool) -> Result<proto::SummaryResponse, RemoteError> {
-        let unconfirmed = self.unconfirmed_fills().await?;
+        let unconfirmed = self.unconfirmed_fills();
         let summary = Self::summary(self);
         let digests = |wanted: Vec<u8>| if buckets { Bytes::from(wanted) } else { Bytes::new() };
         Ok(proto::SummaryResponse {

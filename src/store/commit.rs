@@ -17,6 +17,7 @@ use super::{
     batch::Batch,
     database::Database,
     error::StoreError,
+    fills::Fill,
     held::Amount,
     losers::{self, Seen},
     published::{Published, Raised, Totals},
@@ -225,6 +226,11 @@ impl<'a> Commit<'a> {
             true => self.raised.tips.get(origin).copied(),
             false => self.before.tips.get(origin).copied(),
         }
+    }
+
+    /// The fills that wait for confirmation, this commit included.
+    pub(super) fn fills(&self) -> &[Fill] {
+        self.raised.fills.as_ref().unwrap_or(&self.before.fills)
     }
 
     /// Whether the origin has signed two histories, this commit included.

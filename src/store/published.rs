@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use super::held::{Amount, Held};
+use super::{
+    fills::Fill,
+    held::{Amount, Held},
+};
 use brock_core::{
     base::{
         id::{NodeId, Origin},
@@ -110,6 +113,8 @@ pub(super) struct Published {
     pub forks: BTreeMap<Origin, Arc<Fork>>,
     /// The origins that sign.
     pub births: BTreeMap<Origin, Birth>,
+    /// The fills that wait for confirmation.
+    pub fills: Vec<Fill>,
     /// Of the record set.
     pub digest: SetDigest,
     /// Totals.
@@ -129,6 +134,8 @@ pub(super) struct Raised {
     pub tips: HashMap<Origin, Tip>,
     pub forks: BTreeMap<Origin, Arc<Fork>>,
     pub births: BTreeMap<Origin, Birth>,
+    /// Those that wait from now on, if that changes.
+    pub fills: Option<Vec<Fill>>,
     /// The bundles of this node's own operations.
     pub own_bundles: Vec<Tip>,
     pub buckets: BTreeMap<u8, Bucket>,
@@ -193,6 +200,9 @@ impl Published {
         }
         for (bucket, digest) in &raised.buckets {
             self.digest.set(*bucket, *digest);
+        }
+        if let Some(fills) = &raised.fills {
+            self.fills.clone_from(fills);
         }
         self.held.replace(&raised.held);
         self.totals = totals;

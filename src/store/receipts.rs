@@ -6,7 +6,10 @@ use std::{
     sync::{MutexGuard, PoisonError},
 };
 
-use super::handle::{Shared, Store};
+use super::{
+    fills::Fill,
+    handle::{Shared, Store},
+};
 use brock_core::{
     base::{
         id::{ClusterId, Origin},
@@ -71,11 +74,16 @@ impl Shared {
 
 impl Store {
     /// Signs how far the log of an origin is applied here, durably. `None`: this node does not sign, or does not know
-    /// the hash of that log, or has nothing of it. Takes about 10 µs.
+    /// the hash of that log, or has nothing of it, or a donor that is not the origin's node may have left out some of
+    /// it. Takes about 10 µs.
     pub fn acknowledgement(&self, origin: &Origin) -> Option<Acknowledgement> {
         let signer = self.shared.signer()?;
         let (clock, chain) = {
             let published = self.shared.published();
+            let is_uncertain = |fill: &Fill| !origin.is_of(&fill.donor) && fill.applied.lists(origin);
+            if published.fills.iter().any(is_uncertain) {
+                return None;
+            }
             (published.vector.get(origin), published.tips.get(origin)?.chain())
         };
         (clock > Clock::default()).then(|| signer.acknowledge(Stamp { origin: *origin, clock }, chain))

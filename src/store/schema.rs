@@ -120,7 +120,7 @@ fn family(table: &BlockBasedOptions) -> Options {
     let mut options = Options::default();
     options.set_max_write_buffer_number(3);
     options.set_level_compaction_dynamic_level_bytes(true);
-    // Digests, signatures and encrypted payloads do not shrink: compression that tries hard costs much and gains little.
+    // Digests, signatures and encrypted payloads do not shrink: trying hard costs much and gains little.
     options.set_compression_type(DBCompressionType::None);
     options.set_bottommost_compression_type(DBCompressionType::Lz4);
     options.set_block_based_table_factory(table);

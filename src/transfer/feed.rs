@@ -104,7 +104,7 @@ impl SnapshotFeed {
             Stage::Header => {
                 self.stage = Stage::Births(None);
                 let (folds, totals) = (self.store.folds(), self.store.totals());
-                let more = (self.store.tips(&self.vector), self.store.unconfirmed_fills().await?);
+                let more = (self.store.tips(&self.vector), self.store.unconfirmed_fills());
                 messages::header(self.store.node_id(), self.incarnation, (&self.vector, &folds), totals, more)
             }
             Stage::Births(after) => {

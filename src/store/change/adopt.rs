@@ -151,7 +151,7 @@ impl Change for Adopt {
         if planted::is(Bug::AdoptNothing) {
             return Ok(());
         }
-        note_fills(commit, &adoption)?;
+        note_fills(commit, &adoption);
         for (origin, clock) in adoption.vector.iter() {
             let applied = commit.applied(&origin);
             if clock <= applied || commit.is_frozen(&origin) {
@@ -187,25 +187,24 @@ impl Change for Adopt {
     }
 }
 
-fn note_fills(commit: &mut Commit<'_>, adoption: &Adoption) -> Result<(), StoreError> {
+fn note_fills(commit: &mut Commit<'_>, adoption: &Adoption) {
     let mut claimed = adoption.vector.clone();
     claimed.join(&adoption.folds);
     if claimed.iter().all(|(origin, clock)| clock <= commit.applied(&origin) || commit.is_frozen(&origin)) {
-        return Ok(());
+        return;
     }
-    let known = commit.view().fills()?;
-    let now = i64::try_from(commit.now_unix_ms / 1000).unwrap_or(i64::MAX);
-    let mut room = limits::FILLS_MAX.saturating_sub(known.len());
+    let mut fills = commit.fills().to_vec();
+    let since = i64::try_from(commit.now_unix_ms / 1000).unwrap_or(i64::MAX);
     for donor in &adoption.donors {
-        let fresh = || Fill { donor: donor.clone(), since: now, applied: Vector::default() };
-        let before = known.iter().find(|fill| fill.donor == *donor).cloned();
-        if before.is_none() {
-            let Some(left) = room.checked_sub(1) else { continue };
-            room = left;
+        let at = fills.iter().position(|fill| fill.donor == *donor).unwrap_or(fills.len());
+        if at == limits::FILLS_MAX {
+            continue;
         }
-        let mut fill = before.unwrap_or_else(fresh);
-        fill.applied.join(&claimed);
-        commit.batch.put_meta(&fill.name(), &fill.encode());
+        if at == fills.len() {
+            fills.push(Fill { donor: donor.clone(), since, applied: Vector::default() });
+        }
+        fills[at].applied.join(&claimed);
+        commit.batch.put_meta(&fills[at].name(), &fills[at].encode());
     }
-    Ok(())
+    commit.raised.fills = Some(fills);
 }

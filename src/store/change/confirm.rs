@@ -17,10 +17,12 @@ impl Change for Confirm {
 
     /// Contract: a note that has changed since, because its donor has filled this node again, stays.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
-        let noted = commit.view().fills()?;
-        for fill in self.0.iter().filter(|fill| noted.contains(fill)) {
+        let (confirmed, left): (Vec<_>, Vec<_>) =
+            commit.fills().iter().cloned().partition(|fill| self.0.contains(fill));
+        for fill in confirmed {
             commit.batch.delete_meta(&fill.name());
         }
+        commit.raised.fills = Some(left);
         Ok(())
     }
 }

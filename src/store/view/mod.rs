@@ -184,6 +184,7 @@ impl View<'_> {
             tips,
             forks: self.forks()?,
             births,
+            fills: self.fills()?,
             folds: self.folds()?,
             floors: self.floors()?,
             collected: self.collected()?,

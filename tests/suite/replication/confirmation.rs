@@ -8,11 +8,14 @@ use crate::harness::{
     eventually,
     fake_peer::FakePeer,
     free_port,
+    identity::{self, TestOrigin, signing},
     node::{TestNode, compacts_on_command, config},
     random_key,
     snapshot::{end, forces, header, page},
     stays,
-    store::{created, key, new_record, node_id, ram},
+    store::{
+        NOW, close, created, creation, entry, key, new_record, node_id, open, options, origin, payload, ram,
+    },
     wire::key_hash,
 };
 use brock::{
@@ -23,7 +26,7 @@ use brock::{
         confirmation::{Confirmation, Step},
         remote::Remote,
     },
-    store::{Fill, Page, Store},
+    store::{Fill, Options, Page, Store},
     transfer::{
         feed::SnapshotFeed,
         join::{Joiner, Terms},
@@ -33,6 +36,7 @@ use brock::{
 };
 use brock_core::{
     base::{id::KeyHash, limits, trust::TrustMode, vector::Vector},
+    domain::segment::Segment,
     proto::{self, out_of_sync::Reason, snapshot_response::Message},
 };
 use bytes::Bytes;
@@ -141,7 +145,7 @@ async fn fill(store: &Store, donor: &Store, left_out: Option<KeyHash>) {
 }
 
 async fn donors(store: &Store) -> Vec<String> {
-    let fills = store.unconfirmed_fills().await.unwrap();
+    let fills = store.unconfirmed_fills();
     fills.into_iter().map(|fill| fill.donor.to_string()).collect()
 }
 
@@ -174,7 +178,7 @@ async fn original_and_copy(left_out: Option<KeyHash>) -> (Store, Store) {
 #[tokio::test]
 async fn a_member_confirms_what_it_holds_itself_and_only_what_another_has_filled() {
     let (original, copy) = original_and_copy(None).await;
-    let filled = copy.unconfirmed_fills().await.unwrap();
+    let filled = copy.unconfirmed_fills();
     assert_eq!(donors(&copy).await, ["original"]);
     assert_eq!(confirmed_by(&copy, "original", &original).await, Step::Idle, "the donor of itself");
     assert_eq!(confirmed_by(&copy, "other", &original).await, Step::Confirms(filled.clone()));
@@ -201,9 +205,41 @@ async fn a_member_confirms_what_it_holds_itself_and_only_what_another_has_filled
 }
 
 #[tokio::test]
+async fn what_a_donor_may_have_left_out_of_anothers_log_is_acknowledged_by_no_signature() {
+    let original = Store::open(&signing(ram("original"))).unwrap();
+    created(&original, new_record(key(1), b"g")).await;
+    let third = TestOrigin::new(origin("third", 1));
+    let grant = payload(b"g");
+    let step = |clock| {
+        let create = entry(clock, key(clock), &creation(NOW, &grant), Some(&grant));
+        Segment::check(third.sign(clock - 1, vec![create])).unwrap()
+    };
+    let of_third = async |store: &Store, clock| {
+        let segment = identity::strict(store).check_segment(&node_id("third"), step(clock)).unwrap();
+        store.apply(segment).await.unwrap();
+    };
+    of_third(&original, 1).await;
+    let at_home = tempfile::tempdir().unwrap();
+    let at_copy = signing(Options { node_id: node_id("copy"), ..options(at_home.path()) });
+    let copy = open(&at_copy).await;
+    fill(&copy, &original, Some(key(1))).await;
+    let signs = |store: &Store, origin| store.acknowledgement(&origin).map(|signed| signed.applied.clock.0);
+    assert_eq!(signs(&copy, third.origin), None, "the donor may have left out something of it");
+    assert_eq!(signs(&copy, original.origin()), Some(1), "of its own log, it loses what only it knows");
+    // What comes by the log does not make up for it, nor does a restart.
+    of_third(&copy, 2).await;
+    close(copy).await;
+    let copy = open(&at_copy).await;
+    assert_eq!((copy.clock(&third.origin).0, signs(&copy, third.origin)), (2, None));
+    copy.confirm_fills(copy.unconfirmed_fills()).await.unwrap();
+    assert_eq!(signs(&copy, third.origin), Some(2));
+    close(copy).await;
+}
+
+#[tokio::test]
 async fn a_fill_that_brings_nothing_waits_for_no_confirmation_and_one_that_does_waits_again() {
     let (original, copy) = original_and_copy(None).await;
-    copy.confirm_fills(copy.unconfirmed_fills().await.unwrap()).await.unwrap();
+    copy.confirm_fills(copy.unconfirmed_fills()).await.unwrap();
     fill(&copy, &original, None).await;
     assert!(donors(&copy).await.is_empty());
     created(&original, new_record(key(90_000), b"g")).await;
@@ -316,7 +352,7 @@ async fn a_fill_is_confirmed_while_writes_go_on() {
     let asked = proto::HashRecordsRequest { after: Bytes::copy_from_slice(&hash.through.0), items: u32::MAX };
     let answer = Remote::hash_records(&original, asked).await.unwrap();
     assert_ne!(answer.through, [0xff; 32].as_slice(), "an answer is bounded");
-    let filled = copy.unconfirmed_fills().await.unwrap();
+    let filled = copy.unconfirmed_fills();
     let member = Late(&original, &copy, 0.into());
     let said = confirmed_by(&copy, "other", &member).await;
     assert!(matches!(&said, Step::Confirms(fills) if *fills == filled), "{said:?}");

@@ -93,9 +93,9 @@ impl World {
 
     /// Claim: a fill that an honest node could confirm is confirmed in the end.
     async fn check_fills(&self, honest: &[(usize, Store)], (node, store): (usize, &Store)) {
-        for fill in store.unconfirmed_fills().await.expect("the store reads") {
+        for fill in store.unconfirmed_fills() {
             for (other, member) in honest.iter().filter(|(other, _)| *other != node) {
-                let theirs = member.unconfirmed_fills().await.expect("the store reads");
+                let theirs = member.unconfirmed_fills();
                 let depends = theirs.iter().any(|theirs| theirs.donor == fill.donor);
                 let could = *member.node_id() != fill.donor
                     && !depends
