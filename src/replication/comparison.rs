@@ -2,9 +2,9 @@
 //!
 //! What lies above one of the two vectors is under way, and says nothing. What lies at or below both is claimed
 //! as applied by both: if one of them does not hold it, that is a true difference (a resync from a donor that
-//! left out records, bit rot, a dropped quarantine entry). So is an operation above both, if its log has stood still at
-//! the same clock at both nodes: no log is bringing it to either, as its origin is frozen or both have ended its log,
-//! and a page has brought it to one of them. Each node joins what it lacks. A join loses nothing and gives both nodes
+//! left out records, bit rot, a dropped quarantine entry). So is an operation above both that no log is bringing to
+//! either, and a page has brought to one of them: its origin is frozen, or its log has stood still at the same clock at
+//! both nodes, as both have ended it. Each node joins what it lacks. A join loses nothing and gives both nodes
 //! the same state.
 
 use std::{
@@ -27,7 +27,7 @@ use brock_core::{
     base::{
         id::{KeyHash, Origin},
         limits,
-        vector::{Stamp, Vector},
+        vector::{Clock, Stamp, Vector},
     },
     domain::{digest::BUCKETS, record::RecordState},
 };
@@ -65,6 +65,7 @@ impl Default for Comparison {
 /// What both nodes have applied.
 struct Common<'a> {
     both: Vector,
+    frozen: BTreeSet<Origin>,
     /// What each had applied at enough looks in a row.
     looks: Option<&'a VecDeque<(Vector, Vector)>>,
     /// Whether one of them may have deleted and forgotten records.
@@ -82,7 +83,8 @@ impl Comparison {
     /// true difference.
     ///
     /// Contract: a state of the peer is joined only if all that it adds here is at or below both vectors, or of logs
-    /// that have stood at one clock at both nodes at all those looks. Nothing is joined while a resync runs.
+    /// that have stood at one clock at both nodes at all those looks. Nothing is joined while a resync may remove
+    /// records.
     pub async fn look(
         &mut self,
         (store, verifier): (&Store, &Verifier),
@@ -115,7 +117,8 @@ impl Comparison {
             return Ok(Look::Suspicious);
         }
         let looks = Some(&self.applied).filter(|looks| looks.len() >= limits::COMPARE_LOOKS as usize);
-        let common = Common { both, looks, has_collected: !comparable };
+        let frozen = store.forks().iter().map(|fork| fork.origin()).collect();
+        let common = Common { both, frozen, looks, has_collected: !comparable };
         let mut settled = Repaired::default();
         for (done, bucket) in ripe.into_iter().enumerate() {
             if done >= limits::COMPARE_BUCKETS && settled.repaired == 0 {
@@ -162,7 +165,7 @@ impl Common<'_> {
             }
             None => Vec::new(),
         };
-        let under_way = UnderWay { both: &self.both, applied };
+        let under_way = UnderWay { common: self, applied };
         let mut states = Vec::new();
         for (key_hash, mine) in asked.iter().zip(mine) {
             let theirs = theirs.get(key_hash).cloned();
@@ -195,8 +198,7 @@ impl Common<'_> {
 
 /// What may still be on its way by a log.
 struct UnderWay<'a> {
-    /// What both nodes have applied.
-    both: &'a Vector,
+    common: &'a Common<'a>,
     /// What each had applied at enough looks in a row, and after the records were read; empty after too few looks.
     applied: Vec<(Vector, Vector)>,
 }
@@ -214,14 +216,20 @@ impl UnderWay<'_> {
             // A forked origin has signed two operations with one of these stamps.
             added = joined.stamps().collect();
         }
-        added.into_iter().all(|stamp| self.both.has(stamp) || self.stands_still(&stamp.origin))
+        let is_over = |origin: &Origin| {
+            // A log that is at neither node has not begun there, as while both are being filled.
+            let has_begun = self.common.both.get(origin) > Clock::default();
+            self.common.frozen.contains(origin)
+                || (has_begun && self.stands_still(|applied| applied.get(origin)))
+        };
+        self.stands_still(|applied| applied)
+            || added.into_iter().all(|stamp| self.common.both.has(stamp) || is_over(&stamp.origin))
     }
 
-    /// Whether this origin's log has stood at one clock at both nodes.
-    fn stands_still(&self, origin: &Origin) -> bool {
-        let mut clocks =
-            self.applied.iter().flat_map(|(mine, theirs)| [mine.get(origin), theirs.get(origin)]);
-        let first = clocks.next();
-        first.is_some() && clocks.all(|clock| Some(clock) == first)
+    /// Whether both nodes have stood at one point at all looks, as far as that part of their vectors tells.
+    fn stands_still<'s, T: PartialEq>(&'s self, part: impl Fn(&'s Vector) -> T) -> bool {
+        let mut parts = self.applied.iter().flat_map(|(mine, theirs)| [part(mine), part(theirs)]);
+        let first = parts.next();
+        first.is_some() && parts.all(|other| Some(&other) == first.as_ref())
     }
 }

@@ -5,7 +5,7 @@
 //! only rise. So the confirmation goes on from stretch to stretch while writes continue, and from look to look. It
 //! compares SHA-256 hashes, because a liar can choose records whose digests cancel out in the sum of a bucket.
 //!
-//! A member that was filled by the same donor, and is not confirmed itself, confirms nothing.
+//! A member that was filled by the same donor, and is not confirmed itself, confirms only what it has written itself.
 
 use std::ops::RangeInclusive;
 
@@ -16,11 +16,11 @@ use super::{remote::Remote, repair};
 use crate::{
     membership::peer::RemoteError,
     runtime::planted::{self, Bug},
-    store::{Fill, RecordPage, Store},
+    store::{Confirmed, Fill, RecordPage, Store},
 };
 use brock_core::{
     base::{
-        id::{KeyHash, NodeId},
+        id::{Incarnation, KeyHash, NodeId, Origin},
         limits,
     },
     domain::{codec::CodecError, digest::SetDigest},
@@ -36,8 +36,8 @@ pub enum Step {
     UnderWay,
     /// These buckets differ, again and again, whatever their digests say.
     Suspects(RangeInclusive<u8>),
-    /// The member confirms these fills.
-    Confirms(Vec<Fill>),
+    /// The member confirms these fills, or its part of them.
+    Confirms(Vec<Confirmed>),
 }
 
 /// A pass over all records with one member.
@@ -45,15 +45,15 @@ pub enum Step {
 struct Pass {
     /// Of the member. Another one may have less.
     incarnation: u32,
-    fills: Vec<Fill>,
+    claims: Vec<Confirmed>,
     after: Option<KeyHash>,
     items: usize,
     differed: u32,
 }
 
 impl Pass {
-    fn new(incarnation: u32, fills: Vec<Fill>) -> Self {
-        Self { incarnation, fills, after: None, items: limits::CONFIRM_ITEMS, differed: 0 }
+    fn new(incarnation: u32, claims: Vec<Confirmed>) -> Self {
+        Self { incarnation, claims, after: None, items: limits::CONFIRM_ITEMS, differed: 0 }
     }
 
     fn is_over(&self) -> bool {
@@ -78,42 +78,52 @@ impl Confirmation {
             self.pass = None;
             return Ok(Step::Idle);
         }
-        let (incarnation, fills, comparable) = confirmable(store, (node_id, remote)).await?;
-        let is_same = |pass: &Pass| pass.incarnation == incarnation && pass.fills == fills;
+        let (incarnation, claims, comparable) = confirmable(store, (node_id, remote)).await?;
+        let is_same = |pass: &Pass| pass.incarnation == incarnation && pass.claims == claims;
         let continued = self.pass.take().filter(is_same);
-        if fills.is_empty() {
+        if claims.is_empty() {
             return Ok(Step::Idle);
         }
-        let mut pass = continued.unwrap_or_else(|| Pass::new(incarnation, fills));
+        let mut pass = continued.unwrap_or_else(|| Pass::new(incarnation, claims));
         let ended = pass.compare(store, remote, comparable).await;
         if !pass.is_over() {
             self.pass = Some(pass);
             return ended;
         }
         // IMPORTANT: after the last stretch. It may have been restarted without its storage, or filled, in between.
-        let (incarnation, fills, _) = confirmable(store, (node_id, remote)).await?;
-        let confirmed = fills.into_iter().filter(|fill| pass.fills.contains(fill));
+        let (incarnation, claims, _) = confirmable(store, (node_id, remote)).await?;
+        let confirmed = claims.into_iter().filter(|claim| pass.claims.contains(claim));
         let confirmed = confirmed.filter(|_| incarnation == pass.incarnation).collect();
         Ok(Step::Confirms(confirmed))
     }
 }
 
-/// The member's incarnation, the fills that it can confirm, and whether its tombstones can be compared.
+/// The member's incarnation, what it can confirm, and whether its tombstones can be compared. Of a fill that it cannot
+/// confirm, it confirms what it has written itself since its last start: for that it needs no donor.
 async fn confirmable(
     store: &Store,
     (node_id, remote): (&NodeId, &impl Remote),
-) -> Result<(u32, Vec<Fill>, bool), RemoteError> {
+) -> Result<(u32, Vec<Confirmed>, bool), RemoteError> {
     let theirs = remote.summary(false).await?;
     let applied = repair::applied(&theirs)?;
-    let mut fills = store.unconfirmed_fills();
-    fills.retain(|fill| {
-        fill.donor != *node_id
-            && (theirs.unconfirmed.iter().all(|donor| *donor != fill.donor.as_str())
-                || planted::is(Bug::ConfirmByDependent))
-            && applied.covers(&store.without_frozen(fill.applied.clone()))
-    });
-    let has_collected = theirs.digest.is_some_and(|digest| digest.has_collected);
-    Ok((theirs.incarnation, fills, store.collected().is_empty() && !has_collected))
+    let own = Origin::new(node_id, Incarnation(theirs.incarnation));
+    let claim = |fill: Fill| {
+        if fill.donor == *node_id {
+            return None;
+        }
+        let depends = theirs.unconfirmed.iter().any(|donor| *donor == fill.donor.as_str());
+        let depends = depends && !planted::is(Bug::ConfirmByDependent);
+        if !depends && applied.covers(&store.without_frozen(fill.applied.clone())) {
+            return Some(Confirmed::from(fill));
+        }
+        let mut left = fill.applied.clone();
+        left.remove(&own);
+        let has_its_own = applied.get(&own) >= fill.applied.get(&own);
+        (left != fill.applied && has_its_own).then_some(Confirmed { fill, left })
+    };
+    let claims = store.unconfirmed_fills().into_iter().filter_map(claim).collect();
+    let has_collected = theirs.digest.as_ref().is_some_and(|digest| digest.has_collected);
+    Ok((theirs.incarnation, claims, store.collected().is_empty() && !has_collected))
 }
 
 impl Pass {

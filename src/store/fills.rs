@@ -24,8 +24,23 @@ pub struct Fill {
     pub donor: NodeId,
     /// When its vector was adopted first.
     pub since: UnixSeconds,
-    /// What the donor claimed to have applied, folded origins included.
+    /// What the donor claimed to have applied, and this node has not from elsewhere: folded origins included.
     pub applied: Vector,
+}
+
+/// What a member confirms of a fill.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed {
+    /// As it was noted when the comparison began.
+    pub fill: Fill,
+    /// What waits further; empty: the whole fill is confirmed.
+    pub left: Vector,
+}
+
+impl From<Fill> for Confirmed {
+    fn from(fill: Fill) -> Self {
+        Self { fill, left: Vector::default() }
+    }
 }
 
 impl Fill {

@@ -49,7 +49,7 @@ pub use change::{
     Relogged, Stretch,
 };
 pub use error::{OpenError, StoreError};
-pub use fills::Fill;
+pub use fills::{Confirmed, Fill};
 pub use handle::{Health, Options, Store};
 pub use heads::Lacking;
 pub use published::Totals;

@@ -254,8 +254,13 @@ impl Joiner {
                     Some(verifier) => verifier.genuine_tips(shown).await?,
                     None => HashMap::new(),
                 };
-                // Of the log that is here now, whatever else was shown.
-                tips.extend(std::mem::take(&mut self.tips));
+                for (origin, copied) in std::mem::take(&mut self.tips) {
+                    let tip = tips.entry(origin).or_insert(copied);
+                    // At its end, the log that is here now counts, whatever else was shown.
+                    if tip.bundle.last() <= copied.bundle.last() {
+                        *tip = copied;
+                    }
+                }
                 self.store.adopt(Adoption { collected, tips, ..adoption }).await?;
                 return Ok(true);
             }
@@ -272,12 +277,14 @@ impl Joiner {
         if self.after_stamp.is_some_and(|after| Stamp { origin, clock: segment.after } < after) {
             return Err(JoinError::Protocol("its log is out of order".to_owned()));
         }
-        let here = self.tips.get(&origin).copied().or_else(|| self.store.tip(&origin));
-        let contradicts = |theirs: &&Tip| here.is_some_and(|here| here.contradicts(theirs));
-        if let (Some(here), Some(theirs)) = (here, proof.bundles().iter().find(contradicts))
-            && !verifier.prove_fork(origin, here, *theirs).await?
-        {
-            return Err(JoinError::Protocol("its log does not continue the one that is here".to_owned()));
+        // What is applied here may go further than the page before, and the other way round.
+        let ends = [self.tips.get(&origin).copied(), self.store.tip(&origin)];
+        for here in ends.into_iter().flatten() {
+            if let Some(theirs) = proof.bundles().iter().find(|theirs| here.contradicts(theirs))
+                && !verifier.prove_fork(origin, here, *theirs).await?
+            {
+                return Err(JoinError::Protocol("its log does not continue the one that is here".to_owned()));
+            }
         }
         self.tips.extend(proof.bundles().last().map(|tip| (origin, *tip)));
         Ok(())

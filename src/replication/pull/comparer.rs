@@ -12,7 +12,7 @@ use crate::{
         repair::Repaired,
     },
     runtime::alarms::Source,
-    store::Fill,
+    store::{Confirmed, Fill},
 };
 use brock_core::base::{id::NodeId, limits, metrics as names};
 
@@ -98,13 +98,14 @@ async fn confirm(
             comparison.suspect(buckets);
             Ok(true)
         }
-        Step::Confirms(fills) => {
+        Step::Confirms(confirmed) => {
             // No vector is adopted meanwhile.
             let _log = puller.resyncs.applying().await;
-            for Fill { donor, .. } in &fills {
+            let whole = confirmed.iter().filter(|confirmed| confirmed.left.is_empty());
+            for Confirmed { fill: Fill { donor, .. }, .. } in whole {
                 tracing::info!(%donor, by = %node_id, "another member confirms that the donor has left nothing out");
             }
-            puller.store.confirm_fills(fills).await?;
+            puller.store.confirm_fills(confirmed).await?;
             Ok(false)
         }
     }

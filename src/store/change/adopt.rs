@@ -1,6 +1,6 @@
 //! Adopting a donor's vector, once everything that it covers is here.
 
-use std::collections::HashMap;
+use std::{cmp::Ordering, collections::HashMap};
 
 use super::Change;
 use crate::{
@@ -80,10 +80,15 @@ pub(super) fn count(view: &View<'_>, origin: Origin, through: Clock) -> Result<C
 }
 
 /// Whether what a donor has sent of a log continues it. A segment that another peer has sent since may end in another
-/// history.
+/// history, or within one of its bundles.
 fn is_continued(view: &View<'_>, origin: Origin, tip: Tip) -> Result<bool, StoreError> {
-    let next = view.bundles(origin, tip.bundle.last()).next().transpose()?;
-    Ok(next.is_none_or(|next| next.first != tip.bundle.last().next() || next.before == tip.chain()))
+    let Some(next) = view.bundles(origin, tip.bundle.last()).next().transpose()? else { return Ok(true) };
+    Ok(match next.first.cmp(&tip.bundle.last().next()) {
+        Ordering::Less => false,
+        Ordering::Equal => next.before == tip.chain(),
+        // A hole, which is no other history.
+        Ordering::Greater => true,
+    })
 }
 
 /// A part of one origin's log.
@@ -190,8 +195,15 @@ impl Change for Adopt {
 fn note_fills(commit: &mut Commit<'_>, adoption: &Adoption) {
     let mut claimed = adoption.vector.clone();
     claimed.join(&adoption.folds);
-    if claimed.iter().all(|(origin, clock)| clock <= commit.applied(&origin) || commit.is_frozen(&origin)) {
+    let is_raised =
+        |(origin, clock): &(Origin, Clock)| *clock > commit.applied(origin) && !commit.is_frozen(origin);
+    let raised: Vector = claimed.iter().filter(is_raised).collect();
+    if raised.is_empty() {
         return;
+    }
+    // What was applied here before, the donor cannot have left out, unless its pages have removed it.
+    if adoption.collected.is_empty() {
+        claimed = raised;
     }
     let mut fills = commit.fills().to_vec();
     let since = i64::try_from(commit.now_unix_ms / 1000).unwrap_or(i64::MAX);

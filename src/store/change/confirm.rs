@@ -1,28 +1,46 @@
 //! Fills that another member has confirmed.
 
 use super::Change;
-use crate::store::{commit::Commit, error::StoreError, fills::Fill, handle::Store};
+use crate::store::{
+    commit::Commit,
+    error::StoreError,
+    fills::{Confirmed, Fill},
+    handle::Store,
+};
 
 impl Store {
-    /// Forgets these fills: another member has shown that nothing was left out. The caller keeps adoptions away.
-    pub async fn confirm_fills(&self, fills: Vec<Fill>) -> Result<(), StoreError> {
-        self.change(Confirm(fills)).await
+    /// Forgets fills, or the part of them, that another member has confirmed. Durable when it returns.
+    pub async fn confirm_fills(
+        &self,
+        confirmed: impl IntoIterator<Item = impl Into<Confirmed>>,
+    ) -> Result<(), StoreError> {
+        self.change(Confirm(confirmed.into_iter().map(Into::into).collect())).await
     }
 }
 
-struct Confirm(Vec<Fill>);
+struct Confirm(Vec<Confirmed>);
 
 impl Change for Confirm {
     type Outcome = ();
 
     /// Contract: a note that has changed since, because its donor has filled this node again, stays.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
-        let (confirmed, left): (Vec<_>, Vec<_>) =
-            commit.fills().iter().cloned().partition(|fill| self.0.contains(fill));
-        for fill in confirmed {
-            commit.batch.delete_meta(&fill.name());
+        let mut waiting = Vec::new();
+        for fill in commit.fills().to_vec() {
+            let confirmed = self.0.iter().find(|confirmed| confirmed.fill == fill);
+            let left = confirmed.map_or(&fill.applied, |confirmed| &confirmed.left);
+            let left = Fill { applied: left.clone(), ..fill.clone() };
+            match left.applied.is_empty() {
+                true => commit.batch.delete_meta(&left.name()),
+                false => {
+                    if left != fill {
+                        commit.batch.put_meta(&left.name(), &left.encode());
+                    }
+                    waiting.push(left);
+                }
+            }
         }
-        commit.raised.fills = Some(left);
+        commit.raised.fills = Some(waiting);
         Ok(())
     }
 }

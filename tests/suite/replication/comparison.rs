@@ -66,6 +66,17 @@ async fn what_a_page_has_brought_of_a_log_that_is_over_spreads_while_writes_go_o
 }
 
 #[tokio::test]
+async fn what_a_fill_under_way_has_brought_to_one_says_nothing_of_the_other() {
+    let stores = [open(&ram("one")).await, open(&ram("other")).await];
+    let source = open(&ram("source")).await;
+    created(&source, new_record(key(1), b"g")).await;
+    let state = source.get(key(1)).await.unwrap().unwrap();
+    stores[1].join(Page { states: vec![(key(1), state)], complete: None }).await.unwrap();
+    assert_eq!(look_while_both_write(&stores).await, 0);
+    assert!(stores[0].get(key(1)).await.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn what_one_has_in_its_log_is_left_to_the_log() {
     let stores = one_is_ahead(true).await;
     assert_eq!(look_while_both_write(&stores).await, 0);

@@ -26,7 +26,7 @@ use brock::{
         confirmation::{Confirmation, Step},
         remote::Remote,
     },
-    store::{Fill, Options, Page, Store},
+    store::{Confirmed, Fill, Options, Page, Store},
     transfer::{
         feed::SnapshotFeed,
         join::{Joiner, Terms},
@@ -35,7 +35,12 @@ use brock::{
     },
 };
 use brock_core::{
-    base::{id::KeyHash, limits, trust::TrustMode, vector::Vector},
+    base::{
+        id::KeyHash,
+        limits,
+        trust::TrustMode,
+        vector::{Clock, Vector},
+    },
     domain::segment::Segment,
     proto::{self, out_of_sync::Reason, snapshot_response::Message},
 };
@@ -149,6 +154,10 @@ async fn donors(store: &Store) -> Vec<String> {
     fills.into_iter().map(|fill| fill.donor.to_string()).collect()
 }
 
+fn whole(fills: &[Fill]) -> Vec<Confirmed> {
+    fills.iter().cloned().map(Confirmed::from).collect()
+}
+
 /// The steps with one member until one of them says something.
 async fn confirmed_by(store: &Store, member: &str, remote: &impl Remote) -> Step {
     let (mut confirmation, member) = (Confirmation::default(), node_id(member));
@@ -181,7 +190,7 @@ async fn a_member_confirms_what_it_holds_itself_and_only_what_another_has_filled
     let filled = copy.unconfirmed_fills();
     assert_eq!(donors(&copy).await, ["original"]);
     assert_eq!(confirmed_by(&copy, "original", &original).await, Step::Idle, "the donor of itself");
-    assert_eq!(confirmed_by(&copy, "other", &original).await, Step::Confirms(filled.clone()));
+    assert_eq!(confirmed_by(&copy, "other", &original).await, Step::Confirms(whole(&filled)));
     // What a donor was filled with by another one is as unconfirmed here as there.
     let next = Store::open(&ram("next")).unwrap();
     fill(&next, &copy, None).await;
@@ -189,7 +198,7 @@ async fn a_member_confirms_what_it_holds_itself_and_only_what_another_has_filled
     let Step::Confirms(by_original) = confirmed_by(&next, "original", &original).await else {
         panic!("the original holds the same")
     };
-    assert_eq!(by_original.iter().map(|fill| fill.donor.as_str()).collect::<Vec<_>>(), ["copy"]);
+    assert_eq!(by_original.iter().map(|part| part.fill.donor.as_str()).collect::<Vec<_>>(), ["copy"]);
     let twin = Store::open(&ram("twin")).unwrap();
     fill(&twin, &original, None).await;
     assert_eq!(confirmed_by(&copy, "twin", &twin).await, Step::Idle, "the same donor has filled it");
@@ -202,6 +211,30 @@ async fn a_member_confirms_what_it_holds_itself_and_only_what_another_has_filled
     assert_eq!(donors(&copy).await, ["original"], "what was confirmed is another fill");
     copy.confirm_fills(filled).await.unwrap();
     assert!(donors(&copy).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_member_that_waits_itself_confirms_what_it_has_written_and_no_more() {
+    let first = Store::open(&ram("first")).unwrap();
+    created(&first, new_record(key(1), b"g")).await;
+    let second = Store::open(&ram("second")).unwrap();
+    fill(&second, &first, None).await;
+    created(&second, new_record(key(2), b"g")).await;
+    // The first one has that too, and fills a third.
+    fill(&first, &second, None).await;
+    let third = Store::open(&ram("third")).unwrap();
+    fill(&third, &first, None).await;
+    let from_first =
+        |store: &Store| store.unconfirmed_fills().into_iter().find(|fill| fill.donor.as_str() == "first");
+    let noted = from_first(&third).unwrap();
+    assert!(noted.applied.lists(&second.origin()) && from_first(&second).is_some(), "both wait");
+    let Step::Confirms(confirmed) = confirmed_by(&third, "second", &second).await else {
+        panic!("it needs no donor for its own log")
+    };
+    third.confirm_fills(confirmed).await.unwrap();
+    let left = from_first(&third).unwrap();
+    assert_eq!(left.applied.iter().collect::<Vec<_>>(), [(first.origin(), Clock(1))]);
+    assert_eq!(confirmed_by(&third, "second", &second).await, Step::Idle, "that is all");
 }
 
 #[tokio::test]
@@ -355,5 +388,5 @@ async fn a_fill_is_confirmed_while_writes_go_on() {
     let filled = copy.unconfirmed_fills();
     let member = Late(&original, &copy, 0.into());
     let said = confirmed_by(&copy, "other", &member).await;
-    assert!(matches!(&said, Step::Confirms(fills) if *fills == filled), "{said:?}");
+    assert!(matches!(&said, Step::Confirms(parts) if *parts == whole(&filled)), "{said:?}");
 }

@@ -263,8 +263,10 @@ pub async fn compare(
                 comparison.suspect(buckets);
                 is_suspicious = true;
             }
-            Step::Confirms(fills) => {
-                here.0.confirm_fills(fills.clone()).await.expect("the store takes writes");
+            Step::Confirms(parts) => {
+                let whole = parts.iter().filter(|part| part.left.is_empty());
+                let fills = whole.map(|part| part.fill.clone()).collect();
+                here.0.confirm_fills(parts).await.expect("the store takes writes");
                 let left = here.0.unconfirmed_fills();
                 let (states, is_last) = (states(here.0).await, left.is_empty());
                 confirmed.push(Confirmed { fills, states, is_last });

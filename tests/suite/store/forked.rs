@@ -196,6 +196,48 @@ async fn a_log_whose_history_changes_during_a_resync_is_not_passed_on() {
     close(donor).await;
 }
 
+/// The bundle of another history ends, and begins, elsewhere than the one that is here.
+#[tokio::test]
+async fn a_bundle_that_reaches_over_the_end_of_the_log_here_is_of_another_history() {
+    let own = TestOrigin::new(origin("two", 1));
+    let grant = payload(b"g");
+    let bundle = |clocks: std::ops::RangeInclusive<u64>, history: u64| {
+        let create = |clock| entry(clock, key(10 * history + clock), &creation(NOW, &grant), Some(&grant));
+        own.sign(clocks.start() - 1, clocks.map(create).collect())
+    };
+    let (first, here, other) = (bundle(1..=1, 0), bundle(2..=3, 1), bundle(2..=4, 2));
+    for comes_late in [true, false] {
+        let (one, donor) = (open(&signing(ram("one"))).await, open(&signing(ram("donor"))).await);
+        for batch in [&first, &other] {
+            take(&donor, batch.clone()).await.unwrap();
+        }
+        take(&one, first.clone()).await.unwrap();
+        if comes_late {
+            fill(&one, &donor, true, Some(here.clone())).await;
+            assert_eq!(
+                (one.clock(&own.origin), one.totals().log_entries),
+                (Clock(4), 0),
+                "nothing is relayed"
+            );
+        } else {
+            take(&one, here.clone()).await.unwrap();
+            let mut joiner = Joiner::new(one.clone(), node_id("donor"), Terms::default(), Some(strict(&one)));
+            let mut feed = SnapshotFeed::begin(donor.clone(), joiner.request()).unwrap();
+            while let Some(message) = feed.next().await.unwrap() {
+                if matches!(message.message, Some(Message::Log(_))) {
+                    // What is here hides behind a page that ends before it.
+                    let page = proto::LogPage { batch: Some(first.clone()) };
+                    joiner.take(proto::SnapshotResponse { message: Some(Message::Log(page)) }).await.unwrap();
+                }
+                joiner.take(message).await.unwrap();
+            }
+            assert!(one.is_frozen(&own.origin), "both cannot be true");
+        }
+        close(one).await;
+        close(donor).await;
+    }
+}
+
 #[tokio::test]
 async fn where_a_copied_log_ends_is_known_though_its_donor_does_not_say_it() {
     let (one, donor) = (open(&signing(ram("one"))).await, open(&signing(ram("donor"))).await);

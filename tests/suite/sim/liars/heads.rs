@@ -135,6 +135,10 @@ impl World {
             Fork::from_proto(fork.clone()).is_ok_and(|fork| store.is_frozen(&fork.origin()))
         };
         let lie = lie.filter(|lie| lie.what != FALSE_FORK || !heads.forks.iter().any(is_frozen));
+        // On a slow way, or by a clock that is ahead, the future has become the present.
+        let latest = now_ms + limits::CLOCK_SKEW_MAX_SECONDS * 1000;
+        let is_ahead = heads.heads.iter().any(|head| head.at_unix_ms > latest);
+        let lie = lie.filter(|lie| lie.what != FUTURE || is_ahead);
         let lied_before = stream.is_some_and(|stream| stream.lies_of_history);
         let mut is_refused = lied_before;
         if !lied_before {
