@@ -75,7 +75,8 @@ async fn a_relay_that_keeps_a_log_back_is_named_and_a_quiet_origin_is_not() {
     assert_eq!((named.clock, named.lacking, named.at_unix_ms), (2, 1, now_ms));
     assert_eq!(named.withheld_by, std::slice::from_ref(&liar_address));
     assert!(named.lacking_seconds >= limits::HEAD_PATIENCE.as_secs(), "{named:?}");
-    let is_quiet = of(heads(&victim).await, &quiet).unwrap();
+    let known = || async { of(heads(&victim).await, &quiet) };
+    let is_quiet = eventually("the quiet origin's head is known", known).await;
     assert_eq!((is_quiet.clock, is_quiet.lacking, is_quiet.withheld_by.len()), (1, 0, 0));
     let alarm = eventually("an alarm names it", || async {
         let alarms = victim.admin.status().await.alarms;

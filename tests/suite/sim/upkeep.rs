@@ -116,10 +116,13 @@ impl World {
         self.repair(node, other, is_told_to).await;
     }
 
-    /// Returns whether anything changed.
-    pub async fn repair(&mut self, node: usize, other: usize, is_told_to: bool) -> bool {
-        let (Some(store), Some(remote)) = (self.store(node), self.shown(other)) else { return false };
-        let Some(doubting) = self.running(node).map(|running| running.verifier.clone()) else { return false };
+    /// Returns whether records were repaired, and whether fills were confirmed.
+    pub async fn repair(&mut self, node: usize, other: usize, is_told_to: bool) -> (bool, bool) {
+        let (Some(store), Some(remote)) = (self.store(node), self.shown(other)) else {
+            return (false, false);
+        };
+        let doubting = self.running(node).map(|running| running.verifier.clone());
+        let Some(doubting) = doubting else { return (false, false) };
         let verifier = match self.is_strict() {
             true => doubting,
             false => verifier(&store, TrustMode::Centralized),
@@ -149,7 +152,7 @@ impl World {
         self.tally.add("records repaired", repaired.repaired);
         self.tally.add("records left alone by a repair", repaired.ambiguous);
         self.check_confirmed(node, other, &confirmed).await;
-        repaired.repaired > 0 || !confirmed.is_empty()
+        (repaired.repaired > 0, !confirmed.is_empty())
     }
 
     /// Claim: where donors lie, no honest member confirms a fill of an honest node while that lacks anything of what
