@@ -29,9 +29,10 @@ const HUNT: &str = "a_hunt_by_somebody_who_chose_the_bug";
 fn hunting_ground(bug: Bug) -> (Focus, u64) {
     match bug {
         Bug::KeepIncarnation | Bug::AckBeforeSync | Bug::LowerClock => (Focus::Disks, 1),
-        Bug::CollectEarly | Bug::CollectWithoutWaiting => (Focus::Collection, 1),
+        Bug::CollectEarly => (Focus::Collection, 1),
+        Bug::CollectWithoutWaiting => (Focus::Collection, 330),
         Bug::DropUncovered | Bug::HelloJoins => (Focus::Oblivion, 1),
-        Bug::KeepUnlisted => (Focus::Oblivion, 200),
+        Bug::KeepUnlisted => (Focus::Oblivion, 375),
         Bug::SkipVerifyRelay
         | Bug::SkipVerifyPage
         | Bug::SkipVerifyRepair
