@@ -4,8 +4,8 @@
 //! as applied by both: if one of them does not hold it, that is a true difference (a resync from a donor that
 //! left out records, bit rot, a dropped quarantine entry). So is an operation above both that no log is bringing to
 //! either, and a page has brought to one of them: its origin is frozen, or its log has stood still at the same clock at
-//! both nodes, as both have ended it. Each node joins what it lacks. A join loses nothing and gives both nodes
-//! the same state.
+//! both nodes, as both have ended it. Each node joins what it lacks. A join loses nothing and gives both nodes the same
+//! state.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -82,9 +82,9 @@ impl Comparison {
     /// [`limits::COMPARE_LOOKS`] looks in a row, a few buckets at a time, and all of them once one shows a
     /// true difference.
     ///
-    /// Contract: a state of the peer is joined only if all that it adds here is at or below both vectors, or of logs
-    /// that have stood at one clock at both nodes at all those looks. Nothing is joined while a resync may remove
-    /// records.
+    /// Contract: a state of the peer is joined only if all that it adds here is at or below both vectors, or of frozen
+    /// origins, or of logs that have stood at one clock, above 0, at both nodes at all those looks; or if both have
+    /// stood at one vector. Nothing is joined while a resync may remove records.
     pub async fn look(
         &mut self,
         (store, verifier): (&Store, &Verifier),
@@ -157,15 +157,14 @@ impl Common<'_> {
         let asked = &asked[..looked_at];
         let mine = store.get_many(asked.to_vec()).await?;
         let collected = repair::forgotten(store);
-        let applied = match self.looks {
+        let now = match self.looks {
             // An operation may have come in between.
-            Some(looks) => {
-                let now = (store.applied(), TheirSummary::of(remote).await?.applied);
-                looks.iter().cloned().chain([now]).collect()
-            }
-            None => Vec::new(),
+            Some(_) => Some((store.applied(), TheirSummary::of(remote).await?.applied)),
+            None => None,
         };
-        let under_way = UnderWay { common: self, applied };
+        let applied: Vec<_> = now.iter().chain(self.looks.into_iter().flatten()).collect();
+        let is_quiet = stands_still(&applied, |vector| vector);
+        let under_way = UnderWay { common: self, applied, is_quiet };
         let mut states = Vec::new();
         for (key_hash, mine) in asked.iter().zip(mine) {
             let theirs = theirs.get(key_hash).cloned();
@@ -200,7 +199,9 @@ impl Common<'_> {
 struct UnderWay<'a> {
     common: &'a Common<'a>,
     /// What each had applied at enough looks in a row, and after the records were read; empty after too few looks.
-    applied: Vec<(Vector, Vector)>,
+    applied: Vec<&'a (Vector, Vector)>,
+    /// Whether both have stood at one vector all the time: no log is bringing anything.
+    is_quiet: bool,
 }
 
 impl UnderWay<'_> {
@@ -220,16 +221,15 @@ impl UnderWay<'_> {
             // A log that is at neither node has not begun there, as while both are being filled.
             let has_begun = self.common.both.get(origin) > Clock::default();
             self.common.frozen.contains(origin)
-                || (has_begun && self.stands_still(|applied| applied.get(origin)))
+                || (has_begun && stands_still(&self.applied, |vector| vector.get(origin)))
         };
-        self.stands_still(|applied| applied)
-            || added.into_iter().all(|stamp| self.common.both.has(stamp) || is_over(&stamp.origin))
+        self.is_quiet || added.into_iter().all(|stamp| self.common.both.has(stamp) || is_over(&stamp.origin))
     }
+}
 
-    /// Whether both nodes have stood at one point at all looks, as far as that part of their vectors tells.
-    fn stands_still<'s, T: PartialEq>(&'s self, part: impl Fn(&'s Vector) -> T) -> bool {
-        let mut parts = self.applied.iter().flat_map(|(mine, theirs)| [part(mine), part(theirs)]);
-        let first = parts.next();
-        first.is_some() && parts.all(|other| Some(&other) == first.as_ref())
-    }
+/// Whether that part of the vectors was the same at both nodes at all looks; not so if there was none.
+fn stands_still<'a, T: PartialEq>(looks: &[&'a (Vector, Vector)], part: impl Fn(&'a Vector) -> T) -> bool {
+    let mut parts = looks.iter().flat_map(|(mine, theirs)| [part(mine), part(theirs)]);
+    let first = parts.next();
+    first.is_some() && parts.all(|other| Some(&other) == first.as_ref())
 }

@@ -73,7 +73,7 @@ impl View<'_> {
 }
 
 impl Store {
-    /// The fills that wait for confirmation, by donor.
+    /// The fills that wait for confirmation, at most one of each donor.
     pub fn unconfirmed_fills(&self) -> Vec<Fill> {
         self.shared.published().fills.clone()
     }

@@ -76,7 +76,7 @@ impl Store {
     pub fn sign_head(&self, now_unix_ms: u64) {
         let Some(signer) = self.shared.signer() else { return };
         let origin = signer.origin();
-        let Some(tip) = self.shared.published().tips.get(&origin).copied() else { return };
+        let Some(tip) = self.tip(&origin) else { return };
         let mut heads = self.shared.heads();
         // A clock that was set back does not keep it from signing.
         let has_passed = |at: u64| Duration::from_millis(now_unix_ms.abs_diff(at)) >= limits::HEAD_INTERVAL;
@@ -102,8 +102,8 @@ impl Store {
         }
     }
 
-    /// Compares the heads with what is applied. Returns those whose logs have grown since the last time: a log that is
-    /// of another history may never reach its head, and shows that long before.
+    /// Compares the heads with what is applied. Returns those whose logs have grown since the last time: a log of
+    /// another history may never reach its head, and may show that before.
     pub fn approached_heads(&self) -> Vec<Head> {
         let mut approached = Vec::new();
         let open: Vec<Origin> = self.shared.heads().lacking.keys().copied().collect();

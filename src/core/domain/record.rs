@@ -5,10 +5,7 @@ use std::mem::take;
 
 use bytes::Bytes;
 
-use super::{
-    bundle::Evidence,
-    proofs::{EvidenceList, Lack, Part, Proofs},
-};
+use super::proofs::{EvidenceList, Lack, Part, Proofs};
 use crate::base::{
     id::sha256,
     limits,
@@ -140,13 +137,17 @@ impl RecordState {
     /// operator's order; then the least stamp. So what is not proven can be logged again by an origin that signs, and
     /// is proven from then on.
     #[must_use]
-    pub fn join(mut self, mut other: Self) -> Self {
+    pub fn join(self, other: Self) -> Self {
         if self == Self::default() {
             return other.canonical();
         }
         if other == Self::default() {
             return self.canonical();
         }
+        self.merge(other)
+    }
+
+    fn merge(mut self, mut other: Self) -> Self {
         let (mine, theirs) = (take(&mut self.evidence), take(&mut other.evidence));
         let (mine, theirs) = (Proofs::of(&mine), Proofs::of(&theirs));
         let by = |part: Part<'static>| {
@@ -200,35 +201,14 @@ impl RecordState {
 
     /// The join of this state with nothing: the one form that states have.
     #[must_use]
-    pub fn canonical(self) -> Self {
-        if self.deletion.is_some() {
-            let was_created = self.was_created || self.is_created();
-            let Self { deletion, evidence, .. } = self;
-            return Self { was_created, deletion, evidence, ..Self::default() }.with_own_evidence();
+    pub fn canonical(mut self) -> Self {
+        if self.deletion.is_some() || !self.losers.is_empty() {
+            return self.merge(Self::default());
         }
-        let (creation, losers) = match self.losers.is_empty() {
-            true => (self.creation, self.losers),
-            false => {
-                let proofs = Proofs::of(&self.evidence);
-                let created = self.creation.into_iter().chain(self.losers);
-                rank_creations((created, &proofs), (std::iter::empty(), &Proofs::default()))
-            }
-        };
+        // As most states are: nothing to rank.
+        let evidence = take(&mut self.evidence);
         let expiry = self.expiry.filter(|_| self.expires_at.is_some());
-        Self { creation, losers, expiry, was_created: false, ..self }.with_own_evidence()
-    }
-
-    /// With the least of its evidence of each of its parts, and no other.
-    fn with_own_evidence(mut self) -> Self {
-        let proofs = Proofs::of(&self.evidence);
-        let least: Vec<&Evidence> =
-            self.parts().filter_map(|(stamp, part)| proofs.proof(stamp, part)).collect();
-        let is_kept = |evidence: &Evidence| least.iter().any(|least| std::ptr::eq(*least, evidence));
-        let mut kept: Vec<bool> = self.evidence.iter().map(|(_, evidence)| is_kept(evidence)).collect();
-        kept.reverse();
-        self.evidence.retain(|_| kept.pop().unwrap_or_default());
-        self.evidence.sort_unstable();
-        self
+        Self { expiry, was_created: false, ..self }.with_evidence(&Proofs::of(&evidence))
     }
 
     /// With the least evidence of each of its parts, and no other.

@@ -1,15 +1,10 @@
 //! Fills that another member has confirmed.
 
 use super::Change;
-use crate::store::{
-    commit::Commit,
-    error::StoreError,
-    fills::{Confirmed, Fill},
-    handle::Store,
-};
+use crate::store::{commit::Commit, error::StoreError, fills::Confirmed, handle::Store};
 
 impl Store {
-    /// Forgets fills, or the part of them, that another member has confirmed. Durable when it returns.
+    /// Forgets what another member has confirmed of fills. Durable when it returns. The caller keeps adoptions away.
     pub async fn confirm_fills(
         &self,
         confirmed: impl IntoIterator<Item = impl Into<Confirmed>>,
@@ -25,19 +20,15 @@ impl Change for Confirm {
 
     /// Contract: a note that has changed since, because its donor has filled this node again, stays.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
-        let mut waiting = Vec::new();
-        for fill in commit.fills().to_vec() {
-            let confirmed = self.0.iter().find(|confirmed| confirmed.fill == fill);
-            let left = confirmed.map_or(&fill.applied, |confirmed| &confirmed.left);
-            let left = Fill { applied: left.clone(), ..fill.clone() };
-            match left.applied.is_empty() {
-                true => commit.batch.delete_meta(&left.name()),
-                false => {
-                    if left != fill {
-                        commit.batch.put_meta(&left.name(), &left.encode());
-                    }
-                    waiting.push(left);
-                }
+        let mut waiting = commit.fills().to_vec();
+        for Confirmed { fill, left } in self.0 {
+            let Some(at) = waiting.iter().position(|waits| *waits == fill) else { continue };
+            if left.is_empty() {
+                commit.batch.delete_meta(&fill.name());
+                waiting.remove(at);
+            } else {
+                waiting[at].applied = left;
+                commit.batch.put_meta(&fill.name(), &waiting[at].encode());
             }
         }
         commit.raised.fills = Some(waiting);

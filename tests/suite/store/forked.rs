@@ -143,16 +143,25 @@ async fn a_bundle_of_another_history_is_refused_and_proves_both_and_what_both_ho
 /// Fills a store from the records and the log of another one, of which the header shows where the log ends or not.
 /// `meanwhile` comes from elsewhere, before the last message.
 async fn fill(store: &Store, donor: &Store, shows_tips: bool, meanwhile: Option<proto::Batch>) {
+    fill_with(store, donor, async |_, message| match message {
+        Message::Header(header) if !shows_tips => header.tips.clear(),
+        Message::End(_) => {
+            if let Some(batch) = &meanwhile {
+                take(store, batch.clone()).await.unwrap();
+            }
+        }
+        _ => {}
+    })
+    .await;
+}
+
+/// Fills a store from another one; `before` comes before each message, and may alter it.
+async fn fill_with(store: &Store, donor: &Store, before: impl AsyncFn(&mut Joiner, &mut Message)) {
     let id = donor.node_id().clone();
     let mut joiner = Joiner::new(store.clone(), id, Terms::default(), Some(strict(store)));
     let mut feed = SnapshotFeed::begin(donor.clone(), joiner.request()).unwrap();
     while let Some(mut message) = feed.next().await.unwrap() {
-        if let Some(Message::Header(header)) = message.message.as_mut().filter(|_| !shows_tips) {
-            header.tips.clear();
-        }
-        if let (Some(Message::End(_)), Some(batch)) = (&message.message, &meanwhile) {
-            take(store, batch.clone()).await.unwrap();
-        }
+        before(&mut joiner, message.message.as_mut().unwrap()).await;
         joiner.take(message).await.unwrap();
     }
 }
@@ -221,16 +230,14 @@ async fn a_bundle_that_reaches_over_the_end_of_the_log_here_is_of_another_histor
             );
         } else {
             take(&one, here.clone()).await.unwrap();
-            let mut joiner = Joiner::new(one.clone(), node_id("donor"), Terms::default(), Some(strict(&one)));
-            let mut feed = SnapshotFeed::begin(donor.clone(), joiner.request()).unwrap();
-            while let Some(message) = feed.next().await.unwrap() {
-                if matches!(message.message, Some(Message::Log(_))) {
+            fill_with(&one, &donor, async |joiner, message| {
+                if matches!(message, Message::Log(_)) {
                     // What is here hides behind a page that ends before it.
                     let page = proto::LogPage { batch: Some(first.clone()) };
                     joiner.take(proto::SnapshotResponse { message: Some(Message::Log(page)) }).await.unwrap();
                 }
-                joiner.take(message).await.unwrap();
-            }
+            })
+            .await;
             assert!(one.is_frozen(&own.origin), "both cannot be true");
         }
         close(one).await;
