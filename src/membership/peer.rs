@@ -138,7 +138,7 @@ impl Peer {
 
     /// Offers a birth that an operator has vouched for.
     pub async fn offer_births(&self, birth: &SignedBirth) -> Result<(), RemoteError> {
-        let request = proto::Births { births: vec![birth.to_proto()] };
+        let request = proto::Births { births: vec![birth.to_proto()], tips: Vec::new() };
         self.call(|mut client| async move { client.offer_births(request).await }).await.map(drop)
     }
 }

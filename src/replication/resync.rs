@@ -126,7 +126,7 @@ pub enum ResyncError {
 impl ResyncError {
     fn aside_max(&self) -> Duration {
         match self {
-            Self::Join(JoinError::Unproven(_)) => limits::RESYNC_ASIDE_UNPROVEN,
+            Self::Join(JoinError::Unproven(_) | JoinError::Unsigned(_)) => limits::RESYNC_ASIDE_UNPROVEN,
             _ => limits::RESYNC_ASIDE_MAX,
         }
     }
@@ -358,7 +358,12 @@ impl Resyncs {
                     tracing::info!(%donor, records = joiner.records, "this node has everything that the peer had");
                 }
             }
-            Err(error) => self.note_failure(&donor, error, joiner),
+            Err(error) => {
+                if matches!(error, ResyncError::Join(JoinError::Unsigned(_))) {
+                    self.filled.send_modify(|filled| *filled += 1);
+                }
+                self.note_failure(&donor, error, joiner);
+            }
         }
         outcome
     }

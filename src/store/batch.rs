@@ -98,20 +98,24 @@ impl<'a> Batch<'a> {
         self.put(schema::FLOOR, origin.as_bytes(), &codec::encode_clock(clock));
     }
 
-    /// Vectors do not list the origin any more; its last clock is kept apart.
-    pub(super) fn put_fold(&mut self, origin: Origin, clock: Clock) {
-        self.put(schema::FOLDED, origin.as_bytes(), &codec::encode_clock(clock));
+    /// Vectors do not list the origin any more; its last clock is kept apart, with its last bundle if that is known.
+    pub(super) fn put_fold(&mut self, origin: Origin, clock: Clock, tip: Option<&Tip>) {
+        self.put(schema::FOLDED, origin.as_bytes(), &codec::encode_head(clock, tip));
         self.delete(schema::CLOCK_VALUE, origin.as_bytes());
         self.delete(schema::FLOOR, origin.as_bytes());
     }
 
-    /// The origin is in no vector any more.
-    pub(super) fn put_fork(&mut self, fork: &Fork) {
-        let origin = fork.origin();
-        self.put(schema::FORK, origin.as_bytes(), &fork.encode());
+    /// Nothing of the origin is applied.
+    pub(super) fn delete_head(&mut self, origin: Origin) {
         for family in [schema::CLOCK_VALUE, schema::FLOOR, schema::FOLDED] {
             self.delete(family, origin.as_bytes());
         }
+    }
+
+    /// The origin is in no vector any more.
+    pub(super) fn put_fork(&mut self, fork: &Fork) {
+        self.put(schema::FORK, fork.origin().as_bytes(), &fork.encode());
+        self.delete_head(fork.origin());
     }
 
     pub(super) fn put_bucket(&mut self, bucket: u8, digest: Bucket) {

@@ -4,10 +4,7 @@
 //! IMPORTANT: the view shows the database before the group. A change that reads a value there, and writes
 //! another one that depends on it, would lose the changes before it.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use prost::Message;
@@ -31,14 +28,13 @@ use brock_core::{
     base::{
         id::{ClusterId, KeyHash, NodeId, Origin},
         limits,
-        vector::{Clock, Stamp, Vector},
+        vector::{Clock, Stamp},
     },
     domain::{
         birth::Birth,
         bundle::{Evidence, Tip},
         codec::{self, LogKey, QUARANTINED_STATE},
         digest::{Bucket, SetDigest},
-        fork::Fork,
         operation::Operation,
         order::OrderProof,
         record::RecordState,
@@ -93,17 +89,6 @@ struct Touched {
     seen: Option<Seen>,
     /// The same, if this commit says so.
     now_seen: Option<Seen>,
-}
-
-/// A stretch of one origin's log that may be removed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Cut {
-    /// Up to and including this clock.
-    pub through: Clock,
-    /// How many entries it has.
-    pub entries: u64,
-    /// How many bytes these have.
-    pub bytes: u64,
 }
 
 /// How a commit begins and ends.
@@ -217,12 +202,13 @@ impl<'a> Commit<'a> {
 
     /// The highest clock of `origin` that is applied, this commit included.
     pub(super) fn applied(&self, origin: &Origin) -> Clock {
-        self.before.clock(origin).max(self.raised.vector.get(origin))
+        let raised = self.raised.vector.get(origin);
+        if self.raised.retracted.contains(origin) { raised } else { self.before.clock(origin).max(raised) }
     }
 
     /// The last bundle of `origin` up to what is applied, this commit included, if it is known.
     pub(super) fn tip(&self, origin: &Origin) -> Option<Tip> {
-        match self.raised.vector.lists(origin) {
+        match self.raised.vector.lists(origin) || self.raised.retracted.contains(origin) {
             true => self.raised.tips.get(origin).copied(),
             false => self.before.tips.get(origin).copied(),
         }
@@ -245,7 +231,8 @@ impl<'a> Commit<'a> {
 
     /// How far the log of `origin` is compacted, this commit included.
     pub(super) fn floor(&self, origin: &Origin) -> Clock {
-        self.before.floor(origin).max(self.raised.floors.get(origin))
+        let raised = self.raised.floors.get(origin);
+        if self.raised.retracted.contains(origin) { raised } else { self.before.floor(origin).max(raised) }
     }
 
     /// Reads the states of these key hashes at once.
@@ -447,53 +434,4 @@ impl Commit<'_> {
 /// As the database counts it when it is opened.
 fn held_by(kept: &proto::QuarantinedEntry) -> Amount {
     Amount::one(codec::versioned(&[]).len() + kept.encoded_len())
-}
-
-/// Floors, folds and collected tombstones.
-impl Commit<'_> {
-    pub(super) fn raise_floor(&mut self, origin: Origin, clock: Clock) {
-        if clock > self.floor(&origin) {
-            self.raised.floors.raise(origin, clock);
-            self.batch.put_floor(origin, clock);
-        }
-    }
-
-    pub(super) fn delete_cut(&mut self, origin: Origin, cut: Cut) {
-        self.batch.delete_log(origin, cut.through);
-        self.totals.log_entries = self.totals.log_entries.saturating_sub(cut.entries);
-        self.totals.log_bytes = self.totals.log_bytes.saturating_sub(cut.bytes);
-    }
-
-    pub(super) fn fold_away(&mut self, origin: Origin, clock: Clock) {
-        self.batch.put_fold(origin, clock);
-        self.batch.delete_log(origin, clock);
-        self.raised.folds.raise(origin, clock);
-        self.raised.vector.remove(&origin);
-    }
-
-    /// Takes an origin out of everything but its records.
-    pub(super) fn freeze(&mut self, fork: Arc<Fork>) {
-        let origin = fork.origin();
-        self.batch.put_fork(&fork);
-        for raised in [&mut self.raised.vector, &mut self.raised.floors, &mut self.raised.folds] {
-            raised.remove(&origin);
-        }
-        self.raised.forks.insert(origin, fork);
-        // An incremental backup would show the log that led here, and not this.
-        self.is_unlogged = true;
-    }
-
-    /// What this node has deleted and forgotten, this commit included.
-    pub(super) fn collected(&self) -> Vector {
-        let mut collected = self.before.collected.clone();
-        collected.join(&self.raised.collected);
-        collected
-    }
-
-    /// Tombstones up to here may be missing from now on.
-    pub(super) fn raise_collected(&mut self, collected: &Vector) {
-        self.raised.collected.join(collected);
-        let all = self.collected();
-        self.batch.put_collected(&all);
-    }
 }

@@ -9,6 +9,7 @@
 //! - `cuts`: where logs may be cut, which is between what their origins have signed.
 //! - `heads`: how far origins say that their logs go, and what of that is missing here.
 //! - `held`: whose entries take how much of the quarantine.
+//! - `listing`: how far logs are kept, and which are listed.
 //! - `losers`: the payloads of a record that have lost, and which of them an operator has acknowledged.
 //! - `published`: what is durable and may be served, raised after the fsync.
 //! - `read`: the reads, by subject.
@@ -30,6 +31,7 @@ mod fills;
 mod handle;
 mod heads;
 mod held;
+mod listing;
 mod losers;
 mod open;
 mod place;
@@ -54,7 +56,7 @@ pub use handle::{Health, Options, Store};
 pub use heads::Lacking;
 pub use published::Totals;
 pub use read::{
-    BucketItem, Comparison, Conflict, DiskSpace, DumpFrame, Dumped, Engine, Family, LogBatch,
+    BirthsPage, BucketItem, Comparison, Conflict, DiskSpace, DumpFrame, Dumped, Engine, Family, LogBatch,
     LoggedOperation, RecordPage, Since, StorageUse, StretchHash, Summary, Tailed, Traced, UnprovenRecords,
     item_from_proto,
 };

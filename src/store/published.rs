@@ -1,7 +1,7 @@
 //! What is durable and may be served. Only the writer raises it, after its fsync.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -132,6 +132,8 @@ pub(super) struct Raised {
     pub collected: Vector,
     /// Of origins that `vector` raises: the last bundle up to there. One that is missing is unknown.
     pub tips: HashMap<Origin, Tip>,
+    /// Of these nothing is applied any more but what is raised again.
+    pub retracted: BTreeSet<Origin>,
     pub forks: BTreeMap<Origin, Arc<Fork>>,
     pub births: BTreeMap<Origin, Birth>,
     /// Those that wait from now on, if that changes.
@@ -173,6 +175,7 @@ impl Published {
 
     /// After the commit is durable.
     pub(super) fn raise(&mut self, raised: &Raised, totals: Totals) {
+        raised.retracted.iter().for_each(|origin| self.unlist(origin));
         self.vector.join(&raised.vector);
         for (origin, _) in raised.vector.iter() {
             match raised.tips.get(&origin) {
@@ -193,10 +196,7 @@ impl Published {
         }
         for (origin, fork) in &raised.forks {
             self.forks.insert(*origin, Arc::clone(fork));
-            self.vector.remove(origin);
-            self.floors.remove(origin);
-            self.folds.remove(origin);
-            self.tips.remove(origin);
+            self.unlist(origin);
         }
         for (bucket, digest) in &raised.buckets {
             self.digest.set(*bucket, *digest);
@@ -206,5 +206,12 @@ impl Published {
         }
         self.held.replace(&raised.held);
         self.totals = totals;
+    }
+
+    fn unlist(&mut self, origin: &Origin) {
+        self.vector.remove(origin);
+        self.floors.remove(origin);
+        self.folds.remove(origin);
+        self.tips.remove(origin);
     }
 }

@@ -215,8 +215,12 @@ impl Commit<'_> {
 
     /// Keeps a birth. IMPORTANT: verified before. The first birth of an origin is the one that counts; the same one may
     /// come again, signed with another certificate.
-    pub(super) fn take_birth(&mut self, birth: Option<SignedBirth>) {
-        let Some(signed) = birth else { return };
+    ///
+    /// `through`: how far the origin is proven to have come. What a donor has claimed beyond that without showing the
+    /// birth, and no other member has confirmed, is retracted: the clock may be one that the origin has not reached.
+    /// Returns whether it was.
+    pub(super) fn take_birth(&mut self, birth: Option<SignedBirth>, through: Clock) -> bool {
+        let Some(signed) = birth else { return false };
         let origin = signed.birth.origin;
         if self.born(&origin) == Some(signed.birth) {
             self.batch.put_birth(&signed);
@@ -228,6 +232,12 @@ impl Commit<'_> {
             self.raised.births.insert(origin, signed.birth);
             self.batch.put_birth(&signed);
         }
+        let is_claimed = || self.fills().iter().any(|fill| fill.applied.lists(&origin));
+        let is_retracted = is_first && self.applied(&origin) > through && is_claimed();
+        if is_retracted && !planted::is(Bug::AdoptUnsigned) {
+            self.retract(origin);
+        }
+        is_retracted
     }
 
     /// Keeps the bundles that end above `applied`, so that this node can relay them. Returns the evidence of

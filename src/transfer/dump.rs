@@ -27,11 +27,11 @@ pub fn frames(
                 incarnation,
                 applied,
                 dumped.totals,
-                (Vec::new(), dumped.unconfirmed),
+                dumped.unconfirmed,
             )))
         }
         DumpFrame::Begin(_) => true,
-        DumpFrame::Births(births) => give(Frame::Snapshot(messages::births(births))),
+        DumpFrame::Births(page) => give(Frame::Snapshot(messages::births(page.births, page.tips))),
         DumpFrame::Records(page, chains) => {
             give(Frame::Snapshot(messages::records(&page, &collected, chains)))
         }

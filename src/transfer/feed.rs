@@ -9,14 +9,14 @@
 use std::collections::BTreeSet;
 
 use super::messages;
-use crate::store::{RecordPage, Store, StoreError};
+use crate::store::{BirthsPage, RecordPage, Store, StoreError};
 use brock_core::{
     base::{
         id::{Incarnation, KeyHash, Origin},
         vector::{Clock, Stamp, Vector},
     },
     domain::{
-        bundle::Evidence,
+        bundle::{Evidence, Tip},
         codec::{self, CodecError},
     },
     proto,
@@ -104,16 +104,17 @@ impl SnapshotFeed {
             Stage::Header => {
                 self.stage = Stage::Births(None);
                 let (folds, totals) = (self.store.folds(), self.store.totals());
-                let more = (self.store.tips(&self.vector), self.store.unconfirmed_fills());
-                messages::header(self.store.node_id(), self.incarnation, (&self.vector, &folds), totals, more)
+                let (applied, unconfirmed) = ((&self.vector, &folds), self.store.unconfirmed_fills());
+                messages::header(self.store.node_id(), self.incarnation, applied, totals, unconfirmed)
             }
             Stage::Births(after) => {
-                let (births, last) = self.store.births(after).await?;
-                self.stage = match last {
+                let BirthsPage { births, mut tips, next } = self.store.births_with_tips(after).await?;
+                tips.retain(|(origin, tip)| tip.bundle.last() > self.puller.get(origin));
+                self.stage = match next {
                     Some(last) => Stage::Births(Some(last)),
                     None => std::mem::replace(&mut self.then, Stage::Done),
                 };
-                self.births(births)
+                self.births(births, tips)
             }
             Stage::Records(after) => {
                 let applied = self.store.applied();
@@ -130,7 +131,7 @@ impl SnapshotFeed {
                     page
                 } else {
                     self.page = Some(page);
-                    self.births(unsent)
+                    self.births(unsent, Vec::new())
                 }
             }
             Stage::Log(after) => match self.log_page(after).await? {
@@ -150,9 +151,9 @@ impl SnapshotFeed {
         Ok(Some(message))
     }
 
-    fn births(&mut self, births: Vec<proto::Birth>) -> proto::SnapshotResponse {
+    fn births(&mut self, births: Vec<proto::Birth>, tips: Vec<(Origin, Tip)>) -> proto::SnapshotResponse {
         self.born.extend(births.iter().filter_map(|birth| Origin::try_from(birth.origin.as_ref()).ok()));
-        messages::births(births)
+        messages::births(births, tips)
     }
 
     /// Births that the page needs and that were not known here yet when all others were sent: a record that a repair or

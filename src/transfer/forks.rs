@@ -60,7 +60,7 @@ impl Verifier {
             let is_true = match Tip::with_origin(&shown) {
                 Some((origin, theirs)) => match self.store().contradiction(origin, theirs).await? {
                     Some(ours) => self.prove_fork(origin, ours, theirs).await?,
-                    None => true,
+                    None => self.learn_tip(origin, theirs).await?,
                 },
                 None => false,
             };
@@ -75,18 +75,34 @@ impl Verifier {
     /// Those of a donor's last bundles that are genuine.
     pub(super) async fn genuine_tips(
         &self,
-        tips: Vec<proto::OriginTip>,
+        mut tips: HashMap<Origin, Tip>,
     ) -> Result<HashMap<Origin, Tip>, StoreError> {
         let this = self.clone();
-        let is_genuine = move |(origin, tip): &(Origin, Tip)| {
-            let born = this.store().born(origin);
-            born.is_some_and(|born| tip.is_genuine(&this.cluster(), origin, &born.key))
-        };
         work(move || {
-            let tips = tips.iter().take(limits::TIPS_MAX).filter_map(Tip::with_origin);
-            tips.filter(is_genuine).collect()
+            tips.retain(|origin, tip| this.is_genuine(origin, tip));
+            tips
         })
         .await
+    }
+
+    /// Blocks for a signature.
+    fn is_genuine(&self, origin: &Origin, tip: &Tip) -> bool {
+        let born = self.store().born(origin);
+        born.is_some_and(|born| tip.is_genuine(&self.cluster(), origin, &born.key))
+    }
+
+    /// Keeps what is genuine of the last bundle of a log that is here on a donor's word up to exactly there. Returns
+    /// whether it is genuine, if it is of use.
+    pub(super) async fn learn_tip(&self, origin: Origin, tip: Tip) -> Result<bool, StoreError> {
+        if !self.store().wants_tip(&origin, &tip) {
+            return Ok(true);
+        }
+        let this = self.clone();
+        let is_genuine = work(move || this.is_genuine(&origin, &tip)).await?;
+        if is_genuine {
+            self.store().keep_tip(origin, tip).await?;
+        }
+        Ok(is_genuine)
     }
 
     /// Freezes an origin of which two bundles cannot both be true. Returns whether both are genuine.

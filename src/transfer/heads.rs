@@ -67,12 +67,16 @@ impl Verifier {
         self.compare_head(&head).await
     }
 
-    /// As far as the log is here.
+    /// As far as the log is here. Of one that is here on a donor's word, it may be the last bundle.
     async fn compare_head(&self, head: &Head) -> Result<(), StoreError> {
-        if let Some(here) = self.store().contradiction(head.origin, head.tip).await?
-            && !planted::is(Bug::IgnoreOtherHead)
-        {
-            self.prove_fork(head.origin, here, head.tip).await?;
+        match self.store().contradiction(head.origin, head.tip).await? {
+            Some(_) if planted::is(Bug::IgnoreOtherHead) => {}
+            Some(here) => {
+                self.prove_fork(head.origin, here, head.tip).await?;
+            }
+            None => {
+                self.learn_tip(head.origin, head.tip).await?;
+            }
         }
         Ok(())
     }

@@ -5,12 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 use bytes::Bytes;
 
 use super::{
+    claimed::Header,
     proof::{ProofError, Verifier},
     work,
 };
 use crate::{
     runtime::planted::{self, Bug},
-    store::{Adoption, Page, RecordPage, Store, Stretch},
+    store::{Page, RecordPage, Store, Stretch},
 };
 use brock_core::{
     base::{
@@ -22,7 +23,10 @@ use brock_core::{
     proto::{self, snapshot_response::Message},
 };
 
-pub use super::join_error::{JoinError, Unproven};
+pub use super::{
+    claimed::Declines,
+    join_error::{JoinError, Unproven},
+};
 
 /// What is taken on the donor's word.
 #[derive(Debug, Clone, Default)]
@@ -38,44 +42,6 @@ impl Terms {
     /// Of a backup that was made here: everything.
     pub fn own_backup() -> Self {
         Self { may_drop: Some(u64::MAX), present: Vec::new() }
-    }
-}
-
-/// Which of these origins a node does not take from a donor, and whether it lists the others now.
-pub type Declines = Box<dyn Fn(Vec<Origin>, bool) -> BTreeSet<Origin> + Send + Sync>;
-
-/// What the header says.
-struct Header {
-    incarnation: u32,
-    /// In the donor's words, by which both know the snapshot when it continues.
-    said: Vector,
-    /// What this node takes of it.
-    vector: Vector,
-    folds: Vector,
-    records: u64,
-    /// The last bundles of its logs.
-    tips: Vec<proto::OriginTip>,
-    /// On whose word alone all of it is.
-    donors: Vec<NodeId>,
-}
-
-impl Header {
-    /// What the donor has applied, folded origins included.
-    fn covered(&self) -> Vector {
-        let mut covered = self.vector.clone();
-        covered.join(&self.folds);
-        covered
-    }
-
-    /// Leaves out the origins that are declined, and returns them.
-    fn leave_out(&mut self, declines: &Declines, lists: bool) -> BTreeSet<Origin> {
-        let origins = self.vector.iter().chain(self.folds.iter()).map(|(origin, _)| origin);
-        let declined = declines(origins.collect(), lists);
-        for origin in &declined {
-            self.vector.remove(origin);
-            self.folds.remove(origin);
-        }
-        declined
     }
 }
 
@@ -102,6 +68,8 @@ pub struct Joiner {
     after: Option<KeyHash>,
     is_in_log: bool,
     after_stamp: Option<Stamp>,
+    /// The last bundles of the donor's logs, as it shows them.
+    shown: HashMap<Origin, Tip>,
     /// The last bundle of each log that was copied.
     tips: HashMap<Origin, Tip>,
     /// Whether the donor has collected tombstones.
@@ -132,6 +100,7 @@ impl Joiner {
             after: None,
             is_in_log: false,
             after_stamp: None,
+            shown: HashMap::new(),
             tips: HashMap::new(),
             drops: false,
             declines: None,
@@ -248,24 +217,41 @@ impl Joiner {
                     // What another donor has supplied meanwhile counts too.
                     header.leave_out(declines, true);
                 }
-                let (adoption, shown) = (adoption(header), std::mem::take(&mut header.tips));
-                let (collected, _) = self.collected(end.collected)?;
-                let mut tips = match &self.verifier {
-                    Some(verifier) => verifier.genuine_tips(shown).await?,
-                    None => HashMap::new(),
+                let mut adoption = header.adoption();
+                (adoption.collected, _) = self.collected(end.collected)?;
+                adoption.tips = self.genuine_tips().await?;
+                let unsigned = match &self.verifier {
+                    Some(verifier) => verifier.leave_unsigned(&mut adoption, &self.terms.present),
+                    None => None,
                 };
-                for (origin, copied) in std::mem::take(&mut self.tips) {
-                    let tip = tips.entry(origin).or_insert(copied);
-                    // At its end, the log that is here now counts, whatever else was shown.
-                    if tip.bundle.last() <= copied.bundle.last() {
-                        *tip = copied;
-                    }
-                }
-                self.store.adopt(Adoption { collected, tips, ..adoption }).await?;
-                return Ok(true);
+                self.store.adopt(adoption).await?;
+                return match unsigned {
+                    Some(claimed) => Err(JoinError::Unsigned(claimed)),
+                    None => Ok(true),
+                };
             }
         }
         Ok(false)
+    }
+
+    /// The last bundles of the donor's logs, as far as their origins have signed them. In a backup, which is signed as
+    /// a whole, all.
+    async fn genuine_tips(&mut self) -> Result<HashMap<Origin, Tip>, JoinError> {
+        let mut shown = std::mem::take(&mut self.shown);
+        let applied = self.store.applied();
+        shown.retain(|origin, tip| tip.bundle.last() > applied.get(origin));
+        let mut tips = match &self.verifier {
+            Some(verifier) => verifier.genuine_tips(shown).await?,
+            None => shown,
+        };
+        for (origin, copied) in std::mem::take(&mut self.tips) {
+            let tip = tips.entry(origin).or_insert(copied);
+            // At its end, the log that is here now counts, whatever else was shown.
+            if tip.bundle.last() <= copied.bundle.last() {
+                *tip = copied;
+            }
+        }
+        Ok(tips)
     }
 
     /// A log that does not continue what is here of it proves that its origin has signed two histories, and freezes it:
@@ -311,7 +297,6 @@ impl Joiner {
             said,
             folds: codec::folds_from_proto(header.folds.unwrap_or_default())?,
             records: header.records,
-            tips: header.tips,
             donors: self.donors(&header.unconfirmed),
         };
         // An origin that is written to is applied up to there, and not over.
@@ -324,7 +309,7 @@ impl Joiner {
         let theirs = fresh.vector.get(&self.store.origin()).max(fresh.folds.get(&self.store.origin()));
         self.store.rolled_back(theirs, &self.holder).await?;
         if planted::is(Bug::AdoptFirst) {
-            self.store.adopt(adoption(&fresh)).await?;
+            self.store.adopt(fresh.adoption()).await?;
         }
         match &self.header {
             Some(known) if known.incarnation == fresh.incarnation && known.said == fresh.said => {}
@@ -354,6 +339,8 @@ impl Joiner {
             return Err(JoinError::Protocol("its births came before its header".to_owned()));
         };
         let expected = header.covered();
+        let shown = births.tips.iter().filter_map(Tip::with_origin);
+        self.shown.extend(shown.filter(|(origin, _)| expected.lists(origin)));
         match &self.verifier {
             Some(verifier) => Ok(verifier.learn(births.births, &expected).await?),
             None => {
@@ -457,14 +444,5 @@ impl Joiner {
         self.dropped += joined.dropped as u64;
         self.after = Some(through);
         Ok(())
-    }
-}
-
-fn adoption(header: &Header) -> Adoption {
-    Adoption {
-        vector: header.vector.clone(),
-        folds: header.folds.clone(),
-        donors: header.donors.clone(),
-        ..Adoption::default()
     }
 }

@@ -29,6 +29,13 @@ pub enum JoinError {
         "{0}: this node has left them out, with the records that they are about, which must come from another donor"
     )]
     Unproven(Unproven),
+    /// It claims more of a log than its origin has signed, as far as it shows. The rest is adopted.
+    #[error(
+        "the donor claims the log of {} up to clock {} and shows no signature of that origin so far: this node has taken \
+         everything else, and that log must come from another donor",
+        .0.origin, .0.clock
+    )]
+    Unsigned(Stamp),
     /// The donor forgets deletes, and this node does not.
     #[error(
         "the donor has collected tombstones, and this node collects none, so it drops no record because of what another \
@@ -93,7 +100,8 @@ impl JoinError {
             Self::Proof(_) | Self::Order(_) | Self::Unproven(_) => Some("forged"),
             Self::Collected => Some("collected"),
             Self::Drops => Some("drops"),
-            Self::Store(_) => None,
+            // An honest donor may have it from one that is not.
+            Self::Unsigned(_) | Self::Store(_) => None,
         }
     }
 

@@ -26,11 +26,10 @@ pub(super) fn header(
     incarnation: Incarnation,
     (vector, folds): (&Vector, &Vector),
     totals: Totals,
-    (tips, unconfirmed): (Vec<(Origin, Tip)>, Vec<Fill>),
+    unconfirmed: Vec<Fill>,
 ) -> SnapshotResponse {
     message(Message::Header(proto::SnapshotHeader {
         unconfirmed: unconfirmed.into_iter().map(|fill| fill.donor.to_string()).collect(),
-        tips: tips.into_iter().map(|(origin, tip)| tip.of_origin(&origin)).collect(),
         node_id: node_id.to_string(),
         incarnation: incarnation.0,
         vector: Some(codec::vector_to_proto(vector)),
@@ -39,9 +38,10 @@ pub(super) fn header(
     }))
 }
 
-/// Births of origins that sign.
-pub(super) fn births(births: Vec<proto::Birth>) -> SnapshotResponse {
-    message(Message::Births(proto::Births { births }))
+/// Births of origins that sign, and the last bundles of their logs.
+pub(super) fn births(births: Vec<proto::Birth>, tips: Vec<(Origin, Tip)>) -> SnapshotResponse {
+    let tips = tips.into_iter().map(|(origin, tip)| tip.of_origin(&origin)).collect();
+    message(Message::Births(proto::Births { births, tips }))
 }
 
 /// A page of records, with the chains of the operators whose orders are in it. Tombstones up to `collected` may be

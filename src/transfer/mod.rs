@@ -5,8 +5,10 @@
 //! - [`proof`]: verifies what others send; [`orders`]: verifies what operators have signed in it;
 //!   [`closings`]: logs that operators have closed.
 //! - [`forks`]: proofs that an origin has signed two histories; `heads`: how far origins say that their logs go.
-//! - [`join`]: joins the messages into a store, wherever they come from; `join_error`: why it does not.
+//! - [`join`]: joins the messages into a store, wherever they come from; `join_error`: why it does not; `claimed`: how
+//!   much of what a donor claims to have applied is adopted.
 
+mod claimed;
 pub mod closings;
 pub mod dump;
 pub mod feed;

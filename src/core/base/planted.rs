@@ -92,6 +92,8 @@ bugs! {
     SkipVerifyHead = "skip-verify-head",
     /// A head of another history than the log's is no proof of two histories.
     IgnoreOtherHead = "ignore-other-head",
+    /// A donor's clock of a log is adopted although its origin has not signed so much.
+    AdoptUnsigned = "adopt-unsigned",
     /// An origin that has signed two histories is not frozen.
     FreezeNothing = "freeze-nothing",
     /// The log of a frozen origin is applied further.

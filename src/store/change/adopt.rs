@@ -5,13 +5,7 @@ use std::{cmp::Ordering, collections::HashMap};
 use super::Change;
 use crate::{
     runtime::planted::{self, Bug},
-    store::{
-        commit::{Commit, Cut},
-        error::StoreError,
-        fills::Fill,
-        handle::Store,
-        view::View,
-    },
+    store::{commit::Commit, error::StoreError, fills::Fill, handle::Store, listing::Cut, view::View},
 };
 use brock_core::{
     base::{
@@ -157,13 +151,15 @@ impl Change for Adopt {
             return Ok(());
         }
         note_fills(commit, &adoption);
+        let last_bundle = |origin: &Origin, clock: Clock| {
+            adoption.tips.get(origin).filter(|tip| tip.bundle.last() == clock).copied()
+        };
         for (origin, clock) in adoption.vector.iter() {
             let applied = commit.applied(&origin);
             if clock <= applied || commit.is_frozen(&origin) {
                 continue;
             }
-            let tip = adoption.tips.get(&origin).filter(|tip| tip.bundle.last() == clock);
-            commit.raise(origin, clock, tip.copied());
+            commit.raise(origin, clock, last_bundle(&origin, clock));
         }
         for (origin, cut) in cuts {
             if commit.is_frozen(&origin) {
@@ -185,7 +181,7 @@ impl Change for Adopt {
         }
         for (origin, clock) in adoption.folds.iter() {
             if clock > commit.applied(&origin) && !commit.is_frozen(&origin) {
-                commit.fold_away(origin, clock);
+                commit.fold_away(origin, clock, last_bundle(&origin, clock));
             }
         }
         Ok(())

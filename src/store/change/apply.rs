@@ -60,7 +60,10 @@ impl Change for Apply {
         if segment.covered_through > applied {
             remove_imported(commit, segment.origin, applied, segment.covered_through)?;
         }
-        commit.take_birth(segment.birth);
+        if commit.take_birth(segment.birth, segment.covered_through) {
+            // All of the log comes again.
+            return Ok(applied);
+        }
         let mut evidence = commit.take_bundles(segment.origin, segment.proof, applied);
         for entry in segment.entries {
             let stamp = Stamp { origin: segment.origin, clock: entry.clock() };

@@ -2,10 +2,11 @@
 
 use super::Change;
 use crate::store::{
-    commit::{Commit, Cut},
+    commit::Commit,
     cuts::Cuts,
     error::StoreError,
     handle::{Shared, Store},
+    listing::Cut,
     view::View,
 };
 use brock_core::base::{

@@ -26,7 +26,8 @@ impl Change for Fold {
         if is_kept || !is_whole || commit.raised.vector.lists(&origin) {
             return Ok(false);
         }
-        commit.fold_away(origin, last);
+        let tip = commit.tip(&origin);
+        commit.fold_away(origin, last, tip);
         commit.tally.folded += 1;
         Ok(true)
     }

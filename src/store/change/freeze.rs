@@ -8,11 +8,7 @@ use crate::{
         alarms::Source,
         planted::{self, Bug},
     },
-    store::{
-        commit::{Commit, Cut},
-        error::StoreError,
-        handle::Store,
-    },
+    store::{commit::Commit, error::StoreError, handle::Store, listing::Cut},
 };
 use brock_core::{
     base::{id::Origin, metrics as names, vector::Clock},

@@ -34,7 +34,7 @@ impl Change for ImportLog {
         let applied = commit.applied(&segment.origin);
         commit.check_quarantine(&segment, applied)?;
         remove_imported(commit, segment.origin, applied.max(segment.after), segment.covered_through)?;
-        commit.take_birth(segment.birth);
+        commit.take_birth(segment.birth, segment.covered_through);
         // The pages have brought the evidence of what is in records.
         let mut evidence = commit.take_bundles(segment.origin, segment.proof, applied);
         for entry in segment.entries {

@@ -13,7 +13,7 @@ use brock_core::{
     base::{
         id::{NodeId, Origin},
         limits,
-        vector::Vector,
+        vector::{Clock, Vector},
     },
     domain::birth::{Birth, SignedBirth},
 };
@@ -83,13 +83,15 @@ impl Change for KeepBirths {
     /// Contract: an origin that has a birth keeps it; its signature may be replaced. The holder of a node's certificate
     /// signs any number of births, so those of origins without a place here are bounded.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
-        self.listed.into_iter().for_each(|birth| commit.take_birth(Some(birth)));
+        for birth in self.listed {
+            commit.take_birth(Some(birth), Clock::default());
+        }
         for birth in self.others {
             let (origin, node_id) = (birth.birth.origin, birth.birth.origin.node_id());
             let known =
                 births_of(&commit.before.births, &node_id) + births_of(&commit.raised.births, &node_id);
             if known < limits::BIRTHS_PER_NODE || commit.born(&origin).is_some() {
-                commit.take_birth(Some(birth));
+                commit.take_birth(Some(birth), Clock::default());
             }
         }
         Ok(())

@@ -14,7 +14,7 @@
 //! - `apply`: a segment of a peer's log.
 //! - `join`: states that came by another way; `import_log`: the log of a snapshot; `adopt`: the vector
 //!   of a snapshot, once all of it is here; `confirm`: that its donor has left nothing out.
-//! - `keep_births`: births of origins.
+//! - `keep_births`: births of origins; `keep_tip`: the last bundle of a log that a snapshot has brought.
 //! - `keep_chains`: operators' certificates, which come before their orders.
 //! - `retry_quarantined`, `drop_quarantined`: an operator's decision on an entry in quarantine.
 //!
@@ -43,6 +43,7 @@ mod import_log;
 mod join;
 mod keep_births;
 mod keep_chains;
+mod keep_tip;
 mod note;
 mod operate;
 mod relog;

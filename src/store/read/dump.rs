@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeMap, sync::PoisonError};
 
-use bytes::Bytes;
-use prost::Message;
-
-use super::{log, records::RecordPage, small};
+use super::{
+    log,
+    records::RecordPage,
+    small::{self, BirthsPage},
+};
 use crate::store::{
     cuts::Cuts,
     error::StoreError,
@@ -28,14 +29,16 @@ use brock_core::{
     },
     proto,
 };
+use bytes::Bytes;
 
 /// One piece of a dump.
 #[derive(Debug, Clone)]
 pub enum DumpFrame {
     /// First: what the store held at the moment of the dump.
     Begin(Box<Dumped>),
-    /// Births of the origins that sign. Only in a full dump; the first batch of an origin has its birth otherwise.
-    Births(Vec<proto::Birth>),
+    /// Births of the origins that sign, and the last bundles of their logs. Only in a full dump; the first batch of an
+    /// origin has its birth otherwise.
+    Births(BirthsPage),
     /// A page of records, in key order, and the chains of the operators whose orders are in it. Only in a full dump.
     Records(RecordPage, Vec<proto::Chain>),
     /// A stretch of one origin's log, without payloads in a full dump.
@@ -155,19 +158,17 @@ impl Store {
 
 /// Returns whether `sink` wants more.
 fn dump_births(snapshot: &View<'_>, sink: &mut impl FnMut(DumpFrame) -> bool) -> Result<bool, StoreError> {
-    let (mut births, mut bytes) = (Vec::new(), 0);
-    for birth in snapshot.births(None) {
-        let birth = birth?;
-        bytes += birth.encoded_len();
-        births.push(birth);
-        if bytes >= limits::BATCH_MAX_BYTES {
-            bytes = 0;
-            if !sink(DumpFrame::Births(std::mem::take(&mut births))) {
-                return Ok(false);
-            }
+    let mut after = None;
+    loop {
+        let page = BirthsPage::read(snapshot, after)?;
+        after = page.next;
+        if !page.births.is_empty() && !sink(DumpFrame::Births(page)) {
+            return Ok(false);
+        }
+        if after.is_none() {
+            return Ok(true);
         }
     }
-    Ok(births.is_empty() || sink(DumpFrame::Births(births)))
 }
 
 /// Returns whether `sink` wants more.

@@ -65,6 +65,22 @@ impl Store {
         self.shared.published().tips.get(origin).copied()
     }
 
+    /// Where an origin's log has ended, as a later incarnation of its node states in its birth.
+    pub fn stated_end(&self, origin: &Origin) -> Option<Clock> {
+        let published = self.shared.published();
+        let births = published.births.range(Origin::all_of(&origin.node_id()));
+        let ends = births.filter_map(|(_, birth)| birth.previous.map(|previous| previous.last));
+        ends.filter(|last| last.origin == *origin).map(|last| last.clock).max()
+    }
+
+    /// Whether this may be the last bundle of a log of which that is not known here.
+    pub fn wants_tip(&self, origin: &Origin, tip: &Tip) -> bool {
+        let published = self.shared.published();
+        published.vector.get(origin) == tip.bundle.last()
+            && published.births.contains_key(origin)
+            && !published.tips.contains_key(origin)
+    }
+
     /// The last bundles that are known here of the logs in `vector`, which end where this node's vector says; at most
     /// [`limits::TIPS_MAX`].
     pub fn tips(&self, vector: &Vector) -> Vec<(Origin, Tip)> {

@@ -23,5 +23,6 @@ pub use dump::{DumpFrame, Dumped, Since};
 pub use engine::{DiskSpace, Engine, Family, StorageUse};
 pub use log::LogBatch;
 pub use records::{Conflict, RecordPage, UnprovenRecords};
+pub use small::BirthsPage;
 pub use tail::Tailed;
 pub use trace::{LoggedOperation, Traced};

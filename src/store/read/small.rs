@@ -9,12 +9,34 @@ use brock_core::{
     base::{id::Origin, limits},
     domain::{
         birth::SignedBirth,
+        bundle::Tip,
         codec::CodecError,
         order::{Chain, OrderProof},
         record::RecordState,
     },
     proto,
 };
+
+/// Births of origins that sign, as many as fit into a message.
+#[derive(Debug, Clone, Default)]
+pub struct BirthsPage {
+    /// In the order of the origins.
+    pub births: Vec<proto::Birth>,
+    /// The last bundles of their logs, as far as they are known.
+    pub tips: Vec<(Origin, Tip)>,
+    /// The last of these origins, if there are more.
+    pub next: Option<Origin>,
+}
+
+impl BirthsPage {
+    pub(super) fn read(view: &View<'_>, after: Option<Origin>) -> Result<Self, StoreError> {
+        let (births, next) = births_page(view, after)?;
+        let origins = births.iter().filter_map(|birth| Origin::try_from(birth.origin.as_ref()).ok());
+        let tips = origins.filter_map(|origin| Some(view.tip(&origin).transpose()?.map(|tip| (origin, tip))));
+        let tips = tips.collect::<Result<_, _>>()?;
+        Ok(Self { births, tips, next })
+    }
+}
 
 impl Store {
     /// The birth of an origin; `None` = it does not sign.
@@ -57,20 +79,12 @@ impl Store {
         &self,
         after: Option<Origin>,
     ) -> Result<(Vec<proto::Birth>, Option<Origin>), StoreError> {
-        self.blocking(move |shared| {
-            let (mut births, mut bytes) = (Vec::new(), 0);
-            for birth in shared.database.view().births(after) {
-                let birth = birth?;
-                bytes += birth.encoded_len();
-                let origin = Origin::try_from(birth.origin.as_ref());
-                births.push(birth);
-                if bytes >= limits::BATCH_MAX_BYTES {
-                    return Ok((births, Some(origin.map_err(|_| CodecError::Malformed("birth"))?)));
-                }
-            }
-            Ok((births, None))
-        })
-        .await
+        self.blocking(move |shared| births_page(&shared.database.view(), after)).await
+    }
+
+    /// The same with the last bundles of their logs, as far as they are known here.
+    pub async fn births_with_tips(&self, after: Option<Origin>) -> Result<BirthsPage, StoreError> {
+        self.blocking(move |shared| BirthsPage::read(&shared.database.view(), after)).await
     }
 
     /// A small value that was kept under a name.
@@ -93,6 +107,24 @@ impl Store {
     pub async fn members(&self) -> Result<Vec<proto::MemberState>, StoreError> {
         self.blocking(|shared| shared.database.view().members()).await
     }
+}
+
+/// Births above `after`, as many as fit into a message, and the last of their origins if there are more.
+fn births_page(
+    view: &View<'_>,
+    after: Option<Origin>,
+) -> Result<(Vec<proto::Birth>, Option<Origin>), StoreError> {
+    let (mut births, mut bytes) = (Vec::new(), 0);
+    for birth in view.births(after) {
+        let birth = birth?;
+        bytes += birth.encoded_len();
+        let origin = Origin::try_from(birth.origin.as_ref());
+        births.push(birth);
+        if bytes >= limits::BATCH_MAX_BYTES {
+            return Ok((births, Some(origin.map_err(|_| CodecError::Malformed("birth"))?)));
+        }
+    }
+    Ok((births, None))
 }
 
 /// The certificates of the operators whose orders are in these states.

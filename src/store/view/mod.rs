@@ -242,12 +242,12 @@ impl View<'_> {
 
     /// How far the log is compacted, by origin.
     fn floors(&self) -> Result<Vector, StoreError> {
-        self.clocks(schema::FLOOR)
+        self.clocks(schema::FLOOR, codec::decode_clock)
     }
 
     /// Finished origins that vectors do not list any more.
     pub(super) fn folds(&self) -> Result<Vector, StoreError> {
-        self.clocks(schema::FOLDED)
+        self.clocks(schema::FOLDED, |value| Ok(codec::decode_head(value)?.0))
     }
 
     /// Tombstones up to here may have been collected; empty = none ever was.
@@ -257,12 +257,16 @@ impl View<'_> {
         Ok(codec::vector_from_proto(&vector.map_err(|_| CodecError::Malformed("collected vector"))?)?)
     }
 
-    fn clocks(&self, family: &'static str) -> Result<Vector, StoreError> {
+    fn clocks(
+        &self,
+        family: &'static str,
+        clock: impl Fn(&[u8]) -> Result<Clock, CodecError>,
+    ) -> Result<Vector, StoreError> {
         let mut vector = Vector::default();
         for item in self.scan(family, self.options()) {
             let (key, value) = item?;
             let origin = Origin::try_from(key.as_ref()).map_err(|_| CodecError::Malformed("origin"))?;
-            vector.raise(origin, codec::decode_clock(&value)?);
+            vector.raise(origin, clock(&value)?);
         }
         Ok(vector)
     }

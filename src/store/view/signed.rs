@@ -13,7 +13,7 @@ use brock_core::{
         vector::{Clock, Stamp},
     },
     domain::{
-        bundle::Bundle,
+        bundle::{Bundle, Tip},
         codec::{self, CodecError},
         fork::Fork,
         order::Chain,
@@ -46,6 +46,16 @@ impl View<'_> {
     /// The birth of one origin; `None` = it does not sign.
     pub(in crate::store) fn birth(&self, origin: &Origin) -> Result<Option<proto::Birth>, StoreError> {
         self.value(schema::BIRTH, origin.as_bytes())?.map(|value| decode_birth(&value)).transpose()
+    }
+
+    /// The last bundle of the log of one origin, folded or not; `None` = it is not known.
+    pub(in crate::store) fn tip(&self, origin: &Origin) -> Result<Option<Tip>, StoreError> {
+        for family in [schema::CLOCK_VALUE, schema::FOLDED] {
+            if let Some(value) = self.value(family, origin.as_bytes())? {
+                return Ok(codec::decode_head(&value)?.1);
+            }
+        }
+        Ok(None)
     }
 
     /// The bundles of one origin that end above `after`, in order.

@@ -20,7 +20,7 @@ use brock_core::{
     },
     domain::{
         acknowledgement::{self, Acknowledgement},
-        birth::{Birth, SignedBirth, Unbelieved},
+        birth::{Birth, Previous, SignedBirth, Unbelieved},
         bundle::{self, Bundle, Hash, Tip},
         head::{self, Head},
     },
@@ -104,18 +104,29 @@ pub struct TestOrigin {
 impl TestOrigin {
     /// Of a store without a node.
     pub fn new(origin: Origin) -> Self {
-        Self::born(origin, &TestIdentity::new(origin.node_id()))
+        Self::born(origin, &TestIdentity::new(origin.node_id()), None)
+    }
+
+    /// The same, whose node's incarnation before has ended there.
+    pub fn after(origin: Origin, last: Stamp) -> Self {
+        let previous = Previous { last, chain: [1; 32] };
+        Self::born(origin, &TestIdentity::new(origin.node_id()), Some(previous))
+    }
+
+    /// An operation of its.
+    pub fn stamp(&self, clock: u64) -> Stamp {
+        Stamp { origin: self.origin, clock: Clock(clock) }
     }
 
     /// Of a node with a certificate of this CA.
     pub fn certified(certs: &Certs, origin: Origin) -> Self {
-        Self::born(origin, &NodeCertificate::new(certs.node_identity(origin.node_id().as_str())))
+        Self::born(origin, &NodeCertificate::new(certs.node_identity(origin.node_id().as_str())), None)
     }
 
-    fn born(origin: Origin, identity: &dyn Identity) -> Self {
+    fn born(origin: Origin, identity: &dyn Identity, previous: Option<Previous>) -> Self {
         let key = Ed25519KeyPair::generate().unwrap();
         let public = key.public_key().as_ref().try_into().unwrap();
-        let birth = Birth { origin, key: public, born_at: 1_700_000_000, previous: None };
+        let birth = Birth { origin, key: public, born_at: 1_700_000_000, previous };
         let cluster = identity.cluster().unwrap();
         let Certified { scheme, signature, certificates } = identity.sign(&birth.content(&cluster)).unwrap();
         let chains = Mutex::new(BTreeMap::from([(0, birth.chain(&cluster))]));

@@ -1,6 +1,7 @@
 //! The messages of a resync, as a donor sends them that lies.
 
 use super::fake_peer::Script;
+use brock::store::Store;
 use brock_core::{
     base::vector::Vector,
     domain::codec,
@@ -28,6 +29,13 @@ pub fn header(id: &str, vector: &Vector, folds: &Vector, records: u64) -> Messag
         records,
         ..Default::default()
     })
+}
+
+/// Births, and the last bundles of the logs that this store has.
+pub fn births(births: Vec<proto::Birth>, store: &Store) -> Message {
+    let tips = store.tips(&store.vector());
+    let tips = tips.into_iter().map(|(origin, tip)| tip.of_origin(&origin)).collect();
+    Message::Births(proto::Births { births, tips })
 }
 
 /// `through`: each byte of the last key hash.

@@ -10,7 +10,7 @@ use crate::harness::{
     identity::TestOrigin,
     node::{TestNode, config},
     random_key,
-    snapshot::{end, forces, header, page},
+    snapshot::{births, end, forces, header, page},
     wire::{batch, create, origin},
 };
 use brock::{config::validate::Config, transfer::keyed_state};
@@ -21,7 +21,7 @@ use brock_core::{
         vector::{Clock, Vector},
     },
     domain::{operation::Operation, record::RecordState},
-    proto::{self, out_of_sync::Reason, snapshot_response::Message},
+    proto::{self, out_of_sync::Reason},
 };
 use bytes::Bytes;
 
@@ -144,7 +144,7 @@ async fn of_a_donors_records_only_what_is_proven_is_joined_and_its_vector_is_not
     let shown = records.iter().map(|(key_hash, state)| keyed_state(*key_hash, state)).collect();
     let said = vec![
         header("donor", &vector, &Vector::default(), 3),
-        Message::Births(proto::Births { births: vec![birth] }),
+        births(vec![birth], store),
         page(shown, 0xff, None),
         end(None),
     ];

@@ -10,8 +10,9 @@ use crate::harness::{
     free_port,
     identity::{self, TestOrigin, signing},
     node::{TestNode, compacts_on_command, config},
+    proxy::{Mode, Proxy},
     random_key,
-    snapshot::{end, forces, header, page},
+    snapshot::{births, end, forces, header, page},
     stays,
     store::{
         NOW, close, created, creation, entry, key, new_record, node_id, open, options, origin, payload, ram,
@@ -74,16 +75,12 @@ async fn what_a_donor_has_left_out_comes_from_another_member_which_then_confirms
         states.push(keyed_state(key_hash(key), &state));
     }
     let (vector, origin) = (writer.vector(), writer.node.store().origin());
-    let births = vec![writer.node.store().birth(origin).await.unwrap().unwrap()];
+    let shown = births(vec![writer.node.store().birth(origin).await.unwrap().unwrap()], writer.node.store());
     writer.stop().await;
     // It leaves one out.
     states.remove(1);
-    let said = vec![
-        header("donor", &vector, &Vector::default(), 2),
-        Message::Births(proto::Births { births }),
-        page(states, 0xff, None),
-        end(None),
-    ];
+    let said =
+        vec![header("donor", &vector, &Vector::default(), 2), shown, page(states, 0xff, None), end(None)];
     let donor = FakePeer::start(&certs, "donor", forces("donor", Reason::BelowFloor, said)).await;
 
     let join = [donor.port, ports[0]];
@@ -108,6 +105,43 @@ async fn what_a_donor_has_left_out_comes_from_another_member_which_then_confirms
         .await;
     victim.stop().await;
     writer.stop().await;
+}
+
+/// A donor claims what an honest node has not done yet, with all that this node has signed, so that whoever believes it
+/// skips what comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_log_no_more_is_adopted_than_its_origin_has_signed() {
+    let certs = Certs::new();
+    let ports = [free_port(), free_port()];
+    let honest = TestNode::start(&certs, strict(&certs, "honest", ports[0], &[])).await;
+    let keys: Vec<Vec<u8>> = (0..2).map(|_| random_key()).collect();
+    honest.client.put(&keys[0], b"grant").await.unwrap();
+    let (store, own) = (honest.node.store(), honest.node.store().origin());
+    let state = store.get(key_hash(&keys[0])).await.unwrap().unwrap();
+    let claimed: Vector = [(own, Clock(1_000))].into_iter().collect();
+    let said = vec![
+        header("donor", &claimed, &Vector::default(), 1),
+        births(vec![store.birth(own).await.unwrap().unwrap()], store),
+        page(vec![keyed_state(key_hash(&keys[0]), &state)], 0xff, None),
+        end(None),
+    ];
+    let donor = FakePeer::start(&certs, "donor", forces("donor", Reason::BelowFloor, said)).await;
+    let proxy = Proxy::start(ports[0]).await;
+    proxy.set(Mode::Cut);
+    let victim = TestNode::start(&certs, strict(&certs, "victim", ports[1], &[donor.port, proxy.port])).await;
+    eventually("the records are joined, and the status says what is not believed", || async {
+        let peers = victim.admin.status().await.peers;
+        let is_said = peers.iter().any(|peer| peer.last_error.contains("shows no signature of that origin"));
+        (is_said && victim.client.get_local(&keys[0]).await.is_ok()).then_some(())
+    })
+    .await;
+    assert_eq!(victim.vector(), Vector::default());
+    proxy.set(Mode::Pass);
+    honest.client.put(&keys[1], b"grant").await.unwrap();
+    eventually("what comes next is not skipped", || victim.client.has_local(&keys[1])).await;
+    assert_eq!((victim.vector(), store.origin()), (honest.vector(), own), "it goes on as it is");
+    victim.stop().await;
+    honest.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use crate::harness::{
     node::{TestNode, compacts_on_command, config},
     proxy::{Mode, Proxy},
     random_key,
-    snapshot::{end, forces, header, page},
+    snapshot::{births as shown_births, end, forces, header, page},
     stays,
     wire::{at, batch, create, key_hash, origin},
 };
@@ -112,7 +112,7 @@ async fn revocations_that_a_donor_left_out_are_found_while_writes_continue() {
     }
     let lies = vec![
         header("liar", &honest.vector(), &Vector::default(), 1),
-        Message::Births(proto::Births { births }),
+        shown_births(births, honest.node.store()),
         page(states, 0xff, None),
         end(None),
     ];

@@ -38,7 +38,16 @@ impl World {
             assert!(excused, "what was under way changed something after all");
             self.settle().await;
         }
-        self.repair_everybody().await;
+        for _ in 0..ROUNDS {
+            let retracted = self.tally.get("claims retracted");
+            self.repair_everybody().await;
+            if self.tally.get("claims retracted") == retracted {
+                return;
+            }
+            // A repair has brought births. What was claimed of their logs comes now.
+            self.settle().await;
+        }
+        panic!("claims are retracted again and again");
     }
 
     /// For a moment everything that is up works: what happens before and after is the more different.

@@ -44,7 +44,8 @@ fn hunting_ground(bug: Bug) -> (Focus, u64) {
         | Bug::SkipVerifyHead
         | Bug::IgnoreOtherHead
         | Bug::FreezeNothing
-        | Bug::FollowFrozen => (Focus::Liars, 1),
+        | Bug::FollowFrozen
+        | Bug::AdoptUnsigned => (Focus::Liars, 1),
         _ => (Focus::Any, 1),
     }
 }

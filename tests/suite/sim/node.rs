@@ -48,6 +48,10 @@ pub struct Disk {
     pub applied: Vector,
     /// What it has frozen, and does not list any more.
     pub frozen: Vec<Origin>,
+    /// The births of what it lists.
+    pub born: BTreeSet<Origin>,
+    /// What it listed on a donor's word alone.
+    pub retracted: BTreeSet<Origin>,
     pub states: BTreeMap<KeyHash, RecordState>,
     /// What it has ever shown as deleted.
     pub deleted: BTreeSet<KeyHash>,

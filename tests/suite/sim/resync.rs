@@ -114,6 +114,7 @@ impl World {
             Some(Message::Records(_)) => resync.pages += 1,
             _ => {}
         }
+        let before = running.store.applied();
         let what = format!("{:?}", message.message.as_ref().map(std::mem::discriminant));
         let Some(message) = self.sent_page(puller, message) else { return false };
         let Some(resync) = self.running_mut(puller).and_then(|running| running.resync.as_mut()) else {
@@ -125,6 +126,7 @@ impl World {
         self.note(format!("{puller} takes {what}: {outcome:?}"));
         if self.is_strict() {
             self.check_resynced(puller, donor, &outcome);
+            self.check_adopted(puller, &before);
         }
         match outcome {
             Ok(false) => false,
@@ -138,7 +140,10 @@ impl World {
                 self.break_off(puller);
                 false
             }
-            Err(error) if self.is_strict() && error.kind().is_some() => {
+            Err(error)
+                if self.is_strict()
+                    && (error.kind().is_some() || matches!(error, JoinError::Unsigned(_))) =>
+            {
                 self.tally.add("resyncs refused", 1);
                 true
             }

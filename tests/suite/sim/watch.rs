@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{node::states, world::World};
 use brock_core::{
-    base::{id::KeyHash, vector::Vector},
+    base::{
+        id::{KeyHash, Origin},
+        vector::Vector,
+    },
     domain::record::RecordState,
 };
 
@@ -72,8 +75,19 @@ impl World {
         }
         let (applied, now) = (store.applied(), states(&store).await);
         let before = std::mem::take(&mut self.nodes[node].disk.states);
-        let had = store.without_frozen(self.nodes[node].disk.applied.clone());
+        let mut had = store.without_frozen(self.nodes[node].disk.applied.clone());
+        // A liar may have claimed a log whose birth it hid. When that comes, what is not proven is retracted.
+        let fell = had.above(&applied);
+        let is_retracted = |origin: &Origin| {
+            self.is_strict() && !self.nodes[node].disk.born.contains(origin) && store.born(origin).is_some()
+        };
+        let retracted: Vec<Origin> = fell.iter().map(|(origin, _)| origin).filter(is_retracted).collect();
+        self.tally.add("claims retracted", retracted.len() as u64);
+        retracted.iter().for_each(|origin| had.remove(origin));
+        self.nodes[node].disk.retracted.extend(retracted);
         assert!(applied.covers(&had), "{node} has applied less than before");
+        let listed = applied.iter().map(|(origin, _)| origin);
+        self.nodes[node].disk.born = listed.filter(|origin| store.born(origin).is_some()).collect();
         for (key, state) in &now {
             self.check_not_resurrected(node, key, state, &applied);
             if self.is_strict() && !self.is_liar(node) && before.get(key) != Some(state) {
@@ -140,7 +154,7 @@ impl World {
             let is_of_this_life = self.told[node][other].is_only_of(disk.life);
             // Of what has two histories, nothing counts any more.
             let mut said = view.applied.unwrap_or_default();
-            disk.frozen.iter().for_each(|frozen| said.remove(frozen));
+            disk.frozen.iter().chain(&disk.retracted).for_each(|origin| said.remove(origin));
             let lacks = said.above(&disk.applied);
             assert!(
                 !is_of_this_life || lacks.is_empty(),

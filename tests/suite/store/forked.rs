@@ -144,7 +144,7 @@ async fn a_bundle_of_another_history_is_refused_and_proves_both_and_what_both_ho
 /// `meanwhile` comes from elsewhere, before the last message.
 async fn fill(store: &Store, donor: &Store, shows_tips: bool, meanwhile: Option<proto::Batch>) {
     fill_with(store, donor, async |_, message| match message {
-        Message::Header(header) if !shows_tips => header.tips.clear(),
+        Message::Births(births) if !shows_tips => births.tips.clear(),
         Message::End(_) => {
             if let Some(batch) = &meanwhile {
                 take(store, batch.clone()).await.unwrap();

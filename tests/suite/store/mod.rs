@@ -1,5 +1,6 @@
 //! What a storage directory keeps, through full disks and repetition.
 //!
+//! - `adopted`: how far logs go on a donor's word, and which last bundle they have then.
 //! - `conflicts`: payloads that lost, and the note that they are dealt with.
 //! - `disk_full`: a full disk, and room again.
 //! - `forked`: origins that sign two histories.
@@ -9,6 +10,7 @@
 //! - `storage`: what the store keeps, counts and merges.
 //! - `vanished`: a data directory that disappears, is replaced or becomes read-only under a running node.
 
+mod adopted;
 mod conflicts;
 mod disk_full;
 mod forked;

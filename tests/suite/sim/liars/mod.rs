@@ -283,8 +283,9 @@ impl World {
 
     /// What liars may claim to have applied, where the claim is believed: more than there is, of an origin that an
     /// honest node does not write to any more, or has not been told of yet that it was set back. A node believes that
-    /// of itself once, and the link to one that still believes it is lost for an hour then.
-    fn claimable(&mut self) -> Option<Origin> {
+    /// of itself once, and the link to one that still believes it is lost for an hour then. A node that is filled
+    /// believes it of no origin whose birth it knows.
+    fn claimable(&mut self, filled: usize) -> Option<Origin> {
         let mut known: Vec<Origin> = self.liars.heard.iter().filter_map(batches::origin_of).collect();
         if self.random.random_bool(0.3) {
             return Some(stranger(&mut self.random));
@@ -294,7 +295,8 @@ impl World {
             let running = self.running(*node);
             running.is_some_and(|running| running.store.origin() == origin && running.first != origin)
         };
-        self.honest().iter().all(|node| !is_risky(node)).then_some(origin)
+        let is_born = self.running(filled).is_some_and(|running| running.store.born(&origin).is_some());
+        (is_born || self.honest().iter().all(|node| !is_risky(node))).then_some(origin)
     }
 
     /// An honest node refuses a message, and counts whose it was.

@@ -4,7 +4,7 @@ use super::{CLAIMED, Lie, any, batches, states};
 use crate::{harness::store::key, sim::world::World};
 use brock_core::{
     base::{
-        id::{KeyHash, NodeId},
+        id::KeyHash,
         vector::{Stamp, Vector},
     },
     domain::{
@@ -48,7 +48,7 @@ impl World {
         }
         let Some(content) = message.message.clone() else { return (Some(message), None) };
         let altered = match content {
-            Message::Header(header) => self.altered_header(header, &self.nodes[puller].id.clone()),
+            Message::Header(header) => self.altered_header(header, puller),
             Message::Births(_) => {
                 let nothing = Message::Births(proto::Births::default());
                 Some((Some(nothing), Lie::silent("lies: no births")))
@@ -70,15 +70,15 @@ impl World {
     fn altered_header(
         &mut self,
         mut header: proto::SnapshotHeader,
-        puller: &NodeId,
+        puller: usize,
     ) -> Option<(Option<Message>, Lie)> {
         let lie = match self.random.random_range(0..6) {
             0 => {
-                header.node_id = puller.to_string();
+                header.node_id = self.nodes[puller].id.to_string();
                 Lie::shown("lies: another node's header")
             }
             1 => {
-                let origin = self.claimable()?;
+                let origin = self.claimable(puller)?;
                 let folds = header.folds.get_or_insert_default();
                 let mut claimed = codec::folds_from_proto(folds.clone()).ok()?;
                 claimed.raise(origin, CLAIMED);
@@ -86,7 +86,7 @@ impl World {
                 Lie::silent("lies: an origin that is over")
             }
             _ => {
-                let origin = self.claimable()?;
+                let origin = self.claimable(puller)?;
                 let vector = header.vector.get_or_insert_default();
                 vector.clocks.push(codec::stamp_to_proto(Stamp { origin, clock: CLAIMED }));
                 Lie::silent("lies: a header of clocks that it has not")

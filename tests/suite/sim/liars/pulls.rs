@@ -216,15 +216,45 @@ impl World {
             Ok(false) => {}
             Ok(true) => self.check_refused(puller, donor, owes, false),
             Err(error) => {
-                let Some(kind) = error.kind() else { return };
-                self.check_refused(puller, donor, owes, true);
-                self.refuse_claim(puller, donor, kind);
+                match error.kind() {
+                    Some(kind) => {
+                        self.check_refused(puller, donor, owes, true);
+                        self.refuse_claim(puller, donor, kind);
+                    }
+                    None if matches!(error, JoinError::Unsigned(_)) => {
+                        self.check_refused(puller, donor, owes, true);
+                        self.tally.add("claims of logs left out", 1);
+                    }
+                    None => return,
+                }
                 let until = self.now + limits::RESYNC_ASIDE_MIN.as_secs();
                 if let Some(running) = self.running_mut(puller) {
                     running.aside.insert(donor, until);
                     running.resync = None;
                 }
             }
+        }
+    }
+
+    /// A message of a resync was taken.
+    ///
+    /// Claim: of an honest origin whose birth it knows, an honest node adopts no clock that this has not reached.
+    pub fn check_adopted(&self, node: usize, before: &Vector) {
+        let Some(running) = self.running(node).filter(|_| !self.is_liar(node)) else { return };
+        let raised = running.store.applied().above(before);
+        if raised.is_empty() {
+            return;
+        }
+        let is_of_liar = |origin: &Origin| {
+            (0..self.nodes.len()).any(|liar| self.is_liar(liar) && origin.is_of(&self.nodes[liar].id))
+        };
+        let is_known = |origin: &Origin| !is_of_liar(origin) && running.store.born(origin).is_some();
+        let signed = self.history.signed();
+        for (origin, clock) in raised.iter().filter(|(origin, _)| is_known(origin)) {
+            assert!(
+                clock <= signed.get(&origin),
+                "{node} has adopted {clock} of {origin}, which is not signed"
+            );
         }
     }
 
