@@ -216,6 +216,15 @@ impl AdminService for Admin {
         Ok(Response::new(proto::CloseOriginResponse { node_id: self.node_id() }))
     }
 
+    async fn acknowledge_fork(
+        &self,
+        request: Request<proto::AcknowledgeForkRequest>,
+    ) -> Result<Response<proto::AcknowledgeForkResponse>, Status> {
+        let origin = convert::origin("origin", &request.into_inner().origin)?;
+        let frozen = self.operations.acknowledge_fork(origin).await?;
+        Ok(Response::new(proto::AcknowledgeForkResponse { node_id: self.node_id(), frozen }))
+    }
+
     async fn migrate_trust(
         &self,
         request: Request<proto::MigrateTrustRequest>,

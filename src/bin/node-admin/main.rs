@@ -162,6 +162,9 @@ fn perform(global: &Global, command: Command, format: Format) -> Result<(), Fail
             confirm::confirmed(yes, known_origins::CLOSE_WARNING, node.as_str())?;
             access::block_on(known_origins::close(&client, node, format))
         }
+        Command::Origin { command: OriginCommand::Ack { origin } } => {
+            access::block_on(origin::acknowledge(&client(CALL_TIMEOUT)?, origin, format))
+        }
         Command::Origin { command: OriginCommand::Resume { node, yes } } => {
             let client = client(CALL_TIMEOUT)?;
             confirm::confirmed(yes, origin::RESUME_WARNING, &node)?;

@@ -11,7 +11,7 @@ use crate::{
 };
 use brock_client::{
     Answered, Client, ClientError,
-    view::{Node, Trust},
+    view::{ForkedOrigin, Node, Trust},
 };
 use brock_core::{
     base::{id::KeyHash, time::unix_now},
@@ -244,14 +244,19 @@ impl Trusts {
 
 fn frozen(node: &NodeTrust) -> impl Iterator<Item = Vec<String>> {
     let forks = node.trust.iter().flat_map(|trust| &trust.forks);
-    forks.map(|fork| vec![output::printable(&node.node), fork.origin.clone(), output::printable(&fork.kind)])
+    forks.map(|fork| vec![output::printable(&node.node), fork.origin.clone(), forked(fork)])
+}
+
+/// What a frozen origin has signed.
+pub(crate) fn forked(fork: &ForkedOrigin) -> String {
+    let acknowledged = if fork.acknowledged { ", acknowledged" } else { "" };
+    format!("{}{acknowledged}", output::printable(&fork.kind))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::failure::Exit;
-    use brock_client::view::ForkedOrigin;
 
     #[test]
     fn what_could_not_be_learned_is_unknown_and_never_zero() {
@@ -263,7 +268,11 @@ mod tests {
             heads: Vec::new(),
             unbelieved_origins: 3,
             signs: true,
-            forks: vec![ForkedOrigin { origin: "c/00000001".to_owned(), kind: "two births".to_owned() }],
+            forks: vec![ForkedOrigin {
+                origin: "c/00000001".to_owned(),
+                kind: "two births".to_owned(),
+                acknowledged: true,
+            }],
         };
         let known = NodeTrust { node: "a".to_owned(), error: String::new(), trust: Some(trust) };
         let silent = NodeTrust { node: "b".to_owned(), error: "refused".to_owned(), trust: None };
@@ -271,7 +280,7 @@ mod tests {
         let text = trusts.text();
         let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert!(words.contains(&vec!["a", "distributed", "yes", "0", "2", "3"]), "{text}");
-        assert!(words.contains(&vec!["a", "c/00000001", "two", "births"]), "{text}");
+        assert!(words.contains(&vec!["a", "c/00000001", "two", "births,", "acknowledged"]), "{text}");
         assert!(words.contains(&vec!["b", "?", "?", "?", "?", "?", "refused"]), "{text}");
         let code = |trusts: &Trusts| trusts.judged().map_err(|failure| failure.exit());
         assert_eq!(code(&trusts), Err(Exit::Unreachable));
