@@ -36,5 +36,6 @@ mod storage;
 pub mod systemd;
 
 pub use error::StartError;
+pub use prepare::check_certificates;
 pub use running::Node;
 pub use shutdown::Stopped;

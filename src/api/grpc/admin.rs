@@ -91,7 +91,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ClusterRequest>,
     ) -> Result<Response<proto::ClusterResponse>, Status> {
-        Ok(Response::new(self.cluster.view(request.into_inner().history).await?))
+        let proto::ClusterRequest { history, fresh } = request.into_inner();
+        Ok(Response::new(self.cluster.view(history, fresh).await?))
     }
 
     async fn show_configuration(

@@ -60,7 +60,7 @@ pub const TABLE: &[Call] = &[
     call("/brock.v1.ReplicationService/Report", &[Node], No),
     call("/brock.v1.ReplicationService/OfferBirths", &[Node], No),
     admin("/brock.v1.AdminService/Status", Read(request!(StatusRequest { history: flag }))),
-    admin("/brock.v1.AdminService/Cluster", Read(request!(ClusterRequest { history: flag }))),
+    admin("/brock.v1.AdminService/Cluster", Read(request!(ClusterRequest { history: flag, fresh: flag }))),
     admin("/brock.v1.AdminService/ShowConfiguration", Read(request!(ShowConfigurationRequest {}))),
     admin(
         "/brock.v1.AdminService/ShowRecord",
