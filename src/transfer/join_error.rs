@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{orders::Refused, proof::ProofError};
+use super::{batch::BatchError, orders::Refused, proof::ProofError};
 use crate::store::StoreError;
 use brock_core::{
     base::vector::Stamp,
@@ -108,6 +108,16 @@ impl From<StoreError> for JoinError {
         match error {
             StoreError::TooManyDrops { .. } => Self::Drops,
             error => Self::Store(error),
+        }
+    }
+}
+
+impl From<BatchError> for JoinError {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Malformed(error) => error.into(),
+            BatchError::Proof(_, error) => error.into(),
+            BatchError::Store(error) => error.into(),
         }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! - `messages`: the messages, built in one place.
 //! - [`feed`]: a donor's stream, while writes continue; [`dump`]: a backup's, of one moment.
-//! - [`proof`]: verifies what others send; [`orders`]: verifies what operators have signed in it;
-//!   [`closings`]: logs that operators have closed.
+//! - [`proof`]: verifies what others send; [`batch`]: a stretch of a log, as a whole; [`orders`]: verifies what
+//!   operators have signed in it; [`closings`]: logs that operators have closed.
 //! - [`forks`]: proofs that an origin has signed two histories; `heads`: how far origins say that their logs go.
 //! - [`join`]: joins the messages into a store, wherever they come from; `join_error`: why it does not.
 
+pub mod batch;
 pub mod closings;
 pub mod dump;
 pub mod feed;

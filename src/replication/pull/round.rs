@@ -22,7 +22,12 @@ use crate::{
     },
     runtime::{alarms, retry::Retry, spans},
     store::{Comparison, StoreError},
-    transfer::{join::JoinError, proof::ProofError, work},
+    transfer::{
+        batch::{BatchError, Checked},
+        join::JoinError,
+        proof::ProofError,
+        work,
+    },
 };
 use brock_core::{
     base::{
@@ -33,8 +38,7 @@ use brock_core::{
     domain::{
         birth::SignedBirth,
         codec,
-        order::Chain,
-        segment::{Segment, SegmentError, entry_bytes},
+        segment::{Segment, entry_bytes},
     },
     proto::{self, out_of_sync::Reason, replicate_request, replicate_response},
 };
@@ -292,37 +296,7 @@ impl<'a> Round<'a> {
         let bytes = batch.entries.iter().map(|entry| entry_bytes(entry) as u64).sum();
         let ages = Ages::take(&mut batch, &self.donor, self.inbox.heard, self.inbox.round_trip / 2);
         let sent_through = batch.covered_through;
-        let (orders, verifier) = (self.puller.orders.clone(), self.puller.verifier.clone());
-        let (local, donor) = (store.clone(), self.donor.clone());
-        // Hashes every payload and verifies signatures: milliseconds that do not belong on the async runtime.
-        let checking = work(move || {
-            let chains = Chain::take(&mut batch);
-            let segment = Segment::check(batch)?;
-            let origin = segment.origin;
-            Ok::<_, SegmentError>(match verifier.check_segment(&donor, segment) {
-                Err(forged) => Err((origin, forged)),
-                Ok(mut segment) => {
-                    let applied = local.clock(&origin);
-                    let checked = orders.check(&mut segment, chains, applied);
-                    Ok((segment, checked))
-                }
-            })
-        });
-        let (segment, checked) = match checking.await? {
-            Err(error) => {
-                self.refuse("batch");
-                return Err(error.into());
-            }
-            Ok(Err((origin, ProofError::TwoBirths(other)))) => {
-                if !self.puller.verifier.prove_two_births(*other).await? {
-                    self.refuse("forged");
-                }
-                return self.say_declined(origin).await;
-            }
-            Ok(Err((origin, forged))) => return self.take_forged(origin, &forged).await,
-            Ok(Ok(checked)) => checked,
-        };
-        let (chains, refused) = checked?;
+        let Some(Checked { segment, chains, refused }) = self.verified(batch).await? else { return Ok(()) };
         let origin = segment.origin;
         // By a refused operation, or where an operator has closed the log.
         let is_shortened = segment.covered_through.0 < sent_through;
@@ -348,6 +322,44 @@ impl<'a> Round<'a> {
             self.say_declined(origin).await?;
         }
         let Some(segment) = admitted.segment.take() else { return Ok(()) };
+        let Some(before) = self.applied(segment).await? else { return Ok(()) };
+        ages.record(self.peer.key.as_str(), before);
+        self.puller.breaker.count(&admitted);
+        self.puller.roster.received(&self.peer.key, entries, bytes, self.puller.wall_clock.now());
+        if let Some(refused) = refused {
+            self.puller.orders.note_refused(self.peer.key.as_str(), &refused);
+        }
+        if is_shortened { self.say_declined(origin).await } else { Ok(()) }
+    }
+
+    /// A batch as far as it is believed; `None`: nothing of it, and the donor knows that.
+    async fn verified(&mut self, batch: proto::Batch) -> Result<Option<Checked>, RoundError> {
+        let Puller { store, verifier, .. } = self.puller;
+        let (store, verifying, donor) = (store.clone(), verifier.clone(), self.donor.clone());
+        // Milliseconds that do not belong on the async runtime.
+        let checking = work(move || verifying.check_batch(&donor, batch, |origin| store.clock(origin)));
+        match checking.await? {
+            Ok(checked) => return Ok(Some(checked)),
+            Err(BatchError::Malformed(error)) => {
+                self.refuse("batch");
+                return Err(error.into());
+            }
+            Err(BatchError::Proof(origin, ProofError::TwoBirths(other))) => {
+                if !verifier.prove_two_births(*other).await? {
+                    self.refuse("forged");
+                }
+                self.say_declined(origin).await?;
+            }
+            Err(BatchError::Proof(origin, forged)) => self.take_forged(origin, &forged).await?,
+            Err(BatchError::Store(error)) => return Err(error.into()),
+        }
+        Ok(None)
+    }
+
+    /// Gives a segment to the store. Returns up to where the origin had been applied before; `None`: the log is not
+    /// followed, and the donor knows that.
+    async fn applied(&mut self, segment: Segment) -> Result<Option<Clock>, RoundError> {
+        let (store, origin) = (&self.puller.store, segment.origin);
         let _no_resync = self.puller.resyncs.applying().await;
         let good = segment.before_quarantined(store.clock(&origin));
         let through = Stamp { origin, clock: segment.covered_through };
@@ -368,7 +380,7 @@ impl<'a> Round<'a> {
             self.say_declined(origin).await?;
         }
         match outcome {
-            Err(StoreError::Frozen(_)) => return self.say_declined(origin).await,
+            Err(StoreError::Frozen(_)) => {}
             Err(StoreError::Forked { pair, .. }) => {
                 let proven = match pair.map(|pair| *pair) {
                     Some((here, theirs)) => self.puller.verifier.prove_fork(origin, here, theirs).await?,
@@ -377,7 +389,6 @@ impl<'a> Round<'a> {
                 if !proven {
                     self.refuse("history");
                 }
-                return self.say_declined(origin).await;
             }
             Err(error @ StoreError::RolledBack { theirs, .. }) => {
                 store.rolled_back(theirs, &self.holder).await?;
@@ -385,14 +396,10 @@ impl<'a> Round<'a> {
                 // incarnation's.
                 return Err(error.into());
             }
-            outcome => ages.record(self.peer.key.as_str(), outcome?),
+            outcome => return Ok(Some(outcome?)),
         }
-        self.puller.breaker.count(&admitted);
-        self.puller.roster.received(&self.peer.key, entries, bytes, self.puller.wall_clock.now());
-        if let Some(refused) = refused {
-            self.puller.orders.note_refused(self.peer.key.as_str(), &refused);
-        }
-        if is_shortened { self.say_declined(origin).await } else { Ok(()) }
+        self.say_declined(origin).await?;
+        Ok(None)
     }
 
     /// The donor then waits for no acknowledgement of what it has sent of that log, and goes on with the others.
