@@ -14,7 +14,11 @@ use metrics::counter;
 use rustls_pki_types::CertificateDer;
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::{closings::Closed, work};
+use super::{
+    closings::Closed,
+    signers::{self, OperatorError},
+    work,
+};
 use crate::{
     runtime::{
         alarms::Alarms,
@@ -37,8 +41,8 @@ use brock_core::{
     },
 };
 use brock_net::tls::{
-    roles::{PeerIdentity, Role},
-    statement::{At, Context, Signed, StatementError, StatementVerifier},
+    roles::PeerIdentity,
+    statement::{At, Signed, StatementVerifier},
 };
 
 /// Why an order is not valid here.
@@ -55,12 +59,9 @@ pub enum OrderError {
     /// The operator's certificates did not come with it and are not here.
     #[error("the certificate of the operator who signed it is not known here")]
     UnknownSigner,
-    /// Another certificate has signed it, or it was changed.
+    /// No operator of this cluster has signed it, or it was changed.
     #[error(transparent)]
-    Statement(#[from] StatementError),
-    /// The signer is no operator of this cluster.
-    #[error("it was signed by {0}, which is no operator of this cluster")]
-    NotAnOperator(String),
+    Signer(#[from] OperatorError),
     /// It was given long ago, or a clock is wrong.
     #[error(
         "it was given {0} s from the time of this node's clock, and at most {max} s are accepted: check both clocks, and \
@@ -328,11 +329,7 @@ impl Inner {
         let certificates: Vec<CertificateDer<'_>> =
             chain.certificates().iter().map(|der| CertificateDer::from(der.as_ref())).collect();
         let signed = Signed { scheme: proof.scheme, signature: proof.signature.to_vec() };
-        let signer = self.verifier.verify(&certificates, at, Context::OperatorOrder, content, &signed)?;
-        let cluster = signer.trust_domain.as_deref().map(ClusterId::of);
-        if signer.role != Role::Admin || cluster.is_none() || cluster != self.cluster {
-            return Err(OrderError::NotAnOperator(signer.to_string()));
-        }
-        Ok(signer)
+        let cluster = self.cluster.ok_or(OrderError::NoCluster)?;
+        Ok(signers::operator(&self.verifier, cluster, &certificates, (content, at), &signed)?)
     }
 }

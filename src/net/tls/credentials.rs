@@ -361,13 +361,13 @@ impl ClientIdentity {
     /// works on a node's machine.
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
         let inventory = Inventory::of(dir)?;
-        let Roots { store, trusted, revocations, history, warnings, .. } = roots(&inventory)?;
+        let Roots { store, trusted, revocations, warnings, .. } = roots(&inventory)?;
         warnings.iter().for_each(|text| tracing::warn!(target: LOG_TARGET, "{text}"));
         let policy = RolePolicy::default();
         let (first, second) = choose_client(&inventory)?;
         let pairs = Pairs::load(first, second, policy, Purpose::Client)?;
         let trust_store = pairs.trust_store(dir, (store, &trusted), revocations, Purpose::Client)?;
-        let current = CurrentTrustStore::new(trust_store.with_history(history));
+        let current = CurrentTrustStore::new(trust_store);
         let client = handshake::client(&current, dir, policy, WireLevel::Default)?;
         Ok(Self { peer: Arc::new(pairs.peer), client, current })
     }
