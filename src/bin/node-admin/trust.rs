@@ -15,8 +15,8 @@ use brock_client::{
 };
 use brock_core::{
     base::{id::KeyHash, time::unix_now},
-    domain::order::Subject,
-    proto::{self, operation::Kind},
+    domain::{operation::Operation, order::Subject},
+    proto,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -109,28 +109,23 @@ fn signed(
     destruction: proto::UnprovenDestruction,
 ) -> Result<proto::UnprovenDestruction, Failure> {
     let key_hash = KeyHash::try_from(destruction.key_hash.as_ref()).map_err(Failure::nonsense)?;
-    let (reason, at) = (&destruction.reason, destruction.at_unix);
+    let operation = Operation::decode(&destruction.operation).map_err(Failure::nonsense)?;
     let order = loop {
         let now = unix_now();
-        let subject = match destruction.kind() {
+        let subject = match &operation {
             // In the second of the order it is an order like any other.
-            Kind::Invalidate if at == now => Subject::Invalidate(&key_hash, reason),
-            Kind::Invalidate => Subject::InvalidateAsOf(&key_hash, reason, at),
-            Kind::Unpublish => Subject::Unpublish(&key_hash),
-            Kind::Delete => Subject::Delete(&key_hash),
-            Kind::Create | Kind::Unspecified => {
+            Operation::Invalidate { at, reason } if *at == now => Subject::Invalidate(&key_hash, reason),
+            Operation::Invalidate { at, reason } => Subject::InvalidateAsOf(&key_hash, reason, *at),
+            Operation::Unpublish => Subject::Unpublish(&key_hash),
+            Operation::Delete => Subject::Delete(&key_hash),
+            Operation::Create { .. } => {
                 return Err(Failure::Error(
                     "the node asks for an order for what destroys nothing".to_owned(),
                 ));
             }
         };
-        let order = order::signed(client, subject)?.ok_or_else(|| {
-            Failure::Usage(
-                "some of the records are invalidated, unpublished or deleted, which needs an operator's order: use a \
-                 certificate of `brock cert admin`, whose URI names the cluster"
-                    .to_owned(),
-            )
-        })?;
+        let what = "logging again what is invalidated, unpublished or deleted";
+        let order = order::required(client, subject, what)?;
         if order.at_unix_ms.div_euclid(1000) == now {
             break order;
         }
