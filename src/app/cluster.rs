@@ -20,8 +20,9 @@ use crate::{
 };
 use brock_core::{
     base::{
+        claims::{self, ClaimKind},
         id::{NodeId, Origin},
-        limits, metrics as names,
+        limits,
         time::WallClock,
         vector::{Clock, Vector},
     },
@@ -170,8 +171,7 @@ async fn report(contact: &Contact, taken: Vec<String>) -> Result<(proto::StatusR
     let answer = contact.peer.call(|mut client| async move { client.report(request).await }).await;
     let answer = answer.map_err(|error| error.to_string())?;
     reports::read(answer, &contact.name, &taken).map_err(|error| {
-        let peer = contact.peer.key.to_string();
-        metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => "report").increment(1);
+        claims::refused(&contact.peer.key, ClaimKind::Report, 1);
         format!("{}: {error}", health::INVALID_REPORT)
     })
 }

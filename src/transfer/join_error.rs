@@ -5,7 +5,7 @@ use std::fmt;
 use super::{batch::BatchError, orders::Refused, proof::ProofError};
 use crate::store::StoreError;
 use brock_core::{
-    base::vector::Stamp,
+    base::{claims::ClaimKind, vector::Stamp},
     domain::{codec::CodecError, segment::SegmentError},
 };
 
@@ -87,12 +87,12 @@ impl fmt::Display for Unproven {
 
 impl JoinError {
     /// Which claim of the donor was refused, for the metric.
-    pub fn kind(&self) -> Option<&'static str> {
+    pub fn kind(&self) -> Option<ClaimKind> {
         match self {
-            Self::Protocol(_) => Some("page"),
-            Self::Proof(_) | Self::Order(_) | Self::Unproven(_) => Some("forged"),
-            Self::Collected => Some("collected"),
-            Self::Drops => Some("drops"),
+            Self::Protocol(_) => Some(ClaimKind::Page),
+            Self::Proof(_) | Self::Order(_) | Self::Unproven(_) => Some(ClaimKind::Forged),
+            Self::Collected => Some(ClaimKind::Collected),
+            Self::Drops => Some(ClaimKind::Drops),
             Self::Store(_) => None,
         }
     }

@@ -25,6 +25,7 @@ use crate::{
 };
 use brock_core::{
     base::{
+        claims::{self, ClaimKind},
         id::{Incarnation, NodeId, Origin},
         limits, metrics as names,
         time::WallClock,
@@ -211,8 +212,7 @@ impl Session {
             let address = self.members.alias(self.node_id.as_str(), self.wall_clock.now());
             let peer = address.unwrap_or_else(|| self.holder.clone());
             tracing::debug!(puller = %self.node_id, reason, "an acknowledgement is refused");
-            metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => "acknowledgement")
-                .increment(1);
+            claims::refused(&peer, ClaimKind::Acknowledgement, 1);
         }
         checked
     }

@@ -31,8 +31,9 @@ use crate::{
 };
 use brock_core::{
     base::{
+        claims::{self, ClaimKind},
         id::{Incarnation, NodeId, Origin},
-        limits, metrics as names,
+        limits,
         vector::{Clock, Stamp, Vector},
     },
     domain::{
@@ -189,10 +190,10 @@ impl<'a> Round<'a> {
             && verifier.take_forks(heads.forks).await? + verifier.compare_tips(heads.tips).await? > 0
         {
             self.lies_of_history = true;
-            self.refuse("history");
+            self.refuse(ClaimKind::History);
         }
         if verifier.take_heads(heads.heads, self.puller.wall_clock.now_ms()).await? > 0 {
-            self.refuse("head");
+            self.refuse(ClaimKind::Head);
         }
         store.check_rollback(&vector, &self.holder).await?;
         let vector = store.relevant(vector, self.theirs.len());
@@ -318,7 +319,7 @@ impl<'a> Round<'a> {
         }
         let mut admitted = self.puller.breaker.admit((&self.peer.key, &self.donor), segment).await?;
         if admitted.is_paused {
-            self.refuse("destruction");
+            self.refuse(ClaimKind::Destruction);
             self.say_declined(origin).await?;
         }
         let Some(segment) = admitted.segment.take() else { return Ok(()) };
@@ -341,12 +342,12 @@ impl<'a> Round<'a> {
         match checking.await? {
             Ok(checked) => return Ok(Some(checked)),
             Err(BatchError::Malformed(error)) => {
-                self.refuse("batch");
+                self.refuse(ClaimKind::Batch);
                 return Err(error.into());
             }
             Err(BatchError::Proof(origin, ProofError::TwoBirths(other))) => {
                 if !verifier.prove_two_births(*other).await? {
-                    self.refuse("forged");
+                    self.refuse(ClaimKind::Forged);
                 }
                 self.say_declined(origin).await?;
             }
@@ -372,7 +373,7 @@ impl<'a> Round<'a> {
         };
         let mut outcome = store.apply(segment).await;
         if let (Err(error @ StoreError::QuarantineFull(_)), Some(good)) = (&outcome, good) {
-            self.refuse("quarantine");
+            self.refuse(ClaimKind::Quarantine);
             tracing::warn!(address = %self.peer.key, %error, "a log is not followed any further");
             outcome = store.apply(good).await;
             self.say_declined(origin).await?;
@@ -387,7 +388,7 @@ impl<'a> Round<'a> {
                     None => false,
                 };
                 if !proven {
-                    self.refuse("history");
+                    self.refuse(ClaimKind::History);
                 }
             }
             Err(error @ StoreError::RolledBack { theirs, .. }) => {
@@ -422,9 +423,8 @@ impl<'a> Round<'a> {
     }
 
     /// Counts a claim of the peer that is not believed.
-    fn refuse(&self, kind: &'static str) {
-        let peer = self.peer.key.to_string();
-        metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => kind).increment(1);
+    fn refuse(&self, kind: ClaimKind) {
+        claims::refused(&self.peer.key, kind, 1);
     }
 
     fn note_sound(&self) {
@@ -441,7 +441,7 @@ impl<'a> Round<'a> {
     /// A batch that its origin did not sign. Nothing of it is applied or kept aside: the true one may come from
     /// another donor.
     async fn take_forged(&mut self, origin: Origin, forged: &ProofError) -> Result<(), RoundError> {
-        self.refuse("forged");
+        self.refuse(ClaimKind::Forged);
         if self.declined.contains(&origin) {
             return Ok(());
         }

@@ -213,7 +213,7 @@ impl World {
             Err(error) => {
                 let Some(kind) = error.kind() else { return };
                 self.check_refused(puller, donor, owes, true);
-                self.refuse_claim(puller, donor, kind);
+                self.refuse_claim(puller, donor, kind.as_str());
                 let until = self.now + limits::RESYNC_ASIDE_MIN.as_secs();
                 if let Some(running) = self.running_mut(puller) {
                     running.aside.insert(donor, until);
