@@ -6,16 +6,15 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 use metrics::counter;
 use rustls_pki_types::CertificateDer;
-use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
-    closings::Closed,
+    closings::Closings,
     signers::{self, OperatorError},
     work,
 };
@@ -96,9 +95,7 @@ struct Inner {
     /// The first nodes of whose logs an operation was refused. Each raises one alarm.
     refused: Mutex<BTreeSet<NodeId>>,
     /// Logs that operators have closed.
-    closed: RwLock<Closed>,
-    /// Held while that is written to the store.
-    writing_closed: AsyncMutex<()>,
+    closings: Closings,
 }
 
 impl Orders {
@@ -111,18 +108,8 @@ impl Orders {
         (wall_clock, alarms): (WallClock, Alarms),
     ) -> Self {
         let cluster = own.trust_domain.as_deref().map(ClusterId::of);
-        let (refused, closed, writing_closed) = <_>::default();
-        Self(Arc::new(Inner {
-            mode,
-            verifier,
-            cluster,
-            store,
-            wall_clock,
-            alarms,
-            refused,
-            closed,
-            writing_closed,
-        }))
+        let (refused, closings) = <_>::default();
+        Self(Arc::new(Inner { mode, verifier, cluster, store, wall_clock, alarms, refused, closings }))
     }
 
     /// Whether destruction needs an order here.
@@ -183,12 +170,8 @@ impl Orders {
         self.0.alarms.raise(text);
     }
 
-    pub(super) fn lock_closed(&self) -> &RwLock<Closed> {
-        &self.0.closed
-    }
-
-    pub(super) fn writing_closed(&self) -> &AsyncMutex<()> {
-        &self.0.writing_closed
+    pub(super) fn closings(&self) -> &Closings {
+        &self.0.closings
     }
 
     fn content(&self, subject: Subject<'_>, at_unix_ms: i64) -> Result<Vec<u8>, OrderError> {

@@ -112,6 +112,11 @@ impl Verifier {
         &self.store
     }
 
+    /// The closings that this node knows, as they travel.
+    pub fn known_closings(&self) -> Vec<proto::Closing> {
+        self.orders.as_ref().map(Orders::known_closings).unwrap_or_default()
+    }
+
     /// `None`: orders are not verified.
     pub(super) fn orders(&self) -> Option<&Orders> {
         self.orders.as_ref()

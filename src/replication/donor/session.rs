@@ -21,7 +21,7 @@ use crate::{
     replication::remote,
     runtime::planted::{self, Bug},
     store::{Store, StoreError},
-    transfer::{closings, forks},
+    transfer::forks,
 };
 use brock_core::{
     base::{
@@ -77,6 +77,8 @@ pub struct Session {
     pub holder: String,
     /// The same, if its certificate states no node id.
     pub introducer: Option<String>,
+    /// The closings that are shown to it.
+    pub closings: Vec<proto::Closing>,
 }
 
 type Outcome = Result<proto::ReplicateResponse, tonic::Status>;
@@ -103,7 +105,7 @@ impl Session {
         let lists = self.hello.vector.as_ref().and_then(|vector| codec::vector_from_proto(vector).ok());
         let mut announced = Announced::to(lists.unwrap_or_default());
         let birth = self.store.birth(self.store.origin()).await?;
-        let closings = closings::kept(&self.store).await?;
+        let closings = self.closings.clone();
         let first = proto::Heads { birth, closings, ..heads(&self.store, &self.wall_clock, &mut announced) };
         if out.send(Ok(response(replicate_response::Message::Heads(first)))).await.is_err() {
             return Ok(());
