@@ -31,6 +31,7 @@ mod manpages;
 mod members;
 mod order;
 mod origin;
+mod outcome;
 mod output;
 mod paint;
 #[path = "../shared/paths.rs"]

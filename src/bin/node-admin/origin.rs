@@ -5,6 +5,7 @@ use crate::{
     cli::Format,
     cluster,
     failure::Failure,
+    outcome,
     output::{self, headed, section},
 };
 use brock_client::{
@@ -21,18 +22,13 @@ pub(crate) const RESUME_WARNING: &str = "Resuming a log: what it has invalidated
 
 /// Resumes the log at every node that is named: each decides for itself.
 pub(crate) async fn resume(client: &Client, node_id: String, format: Format) -> Result<(), Failure> {
-    let mut outcomes = Vec::new();
-    for address in client.addresses() {
-        let request = proto::ResumeOriginRequest { node_id: node_id.clone() };
-        outcomes.push(match client.connection(address).resume_origin(request).await.map_err(Failure::from) {
-            Ok(answer) => Outcome::new(answer)?,
-            // One refusal is that of all.
-            Err(failure @ Failure::Denied(_)) => return Err(failure),
-            Err(failure) => {
-                Outcome { node: address.to_string(), resumed: Vec::new(), error: failure.on_one_line() }
-            }
-        });
-    }
+    let request = proto::ResumeOriginRequest { node_id: node_id.clone() };
+    let answers = outcome::at_each(client, async |node| node.resume_origin(request.clone()).await).await?;
+    let outcomes = answers.into_iter().map(|answer| match answer {
+        Ok(answer) => Outcome::new(answer),
+        Err(outcome::Outcome { node, error }) => Ok(Outcome { node, resumed: Vec::new(), error }),
+    });
+    let outcomes = outcomes.collect::<Result<_, _>>()?;
     let resumed = Resumed { origin: node_id, outcomes };
     output::data(format, &resumed, Resumed::text)?;
     resumed.outcome()?;
@@ -47,20 +43,13 @@ pub(crate) async fn resume(client: &Client, node_id: String, format: Format) -> 
 
 /// Notes at every node that is named that what has frozen an origin is dealt with: each keeps its own note.
 pub(crate) async fn acknowledge(client: &Client, origin: Origin, format: Format) -> Result<(), Failure> {
-    let mut outcomes = Vec::new();
-    for address in client.addresses() {
-        let request = proto::AcknowledgeForkRequest { origin: Bytes::copy_from_slice(origin.as_bytes()) };
-        outcomes.push(
-            match client.connection(address).acknowledge_fork(request).await.map_err(Failure::from) {
-                Ok(answer) => Noted { node: answer.node_id, frozen: answer.frozen, error: String::new() },
-                // One refusal is that of all.
-                Err(failure @ Failure::Denied(_)) => return Err(failure),
-                Err(failure) => {
-                    Noted { node: address.to_string(), frozen: false, error: failure.on_one_line() }
-                }
-            },
-        );
-    }
+    let request = proto::AcknowledgeForkRequest { origin: Bytes::copy_from_slice(origin.as_bytes()) };
+    let answers = outcome::at_each(client, async |node| node.acknowledge_fork(request.clone()).await).await?;
+    let outcomes = answers.into_iter().map(|answer| match answer {
+        Ok(answer) => Noted { node: answer.node_id, frozen: answer.frozen, error: String::new() },
+        Err(outcome::Outcome { node, error }) => Noted { node, frozen: false, error },
+    });
+    let outcomes = outcomes.collect();
     let acknowledged = Acknowledged { origin: origin.to_string(), outcomes };
     let outcome = acknowledged.outcome();
     if !matches!(outcome, Err(Failure::NotFound(_))) {
