@@ -20,8 +20,9 @@ use crate::{
 };
 use brock_core::{
     base::{
+        claims::{self, ClaimKind},
         id::{NodeId, Origin},
-        limits, metrics as names,
+        limits,
         time::WallClock,
         vector::{Clock, Vector},
     },
@@ -35,7 +36,7 @@ pub struct Cluster {
     roster: Roster,
     reporter: Arc<Reporter>,
     wall_clock: WallClock,
-    /// The last view and when it was made: many viewers cost the peers no more than one.
+    /// The last view and when the peers began to be asked: many viewers cost the peers no more than one.
     last: Arc<Mutex<Option<(Instant, proto::ClusterResponse)>>>,
 }
 
@@ -45,16 +46,22 @@ impl Cluster {
         Self { store, roster, reporter, wall_clock, last: Arc::default() }
     }
 
-    /// Every node's status, and the verdict on the cluster; with `history`, their samples too.
-    pub async fn view(&self, history: bool) -> Result<proto::ClusterResponse, RequestError> {
+    /// Every node's status, and the verdict on the cluster; with `history`, their samples too. If it is to be `fresh`,
+    /// the nodes were asked after this call; otherwise at most [`limits::CLUSTER_VIEW_TTL`] before.
+    pub async fn view(&self, history: bool, fresh: bool) -> Result<proto::ClusterResponse, RequestError> {
+        let called = Instant::now();
         // Held while the peers are asked, so that concurrent callers wait for the same answer.
         let mut last = self.last.lock().await;
-        let is_fresh = |at: &Instant| at.elapsed() < limits::CLUSTER_VIEW_TTL;
+        let is_usable = |began: &Instant| match fresh {
+            true => *began >= called,
+            false => began.elapsed() < limits::CLUSTER_VIEW_TTL,
+        };
         let mut view = match &*last {
-            Some((at, view)) if is_fresh(at) => view.clone(),
+            Some((began, view)) if is_usable(began) => view.clone(),
             _ => {
+                let began = Instant::now();
                 let view = self.look().await?;
-                *last = Some((Instant::now(), view.clone()));
+                *last = Some((began, view.clone()));
                 view
             }
         };
@@ -164,8 +171,7 @@ async fn report(contact: &Contact, taken: Vec<String>) -> Result<(proto::StatusR
     let answer = contact.peer.call(|mut client| async move { client.report(request).await }).await;
     let answer = answer.map_err(|error| error.to_string())?;
     reports::read(answer, &contact.name, &taken).map_err(|error| {
-        let peer = contact.peer.key.to_string();
-        metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => "report").increment(1);
+        claims::refused(&contact.peer.key, ClaimKind::Report, 1);
         format!("{}: {error}", health::INVALID_REPORT)
     })
 }

@@ -135,6 +135,11 @@ impl Operations {
         Ok(self.orders.close(closing).await?)
     }
 
+    /// Notes here that an operator has dealt with what has frozen an origin. Returns whether it is frozen here.
+    pub async fn acknowledge_fork(&self, origin: Origin) -> Result<bool, RequestError> {
+        Ok(self.store.acknowledge_fork(origin).await?)
+    }
+
     /// Takes births that another node offers because an operator has vouched for them, as far as they are known here
     /// and verified.
     pub async fn take_offered(&self, births: Vec<SignedBirth>) -> Result<(), RequestError> {

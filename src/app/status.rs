@@ -32,7 +32,7 @@ use crate::{
 use brock_core::{
     base::{
         duration::milliseconds,
-        id::Incarnation,
+        id::{Incarnation, Origin},
         limits,
         time::WallClock,
         trust::TrustMode,
@@ -96,7 +96,7 @@ impl Reporter {
         let reports = self.roster.compared(&applied);
         let traffic = self.traffic(&applied, &reports);
         let open = self.identity.open_peers();
-        let (storage, unconfirmed) = (store.storage_use().await?, store.unconfirmed_fills());
+        let (storage, acknowledged) = (store.storage_use().await?, store.acknowledged_forks().await?);
         let mut expiries = self.identity.expiries();
         expiries.sort_by_key(|expiry| expiry.not_after_unix_seconds);
         let writes_refused = match &*store.health().borrow() {
@@ -118,7 +118,7 @@ impl Reporter {
             conflicts_acknowledged: totals.acknowledged,
             trust: Some(proto::Trust {
                 heads: self.heads(),
-                ..trust(self.trust, (store, &self.verifier), unconfirmed)
+                ..trust(self.trust, (store, &self.verifier), &acknowledged)
             }),
             writes_refused,
             tasks: self.tasks.reports().into_iter().map(task).collect(),
@@ -210,10 +210,15 @@ impl Reporter {
     }
 }
 
-fn trust(mode: TrustMode, (store, verifier): (&Store, &Verifier), unconfirmed: Vec<Fill>) -> proto::Trust {
+fn trust(
+    mode: TrustMode,
+    (store, verifier): (&Store, &Verifier),
+    acknowledged: &BTreeSet<Origin>,
+) -> proto::Trust {
     let forked = |fork: &Arc<Fork>| proto::ForkedOrigin {
         origin: Bytes::copy_from_slice(fork.origin().as_bytes()),
         kind: fork.kind().to_owned(),
+        acknowledged: acknowledged.contains(&fork.origin()),
     };
     proto::Trust {
         mode: mode.to_string(),
@@ -222,7 +227,7 @@ fn trust(mode: TrustMode, (store, verifier): (&Store, &Verifier), unconfirmed: V
         unbelieved_origins: verifier.unbelieved(),
         signs: store.born(&store.origin()).is_some(),
         forks: store.forks().iter().take(limits::FORKS_MAX).map(forked).collect(),
-        unconfirmed_fills: unconfirmed.into_iter().map(fill).collect(),
+        unconfirmed_fills: store.unconfirmed_fills().into_iter().map(fill).collect(),
         heads: Vec::new(),
     }
 }

@@ -24,13 +24,14 @@ pub(super) fn findings(trust: &proto::Trust) -> Vec<(String, &'static str)> {
              origins of a certificate that was revoked, or close them: docs/guides/certificates.md",
         ));
     }
-    // It stays so, and its node goes on as another incarnation: to be looked into, and no emergency.
-    for fork in forks.iter().take(limits::FINDINGS_PER_NODE) {
+    // Its node goes on as another incarnation: to be looked into, and no emergency.
+    for fork in forks.iter().filter(|fork| !fork.acknowledged).take(limits::FINDINGS_PER_NODE) {
         let Ok(origin) = Origin::try_from(fork.origin.as_ref()) else { continue };
         findings.push((
             format!("{origin} is frozen there: it has signed {}", fork.kind),
             "Its node's disk was copied, or its certificate was stolen: docs/guides/troubleshooting.md, A node has signed \
-             two histories",
+             two histories. After you have dealt with it: `node-admin origin ack ORIGIN`, with all nodes in --node-addresses: each \
+             keeps its own note",
         ));
     }
     findings
@@ -45,6 +46,7 @@ mod tests {
         let fork = proto::ForkedOrigin {
             origin: [b"a".as_slice(), &[0; 27], &[0, 0, 0, 1]].concat().into(),
             kind: "two births".to_owned(),
+            acknowledged: false,
         };
         let trust = |mode: TrustMode| proto::Trust {
             mode: mode.to_string(),
@@ -62,6 +64,7 @@ mod tests {
         }
         assert_eq!(all.len(), 3);
         assert_eq!(findings(&trust(TrustMode::Centralized)).len(), 1);
-        assert!(findings(&proto::Trust { forks: Vec::new(), ..trust(TrustMode::Centralized) }).is_empty());
+        let acknowledged = vec![proto::ForkedOrigin { acknowledged: true, ..fork.clone() }];
+        assert!(findings(&proto::Trust { forks: acknowledged, ..trust(TrustMode::Centralized) }).is_empty());
     }
 }

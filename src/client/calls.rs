@@ -78,6 +78,8 @@ calls! { admin:
     close_origin(CloseOriginRequest) -> proto::CloseOriginResponse: "Closes the logs of a node.";
     vouch_origin(VouchOriginRequest) -> proto::VouchOriginResponse:
         "Keeps a birth as one that an operator vouches for, at the node and its peers.";
+    acknowledge_fork(AcknowledgeForkRequest) -> proto::AcknowledgeForkResponse:
+        "Notes at the node that what has frozen an origin is dealt with.";
     migrate_trust(MigrateTrustRequest) -> proto::MigrateTrustResponse:
         "Logs again what of some records is not proven.";
     compact(CompactRequest) -> proto::CompactResponse: "Compacts the log of the node.";

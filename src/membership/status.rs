@@ -7,6 +7,7 @@ use std::{
 
 use brock_core::{
     base::{
+        claims::{self, ClaimKind},
         id::{Incarnation, NodeId, Origin},
         limits, metrics as names,
         vector::{Clock, Vector},
@@ -157,9 +158,7 @@ impl PeerStatus {
         for outcome in ["ok", "error"] {
             metrics::counter!(names::ROUNDS, "address" => address(), "outcome" => outcome).absolute(0);
         }
-        for kind in names::CLAIM_KINDS {
-            metrics::counter!(names::CLAIMS_REFUSED, "peer" => address(), "kind" => *kind).absolute(0);
-        }
+        ClaimKind::ALL.into_iter().for_each(|kind| claims::refused(&key, kind, 0));
         metrics::counter!(names::ORDERS_REFUSED, "address" => address()).absolute(0);
         let report = PeerReport::new(key, now);
         Self {
@@ -238,9 +237,7 @@ impl PeerStatus {
         let Some(heads) = &self.report.heads else { return };
         let disbelieved = self.claims.weigh(heads, applied, Instant::now(), is_backed);
         if disbelieved > 0 {
-            let peer = self.report.key.to_string();
-            let refused = metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => "unsent");
-            refused.increment(disbelieved as u64);
+            claims::refused(&self.report.key, ClaimKind::Unsent, disbelieved as u64);
         }
     }
 

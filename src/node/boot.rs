@@ -98,7 +98,7 @@ async fn serve(
     let server_failed = grpc_server::spawn(tasks, grpc, routes, incoming, identity.reloads());
     background::spawn(config, &shared, &application, &frame.readiness, tasks);
     background::spawn_discovery(config, listed, &resolver, &shared, tasks);
-    let reloads = reload::spawn(tasks, &identity, store, &shared.verifier);
+    let reloads = reload::spawn(tasks, &identity, (store, &frame.alarms), &shared.verifier);
     health::spawn_first_catch_up(tasks, store, &shared.roster, &frame.readiness, &health);
     health::spawn_fill_watch(tasks, (&shared.fills, shared.roster.members()), &frame.readiness, &health);
     health::spawn_disk_watch(tasks, store, &frame.readiness, &health);

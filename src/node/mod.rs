@@ -9,7 +9,7 @@
 //! - `services`: the gRPC services; `grpc_server`: serves them; `health`: when they are ready.
 //! - `background`: starts the background tasks; `backups`: the tasks that make backups.
 //! - `checkpoint`: writes the superblock and the members; `gauges`: records the gauges.
-//! - `reload`: rotates certificates while the node runs.
+//! - `reload`: rotates certificates while the node runs; `revoked`: notices a revocation list that got shorter.
 //! - `running`: the handle of a running node.
 //! - [`systemd`]: notifies a supervisor.
 //! - `error`: why a node does not start.
@@ -28,6 +28,7 @@ mod grpc_server;
 mod health;
 mod prepare;
 mod reload;
+mod revoked;
 mod running;
 mod services;
 mod shutdown;
@@ -35,5 +36,6 @@ mod storage;
 pub mod systemd;
 
 pub use error::StartError;
+pub use prepare::check_certificates;
 pub use running::Node;
 pub use shutdown::Stopped;

@@ -37,6 +37,11 @@ pub(super) struct Prepared {
     pub(super) backup_target: Option<Target>,
 }
 
+/// Checks the certificates as a start does: nodes and this one can use them, and they are this node's. Changes nothing.
+pub async fn check_certificates(config: &Config) -> Result<(), StartError> {
+    load_identity(config, RolePolicy { require_uri: config.require_uri_roles }).await.map(drop)
+}
+
 impl Prepared {
     pub(super) async fn new(config: &Config) -> Result<Self, StartError> {
         let descriptors = shares()?;

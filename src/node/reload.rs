@@ -11,7 +11,8 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval, timeout},
 };
 
-use crate::{store::Store, transfer::proof::Verifier};
+use super::revoked::Revoked;
+use crate::{runtime::alarms::Alarms, store::Store, transfer::proof::Verifier};
 use brock_core::base::{limits, metrics as names, time::unix_now};
 use brock_net::{
     task::{TaskName, TaskStatus, Tasks},
@@ -30,7 +31,7 @@ use brock_net::{
 pub(super) fn spawn(
     tasks: &Tasks,
     identity: &Identity,
-    store: &Store,
+    (store, alarms): (&Store, &Alarms),
     verifier: &Verifier,
 ) -> mpsc::Sender<oneshot::Sender<()>> {
     let (requests, mut requested) = mpsc::channel::<oneshot::Sender<()>>(1);
@@ -39,6 +40,7 @@ pub(super) fn spawn(
         identity: identity.clone(),
         store: store.clone(),
         verifier: verifier.clone(),
+        revoked: Revoked::new(store.clone(), alarms.clone()),
         verified: Instant::now(),
         problem: None,
         warned: HashMap::new(),
@@ -77,6 +79,8 @@ struct Watch {
     store: Store,
     /// Which births it believes changes with the certificates.
     verifier: Verifier,
+    /// What the lists revoked before.
+    revoked: Revoked,
     /// When all open connections were last verified against the trust store.
     verified: Instant,
     /// What is wrong with the directory, as last logged.
@@ -120,6 +124,7 @@ impl Watch {
         }
         if is_due || is_reloaded || is_first {
             self.count_unbelieved(status).await;
+            self.compare_revoked(status).await;
         }
         self.record_revoked();
         self.record_expiries();
@@ -162,6 +167,12 @@ impl Watch {
 
     async fn count_unbelieved(&self, status: &TaskStatus) {
         if let Err(error) = self.verifier.count_unbelieved().await {
+            status.set_error(&error.to_string());
+        }
+    }
+
+    async fn compare_revoked(&mut self, status: &TaskStatus) {
+        if let Err(error) = self.revoked.compare(&self.identity.authorities()).await {
             status.set_error(&error.to_string());
         }
     }

@@ -11,7 +11,11 @@ use crate::{
     transfer::keyed_state,
 };
 use brock_core::{
-    base::{id::KeyHash, limits, metrics as names},
+    base::{
+        claims::{self, ClaimKind},
+        id::KeyHash,
+        limits,
+    },
     domain::codec::{self, CodecError},
     proto,
 };
@@ -132,8 +136,7 @@ impl Remote for Store {
 /// Counts states of a peer's of which something is not proven.
 pub fn count_unproven(peer: &PeerKey, states: u64) {
     if states > 0 {
-        let peer = peer.to_string();
-        metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => "state").increment(states);
+        claims::refused(peer, ClaimKind::State, states);
     }
 }
 

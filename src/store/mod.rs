@@ -61,4 +61,4 @@ pub use read::{
     item_from_proto,
 };
 pub use receipts::OwnHash;
-pub use signing::{Certified, Identity, Standing};
+pub use signing::{Certified, Identity};

@@ -15,7 +15,7 @@ use brock_core::{
     },
     domain::{
         acknowledgement::{self, Acknowledgement},
-        birth::{Birth, Previous, SignedBirth, Unbelieved},
+        birth::{Birth, Previous, SignedBirth, Standing, Unbelieved},
         bundle::{self, Bundle, Evidence, Hash, OriginKey, Signature, Tip},
         head::{self, Head},
         record::UnixSeconds,
@@ -42,15 +42,6 @@ pub trait Identity: fmt::Debug + Send + Sync {
     fn ends(&self, _birth: &SignedBirth) -> Option<UnixSeconds> {
         None
     }
-}
-
-/// How good the signature of a birth is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Standing {
-    /// Its certificate was valid when the origin was born, as the signer says.
-    Past,
-    /// Its certificate is valid now, or an operator has vouched for it.
-    Present,
 }
 
 /// A signature of a certificate's key.

@@ -6,16 +6,17 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::PoisonError,
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use prost::Message;
+use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
     orders::{OrderError, Orders},
     work,
 };
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 use brock_core::{
     base::{
         id::{NodeId, Origin},
@@ -46,17 +47,29 @@ pub struct Closing {
     pub order: SignedOrder,
 }
 
-/// The closings of a node, and what follows from them.
+/// The closings that a node knows. The note in the store has the same, and is read at the start only.
 #[derive(Debug, Default)]
-pub(super) struct Closed {
-    closings: BTreeMap<NodeId, Closing>,
-    ends: HashMap<Origin, Clock>,
+pub(super) struct Closings {
+    known: RwLock<Closed>,
+    /// Held while the note is written.
+    writing: AsyncMutex<()>,
 }
 
-/// The closings that a store keeps, as they travel.
-pub async fn kept(store: &Store) -> Result<Vec<proto::Closing>, StoreError> {
-    let kept = store.note(NOTE).await?.unwrap_or_default();
-    Ok(proto::Closings::decode(kept.as_slice()).map_err(|_| DAMAGED)?.closings)
+impl Closings {
+    fn read(&self) -> RwLockReadGuard<'_, Closed> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Closed> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The closings of a node, and what follows from them.
+#[derive(Debug, Default)]
+struct Closed {
+    closings: BTreeMap<NodeId, Closing>,
+    ends: HashMap<Origin, Clock>,
 }
 
 impl Closed {
@@ -103,20 +116,22 @@ impl Closing {
 impl Orders {
     /// Where the log of an origin ends by an operator's order; `None`: it is open.
     pub fn closed(&self, origin: &Origin) -> Option<Clock> {
-        self.closings().ends.get(origin).copied()
+        self.closings().read().ends.get(origin).copied()
     }
 
-    fn closings(&self) -> std::sync::RwLockReadGuard<'_, Closed> {
-        self.lock_closed().read().unwrap_or_else(PoisonError::into_inner)
+    /// The closings that this node knows, as they travel.
+    pub fn known_closings(&self) -> Vec<proto::Closing> {
+        self.closings().read().closings.values().map(Closing::to_proto).collect()
     }
 
     /// Reads what the store keeps. It was verified when it came.
     pub async fn load_closings(&self) -> Result<(), StoreError> {
+        let kept = self.store().note(NOTE).await?.unwrap_or_default();
         let mut closed = Closed::default();
-        for one in kept(self.store()).await? {
+        for one in proto::Closings::decode(kept.as_slice()).map_err(|_| DAMAGED)?.closings {
             closed.put(Closing::from_proto(one).map_err(|_| DAMAGED)?);
         }
-        *self.lock_closed().write().unwrap_or_else(PoisonError::into_inner) = closed;
+        *self.closings().write() = closed;
         Ok(())
     }
 
@@ -133,7 +148,7 @@ impl Orders {
     pub async fn learn_closings(&self, claimed: Vec<proto::Closing>) -> Result<(), StoreError> {
         let claimed = claimed.into_iter().take(limits::CLOSINGS_MAX);
         let claimed = claimed.filter_map(|closing| Closing::from_proto(closing).ok());
-        let new: Vec<Closing> = claimed.filter(|closing| self.closings().is_new(closing)).collect();
+        let new: Vec<Closing> = claimed.filter(|closing| self.closings().read().is_new(closing)).collect();
         if new.is_empty() {
             return Ok(());
         }
@@ -164,16 +179,17 @@ impl Orders {
             return Ok(());
         }
         // One at a time: each note holds what the one before it held.
-        let _writing = self.writing_closed().lock().await;
-        let mut all: BTreeMap<NodeId, Closing> = self.closings().closings.clone();
-        let fresh: Vec<Closing> = new.into_iter().filter(|closing| self.closings().is_new(closing)).collect();
+        let _writing = self.closings().writing.lock().await;
+        let mut all: BTreeMap<NodeId, Closing> = self.closings().read().closings.clone();
+        let fresh: Vec<Closing> =
+            new.into_iter().filter(|closing| self.closings().read().is_new(closing)).collect();
         all.extend(fresh.iter().map(|closing| (closing.node_id.clone(), closing.clone())));
         let note = proto::Closings { closings: all.values().map(Closing::to_proto).collect() };
         self.store().keep_note(NOTE, note.encode_to_vec()).await?;
         let own = self.store().origin();
         let closes_own = fresh.iter().any(|closing| closing.ends.lists(&own));
         {
-            let mut closed = self.lock_closed().write().unwrap_or_else(PoisonError::into_inner);
+            let mut closed = self.closings().write();
             for closing in fresh {
                 tracing::warn!(node_id = %closing.node_id, "an operator has closed the logs of a node");
                 closed.put(closing);

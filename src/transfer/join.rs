@@ -350,23 +350,20 @@ impl Joiner {
         }
     }
 
-    /// Checks a stretch of the log.
+    /// Checks a stretch of the log, with every order in it: the records decide what is in effect here, and may not show
+    /// what it destroys, but this node would pass the log on.
     async fn check(&self, mut batch: proto::Batch) -> Result<Segment, JoinError> {
         let (donor, verifier) = (self.donor.clone(), self.verifier.clone());
         let checking = work(move || {
-            let received = Chain::take(&mut batch);
-            let segment = Segment::check(batch)?;
-            Ok::<_, JoinError>(match verifier {
-                Some(verifier) => {
-                    let segment = verifier.check_segment(&donor, segment)?;
-                    let (proven, refused) = verifier.proven(&segment, received)?;
-                    if let Some(refused) = refused {
-                        return Err(JoinError::Order(Box::new(refused)));
-                    }
-                    (segment, proven)
-                }
-                None => (segment, received),
-            })
+            let Some(verifier) = verifier else {
+                let chains = Chain::take(&mut batch);
+                return Ok::<_, JoinError>((Segment::check(batch)?, chains));
+            };
+            let checked = verifier.check_batch(&donor, batch, |_| Clock::default())?;
+            match checked.refused {
+                Some(refused) => Err(JoinError::Order(Box::new(refused))),
+                None => Ok((checked.segment, checked.chains)),
+            }
         });
         let (segment, chains) = checking.await??;
         self.store.keep_chains(chains).await?;

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::{orders::Refused, proof::ProofError};
+use super::{batch::BatchError, orders::Refused, proof::ProofError};
 use crate::store::StoreError;
 use brock_core::{
-    base::vector::Stamp,
+    base::{claims::ClaimKind, vector::Stamp},
     domain::{codec::CodecError, segment::SegmentError},
 };
 
@@ -94,12 +94,12 @@ impl fmt::Display for Unproven {
 
 impl JoinError {
     /// Which claim of the donor was refused, for the metric.
-    pub fn kind(&self) -> Option<&'static str> {
+    pub fn kind(&self) -> Option<ClaimKind> {
         match self {
-            Self::Protocol(_) => Some("page"),
-            Self::Proof(_) | Self::Order(_) | Self::Unproven(_) => Some("forged"),
-            Self::Collected => Some("collected"),
-            Self::Drops => Some("drops"),
+            Self::Protocol(_) => Some(ClaimKind::Page),
+            Self::Proof(_) | Self::Order(_) | Self::Unproven(_) => Some(ClaimKind::Forged),
+            Self::Collected => Some(ClaimKind::Collected),
+            Self::Drops => Some(ClaimKind::Drops),
             // An honest donor may have it from one that is not.
             Self::Unsigned(_) | Self::Store(_) => None,
         }
@@ -116,6 +116,16 @@ impl From<StoreError> for JoinError {
         match error {
             StoreError::TooManyDrops { .. } => Self::Drops,
             error => Self::Store(error),
+        }
+    }
+}
+
+impl From<BatchError> for JoinError {
+    fn from(error: BatchError) -> Self {
+        match error {
+            BatchError::Malformed(error) => error.into(),
+            BatchError::Proof(_, error) => error.into(),
+            BatchError::Store(error) => error.into(),
         }
     }
 }

@@ -6,15 +6,18 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use bytes::Bytes;
 use metrics::counter;
 use rustls_pki_types::CertificateDer;
-use tokio::sync::Mutex as AsyncMutex;
 
-use super::{closings::Closed, work};
+use super::{
+    closings::Closings,
+    signers::{self, OperatorError},
+    work,
+};
 use crate::{
     runtime::{
         alarms::Alarms,
@@ -37,8 +40,8 @@ use brock_core::{
     },
 };
 use brock_net::tls::{
-    roles::{PeerIdentity, Role},
-    statement::{At, Context, Signed, StatementError, StatementVerifier},
+    roles::PeerIdentity,
+    statement::{At, Signed, StatementVerifier},
 };
 
 /// Why an order is not valid here.
@@ -55,12 +58,9 @@ pub enum OrderError {
     /// The operator's certificates did not come with it and are not here.
     #[error("the certificate of the operator who signed it is not known here")]
     UnknownSigner,
-    /// Another certificate has signed it, or it was changed.
+    /// No operator of this cluster has signed it, or it was changed.
     #[error(transparent)]
-    Statement(#[from] StatementError),
-    /// The signer is no operator of this cluster.
-    #[error("it was signed by {0}, which is no operator of this cluster")]
-    NotAnOperator(String),
+    Signer(#[from] OperatorError),
     /// It was given long ago, or a clock is wrong.
     #[error(
         "it was given {0} s from the time of this node's clock, and at most {max} s are accepted: check both clocks, and \
@@ -95,9 +95,7 @@ struct Inner {
     /// The first nodes of whose logs an operation was refused. Each raises one alarm.
     refused: Mutex<BTreeSet<NodeId>>,
     /// Logs that operators have closed.
-    closed: RwLock<Closed>,
-    /// Held while that is written to the store.
-    writing_closed: AsyncMutex<()>,
+    closings: Closings,
 }
 
 impl Orders {
@@ -110,18 +108,8 @@ impl Orders {
         (wall_clock, alarms): (WallClock, Alarms),
     ) -> Self {
         let cluster = own.trust_domain.as_deref().map(ClusterId::of);
-        let (refused, closed, writing_closed) = <_>::default();
-        Self(Arc::new(Inner {
-            mode,
-            verifier,
-            cluster,
-            store,
-            wall_clock,
-            alarms,
-            refused,
-            closed,
-            writing_closed,
-        }))
+        let (refused, closings) = <_>::default();
+        Self(Arc::new(Inner { mode, verifier, cluster, store, wall_clock, alarms, refused, closings }))
     }
 
     /// Whether destruction needs an order here.
@@ -182,12 +170,8 @@ impl Orders {
         self.0.alarms.raise(text);
     }
 
-    pub(super) fn lock_closed(&self) -> &RwLock<Closed> {
-        &self.0.closed
-    }
-
-    pub(super) fn writing_closed(&self) -> &AsyncMutex<()> {
-        &self.0.writing_closed
+    pub(super) fn closings(&self) -> &Closings {
+        &self.0.closings
     }
 
     fn content(&self, subject: Subject<'_>, at_unix_ms: i64) -> Result<Vec<u8>, OrderError> {
@@ -328,11 +312,7 @@ impl Inner {
         let certificates: Vec<CertificateDer<'_>> =
             chain.certificates().iter().map(|der| CertificateDer::from(der.as_ref())).collect();
         let signed = Signed { scheme: proof.scheme, signature: proof.signature.to_vec() };
-        let signer = self.verifier.verify(&certificates, at, Context::OperatorOrder, content, &signed)?;
-        let cluster = signer.trust_domain.as_deref().map(ClusterId::of);
-        if signer.role != Role::Admin || cluster.is_none() || cluster != self.cluster {
-            return Err(OrderError::NotAnOperator(signer.to_string()));
-        }
-        Ok(signer)
+        let cluster = self.cluster.ok_or(OrderError::NoCluster)?;
+        Ok(signers::operator(&self.verifier, cluster, &certificates, (content, at), &signed)?)
     }
 }

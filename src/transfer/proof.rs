@@ -8,10 +8,7 @@ use std::{
     },
 };
 
-use super::{
-    orders::{Orders, Refused},
-    work,
-};
+use super::{orders::Orders, work};
 use crate::{
     runtime::planted::{self, Bug},
     store::{Store, StoreError},
@@ -113,6 +110,16 @@ impl Verifier {
 
     pub(super) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The closings that this node knows, as they travel.
+    pub fn known_closings(&self) -> Vec<proto::Closing> {
+        self.orders.as_ref().map(Orders::known_closings).unwrap_or_default()
+    }
+
+    /// `None`: orders are not verified.
+    pub(super) fn orders(&self) -> Option<&Orders> {
+        self.orders.as_ref()
     }
 
     pub(super) fn cluster(&self) -> ClusterId {
@@ -272,22 +279,6 @@ impl Verifier {
             return Err(ProofError::Payload(origin));
         }
         Ok(segment)
-    }
-
-    /// Those of the chains that an order in the log of a snapshot proves to be operators', and the first operation that
-    /// destroys without a valid order, if one is needed: it may be missing in the records, which decide, but this node
-    /// would pass the log on. Blocks.
-    pub fn proven(
-        &self,
-        segment: &Segment,
-        received: Vec<Chain>,
-    ) -> Result<(Vec<Chain>, Option<Refused>), StoreError> {
-        match &self.orders {
-            Some(orders) if self.is_strict() || !received.is_empty() => {
-                orders.check(&mut segment.clone(), received, Clock::default())
-            }
-            _ => Ok((Vec::new(), None)),
-        }
     }
 
     /// What of a peer's state is believed: what evidence proves, as the evidence states it; and, unless only what is

@@ -91,7 +91,8 @@ impl AdminService for Admin {
         &self,
         request: Request<proto::ClusterRequest>,
     ) -> Result<Response<proto::ClusterResponse>, Status> {
-        Ok(Response::new(self.cluster.view(request.into_inner().history).await?))
+        let proto::ClusterRequest { history, fresh } = request.into_inner();
+        Ok(Response::new(self.cluster.view(history, fresh).await?))
     }
 
     async fn show_configuration(
@@ -214,6 +215,15 @@ impl AdminService for Admin {
         let closing = Closing::from_proto(request.into_inner().closing.unwrap_or_default());
         self.operations.close(closing.map_err(|problem| RequestError::field("closing", problem))?).await?;
         Ok(Response::new(proto::CloseOriginResponse { node_id: self.node_id() }))
+    }
+
+    async fn acknowledge_fork(
+        &self,
+        request: Request<proto::AcknowledgeForkRequest>,
+    ) -> Result<Response<proto::AcknowledgeForkResponse>, Status> {
+        let origin = convert::origin("origin", &request.into_inner().origin)?;
+        let frozen = self.operations.acknowledge_fork(origin).await?;
+        Ok(Response::new(proto::AcknowledgeForkResponse { node_id: self.node_id(), frozen }))
     }
 
     async fn migrate_trust(

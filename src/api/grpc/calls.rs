@@ -1,8 +1,8 @@
 //! Every call that exists: which roles may make it, and what the audit log records of it.
 
 use super::shown::{
-    Show, acknowledgement, backup, compaction, migration, nothing, operation, repair, request, resumed,
-    retirement, vouched,
+    Show, acknowledgement, backup, compaction, frozen, migration, nothing, operation, repair, request,
+    resumed, retirement, vouched,
 };
 use brock_net::tls::roles::Role;
 
@@ -60,7 +60,7 @@ pub const TABLE: &[Call] = &[
     call("/brock.v1.ReplicationService/Report", &[Node], No),
     call("/brock.v1.ReplicationService/OfferBirths", &[Node], No),
     admin("/brock.v1.AdminService/Status", Read(request!(StatusRequest { history: flag }))),
-    admin("/brock.v1.AdminService/Cluster", Read(request!(ClusterRequest { history: flag }))),
+    admin("/brock.v1.AdminService/Cluster", Read(request!(ClusterRequest { history: flag, fresh: flag }))),
     admin("/brock.v1.AdminService/ShowConfiguration", Read(request!(ShowConfigurationRequest {}))),
     admin(
         "/brock.v1.AdminService/ShowRecord",
@@ -111,6 +111,10 @@ pub const TABLE: &[Call] = &[
     admin(
         "/brock.v1.AdminService/CloseOrigin",
         Change(request!(CloseOriginRequest { closing: closing }), nothing),
+    ),
+    admin(
+        "/brock.v1.AdminService/AcknowledgeFork",
+        Change(request!(AcknowledgeForkRequest { origin: origin }), frozen),
     ),
     admin(
         "/brock.v1.AdminService/MigrateTrust",

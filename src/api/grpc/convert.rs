@@ -216,17 +216,12 @@ pub(super) fn migration_step(request: proto::MigrateTrustRequest) -> Result<Migr
         return Err(RequestError::field("orders", problem));
     }
     let ordered = |destruction: proto::UnprovenDestruction| {
-        let operation = match destruction.kind() {
-            Kind::Invalidate => Operation::Invalidate { at: destruction.at_unix, reason: destruction.reason },
-            Kind::Unpublish => Operation::Unpublish,
-            Kind::Delete => Operation::Delete,
-            Kind::Create | Kind::Unspecified => {
-                return Err(RequestError::field("orders.kind", "must be one that destroys"));
-            }
-        };
+        let operation = Operation::decode(&destruction.operation).ok().filter(Operation::destroys);
+        let operation =
+            operation.ok_or_else(|| RequestError::field("orders.operation", "must be one that destroys"))?;
         let order =
             order(destruction.order)?.ok_or_else(|| RequestError::field("orders.order", "is missing"))?;
-        Ok((records::key_hash(&destruction.key_hash)?, operation, order))
+        Ok::<_, RequestError>((records::key_hash(&destruction.key_hash)?, operation, order))
     };
     Ok(MigrationStep {
         after: after(&from)?,
@@ -236,15 +231,10 @@ pub(super) fn migration_step(request: proto::MigrateTrustRequest) -> Result<Migr
 
 pub(super) fn migrated(node_id: String, migrated: Migrated) -> proto::MigrateTrustResponse {
     let Migrated { records, operations, waiting, next, unproven } = migrated;
-    let destruction = |(key_hash, operation): (KeyHash, Operation)| {
-        let (kind, at_unix, reason) = match operation {
-            Operation::Create { .. } => (Kind::Create, 0, String::new()),
-            Operation::Invalidate { at, reason } => (Kind::Invalidate, at, reason),
-            Operation::Unpublish => (Kind::Unpublish, 0, String::new()),
-            Operation::Delete => (Kind::Delete, 0, String::new()),
-        };
-        let key_hash = key_hash_bytes(&key_hash);
-        proto::UnprovenDestruction { key_hash, kind: kind.into(), reason, at_unix, order: None }
+    let destruction = |(key_hash, operation): (KeyHash, Operation)| proto::UnprovenDestruction {
+        key_hash: key_hash_bytes(&key_hash),
+        operation: operation.encode(),
+        order: None,
     };
     proto::MigrateTrustResponse {
         node_id,

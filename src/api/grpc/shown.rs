@@ -178,6 +178,12 @@ pub(super) fn acknowledgement(bytes: &[u8]) -> Result<What, DecodeError> {
     Ok(answers([("acknowledged", answer.acknowledged.into())]))
 }
 
+/// The answer to the acknowledgement of a fork.
+pub(super) fn frozen(bytes: &[u8]) -> Result<What, DecodeError> {
+    let answer = proto::AcknowledgeForkResponse::decode(bytes)?;
+    Ok(answers([("frozen", answer.frozen.into())]))
+}
+
 /// The answer to the retirement of a member.
 pub(super) fn retirement(bytes: &[u8]) -> Result<What, DecodeError> {
     let outcomes = proto::RetireMemberResponse::decode(bytes)?.outcomes;

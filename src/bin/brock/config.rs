@@ -1,14 +1,17 @@
 //! `brock config`: shows and checks the configuration that a node would run with.
 
-use std::{fmt::Write as _, process::ExitCode};
+use std::{fmt::Write as _, path::Path, process::ExitCode};
 
 use crate::out;
-use brock::config::{
-    error::{ConfigError, Problem},
-    settings::{self, SETTINGS},
-    sources::{self, ConfigFile, ShownSetting},
-    validate,
-    values::Kind,
+use brock::{
+    config::{
+        error::{ConfigError, Problem},
+        settings::{self, SETTINGS},
+        sources::{self, ConfigFile, ShownSetting},
+        validate::{self, Config},
+        values::Kind,
+    },
+    node::{self, StartError},
 };
 use clap::{Arg, ArgMatches, Command, builder::PossibleValuesParser};
 
@@ -28,7 +31,8 @@ pub(crate) fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(
             Command::new("check")
-                .about("Check the settings that `run` would use, and report all problems. Files, ports and peers are not looked at")
+                .about("Check the settings that `run` would use, and report all problems; and the certificates in node.certs-dir, if it is there. Other files, ports and peers \
+                     are not looked at")
                 .args(settings::args()),
         )
         .subcommand(
@@ -45,15 +49,37 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
         Some(("check", matches)) => {
             let env: Vec<_> = std::env::vars_os().collect();
             let file = ConfigFile::read_named(matches, &env)?;
-            validate::resolve(matches, &env, file.as_ref())?;
-            "the settings are valid; `node-admin doctor --config FILE` also checks files, ports and peers\n"
-                .to_owned()
+            let (config, _) = validate::resolve(matches, &env, file.as_ref())?;
+            let certificates = certificates(&config)?;
+            format!(
+                "the settings are valid, {certificates}; `node-admin doctor --config FILE` also checks other files, ports and \
+                 peers\n"
+            )
         }
         Some(("show", matches)) => return show(matches),
         _ => settings::reference_markdown(),
     };
     out::print(text.as_bytes())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What was found of the certificates. Settings are often checked on another machine, or as another user.
+fn certificates(config: &Config) -> anyhow::Result<String> {
+    let dir = Path::display(&config.certs_dir);
+    if !config.certs_dir.exists() {
+        return Ok(format!("the certificates were not looked at (there is no {dir} here)"));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let checked = runtime.block_on(node::check_certificates(config));
+    // A directory that does not answer holds a thread.
+    runtime.shutdown_background();
+    match checked {
+        Ok(()) => Ok(format!("and so are the certificates in {dir}")),
+        Err(StartError::Tls(error)) if error.is_denied() => {
+            Ok(format!("the certificates were not looked at ({error})"))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Shows the settings, then their problems. A missing required setting is not a problem here.

@@ -4,6 +4,7 @@ use crate::{
     answer,
     cli::Format,
     failure::Failure,
+    outcome,
     output::{self, headed},
     stamp,
 };
@@ -56,18 +57,12 @@ pub(crate) async fn acknowledge(
     key: Option<KeyHash>,
     format: Format,
 ) -> Result<(), Failure> {
-    let mut outcomes = Vec::new();
-    for address in client.addresses() {
-        let node = client.connection(address);
-        outcomes.push(match acknowledge_at(&node, key).await {
-            Ok((node, acknowledged)) => Outcome { node, acknowledged, error: String::new() },
-            // One refusal is that of all.
-            Err(failure @ Failure::Denied(_)) => return Err(failure),
-            Err(failure) => {
-                Outcome { node: address.to_string(), acknowledged: 0, error: failure.on_one_line() }
-            }
-        });
-    }
+    let answers = outcome::at_each(client, async |node| acknowledge_at(&node, key).await).await?;
+    let outcomes = answers.into_iter().map(|answer| match answer {
+        Ok((node, acknowledged)) => Outcome { node, acknowledged, error: String::new() },
+        Err(outcome::Outcome { node, error }) => Outcome { node, acknowledged: 0, error },
+    });
+    let outcomes = outcomes.collect();
     let acknowledged = Acknowledged { outcomes };
     let outcome = acknowledged.outcome(key.is_some());
     if !matches!(outcome, Err(Failure::NotFound(_))) {

@@ -1,12 +1,15 @@
 //! `origin list`, `vouch` and `close`: what proves the origins that a node knows, an operator's word for one, and the
 //! end of those of a node whose certificate was stolen.
 
+use std::collections::BTreeMap;
+
 use crate::{
     answer,
     cli::Format,
     cluster,
     failure::Failure,
     order,
+    outcome::{self, Outcome},
     output::{self, headed, section},
     stamp,
 };
@@ -22,12 +25,15 @@ use brock_core::{
 };
 use bytes::Bytes;
 use serde::Serialize;
-use std::collections::BTreeMap;
 
 /// Printed before a birth is vouched for.
 pub(crate) const VOUCH_WARNING: &str = "Vouching for an origin: every node believes from then on that what this origin has signed is its node's. \
      Do this only if you know that the node itself was born there, and not a thief of its certificate: its certificate is \
      not accepted any more.";
+
+/// Printed before the logs of a node are closed.
+pub(crate) const CLOSE_WARNING: &str = "Closing the logs of a node: what it has logged beyond what the members have now is lost, \
+     and no node accepts more. Revoke its certificate first, and stop the node.";
 
 /// Printed below origins that are not believed.
 const REMEDY: &str = "
@@ -88,16 +94,10 @@ pub(crate) async fn close(client: &Client, node: NodeId, format: Format) -> Resu
         ends: Some(codec::vector_to_proto(&ends)),
         order: Some(order),
     };
-    let mut outcomes = Vec::new();
-    for address in client.addresses() {
-        let request = proto::CloseOriginRequest { closing: Some(closing.clone()) };
-        outcomes.push(match client.connection(address).close_origin(request).await.map_err(Failure::from) {
-            Ok(answer) => Outcome { node: answer.node_id, error: String::new() },
-            // One refusal is that of all.
-            Err(failure @ Failure::Denied(_)) => return Err(failure),
-            Err(failure) => Outcome { node: address.to_string(), error: failure.on_one_line() },
-        });
-    }
+    let request = proto::CloseOriginRequest { closing: Some(closing) };
+    let answers = outcome::at_each(client, async |node| node.close_origin(request.clone()).await).await?;
+    let done = |answer: proto::CloseOriginResponse| Outcome::done(answer.node_id);
+    let outcomes = answers.into_iter().map(|answer| answer.map_or_else(|failed| failed, done)).collect();
     let ends = listed.into_iter().map(|(origin, clock)| (origin.to_string(), clock.0)).collect();
     let closed = Closed { node: node.to_string(), ends, outcomes };
     output::data(format, &closed, Closed::text)?;
@@ -292,10 +292,6 @@ impl Origins {
     }
 }
 
-/// Printed before the logs of a node are closed.
-pub(crate) const CLOSE_WARNING: &str = "Closing the logs of a node: what it has logged beyond what the members have now is lost, \
-     and no node accepts more. Revoke its certificate first, and stop the node.";
-
 /// What `origin close` prints.
 #[derive(Debug, Serialize)]
 struct Closed {
@@ -310,16 +306,9 @@ impl Closed {
         let mut text = output::fields(&[("node", output::printable(&self.node))]);
         let ends = self.ends.iter().map(|(origin, clock)| vec![output::printable(origin), clock.to_string()]);
         section(&mut text, "ends", &headed(&["ORIGIN", "CLOCK"], ends));
-        section(&mut text, "outcomes", &headed(&["NODE", "OUTCOME"], outcome_rows(&self.outcomes)));
+        outcome::show(&mut text, &self.outcomes);
         text
     }
-}
-
-fn outcome_rows(outcomes: &[Outcome]) -> impl Iterator<Item = Vec<String>> {
-    outcomes.iter().map(|one| {
-        let done = if one.error.is_empty() { "done".to_owned() } else { output::printable(&one.error) };
-        vec![output::printable(&one.node), done]
-    })
 }
 
 /// What `origin vouch` prints.
@@ -329,17 +318,10 @@ struct Vouched {
     outcomes: Vec<Outcome>,
 }
 
-#[derive(Debug, Serialize)]
-struct Outcome {
-    node: String,
-    /// Empty = done.
-    error: String,
-}
-
 impl Vouched {
     fn text(&self) -> String {
         let mut text = output::fields(&[("origin", output::printable(&self.origin))]);
-        section(&mut text, "outcomes", &headed(&["NODE", "OUTCOME"], outcome_rows(&self.outcomes)));
+        outcome::show(&mut text, &self.outcomes);
         text
     }
 }

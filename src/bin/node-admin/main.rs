@@ -31,6 +31,7 @@ mod manpages;
 mod members;
 mod order;
 mod origin;
+mod outcome;
 mod output;
 mod paint;
 #[path = "../shared/paths.rs"]
@@ -161,6 +162,9 @@ fn perform(global: &Global, command: Command, format: Format) -> Result<(), Fail
             let client = client(CLUSTER_TIMEOUT)?;
             confirm::confirmed(yes, known_origins::CLOSE_WARNING, node.as_str())?;
             access::block_on(known_origins::close(&client, node, format))
+        }
+        Command::Origin { command: OriginCommand::Ack { origin } } => {
+            access::block_on(origin::acknowledge(&client(CALL_TIMEOUT)?, origin, format))
         }
         Command::Origin { command: OriginCommand::Resume { node, yes } } => {
             let client = client(CALL_TIMEOUT)?;

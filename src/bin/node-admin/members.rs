@@ -7,6 +7,7 @@ use crate::{
     cli::Format,
     failure::Failure,
     order,
+    outcome::{self, Outcome},
     output::{self, headed, known, section},
     paint, stamp,
 };
@@ -152,13 +153,6 @@ struct Retired {
     outcomes: Vec<Outcome>,
 }
 
-#[derive(Debug, Serialize)]
-struct Outcome {
-    node: String,
-    /// Empty if done.
-    error: String,
-}
-
 impl Retired {
     fn new(member: String, response: proto::RetireMemberResponse) -> Self {
         let outcome = |retire_member_response::Outcome { node, error }| Outcome { node, error };
@@ -181,11 +175,7 @@ impl Retired {
 
     fn text(&self) -> String {
         let mut text = output::fields(&[("member", self.member.clone())]);
-        let rows = self.outcomes.iter().map(|outcome| {
-            let told = if outcome.error.is_empty() { "done" } else { &outcome.error };
-            vec![output::printable(&outcome.node), output::printable(told)]
-        });
-        section(&mut text, "outcomes", &headed(&["NODE", "OUTCOME"], rows));
+        outcome::show(&mut text, &self.outcomes);
         text
     }
 }

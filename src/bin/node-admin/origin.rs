@@ -1,16 +1,19 @@
 //! `origin resume`: lets a log go on that nodes have paused because it destroyed too much in a short time.
+//! `origin ack`: notes that what has frozen an origin is dealt with.
 
 use crate::{
     cli::Format,
     cluster,
     failure::Failure,
+    outcome,
     output::{self, headed, section},
 };
 use brock_client::{
     Client,
     view::{Node, PausedOrigin},
 };
-use brock_core::proto;
+use brock_core::{base::id::Origin, proto};
+use bytes::Bytes;
 use serde::Serialize;
 
 /// Printed before a log is resumed.
@@ -19,18 +22,13 @@ pub(crate) const RESUME_WARNING: &str = "Resuming a log: what it has invalidated
 
 /// Resumes the log at every node that is named: each decides for itself.
 pub(crate) async fn resume(client: &Client, node_id: String, format: Format) -> Result<(), Failure> {
-    let mut outcomes = Vec::new();
-    for address in client.addresses() {
-        let request = proto::ResumeOriginRequest { node_id: node_id.clone() };
-        outcomes.push(match client.connection(address).resume_origin(request).await.map_err(Failure::from) {
-            Ok(answer) => Outcome::new(answer)?,
-            // One refusal is that of all.
-            Err(failure @ Failure::Denied(_)) => return Err(failure),
-            Err(failure) => {
-                Outcome { node: address.to_string(), resumed: Vec::new(), error: failure.on_one_line() }
-            }
-        });
-    }
+    let request = proto::ResumeOriginRequest { node_id: node_id.clone() };
+    let answers = outcome::at_each(client, async |node| node.resume_origin(request.clone()).await).await?;
+    let outcomes = answers.into_iter().map(|answer| match answer {
+        Ok(answer) => Outcome::new(answer),
+        Err(outcome::Outcome { node, error }) => Ok(Outcome { node, resumed: Vec::new(), error }),
+    });
+    let outcomes = outcomes.collect::<Result<_, _>>()?;
     let resumed = Resumed { origin: node_id, outcomes };
     output::data(format, &resumed, Resumed::text)?;
     resumed.outcome()?;
@@ -40,6 +38,63 @@ pub(crate) async fn resume(client: &Client, node_id: String, format: Format) -> 
     match has_resumed || cluster::view(client, false).await?.nodes.iter().any(is_it) {
         true => Ok(()),
         false => Err(Failure::NotFound(format!("no node of the cluster is called {}", resumed.origin))),
+    }
+}
+
+/// Notes at every node that is named that what has frozen an origin is dealt with: each keeps its own note.
+pub(crate) async fn acknowledge(client: &Client, origin: Origin, format: Format) -> Result<(), Failure> {
+    let request = proto::AcknowledgeForkRequest { origin: Bytes::copy_from_slice(origin.as_bytes()) };
+    let answers = outcome::at_each(client, async |node| node.acknowledge_fork(request.clone()).await).await?;
+    let outcomes = answers.into_iter().map(|answer| match answer {
+        Ok(answer) => Noted { node: answer.node_id, frozen: answer.frozen, error: String::new() },
+        Err(outcome::Outcome { node, error }) => Noted { node, frozen: false, error },
+    });
+    let outcomes = outcomes.collect();
+    let acknowledged = Acknowledged { origin: origin.to_string(), outcomes };
+    let outcome = acknowledged.outcome();
+    if !matches!(outcome, Err(Failure::NotFound(_))) {
+        output::data(format, &acknowledged, Acknowledged::text)?;
+    }
+    outcome
+}
+
+/// What `origin ack` prints.
+#[derive(Debug, Serialize)]
+struct Acknowledged {
+    origin: String,
+    outcomes: Vec<Noted>,
+}
+
+#[derive(Debug, Serialize)]
+struct Noted {
+    node: String,
+    /// Whether the origin is frozen there; otherwise nothing was to be noted.
+    frozen: bool,
+    /// Empty if the node answered.
+    error: String,
+}
+
+impl Acknowledged {
+    fn outcome(&self) -> Result<(), Failure> {
+        if self.outcomes.iter().all(|noted| noted.error.is_empty() && !noted.frozen) {
+            return Err(Failure::NotFound(format!("{} is frozen at none of these nodes", self.origin)));
+        }
+        let outcomes = self.outcomes.iter().map(|noted| (noted.node.as_str(), noted.error.as_str()));
+        Failure::at_some(outcomes, "acknowledged")
+    }
+
+    fn text(&self) -> String {
+        let mut text = output::fields(&[("origin", output::printable(&self.origin))]);
+        let rows = self.outcomes.iter().map(|noted| {
+            let outcome = match (noted.error.as_str(), noted.frozen) {
+                ("", true) => "acknowledged".to_owned(),
+                ("", false) => "not frozen there".to_owned(),
+                (error, _) => output::printable(error),
+            };
+            vec![output::printable(&noted.node), outcome]
+        });
+        section(&mut text, "outcomes", &headed(&["NODE", "OUTCOME"], rows));
+        text
     }
 }
 
@@ -136,5 +191,30 @@ mod tests {
         assert_eq!(resumed(&["", ""]).outcome(), Ok(()));
         assert_eq!(resumed(&["", "down"]).outcome().unwrap_err().exit(), Exit::Precondition);
         assert_eq!(resumed(&["down"]).outcome().unwrap_err().exit(), Exit::Unreachable);
+    }
+
+    #[test]
+    fn an_acknowledgement_says_where_the_origin_is_frozen() {
+        let acknowledged = |outcomes: &[(bool, &str)]| Acknowledged {
+            origin: "b/00000001".to_owned(),
+            outcomes: outcomes
+                .iter()
+                .enumerate()
+                .map(|(i, (frozen, error))| Noted {
+                    node: format!("node-{i}"),
+                    frozen: *frozen,
+                    error: (*error).to_owned(),
+                })
+                .collect(),
+        };
+        let some = acknowledged(&[(true, ""), (false, ""), (false, "do\x07wn")]);
+        for line in ["  node-0  acknowledged", "  node-1  not frozen there", "  node-2  do\u{fffd}wn"] {
+            assert!(some.text().lines().any(|l| l == line), "{line:?} is missing in\n{}", some.text());
+        }
+        let exit = |outcomes| acknowledged(outcomes).outcome().map_err(|failure| failure.exit());
+        assert_eq!(exit(&[(true, ""), (false, "")]), Ok(()));
+        assert_eq!(exit(&[(false, ""), (false, "")]), Err(Exit::NotFound));
+        assert_eq!(exit(&[(true, ""), (false, "down")]), Err(Exit::Precondition));
+        assert_eq!(exit(&[(false, "down")]), Err(Exit::Unreachable));
     }
 }

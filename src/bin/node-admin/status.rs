@@ -6,7 +6,7 @@ use crate::{
     cluster::bytes,
     failure::Failure,
     output::{self, headed, section},
-    paint,
+    paint, trust,
 };
 use brock_client::{
     Client,
@@ -90,7 +90,7 @@ fn text(status: &Status) -> String {
     });
     section(&mut text, "paused", &headed(&["NODE", "BROUGHT BY", "LOG", "APPLIED", "SINCE"], paused));
     let forks = status.trust.iter().flat_map(|trust| &trust.forks);
-    let forks = forks.map(|fork| [&fork.origin, &fork.kind].map(|cell| output::printable(cell)).to_vec());
+    let forks = forks.map(|fork| vec![fork.origin.clone(), trust::forked(fork)]);
     section(&mut text, "frozen", &headed(&["LOG", "HAS SIGNED"], forks));
     let fills = status.trust.iter().flat_map(|trust| &trust.unconfirmed_fills);
     let fills = fills.map(|fill| {

@@ -11,12 +11,12 @@ use crate::{
 };
 use brock_client::{
     Answered, Client, ClientError,
-    view::{Node, Trust},
+    view::{ForkedOrigin, Node, Trust},
 };
 use brock_core::{
     base::{id::KeyHash, time::unix_now},
-    domain::order::Subject,
-    proto::{self, operation::Kind},
+    domain::{operation::Operation, order::Subject},
+    proto,
 };
 use bytes::Bytes;
 use serde::Serialize;
@@ -109,28 +109,23 @@ fn signed(
     destruction: proto::UnprovenDestruction,
 ) -> Result<proto::UnprovenDestruction, Failure> {
     let key_hash = KeyHash::try_from(destruction.key_hash.as_ref()).map_err(Failure::nonsense)?;
-    let (reason, at) = (&destruction.reason, destruction.at_unix);
+    let operation = Operation::decode(&destruction.operation).map_err(Failure::nonsense)?;
     let order = loop {
         let now = unix_now();
-        let subject = match destruction.kind() {
+        let subject = match &operation {
             // In the second of the order it is an order like any other.
-            Kind::Invalidate if at == now => Subject::Invalidate(&key_hash, reason),
-            Kind::Invalidate => Subject::InvalidateAsOf(&key_hash, reason, at),
-            Kind::Unpublish => Subject::Unpublish(&key_hash),
-            Kind::Delete => Subject::Delete(&key_hash),
-            Kind::Create | Kind::Unspecified => {
+            Operation::Invalidate { at, reason } if *at == now => Subject::Invalidate(&key_hash, reason),
+            Operation::Invalidate { at, reason } => Subject::InvalidateAsOf(&key_hash, reason, *at),
+            Operation::Unpublish => Subject::Unpublish(&key_hash),
+            Operation::Delete => Subject::Delete(&key_hash),
+            Operation::Create { .. } => {
                 return Err(Failure::Error(
                     "the node asks for an order for what destroys nothing".to_owned(),
                 ));
             }
         };
-        let order = order::signed(client, subject)?.ok_or_else(|| {
-            Failure::Usage(
-                "some of the records are invalidated, unpublished or deleted, which needs an operator's order: use a \
-                 certificate of `brock cert admin`, whose URI names the cluster"
-                    .to_owned(),
-            )
-        })?;
+        let what = "logging again what is invalidated, unpublished or deleted";
+        let order = order::required(client, subject, what)?;
         if order.at_unix_ms.div_euclid(1000) == now {
             break order;
         }
@@ -244,14 +239,19 @@ impl Trusts {
 
 fn frozen(node: &NodeTrust) -> impl Iterator<Item = Vec<String>> {
     let forks = node.trust.iter().flat_map(|trust| &trust.forks);
-    forks.map(|fork| vec![output::printable(&node.node), fork.origin.clone(), output::printable(&fork.kind)])
+    forks.map(|fork| vec![output::printable(&node.node), fork.origin.clone(), forked(fork)])
+}
+
+/// What a frozen origin has signed.
+pub(crate) fn forked(fork: &ForkedOrigin) -> String {
+    let acknowledged = if fork.acknowledged { ", acknowledged" } else { "" };
+    format!("{}{acknowledged}", output::printable(&fork.kind))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::failure::Exit;
-    use brock_client::view::ForkedOrigin;
 
     #[test]
     fn what_could_not_be_learned_is_unknown_and_never_zero() {
@@ -263,7 +263,11 @@ mod tests {
             heads: Vec::new(),
             unbelieved_origins: 3,
             signs: true,
-            forks: vec![ForkedOrigin { origin: "c/00000001".to_owned(), kind: "two births".to_owned() }],
+            forks: vec![ForkedOrigin {
+                origin: "c/00000001".to_owned(),
+                kind: "two births".to_owned(),
+                acknowledged: true,
+            }],
         };
         let known = NodeTrust { node: "a".to_owned(), error: String::new(), trust: Some(trust) };
         let silent = NodeTrust { node: "b".to_owned(), error: "refused".to_owned(), trust: None };
@@ -271,7 +275,7 @@ mod tests {
         let text = trusts.text();
         let words: Vec<Vec<&str>> = text.lines().map(|line| line.split_whitespace().collect()).collect();
         assert!(words.contains(&vec!["a", "distributed", "yes", "0", "2", "3"]), "{text}");
-        assert!(words.contains(&vec!["a", "c/00000001", "two", "births"]), "{text}");
+        assert!(words.contains(&vec!["a", "c/00000001", "two", "births,", "acknowledged"]), "{text}");
         assert!(words.contains(&vec!["b", "?", "?", "?", "?", "?", "refused"]), "{text}");
         let code = |trusts: &Trusts| trusts.judged().map_err(|failure| failure.exit());
         assert_eq!(code(&trusts), Err(Exit::Unreachable));

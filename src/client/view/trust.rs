@@ -57,6 +57,8 @@ pub struct ForkedOrigin {
     pub origin: String,
     /// What it has signed.
     pub kind: String,
+    /// Whether an operator has dealt with it at the node.
+    pub acknowledged: bool,
 }
 
 impl TryFrom<proto::Trust> for Trust {
@@ -73,9 +75,9 @@ impl TryFrom<proto::Trust> for Trust {
             unconfirmed_fills,
             heads,
         } = trust;
-        let forks = forks.into_iter().map(|proto::ForkedOrigin { origin, kind }| {
+        let forks = forks.into_iter().map(|proto::ForkedOrigin { origin, kind, acknowledged }| {
             let origin = Origin::try_from(origin.as_ref()).map_err(|error| ViewError(error.to_string()))?;
-            Ok(ForkedOrigin { origin: origin.to_string(), kind })
+            Ok(ForkedOrigin { origin: origin.to_string(), kind, acknowledged })
         });
         let forks = forks.collect::<Result<_, _>>()?;
         let fill = |proto::UnconfirmedFill { donor, since_unix }| UnconfirmedFill { donor, since_unix };

@@ -28,23 +28,6 @@ pub enum Start {
     Each(&'static str, &'static [&'static str]),
 }
 
-/// The kinds of claims that are refused: the values of the label `kind` of [`CLAIMS_REFUSED`].
-pub const CLAIM_KINDS: &[&str] = &[
-    "batch",
-    "page",
-    "collected",
-    "drops",
-    "quarantine",
-    "forged",
-    "state",
-    "destruction",
-    "unsent",
-    "report",
-    "history",
-    "acknowledgement",
-    "head",
-];
-
 /// One metric's definition.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
@@ -247,7 +230,7 @@ metrics! {
     RESYNCS = "brock_resyncs_total", Kind::Counter, Count,
         "Resyncs of this node from a peer's records, by `outcome`: ok or error.", Start::Each("outcome", &["ok", "error"]);
     CLAIMS_REFUSED = "brock_claims_refused_total", Kind::Counter, Count,
-        "What peers brought or claimed and this node did not believe, by address of the `peer` and `kind`: batch (clocks without entries, entries too large or out of order), page (the same in a resync), collected (deletes that the donor has forgotten, where this node collects no tombstones), drops (more of them than donors may drop in a day), quarantine (operations that cannot be applied, above the share of their node), forged (operations that their origin did not sign), state (records in its answers to reads and comparisons of which something is not proven), destruction (above node.destruction-limit), unsent (operations that it claims and does not send), report, history (a log that is not the one known here, without proof), acknowledgement (a false signature on what it has applied; a puller without an address is named by its certificate).";
+        "What peers brought or claimed and this node did not believe, by address of the `peer` and `kind`: batch (clocks without entries, entries too large or out of order), page (the same in a resync), collected (deletes that the donor has forgotten, where this node collects no tombstones), drops (more of them than donors may drop in a day), quarantine (operations that cannot be applied, above the share of their node), forged (operations that their origin did not sign), state (records in its answers to reads and comparisons of which something is not proven), destruction (above node.destruction-limit), unsent (operations that it claims and does not send), report, history (a log that is not the one known here, without proof), acknowledgement (a false signature on what it has applied; a puller without an address is named by its certificate), head (a false signature on how far a log goes).";
     RESYNC_RUNNING = "brock_resync_running", Kind::Gauge, Count,
         "1 while this node is being filled from a peer's records, otherwise 0.";
     RESYNC_RECORDS = "brock_resync_records_total", Kind::Counter, Count,

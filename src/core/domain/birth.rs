@@ -44,6 +44,15 @@ pub struct Previous {
     pub chain: Hash,
 }
 
+/// How good the signature of a birth is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Its certificate was valid when the origin was born, as the signer says.
+    Past,
+    /// Its certificate is valid now, or an operator has vouched for it.
+    Present,
+}
+
 /// A birth as it is stored and sent: with the signature of a certificate, and its chain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedBirth {

@@ -209,7 +209,7 @@ impl Identity {
         self.loaded.load().expiries.clone()
     }
 
-    /// The trusted CAs, each with the number of certificates that it has revoked.
+    /// The trusted CAs and those of before, each with the number of certificates that it has revoked.
     pub fn authorities(&self) -> Vec<Authority> {
         self.loaded.load().authorities.clone()
     }
@@ -308,7 +308,7 @@ fn read_node(
     // The fingerprint comes first: a change during the read then shows at the next refresh.
     let inventory = Inventory::of(dir)?.with_lists(crl_dir)?;
     let fingerprint = files::fingerprint(dir, crl_dir)?;
-    let Roots { store, trusted, mut present, revocations, history, mut expiries, mut warnings } =
+    let Roots { store, trusted, signers, mut present, revocations, history, mut expiries, mut warnings } =
         roots(&inventory)?;
     let certificate = match &inventory.node[..] {
         [] => return Err(TlsError::NoNodeCertificate { dir: dir.to_owned() }),
@@ -324,7 +324,7 @@ fn read_node(
         expiries.extend(validities.map(|(index, validity)| Expiry::of(pair.path(), index, validity)));
         present.extend_from_slice(pair.chain());
     }
-    let authorities = revocations.authorities(&trusted, &present);
+    let authorities = revocations.authorities(&signers, &present);
     warnings.extend(authorities.iter().filter_map(Authority::warning));
     let trust_store = pairs.trust_store(dir, (store, &trusted), revocations, Purpose::Node)?;
     let trust_store = trust_store.with_history(history);
@@ -361,13 +361,13 @@ impl ClientIdentity {
     /// works on a node's machine.
     pub fn load(dir: &Path) -> Result<Self, TlsError> {
         let inventory = Inventory::of(dir)?;
-        let Roots { store, trusted, revocations, history, warnings, .. } = roots(&inventory)?;
+        let Roots { store, trusted, revocations, warnings, .. } = roots(&inventory)?;
         warnings.iter().for_each(|text| tracing::warn!(target: LOG_TARGET, "{text}"));
         let policy = RolePolicy::default();
         let (first, second) = choose_client(&inventory)?;
         let pairs = Pairs::load(first, second, policy, Purpose::Client)?;
         let trust_store = pairs.trust_store(dir, (store, &trusted), revocations, Purpose::Client)?;
-        let current = CurrentTrustStore::new(trust_store.with_history(history));
+        let current = CurrentTrustStore::new(trust_store);
         let client = handshake::client(&current, dir, policy, WireLevel::Default)?;
         Ok(Self { peer: Arc::new(pairs.peer), client, current })
     }
@@ -422,6 +422,8 @@ struct Roots {
     store: Arc<RootCertStore>,
     /// The CA certificates of the store.
     trusted: Vec<CertificateDer<'static>>,
+    /// The same and the CAs of before.
+    signers: Vec<CertificateDer<'static>>,
     /// The same and those that have expired.
     present: Vec<CertificateDer<'static>>,
     /// What the revocation lists revoke.
@@ -481,7 +483,7 @@ fn roots(inventory: &Inventory) -> Result<Roots, TlsError> {
     let former = signers[trusted.len()..].iter().filter(|der| !revocations.has_list_of(der));
     warnings.extend(former.map(|der| history::warning_without_list(der)));
     let (store, revocations) = (Arc::new(store), Arc::new(revocations));
-    Ok(Roots { store, trusted, present, revocations, history, expiries, warnings })
+    Ok(Roots { store, trusted, signers, present, revocations, history, expiries, warnings })
 }
 
 #[cfg(test)]
@@ -553,13 +555,27 @@ mod tests {
             let pem = format!("-----BEGIN X509 CRL-----\n{base64}\n-----END X509 CRL-----\n");
             fs::write(dir.path().join(name), pem).unwrap();
         };
-        let warnings = || roots(&Inventory::of(dir.path()).unwrap()).unwrap().warnings;
+        let roots = || roots(&Inventory::of(dir.path()).unwrap()).unwrap();
+        let warnings = || roots().warnings;
+        let shown = || {
+            let Roots { revocations, signers, .. } = roots();
+            revocations
+                .authorities(&signers, &[])
+                .into_iter()
+                .map(|authority| authority.name)
+                .collect::<Vec<_>>()
+        };
         // As after a revocation by the CA of now, whose list has the name that the other one had.
         write_list("ca.crl", &ca);
         let [warning] = &warnings()[..] else { panic!("{:?}", warnings()) };
         assert!(warning.contains("CN=before") && warning.contains("ca-history.crl"), "{warning}");
         write_list("ca-history.crl", &before);
         assert_eq!(warnings(), Vec::<String>::new());
+        // Nodes of which only some have its list can be told apart.
+        let with_list = shown();
+        assert!(with_list.contains(&"CN=before".to_owned()), "{with_list:?}");
+        fs::remove_file(dir.path().join("ca-history.crl")).unwrap();
+        assert_eq!(shown(), with_list);
     }
 
     #[test]

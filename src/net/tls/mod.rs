@@ -417,4 +417,9 @@ impl TlsError {
     pub fn lacks_descriptors(&self) -> bool {
         matches!(self, Self::Read { source, .. } if brock_core::base::advice::lacks_descriptors(source))
     }
+
+    /// Whether this process may not read the files: its user is not the node's.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
 }

@@ -111,8 +111,12 @@ impl Donor {
         self.store.check_rollback(&vector, &holder).await?;
         let vector = self.store.relevant(vector, 0);
         let introducer = caller.filter(|caller| caller.certified.is_none()).map(|caller| caller.holder);
-        let Self { store, members, wall_clock, .. } = self.clone();
-        Ok((Session { store, members, wall_clock, node_id, hello, vector, holder, introducer }, place))
+        let Self { store, members, wall_clock, verifier, .. } = self.clone();
+        let closings = verifier.known_closings();
+        Ok((
+            Session { store, members, wall_clock, node_id, hello, vector, holder, introducer, closings },
+            place,
+        ))
     }
 
     /// Notes which process calls. One that has this node's id and is another process shows that both run.

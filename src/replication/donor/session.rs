@@ -21,10 +21,11 @@ use crate::{
     replication::remote,
     runtime::planted::{self, Bug},
     store::{Store, StoreError},
-    transfer::{closings, forks},
+    transfer::forks,
 };
 use brock_core::{
     base::{
+        claims::{self, ClaimKind},
         id::{Incarnation, NodeId, Origin},
         limits, metrics as names,
         time::WallClock,
@@ -76,6 +77,8 @@ pub struct Session {
     pub holder: String,
     /// The same, if its certificate states no node id.
     pub introducer: Option<String>,
+    /// The closings that are shown to it.
+    pub closings: Vec<proto::Closing>,
 }
 
 type Outcome = Result<proto::ReplicateResponse, tonic::Status>;
@@ -102,7 +105,7 @@ impl Session {
         let lists = self.hello.vector.as_ref().and_then(|vector| codec::vector_from_proto(vector).ok());
         let mut announced = Announced::to(lists.unwrap_or_default());
         let birth = self.store.birth(self.store.origin()).await?;
-        let closings = closings::kept(&self.store).await?;
+        let closings = self.closings.clone();
         let first = proto::Heads { birth, closings, ..heads(&self.store, &self.wall_clock, &mut announced) };
         if out.send(Ok(response(replicate_response::Message::Heads(first)))).await.is_err() {
             return Ok(());
@@ -211,8 +214,7 @@ impl Session {
             let address = self.members.alias(self.node_id.as_str(), self.wall_clock.now());
             let peer = address.unwrap_or_else(|| self.holder.clone());
             tracing::debug!(puller = %self.node_id, reason, "an acknowledgement is refused");
-            metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => "acknowledgement")
-                .increment(1);
+            claims::refused(&peer, ClaimKind::Acknowledgement, 1);
         }
         checked
     }

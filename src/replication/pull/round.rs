@@ -22,19 +22,24 @@ use crate::{
     },
     runtime::{alarms, retry::Retry, spans},
     store::{Comparison, StoreError},
-    transfer::{join::JoinError, proof::ProofError, work},
+    transfer::{
+        batch::{BatchError, Checked},
+        join::JoinError,
+        proof::ProofError,
+        work,
+    },
 };
 use brock_core::{
     base::{
+        claims::{self, ClaimKind},
         id::{Incarnation, NodeId, Origin},
-        limits, metrics as names,
+        limits,
         vector::{Clock, Stamp, Vector},
     },
     domain::{
         birth::SignedBirth,
         codec,
-        order::Chain,
-        segment::{Segment, SegmentError, entry_bytes},
+        segment::{Segment, entry_bytes},
     },
     proto::{self, out_of_sync::Reason, replicate_request, replicate_response},
 };
@@ -185,10 +190,10 @@ impl<'a> Round<'a> {
             && verifier.take_forks(heads.forks).await? + verifier.compare_tips(heads.tips).await? > 0
         {
             self.lies_of_history = true;
-            self.refuse("history");
+            self.refuse(ClaimKind::History);
         }
         if verifier.take_heads(heads.heads, self.puller.wall_clock.now_ms()).await? > 0 {
-            self.refuse("head");
+            self.refuse(ClaimKind::Head);
         }
         store.check_rollback(&vector, &self.holder).await?;
         let vector = store.relevant(vector, self.theirs.len());
@@ -292,37 +297,7 @@ impl<'a> Round<'a> {
         let bytes = batch.entries.iter().map(|entry| entry_bytes(entry) as u64).sum();
         let ages = Ages::take(&mut batch, &self.donor, self.inbox.heard, self.inbox.round_trip / 2);
         let sent_through = batch.covered_through;
-        let (orders, verifier) = (self.puller.orders.clone(), self.puller.verifier.clone());
-        let (local, donor) = (store.clone(), self.donor.clone());
-        // Hashes every payload and verifies signatures: milliseconds that do not belong on the async runtime.
-        let checking = work(move || {
-            let chains = Chain::take(&mut batch);
-            let segment = Segment::check(batch)?;
-            let origin = segment.origin;
-            Ok::<_, SegmentError>(match verifier.check_segment(&donor, segment) {
-                Err(forged) => Err((origin, forged)),
-                Ok(mut segment) => {
-                    let applied = local.clock(&origin);
-                    let checked = orders.check(&mut segment, chains, applied);
-                    Ok((segment, checked))
-                }
-            })
-        });
-        let (segment, checked) = match checking.await? {
-            Err(error) => {
-                self.refuse("batch");
-                return Err(error.into());
-            }
-            Ok(Err((origin, ProofError::TwoBirths(other)))) => {
-                if !self.puller.verifier.prove_two_births(*other).await? {
-                    self.refuse("forged");
-                }
-                return self.say_declined(origin).await;
-            }
-            Ok(Err((origin, forged))) => return self.take_forged(origin, &forged).await,
-            Ok(Ok(checked)) => checked,
-        };
-        let (chains, refused) = checked?;
+        let Some(Checked { segment, chains, refused }) = self.verified(batch).await? else { return Ok(()) };
         let origin = segment.origin;
         // By a refused operation, or where an operator has closed the log.
         let is_shortened = segment.covered_through.0 < sent_through;
@@ -344,10 +319,48 @@ impl<'a> Round<'a> {
         }
         let mut admitted = self.puller.breaker.admit((&self.peer.key, &self.donor), segment).await?;
         if admitted.is_paused {
-            self.refuse("destruction");
+            self.refuse(ClaimKind::Destruction);
             self.say_declined(origin).await?;
         }
         let Some(segment) = admitted.segment.take() else { return Ok(()) };
+        let Some(before) = self.applied(segment).await? else { return Ok(()) };
+        ages.record(self.peer.key.as_str(), before);
+        self.puller.breaker.count(&admitted);
+        self.puller.roster.received(&self.peer.key, entries, bytes, self.puller.wall_clock.now());
+        if let Some(refused) = refused {
+            self.puller.orders.note_refused(self.peer.key.as_str(), &refused);
+        }
+        if is_shortened { self.say_declined(origin).await } else { Ok(()) }
+    }
+
+    /// A batch as far as it is believed; `None`: nothing of it, and the donor knows that.
+    async fn verified(&mut self, batch: proto::Batch) -> Result<Option<Checked>, RoundError> {
+        let Puller { store, verifier, .. } = self.puller;
+        let (store, verifying, donor) = (store.clone(), verifier.clone(), self.donor.clone());
+        // Milliseconds that do not belong on the async runtime.
+        let checking = work(move || verifying.check_batch(&donor, batch, |origin| store.clock(origin)));
+        match checking.await? {
+            Ok(checked) => return Ok(Some(checked)),
+            Err(BatchError::Malformed(error)) => {
+                self.refuse(ClaimKind::Batch);
+                return Err(error.into());
+            }
+            Err(BatchError::Proof(origin, ProofError::TwoBirths(other))) => {
+                if !verifier.prove_two_births(*other).await? {
+                    self.refuse(ClaimKind::Forged);
+                }
+                self.say_declined(origin).await?;
+            }
+            Err(BatchError::Proof(origin, forged)) => self.take_forged(origin, &forged).await?,
+            Err(BatchError::Store(error)) => return Err(error.into()),
+        }
+        Ok(None)
+    }
+
+    /// Gives a segment to the store. Returns up to where the origin had been applied before; `None`: the log is not
+    /// followed, and the donor knows that.
+    async fn applied(&mut self, segment: Segment) -> Result<Option<Clock>, RoundError> {
+        let (store, origin) = (&self.puller.store, segment.origin);
         let _no_resync = self.puller.resyncs.applying().await;
         let good = segment.before_quarantined(store.clock(&origin));
         let through = Stamp { origin, clock: segment.covered_through };
@@ -360,7 +373,7 @@ impl<'a> Round<'a> {
         };
         let mut outcome = store.apply(segment).await;
         if let (Err(error @ StoreError::QuarantineFull(_)), Some(good)) = (&outcome, good) {
-            self.refuse("quarantine");
+            self.refuse(ClaimKind::Quarantine);
             tracing::warn!(address = %self.peer.key, %error, "a log is not followed any further");
             outcome = store.apply(good).await;
             self.say_declined(origin).await?;
@@ -368,16 +381,15 @@ impl<'a> Round<'a> {
             self.say_declined(origin).await?;
         }
         match outcome {
-            Err(StoreError::Frozen(_)) => return self.say_declined(origin).await,
+            Err(StoreError::Frozen(_)) => {}
             Err(StoreError::Forked { pair, .. }) => {
                 let proven = match pair.map(|pair| *pair) {
                     Some((here, theirs)) => self.puller.verifier.prove_fork(origin, here, theirs).await?,
                     None => false,
                 };
                 if !proven {
-                    self.refuse("history");
+                    self.refuse(ClaimKind::History);
                 }
-                return self.say_declined(origin).await;
             }
             Err(error @ StoreError::RolledBack { theirs, .. }) => {
                 store.rolled_back(theirs, &self.holder).await?;
@@ -385,14 +397,10 @@ impl<'a> Round<'a> {
                 // incarnation's.
                 return Err(error.into());
             }
-            outcome => ages.record(self.peer.key.as_str(), outcome?),
+            outcome => return Ok(Some(outcome?)),
         }
-        self.puller.breaker.count(&admitted);
-        self.puller.roster.received(&self.peer.key, entries, bytes, self.puller.wall_clock.now());
-        if let Some(refused) = refused {
-            self.puller.orders.note_refused(self.peer.key.as_str(), &refused);
-        }
-        if is_shortened { self.say_declined(origin).await } else { Ok(()) }
+        self.say_declined(origin).await?;
+        Ok(None)
     }
 
     /// The donor then waits for no acknowledgement of what it has sent of that log, and goes on with the others.
@@ -415,9 +423,8 @@ impl<'a> Round<'a> {
     }
 
     /// Counts a claim of the peer that is not believed.
-    fn refuse(&self, kind: &'static str) {
-        let peer = self.peer.key.to_string();
-        metrics::counter!(names::CLAIMS_REFUSED, "peer" => peer, "kind" => kind).increment(1);
+    fn refuse(&self, kind: ClaimKind) {
+        claims::refused(&self.peer.key, kind, 1);
     }
 
     fn note_sound(&self) {
@@ -434,7 +441,7 @@ impl<'a> Round<'a> {
     /// A batch that its origin did not sign. Nothing of it is applied or kept aside: the true one may come from
     /// another donor.
     async fn take_forged(&mut self, origin: Origin, forged: &ProofError) -> Result<(), RoundError> {
-        self.refuse("forged");
+        self.refuse(ClaimKind::Forged);
         if self.declined.contains(&origin) {
             return Ok(());
         }

@@ -27,9 +27,11 @@
 //!
 //! Small values:
 //!
-//! - `note`: under a name; `remember`: members; `acknowledge`: conflicts that an operator has dealt with.
+//! - `note`: under a name; `remember`: members; `acknowledge`: conflicts that an operator has dealt with;
+//!   `acknowledge_fork`: frozen origins.
 
 mod acknowledge;
+mod acknowledge_fork;
 mod adopt;
 mod apply;
 mod collect;

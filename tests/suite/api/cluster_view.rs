@@ -19,7 +19,27 @@ use brock_core::{
 };
 
 async fn view(admin: &Client, history: bool) -> proto::ClusterResponse {
-    admin.admin.clone().cluster(proto::ClusterRequest { history }).await.unwrap().into_inner()
+    let request = proto::ClusterRequest { history, fresh: false };
+    admin.admin.clone().cluster(request).await.unwrap().into_inner()
+}
+
+/// What was durable before is in a view that is to be fresh, at the node that is asked and at its peers.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_view_is_not_older_than_the_call() {
+    let cluster = Cluster::start_with(2, compacts_on_command).await;
+    let admin = &cluster.node(0).admin;
+    eventually("both answer", || async {
+        view(admin, false).await.nodes.iter().all(|node| node.status.is_some()).then_some(())
+    })
+    .await;
+    for records in 1..=5 {
+        view(admin, false).await;
+        cluster.node(1).client.put(&random_key(), b"grant").await.unwrap();
+        let request = proto::ClusterRequest { history: false, fresh: true };
+        let fresh = admin.admin.clone().cluster(request).await.unwrap().into_inner();
+        assert_eq!(named(&fresh, "node-1").status.as_ref().unwrap().records, records);
+    }
+    cluster.stop().await;
 }
 
 fn named<'a>(view: &'a proto::ClusterResponse, name: &str) -> &'a Node {

@@ -136,7 +136,7 @@ async fn a_report_that_lies_costs_its_sender_a_place_in_the_view_and_nobody_else
     })
     .await;
     let asked = Instant::now();
-    let request = proto::ClusterRequest { history: true };
+    let request = proto::ClusterRequest { history: true, fresh: false };
     let seen = me.admin.admin.clone().cluster(request).await.unwrap().into_inner();
     assert!(asked.elapsed() < Duration::from_secs(10), "it took {:?}", asked.elapsed());
     let named = |id: &str| -> &Node { seen.nodes.iter().find(|node| node.node == id).unwrap() };

@@ -170,7 +170,8 @@ fn config_shows_where_every_value_came_from() {
     assert_succeeds(&output);
     assert_eq!(
         stdout(&output),
-        "the settings are valid; `node-admin doctor --config FILE` also checks files, ports and peers\n"
+        "the settings are valid, the certificates were not looked at (there is no c here); `node-admin doctor --config FILE` \
+         also checks other files, ports and peers\n"
     );
     // What it shows as TOML is a configuration with the same values.
     let toml = brock(&["config", "show", "-o", "toml", "--config", &file]);
@@ -225,6 +226,22 @@ fn a_command_line_that_makes_no_sense_exits_with_2_and_names_it() {
     for (arguments, part) in cases {
         assert_fails(&brock(arguments), 2, &[part]);
     }
+}
+
+#[test]
+fn config_check_finds_certificates_with_which_the_node_would_not_start() {
+    let home = Home::new();
+    assert_succeeds(&home.cert(&["node", "--node-id", "n1", "--host", "localhost"]));
+    let check = |id: &str| {
+        let id = format!("--node.id={id}");
+        brock(&["config", "check", &id, "--node.path=ram:", "--node.certs-dir", &home.certs])
+    };
+    let output = check("n1");
+    assert_succeeds(&output);
+    assert!(stdout(&output).contains("and so are the certificates in"), "{}", stdout(&output));
+    assert_fails(&check("n2"), 1, &["that of node n1, but node.id is n2"]);
+    fs::remove_file(home.path("certs/node.key")).unwrap();
+    assert_fails(&check("n1"), 1, &["node.key"]);
 }
 
 #[test]

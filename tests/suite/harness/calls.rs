@@ -66,6 +66,11 @@ fn message(path: &str) -> Vec<u8> {
         "Retire" => {
             proto::RetireRequest { member: "node-7".to_owned(), ..Default::default() }.encode_to_vec()
         }
+        "AcknowledgeFork" => {
+            let origin = Origin::new(&"node-7".parse().unwrap(), Incarnation(1));
+            let origin = bytes::Bytes::copy_from_slice(origin.as_bytes());
+            proto::AcknowledgeForkRequest { origin }.encode_to_vec()
+        }
         "ShowQuarantined" | "RetryQuarantined" | "DropQuarantined" => {
             let origin = Origin::new(&"node-7".parse().unwrap(), Incarnation(1));
             let origin = bytes::Bytes::copy_from_slice(origin.as_bytes());

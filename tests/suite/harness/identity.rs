@@ -9,7 +9,7 @@ use super::{certs::Certs, store};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use brock::{
     node::certificate::NodeCertificate,
-    store::{Certified, Identity, Options, Standing, Store},
+    store::{Certified, Identity, Options, Store},
     transfer::proof::Verifier,
 };
 use brock_core::{
@@ -20,7 +20,7 @@ use brock_core::{
     },
     domain::{
         acknowledgement::{self, Acknowledgement},
-        birth::{Birth, Previous, SignedBirth, Unbelieved},
+        birth::{Birth, Previous, SignedBirth, Standing, Unbelieved},
         bundle::{self, Bundle, Hash, Tip},
         head::{self, Head},
     },

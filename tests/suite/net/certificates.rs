@@ -221,6 +221,57 @@ async fn lists_in_node_crl_dir_count_like_those_among_the_certificates() {
     node.stop().await;
 }
 
+/// The only alarm.
+async fn alarm(node: &TestNode) -> proto::Alarm {
+    eventually("there is an alarm", || async {
+        let mut alarms = node.admin.try_status().await.ok()?.alarms;
+        (alarms.len() == 1).then(|| alarms.remove(0))
+    })
+    .await
+}
+
+/// As after a change of the CA, when the list of the next one has the name that the other one had.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revocation_list_that_got_shorter_is_an_alarm_also_after_a_restart() {
+    let (certs, next, storage) = (Certs::new(), Certs::new(), tempfile::tempdir().unwrap());
+    let start = async || {
+        let config = config(&certs, "node-0", free_port(), &[]);
+        TestNode::start(&certs, Config { path: Some(storage.path().to_owned()), ..config }).await
+    };
+    let directory = certs.node("node-0");
+    fs::copy(next.path("ca/ca.crt"), directory.join("ca-next.crt")).unwrap();
+    let both = [leaked(&certs), certs.leaf("second", LeafKind::Admin { name: "second".to_owned() })];
+    both.iter().for_each(|dir| revoke_at(&certs, &dir.join("client.crt"), &directory));
+    let node = start().await;
+    is_refused_as_revoked(&node, &leaked(&certs)).await;
+    // A reload that takes nothing away.
+    fs::copy(certs.path("ca/ca.crt"), directory.join("ca-history.pem")).unwrap();
+    node.node.reload().await;
+    assert_eq!(node.admin.status().await.alarms, []);
+
+    let list = fs::read(directory.join("ca.crl")).unwrap();
+    revoke_at(&next, &leaked(&next).join("client.crt"), &directory);
+    node.node.reload().await;
+    let says_so = |alarm: &proto::Alarm| {
+        alarm.text.starts_with("the revocation lists named 2 certificates of CN=Brock CA")
+            && alarm.text.contains("and name 0 now")
+            && alarm.count == 1
+    };
+    let said = alarm(&node).await;
+    assert!(says_so(&said), "{said:?}");
+    node.stop().await;
+    let node = start().await;
+    assert_eq!(node.admin.status().await.alarms, []);
+    fs::write(directory.join("ca-history.crl"), &list).unwrap();
+    node.node.reload().await;
+    node.stop().await;
+    fs::remove_file(directory.join("ca-history.crl")).unwrap();
+    let node = start().await;
+    let said = alarm(&node).await;
+    assert!(says_so(&said), "{said:?}");
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_node_is_cut_off_by_its_peers_in_both_directions() {
     let often = |config: Config| Config { replication_interval: Duration::from_secs(1), ..config };

@@ -146,7 +146,9 @@ async fn with_uris_the_recipe_is_enough_for_distributed_trust_and_without_them_a
     for (more, parts) in [(&[][..], ways), (&[roles], refused)] {
         let arguments = launch(&nameless, more).arguments();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-        assert_fails(&brock(&arguments), 1, &[&parts[..], &["docs/guides/certificates.md"]].concat());
+        let parts = [&parts[..], &["docs/guides/certificates.md"]].concat();
+        assert_fails(&brock(&arguments), 1, &parts);
+        assert_fails(&brock(&[&["config", "check"], &arguments[1..]].concat()), 1, &parts);
     }
     assert!(!home.path().join("data").exists(), "a start that failed made a database");
 

@@ -16,7 +16,7 @@ use crate::harness::{
 use brock::{config::validate::Config, transfer::keyed_state};
 use brock_core::{
     base::{
-        id::KeyHash,
+        id::{KeyHash, Origin},
         trust::TrustMode,
         vector::{Clock, Vector},
     },
@@ -208,6 +208,30 @@ async fn an_origin_with_two_histories_is_frozen_everywhere_and_what_it_wrote_in_
             assert!(node.vector().is_empty(), "{:?}", node.vector());
         }
         assert_eq!(first.node.store().forks(), third.node.store().forks());
+        // An operator has dealt with it at one node, and says so.
+        let acknowledge = async |node: &TestNode, origin: Origin| {
+            let origin = bytes::Bytes::copy_from_slice(origin.as_bytes());
+            let request = proto::AcknowledgeForkRequest { origin };
+            node.admin.admin.clone().acknowledge_fork(request).await.unwrap().into_inner().frozen
+        };
+        assert!(
+            acknowledge(&first, own.origin).await && !acknowledge(&first, first.node.store().origin()).await
+        );
+        for (node, is_acknowledged) in [(&first, true), (&second, false)] {
+            let fork = node.admin.status().await.trust.unwrap().forks.remove(0);
+            assert_eq!(fork.acknowledged, is_acknowledged);
+            assert!(node.node.store().is_frozen(&own.origin));
+        }
+        let request = proto::ClusterRequest::default();
+        let verdict =
+            second.admin.admin.clone().cluster(request).await.unwrap().into_inner().verdict.unwrap();
+        let frozen: BTreeSet<&str> = verdict
+            .findings
+            .iter()
+            .filter(|finding| finding.what.contains("is frozen there"))
+            .map(|finding| finding.node.as_str())
+            .collect();
+        assert_eq!(frozen, BTreeSet::from(["second"]), "{verdict:?}");
         for node in [first, second, third] {
             node.stop().await;
         }

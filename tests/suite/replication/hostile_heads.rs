@@ -22,7 +22,13 @@ async fn of_peer(node: &TestNode, id: &str) -> proto::Peer {
 }
 
 async fn cluster(node: &TestNode) -> (Vec<Node>, proto::Verdict) {
-    let view = node.admin.admin.clone().cluster(proto::ClusterRequest { history: false }).await.unwrap();
+    let view = node
+        .admin
+        .admin
+        .clone()
+        .cluster(proto::ClusterRequest { history: false, fresh: false })
+        .await
+        .unwrap();
     let proto::ClusterResponse { nodes, verdict } = view.into_inner();
     (nodes, verdict.unwrap())
 }

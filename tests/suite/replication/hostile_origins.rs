@@ -126,7 +126,7 @@ async fn an_origin_that_deletes_much_in_a_minute_is_paused_until_an_operator_res
     let evil_peer = status.peers.iter().find(|peer| peer.node_id == "evil").unwrap();
     assert_eq!((evil_peer.lag_entries, evil_peer.unsent_origins), (Some(0), 0), "it is no lag and no lie");
     assert!(status.alarms.iter().any(|alarm| alarm.text.contains("origin resume evil")), "{status:?}");
-    let request = proto::ClusterRequest { history: false };
+    let request = proto::ClusterRequest { history: false, fresh: false };
     let verdict = me.admin.admin.clone().cluster(request).await.unwrap().into_inner().verdict.unwrap();
     let finding = verdict.findings.iter().find(|finding| finding.what.contains("it has paused evil"));
     assert_eq!(finding.map(proto::verdict::Finding::level), Some(Level::Act), "{verdict:?}");

@@ -17,7 +17,7 @@ use brock::{
     membership::{members::Members, peer::PeerKey},
     replication::donor::{feed::Feed, session::Announced},
     store::{Options, Store, Totals},
-    transfer::{feed::SnapshotFeed, join::Joiner, orders::Orders, proof::Verifier},
+    transfer::{feed::SnapshotFeed, join::Joiner, proof::Verifier},
 };
 use brock_core::{
     base::{
@@ -120,7 +120,6 @@ pub struct Running {
     pub first: Origin,
     /// What it verifies by where nothing is believed without proof.
     pub verifier: Verifier,
-    pub orders: Orders,
     /// Donors whose resync it has refused, and until when they are not asked.
     pub aside: BTreeMap<usize, u64>,
 }
@@ -241,11 +240,10 @@ impl Node {
             timer: Duration::from_secs(3600),
             tombstone_grace: grace,
         };
-        let (verifier, orders) = Operator::get().verifiers(&store, &options.wall_clock);
+        let verifier = Operator::get().verifier(&store, &options.wall_clock);
         let running = Running {
             first: store.origin(),
             verifier,
-            orders,
             aside: BTreeMap::new(),
             compactor: Compactor::new(store.clone(), members.clone(), policy, options.wall_clock.clone()),
             store,

@@ -79,7 +79,7 @@ fn not_yet() -> Response {
 
 async fn cluster(State(slot): State<Slot>) -> Response {
     let Some(console) = slot.get() else { return not_yet() };
-    let seen = match console.cluster.view(true).await {
+    let seen = match console.cluster.view(true, false).await {
         Ok(seen) => view::Cluster::try_from(seen).map_err(|error| error.to_string()),
         Err(problem) => Err(problem.to_string()),
     };

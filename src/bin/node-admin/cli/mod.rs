@@ -385,6 +385,15 @@ pub(crate) enum OriginCommand {
         #[arg(long)]
         yes: bool,
     },
+    /// Acknowledge a frozen origin that is dealt with: `status --cluster` no longer mentions it
+    ///
+    /// It acts on all nodes in --node-addresses, because each node keeps its own note. The origin stays frozen, and
+    /// `status` and `trust status` go on listing it.
+    Ack {
+        /// The origin, as `status` shows it
+        #[arg(value_name = "ORIGIN", value_parser = values::origin)]
+        origin: Origin,
+    },
     /// Let a paused log go on, at every node in --node-addresses
     ///
     /// A node pauses the log of another one that invalidates, unpublishes and deletes more than node.destruction-limit

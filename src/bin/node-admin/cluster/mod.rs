@@ -34,18 +34,22 @@ impl Looked {
     }
 }
 
-/// The cluster as the first node that answers sees it. Reports the nodes that did not answer.
+/// The cluster as the first node that answers sees it now. Reports the nodes that did not answer.
 pub(crate) async fn view(client: &Client, history: bool) -> Result<Cluster, Failure> {
-    let looked = look(client, history).await;
+    let looked = ask(client, proto::ClusterRequest { history, fresh: true }).await;
     if looked.outcome.is_ok() {
         looked.misses.iter().for_each(|miss| output::message(&format!("note: {miss}")));
     }
     looked.outcome
 }
 
-/// The same without a report.
+/// The same without a report, and up to a second old.
 pub(crate) async fn look(client: &Client, history: bool) -> Looked {
-    let answered = client.cluster(proto::ClusterRequest { history }).await;
+    ask(client, proto::ClusterRequest { history, fresh: false }).await
+}
+
+async fn ask(client: &Client, request: proto::ClusterRequest) -> Looked {
+    let answered = client.cluster(request).await;
     let misses =
         answered.misses.iter().map(|miss| format!("{} did not answer: {}", miss.address, miss.reason));
     let misses = misses.collect();

@@ -17,7 +17,7 @@ use crate::{
     failure::Failure,
     output, stamp,
 };
-use brock::node::certificate;
+use brock::transfer::signers;
 use brock_client::error;
 use brock_core::{
     base::{
@@ -51,7 +51,7 @@ pub(crate) fn run(global: &Global, command: ReceiptCommand) -> Result<(), Failur
     let trust_domain = trust_domain(&receipt).map_err(|error| refused(&error, directory))?;
     let cluster = ClusterId::of(&trust_domain);
     let verified = receipt
-        .verify(&cluster, |birth| certificate::verify_birth(&verifier, cluster, birth).map(drop))
+        .verify(&cluster, |birth| signers::verify_birth(&verifier, cluster, birth).map(drop))
         .map_err(|error| refused(&error, directory))?;
     let shown = Shown::new(receipt, verified, trust_domain);
     output::data(global.output, &shown, Shown::text)?;

@@ -35,5 +35,7 @@ pub const REPORT_ITEMS: usize = 256;
 pub const VIEW_ORIGINS: usize = 1000;
 /// Revoked certificates of one CA that a node may report: what its files have room for.
 pub const REPORT_REVOKED: u64 = 4_000_000;
+/// CAs of which a node remembers how many certificates they had revoked.
+pub const AUTHORITIES_REMEMBERED: usize = 256;
 /// Findings about one node in a verdict.
 pub const FINDINGS_PER_NODE: usize = 16;

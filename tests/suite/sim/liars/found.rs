@@ -35,7 +35,7 @@ use bytes::Bytes;
 fn store() -> (Store, Verifier) {
     let identity = Some(Arc::new(TestIdentity::new(node_id("here"))) as Arc<dyn brock::store::Identity>);
     let store = Store::open(&Options { identity, ..ram("here") }).unwrap();
-    let (verifier, _) = Operator::get().verifiers(&store, &clock());
+    let verifier = Operator::get().verifier(&store, &clock());
     (store, verifier)
 }
 

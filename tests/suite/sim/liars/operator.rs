@@ -83,11 +83,11 @@ impl Operator {
     }
 
     /// What a node verifies by that believes only what is proven.
-    pub fn verifiers(&self, store: &Store, wall_clock: &WallClock) -> (Verifier, Orders) {
+    pub fn verifier(&self, store: &Store, wall_clock: &WallClock) -> Verifier {
         let alarms = Alarms::new(wall_clock.clone());
         let context = (wall_clock.clone(), alarms);
         let mode = TrustMode::Distributed;
         let orders = Orders::new(mode, &self.node, self.verifier.clone(), store.clone(), context);
-        (Verifier::new(store.clone(), mode, Some(orders.clone())), orders)
+        Verifier::new(store.clone(), mode, Some(orders))
     }
 }

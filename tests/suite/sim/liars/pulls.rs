@@ -8,6 +8,7 @@ use brock::{
     runtime::alarms::Alarms,
     store::StoreError,
     transfer::{
+        batch::{BatchError, Checked},
         join::{JoinError, Joiner, Terms},
         proof::ProofError,
     },
@@ -18,7 +19,6 @@ use brock_core::{
         limits,
         vector::{Clock, Vector},
     },
-    domain::{order::Chain, segment::Segment},
     proto,
 };
 use rand::Rng;
@@ -31,12 +31,11 @@ impl World {
         &mut self,
         puller: usize,
         donor: usize,
-        mut batch: proto::Batch,
+        batch: proto::Batch,
         lie: Option<Lie>,
     ) -> bool {
         let Some(running) = self.running(puller) else { return false };
-        let (store, verifier, orders) =
-            (running.store.clone(), running.verifier.clone(), running.orders.clone());
+        let (store, verifier) = (running.store.clone(), running.verifier.clone());
         let relay = self.nodes[donor].id.clone();
         let is_second_birth = lie.is_some_and(|lie| lie.what == batches::SECOND_BIRTH);
         let origin = batches::origin_of(&batch);
@@ -44,28 +43,24 @@ impl World {
             // The puller was restarted meanwhile, and has forgotten the first: that is another matter.
             return true;
         }
-        let chains = Chain::take(&mut batch);
-        let segment = match Segment::check(batch) {
-            Ok(segment) => segment,
-            Err(_) => {
+        let checked = match verifier.check_batch(&relay, batch, |origin| store.clock(origin)) {
+            Ok(checked) => checked,
+            Err(BatchError::Malformed(_)) => {
                 self.check_refused(puller, donor, lie, true);
                 self.refuse_claim(puller, donor, "batch");
                 return false;
             }
-        };
-        let origin = segment.origin;
-        let mut segment = match verifier.check_segment(&relay, segment) {
-            Ok(segment) => segment,
-            Err(forged) => {
+            Err(BatchError::Proof(origin, forged)) => {
                 self.check_refused(puller, donor, lie, true);
                 self.refuse_forged(puller, donor, forged).await;
                 self.decline(puller, donor, origin);
                 return true;
             }
+            Err(BatchError::Store(error)) => panic!("{puller} cannot read: {error}"),
         };
         self.check_refused(puller, donor, lie, false);
-        let applied = store.clock(&origin);
-        let (chains, refused) = orders.check(&mut segment, chains, applied).expect("the store reads");
+        let Checked { segment, chains, refused } = checked;
+        let origin = segment.origin;
         if self.declines(puller, donor, &origin) {
             return true;
         }
@@ -219,7 +214,7 @@ impl World {
                 match error.kind() {
                     Some(kind) => {
                         self.check_refused(puller, donor, owes, true);
-                        self.refuse_claim(puller, donor, kind);
+                        self.refuse_claim(puller, donor, kind.as_str());
                     }
                     None if matches!(error, JoinError::Unsigned(_)) => {
                         self.check_refused(puller, donor, owes, true);
