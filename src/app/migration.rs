@@ -59,6 +59,7 @@ impl Operations {
             self.orders.accept(subject, &order).await?;
             accepted.push((key_hash, operation, order.proof));
         }
+        self.leave_ended_log(&accepted).await?;
         let found = self.store.unproven(after).await?;
         let records = found.key_hashes.into_iter().map(|key_hash| {
             let ordered = accepted.iter().filter(|(of, ..)| *of == key_hash);
@@ -78,5 +79,22 @@ impl Operations {
             next: found.next,
             unproven: self.store.totals().unproven,
         })
+    }
+
+    /// Goes on as another incarnation if this one has logged what is about to be logged again with an order: nodes that
+    /// ask for orders take nothing of its log behind that.
+    async fn leave_ended_log(
+        &self,
+        ordered: &[(KeyHash, Operation, OrderProof)],
+    ) -> Result<(), RequestError> {
+        let own = self.store.origin();
+        for (key_hash, ..) in ordered {
+            let state = self.store.get(*key_hash).await?.unwrap_or_default();
+            if state.unproven().iter().any(|(stamp, part)| stamp.origin == own && part.destroys()) {
+                self.store.go_on("migrated").await?;
+                break;
+            }
+        }
+        Ok(())
     }
 }

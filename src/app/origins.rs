@@ -92,14 +92,15 @@ impl Operations {
     /// Keeps the birth of an origin as one that an operator vouches for, here and at every peer that answers and knows
     /// that origin: each believes the operator, not this node. Durable here when it returns.
     ///
-    /// Contract: the birth itself stays the same, and one whose certificate is accepted is left alone.
+    /// Contract: the birth itself stays the same, and one whose certificate is accepted here is left alone.
     pub async fn vouch(&self, origin: Origin, order: SignedOrder) -> Result<Vec<VouchOutcome>, RequestError> {
         let (store, verifier) = (self.store.clone(), self.verifier.clone());
         let known = work(move || birth(&store, &verifier, &origin)).await??;
         let Some(KnownBirth { signed, statement, problem, .. }) = known else {
             return Err(RequestError::NoBirth(origin));
         };
-        if problem.is_none() {
+        // It may be repeated: a peer may not have been asked.
+        if problem.is_none() && signed.vouched_at_unix_ms.is_none() {
             return Err(RequestError::IsBelieved(origin));
         }
         self.orders.accept(Subject::Vouch(&statement), &order).await?;

@@ -1,7 +1,8 @@
 //! Closings: an operator's order that the logs of a node end where they are, because its certificate was stolen.
 //!
 //! The thief may be born as that node and log on. Beyond the clocks of the closing nothing of these origins is accepted
-//! from any node; what was accepted by then stays. A closing is kept, and each node shows those that it has at the
+//! from any node. What was accepted by then cannot be told from what the node itself has done: it stays, and fills
+//! other nodes, because a closing names the births too. A closing is kept, and each node shows those that it has at the
 //! beginning of a stream, so that all nodes learn it. Of two closings of one node the later one counts.
 
 use std::{
@@ -19,13 +20,14 @@ use super::{
 use crate::store::StoreError;
 use brock_core::{
     base::{
-        id::{NodeId, Origin},
+        id::{ClusterId, NodeId, Origin},
         limits,
-        vector::{Clock, Vector},
+        vector::Clock,
     },
     domain::{
-        codec::{self, CodecError},
-        order::{SignedOrder, Subject},
+        birth::Birth,
+        codec::CodecError,
+        order::{ClosedLog, SignedOrder, Subject},
     },
     proto,
 };
@@ -41,8 +43,8 @@ const DAMAGED: CodecError = CodecError::Malformed("closings");
 pub struct Closing {
     /// The node whose origins they are.
     pub node_id: NodeId,
-    /// Where each of its origins ends.
-    pub ends: Vector,
+    /// Its logs, in the order of their origins.
+    pub logs: Vec<ClosedLog>,
     /// The operator's order.
     pub order: SignedOrder,
 }
@@ -69,13 +71,14 @@ impl Closings {
 #[derive(Debug, Default)]
 struct Closed {
     closings: BTreeMap<NodeId, Closing>,
-    ends: HashMap<Origin, Clock>,
+    logs: HashMap<Origin, ClosedLog>,
 }
 
 impl Closed {
     fn put(&mut self, closing: Closing) {
         self.closings.insert(closing.node_id.clone(), closing);
-        self.ends = self.closings.values().flat_map(|closing| closing.ends.iter()).collect();
+        let logs = self.closings.values().flat_map(|closing| &closing.logs);
+        self.logs = logs.map(|log| (log.origin, *log)).collect();
     }
 
     fn is_new(&self, closing: &Closing) -> bool {
@@ -89,34 +92,47 @@ impl Closed {
 impl Closing {
     /// Reads one from a message; the error says what is wrong with it.
     pub fn from_proto(closing: proto::Closing) -> Result<Self, &'static str> {
-        let proto::Closing { node_id, ends, order } = closing;
+        let proto::Closing { node_id, logs, order } = closing;
         let node_id: NodeId = node_id.parse().map_err(|_| "names no node")?;
-        let ends = codec::vector_from_proto(&ends.unwrap_or_default()).map_err(|_| "has malformed clocks")?;
-        let is_its = ends.iter().all(|(origin, _)| origin.is_of(&node_id));
-        if ends.is_empty() || !is_its || ends.len() > limits::ORIGINS_PER_NODE {
-            return Err("has no clocks, more than a node may have, or those of another node");
+        if logs.is_empty() || logs.len() > limits::ORIGINS_PER_NODE {
+            return Err("has no logs, or more than a node may have");
         }
-        Ok(Self { node_id, ends, order: SignedOrder::from_proto(order.unwrap_or_default())? })
+        let logs: Option<Vec<ClosedLog>> = logs.iter().map(ClosedLog::from_proto).collect();
+        let logs = logs.ok_or("has a malformed log")?;
+        if !logs.iter().all(|log| log.origin.is_of(&node_id)) {
+            return Err("has a log of another node");
+        }
+        if !logs.is_sorted_by(|one, other| one.origin < other.origin) {
+            return Err("has logs out of the order of their origins, or one of them twice");
+        }
+        Ok(Self { node_id, logs, order: SignedOrder::from_proto(order.unwrap_or_default())? })
     }
 
     /// As it travels and is kept.
     pub fn to_proto(&self) -> proto::Closing {
         proto::Closing {
             node_id: self.node_id.to_string(),
-            ends: Some(codec::vector_to_proto(&self.ends)),
+            logs: self.logs.iter().map(ClosedLog::to_proto).collect(),
             order: Some(self.order.to_proto()),
         }
     }
 
-    fn ends(&self) -> Vec<(Origin, Clock)> {
-        self.ends.iter().collect()
+    fn subject(&self) -> Subject<'_> {
+        Subject::Close(&self.node_id, &self.logs)
     }
 }
 
 impl Orders {
     /// Where the log of an origin ends by an operator's order; `None`: it is open.
     pub fn closed(&self, origin: &Origin) -> Option<Clock> {
-        self.closings().read().ends.get(origin).copied()
+        self.closings().read().logs.get(origin).map(|log| log.end)
+    }
+
+    /// Whether an operator has closed the log of this birth, and so taken for genuine what it has signed up to there:
+    /// a node that is filled later cannot verify its certificate, which was revoked.
+    pub(super) fn accepts(&self, birth: &Birth, cluster: &ClusterId) -> bool {
+        let closed = self.closings().read().logs.get(&birth.origin).and_then(|log| log.birth);
+        closed.is_some_and(|statement| statement == birth.statement(cluster))
     }
 
     /// The closings that this node knows, as they travel.
@@ -139,7 +155,7 @@ impl Orders {
     ///
     /// Contract: see [`Orders::accept`].
     pub async fn close(&self, closing: Closing) -> Result<(), OrderError> {
-        self.accept(Subject::Close(&closing.node_id, &closing.ends()), &closing.order).await?;
+        self.accept(closing.subject(), &closing.order).await?;
         self.keep(vec![closing]).await?;
         Ok(())
     }
@@ -154,10 +170,7 @@ impl Orders {
         }
         let this = self.clone();
         let verify = move || -> Vec<Closing> {
-            let is_genuine = |closing: &Closing| {
-                let subject = Subject::Close(&closing.node_id, &closing.ends());
-                this.verify_past(subject, &closing.order).is_ok()
-            };
+            let is_genuine = |closing: &Closing| this.verify_past(closing.subject(), &closing.order).is_ok();
             new.into_iter().filter(is_genuine).collect()
         };
         let genuine = work(verify).await?;
@@ -187,7 +200,7 @@ impl Orders {
         let note = proto::Closings { closings: all.values().map(Closing::to_proto).collect() };
         self.store().keep_note(NOTE, note.encode_to_vec()).await?;
         let own = self.store().origin();
-        let closes_own = fresh.iter().any(|closing| closing.ends.lists(&own));
+        let closes_own = fresh.iter().any(|closing| closing.logs.iter().any(|log| log.origin == own));
         {
             let mut closed = self.closings().write();
             for closing in fresh {

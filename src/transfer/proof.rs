@@ -132,17 +132,20 @@ impl Verifier {
         self.orders.as_ref().and_then(|orders| orders.closed(origin))
     }
 
-    /// Verifies a birth that is not known here yet. Blocks for some signatures.
+    /// Verifies a birth that is not known here yet, unless an operator has closed its log, and so accepted it. Blocks
+    /// for some signatures.
     pub fn check_birth(&self, signed: &SignedBirth) -> Result<(), ProofError> {
-        let origin = signed.birth.origin;
-        let reason = match self.store.identity() {
-            Some(identity) => match identity.verify(signed) {
-                Ok(()) => return Ok(()),
-                Err(reason) => reason,
-            },
-            None => Unbelieved::Other("this node verifies none".to_owned()),
-        };
-        Err(ProofError::Birth { origin, reason })
+        let is_accepted =
+            || self.orders.as_ref().is_some_and(|orders| orders.accepts(&signed.birth, &self.cluster()));
+        match self.check_signature(signed) {
+            Err(reason) if !is_accepted() => Err(ProofError::Birth { origin: signed.birth.origin, reason }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_signature(&self, signed: &SignedBirth) -> Result<(), Unbelieved> {
+        let none = || Unbelieved::Other("this node verifies none".to_owned());
+        self.store.identity().ok_or_else(none)?.verify(signed)
     }
 
     /// Counts the origins that are known here and whose births are not believed any more, unless an operator has closed
@@ -213,16 +216,20 @@ impl Verifier {
         Ok(())
     }
 
-    /// Whether a birth that is known here is to be kept as it comes now: it is the same, and genuine, and signed with a
-    /// certificate of its node that ends later, or instead of one that is not accepted any more. Blocks.
+    /// Whether a birth that is known here is to be kept as it comes now: it is the same, and genuine, and instead of
+    /// one whose certificate is not accepted any more, or a later word of an operator, or, if no operator has vouched
+    /// for it, signed with a certificate of its node that ends later. Blocks.
     fn renews(&self, signed: &SignedBirth) -> bool {
         let Ok(Some(kept)) = self.store.signed_birth(&signed.birth.origin) else { return false };
         let Some(identity) = self.store.identity() else { return false };
+        let is_better = || match (kept.vouched_at_unix_ms, signed.vouched_at_unix_ms) {
+            (None, None) => identity.ends(signed) > identity.ends(&kept),
+            (kept, signed) => signed > kept,
+        };
         kept.birth == signed.birth
             && kept.certificates != signed.certificates
-            && self.check_birth(signed).is_ok()
-            && (self.check_birth(&kept).is_err()
-                || (signed.vouched_at_unix_ms.is_none() && identity.ends(signed) > identity.ends(&kept)))
+            && self.check_signature(signed).is_ok()
+            && (self.check_signature(&kept).is_err() || is_better())
     }
 
     /// Verifies a segment that `from` has sent, and takes out of it what may not be stored. Blocks.

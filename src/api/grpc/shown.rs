@@ -139,8 +139,8 @@ pub(super) fn origin(origin: &Bytes) -> Value {
 
 pub(super) fn closing(closing: &Option<proto::Closing>) -> Value {
     let Some(closing) = closing else { return Value::Null };
-    let ends = closing.ends.iter().flat_map(|ends| &ends.clocks).count();
-    format!("{}, {ends} logs, ordered by {}", closing.node_id, order(&closing.order)).into()
+    let logs = closing.logs.len();
+    format!("{}, {logs} logs, ordered by {}", closing.node_id, order(&closing.order)).into()
 }
 
 /// The answer to an operator who vouches for a birth.

@@ -18,9 +18,9 @@ use brock_core::{
     base::{
         id::{NodeId, Origin},
         limits,
-        vector::{Clock, Vector},
+        vector::Clock,
     },
-    domain::{codec, order::Subject},
+    domain::order::{ClosedLog, Subject},
     proto::{self, list_origins_response::Known},
 };
 use bytes::Bytes;
@@ -33,7 +33,8 @@ pub(crate) const VOUCH_WARNING: &str = "Vouching for an origin: every node belie
 
 /// Printed before the logs of a node are closed.
 pub(crate) const CLOSE_WARNING: &str = "Closing the logs of a node: what it has logged beyond what the members have now is lost, \
-     and no node accepts more. Revoke its certificate first, and stop the node.";
+     and no node accepts more. What they have is accepted as that node's, also where its certificate is revoked. Revoke it \
+     first, and stop the node.";
 
 /// Printed below origins that are not believed.
 const REMEDY: &str = "
@@ -74,31 +75,31 @@ pub(crate) async fn vouch(client: &Client, origin: Origin, format: Format) -> Re
 /// Closes the logs of a node, at every node that is named; the others learn it from these.
 pub(crate) async fn close(client: &Client, node: NodeId, format: Format) -> Result<(), Failure> {
     let nodes = cluster::view(client, false).await?.nodes;
-    let mut ends = ends(&nodes, &node)?;
+    let mut logs = ends(&nodes, &node)?;
     for address in client.addresses() {
         // One that does not answer is among the outcomes.
         let connection = client.connection(address);
         let list = async |request| connection.list_origins(request).await.map_err(Failure::from);
         if let Ok(known) = fetch_with(list).await {
-            add_known(&mut ends, &known, &node);
+            add_known(&mut logs, &known, &node);
         }
     }
-    if ends.is_empty() {
+    if logs.is_empty() {
         return Err(Failure::NotFound(format!("no node has a log of {node}")));
     }
-    let listed: Vec<(Origin, Clock)> = ends.iter().collect();
+    let listed: Vec<ClosedLog> = logs.values().copied().collect();
     let order = order::required(client, Subject::Close(&node, &listed), "closing")?;
-    remark_accepted(&fetch(client).await?, &node, &ends);
+    remark_accepted(&fetch(client).await?, &node, &logs);
     let closing = proto::Closing {
         node_id: node.to_string(),
-        ends: Some(codec::vector_to_proto(&ends)),
+        logs: listed.iter().map(ClosedLog::to_proto).collect(),
         order: Some(order),
     };
     let request = proto::CloseOriginRequest { closing: Some(closing) };
     let answers = outcome::at_each(client, async |node| node.close_origin(request.clone()).await).await?;
     let done = |answer: proto::CloseOriginResponse| Outcome::done(answer.node_id);
     let outcomes = answers.into_iter().map(|answer| answer.map_or_else(|failed| failed, done)).collect();
-    let ends = listed.into_iter().map(|(origin, clock)| (origin.to_string(), clock.0)).collect();
+    let ends = listed.into_iter().map(|log| (log.origin.to_string(), log.end.0)).collect();
     let closed = Closed { node: node.to_string(), ends, outcomes };
     output::data(format, &closed, Closed::text)?;
     let outcomes = closed.outcomes.iter().map(|one| (one.node.as_str(), one.error.as_str()));
@@ -107,9 +108,9 @@ pub(crate) async fn close(client: &Client, node: NodeId, format: Format) -> Resu
 
 /// Says so if no log that is closed has a certificate that the node which was asked has stopped to accept: its thief
 /// can then begin another log at once.
-fn remark_accepted(known: &Origins, node: &NodeId, ends: &Vector) {
+fn remark_accepted(known: &Origins, node: &NodeId, logs: &Logs) {
     let is_closed =
-        |known: &&KnownOrigin| stamp::origin(&known.origin).is_ok_and(|origin| ends.lists(&origin));
+        |known: &&KnownOrigin| stamp::origin(&known.origin).is_ok_and(|origin| logs.contains_key(&origin));
     let mut signing = known.origins.iter().filter(is_closed).filter(|known| known.signs).peekable();
     if signing.peek().is_some() && signing.all(|known| known.problem.is_empty()) {
         output::message(&format!(
@@ -120,15 +121,25 @@ fn remark_accepted(known: &Origins, node: &NodeId, ends: &Vector) {
     }
 }
 
+/// The logs that are closed.
+type Logs = BTreeMap<Origin, ClosedLog>;
+
+/// Raises the end of a log; `birth`: the hash of what its birth states, if that is known.
+fn raise(logs: &mut Logs, origin: Origin, clock: Clock, birth: Option<[u8; 32]>) {
+    let log = logs.entry(origin).or_insert(ClosedLog { origin, end: Clock::default(), birth: None });
+    log.end = log.end.max(clock);
+    log.birth = log.birth.or(birth);
+}
+
 /// What all members together have applied of the origins of a node.
-fn ends(nodes: &[view::Node], node: &NodeId) -> Result<Vector, Failure> {
+fn ends(nodes: &[view::Node], node: &NodeId) -> Result<Logs, Failure> {
     let is_it = |member: &&view::Node| member.node == node.as_str();
     if nodes.iter().filter(is_it).any(|member| member.status.is_some()) {
         return Err(Failure::Precondition(format!(
             "{node} runs: stop it first. Its next start begins another incarnation, which is not closed"
         )));
     }
-    let mut ends = Vector::default();
+    let mut ends = Logs::new();
     for member in nodes.iter().filter(|member| !member.retired && !is_it(member)) {
         match &member.status {
             // What only it has would be refused by the others.
@@ -142,7 +153,7 @@ fn ends(nodes: &[view::Node], node: &NodeId) -> Result<Vector, Failure> {
                 for (origin, clock) in &status.clocks {
                     let applied = stamp::parse(&format!("{origin}:{clock}")).map_err(Failure::nonsense)?;
                     if applied.origin.is_of(node) {
-                        ends.raise(applied.origin, applied.clock);
+                        raise(&mut ends, applied.origin, applied.clock, None);
                     }
                 }
             }
@@ -153,7 +164,7 @@ fn ends(nodes: &[view::Node], node: &NodeId) -> Result<Vector, Failure> {
 
 /// Adds what a node knows of the origins of that node: a status lists a part of them, and none that are finished. As
 /// many of those as a closing holds, the last born first: a thief may go on with one that it has begun itself.
-fn add_known(ends: &mut Vector, known: &Origins, node: &NodeId) {
+fn add_known(logs: &mut Logs, known: &Origins, node: &NodeId) {
     let mut its: Vec<(&KnownOrigin, Origin)> = known
         .origins
         .iter()
@@ -162,8 +173,8 @@ fn add_known(ends: &mut Vector, known: &Origins, node: &NodeId) {
         .collect();
     its.sort_by_key(|(known, _)| (known.folded, std::cmp::Reverse(known.born_at_unix)));
     for (known, origin) in its {
-        if ends.lists(&origin) || ends.len() < limits::ORIGINS_PER_NODE {
-            ends.raise(origin, Clock(known.clock));
+        if logs.contains_key(&origin) || logs.len() < limits::ORIGINS_PER_NODE {
+            raise(logs, origin, Clock(known.clock), known.statement);
         }
     }
 }
@@ -373,13 +384,14 @@ mod tests {
         let mut origins: Vec<KnownOrigin> = finished.collect();
         origins.push(known(most + 1, false, 0));
         origins.push(KnownOrigin { node: "b".to_owned(), ..known(most + 2, false, 0) });
-        let mut ends = Vector::default();
+        let mut ends = Logs::new();
         add_known(&mut ends, &Origins { node_id: "c".to_owned(), origins }, &node);
         let origin = |incarnation| stamp::origin(&format!("a/{incarnation:08x}")).unwrap();
         assert_eq!(
-            (ends.len(), ends.get(&origin(most + 1))),
+            (ends.len(), ends[&origin(most + 1)].end),
             (limits::ORIGINS_PER_NODE, Clock(u64::from(most) + 1))
         );
-        assert!(ends.lists(&origin(2)) && !ends.lists(&origin(1)) && !ends.lists(&origin(most + 2)));
+        let has = |incarnation| ends.contains_key(&origin(incarnation));
+        assert!(has(2) && !has(1) && !has(most + 2));
     }
 }

@@ -49,7 +49,8 @@ pub(crate) async fn retire(
         .first_answer(async |channel| {
             let mut admin = calls::admin(channel);
             let members = admin.members(proto::MembersRequest {}).await?.into_inner().members;
-            let runs = members.iter().any(|known| known.node_id == request.member && known.connected);
+            let is_it = |known: &&proto::Member| [&known.node_id, &known.address].contains(&&request.member);
+            let runs = members.iter().filter(is_it).any(|known| known.connected);
             match runs && !even_if_connected {
                 true => Ok(None),
                 false => Ok(Some(admin.retire_member(request.clone()).await?.into_inner())),

@@ -66,8 +66,19 @@ const HANDSHAKE_REASONS: &[&str] = &[
     "io",
     "other",
 ];
-const INCARNATION_REASONS: &[&str] =
-    &["birth", "start", "unclean_stop", "heads_lost", "rolled_back", "failed_write", "forked", "closed"];
+const ROLES_WITHOUT_URI: &[&str] = &["node", "admin"];
+
+const INCARNATION_REASONS: &[&str] = &[
+    "birth",
+    "start",
+    "unclean_stop",
+    "heads_lost",
+    "rolled_back",
+    "failed_write",
+    "forked",
+    "closed",
+    "migrated",
+];
 
 macro_rules! metrics {
     (@start) => { Start::Absent };
@@ -101,6 +112,8 @@ metrics! {
         "Denied requests for the console.", Start::Zero;
     HANDSHAKE_FAILURES = "brock_handshake_failures_total", Kind::Counter, Count,
         "Accepted connections whose TLS handshake or identification failed, by `reason`.", Start::Each("reason", HANDSHAKE_REASONS);
+    CONNECTIONS_WITHOUT_URI = "brock_connections_without_uri_total", Kind::Counter, Count,
+        "Accepted connections whose certificate has no SPIFFE URI, by `role`; with node.require-uri-roles they are refused.", Start::Each("role", ROLES_WITHOUT_URI);
     WIRE = "brock_wire_connections", Kind::Gauge, Count,
         "Open connections, by `end` (dialled, accepted (from a node), or client), key exchange `group`, cipher `suite`, and the `signature` of the other end's certificate.";
     CERTIFICATE_EXPIRY = "brock_certificate_expiry_timestamp_seconds", Kind::Gauge, Seconds,
@@ -258,7 +271,7 @@ metrics! {
     REPAIRED = "brock_repaired_records_total", Kind::Counter, Count,
         "Records changed by merging a peer's different state.", Start::Zero;
     INCARNATIONS = "brock_incarnations_minted_total", Kind::Counter, Count,
-        "New incarnations of this node, by `reason`: birth, start, unclean_stop, heads_lost, rolled_back, failed_write, forked, closed.", Start::Each("reason", INCARNATION_REASONS);
+        "New incarnations of this node, by `reason`: birth, start, unclean_stop, heads_lost, rolled_back, failed_write, forked, closed, migrated.", Start::Each("reason", INCARNATION_REASONS);
     DISCOVERED = "brock_discovery_addresses", Kind::Gauge, Count,
         "Addresses in the last DNS answer, by `name` in node.join; they may include this node's own.";
     DISCOVERY_FAILURES = "brock_discovery_failures_total", Kind::Counter, Count,

@@ -41,8 +41,39 @@ pub enum Subject<'a> {
     InvalidateAsOf(&'a KeyHash, &'a str, UnixSeconds),
     /// That a birth with this statement is genuine, although its certificate cannot be verified.
     Vouch(&'a Hash),
-    /// To close the logs of a node at these clocks.
-    Close(&'a NodeId, &'a [(Origin, Clock)]),
+    /// To close these logs of a node.
+    Close(&'a NodeId, &'a [ClosedLog]),
+}
+
+/// Where a log ends by an operator's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClosedLog {
+    /// Whose log it is.
+    pub origin: Origin,
+    /// The last clock.
+    pub end: Clock,
+    /// The hash of what its birth states, which the operator takes for genuine up to the end; `None`: it signs nothing.
+    pub birth: Option<Hash>,
+}
+
+impl ClosedLog {
+    /// Reads one from a message; `None`: it is malformed.
+    pub fn from_proto(log: &proto::ClosedLog) -> Option<Self> {
+        let birth = match log.birth.as_ref() {
+            [] => None,
+            hash => Some(hash.try_into().ok()?),
+        };
+        Some(Self { origin: Origin::try_from(log.origin.as_ref()).ok()?, end: Clock(log.end), birth })
+    }
+
+    /// As it travels.
+    pub fn to_proto(&self) -> proto::ClosedLog {
+        proto::ClosedLog {
+            origin: Bytes::copy_from_slice(self.origin.as_bytes()),
+            end: self.end.0,
+            birth: self.birth.map(|hash| Bytes::copy_from_slice(&hash)).unwrap_or_default(),
+        }
+    }
 }
 
 impl<'a> Subject<'a> {
@@ -67,8 +98,9 @@ impl<'a> Subject<'a> {
     }
 
     /// The bytes that the operator signs: tag, cluster, kind, subject, time in milliseconds, reason, and the earlier
-    /// time in seconds, or origins (32 bytes) each with its clock (8), in their order, if there are any. A member and
-    /// a reason are preceded by their lengths (4 bytes); numbers are big-endian.
+    /// time in seconds, or origins (32 bytes) each with its last clock (8) and the hash of what its birth states (32,
+    /// of zeros if it has none), in their order, if there are any. A member and a reason are preceded by their lengths
+    /// (4 bytes); numbers are big-endian.
     pub fn encode(&self, cluster: &ClusterId, at_unix_ms: i64) -> Vec<u8> {
         let mut bytes = [TAG, &cluster.0].concat();
         let (kind, reason) = match self {
@@ -97,9 +129,10 @@ impl<'a> Subject<'a> {
         if let Self::InvalidateAsOf(_, _, at) = self {
             bytes.extend_from_slice(&at.to_be_bytes());
         }
-        if let Self::Close(_, ends) = self {
-            for (origin, clock) in *ends {
-                bytes.extend_from_slice(&codec::stamp_key(Stamp { origin: *origin, clock: *clock }));
+        if let Self::Close(_, logs) = self {
+            for ClosedLog { origin, end, birth } in *logs {
+                bytes.extend_from_slice(&codec::stamp_key(Stamp { origin: *origin, clock: *end }));
+                bytes.extend_from_slice(&birth.unwrap_or_default());
             }
         }
         bytes
@@ -285,9 +318,11 @@ mod tests {
         assert_eq!(hex(as_of), format!("{head}05{key}{at}000000066c65616b65640000000000000102"));
         let node: NodeId = "node-1".parse().unwrap();
         let origin = Origin::new(&node, crate::base::id::Incarnation(9));
-        let ends = [(origin, Clock(258))];
+        let logs = [None, Some([0xaa; 32])].map(|birth| ClosedLog { origin, end: Clock(258), birth });
         let close = format!("{head}07000000066e6f64652d31{at}00000000{}", HEXLOWER.encode(origin.as_bytes()));
-        assert_eq!(hex(Subject::Close(&node, &ends)), format!("{close}0000000000000102"));
+        let hash = ["00", "aa"].map(|byte| byte.repeat(32));
+        assert_eq!(hex(Subject::Close(&node, &logs[..1])), format!("{close}0000000000000102{}", hash[0]));
+        assert_eq!(hex(Subject::Close(&node, &logs[1..])), format!("{close}0000000000000102{}", hash[1]));
         let statement = [0xef; 32];
         assert_eq!(hex(Subject::Vouch(&statement)), format!("{head}06{}{at}00000000", "ef".repeat(32)));
         assert_eq!(hex(Subject::Retire("node-1")), format!("{head}04000000066e6f64652d31{at}00000000"));

@@ -34,6 +34,11 @@ pub enum Part<'a> {
 }
 
 impl Part<'_> {
+    /// Whether the operation that has contributed it takes something away.
+    pub fn destroys(&self) -> bool {
+        matches!(self, Self::Invalidation(..) | Self::Unpublication | Self::Deletion)
+    }
+
     fn is_said_by(&self, operation: &Operation) -> bool {
         match (self, operation) {
             (Part::Creation(at, of), Operation::Create { created_at, digest, .. }) => {

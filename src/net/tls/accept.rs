@@ -50,7 +50,10 @@ use crate::{
     places::{Place, Places, network},
     task::{TaskName, TaskStatus, Tasks},
 };
-use brock_core::base::{limits, metrics::HANDSHAKE_FAILURES};
+use brock_core::base::{
+    limits,
+    metrics::{CONNECTIONS_WITHOUT_URI, HANDSHAKE_FAILURES},
+};
 
 /// The caller's connection. tonic puts it into the extensions of each request.
 #[derive(Debug, Clone)]
@@ -333,6 +336,9 @@ impl Acceptor {
             return None;
         };
         tracing::debug!(target: LOG_TARGET, %remote, %identity, "accepted a connection");
+        if identity.legacy {
+            metrics::counter!(CONNECTIONS_WITHOUT_URI, "role" => identity.role.as_str()).increment(1);
+        }
         if identity.legacy && !self.legacy_seen.swap(true, Ordering::Relaxed) {
             tracing::warn!(target: LOG_TARGET, %remote, %identity,
                 "a certificate without a SPIFFE URI was accepted by its key usages; make one with `brock cert`, and \

@@ -9,13 +9,16 @@ use crate::harness::{
     fake_peer::{FakePeer, Script},
     free_port,
     identity::TestOrigin,
-    node::{TestNode, config},
+    node::{TestNode, compacts_on_command, config},
     proxy::{Mode, Proxy},
     random_key, stays,
     wire::{create, origin},
 };
 use brock::config::validate::Config;
-use brock_core::base::{trust::TrustMode, vector::Clock};
+use brock_core::{
+    base::{trust::TrustMode, vector::Clock},
+    proto,
+};
 
 /// The thief logs on under the node's name, and sends more through a relay whose certificate is in order.
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +133,7 @@ async fn a_member_that_holds_more_than_a_closing_fills_others_without_it() {
         Admin::new(&certs.admin(), &[c.address()]).run(&["member", "retire", member, "--yes"], "");
     }
     eventually("the log is compacted away", || async {
-        let compacted = c.admin.admin.clone().compact(brock_core::proto::CompactRequest {}).await.unwrap();
+        let compacted = c.admin.admin.clone().compact(proto::CompactRequest {}).await.unwrap();
         (compacted.into_inner().entries_kept == 0).then_some(())
     })
     .await;
@@ -143,6 +146,75 @@ async fn a_member_that_holds_more_than_a_closing_fills_others_without_it() {
     for node in [a, c, late] {
         node.stop().await;
     }
+}
+
+/// What the members have of it cannot be told from what the node itself has done, so it must fill a new node: else the
+/// cluster would never be equal again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_closing_encloses_fills_nodes_that_do_not_accept_its_certificate() {
+    let (before, after, storage) = (Certs::new(), Certs::new(), tempfile::tempdir().unwrap());
+    let stolen = origin("stolen", 1);
+    let thief = TestOrigin::certified(&before, stolen);
+    let keys: Vec<Vec<u8>> = (0..2).map(|_| random_key()).collect();
+    let log = thief.sign_each(0, vec![create(1, &keys[0], b"x"), create(2, &keys[1], b"x")]);
+    let evil =
+        FakePeer::start(&before, "stolen", Script { batches: vec![log], ..Script::new("stolen") }).await;
+    let start = async |certs: &Certs, id: &str, join: &[u16]| {
+        let path = Some(storage.path().join(id));
+        let trust = TrustMode::Distributed;
+        TestNode::start(
+            certs,
+            Config { trust, path, ..compacts_on_command(config(certs, id, free_port(), join)) },
+        )
+        .await
+    };
+    let a = start(&before, "a", &[evil.port]).await;
+    eventually("a has its log", || async { (a.vector().get(&stolen) == Clock(2)).then_some(()) }).await;
+    drop(evil);
+    let proven = random_key();
+    a.client.put(&proven, b"grant").await.unwrap();
+    a.stop().await;
+
+    let a = start(&after, "a", &[]).await;
+    let tool = Admin::new(&after.admin(), &[a.address()]);
+    let known = |tool: &Admin| {
+        let listed = tool.json(&["origin", "list"], "");
+        let origins = listed["origins"].as_array().unwrap();
+        origins.iter().find(|known| known["node"] == "stolen").cloned()
+    };
+    assert_ne!(known(&tool).unwrap()["problem"], "", "its certificate is not accepted any more");
+    tool.json(&["origin", "close", "stolen", "--yes"], "");
+    let closed = known(&tool).unwrap();
+    assert_eq!((&closed["problem"], &closed["closed"]), (&"".into(), &2.into()), "{closed}");
+    // Its own records are of before, too.
+    let birth = a.vector().iter().map(|(origin, _)| origin).find(|origin| *origin != stolen).unwrap();
+    tool.json(&["origin", "vouch", &birth.to_string(), "--yes"], "");
+    for is_compacted in [false, true] {
+        if is_compacted {
+            eventually("the log is compacted away", || async {
+                let compacted = a.admin.admin.clone().compact(proto::CompactRequest {}).await.unwrap();
+                (compacted.into_inner().entries_kept == 0).then_some(())
+            })
+            .await;
+        }
+        let late = start(&after, if is_compacted { "later" } else { "late" }, &[a.port]).await;
+        for key in [&keys[0], &keys[1], &proven] {
+            eventually("it is filled", || late.client.has_local(key)).await;
+        }
+        eventually("it lacks nothing", || async { (late.vector() == a.vector()).then_some(()) }).await;
+        eventually("it is ready", || async { late.admin.status().await.ready.then_some(()) }).await;
+        let status = late.admin.status().await;
+        assert!(status.alarms.is_empty(), "{:?}", status.alarms);
+        assert_eq!(status.trust.unwrap().unproven_records, 0);
+        let closed = known(&Admin::new(&after.admin(), &[late.address()])).unwrap();
+        assert_eq!((&closed["problem"], &closed["closed"]), (&"".into(), &2.into()), "{closed}");
+        late.stop().await;
+        // They would hold up the compaction.
+        for gone in ["late", "stolen"] {
+            tool.run(&["member", "retire", gone, "--yes"], "");
+        }
+    }
+    a.stop().await;
 }
 
 /// It was taken for stopped, and could only not be reached.

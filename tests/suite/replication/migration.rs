@@ -160,6 +160,45 @@ async fn a_cluster_that_signed_nothing_becomes_distributed_without_downtime() {
     }
 }
 
+/// The alarm at the others names that node, and its operator does not restart it first.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_logged_again_at_the_node_whose_log_has_ended_reaches_the_others() {
+    let nodes = Nodes { destruction_limit: None, ..Nodes::new() };
+    let a = nodes.start(0, "named", true, TrustMode::Centralized).await;
+    let b = nodes.start(1, "named", true, TrustMode::Distributed).await;
+    let nameless = Leaf { uris: Vec::new(), ..Leaf::admin("ops") };
+    let nameless = nodes.ca.directory("nameless", &nameless);
+    let nameless = Client::lasting(&format!("127.0.0.1:{}", nodes.ports[0]), &nameless).await;
+    let (client, at_b) = (nodes.client(0).await, nodes.client(1).await);
+    let key = random_key();
+    client.put(&key, b"grant").await.unwrap();
+    eventually("the other node has it", || at_b.has_local(&key)).await;
+    nameless.invalidate(&key, "leaked", None).await.unwrap();
+    eventually("the distributed node does not take it", || async {
+        let alarms = at_b.status().await.alarms;
+        alarms.iter().any(|alarm| alarm.text.contains("trust migrate")).then_some(())
+    })
+    .await;
+    let ended = a.store().origin();
+    let tool = Admin::new(&nodes.admin, &[format!("127.0.0.1:{}", nodes.ports[0])]);
+    let migrated = tool.json(&["trust", "migrate", "--yes"], "");
+    assert_eq!(
+        (&migrated["operations"], &migrated["unproven_records"]),
+        (&json!(1), &json!(0)),
+        "{migrated}"
+    );
+    eventually("the other node takes it", || async {
+        let refused = at_b.get_local(&key).await.err().map(|error| error.code());
+        (refused == Some(Code::FailedPrecondition)).then_some(())
+    })
+    .await;
+    assert_ne!(a.store().origin(), ended);
+    assert_eq!(client.status().await.incarnation_reason, "migrated");
+    for node in [a, b] {
+        assert!(node.stop().await.closed);
+    }
+}
+
 /// An operator without a URI, and a cluster of which a part is distributed already.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_operator_has_signed_is_counted_and_logged_again_with_an_order() {

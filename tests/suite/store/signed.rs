@@ -492,3 +492,29 @@ async fn of_two_creates_that_say_the_same_the_stamps_decide_also_within_one_comm
     assert!(created_here > 0 && both > 0);
     close(store).await;
 }
+
+/// A peer that has not heard of the revocation yet must keep it, or it forgets the birth once it does.
+#[tokio::test]
+async fn what_an_operator_vouches_for_is_kept_also_where_the_certificate_is_still_accepted() {
+    let store = open(&signing(ram("one"))).await;
+    let own = TestOrigin::new(origin("two", 1));
+    let certified = SignedBirth::from_proto(own.birth()).unwrap();
+    strict(&store).learn(vec![own.birth()], &Vector::default()).await.unwrap();
+    let vouched = |at: i64| SignedBirth {
+        vouched_at_unix_ms: Some(at),
+        certificates: vec![Bytes::from(at.to_string())],
+        ..certified.clone()
+    };
+    // What comes, and what is kept then: the last word of an operator.
+    for (comes, kept) in [
+        (certified.clone(), certified.clone()),
+        (vouched(5), vouched(5)),
+        (certified.clone(), vouched(5)),
+        (vouched(4), vouched(5)),
+        (vouched(6), vouched(6)),
+    ] {
+        strict(&store).renew(vec![comes]).await.unwrap();
+        assert_eq!(store.signed_birth(&own.origin).unwrap(), Some(kept));
+    }
+    close(store).await;
+}
