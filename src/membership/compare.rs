@@ -116,6 +116,12 @@ impl Roster {
         self.update(key, |status| status.sent(origin, operations));
     }
 
+    /// Whether this node refuses to be filled from a peer, because of what it does not believe there: that the peer
+    /// sends nothing else says nothing about the peer then.
+    pub fn refuse_records(&self, key: &PeerKey, are_refused: bool) {
+        self.update(key, |status| status.refuse_records(are_refused));
+    }
+
     /// This node takes nothing of an origin from a peer on the present stream.
     pub fn decline(&self, key: &PeerKey, origin: Origin) {
         self.update(key, |status| status.decline(origin));

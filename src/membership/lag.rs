@@ -39,6 +39,8 @@ pub(super) struct Claims {
     declined_before: HashSet<Origin>,
     /// The claims that do not count, with the clocks that the peer claims.
     unsent: Vector,
+    /// This node refuses to be filled from the peer, whose log is not enough.
+    are_records_refused: bool,
 }
 
 impl Claims {
@@ -66,11 +68,17 @@ impl Claims {
         self.declined.insert(origin);
     }
 
+    /// Whether this node refuses to be filled from the peer, because of what it does not believe there.
+    pub(super) fn refuse_records(&mut self, are_refused: bool) {
+        self.are_records_refused = are_refused;
+    }
+
     /// Whether the peer has long claimed more of an origin's log, and sent nothing of it, although this node takes that
     /// from it. What was declined on the stream before is so again once it comes.
     pub(super) fn withholds(&self, origin: &Origin) -> bool {
         let is_declined = self.declined.contains(origin) || self.declined_before.contains(origin);
-        !is_declined && self.open.get(origin).is_some_and(|claim| claim.waited >= limits::CLAIM_PATIENCE)
+        let is_taken = !is_declined && !self.are_records_refused;
+        is_taken && self.open.get(origin).is_some_and(|claim| claim.waited >= limits::CLAIM_PATIENCE)
     }
 
     /// The peer has sent operations that this node lacked.
@@ -239,5 +247,9 @@ mod tests {
         assert!(!heard.claims.withholds(&origin("a")), "it has had no time on the new stream");
         heard.claims.begin();
         assert!(heard.claims.withholds(&origin("a")), "it was not declined again");
+        heard.claims.refuse_records(true);
+        assert!(!heard.claims.withholds(&origin("a")), "this node takes nothing from it");
+        heard.claims.refuse_records(false);
+        assert!(heard.claims.withholds(&origin("a")));
     }
 }

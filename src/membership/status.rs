@@ -268,6 +268,11 @@ impl PeerStatus {
         self.claims.sent(origin, operations);
     }
 
+    /// Whether this node refuses to be filled from the peer.
+    pub(super) fn refuse_records(&mut self, are_refused: bool) {
+        self.claims.refuse_records(are_refused);
+    }
+
     /// This node takes nothing of an origin from the peer on this stream.
     pub(super) fn decline(&mut self, origin: Origin) {
         self.claims.decline(origin);

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::{
     membership::peer::PeerKey,
     runtime::alarms::{Alarms, Source},
-    transfer::join::Unproven,
+    transfer::join::JoinError,
 };
 use brock_core::base::{
     id::{NodeId, Origin},
@@ -88,14 +88,17 @@ impl Fills {
         }
     }
 
-    /// The donor's log was not enough, and its records hold operations that nothing proves here.
-    pub fn note_unproven(&self, donor: &NodeId, key: &PeerKey, unproven: Unproven) {
+    /// The donor's log was not enough, and this node does not believe what it holds besides.
+    pub fn note_unfilled(&self, donor: &NodeId, key: &PeerKey, error: &JoinError) {
         self.change(|donors| donors.insert(donor, false));
+        let what = match error {
+            JoinError::Unproven(unproven) => format!("{unproven}. Those records are left out here"),
+            error => format!("{error}. Nothing more is taken from it"),
+        };
         let text = format!(
-            "this node could not be filled from the peer at {key}: {unproven}. Those records are left out here, and \
-             while no other peer has them proven, this node is not ready. Their signers' certificates were revoked, \
-             their CA is not trusted here, or they were never signed: docs/guides/troubleshooting.md, Records are not \
-             proven"
+            "this node could not be filled from the peer at {key}: {what}, and while no other peer has everything \
+             proven, this node is not ready. The signers' certificates were revoked, their CA is not trusted here, or \
+             it was never signed: docs/guides/troubleshooting.md, Records are not proven"
         );
         self.alarms.raise_of(Source::Peer(key.to_string()), "unproven", text);
     }
@@ -127,6 +130,7 @@ impl Donors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transfer::join::Unproven;
     use brock_core::base::{id::Incarnation, time::WallClock};
 
     #[test]
@@ -135,12 +139,13 @@ mod tests {
         let (a, b): (NodeId, NodeId) = ("a".parse().unwrap(), "b".parse().unwrap());
         let is_incomplete = || *fills.incomplete().borrow();
         let nothing = |_: &Origin| false;
+        let unproven = || JoinError::Unproven(Unproven::default());
         assert!(!is_incomplete());
-        fills.note_unproven(&a, &"a:1".into(), Unproven::default());
+        fills.note_unfilled(&a, &"a:1".into(), &unproven());
         assert!(is_incomplete());
         fills.note_sound(&b, nothing);
         assert!(!is_incomplete());
-        fills.note_unproven(&b, &"b:1".into(), Unproven::default());
+        fills.note_unfilled(&b, &"b:1".into(), &unproven());
         assert!(is_incomplete());
         fills.note_sound(&a, nothing);
         assert!(!is_incomplete());

@@ -262,8 +262,9 @@ impl<'a> Round<'a> {
         let filled = resyncs.run(store, roster.members(), &self.puller.alarms, source).await;
         match &filled {
             Ok(()) => self.note_sound(),
-            Err(ResyncError::Join(JoinError::Unproven(unproven))) => {
-                self.puller.fills.note_unproven(&self.donor, &self.peer.key, *unproven);
+            Err(ResyncError::Join(error)) if error.kind() == Some(ClaimKind::Forged) => {
+                self.puller.fills.note_unfilled(&self.donor, &self.peer.key, error);
+                roster.refuse_records(&self.peer.key, true);
             }
             Err(_) => {}
         }
@@ -436,6 +437,7 @@ impl<'a> Round<'a> {
                 || store.is_frozen(origin)
         };
         self.puller.fills.note_sound(&self.donor, is_known);
+        self.puller.roster.refuse_records(&self.peer.key, false);
     }
 
     /// A batch that its origin did not sign. Nothing of it is applied or kept aside: the true one may come from

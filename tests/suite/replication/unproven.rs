@@ -6,17 +6,29 @@ use crate::harness::{
     admin::Admin,
     certs::{Certs, make_node},
     client::Client,
-    eventually, free_port,
+    eventually,
+    fake_peer::FakePeer,
+    free_port,
+    identity::TestOrigin,
     node::{TestNode, compacts_on_command, config},
     own_ca::OwnCa,
-    random_key, stays,
-    wire::key_hash,
+    random_key,
+    snapshot::{end, forces, header, page},
+    stays,
+    wire::{create, key_hash, origin},
 };
 use brock::config::validate::Config;
 use brock_core::{
-    base::{id::ClusterId, time::unix_now, trust::TrustMode},
+    base::{
+        id::ClusterId,
+        time::unix_now,
+        trust::TrustMode,
+        vector::{Clock, Vector},
+    },
     domain::order::Subject,
-    proto::{self, admin_service_client::AdminServiceClient},
+    proto::{
+        self, admin_service_client::AdminServiceClient, out_of_sync::Reason, snapshot_response::Message,
+    },
 };
 use brock_net::{
     channel::open_channel,
@@ -233,6 +245,34 @@ async fn an_empty_node_that_believes_no_log_of_its_peers_is_not_ready_and_says_w
     .await;
     late.stop().await;
     donor.stop().await;
+}
+
+/// The records of the donor are proven, and a log that it still has is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_refuses_the_log_of_its_only_donor_is_not_ready_and_accuses_it_of_nothing_else() {
+    let certs = Certs::new();
+    let unborn = TestOrigin::certified(&Certs::new(), origin("unborn", 1));
+    let key = random_key();
+    let mut log = unborn.sign_each(0, vec![create(1, &key, b"x")]);
+    log.birth = None;
+    let vector = [(unborn.origin, Clock(1))].into_iter().collect();
+    let said = vec![
+        header("donor", &vector, &Vector::default(), 0),
+        page(Vec::new(), 0xff, None),
+        Message::Log(proto::LogPage { batch: Some(log) }),
+        end(None),
+    ];
+    let donor = FakePeer::start(&certs, "donor", forces("donor", Reason::BelowFloor, said)).await;
+    let victim = node(&certs, "victim", &[donor.port]).await;
+    let alarm = eventually("an alarm says why it is not ready", || async {
+        let alarms = victim.admin.status().await.alarms;
+        alarms.into_iter().find(|alarm| alarm.text.contains("could not be filled"))
+    })
+    .await;
+    assert!(alarm.text.contains("without a birth"), "{alarm:?}");
+    let status = victim.admin.status().await;
+    assert!(!status.ready && victim.vector().is_empty(), "{status:?}");
+    victim.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
