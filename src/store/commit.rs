@@ -323,6 +323,15 @@ impl Commit<'_> {
     /// Keeps the evidence of an operation that was joined to the state of a loaded key hash without it. What says the
     /// same, is proven and came later in this commit may have displaced it: then the stamps decide.
     pub(super) fn prove(&mut self, key_hash: &KeyHash, stamp: Stamp, evidence: Evidence) {
+        let Some(touched) = self.records.get_mut(key_hash) else { return };
+        let evidence = match touched.now.as_mut() {
+            Some(now) => now.prove_alone(stamp, evidence),
+            None => Some(evidence),
+        };
+        let Some(evidence) = evidence else {
+            touched.changed = true;
+            return;
+        };
         if let Ok(operation) = Operation::decode(&evidence.operation) {
             let evidence = [(stamp, evidence)].into();
             self.merge(*key_hash, RecordState { evidence, ..operation.state(stamp, None) });

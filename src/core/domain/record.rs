@@ -5,7 +5,10 @@ use std::mem::take;
 
 use bytes::Bytes;
 
-use super::proofs::{EvidenceList, Lack, Part, Proofs};
+use super::{
+    bundle::Evidence,
+    proofs::{EvidenceList, Lack, Part, Proofs},
+};
 use crate::base::{
     id::sha256,
     limits,
@@ -209,6 +212,20 @@ impl RecordState {
         let evidence = take(&mut self.evidence);
         let expiry = self.expiry.filter(|_| self.expires_at.is_some());
         Self { expiry, was_created: false, ..self }.with_evidence(&Proofs::of(&evidence))
+    }
+
+    /// Adds the evidence of an operation, as the join with the operation's state would, if the state consists of that
+    /// operation alone and nothing proves it yet, as it is after most creates. Gives it back otherwise. IMPORTANT: the
+    /// operation is the one that was joined under that stamp.
+    pub fn prove_alone(&mut self, stamp: Stamp, evidence: Evidence) -> Option<Evidence> {
+        let mut stamps = self.stamps();
+        let is_alone = stamps.next() == Some(stamp) && stamps.all(|other| other == stamp);
+        drop(stamps);
+        if !is_alone || !self.evidence.is_empty() {
+            return Some(evidence);
+        }
+        self.evidence.push((stamp, evidence));
+        None
     }
 
     /// With the least evidence of each of its parts, and no other.
@@ -590,6 +607,25 @@ mod tests {
         ) {
             let rest = shuffled.split_off(cut.min(shuffled.len()));
             prop_assert_eq!(fold(&rest).join(fold(&shuffled)), fold(&operations));
+        }
+
+        #[test]
+        fn to_prove_a_state_of_one_operation_is_the_join_with_the_proof(
+            operations in operations(), proven in 0..8usize,
+        ) {
+            let Some(one) = operations.get(proven) else { return Ok(()) };
+            let Some((stamp, evidence)) = one.evidence.first() else { return Ok(()) };
+            // Under one stamp there is one operation.
+            let others: Vec<RecordState> =
+                operations.iter().filter(|other| other.stamps().all(|other| other != *stamp)).cloned().collect();
+            let bare = RecordState { evidence: EvidenceList::new(), ..one.clone() };
+            for state in [bare.clone(), bare.join(fold(&others)), fold(&others), one.clone()] {
+                let mut proven = state.clone();
+                match proven.prove_alone(*stamp, evidence.clone()) {
+                    None => prop_assert_eq!(proven, state.join(one.clone())),
+                    Some(back) => prop_assert_eq!((&back, proven), (evidence, state)),
+                }
+            }
         }
 
         #[test]
