@@ -169,7 +169,13 @@ pub(super) fn nothing(_: &[u8]) -> Result<What, DecodeError> {
 /// The answer to an invalidate, unpublish or delete.
 pub(super) fn operation(bytes: &[u8]) -> Result<What, DecodeError> {
     let answer = proto::OperationResponse::decode(bytes)?;
-    Ok(answers([("stamp", stamp(&answer.stamp)), ("already", answer.already.into())]))
+    let mut what = answers([("stamp", stamp(&answer.stamp)), ("already", answer.already.into())]);
+    // Of a call that waits for members.
+    if let Some(proto::Receipt { holders, missing, .. }) = answer.receipt {
+        what.insert("holders".to_owned(), holders.len().into());
+        what.insert("missing".to_owned(), missing.into_iter().take(limits::AUDIT_MISSING_MAX).collect());
+    }
+    Ok(what)
 }
 
 /// The answer to the acknowledgement of conflicts.
@@ -251,6 +257,22 @@ mod tests {
             Recorded::Read(show) | Recorded::Change(show, _) | Recorded::Stream(show) => message(show, bytes),
             Recorded::No => panic!("{method} is not recorded"),
         }
+    }
+
+    #[test]
+    fn the_answer_to_a_revocation_shows_who_did_not_confirm_it() {
+        let receipt = proto::Receipt {
+            holders: vec![proto::receipt::Holder::default(); 2],
+            missing: (0..40).map(|node| format!("node-{node}")).collect(),
+            proof: None,
+        };
+        let answer = proto::OperationResponse { receipt: Some(receipt), ..Default::default() };
+        let what = operation(&answer.encode_to_vec()).unwrap();
+        assert_eq!((&what["already"], &what["holders"]), (&false.into(), &2.into()));
+        let missing = what["missing"].as_array().unwrap();
+        assert_eq!((missing.len(), &missing[0]), (limits::AUDIT_MISSING_MAX, &"node-0".into()));
+        let without = operation(&proto::OperationResponse::default().encode_to_vec()).unwrap();
+        assert!(!without.contains_key("holders") && !without.contains_key("missing"));
     }
 
     #[test]

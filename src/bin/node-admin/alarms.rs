@@ -4,8 +4,7 @@ use crate::{
     answer,
     cli::{AlarmsCommand, Format},
     failure::Failure,
-    output::{self, headed},
-    status,
+    output, status,
 };
 use brock_client::{
     Client,
@@ -44,12 +43,17 @@ async fn clear(client: &Client) -> Result<Alarms, Failure> {
 
 impl Alarms {
     fn text(&self, title: &str) -> String {
-        let rows = self.alarms.iter().map(|alarm| {
-            vec![output::moment(alarm.at_unix), alarm.count.to_string(), output::printable(&alarm.text)]
-        });
-        let mut text = String::new();
         let title = format!("{title} at {}", output::printable(&self.node_id));
-        output::section(&mut text, &title, &headed(&["LAST", "TIMES", "ALARM"], rows));
-        text.trim_start().to_owned()
+        if self.alarms.is_empty() {
+            return format!("{title}: none\n");
+        }
+        // Sentences, which a column of a table would cut.
+        let mut text = format!("{title}:\n");
+        for Alarm { at_unix, count, text: what, .. } in &self.alarms {
+            let (last, times) = (output::moment(*at_unix), output::count(*count, "time"));
+            text.push_str(&format!("  {last}, {times}\n    "));
+            output::push_words(&mut text, &output::printable(what), (4, 4));
+        }
+        text
     }
 }

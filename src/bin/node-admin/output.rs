@@ -197,6 +197,34 @@ pub(crate) fn count(number: u64, what: &str) -> String {
     format!("{number} {what}{}", if number == 1 { "" } else { "s" })
 }
 
+/// Adds words to a line that has `begun` columns. Where a line of the terminal is full, they go on below, behind
+/// `indent` blanks.
+pub(crate) fn push_words(text: &mut String, words: &str, (begun, indent): (usize, usize)) {
+    push_wrapped(text, words, (begun, indent), terminal_columns().unwrap_or(usize::MAX));
+}
+
+/// The same where a line has so many columns.
+pub(crate) fn push_wrapped(text: &mut String, words: &str, (begun, indent): (usize, usize), columns: usize) {
+    let (mut used, mut is_first) = (begun, true);
+    for word in words.split(' ') {
+        let width = paint::plain(word).chars().count();
+        let gap = usize::from(!is_first);
+        if used + gap + width > columns && used > indent {
+            text.truncate(text.trim_end().len());
+            text.push('\n');
+            text.push_str(&" ".repeat(indent));
+            used = indent;
+        } else {
+            text.push_str(&" ".repeat(gap));
+            used += gap;
+        }
+        text.push_str(word);
+        used += width;
+        is_first = false;
+    }
+    text.push('\n');
+}
+
 /// A table with a heading, or nothing when it has no rows.
 pub(crate) fn headed(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
     let mut table: Vec<_> = rows.collect();

@@ -231,7 +231,12 @@ impl Trusts {
             (false, _) => {
                 Err(Failure::Precondition(format!("records are not proven at {}", named(unproven))))
             }
-            (true, false) => Err(Failure::Unreachable(format!("not known of {}", named(silent)))),
+            (true, false) => {
+                let silent = named(silent);
+                Err(Failure::Unreachable(format!(
+                    "no answer of {silent}: whether all records are proven there is not known"
+                )))
+            }
             (true, true) => Ok(()),
         }
     }

@@ -376,6 +376,8 @@ pub const AUDIT_GROUP: usize = 256;
 pub const AUDIT_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The longest line: a reason of [`REASON_MAX_BYTES`] escaped as JSON, and room for the rest.
 pub const AUDIT_LINE_MAX_BYTES: usize = 16 * 1024;
+/// Members that have not confirmed an operation in time, and that a line of the audit log names.
+pub const AUDIT_MISSING_MAX: usize = 16;
 /// The longest text in a line, besides a reason.
 pub const AUDIT_TEXT_MAX_BYTES: usize = 256;
 /// The largest first message of a request whose arguments are recorded.

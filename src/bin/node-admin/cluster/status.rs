@@ -30,13 +30,18 @@ fn outcome(verdict: &Verdict) -> Result<(), Failure> {
 
 fn text(cluster: &Cluster) -> String {
     let Verdict { level: verdict, sentence, findings } = &cluster.verdict;
-    let mut text = format!("{}: {}\n", level(*verdict), output::printable(sentence));
+    let sentence = format!("{}: {}", level(*verdict), output::printable(sentence));
+    let mut text = String::new();
+    output::push_words(&mut text, &sentence, (0, 0));
     if !findings.is_empty() {
         text.push_str("\nfindings:\n");
         for finding in findings {
             let about = if finding.node.is_empty() { "cluster" } else { &finding.node };
             let [about, what, todo] = [about, &finding.what, &finding.todo].map(output::printable);
-            text.push_str(&format!("  {} {about}: {what}\n        {todo}\n", level(finding.level)));
+            text.push_str("  ");
+            output::push_words(&mut text, &format!("{} {about}: {what}", level(finding.level)), (2, 8));
+            text.push_str("        ");
+            output::push_words(&mut text, &todo, (8, 8));
         }
     }
     let heading = [

@@ -187,10 +187,12 @@ impl Report {
             };
             text.push_str(&format!("{word}  {:check$}  {:subject$}  ", line.check, line.subject));
             let begun = WORD + check + subject + 4;
-            push_wrapped(&mut text, what, begun, columns);
+            // Below a wide beginning no room would be left.
+            let indent = if begun <= columns / 2 { begun } else { WORD + 2 };
+            output::push_wrapped(&mut text, what, (begun, indent), columns);
             if !fix.is_empty() {
                 text.push_str("      \u{2192} ");
-                push_wrapped(&mut text, fix, WORD + 2, columns);
+                output::push_wrapped(&mut text, fix, (WORD + 2, WORD + 2), columns);
             }
         }
         let (warnings, failures) = (self.count(Level::Warn), self.count(Level::Fail));
@@ -201,30 +203,6 @@ impl Report {
 
 /// The columns of a line's first word and the gap behind it.
 const WORD: usize = 6;
-
-/// Adds words to a line that has `begun` columns. Where the line is full, they go on below, indented.
-fn push_wrapped(text: &mut String, words: &str, begun: usize, columns: usize) {
-    // Below a wide beginning no room would be left.
-    let indent = if begun <= columns / 2 { begun } else { WORD + 2 };
-    let (mut used, mut is_first) = (begun, true);
-    for word in words.split(' ') {
-        let width = word.chars().count();
-        let gap = usize::from(!is_first);
-        if used + gap + width > columns && used > indent {
-            text.truncate(text.trim_end().len());
-            text.push('\n');
-            text.push_str(&" ".repeat(indent));
-            used = indent;
-        } else {
-            text.push_str(&" ".repeat(gap));
-            used += gap;
-        }
-        text.push_str(word);
-        used += width;
-        is_first = false;
-    }
-    text.push('\n');
-}
 
 /// The directory, for a command that the operator should run.
 fn directory_of(path: &Path) -> String {
