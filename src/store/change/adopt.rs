@@ -211,7 +211,11 @@ fn note_fills(commit: &mut Commit<'_>, adoption: &Adoption) {
         if at == fills.len() {
             fills.push(Fill { donor: donor.clone(), since, applied: Vector::default() });
         }
-        fills[at].applied.join(&claimed);
+        // Without what was frozen or retracted since, so that a note has no more origins than are listed.
+        let noted = fills[at].applied.iter().filter(|(origin, _)| commit.before.lists(origin));
+        let mut noted: Vector = noted.collect();
+        noted.join(&claimed);
+        fills[at].applied = noted;
         commit.batch.put_meta(&fills[at].name(), &fills[at].encode());
     }
     commit.raised.fills = Some(fills);
