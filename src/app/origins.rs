@@ -141,8 +141,8 @@ impl Operations {
         Ok(self.store.acknowledge_fork(origin).await?)
     }
 
-    /// Takes births that another node offers because an operator has vouched for them, as far as they are known here
-    /// and verified.
+    /// Takes births that another node offers, because an operator has vouched for them, or because this node claims
+    /// more of their logs than they have signed: as far as these logs are known here, and the births verified.
     pub async fn take_offered(&self, births: Vec<SignedBirth>) -> Result<(), RequestError> {
         if births.len() > limits::OFFERED_BIRTHS_MAX {
             let problem =

@@ -58,6 +58,14 @@ impl Commit<'_> {
         self.batch.delete_head(origin);
         self.unlist(origin);
         self.raised.retracted.insert(origin);
+        // What it has created is not forgotten: it was not here.
+        if self.collected().lists(&origin) {
+            self.raised.collected.remove(&origin);
+            let mut all = self.before.collected.clone();
+            all.join(&self.raised.collected);
+            all.remove(&origin);
+            self.batch.put_collected(&all);
+        }
     }
 
     fn unlist(&mut self, origin: Origin) {

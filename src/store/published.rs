@@ -175,7 +175,10 @@ impl Published {
 
     /// After the commit is durable.
     pub(super) fn raise(&mut self, raised: &Raised, totals: Totals) {
-        raised.retracted.iter().for_each(|origin| self.unlist(origin));
+        for origin in &raised.retracted {
+            self.unlist(origin);
+            self.collected.remove(origin);
+        }
         self.vector.join(&raised.vector);
         for (origin, _) in raised.vector.iter() {
             match raised.tips.get(&origin) {

@@ -224,7 +224,8 @@ impl Commit<'_> {
             self.batch.put_birth(&signed);
         }
         let is_claimed = || self.fills().iter().any(|fill| fill.applied.lists(&origin));
-        let is_retracted = is_first && self.applied(&origin) > through && is_claimed();
+        let is_retracted =
+            is_first && origin != self.own.origin && self.applied(&origin) > through && is_claimed();
         if is_retracted && !planted::is(Bug::AdoptUnsigned) {
             self.retract(origin);
         }

@@ -58,40 +58,43 @@ impl Header {
 }
 
 impl Verifier {
-    /// Leaves out the logs that do not go as far as the donor claims, as far as this node can tell. Returns one of
-    /// them. `present`: origins that nodes write to now.
+    /// Leaves out the logs that do not go as far as the donor claims, as far as this node can tell. Returns these.
+    /// `present`: origins that nodes write to now.
     ///
     /// Contract: a clock that an origin has not reached is adopted of no origin whose birth is known here, and, if only
     /// what is proven is believed, of none that a node writes to now: this node would skip what that origin does next,
     /// and acknowledge it.
-    pub(super) fn leave_unsigned(&self, adoption: &mut Adoption, present: &[Origin]) -> Option<Stamp> {
+    pub(super) fn leave_unsigned(&self, adoption: &mut Adoption, present: &[Origin]) -> Vec<Stamp> {
         if planted::is(Bug::AdoptUnsigned) {
-            return None;
+            return Vec::new();
         }
         let applied = self.store().applied();
         let claimed = adoption.vector.iter().chain(adoption.folds.iter());
-        let claimed = claimed.filter(|(origin, clock)| *clock > applied.get(origin));
-        let is_signed = |(origin, clock): &(Origin, Clock)| {
-            adoption.tips.get(origin).is_some_and(|tip| tip.bundle.last() >= *clock)
+        let claimed: Vec<(Origin, Clock)> =
+            claimed.filter(|(origin, clock)| *clock > applied.get(origin)).collect();
+        let is_unborn = |origin: &Origin| self.store().born(origin).is_none();
+        adoption.unborn = claimed.iter().map(|(origin, _)| *origin).filter(is_unborn).collect();
+        let is_signed = |(origin, clock): &&(Origin, Clock)| {
+            adoption.tips.get(origin).is_some_and(|tip| tip.bundle.last() == *clock)
                 || self.is_over(origin, *clock, present)
         };
         let unsigned: Vec<Stamp> = claimed
+            .iter()
             .filter(|claim| !is_signed(claim))
-            .map(|(origin, clock)| Stamp { origin, clock })
+            .map(|(origin, clock)| Stamp { origin: *origin, clock: *clock })
             .collect();
         for Stamp { origin, .. } in &unsigned {
             adoption.vector.remove(origin);
             adoption.folds.remove(origin);
         }
-        unsigned.first().copied()
+        unsigned
     }
 
-    /// Whether a log may go as far as a donor says without a signature there: a birth states that it ended there or
-    /// later, or its origin is not known to sign, and, if only what is proven is believed, none that a node writes to
-    /// now.
+    /// Whether a log may go as far as a donor says without a signature there: a birth states that it ended there, or
+    /// its origin is not known to sign, and, if only what is proven is believed, none that a node writes to now.
     fn is_over(&self, origin: &Origin, clock: Clock, present: &[Origin]) -> bool {
         match self.store().born(origin) {
-            Some(_) => self.store().stated_end(origin).is_some_and(|end| clock <= end),
+            Some(_) => self.store().stated_end(origin) == Some(clock),
             None => !self.is_strict() || !present.contains(origin),
         }
     }

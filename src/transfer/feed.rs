@@ -6,7 +6,7 @@
 //! is too early changes nothing. So an interrupted stream can continue where it ended, as long as the
 //! donor has not been restarted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::messages;
 use crate::store::{BirthsPage, RecordPage, Store, StoreError};
@@ -48,6 +48,8 @@ pub struct SnapshotFeed {
     incarnation: Incarnation,
     /// What the donor had applied when the snapshot began.
     vector: Vector,
+    /// The last bundles of these logs. Of a snapshot that continues, only those of then that are the last ones still.
+    tips: HashMap<Origin, Tip>,
     /// What the puller has applied.
     puller: Vector,
     stage: Stage,
@@ -64,9 +66,9 @@ impl SnapshotFeed {
         let incarnation = store.origin().incarnation();
         let puller = codec::vector_from_proto(&request.applied.unwrap_or_default())?;
         let Some(cursor) = request.cursor else {
-            let vector = store.vector();
+            let (vector, tips) = store.vector_with_tips();
             let (stage, then) = (Stage::Header, Stage::Records(None));
-            return Ok(Self::at(store, incarnation, (vector, puller), (stage, then)));
+            return Ok(Self { tips, ..Self::at(store, incarnation, (vector, puller), (stage, then)) });
         };
         let vector = codec::vector_from_proto(&cursor.vector.unwrap_or_default())?;
         if cursor.incarnation != incarnation.0 || !store.applied().covers(&vector) {
@@ -92,7 +94,8 @@ impl SnapshotFeed {
         (vector, puller): (Vector, Vector),
         (stage, then): (Stage, Stage),
     ) -> Self {
-        Self { store, incarnation, vector, puller, stage, then, born: BTreeSet::new(), page: None }
+        let (tips, born) = (HashMap::new(), BTreeSet::new());
+        Self { store, incarnation, vector, tips, puller, stage, then, born, page: None }
     }
 
     /// The next message; `None` after the last.
@@ -108,8 +111,10 @@ impl SnapshotFeed {
                 messages::header(self.store.node_id(), self.incarnation, applied, totals, unconfirmed)
             }
             Stage::Births(after) => {
-                let BirthsPage { births, mut tips, next } = self.store.births_with_tips(after).await?;
-                tips.retain(|(origin, tip)| tip.bundle.last() > self.puller.get(origin));
+                let BirthsPage { births, tips, next } = self.store.births_with_tips(after).await?;
+                // As they were at the header's vector.
+                let then = |(origin, now)| (origin, self.tips.get(&origin).copied().unwrap_or(now));
+                let tips = tips.into_iter().map(then).collect();
                 self.stage = match next {
                     Some(last) => Stage::Births(Some(last)),
                     None => std::mem::replace(&mut self.then, Stage::Done),

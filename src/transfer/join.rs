@@ -222,13 +222,10 @@ impl Joiner {
                 adoption.tips = self.genuine_tips().await?;
                 let unsigned = match &self.verifier {
                     Some(verifier) => verifier.leave_unsigned(&mut adoption, &self.terms.present),
-                    None => None,
+                    None => Vec::new(),
                 };
                 self.store.adopt(adoption).await?;
-                return match unsigned {
-                    Some(claimed) => Err(JoinError::Unsigned(claimed)),
-                    None => Ok(true),
-                };
+                return if unsigned.is_empty() { Ok(true) } else { Err(JoinError::Unsigned(unsigned)) };
             }
         }
         Ok(false)
@@ -340,7 +337,8 @@ impl Joiner {
         };
         let expected = header.covered();
         let shown = births.tips.iter().filter_map(Tip::with_origin);
-        self.shown.extend(shown.filter(|(origin, _)| expected.lists(origin)));
+        // A snapshot that continues shows later ones, if the log has grown.
+        self.shown.extend(shown.filter(|(origin, tip)| expected.get(origin) == tip.bundle.last()));
         match &self.verifier {
             Some(verifier) => Ok(verifier.learn(births.births, &expected).await?),
             None => {

@@ -31,11 +31,11 @@ pub enum JoinError {
     Unproven(Unproven),
     /// It claims more of a log than its origin has signed, as far as it shows. The rest is adopted.
     #[error(
-        "the donor claims the log of {} up to clock {} and shows no signature of that origin so far: this node has taken \
-         everything else, and that log must come from another donor",
-        .0.origin, .0.clock
+        "the donor claims the log of {} up to clock {}, the first of {} such claims, and shows no signature of that \
+         origin there: this node has taken everything else, and that log must come from another donor",
+        .0[0].origin, .0[0].clock, .0.len()
     )]
-    Unsigned(Stamp),
+    Unsigned(Vec<Stamp>),
     /// The donor forgets deletes, and this node does not.
     #[error(
         "the donor has collected tombstones, and this node collects none, so it drops no record because of what another \

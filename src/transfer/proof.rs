@@ -135,8 +135,12 @@ impl Verifier {
     /// Verifies a birth that is not known here yet, unless an operator has closed its log, and so accepted it. Blocks
     /// for some signatures.
     pub fn check_birth(&self, signed: &SignedBirth) -> Result<(), ProofError> {
-        let is_accepted =
-            || self.orders.as_ref().is_some_and(|orders| orders.accepts(&signed.birth, &self.cluster()));
+        // A certificate of its node has signed it, whatever has become of that: it is stored and passed on as it is.
+        let is_signed = || self.store.identity().is_some_and(|identity| identity.standing(signed).is_some());
+        let is_accepted = || {
+            let orders = self.orders.as_ref();
+            orders.is_some_and(|orders| orders.accepts(&signed.birth, &self.cluster())) && is_signed()
+        };
         match self.check_signature(signed) {
             Err(reason) if !is_accepted() => Err(ProofError::Birth { origin: signed.birth.origin, reason }),
             _ => Ok(()),
@@ -183,9 +187,14 @@ impl Verifier {
         self.keep_wanted(births.collect(), expected.clone()).await
     }
 
-    /// The same of births of origins that are known here: they may be signed with a newer certificate, or vouched for.
+    /// The same of births of origins that are known here, which may be signed with a newer certificate, or vouched for,
+    /// and of those that are listed here without a birth: by the claim of a donor that has hidden it.
     pub async fn renew(&self, births: Vec<SignedBirth>) -> Result<(), StoreError> {
-        let is_known = |signed: &SignedBirth| self.store.born(&signed.birth.origin).is_some();
+        let applied = self.store.applied();
+        let is_known = |signed: &SignedBirth| {
+            let origin = &signed.birth.origin;
+            self.store.born(origin).is_some() || applied.lists(origin)
+        };
         self.keep_wanted(births.into_iter().filter(is_known).collect(), Vector::default()).await
     }
 

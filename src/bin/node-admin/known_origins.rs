@@ -81,7 +81,7 @@ pub(crate) async fn close(client: &Client, node: NodeId, format: Format) -> Resu
         let connection = client.connection(address);
         let list = async |request| connection.list_origins(request).await.map_err(Failure::from);
         if let Ok(known) = fetch_with(list).await {
-            add_known(&mut logs, &known, &node);
+            add_known(&mut logs, &known, &node)?;
         }
     }
     if logs.is_empty() {
@@ -124,11 +124,21 @@ fn remark_accepted(known: &Origins, node: &NodeId, logs: &Logs) {
 /// The logs that are closed.
 type Logs = BTreeMap<Origin, ClosedLog>;
 
-/// Raises the end of a log; `birth`: the hash of what its birth states, if that is known.
-fn raise(logs: &mut Logs, origin: Origin, clock: Clock, birth: Option<[u8; 32]>) {
+/// Raises the end of a log; `birth`: the hash of what its birth states, if that is known. Two nodes that know different
+/// births of it must not have the operator take one of them for genuine.
+fn raise(logs: &mut Logs, origin: Origin, clock: Clock, birth: Option<[u8; 32]>) -> Result<(), Failure> {
     let log = logs.entry(origin).or_insert(ClosedLog { origin, end: Clock::default(), birth: None });
     log.end = log.end.max(clock);
+    if let (Some(one), Some(other)) = (log.birth, birth)
+        && one != other
+    {
+        return Err(Failure::Precondition(format!(
+            "the nodes know different births of {origin}: compare `node-admin origin list` at each of them, and leave out \
+             of --node-addresses a node that you do not trust"
+        )));
+    }
     log.birth = log.birth.or(birth);
+    Ok(())
 }
 
 /// What all members together have applied of the origins of a node.
@@ -153,7 +163,7 @@ fn ends(nodes: &[view::Node], node: &NodeId) -> Result<Logs, Failure> {
                 for (origin, clock) in &status.clocks {
                     let applied = stamp::parse(&format!("{origin}:{clock}")).map_err(Failure::nonsense)?;
                     if applied.origin.is_of(node) {
-                        raise(&mut ends, applied.origin, applied.clock, None);
+                        raise(&mut ends, applied.origin, applied.clock, None)?;
                     }
                 }
             }
@@ -164,7 +174,7 @@ fn ends(nodes: &[view::Node], node: &NodeId) -> Result<Logs, Failure> {
 
 /// Adds what a node knows of the origins of that node: a status lists a part of them, and none that are finished. As
 /// many of those as a closing holds, the last born first: a thief may go on with one that it has begun itself.
-fn add_known(logs: &mut Logs, known: &Origins, node: &NodeId) {
+fn add_known(logs: &mut Logs, known: &Origins, node: &NodeId) -> Result<(), Failure> {
     let mut its: Vec<(&KnownOrigin, Origin)> = known
         .origins
         .iter()
@@ -174,9 +184,10 @@ fn add_known(logs: &mut Logs, known: &Origins, node: &NodeId) {
     its.sort_by_key(|(known, _)| (known.folded, std::cmp::Reverse(known.born_at_unix)));
     for (known, origin) in its {
         if logs.contains_key(&origin) || logs.len() < limits::ORIGINS_PER_NODE {
-            raise(logs, origin, Clock(known.clock), known.statement);
+            raise(logs, origin, Clock(known.clock), known.statement)?;
         }
     }
+    Ok(())
 }
 
 async fn fetch(client: &Client) -> Result<Origins, Failure> {
@@ -385,7 +396,7 @@ mod tests {
         origins.push(known(most + 1, false, 0));
         origins.push(KnownOrigin { node: "b".to_owned(), ..known(most + 2, false, 0) });
         let mut ends = Logs::new();
-        add_known(&mut ends, &Origins { node_id: "c".to_owned(), origins }, &node);
+        add_known(&mut ends, &Origins { node_id: "c".to_owned(), origins }, &node).unwrap();
         let origin = |incarnation| stamp::origin(&format!("a/{incarnation:08x}")).unwrap();
         assert_eq!(
             (ends.len(), ends[&origin(most + 1)].end),

@@ -99,6 +99,11 @@ impl Feed {
         }
     }
 
+    /// Nothing of this origin can be sent.
+    pub fn leave_out(&mut self, origin: Origin) {
+        self.declined.insert(origin);
+    }
+
     /// What the puller has, or will have once the batches in flight arrive.
     pub fn vector(&self) -> &Vector {
         &self.sent

@@ -341,6 +341,12 @@ impl Sender<'_> {
                 permit.send(Ok(response(replicate_response::Message::OutOfSync(lacks))));
                 Ok(false)
             }
+            // One log that cannot be read must not keep the others from the puller.
+            Err(StoreError::Damaged(error)) => {
+                tracing::error!(%origin, %error, "a log cannot be read, and is not sent");
+                self.feed.leave_out(origin);
+                Ok(true)
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -33,9 +33,9 @@ use brock_core::{
         id::{Incarnation, Origin},
         limits,
         time::WallClock,
-        vector::Vector,
+        vector::{Stamp, Vector},
     },
-    domain::codec,
+    domain::{birth::SignedBirth, codec},
     proto::{self, replicate_request},
 };
 use brock_net::{address::Address, channel, task::TaskStatus, tls::roles::PeerIdentity};
@@ -222,5 +222,20 @@ impl Puller {
         duplicates.saw(&said, asked, Place::At(key));
         duplicates.saw(&own, Instant::now().into_std(), Place::Here);
         Refusal::OwnId(self.store.node_id().clone()).into()
+    }
+
+    /// Shows a donor the births of logs that it claims beyond what is signed: an honest one has the claim from a node
+    /// that hid the birth, and retracts it.
+    pub(super) async fn offer_births(&self, peer: &Peer, claimed: &[Stamp]) -> Result<(), RoundError> {
+        for Stamp { origin, .. } in claimed.iter().take(limits::OFFERED_BIRTHS_MAX) {
+            let birth = self.store.birth(*origin).await?;
+            if let Some(birth) = birth.and_then(|birth| SignedBirth::from_proto(birth).ok())
+                && let Err(error) = peer.offer_births(&birth).await
+            {
+                tracing::debug!(address = %peer.key, %origin, %error, "a birth could not be offered");
+                break;
+            }
+        }
+        Ok(())
     }
 }

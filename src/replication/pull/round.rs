@@ -262,6 +262,9 @@ impl<'a> Round<'a> {
         let filled = resyncs.run(store, roster.members(), &self.puller.alarms, source).await;
         match &filled {
             Ok(()) => self.note_sound(),
+            Err(ResyncError::Join(JoinError::Unsigned(claimed))) => {
+                self.puller.offer_births(&self.peer, claimed).await?;
+            }
             Err(ResyncError::Join(error)) if error.kind() == Some(ClaimKind::Forged) => {
                 self.puller.fills.note_unfilled(&self.donor, &self.peer.key, error);
                 roster.refuse_records(&self.peer.key, true);

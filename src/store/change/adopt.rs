@@ -1,6 +1,9 @@
 //! Adopting a donor's vector, once everything that it covers is here.
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeSet, HashMap},
+};
 
 use super::Change;
 use crate::{
@@ -27,6 +30,8 @@ pub struct Adoption {
     pub collected: Vector,
     /// The last bundles of its logs, verified.
     pub tips: HashMap<Origin, Tip>,
+    /// Of these no birth was known when they were believed.
+    pub unborn: BTreeSet<Origin>,
     /// On whose word alone: the donor's, and those that have filled it and are not confirmed there. Empty = it is a
     /// backup.
     pub donors: Vec<NodeId>,
@@ -39,6 +44,7 @@ impl Store {
     /// How far the log is compacted is not the donor's to say: this node's own log decides.
     pub async fn adopt(&self, adoption: Adoption) -> Result<(), StoreError> {
         let (vector, applied) = (adoption.vector.clone(), self.applied());
+        let measured = applied.clone();
         let folds = adoption.folds.above(&vector).above(&applied);
         let cuts = self
             .blocking(move |shared| {
@@ -47,10 +53,16 @@ impl Store {
                 for (origin, through) in vector.above(&applied).iter() {
                     let (floor, after) = (shared.floor(&origin), applied.get(&origin));
                     let tip = shared.published().tips.get(&origin).copied();
-                    let cut = match tip {
+                    let mut cut = match tip {
                         Some(tip) if !is_continued(&view, origin, tip)? => count(&view, origin, through)?,
                         _ => measure(&view, origin, Stretch { floor, after, through })?,
                     };
+                    if shared.signs(&origin) {
+                        let whole = whole_from(&view, origin, (floor, through))?;
+                        if whole > cut.through {
+                            cut = count(&view, origin, whole)?;
+                        }
+                    }
                     cuts.push((origin, cut));
                 }
                 for (origin, clock) in folds.iter() {
@@ -59,7 +71,7 @@ impl Store {
                 Ok(cuts)
             })
             .await?;
-        self.change(Adopt { adoption, cuts }).await
+        self.change(Adopt { adoption, cuts, measured }).await
     }
 }
 
@@ -83,6 +95,30 @@ fn is_continued(view: &View<'_>, origin: Origin, tip: Tip) -> Result<bool, Store
         // A hole, which is no other history.
         Ordering::Greater => true,
     })
+}
+
+/// From where on a log consists of whole bundles, one behind the other, up to `through`. An entry in none could not be
+/// read, and a log that begins within one not be verified.
+fn whole_from(
+    view: &View<'_>,
+    origin: Origin,
+    (floor, through): (Clock, Clock),
+) -> Result<Clock, StoreError> {
+    let (mut begin, mut end) = (floor, floor);
+    for bundle in view.bundles(origin, floor) {
+        let bundle = bundle?;
+        let before = Clock(bundle.first.0.saturating_sub(1));
+        if before >= through {
+            break;
+        }
+        if before < floor {
+            begin = bundle.last();
+        } else if before != end {
+            begin = before;
+        }
+        end = bundle.last();
+    }
+    Ok(if end == through { begin } else { through })
 }
 
 /// A part of one origin's log.
@@ -131,6 +167,8 @@ fn measure(view: &View<'_>, origin: Origin, stretch: Stretch) -> Result<Cut, Sto
 struct Adopt {
     adoption: Adoption,
     cuts: Vec<(Origin, Cut)>,
+    /// What was applied when the cuts were measured.
+    measured: Vector,
 }
 
 impl Change for Adopt {
@@ -139,9 +177,10 @@ impl Change for Adopt {
     /// Contract: everything up to the new vector is reflected in the records, and the log holds
     /// every entry between the floors and the vector: the floor is raised above the last hole, so this
     /// node never relays one, nor a log that changes from one history to another. If anything is raised, a note of the
-    /// donors is in the same batch, until another member has confirmed that they left nothing out.
+    /// donors is in the same batch, until another member has confirmed that they left nothing out. What was retracted,
+    /// or is born, since the adoption was measured, is left out: neither the cuts nor what was believed hold any more.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
-        let Self { adoption, cuts } = self;
+        let Self { mut adoption, cuts, measured } = self;
         let own = commit.own.origin;
         commit.check_own(own, adoption.vector.get(&own).max(adoption.folds.get(&own)))?;
         let listed = adoption.vector.iter().chain(adoption.folds.iter());
@@ -149,6 +188,16 @@ impl Change for Adopt {
             .check_origins(listed.filter(|(origin, _)| commit.applied(origin) == Clock::default()).count())?;
         if planted::is(Bug::AdoptNothing) {
             return Ok(());
+        }
+        let is_stale = |origin: &Origin| {
+            commit.applied(origin) < measured.get(origin)
+                || (adoption.unborn.contains(origin) && commit.born(origin).is_some())
+        };
+        let listed = adoption.vector.iter().chain(adoption.folds.iter()).map(|(origin, _)| origin);
+        let stale: BTreeSet<Origin> = listed.filter(is_stale).collect();
+        for origin in &stale {
+            adoption.vector.remove(origin);
+            adoption.folds.remove(origin);
         }
         note_fills(commit, &adoption);
         let last_bundle = |origin: &Origin, clock: Clock| {
@@ -162,7 +211,7 @@ impl Change for Adopt {
             commit.raise(origin, clock, last_bundle(&origin, clock));
         }
         for (origin, cut) in cuts {
-            if commit.is_frozen(&origin) {
+            if commit.is_frozen(&origin) || stale.contains(&origin) {
                 continue;
             }
             if cut.entries > 0 {

@@ -60,11 +60,15 @@ impl Change for Apply {
         if segment.covered_through > applied {
             remove_imported(commit, segment.origin, applied, segment.covered_through)?;
         }
-        if commit.take_birth(segment.birth, segment.covered_through) {
+        let straddling = straddling(&segment, applied);
+        let proven = if straddling.is_none() { segment.covered_through } else { Clock::default() };
+        if commit.take_birth(segment.birth, proven) {
             // All of the log comes again.
             return Ok(applied);
         }
-        let mut evidence = commit.take_bundles(segment.origin, segment.proof, applied);
+        // The rest of a bundle whose beginning is not here could not be passed on.
+        let unlogged = straddling.unwrap_or_default();
+        let mut evidence = commit.take_bundles(segment.origin, segment.proof, applied.max(unlogged));
         for entry in segment.entries {
             let stamp = Stamp { origin: segment.origin, clock: entry.clock() };
             let evidence = evidence.next();
@@ -74,7 +78,9 @@ impl Change for Apply {
             match entry {
                 SegmentEntry::Applicable(entry, payload) => {
                     let state = entry.operation.resulting_state().into();
-                    commit.log(stamp, entry.key_hash, state, entry.encoded);
+                    if stamp.clock > unlogged {
+                        commit.log(stamp, entry.key_hash, state, entry.encoded);
+                    }
                     let skipped = planted::is(Bug::SkipDelete) && entry.operation == Operation::Delete;
                     if !skipped {
                         let mut state = entry.operation.state(stamp, payload);
@@ -82,6 +88,7 @@ impl Change for Apply {
                         commit.merge(entry.key_hash, state);
                     }
                 }
+                SegmentEntry::Quarantined(..) if stamp.clock <= unlogged => {}
                 SegmentEntry::Quarantined(entry, reason) => {
                     commit.quarantine(stamp, (entry, evidence), reason.to_string());
                 }
@@ -92,8 +99,19 @@ impl Change for Apply {
         if rises && !planted::is(Bug::SkipVectorUpdate) {
             commit.raise(segment.origin, segment.covered_through, tip);
         }
+        if unlogged > applied {
+            commit.raise_floor(segment.origin, unlogged);
+        }
         Ok(applied)
     }
+}
+
+/// The end of a bundle of which only the beginning is applied: on a donor's word, because all others apply whole
+/// bundles.
+fn straddling(segment: &Segment, applied: Clock) -> Option<Clock> {
+    let bundles = segment.proof.as_ref()?.bundles();
+    let bundle = bundles.iter().find(|tip| tip.bundle.last() > applied)?.bundle;
+    (bundle.first <= applied).then(|| bundle.last())
 }
 
 /// Removes what an interrupted resync has left in the log above `applied`, up to `through`: the segment is

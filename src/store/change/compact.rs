@@ -39,11 +39,21 @@ impl Store {
                 let measure = move |shared: &Shared| {
                     measure(&shared.database.view(), shared.signs(&origin), (origin, floor), through)
                 };
-                let cut = self.blocking(measure).await?;
+                let cut = match self.blocking(measure).await {
+                    // The logs of the others are compacted all the same.
+                    Err(StoreError::Damaged(error)) => {
+                        tracing::error!(%origin, %error, "a log cannot be read, and is not compacted");
+                        break;
+                    }
+                    measured => measured?,
+                };
                 if cut.through <= floor {
                     break;
                 }
-                self.change(Compact { origin, cut }).await?;
+                // It may have been frozen or retracted meanwhile.
+                if !self.change(Compact { origin, cut }).await? {
+                    break;
+                }
                 removed.entries += cut.entries;
                 removed.bytes += cut.bytes;
             }
@@ -95,18 +105,20 @@ struct Compact {
 }
 
 impl Change for Compact {
-    type Outcome = ();
+    /// Whether the log is cut there now.
+    type Outcome = bool;
 
     /// Contract: the entries go and the floor rises in one batch, so a reader that does not find the
     /// entries finds the floor raised.
-    fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
+    fn build(self, commit: &mut Commit<'_>) -> Result<bool, StoreError> {
         let Self { origin, cut } = self;
         let is_new = cut.through > commit.floor(&origin) && cut.through <= commit.applied(&origin);
-        if is_new && !commit.is_frozen(&origin) {
+        let is_cut = is_new && !commit.is_frozen(&origin);
+        if is_cut {
             commit.delete_cut(origin, cut);
             commit.raise_floor(origin, cut.through);
             commit.tally.compacted += cut.entries;
         }
-        Ok(())
+        Ok(is_cut)
     }
 }

@@ -34,7 +34,10 @@ impl Change for ImportLog {
         let applied = commit.applied(&segment.origin);
         commit.check_quarantine(&segment, applied)?;
         remove_imported(commit, segment.origin, applied.max(segment.after), segment.covered_through)?;
-        commit.take_birth(segment.birth, segment.covered_through);
+        if commit.take_birth(segment.birth, segment.covered_through) {
+            // All of the log comes again.
+            return Ok(());
+        }
         // The pages have brought the evidence of what is in records.
         let mut evidence = commit.take_bundles(segment.origin, segment.proof, applied);
         for entry in segment.entries {

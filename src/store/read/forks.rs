@@ -1,6 +1,9 @@
 //! What origins state of their logs, and those that have signed two.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use crate::store::{error::StoreError, handle::Store, view::View};
 use brock_core::{
@@ -63,6 +66,12 @@ impl Store {
     /// The last bundle of a log, if it is known here.
     pub fn tip(&self, origin: &Origin) -> Option<Tip> {
         self.shared.published().tips.get(origin).copied()
+    }
+
+    /// What is applied, folded origins apart, and the last bundles of these logs, as far as they are known.
+    pub fn vector_with_tips(&self) -> (Vector, HashMap<Origin, Tip>) {
+        let published = self.shared.published();
+        (published.vector.clone(), published.tips.clone())
     }
 
     /// Where an origin's log has ended, as a later incarnation of its node states in its birth.

@@ -65,8 +65,13 @@ impl Store {
     ) -> Result<Option<LogBatch>, StoreError> {
         let through = through.min(self.clock(&origin));
         self.blocking(move |shared| {
+            let mut seen = None;
             loop {
                 let floor = shared.floor(&origin);
+                if seen.replace(floor) == Some(floor) {
+                    // It lies within a bundle, which is not whole any more.
+                    return Ok(None);
+                }
                 let after = after.max(floor);
                 if through <= after {
                     return Ok(None);

@@ -1,6 +1,7 @@
 //! A certificate authority for one test.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -10,6 +11,7 @@ use brock_net::{
     pki::{
         issue::{LeafKind, MakeCa, MakeLeaf, make_ca, make_leaf},
         key::Algorithm,
+        revoke::{Revoke, revoke},
     },
     tls::{
         credentials::{ClientIdentity, Identity},
@@ -55,7 +57,7 @@ impl Certs {
         let certs_dir = self.path(name);
         if !certs_dir.exists() {
             std::fs::create_dir(&certs_dir).unwrap();
-            std::fs::copy(self.path("ca/ca.crt"), certs_dir.join("ca.crt")).unwrap();
+            fs::copy(self.path("ca/ca.crt"), certs_dir.join("ca.crt")).unwrap();
             make_leaf(&MakeLeaf {
                 certs_dir: certs_dir.clone(),
                 ca_key: self.ca_key(),
@@ -75,7 +77,7 @@ impl Certs {
     pub fn admin_of(&self, trust_domain: &str) -> PathBuf {
         let certs_dir = self.path(&format!("admin-{trust_domain}"));
         std::fs::create_dir(&certs_dir).unwrap();
-        std::fs::copy(self.path("ca/ca.crt"), certs_dir.join("ca.crt")).unwrap();
+        fs::copy(self.path("ca/ca.crt"), certs_dir.join("ca.crt")).unwrap();
         let kind = LeafKind::Admin { name: "ops".to_owned() };
         let trust_domain = trust_domain.to_owned();
         let ca_key = self.ca_key();
@@ -141,4 +143,14 @@ pub fn make_node(certs_dir: &Path, ca_key: &Path, id: &str) {
         second: false,
     })
     .unwrap();
+}
+
+/// The CA revokes a certificate, and one node hears of it.
+pub fn revoke_at(certs: &Certs, certificate: &Path, list: &Path) {
+    let request = Revoke {
+        certs_dir: certs.path("ca"),
+        ca_key: certs.ca_key(),
+        certificates: vec![certificate.to_owned()],
+    };
+    fs::copy(revoke(&request).unwrap().list, list).unwrap();
 }

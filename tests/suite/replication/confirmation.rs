@@ -144,6 +144,38 @@ async fn of_a_log_no_more_is_adopted_than_its_origin_has_signed() {
     honest.stop().await;
 }
 
+/// An incarnation that never wrote is in no vector, and only its node knows its birth. A donor claims to have finished
+/// its log; whoever believes that cannot be pulled from by the node itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_whose_birth_only_its_node_knows_is_retracted_when_that_node_shows_it() {
+    let (certs, storage) = (Certs::new(), TempDir::new().unwrap());
+    let ports = [free_port(), free_port()];
+    let start = async |id: &str, port: u16, join: &[u16]| {
+        let path = Some(storage.path().join(id));
+        TestNode::start(&certs, Config { path, ..strict(&certs, id, port, join) }).await
+    };
+    let honest = start("honest", ports[0], &[ports[1]]).await;
+    let silent = honest.node.store().origin();
+    honest.stop().await;
+    let folds = [(silent, Clock(1_000))].into_iter().collect();
+    let said = vec![header("donor", &Vector::default(), &folds, 0), page(Vec::new(), 0xff, None), end(None)];
+    let donor = FakePeer::start(&certs, "donor", forces("donor", Reason::Folded, said)).await;
+    let victim = start("victim", ports[1], &[donor.port]).await;
+    let applied = |node: &TestNode| node.node.store().applied();
+    eventually("it believes the donor", || async { applied(&victim).lists(&silent).then_some(()) }).await;
+    drop(donor);
+
+    let honest = start("honest", ports[0], &[ports[1]]).await;
+    assert_ne!(honest.node.store().origin(), silent);
+    let key = random_key();
+    victim.client.put(&key, b"grant").await.unwrap();
+    eventually("the claim is retracted", || async { (!applied(&victim).lists(&silent)).then_some(()) }).await;
+    eventually("the log is followed", || honest.client.has_local(&key)).await;
+    eventually("both have the same", || async { (applied(&honest) == applied(&victim)).then_some(()) }).await;
+    victim.stop().await;
+    honest.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_nodes_the_donor_does_not_confirm_itself_and_the_other_is_well() {
     let certs = Certs::new();

@@ -1,10 +1,10 @@
 //! Records that are not proven to a node that believes only what is: it says so, and shows none of them as valid.
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, time::Duration};
 
 use crate::harness::{
     admin::Admin,
-    certs::{Certs, make_node},
+    certs::{Certs, make_node, revoke_at},
     client::Client,
     eventually,
     fake_peer::FakePeer,
@@ -32,10 +32,7 @@ use brock_core::{
 };
 use brock_net::{
     channel::open_channel,
-    pki::{
-        issue::LeafKind,
-        revoke::{Revoke, revoke},
-    },
+    pki::issue::LeafKind,
     tls::{
         credentials::{ClientIdentity, Identity},
         roles::RolePolicy,
@@ -65,16 +62,6 @@ async fn alarm(node: &TestNode) -> proto::Alarm {
         alarms.into_iter().find(|alarm| alarm.text.contains("are not proven here"))
     })
     .await
-}
-
-/// The CA revokes a certificate, and one node hears of it.
-fn revoke_at(certs: &Certs, certificate: &Path, list: &Path) {
-    let request = Revoke {
-        certs_dir: certs.path("ca"),
-        ca_key: certs.ca_key(),
-        certificates: vec![certificate.to_owned()],
-    };
-    fs::copy(revoke(&request).unwrap().list, list).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,12 +4,13 @@ use std::sync::{Arc, Mutex};
 
 use crate::harness::{
     identity::{TestOrigin, signing, strict, trusting},
+    snapshot::{end, header, page},
     store::{
         NOW, close, create, creation, entry, key, new_record, node_id, open, options, origin, payload, ram,
     },
 };
 use brock::{
-    store::Store,
+    store::{Store, StoreError},
     transfer::{
         dump,
         feed::SnapshotFeed,
@@ -79,8 +80,9 @@ async fn only_clocks_that_origins_have_signed_are_adopted_where_they_must_be() {
     // only what is proven, and one that does not.
     let cases = [
         (vector(&[(honest, 2)]), none(), vec![honest], vector(&[(honest, 2)]), vector(&[(honest, 2)])),
-        // What it has signed goes further: the donor's claim is of before.
-        (vector(&[(honest, 1)]), none(), vec![honest], vector(&[(honest, 1)]), vector(&[(honest, 1)])),
+        // Within a bundle, perhaps.
+        (vector(&[(honest, 1)]), none(), vec![honest], none(), none()),
+        (vector(&[(past, 4)]), none(), vec![], none(), none()),
         (vector(&[(honest, 9)]), none(), vec![honest], none(), none()),
         (vector(&[(honest, 9)]), none(), vec![], none(), none()),
         (none(), vector(&[(honest, 9)]), vec![honest], none(), none()),
@@ -199,11 +201,60 @@ async fn the_last_bundle_of_a_log_is_learnt_from_what_others_show() {
 
 #[tokio::test]
 async fn a_backup_knows_the_last_bundles() {
-    let (store, donor) = (open(&signing(ram("one"))).await, open(&signing(ram("donor"))).await);
+    let donor = open(&signing(ram("donor"))).await;
     let own = TestOrigin::new(origin("two", 1));
     take(&donor, step(&own, 0)).await;
     create(&donor, new_record(key(9), b"g")).await;
     donor.compact(&donor.vector()).await.unwrap();
+    let store = restored(&donor).await;
+    for origin in [own.origin, donor.origin()] {
+        assert!(store.tip(&origin).is_some() && store.tip(&origin) == donor.tip(&origin), "{origin}");
+    }
+    close(store).await;
+    close(donor).await;
+}
+
+/// Bundles of these sizes, one behind the other.
+fn bundles(own: &TestOrigin, sizes: &[u64]) -> Vec<proto::Batch> {
+    let mut after = 0;
+    let mut bundle = |size: &u64| {
+        let grant = payload(b"g");
+        let create = |clock: u64| entry(clock, key(clock), &creation(NOW, &grant), Some(&grant));
+        let batch = own.sign(after, (after + 1..=after + size).map(create).collect());
+        after += size;
+        batch
+    };
+    sizes.iter().map(&mut bundle).collect()
+}
+
+/// What a liar says in a snapshot, as far as it is taken.
+async fn says(store: &Store, verifier: Verifier, messages: Vec<Message>) -> Result<(), JoinError> {
+    let mut joiner = Joiner::new(store.clone(), node_id("liar"), Terms::default(), Some(verifier));
+    for message in messages {
+        joiner.take(proto::SnapshotResponse { message: Some(message) }).await?;
+    }
+    Ok(())
+}
+
+fn log(batch: &proto::Batch) -> Message {
+    Message::Log(proto::LogPage { batch: Some(batch.clone()) })
+}
+
+/// All that a donor reads of a log, and a backup.
+async fn is_readable(store: &Store, origin: Origin) {
+    let through = store.clock(&origin);
+    match store.changes_since(origin, Clock(0), 1000).await {
+        Ok(_) | Err(StoreError::BelowFloor { .. }) => {}
+        Err(error) => panic!("{error}"),
+    }
+    store.retained_log(origin, Clock(0), through).await.unwrap();
+    store.compact(&[(origin, through)].into_iter().collect()).await.unwrap();
+    close(restored(store).await).await;
+}
+
+/// A full backup, restored.
+async fn restored(donor: &Store) -> Store {
+    let store = open(&signing(ram("restored"))).await;
     let frames = Arc::new(Mutex::new(Vec::new()));
     let (of, to) = (donor.clone(), Arc::clone(&frames));
     let dumping = tokio::task::spawn_blocking(move || {
@@ -219,9 +270,70 @@ async fn a_backup_knows_the_last_bundles() {
         let Some(Frame::Snapshot(message)) = frame.frame else { panic!("it is a full backup") };
         joiner.take(message).await.unwrap();
     }
-    for origin in [own.origin, donor.origin()] {
-        assert!(store.tip(&origin).is_some() && store.tip(&origin) == donor.tip(&origin), "{origin}");
-    }
+    store
+}
+
+/// A node whose log cannot be read helps no other, and has no backup.
+#[tokio::test]
+async fn whatever_a_donor_sends_of_its_log_what_is_adopted_can_be_read() {
+    let own = || TestOrigin::new(origin("liar", 1));
+    let claims = |own: &TestOrigin, clock| header("liar", &vector(&[(own.origin, clock)]), &vector(&[]), 0);
+    let births = |own: &TestOrigin, tips: Vec<proto::OriginTip>| {
+        Message::Births(proto::Births { births: vec![own.birth()], tips })
+    };
+    let records = || page(Vec::new(), 0xff, None);
+
+    // The pages of two snapshots overlap: of the bundle that both would need, each has a half.
+    let store = open(&signing(ram("one"))).await;
+    let liar = own();
+    let (first, other) = (bundles(&liar, &[4]), bundles(&liar, &[2, 4]));
+    let begun = vec![claims(&liar, 6), births(&liar, vec![]), records(), log(&first[0])];
+    says(&store, strict(&store), begun).await.unwrap();
+    let again = vec![claims(&liar, 6), births(&liar, vec![]), records(), log(&other[1]), end(None)];
+    says(&store, strict(&store), again).await.unwrap();
+    assert_eq!((store.clock(&liar.origin), store.floors().get(&liar.origin)), (Clock(6), Clock(2)));
+    is_readable(&store, liar.origin).await;
     close(store).await;
-    close(donor).await;
+
+    // A log without signatures, whose birth comes behind it.
+    let store = open(&signing(ram("one"))).await;
+    let liar = own();
+    let signed = bundles(&liar, &[3]).remove(0);
+    let tip = Tip { ..liar.head(&signed, 1).tip };
+    let unsigned =
+        proto::Batch { birth: None, bundles: Vec::new(), chain: Default::default(), ..signed.clone() };
+    let messages = vec![
+        claims(&liar, 3),
+        records(),
+        log(&unsigned),
+        births(&liar, vec![tip.of_origin(&liar.origin)]),
+        end(None),
+    ];
+    says(&store, trusting(&store), messages).await.unwrap();
+    assert_eq!((store.clock(&liar.origin), store.floors().get(&liar.origin)), (Clock(3), Clock(3)));
+    is_readable(&store, liar.origin).await;
+    close(store).await;
+
+    // A clock within a bundle, of an origin whose birth is hidden.
+    for is_confirmed in [false, true] {
+        let store = open(&signing(ram("one"))).await;
+        let liar = own();
+        let all = bundles(&liar, &[4, 2]);
+        says(&store, strict(&store), vec![claims(&liar, 2), records(), end(None)]).await.unwrap();
+        assert_eq!(store.clock(&liar.origin), Clock(2));
+        if is_confirmed {
+            store.confirm_fills(store.unconfirmed_fills()).await.unwrap();
+        }
+        for batch in [&all[0], &all[0], &all[1]] {
+            take(&store, batch.clone()).await;
+        }
+        let floor = if is_confirmed { 4 } else { 0 };
+        assert_eq!((store.clock(&liar.origin).0, store.floors().get(&liar.origin).0), (6, floor));
+        for number in 1..=6 {
+            let is_here = store.get(key(number)).await.unwrap().is_some();
+            assert_eq!(is_here, !is_confirmed || number > 2, "{number}");
+        }
+        is_readable(&store, liar.origin).await;
+        close(store).await;
+    }
 }
