@@ -122,10 +122,12 @@ impl Store {
                 .fold(0, u64::saturating_add)
         };
         if missing > 0 && self.claims().is_news_of_earlier(peer) {
-            self.shared.alarms.raise(format!(
+            let text = format!(
                 "{peer} has {missing} operations that this node made in earlier lives and that its storage lacks: it was \
                  rolled back to an old copy, or has lost data. They come back from the peers by themselves"
-            ));
+            );
+            // All peers have them.
+            self.shared.alarms.raise_of(Source::Here, "earlier lives", text);
         }
         self.rolled_back(theirs.get(&own), peer).await
     }

@@ -358,7 +358,10 @@ impl Writer {
     fn new_incarnation(&mut self, reason: &'static str) -> Result<Origin, StoreError> {
         let Shared { database, mint, wall_clock, .. } = &*self.shared;
         let last = self.published.tips.get(&self.own.origin);
-        let previous = last.map(|tip| Previous { last: self.own, chain: tip.chain() });
+        // One that wrote nothing hands down where the one before it ended.
+        let own = self.own;
+        let handed_down = || self.published.births.get(&own.origin).and_then(|birth| birth.previous);
+        let previous = last.map(|tip| Previous { last: own, chain: tip.chain() }).or_else(handed_down);
         let minted = mint.mint(database, &self.published.applied(), previous, wall_clock.now(), reason);
         let (origin, signer) = minted.map_err(|error| match error {
             StoreError::Stopped(reason) => self.stop(reason),

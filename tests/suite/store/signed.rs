@@ -518,3 +518,16 @@ async fn what_an_operator_vouches_for_is_kept_also_where_the_certificate_is_stil
     }
     close(store).await;
 }
+
+/// Others know by that how far the log of the one before it goes.
+#[tokio::test]
+async fn an_incarnation_after_one_that_wrote_nothing_states_where_the_last_log_ended() {
+    let store = open(&signing(ram("one"))).await;
+    let last = created(&store, new_record(key(1), b"g")).await;
+    for _ in 0..2 {
+        let origin = store.go_on("rolled_back").await.unwrap();
+        assert_eq!(store.born(&origin).unwrap().previous.map(|previous| previous.last), Some(last));
+    }
+    assert_eq!(store.stated_end(&last.origin), Some(last.clock));
+    close(store).await;
+}
