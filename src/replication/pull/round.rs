@@ -327,7 +327,10 @@ impl<'a> Round<'a> {
             self.say_declined(origin).await?;
         }
         let Some(segment) = admitted.segment.take() else { return Ok(()) };
+        let born =
+            segment.birth.as_ref().map(|signed| signed.birth).filter(|_| store.born(&origin).is_none());
         let Some(before) = self.applied(segment).await? else { return Ok(()) };
+        born.iter().for_each(|birth| self.puller.note_birth(birth));
         ages.record(self.peer.key.as_str(), before);
         self.puller.breaker.count(&admitted);
         self.puller.roster.received(&self.peer.key, entries, bytes, self.puller.wall_clock.now());

@@ -13,6 +13,7 @@ use brock_core::{
         vector::{Clock, Vector},
     },
     domain::{
+        birth::Birth,
         bundle::{self, OriginKey, Tip},
         fork::Fork,
     },
@@ -74,11 +75,16 @@ impl Store {
         (published.vector.clone(), published.tips.clone())
     }
 
+    /// The births of a node's incarnations, as far as they are known here.
+    pub fn births_of_node(&self, node_id: &NodeId) -> Vec<Birth> {
+        let published = self.shared.published();
+        published.births.range(Origin::all_of(node_id)).map(|(_, birth)| *birth).collect()
+    }
+
     /// Where an origin's log has ended, as a later incarnation of its node states in its birth.
     pub fn stated_end(&self, origin: &Origin) -> Option<Clock> {
-        let published = self.shared.published();
-        let births = published.births.range(Origin::all_of(&origin.node_id()));
-        let ends = births.filter_map(|(_, birth)| birth.previous.map(|previous| previous.last));
+        let births = self.births_of_node(&origin.node_id()).into_iter();
+        let ends = births.filter_map(|birth| birth.previous.map(|previous| previous.last));
         ends.filter(|last| last.origin == *origin).map(|last| last.clock).max()
     }
 

@@ -17,6 +17,7 @@
 //! - `migration`: from nodes that sign nothing to nodes that must have proof.
 //! - `orders`: what destroys, with and without an operator's signature.
 //! - `reads`: reads that ask the peers.
+//! - `reborn`: nodes that come back without what they have logged before.
 //! - `relay`: operations that arrive through another node.
 //! - `resync`: filling a node from a peer's records.
 //! - `unproven`: records that are not proven to a node that must have proof.
@@ -39,6 +40,7 @@ mod hostile_pullers;
 mod migration;
 mod orders;
 mod reads;
+mod reborn;
 mod relay;
 mod resync;
 mod unproven;
