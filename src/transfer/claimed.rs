@@ -69,7 +69,9 @@ impl Verifier {
             return Vec::new();
         }
         let applied = self.store().applied();
-        let claimed = adoption.vector.iter().chain(adoption.folds.iter());
+        // Of a log that goes on behind its fold, the end counts.
+        let folds = adoption.folds.iter().filter(|(origin, clock)| *clock > adoption.vector.get(origin));
+        let claimed = adoption.vector.iter().chain(folds);
         let claimed: Vec<(Origin, Clock)> =
             claimed.filter(|(origin, clock)| *clock > applied.get(origin)).collect();
         let is_unborn = |origin: &Origin| self.store().born(origin).is_none();

@@ -83,7 +83,8 @@ impl Trio {
     fn stop(mut self) {
         for i in 0..3 {
             let process = self.take(i);
-            let complaints = process.complaints(&["cannot pull from a peer", "has 30 operations that"]);
+            let expected = ["cannot pull from a peer", "has 30 operations that", "came back as node-0/"];
+            let complaints = process.complaints(&expected);
             assert!(complaints.is_empty(), "{complaints:#?}");
             assert!(process.terminate().0.success());
         }

@@ -147,6 +147,12 @@ impl World {
                 self.tally.add("resyncs refused", 1);
                 true
             }
+            // A snapshot that was resumed shows the last bundles of now. Another one begins from the start.
+            Err(JoinError::Unsigned(_)) => {
+                self.tally.add("claims of logs left out", 1);
+                self.forget_resync(puller);
+                true
+            }
             Err(error) => panic!("{puller} cannot join: {error}"),
         }
     }

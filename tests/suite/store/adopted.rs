@@ -80,6 +80,14 @@ async fn only_clocks_that_origins_have_signed_are_adopted_where_they_must_be() {
     // only what is proven, and one that does not.
     let cases = [
         (vector(&[(honest, 2)]), none(), vec![honest], vector(&[(honest, 2)]), vector(&[(honest, 2)])),
+        // It went on behind its fold.
+        (
+            vector(&[(honest, 2)]),
+            vector(&[(honest, 1)]),
+            vec![],
+            vector(&[(honest, 2)]),
+            vector(&[(honest, 2)]),
+        ),
         // Within a bundle, perhaps.
         (vector(&[(honest, 1)]), none(), vec![honest], none(), none()),
         (vector(&[(past, 4)]), none(), vec![], none(), none()),
