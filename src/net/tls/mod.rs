@@ -418,8 +418,13 @@ impl TlsError {
         matches!(self, Self::Read { source, .. } if brock_core::base::advice::lacks_descriptors(source))
     }
 
-    /// Whether this process may not read the files: its user is not the node's.
+    /// Whether this process cannot judge the files, because its user is not the node's: it may not read them, or the
+    /// key is readable by a group, which may be the node's.
     pub fn is_denied(&self) -> bool {
-        matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+        match self {
+            Self::Read { source, .. } => source.kind() == io::ErrorKind::PermissionDenied,
+            Self::KeyPermissions { mode, .. } => mode & 0o007 == 0,
+            _ => false,
+        }
     }
 }
