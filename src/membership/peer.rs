@@ -136,7 +136,7 @@ impl Peer {
         self.call(|mut client| async move { client.retire(request).await }).await.map(drop)
     }
 
-    /// Offers a birth that an operator has vouched for.
+    /// Offers a birth: an operator has vouched for it, or the peer claims more of that log than is signed.
     pub async fn offer_births(&self, birth: &SignedBirth) -> Result<(), RemoteError> {
         let request = proto::Births { births: vec![birth.to_proto()], tips: Vec::new() };
         self.call(|mut client| async move { client.offer_births(request).await }).await.map(drop)

@@ -48,7 +48,7 @@ pub struct SnapshotFeed {
     incarnation: Incarnation,
     /// What the donor had applied when the snapshot began.
     vector: Vector,
-    /// The last bundles of these logs. Of a snapshot that continues, only those of then that are the last ones still.
+    /// The last bundles of these logs; empty if the snapshot continues, because those of then are not known any more.
     tips: HashMap<Origin, Tip>,
     /// What the puller has applied.
     puller: Vector,
@@ -112,8 +112,11 @@ impl SnapshotFeed {
             }
             Stage::Births(after) => {
                 let BirthsPage { births, tips, next } = self.store.births_with_tips(after).await?;
-                // As they were at the header's vector.
-                let then = |(origin, now)| (origin, self.tips.get(&origin).copied().unwrap_or(now));
+                // As they were at the header's vector, if that is known.
+                let then = |(origin, now): (Origin, Tip)| {
+                    let then = self.tips.get(&origin).filter(|then| then.bundle.last() < now.bundle.last());
+                    (origin, then.copied().unwrap_or(now))
+                };
                 let tips = tips.into_iter().map(then).collect();
                 self.stage = match next {
                     Some(last) => Stage::Births(Some(last)),

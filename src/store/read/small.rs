@@ -22,7 +22,7 @@ use brock_core::{
 pub struct BirthsPage {
     /// In the order of the origins.
     pub births: Vec<proto::Birth>,
-    /// The last bundles of their logs, as far as they are known.
+    /// The last bundles of their logs, as far as they are known; of one that went on behind its fold, both.
     pub tips: Vec<(Origin, Tip)>,
     /// The last of these origins, if there are more.
     pub next: Option<Origin>,
@@ -31,9 +31,10 @@ pub struct BirthsPage {
 impl BirthsPage {
     pub(super) fn read(view: &View<'_>, after: Option<Origin>) -> Result<Self, StoreError> {
         let (births, next) = births_page(view, after)?;
-        let origins = births.iter().filter_map(|birth| Origin::try_from(birth.origin.as_ref()).ok());
-        let tips = origins.filter_map(|origin| Some(view.tip(&origin).transpose()?.map(|tip| (origin, tip))));
-        let tips = tips.collect::<Result<_, _>>()?;
+        let mut tips = Vec::new();
+        for origin in births.iter().filter_map(|birth| Origin::try_from(birth.origin.as_ref()).ok()) {
+            tips.extend(view.tips(&origin)?.into_iter().map(|tip| (origin, tip)));
+        }
         Ok(Self { births, tips, next })
     }
 }

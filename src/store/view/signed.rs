@@ -48,14 +48,15 @@ impl View<'_> {
         self.value(schema::BIRTH, origin.as_bytes())?.map(|value| decode_birth(&value)).transpose()
     }
 
-    /// The last bundle of the log of one origin, folded or not; `None` = it is not known.
-    pub(in crate::store) fn tip(&self, origin: &Origin) -> Result<Option<Tip>, StoreError> {
-        for family in [schema::CLOCK_VALUE, schema::FOLDED] {
-            if let Some(value) = self.value(family, origin.as_bytes())? {
-                return Ok(codec::decode_head(&value)?.1);
-            }
+    /// The last bundles of the log of one origin, as far as they are known: where it was folded, and where it ends, if
+    /// it went on from there.
+    pub(in crate::store) fn tips(&self, origin: &Origin) -> Result<Vec<Tip>, StoreError> {
+        let mut tips = Vec::new();
+        for family in [schema::FOLDED, schema::CLOCK_VALUE] {
+            let head = self.value(family, origin.as_bytes())?.map(|value| codec::decode_head(&value));
+            tips.extend(head.transpose()?.and_then(|(_, tip)| tip));
         }
-        Ok(None)
+        Ok(tips)
     }
 
     /// The bundles of one origin that end above `after`, in order.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use crate::harness::{
-    identity::{TestOrigin, signing, strict, trusting},
+    identity::{TestOrigin, signing, strict, take, trusting},
     snapshot::{end, header, page},
     store::{
         NOW, close, create, creation, entry, key, new_record, node_id, open, options, origin, payload, ram,
@@ -23,14 +23,9 @@ use brock_core::{
         id::Origin,
         vector::{Clock, Vector},
     },
-    domain::{bundle::Tip, codec, segment::Segment},
+    domain::{bundle::Tip, codec},
     proto::{self, backup_frame::Frame, snapshot_response::Message},
 };
-
-async fn take(store: &Store, batch: proto::Batch) {
-    let segment = strict(store).check_segment(&node_id("relay"), Segment::check(batch).unwrap()).unwrap();
-    store.apply(segment).await.unwrap();
-}
 
 fn step(own: &TestOrigin, after: u64) -> proto::Batch {
     let grant = payload(b"g");
@@ -106,8 +101,8 @@ async fn only_clocks_that_origins_have_signed_are_adopted_where_they_must_be() {
         for (is_strict, expected) in [(true, by_strict), (false, by_trusting)] {
             let (store, donor) = (open(&signing(ram("one"))).await, open(&signing(ram("donor"))).await);
             let own = TestOrigin::new(honest);
-            take(&donor, step(&own, 0)).await;
-            take(&donor, step(&own, 1)).await;
+            take(&donor, step(&own, 0)).await.unwrap();
+            take(&donor, step(&own, 1)).await.unwrap();
             donor.compact(&donor.vector()).await.unwrap();
             let ended = TestOrigin::new(past);
             let next = TestOrigin::after(origin("honest", 8), ended.stamp(5));
@@ -127,6 +122,25 @@ async fn only_clocks_that_origins_have_signed_are_adopted_where_they_must_be() {
     }
 }
 
+/// While a snapshot is sent, its donor may list an origin again that it had folded when that began.
+#[tokio::test]
+async fn a_fold_is_adopted_though_the_log_has_gone_on_behind_it() {
+    let (store, donor) = (open(&signing(ram("one"))).await, open(&signing(ram("donor"))).await);
+    let own = TestOrigin::new(origin("honest", 1));
+    let folded = vector(&[(own.origin, 1)]);
+    take(&donor, step(&own, 0)).await.unwrap();
+    donor.compact(&donor.vector()).await.unwrap();
+    assert!(donor.fold(own.origin).await.unwrap());
+    take(&donor, step(&own, 1)).await.unwrap();
+    donor.compact(&donor.vector()).await.unwrap();
+    assert_eq!((donor.folds(), donor.clock(&own.origin)), (folded.clone(), Clock(2)));
+    let said = Said { vector: &vector(&[]), folds: &folded, shows_tips: true, present: vec![] };
+    fill(&store, &donor, Some(strict(&store)), said).await.unwrap();
+    assert_eq!(store.folds(), folded);
+    close(store).await;
+    close(donor).await;
+}
+
 /// Nothing else would heal a node that has believed too much: it would skip what the origin does next.
 #[tokio::test]
 async fn a_donors_claim_is_retracted_when_the_birth_comes_that_it_has_hidden() {
@@ -143,7 +157,7 @@ async fn a_donors_claim_is_retracted_when_the_birth_comes_that_it_has_hidden() {
             assert_eq!(store.applied().get(&own.origin), Clock(9));
             let log = step(&own, 0);
             match by_log {
-                true => take(&store, log.clone()).await,
+                true => take(&store, log.clone()).await.unwrap(),
                 false => strict(&store).learn(vec![own.birth()], &Vector::default()).await.unwrap(),
             }
             assert!(
@@ -153,7 +167,7 @@ async fn a_donors_claim_is_retracted_when_the_birth_comes_that_it_has_hidden() {
             close(store).await;
             let store = open(&at_home).await;
             assert!(!store.applied().lists(&own.origin), "after a restart");
-            take(&store, log).await;
+            take(&store, log).await.unwrap();
             assert_eq!(store.clock(&own.origin), Clock(1));
             close(store).await;
             close(donor).await;
@@ -181,7 +195,7 @@ async fn the_last_bundle_of_a_log_is_learnt_from_what_others_show() {
     let batches = [step(&own, 0), step(&own, 1)];
     let head = own.head(&batches[1], 5);
     for batch in batches {
-        take(&donor, batch).await;
+        take(&donor, batch).await.unwrap();
     }
     let genuine = donor.tip(&own.origin).unwrap();
     let shown = |tip: Tip| vec![tip.of_origin(&own.origin)];
@@ -211,7 +225,7 @@ async fn the_last_bundle_of_a_log_is_learnt_from_what_others_show() {
 async fn a_backup_knows_the_last_bundles() {
     let donor = open(&signing(ram("donor"))).await;
     let own = TestOrigin::new(origin("two", 1));
-    take(&donor, step(&own, 0)).await;
+    take(&donor, step(&own, 0)).await.unwrap();
     create(&donor, new_record(key(9), b"g")).await;
     donor.compact(&donor.vector()).await.unwrap();
     let store = restored(&donor).await;
@@ -333,7 +347,7 @@ async fn whatever_a_donor_sends_of_its_log_what_is_adopted_can_be_read() {
             store.confirm_fills(store.unconfirmed_fills()).await.unwrap();
         }
         for batch in [&all[0], &all[0], &all[1]] {
-            take(&store, batch.clone()).await;
+            take(&store, batch.clone()).await.unwrap();
         }
         let floor = if is_confirmed { 4 } else { 0 };
         assert_eq!((store.clock(&liar.origin).0, store.floors().get(&liar.origin).0), (6, floor));
