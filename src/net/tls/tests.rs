@@ -433,3 +433,11 @@ fn a_role_error_survives_the_way_through_rustls() {
     let wrapped = std::io::Error::new(std::io::ErrorKind::InvalidData, error);
     assert_eq!(errors::rustls_error(&wrapped).and_then(errors::role_error), Some(&inner));
 }
+
+/// Root checks the configuration of a node that reads its key by its group.
+#[test]
+fn whether_a_key_is_safe_with_a_group_is_for_the_nodes_user_to_judge() {
+    let is_denied = |mode| super::TlsError::KeyPermissions { path: "node.key".into(), mode }.is_denied();
+    assert!(is_denied(0o440) && is_denied(0o640));
+    assert!(!is_denied(0o444) && !is_denied(0o441) && !is_denied(0o602));
+}

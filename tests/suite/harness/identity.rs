@@ -9,7 +9,7 @@ use super::{certs::Certs, store};
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use brock::{
     node::certificate::NodeCertificate,
-    store::{Certified, Identity, Options, Store},
+    store::{Certified, Identity, Options, Store, StoreError},
     transfer::proof::Verifier,
 };
 use brock_core::{
@@ -23,6 +23,7 @@ use brock_core::{
         birth::{Birth, Previous, SignedBirth, Standing, Unbelieved},
         bundle::{self, Bundle, Hash, Tip},
         head::{self, Head},
+        segment::Segment,
     },
     proto,
 };
@@ -45,6 +46,13 @@ pub fn strict(store: &Store) -> Verifier {
 /// Believes origins that have never signed.
 pub fn trusting(store: &Store) -> Verifier {
     Verifier::new(store.clone(), TrustMode::Centralized, None)
+}
+
+/// Applies a batch that a relay has sent, as far as it is proven.
+pub async fn take(store: &Store, batch: proto::Batch) -> Result<(), StoreError> {
+    let segment =
+        strict(store).check_segment(&store::node_id("relay"), Segment::check(batch).unwrap()).unwrap();
+    store.apply(segment).await.map(drop)
 }
 
 /// The certificate of a store's node.

@@ -1,7 +1,7 @@
 //! Origins that sign two histories: proven, frozen, and what they wrote stays.
 
 use crate::harness::{
-    identity::{EXPIRED, REVOKED, TestOrigin, signing, strict},
+    identity::{EXPIRED, REVOKED, TestOrigin, signing, strict, take},
     store::{
         NOW, close, create, created, creation, entry, key, new_record, node_id, open, options, origin,
         payload, ram,
@@ -24,15 +24,9 @@ use brock_core::{
         birth::SignedBirth,
         bundle::Tip,
         fork::{Contradiction, Fork},
-        segment::Segment,
     },
     proto::{self, snapshot_response::Message},
 };
-
-async fn take(store: &Store, batch: proto::Batch) -> Result<(), StoreError> {
-    let segment = strict(store).check_segment(&node_id("relay"), Segment::check(batch).unwrap()).unwrap();
-    store.apply(segment).await.map(|_| ())
-}
 
 /// The bundle that creates a record, at the clock of its number in one of the two histories.
 fn step(own: &TestOrigin, after: u64, number: u64) -> proto::Batch {

@@ -1,7 +1,7 @@
 //! A signed log: what is proven, and what of an altered one is believed.
 
 use crate::harness::{
-    identity::{TestOrigin, signing, strict, trusting},
+    identity::{TestOrigin, signing, strict, take, trusting},
     snapshot,
     store::{
         NOW, batch, close, created, creation, delete, deliver, entry, key, new_record, node_id, open,
@@ -76,10 +76,6 @@ fn check(verifier: &Verifier, from: &NodeId, batch: proto::Batch) -> Result<Segm
     verifier.check_segment(from, segment).map_err(|error| error.to_string())
 }
 
-async fn take(store: &Store, batch: proto::Batch) {
-    store.apply(check(&strict(store), &node_id("relay"), batch).unwrap()).await.unwrap();
-}
-
 #[tokio::test]
 async fn batches_hold_whole_bundles_and_every_state_is_proven_wherever_the_log_is_cut() {
     let donor = origin_store().await;
@@ -90,7 +86,7 @@ async fn batches_hold_whole_bundles_and_every_state_is_proven_wherever_the_log_i
             let counts: u32 = batch.bundles.iter().map(|bundle| bundle.count).sum();
             assert_eq!(counts as usize, batch.entries.len());
             assert!(batch.encoded_len() < limits::MESSAGE_MAX_BYTES, "{}", batch.encoded_len());
-            take(&puller, batch.clone()).await;
+            take(&puller, batch.clone()).await.unwrap();
         }
         assert!(batches.len() > 2, "{limit}");
         assert_eq!(puller.summary().digest, donor.summary().digest);
@@ -147,7 +143,7 @@ async fn what_the_origin_has_not_signed_is_refused_and_one_that_has_signed_is_ne
     }
     let direct = check(&trusting(&store), &from, unsigned(&first)).unwrap();
     assert!(direct.proof.is_none() && direct.birth.is_none(), "an origin that never signed is trusted there");
-    take(&store, first.clone()).await;
+    take(&store, first.clone()).await.unwrap();
     // Later, in either mode.
     for verifier in [strict(&store), trusting(&store)] {
         for from in [&from, &relay] {
@@ -164,7 +160,7 @@ async fn what_the_origin_has_not_signed_is_refused_and_one_that_has_signed_is_ne
         let twin = proto::Batch { birth: forged(|birth| birth.key = vec![9; 32].into()), ..second.clone() };
         assert!(check(&verifier, &from, twin).unwrap_err().contains("two births"));
     }
-    take(&store, second).await;
+    take(&store, second).await.unwrap();
     close(store).await;
     close(donor).await;
 }
@@ -351,10 +347,10 @@ async fn a_signed_entry_that_cannot_be_applied_is_relayed_with_its_signature_als
     let (middle, last) = (open(&signing(ram("middle"))).await, open(&signing(ram("last"))).await);
     let later = TestOrigin::new(origin("later-version", 1));
     let cannot = vec![poison(1, key(1)), entry(2, key(2), &Operation::Unpublish, None), poison(3, key(3))];
-    take(&middle, later.sign(0, cannot)).await;
+    take(&middle, later.sign(0, cannot)).await.unwrap();
     assert!(middle.drop_quarantined(Stamp { origin: later.origin, clock: Clock(1) }).await.unwrap());
     for batch in log(&middle, later.origin, 10).await {
-        take(&last, batch).await;
+        take(&last, batch).await.unwrap();
     }
     assert_eq!((last.quarantined(), last.clock(&later.origin)), (2, Clock(3)));
     let evidence = |store: &Store| {
