@@ -14,6 +14,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use super::{
     TlsError,
     level::{self, WireLevel},
+    remembered::remembering,
     revocation::Revocations,
     roles::RolePolicy,
     trust_store::{CurrentTrustStore, Resolver},
@@ -43,7 +44,9 @@ pub(crate) struct Material<'a> {
 
 /// aws-lc-rs, for keys and for the signatures in certificates.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
+    let provider = aws_lc_rs::default_provider();
+    let signature_verification_algorithms = remembering(provider.signature_verification_algorithms);
+    Arc::new(CryptoProvider { signature_verification_algorithms, ..provider })
 }
 
 /// The same, for certificates that are signed as the highest level demands.

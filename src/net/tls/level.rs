@@ -25,6 +25,7 @@ use rustls_pki_types::{SignatureVerificationAlgorithm, alg_id};
 use super::{
     algorithms::KeyKind,
     hybrid::{self, SECP384R1_MLKEM1024},
+    remembered::remembering,
 };
 use crate::address::Address;
 
@@ -219,7 +220,7 @@ fn suite_name(suite: CipherSuite) -> String {
 pub(crate) fn strong_signatures() -> WebPkiSupportedAlgorithms {
     static STRONG: std::sync::LazyLock<Vec<&'static dyn SignatureVerificationAlgorithm>> =
         std::sync::LazyLock::new(|| {
-            let all = aws_lc_rs::default_provider().signature_verification_algorithms.all;
+            let all = remembering(aws_lc_rs::default_provider().signature_verification_algorithms).all;
             let is_strong = |algorithm: &&&dyn SignatureVerificationAlgorithm| {
                 let (key, signature) = (algorithm.public_key_alg_id(), algorithm.signature_alg_id());
                 let is_ecdsa = key == alg_id::ECDSA_P384 || key == alg_id::ECDSA_P521;

@@ -15,6 +15,7 @@
 //! | `handshake` | the rustls configurations: TLS 1.3, mutual, of one level |
 //! | `trust_store` | our own certificate and the verifiers of others', replaced by a reload |
 //! | `history` | CAs of before, which statements of their time are verified with |
+//! | `remembered` | signatures in certificates that were verified before |
 //! | `verify` | the role check inside the handshake, so that a refused peer receives an alert |
 //! | `registry` | the open connections, closed when they are no longer trusted |
 //! | `abortable` | a stream that the registry can close |
@@ -51,6 +52,7 @@ pub mod level;
 pub(crate) mod pairs;
 mod pem;
 pub mod registry;
+mod remembered;
 pub mod revocation;
 pub mod roles;
 pub(crate) mod shares;

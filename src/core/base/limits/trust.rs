@@ -44,6 +44,8 @@ pub const SIGNATURE_MAX_BYTES: usize = 5 * 1024;
 pub const EVIDENCE_MAX: usize = super::LOSERS_MAX + 6;
 /// Signatures that a node remembers as genuine, so that the records of one bundle cost one verification: 20 MB.
 pub const GENUINE_SIGNATURES: usize = 100_000;
+/// Genuine signatures in certificates and revocation lists that are remembered for each algorithm.
+pub const CERTIFICATE_SIGNATURES_REMEMBERED: usize = 4_096;
 /// Nodes of whose logs a refused operation raises an alarm; a lying peer invents any number of them.
 pub const REFUSED_NODES_ALARMED: usize = 4;
 /// Proofs that origins have signed two histories in one message; and origins that are frozen although nothing of them
