@@ -19,7 +19,9 @@ use brock_core::{
     },
     domain::{
         birth::SignedBirth,
-        bundle::{Evidence, Tip},
+        bundle::Tip,
+        evidence::Evidence,
+        inclusion::Inclusion,
         receipt::{Holder, Proof, Receipt, is_evidence_of},
     },
 };
@@ -37,7 +39,7 @@ pub(super) struct Subject {
 /// What leads from an operation to what members have signed.
 #[derive(Default)]
 struct Way {
-    evidence: Option<Evidence>,
+    evidence: Option<Inclusion>,
     bundles: Vec<Tip>,
     /// Why there is no way, whatever a member has signed.
     lacks: Option<&'static str>,
@@ -81,9 +83,14 @@ impl Operations {
         let Subject { key_hash, operation, stamp, already } = subject;
         let state = self.store.get(key_hash).await?;
         let evidence = state.into_iter().flat_map(|state| state.evidence);
-        let is_of_it =
-            |(of, evidence): &(Stamp, Evidence)| *of == stamp && is_evidence_of(evidence, operation, already);
-        let Some((_, evidence)) = evidence.into_iter().find(is_of_it) else {
+        let is_of_it = |(of, evidence): &(Stamp, Evidence)| {
+            *of == stamp && is_evidence_of(evidence.operation(), operation, already)
+        };
+        let inclusion = match evidence.into_iter().find(is_of_it) {
+            Some((_, evidence)) => self.store.inclusion(stamp, evidence).await?,
+            None => None,
+        };
+        let Some(evidence) = inclusion else {
             return lacks("the node that answered has no evidence of the operation");
         };
         if self.store.signs_as() != Some(stamp.origin) {

@@ -1,5 +1,6 @@
 //! Compares all records with their digests, slowly and without end. A record that the disk has lost or
-//! changed then shows as a difference to the peers, and is repaired from them.
+//! changed then shows as a difference to the peers, and is repaired from them. After each pass but the first, bundles
+//! go that no record names any more.
 
 use std::time::Duration;
 
@@ -29,7 +30,13 @@ pub async fn run(store: Store, alarms: Alarms, stop: CancellationToken, task: Ta
                 return;
             }
         }
-        is_first_pass = false;
+        // Not while everything else has begun too.
+        if !std::mem::take(&mut is_first_pass) {
+            task.set_state("looking for bundles that no record names");
+            let dropped = store.drop_bundles().await;
+            metrics::counter!(names::BUNDLES_DROPPED).increment(*dropped.as_ref().unwrap_or(&0));
+            task.set_outcome(&dropped);
+        }
     }
 }
 

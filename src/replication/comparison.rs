@@ -151,7 +151,7 @@ impl Common<'_> {
         asked: &[KeyHash],
         settled: &mut Repaired,
     ) -> Result<usize, RemoteError> {
-        let Fetched { looked_at, states: theirs, unproven } =
+        let Fetched { looked_at, states: theirs, bundles, held: _held, unproven } =
             repair::fetch((store, verifier), remote, asked).await?;
         settled.unproven += unproven;
         let asked = &asked[..looked_at];
@@ -189,7 +189,7 @@ impl Common<'_> {
                 }
                 None => None,
             };
-            settled.repaired += store.join(Page { states, complete: None }).await?.changed as u64;
+            settled.repaired += store.join(Page { states, bundles, complete: None }).await?.changed as u64;
         }
         Ok(looked_at)
     }

@@ -15,7 +15,11 @@ use super::remote::count_unproven;
 use crate::{
     membership::{peer::Peer, roster::Roster},
     runtime::planted::{self, Bug},
-    transfer::{proof::Verifier, work},
+    transfer::{
+        bundles::{Bundles, named},
+        proof::Verifier,
+        work,
+    },
 };
 use brock_core::{
     base::{id::KeyHash, limits, metrics as names, vector::Vector},
@@ -168,8 +172,10 @@ pub async fn believed(
             return Ok((claimed, 0));
         }
         let received = Chain::read(response.chains, limits::STATES_CHAINS_READ);
+        let mut bundles = Bundles::default();
+        verifier.take_bundles(named(&response.bundles, [&claimed]), &mut bundles);
         // The answer is not stored, and its orders are not passed on.
-        let believed = verifier.believe(&key_hash, claimed, &received);
+        let believed = verifier.believe(&key_hash, claimed, &bundles, &received);
         let unproven = believed.unproven.len();
         Ok((believed.joinable(), unproven))
     };

@@ -16,7 +16,10 @@ use brock_core::{
         id::KeyHash,
         limits,
     },
-    domain::codec::{self, CodecError},
+    domain::{
+        codec::{self, CodecError},
+        leaves::Leaves,
+    },
     proto,
 };
 
@@ -118,6 +121,8 @@ impl Remote for Store {
         let mut bytes = 0;
         for (key_hash, state) in key_hashes.iter().zip(&found) {
             if let Some(state) = state {
+                let evidence = state.evidence.iter();
+                bytes += evidence.map(|(_, one)| Leaves::bytes_of(one.count)).sum::<usize>();
                 let state = keyed_state(*key_hash, state);
                 bytes += state.encoded_len();
                 if bytes > limits::BATCH_MAX_BYTES && !answer.states.is_empty() {
@@ -129,7 +134,8 @@ impl Remote for Store {
         }
         let sent = || found.iter().take(answer.looked_at as usize).flatten();
         let (births, chains) = (self.births_of(sent()).await?, self.chains_of(sent()).await?);
-        Ok(proto::FetchStatesResponse { births, chains, ..answer })
+        let bundles = self.bundles_of(sent()).await?;
+        Ok(proto::FetchStatesResponse { births, chains, bundles, ..answer })
     }
 }
 

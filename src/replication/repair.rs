@@ -12,17 +12,23 @@ use super::{
 use crate::{
     membership::peer::RemoteError,
     runtime::planted::{self, Bug},
-    store::{BucketItem, Comparison, Page, Store, Summary, item_from_proto},
+    store::{BucketItem, Comparison, HeldBundles, Page, Store, Summary, item_from_proto},
     transfer::{
+        bundles::{Bundles, named},
         proof::{Believed, Verifier},
         work,
     },
 };
 use brock_core::{
-    base::{id::KeyHash, limits, vector::Vector},
+    base::{
+        id::{KeyHash, Origin},
+        limits,
+        vector::Vector,
+    },
     domain::{
         codec::{self, CodecError},
         digest::{BUCKETS, SetDigest},
+        leaves::Leaves,
         order::Chain,
         record::RecordState,
     },
@@ -204,6 +210,10 @@ pub(super) struct Fetched {
     pub looked_at: usize,
     /// Of these.
     pub states: BTreeMap<KeyHash, RecordState>,
+    /// What is to be kept with them.
+    pub bundles: Vec<(Origin, Leaves)>,
+    /// While they are not joined yet.
+    pub held: HeldBundles,
     /// Of how many states something was left out, because nothing proves it.
     pub unproven: u64,
 }
@@ -221,37 +231,46 @@ pub(super) async fn fetch(
         return Err(CodecError::Malformed("states").into());
     }
     verifier.learn(answer.births, &Vector::default()).await?;
-    let believed = believed(store, verifier, answer.states, answer.chains).await?;
+    let held = store.hold_bundles().await;
+    let (believed, bundles) =
+        believed((store, verifier), answer.states, answer.bundles, answer.chains).await?;
     let unproven = believed.iter().filter(|(_, believed)| !believed.unproven.is_empty()).count() as u64;
     let is_asked = |key_hash: &KeyHash| asked[..looked_at].contains(key_hash);
     let states = believed.into_iter().filter(|(key_hash, _)| is_asked(key_hash));
     let states = states.map(|(key_hash, believed)| (key_hash, believed.joinable())).collect();
-    Ok(Fetched { looked_at, states, unproven })
+    Ok(Fetched { looked_at, states, bundles, held, unproven })
 }
 
 /// The states as far as they are believed.
 async fn believed(
-    store: &Store,
-    verifier: &Verifier,
+    (store, verifier): (&Store, &Verifier),
     states: Vec<proto::KeyedState>,
+    bundles: Vec<proto::Leaves>,
     chains: Vec<proto::Chain>,
-) -> Result<Vec<(KeyHash, Believed)>, RemoteError> {
+) -> Result<(Vec<(KeyHash, Believed)>, Vec<(Origin, Leaves)>), RemoteError> {
     let verifier = verifier.clone();
     let received = Chain::read(chains, limits::STATES_CHAINS_READ);
-    let believe = move |keyed: proto::KeyedState| {
+    let read = |keyed: proto::KeyedState| {
         let key_hash =
             KeyHash::try_from(keyed.key_hash.as_ref()).map_err(|_| CodecError::Malformed("key hash"))?;
-        let claimed = codec::foreign_state(keyed.state.unwrap_or_default())?;
-        if planted::is(Bug::SkipVerifyRepair) {
-            return Ok((key_hash, Believed { state: claimed, ..Believed::default() }));
-        }
-        Ok::<_, CodecError>((key_hash, verifier.believe(&key_hash, claimed, &received)))
+        Ok::<_, CodecError>((key_hash, codec::foreign_state(keyed.state.unwrap_or_default())?))
     };
-    let believing = work(move || states.into_iter().map(believe).collect::<Result<Vec<_>, _>>());
-    let mut believed = believing.await??;
+    let believing = work(move || {
+        let states: Vec<_> = states.into_iter().map(read).collect::<Result<_, _>>()?;
+        let named = named(&bundles, states.iter().map(|(_, state)| state));
+        if planted::is(Bug::SkipVerifyRepair) {
+            let believe = |(key_hash, state)| (key_hash, Believed { state, ..Believed::default() });
+            return Ok((states.into_iter().map(believe).collect(), named));
+        }
+        let mut known = Bundles::default();
+        let bundles = verifier.take_bundles(named, &mut known);
+        let believe = |(key_hash, state)| (key_hash, verifier.believe(&key_hash, state, &known, &received));
+        Ok::<(Vec<_>, _), CodecError>((states.into_iter().map(believe).collect(), bundles))
+    });
+    let (mut believed, bundles) = believing.await??;
     let chains = believed.iter_mut().flat_map(|(_, believed)| std::mem::take(&mut believed.chains));
     store.keep_chains(chains.collect()).await?;
-    Ok(believed)
+    Ok((believed, bundles))
 }
 
 /// Joins the other node's differing states. The states that only this node has are joined by the other one,
@@ -271,7 +290,7 @@ pub async fn repair(
     let mut rest = differences.key_hashes.as_slice();
     while !rest.is_empty() {
         let asked = &rest[..rest.len().min(limits::FETCH_STATES_MAX)];
-        let Fetched { looked_at, states: mut theirs, unproven } =
+        let Fetched { looked_at, states: mut theirs, bundles, held: _held, unproven } =
             fetch((store, verifier), remote, asked).await?;
         outcome.unproven += unproven;
         let asked = &asked[..looked_at];
@@ -289,7 +308,7 @@ pub async fn repair(
         if let Some((breaker, peer)) = breaker {
             breaker.leave_admitted(peer, &mut states).await?;
         }
-        let joined = store.join(Page { states, complete: None }).await?;
+        let joined = store.join(Page { states, bundles, complete: None }).await?;
         outcome.repaired += joined.changed as u64;
         rest = &rest[looked_at..];
     }

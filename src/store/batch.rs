@@ -17,10 +17,11 @@ use brock_core::{
     },
     domain::{
         birth::SignedBirth,
-        bundle::{Bundle, Tip},
+        bundle::{Hash, Tip},
         codec::{self, LogKey},
         digest::Bucket,
         fork::Fork,
+        leaves::{BundleId, Leaves},
         order::Chain,
         record::{RecordState, UnixSeconds},
     },
@@ -83,15 +84,25 @@ impl<'a> Batch<'a> {
         self.put(schema::BIRTH, birth.birth.origin.as_bytes(), &value);
     }
 
-    pub(super) fn put_bundle(&mut self, origin: Origin, bundle: &Bundle) {
-        let key = codec::stamp_key(Stamp { origin, clock: bundle.last() });
-        self.put(schema::BUNDLE, &key, &codec::encode_bundle(bundle));
+    /// A bundle of a log that is here, with the hashes of its operations.
+    pub(super) fn put_bundle(&mut self, origin: Origin, tip: &Tip, hashes: &[Hash]) {
+        let key = codec::stamp_key(Stamp { origin, clock: tip.bundle.last() });
+        self.put(schema::BUNDLE, &key, &codec::encode_bundle(tip, hashes));
     }
 
-    /// Removes the bundles of `origin` that end above `after`, up to and including `through`.
-    pub(super) fn delete_bundles(&mut self, origin: Origin, after: Clock, through: Clock) {
-        let key = |clock: Clock| codec::stamp_key(Stamp { origin, clock: clock.next() });
-        self.writes.delete_range_cf(self.database.family(schema::BUNDLE), key(after), key(through));
+    /// A bundle for the records that it proves, apart from its log.
+    pub(super) fn keep_bundle(&mut self, origin: Origin, leaves: &Leaves) {
+        let value = codec::encode_bundle(leaves.tip(), leaves.hashes());
+        self.put(schema::KEPT_BUNDLE, &codec::bundle_key(&leaves.id(origin)), &value);
+    }
+
+    /// Takes a bundle out of its log.
+    pub(super) fn delete_bundle(&mut self, stamp: Stamp) {
+        self.delete(schema::BUNDLE, &codec::stamp_key(stamp));
+    }
+
+    pub(super) fn delete_kept_bundle(&mut self, id: &BundleId) {
+        self.delete(schema::KEPT_BUNDLE, &codec::bundle_key(id));
     }
 
     pub(super) fn put_floor(&mut self, origin: Origin, clock: Clock) {
@@ -143,12 +154,12 @@ impl<'a> Batch<'a> {
         self.delete(schema::REPLICATION_LOG, &key.encode());
     }
 
-    /// Removes the log entries of `origin` up to and including `through`.
+    /// Removes the log entries of `origin` up to and including `through`. Their bundles stay, for the records that they
+    /// prove.
     pub(super) fn delete_log(&mut self, origin: Origin, through: Clock) {
         let key = |clock| codec::stamp_key(Stamp { origin, clock });
         let family = self.database.family(schema::REPLICATION_LOG);
         self.writes.delete_range_cf(family, key(Clock::default()), key(through.next()));
-        self.delete_bundles(origin, Clock::default(), through);
     }
 
     pub(super) fn put_quarantined(&mut self, stamp: Stamp, entry: &proto::QuarantinedEntry) {

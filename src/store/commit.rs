@@ -4,7 +4,10 @@
 //! IMPORTANT: the view shows the database before the group. A change that reads a value there, and writes
 //! another one that depends on it, would lose the changes before it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use prost::Message;
@@ -17,6 +20,7 @@ use super::{
     fills::Fill,
     held::Amount,
     losers::{self, Seen},
+    marks::Marks,
     published::{Published, Raised, Totals},
     schema,
     signing::{Originated, Signer},
@@ -32,11 +36,13 @@ use brock_core::{
     },
     domain::{
         birth::Birth,
-        bundle::{Evidence, Tip},
+        bundle::Tip,
         codec::{self, LogKey, QUARANTINED_STATE},
         digest::{Bucket, SetDigest},
+        evidence::Evidence,
         operation::Operation,
         order::OrderProof,
+        quarantined,
         record::RecordState,
         segment::Segment,
     },
@@ -68,6 +74,8 @@ pub(super) struct Commit<'a> {
     pub(super) signer: Option<&'a Signer>,
     /// Its operations in this commit.
     pub(super) originated: Vec<Originated>,
+    /// Where to mark the bundles that its records name; `None` = no others are searched for.
+    pub(super) marks: Option<Arc<Marks>>,
 }
 
 /// A commit that is ready to be written.
@@ -114,6 +122,7 @@ impl<'a> Commit<'a> {
             cluster,
             signer,
             originated: Vec::new(),
+            marks: None,
         }
     }
 
@@ -152,6 +161,9 @@ impl<'a> Commit<'a> {
         let mut buckets: BTreeMap<u8, Bucket> = BTreeMap::new();
         for (key_hash, touched) in self.records.iter().filter(|(_, touched)| touched.changed) {
             let (stored, now) = (touched.stored.as_ref(), touched.now.as_ref());
+            if let (Some(marks), Some(now)) = (&self.marks, now) {
+                marks.add(now);
+            }
             let bucket = SetDigest::bucket_of(key_hash);
             let overlooked =
                 planted::is(Bug::DigestIgnoresDeletes) && now.is_some_and(|now| now.deletion.is_some());
@@ -332,7 +344,7 @@ impl Commit<'_> {
             touched.changed = true;
             return;
         };
-        if let Ok(operation) = Operation::decode(&evidence.operation) {
+        if let Some(operation) = evidence.says().cloned() {
             let evidence = [(stamp, evidence)].into();
             self.merge(*key_hash, RecordState { evidence, ..operation.state(stamp, None) });
         }
@@ -405,7 +417,7 @@ impl Commit<'_> {
     pub(super) fn quarantine(
         &mut self,
         stamp: Stamp,
-        (entry, evidence): (proto::Entry, Option<Evidence>),
+        (entry, tip): (proto::Entry, Option<&Tip>),
         reason: String,
     ) {
         // In the log too, so that it is relayed in its place: another node may understand it.
@@ -414,12 +426,7 @@ impl Commit<'_> {
         // The operation too, which the origin has signed: it stays when the entry is dropped from quarantine.
         self.log(stamp, key_hash, QUARANTINED_STATE, entry.operation.clone());
         let at_unix = i64::try_from(self.now_unix_ms / 1000).unwrap_or(i64::MAX);
-        let quarantined = proto::QuarantinedEntry {
-            entry: Some(entry),
-            reason,
-            at_unix,
-            evidence: evidence.map(|evidence| evidence.to_proto(stamp)),
-        };
+        let quarantined = quarantined::to_keep(entry, (reason, at_unix), tip);
         self.batch.put_quarantined(stamp, &quarantined);
         let (node_id, amount) = (stamp.origin.node_id(), held_by(&quarantined));
         self.totals.quarantined += 1;

@@ -28,7 +28,8 @@ impl<'a> Cuts<Box<dyn Iterator<Item = Result<Bundle, StoreError>> + 'a>> {
         if !signs {
             return Ok(Self { unread: None, read: Vec::new(), after });
         }
-        let mut unread: Box<dyn Iterator<Item = _>> = Box::new(view.bundles(origin, after));
+        let bundles = view.bundles(origin, after).map(|tip| tip.map(|tip| tip.bundle));
+        let mut unread: Box<dyn Iterator<Item = _>> = Box::new(bundles);
         let first = unread.next().transpose()?;
         // Whole bundles only: a puller that asks from within one gets it again.
         let after = first.map_or(after, |first| after.min(Clock(first.first.0.saturating_sub(1))));
@@ -43,8 +44,10 @@ impl<'a> Cuts<Box<dyn Iterator<Item = Result<Bundle, StoreError>> + 'a>> {
     /// Whether the log may be cut before its entry at `clock`, which is read now.
     pub(super) fn is_before(&mut self, clock: Clock) -> Result<bool, StoreError> {
         let Some(unread) = &mut self.unread else { return Ok(true) };
-        if self.read.last().is_none_or(|bundle| bundle.last() < clock) {
-            self.read.extend(unread.next().transpose()?);
+        // At and below the floor there are bundles without entries: of a log that is compacted while it is read.
+        while self.read.last().is_none_or(|bundle| bundle.last() < clock) {
+            let Some(next) = unread.next().transpose()? else { break };
+            self.read.push(next);
         }
         match self.read.last() {
             Some(bundle) if bundle.first <= clock && clock <= bundle.last() => Ok(bundle.first == clock),

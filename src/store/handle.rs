@@ -18,6 +18,7 @@ use super::{
     database::Database,
     error::{OpenError, StoreError},
     heads::Heads,
+    marks::Needed,
     open::{self, Mint},
     place::Place,
     published::{Published, Raised, Totals},
@@ -140,6 +141,7 @@ pub(super) struct Shared {
     pub(super) claims: Mutex<Claims>,
     /// Held while the log of a frozen origin is removed.
     pub(super) removing: AsyncMutex<()>,
+    pub(super) needed: Needed,
     _ram: Option<tempfile::TempDir>,
 }
 
@@ -241,6 +243,7 @@ impl Store {
             kept_for_backup: Mutex::default(),
             claims: Mutex::default(),
             removing: AsyncMutex::default(),
+            needed: Needed::default(),
             _ram: opened._ram,
         });
         let (commands, queue) = mpsc::channel(limits::WRITE_QUEUE_COMMANDS);

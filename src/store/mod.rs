@@ -10,6 +10,7 @@
 //! - `heads`: how far origins say that their logs go, and what of that is missing here.
 //! - `held`: whose entries take how much of the quarantine.
 //! - `listing`: how far logs are kept, and which are listed.
+//! - `marks`: which bundles records name, while the others are searched for.
 //! - `losers`: the payloads of a record that have lost, and which of them an operator has acknowledged.
 //! - `published`: what is durable and may be served, raised after the fsync.
 //! - `read`: the reads, by subject.
@@ -33,6 +34,7 @@ mod heads;
 mod held;
 mod listing;
 mod losers;
+mod marks;
 mod open;
 mod place;
 mod published;
@@ -54,11 +56,12 @@ pub use error::{OpenError, StoreError};
 pub use fills::{Confirmed, Fill};
 pub use handle::{Health, Options, Store};
 pub use heads::Lacking;
+pub use marks::HeldBundles;
 pub use published::Totals;
 pub use read::{
     BirthsPage, BucketItem, Comparison, Conflict, DiskSpace, DumpFrame, Dumped, Engine, Family, LogBatch,
-    LoggedOperation, RecordPage, Since, StorageUse, StretchHash, Summary, Tailed, Traced, UnprovenRecords,
-    item_from_proto,
+    LoggedOperation, RecordPage, SentBundles, Since, StorageUse, StretchHash, Summary, Tailed, Traced,
+    UnprovenRecords, item_from_proto,
 };
 pub use receipts::OwnHash;
 pub use signing::{Certified, Identity};

@@ -33,8 +33,12 @@ pub(super) const CONFLICT: &str = "conflict";
 pub(super) const REMOVAL: &str = "removal";
 /// Origin → its birth, which states the key of its bundles.
 pub(super) const BIRTH: &str = "birth";
-/// Origin, clock of the last operation → the bundle that it ends: where it begins, and its signature.
+/// Origin, clock of the last operation → the bundle that it ends, of the log that is or was here, with the hashes of
+/// its operations.
 pub(super) const BUNDLE: &str = "bundle";
+/// Origin, clock of the last operation, root → the same of a bundle that came without its log, with records that it
+/// proves.
+pub(super) const KEPT_BUNDLE: &str = "kept_bundle";
 /// Frozen origin → the proof that it has signed two histories.
 pub(super) const FORK: &str = "fork";
 /// Node id or address → what is remembered of that member.
@@ -44,7 +48,7 @@ pub(super) const MEMBER: &str = "member";
 pub(super) const CERTIFICATE: &str = "certificate";
 
 /// Every column family.
-pub(super) const FAMILIES: [&str; 16] = [
+pub(super) const FAMILIES: [&str; 17] = [
     META,
     CLOCK_VALUE,
     REPLICATION_LOG,
@@ -58,6 +62,7 @@ pub(super) const FAMILIES: [&str; 16] = [
     REMOVAL,
     BIRTH,
     BUNDLE,
+    KEPT_BUNDLE,
     FORK,
     MEMBER,
     CERTIFICATE,

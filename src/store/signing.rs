@@ -16,8 +16,10 @@ use brock_core::{
     domain::{
         acknowledgement::{self, Acknowledgement},
         birth::{Birth, Previous, SignedBirth, Standing, Unbelieved},
-        bundle::{self, Bundle, Evidence, Hash, OriginKey, Signature, Tip},
+        bundle::{self, Bundle, Hash, OriginKey, Signature, Tip},
+        evidence::Evidence,
         head::{self, Head},
+        leaves::BundleId,
         record::UnixSeconds,
         segment::{Proof, Segment},
     },
@@ -66,6 +68,8 @@ pub(super) struct Originated {
 /// Operations of this node that are signed together.
 pub(super) struct SignedBundle {
     pub tip: Tip,
+    /// The hashes of its operations.
+    pub hashes: Vec<Hash>,
     /// Of each operation, in their order.
     pub evidence: Vec<(KeyHash, Stamp, Evidence)>,
 }
@@ -143,21 +147,20 @@ impl Signer {
         while let Some(first) = operations.first() {
             let (own, rest) = operations.split_at(length(operations));
             let stamp = |clock| Stamp { origin: self.origin, clock };
-            let leaves: Vec<Hash> = own
+            let hashes: Vec<Hash> = own
                 .iter()
                 .map(|one| bundle::leaf(stamp(one.clock), &one.key_hash.0, &one.operation))
                 .collect();
-            let (root, paths) = bundle::tree(&leaves);
+            let root = bundle::root(&hashes);
             let count = u8::try_from(own.len()).unwrap_or(u8::MAX);
             let place = (first.clock, count);
             let content = bundle::content(&self.cluster, &self.origin, place, &before, &root);
             let bundle = Bundle { first: first.clock, count, before, signature: self.signature(&content) };
-            let evidence = own.iter().zip(paths).map(|(one, path)| {
-                (one.key_hash, stamp(one.clock), bundle.evidence(one.operation.clone(), path))
-            });
             let tip = Tip { bundle, root };
+            let evidence =
+                own.iter().map(|one| (one.key_hash, stamp(one.clock), tip.evidence(one.operation.clone())));
             before = tip.chain();
-            signed.push(SignedBundle { tip, evidence: evidence.collect() });
+            signed.push(SignedBundle { tip, hashes, evidence: evidence.collect() });
             operations = rest;
         }
         signed
@@ -185,7 +188,7 @@ impl Commit<'_> {
         let before =
             self.before.tips.get(&origin).map_or_else(|| signer.birth.chain(&signer.cluster), Tip::chain);
         for signed in signer.sign(&self.originated, before) {
-            self.batch.put_bundle(origin, &signed.tip.bundle);
+            self.batch.put_bundle(origin, &signed.tip, &signed.hashes);
             self.raised.tips.insert(origin, signed.tip);
             self.raised.own_bundles.push(signed.tip);
             for (key_hash, stamp, evidence) in signed.evidence {
@@ -232,19 +235,33 @@ impl Commit<'_> {
         is_retracted
     }
 
-    /// Keeps the bundles that end above `applied`, so that this node can relay them. Returns the evidence of
-    /// each entry of the segment.
+    /// Keeps the bundles of a segment that end above `applied`, so that this node can relay them, and prove what it has
+    /// of them. What another donor has sent of the log up to where it ends gives way, and is kept for records that it
+    /// may prove.
     pub(super) fn take_bundles(
         &mut self,
-        origin: Origin,
-        proof: Option<Proof>,
+        (origin, through): (Origin, Clock),
+        proof: Option<&Proof>,
         applied: Clock,
-    ) -> std::vec::IntoIter<Evidence> {
-        let Some(proof) = proof else { return Vec::new().into_iter() };
-        for Tip { bundle, .. } in proof.bundles().iter().filter(|tip| tip.bundle.last() > applied) {
-            self.batch.put_bundle(origin, bundle);
+    ) -> Result<(), StoreError> {
+        let is_of_it = |tip: &Tip| proof.and_then(|proof| proof.bundle_of(tip.bundle.last())) == Some(tip);
+        for tip in self.view().bundles(origin, applied) {
+            let tip = tip?;
+            let last = tip.bundle.last();
+            if last > through {
+                break;
+            }
+            if !is_of_it(&tip) {
+                let displaced = self.view().leaves(&BundleId { origin, last, root: tip.root })?;
+                displaced.iter().for_each(|leaves| self.batch.keep_bundle(origin, leaves));
+                self.batch.delete_bundle(Stamp { origin, clock: last });
+            }
         }
-        proof.into_evidence().into_iter()
+        let new = proof.into_iter().flat_map(Proof::leaves);
+        for (tip, hashes) in new.filter(|(tip, _)| tip.bundle.last() > applied) {
+            self.batch.put_bundle(origin, tip, hashes);
+        }
+        Ok(())
     }
 
     /// The last bundle of an origin's log after a segment of it. Changes nothing.

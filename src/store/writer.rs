@@ -217,6 +217,7 @@ impl Writer {
             (self.own, self.signer.as_deref(), mint.cluster()),
             wall_clock.now_ms(),
         );
+        commit.marks = self.shared.needed.marks.load_full();
         let mut needed = Vec::new();
         changes.iter().for_each(|change| change.key_hashes(&mut needed));
         commit.load(&needed)?;

@@ -9,15 +9,16 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::messages;
-use crate::store::{BirthsPage, RecordPage, Store, StoreError};
+use crate::store::{BirthsPage, RecordPage, SentBundles, Store, StoreError};
 use brock_core::{
     base::{
         id::{Incarnation, KeyHash, Origin},
         vector::{Clock, Stamp, Vector},
     },
     domain::{
-        bundle::{Evidence, Tip},
+        bundle::Tip,
         codec::{self, CodecError},
+        evidence::Evidence,
     },
     proto,
 };
@@ -56,6 +57,8 @@ pub struct SnapshotFeed {
     then: Stage,
     /// The origins whose births were sent.
     born: BTreeSet<Origin>,
+    /// The bundles that its pages had.
+    sent: SentBundles,
     /// The page after the births that it needs.
     page: Option<proto::SnapshotResponse>,
 }
@@ -94,8 +97,8 @@ impl SnapshotFeed {
         (vector, puller): (Vector, Vector),
         (stage, then): (Stage, Stage),
     ) -> Self {
-        let (tips, born) = (HashMap::new(), BTreeSet::new());
-        Self { store, incarnation, vector, tips, puller, stage, then, born, page: None }
+        let (tips, born, sent) = (HashMap::new(), BTreeSet::new(), SentBundles::default());
+        Self { store, incarnation, vector, tips, puller, stage, then, born, sent, page: None }
     }
 
     /// The next message; `None` after the last.
@@ -126,7 +129,9 @@ impl SnapshotFeed {
             }
             Stage::Records(after) => {
                 let applied = self.store.applied();
-                let page = self.store.record_page(after).await?;
+                let sent = std::mem::take(&mut self.sent);
+                let (page, sent) = self.store.record_page(after, sent).await?;
+                self.sent = sent;
                 // IMPORTANT: after the page was read. Tombstones that were collected meanwhile may be
                 // missing in it. But only as far as was applied before: a later create that the page
                 // lacks was not deleted, it was not there yet.

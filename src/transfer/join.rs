@@ -5,13 +5,14 @@ use std::collections::{BTreeSet, HashMap};
 use bytes::Bytes;
 
 use super::{
+    bundles::{Bundles, named},
     claimed::Header,
     proof::{ProofError, Verifier},
     work,
 };
 use crate::{
     runtime::planted::{self, Bug},
-    store::{Page, RecordPage, Store, Stretch},
+    store::{HeldBundles, Page, RecordPage, Store, Stretch},
 };
 use brock_core::{
     base::{
@@ -19,7 +20,10 @@ use brock_core::{
         limits,
         vector::{Clock, Stamp, Vector},
     },
-    domain::{birth::SignedBirth, bundle::Tip, codec, order::Chain, record::RecordState, segment::Segment},
+    domain::{
+        birth::SignedBirth, bundle::Tip, codec, leaves::Leaves, order::Chain, record::RecordState,
+        segment::Segment,
+    },
     proto::{self, snapshot_response::Message},
 };
 
@@ -49,6 +53,8 @@ impl Terms {
 #[derive(Default)]
 struct BelievedPage {
     states: Vec<(KeyHash, RecordState)>,
+    /// What is to be kept with them.
+    bundles: Vec<(Origin, Leaves)>,
     /// The operations that were left out, of those that the donor's vector covers.
     unproven: Unproven,
     /// Whether any at all was left out.
@@ -72,6 +78,10 @@ pub struct Joiner {
     shown: HashMap<Origin, Tip>,
     /// The last bundle of each log that was copied.
     tips: HashMap<Origin, Tip>,
+    /// Of its records, verified.
+    bundles: Bundles,
+    /// Bundles that came with earlier pages stay in the store, whether or not a record names them yet.
+    held: Option<HeldBundles>,
     /// Whether the donor has collected tombstones.
     drops: bool,
     /// Records dropped.
@@ -90,6 +100,8 @@ impl Joiner {
     /// At the beginning.
     pub fn new(store: Store, donor: NodeId, terms: Terms, verifier: Option<Verifier>) -> Self {
         Self {
+            held: None,
+            bundles: Bundles::default(),
             store,
             holder: donor.to_string(),
             donor,
@@ -369,23 +381,33 @@ impl Joiner {
     }
 
     async fn believe(
-        &self,
+        &mut self,
         claimed: Vec<(KeyHash, proto::RecordState)>,
+        bundles: Vec<proto::Leaves>,
         received: Vec<Chain>,
     ) -> Result<BelievedPage, JoinError> {
         let (verifier, store) = (self.verifier.clone(), self.store.clone());
         let covered = self.header.as_ref().map(Header::covered);
         // What is above the vector comes by the log.
         let counts = move |stamp: &Stamp| covered.as_ref().is_none_or(|covered| covered.has(*stamp));
+        let mut known = std::mem::take(&mut self.bundles);
         // Hashes every payload, and verifies signatures.
         let believing = work(move || {
-            let mut page =
-                BelievedPage { states: Vec::with_capacity(claimed.len()), ..BelievedPage::default() };
+            let verifier = verifier.as_ref().filter(|_| !planted::is(Bug::SkipVerifyPage));
+            let states =
+                claimed.into_iter().map(|(key_hash, state)| Ok((key_hash, codec::foreign_state(state)?)));
+            let states: Vec<_> = states.collect::<Result<_, JoinError>>()?;
+            let named = named(&bundles, states.iter().map(|(_, state)| state));
+            let bundles = match verifier {
+                Some(verifier) => verifier.take_bundles(named, &mut known),
+                None => named,
+            };
+            let states_of = Vec::with_capacity(states.len());
+            let mut page = BelievedPage { states: states_of, bundles, ..BelievedPage::default() };
             let mut chains = Vec::new();
-            for (key_hash, claimed) in claimed {
-                let mut state = codec::foreign_state(claimed)?;
-                if let Some(verifier) = verifier.as_ref().filter(|_| !planted::is(Bug::SkipVerifyPage)) {
-                    let mut believed = verifier.believe(&key_hash, state, &received);
+            for (key_hash, mut state) in states {
+                if let Some(verifier) = verifier {
+                    let mut believed = verifier.believe(&key_hash, state, &known, &received);
                     chains.append(&mut believed.chains);
                     page.has_gaps |= !believed.unproven.is_empty();
                     believed.unproven.retain(&counts);
@@ -399,9 +421,10 @@ impl Joiner {
             if verifier.is_none() {
                 chains = received;
             }
-            Ok::<_, JoinError>((page, chains))
+            Ok::<_, JoinError>((page, known, chains))
         });
-        let (page, chains) = believing.await??;
+        let (page, known, chains) = believing.await??;
+        self.bundles = known;
         self.store.keep_chains(chains).await?;
         Ok(page)
     }
@@ -426,16 +449,20 @@ impl Joiner {
         if self.after.is_some_and(|after| through <= after) {
             return Err(JoinError::Protocol("a page ends before it begins".to_owned()));
         }
+        if self.held.is_none() {
+            self.held = Some(self.store.hold_bundles().await);
+        }
         let (collected, may_drop) = self.collected(page.collected)?;
         let received = Chain::read(page.chains, limits::STATES_CHAINS_READ);
-        let BelievedPage { states, unproven, has_gaps } = self.believe(claimed, received).await?;
+        let believed = self.believe(claimed, page.bundles, received).await?;
+        let BelievedPage { states, bundles, unproven, has_gaps } = believed;
         self.unproven.join(unproven);
         self.records += states.len() as u64;
         // What the donor has and this node does not believe, the donor has not forgotten.
         let collected = if has_gaps { Vector::default() } else { collected };
         self.drops |= !collected.is_empty();
         let stretch = Stretch { after: self.after, through, collected, may_drop };
-        let joined = self.store.join(Page { states, complete: Some(stretch) }).await?;
+        let joined = self.store.join(Page { states, bundles, complete: Some(stretch) }).await?;
         self.dropped += joined.dropped as u64;
         self.after = Some(through);
         Ok(())

@@ -52,6 +52,7 @@ pub(super) fn records(page: &RecordPage, collected: &Vector, chains: Vec<proto::
         through: Bytes::copy_from_slice(&page.through.0),
         collected: unless_empty(collected),
         chains,
+        bundles: page.bundles.iter().map(|(origin, leaves)| leaves.to_proto(*origin)).collect(),
     }))
 }
 

@@ -9,7 +9,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use bytes::Bytes;
 use metrics::counter;
 use rustls_pki_types::CertificateDer;
 
@@ -34,6 +33,7 @@ use brock_core::{
         vector::{Clock, Stamp},
     },
     domain::{
+        evidence::Evidence,
         operation::{Entry, Operation},
         order::{Chain, OrderProof, SignedOrder, Subject},
         segment::{Segment, SegmentEntry},
@@ -240,13 +240,14 @@ impl Orders {
     pub fn check_evidence(
         &self,
         key_hash: &KeyHash,
-        encoded: &Bytes,
+        evidence: &Evidence,
         received: &[Chain],
     ) -> Result<Option<Chain>, OrderError> {
-        let Ok((operation, order)) = Operation::decode_with(encoded) else { return Ok(None) };
-        if !operation.destroys() {
+        if !evidence.says().is_some_and(Operation::destroys) {
             return Ok(None);
         }
+        let encoded = evidence.operation();
+        let Ok((operation, order)) = Operation::decode_with(encoded) else { return Ok(None) };
         let named = order.as_ref().map(|order| order.certificate);
         let new = received.iter().find(|chain| Some(chain.id()) == named);
         if !self.are_required() && new.is_none() {

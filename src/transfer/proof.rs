@@ -1,14 +1,14 @@
 //! Verifies what others send, against the births of the origins.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::BTreeSet,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use super::{orders::Orders, work};
+use super::{bundles::Bundles, orders::Orders, work};
 use crate::{
     runtime::planted::{self, Bug},
     store::{Store, StoreError},
@@ -16,13 +16,13 @@ use crate::{
 use brock_core::{
     base::{
         id::{ClusterId, KeyHash, NodeId, Origin},
-        limits,
         trust::TrustMode,
         vector::{Clock, Stamp, Vector},
     },
     domain::{
         birth::{Birth, SignedBirth, Unbelieved},
-        bundle::{Bundle, Evidence, Hash, Signature},
+        evidence::Evidence,
+        leaves::Leaves,
         operation::{Operation, has_foreign_payload},
         order::Chain,
         proofs::{EvidenceList, Part, Proofs},
@@ -70,13 +70,9 @@ pub struct Verifier {
     mode: TrustMode,
     /// `None`: orders are not verified.
     orders: Option<Orders>,
-    /// Signatures that were found genuine, and what they sign: the records of a bundle come one by one.
-    genuine: Arc<Mutex<HashMap<Signature, Signed>>>,
     /// How many births that are kept here are not believed any more, as counted last.
     unbelieved: Arc<AtomicU64>,
 }
-
-type Signed = (Origin, Bundle, Hash);
 
 /// A state as far as it is believed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,7 +96,7 @@ impl Believed {
 impl Verifier {
     /// Believes what `mode` says, of origins and their births as the store knows them.
     pub fn new(store: Store, mode: TrustMode, orders: Option<Orders>) -> Self {
-        Self { store, mode, orders, genuine: Arc::default(), unbelieved: Arc::default() }
+        Self { store, mode, orders, unbelieved: Arc::default() }
     }
 
     /// Whether only what is proven is applied.
@@ -299,25 +295,32 @@ impl Verifier {
 
     /// What of a peer's state is believed: what evidence proves, as the evidence states it; and, unless only what is
     /// proven is believed, the operations of origins that have no birth here: an origin that signs is not believed
-    /// unsigned. What destroys needs an operator's order if only what is proven is believed. `chains` came with the
-    /// state. Blocks for a signature per bundle and per order.
-    pub fn believe(&self, key_hash: &KeyHash, mut claimed: RecordState, chains: &[Chain]) -> Believed {
+    /// unsigned. What destroys needs an operator's order if only what is proven is believed. `bundles` and `chains`
+    /// came with the state or before it. Blocks for a signature per order.
+    pub fn believe(
+        &self,
+        key_hash: &KeyHash,
+        mut claimed: RecordState,
+        bundles: &Bundles,
+        chains: &[Chain],
+    ) -> Believed {
         let evidence = std::mem::take(&mut claimed.evidence);
         let mut genuine: EvidenceList =
-            evidence.into_iter().filter(|(stamp, one)| self.proves(*stamp, key_hash, one)).collect();
+            evidence.into_iter().filter(|(stamp, one)| self.proves(*stamp, key_hash, one, bundles)).collect();
         let chains = self.check_orders(key_hash, &mut genuine, chains);
         let proofs = Proofs::of(&genuine);
         let trusts = |stamp: &Stamp| {
             !self.is_strict() && self.store.born(&stamp.origin).is_none() && !self.is_beyond_end(*stamp)
         };
         let is_unproven = |(stamp, part): &(Stamp, Part<'_>)| {
-            !trusts(stamp) && !proofs.prove(*stamp, *part) && !self.is_beyond_end(*stamp)
+            !proofs.prove(*stamp, *part) && !trusts(stamp) && !self.is_beyond_end(*stamp)
         };
         let unproven = claimed.parts().filter(is_unproven).map(|(stamp, _)| stamp).collect();
         let payload = claimed.creation.as_ref().and_then(|creation| creation.payload.clone());
         let digest = claimed.creation.as_ref().map(|creation| creation.digest);
         let was_created = claimed.was_created && !self.is_strict();
-        let mut state = claimed.only(trusts);
+        // An origin whose evidence is genuine signs.
+        let mut state = claimed.only(|stamp| !proofs.name(stamp) && trusts(stamp));
         for (stamp, operation, one) in proofs.operations() {
             // Each create with that payload gets it: one that loses is joined without.
             let is_of_it = matches!(operation, Operation::Create { digest: created, .. } if digest.as_ref() == Some(created));
@@ -335,7 +338,7 @@ impl Verifier {
         let mut new = Vec::new();
         let Some(orders) = &self.orders else { return new };
         genuine.retain(|(_, evidence)| {
-            let checked = orders.check_evidence(key_hash, &evidence.operation, chains);
+            let checked = orders.check_evidence(key_hash, evidence, chains);
             let is_ordered = checked.is_ok();
             new.extend(checked.ok().flatten());
             is_ordered || !self.is_strict()
@@ -349,31 +352,18 @@ impl Verifier {
         self.end_of(&stamp.origin).is_some_and(|end| stamp.clock > end)
     }
 
-    fn proves(&self, stamp: Stamp, key_hash: &KeyHash, evidence: &Evidence) -> bool {
-        let destroys = || Operation::decode(&evidence.operation).is_ok_and(|operation| operation.destroys());
+    /// Whether the operation is in a bundle that its origin has signed. Those that are here were verified.
+    fn proves(&self, stamp: Stamp, key_hash: &KeyHash, evidence: &Evidence, bundles: &Bundles) -> bool {
+        let destroys = || evidence.says().is_some_and(Operation::destroys);
         // An operator's order is valid in whatever log it stands.
         if self.is_beyond_end(stamp) && !(self.is_strict() && destroys()) {
             return false;
         }
-        let Some((bundle, root)) = evidence.bundle(stamp, &key_hash.0) else { return false };
-        let signed = (stamp.origin, bundle, root);
-        if self.lock().get(&bundle.signature) == Some(&signed) {
-            return true;
+        let id = evidence.bundle_id(stamp.origin);
+        let is_in_it = |leaves: &Leaves| evidence.is_in(leaves, stamp, &key_hash.0);
+        match bundles.get(&id) {
+            Some(leaves) => is_in_it(leaves),
+            None => self.store.leaves(&id).ok().flatten().is_some_and(|leaves| is_in_it(&leaves)),
         }
-        let cluster = self.cluster();
-        let mut keys = self.store.keys_of(&stamp.origin).into_iter();
-        let is_genuine = keys.any(|key| bundle.is_genuine(&cluster, &stamp.origin, &key, &root));
-        if is_genuine {
-            let mut genuine = self.lock();
-            if genuine.len() >= limits::GENUINE_SIGNATURES {
-                genuine.clear();
-            }
-            genuine.insert(bundle.signature, signed);
-        }
-        is_genuine
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Signature, Signed>> {
-        self.genuine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -118,7 +118,9 @@ impl ReplicationService for Replication {
         let state = state.ok_or(RequestError::Absent)?;
         let births = self.store.births_of([&state]).await.map_err(RequestError::from)?;
         let chains = self.store.chains_of([&state]).await.map_err(RequestError::from)?;
-        Ok(Response::new(proto::PeekResponse { state: Some(codec::state_to_proto(&state)), births, chains }))
+        let bundles = self.store.bundles_of([&state]).await.map_err(RequestError::from)?;
+        let state = Some(codec::state_to_proto(&state));
+        Ok(Response::new(proto::PeekResponse { state, births, chains, bundles }))
     }
 
     async fn replicate(

@@ -70,6 +70,10 @@ bugs! {
     SkipVerifyRelay = "skip-verify-relay",
     /// A resync takes records as the donor shows them.
     SkipVerifyPage = "skip-verify-page",
+    /// A bundle that comes with states is taken as it is.
+    SkipVerifyBundle = "skip-verify-bundle",
+    /// Bundles are dropped although records name them.
+    DropNamedBundles = "drop-named-bundles",
     /// A repair or a comparison takes states as the peer shows them.
     SkipVerifyRepair = "skip-verify-repair",
     /// A read takes what a peer answers.

@@ -1,19 +1,21 @@
-//! Bundles: how an origin signs its operations, and the evidence by which each of them is proven alone.
+//! Bundles: how an origin signs its operations.
 //!
 //! An origin signs its log in bundles of consecutive operations. One Ed25519 signature covers the root of a
-//! Merkle tree (RFC 6962) over the operations, so an operation needs its bundle's signature and a path of
-//! hashes to be proven without the others: after compaction too. A leaf holds the operation without its
-//! payload, of which it has the digest: a stub is proven like an entry, and an entry is proven before it is
-//! parsed.
+//! Merkle tree (RFC 6962) over the operations, so the hashes of its operations are enough to prove any of them without
+//! the others: after compaction too. A leaf holds the operation without its payload, of which it has the digest: a stub
+//! is proven like an entry, and an entry is proven before it is parsed.
 //!
 //! The signature also covers the hash of the whole log before the bundle. So each bundle states what the log is
 //! up to its end, and two bundles that cannot both be of one log prove that their origin has signed two.
 //!
 //! IMPORTANT: what is signed has one fixed layout. A message of protobuf has several encodings.
 
+use std::thread;
+
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 use bytes::Bytes;
 
+use super::evidence::Evidence;
 use crate::{
     base::{
         id::{ClusterId, Origin, sha256},
@@ -83,25 +85,22 @@ pub fn root(leaves: &[Hash]) -> Hash {
     }
 }
 
-/// The root, and for each leaf the hashes beside its way up there, one after another. Hashes each node of the tree
-/// once.
-pub fn tree(leaves: &[Hash]) -> (Hash, Vec<Bytes>) {
-    let height = leaves.len().next_power_of_two().trailing_zeros() as usize;
-    let mut paths: Vec<Vec<u8>> = leaves.iter().map(|_| Vec::with_capacity(32 * height)).collect();
-    (grow(leaves, &mut paths), paths.into_iter().map(Bytes::from).collect())
-}
-
-/// The root of the tree over these leaves; the path of each gets the hashes beside it.
-fn grow(leaves: &[Hash], paths: &mut [Vec<u8>]) -> Hash {
-    if leaves.len() < 2 {
-        return root(leaves);
+/// The hashes beside the way of a leaf up to the root, one after another; `None`: there is no such leaf.
+pub fn path(leaves: &[Hash], index: usize) -> Option<Vec<Hash>> {
+    if index >= leaves.len() {
+        return None;
+    }
+    if leaves.len() == 1 {
+        return Some(Vec::new());
     }
     let middle = division(leaves.len());
-    let (left_paths, right_paths) = paths.split_at_mut(middle);
-    let (left, right) = (grow(&leaves[..middle], left_paths), grow(&leaves[middle..], right_paths));
-    left_paths.iter_mut().for_each(|path| path.extend_from_slice(&right));
-    right_paths.iter_mut().for_each(|path| path.extend_from_slice(&left));
-    parent(&left, &right)
+    let (left, right) = leaves.split_at(middle);
+    let (mut below, beside) = match index < middle {
+        true => (path(left, index)?, root(right)),
+        false => (path(right, index - middle)?, root(left)),
+    };
+    below.push(beside);
+    Some(below)
 }
 
 /// The root that a leaf and its path lead to; `None`: no tree of `count` leaves has that path.
@@ -151,6 +150,11 @@ impl Tip {
     /// Whether the origin of this key signed it.
     pub fn is_genuine(&self, cluster: &ClusterId, origin: &Origin, key: &OriginKey) -> bool {
         self.bundle.is_genuine(cluster, origin, key, &self.root)
+    }
+
+    /// The evidence of one of its operations.
+    pub fn evidence(&self, operation: Bytes) -> Evidence {
+        Evidence::new(operation, (self.bundle.first, self.bundle.count), self.root)
     }
 
     /// What it states: the hash of the log at the clock before its first operation, and at that of its last.
@@ -213,12 +217,6 @@ impl Bundle {
         is_signed(key, &content, &self.signature)
     }
 
-    /// The evidence of one of its operations.
-    pub fn evidence(&self, operation: Bytes, path: Bytes) -> Evidence {
-        let Self { first, count, before, signature } = *self;
-        Evidence { operation, first, count, before, path, signature }
-    }
-
     /// To the wire. Its first clock and the hash before it follow from its place in a batch.
     pub fn to_proto(&self) -> proto::Bundle {
         proto::Bundle { count: self.count.into(), signature: Bytes::copy_from_slice(&self.signature) }
@@ -233,12 +231,28 @@ impl Bundle {
     }
 }
 
+/// Looks at each of these, for a signature: many of them on several cores. Blocks.
+pub fn verify_each<T: Sync>(all: &[T], is_genuine: impl Fn(&T) -> bool + Sync) -> Vec<bool> {
+    let verify = |part: &[T]| part.iter().map(&is_genuine).collect::<Vec<bool>>();
+    let cores = thread::available_parallelism().map_or(1, usize::from).min(limits::VERIFY_THREADS);
+    let part = all.len().div_ceil(cores).max(limits::VERIFY_TOGETHER);
+    if all.len() <= part {
+        return verify(all);
+    }
+    thread::scope(|scope| {
+        let parts: Vec<_> = all.chunks(part).map(|part| (part.len(), scope.spawn(|| verify(part)))).collect();
+        // Of a thread that panicked, nothing is genuine.
+        let verified = parts.into_iter().map(|(len, part)| part.join().unwrap_or_else(|_| vec![false; len]));
+        verified.flatten().collect()
+    })
+}
+
 /// Whether the holder of this key has signed this content.
 pub fn is_signed(key: &OriginKey, content: &[u8], signature: &Signature) -> bool {
     UnparsedPublicKey::new(&ED25519, key).verify(content, signature).is_ok()
 }
 
-fn is_count(count: u8) -> bool {
+pub(super) fn is_count(count: u8) -> bool {
     (1..=limits::BUNDLE_OPERATIONS).contains(&usize::from(count))
 }
 
@@ -261,94 +275,10 @@ pub fn content(
     bytes
 }
 
-/// What proves one operation by itself: the bytes that its origin wrote, and its place in a signed bundle.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Evidence {
-    /// The encoded operation.
-    pub operation: Bytes,
-    /// The clock of the first operation in its bundle.
-    pub first: Clock,
-    /// How many operations the bundle has.
-    pub count: u8,
-    /// The hash of the log before the bundle.
-    pub before: Hash,
-    /// The hashes beside its way to the root, one after another.
-    pub path: Bytes,
-    /// The signature of the bundle.
-    pub signature: Signature,
-}
-
-impl Evidence {
-    /// The bundle that the evidence says the operation is in, and the root that it leads to; `None`: the
-    /// operation cannot be in that bundle.
-    pub fn bundle(&self, stamp: Stamp, key_hash: &[u8]) -> Option<(Bundle, Hash)> {
-        let index = usize::try_from(stamp.clock.0.checked_sub(self.first.0)?).ok()?;
-        if !is_count(self.count) {
-            return None;
-        }
-        let leaf = leaf(stamp, key_hash, &self.operation);
-        let (path, []) = self.path.as_chunks::<32>() else { return None };
-        let root = root_from(leaf, index, self.count.into(), path)?;
-        let Self { first, count, before, signature, .. } = *self;
-        Some((Bundle { first, count, before, signature }, root))
-    }
-
-    /// To the wire.
-    pub fn to_proto(&self, stamp: Stamp) -> proto::Evidence {
-        let stamp_to_wire = Some(super::codec::stamp_to_proto(stamp));
-        proto::Evidence { stamp: stamp_to_wire, ..self.in_state(stamp.clock, 0) }
-    }
-
-    /// To the wire and the store, as part of a state that names the operation's stamp in this place.
-    pub(super) fn in_state(&self, clock: Clock, place: u32) -> proto::Evidence {
-        proto::Evidence {
-            stamp: None,
-            operation: self.operation.clone(),
-            before: u32::try_from(clock.0.saturating_sub(self.first.0)).unwrap_or(u32::MAX),
-            count: self.count.into(),
-            proof: [&self.signature[..], &self.before, &self.path].concat().into(),
-            place,
-        }
-    }
-
-    /// From the wire; `None` = malformed.
-    pub fn from_proto(mut evidence: proto::Evidence) -> Option<(Stamp, Self)> {
-        let stamp = super::codec::stamp_from_proto(&evidence.stamp.take()?).ok()?;
-        Some((stamp, Self::of_operation(stamp.clock, evidence)?))
-    }
-
-    /// The evidence of an operation with that clock; `None` = malformed.
-    pub(super) fn of_operation(clock: Clock, evidence: proto::Evidence) -> Option<Self> {
-        let proto::Evidence { operation, before, count, proof, .. } = evidence;
-        let (signature, rest) = proof.split_first_chunk::<64>()?;
-        let (chain, hashes) = rest.split_first_chunk::<32>()?;
-        let (hashes, []) = hashes.as_chunks::<32>() else { return None };
-        let first = Clock(clock.0.checked_sub(before.into())?);
-        let count = u8::try_from(count).ok()?;
-        let is_well_formed = first.0 > 0
-            && is_count(count)
-            && hashes.len() <= limits::BUNDLE_PATH_MAX
-            && operation.len() <= limits::OPERATION_MAX_BYTES;
-        let (signature, before, path) = (*signature, *chain, proof.slice(64 + 32..));
-        is_well_formed.then_some(Self { operation, first, count, before, path, signature })
-    }
-}
-
-impl std::fmt::Debug for Evidence {
-    /// Never shows the operation.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Evidence")
-            .field("first", &self.first)
-            .field("count", &self.count)
-            .finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
     use data_encoding::HEXLOWER;
-    use proptest::prelude::{any, prop_assert, prop_assert_eq, proptest};
+    use proptest::prelude::{prop_assert, prop_assert_eq, proptest};
 
     use super::*;
     use crate::base::id::Incarnation;
@@ -380,19 +310,28 @@ mod tests {
     }
 
     #[test]
+    fn each_of_many_is_looked_at_on_its_own() {
+        for count in [0, 1, limits::VERIFY_TOGETHER, limits::VERIFY_TOGETHER + 1, 1000] {
+            let all: Vec<usize> = (0..count).collect();
+            let expected: Vec<bool> = all.iter().map(|number| number % 7 != 3).collect();
+            assert_eq!(verify_each(&all, |number| number % 7 != 3), expected, "{count}");
+        }
+    }
+
+    #[test]
     fn each_leaf_leads_to_the_root_by_its_own_path_only() {
         for count in 1..=limits::BUNDLE_OPERATIONS {
             let leaves = leaves(count);
-            let (root, paths) = tree(&leaves);
-            assert_eq!(root, super::root(&leaves));
-            for (index, path) in paths.iter().enumerate() {
-                let (path, rest) = path.as_chunks::<32>();
-                assert!(rest.is_empty() && path.len() <= limits::BUNDLE_PATH_MAX);
-                assert_eq!(root_from(leaves[index], index, count, path), Some(root));
+            let root = root(&leaves);
+            assert_eq!(path(&leaves, count), None);
+            for index in 0..count {
+                let path = path(&leaves, index).unwrap();
+                assert!(path.len() <= limits::BUNDLE_PATH_MAX);
+                assert_eq!(root_from(leaves[index], index, count, &path), Some(root));
                 for other in (0..=count).filter(|other| *other != index) {
-                    assert_ne!(root_from(leaves[index], other, count, path), Some(root));
+                    assert_ne!(root_from(leaves[index], other, count, &path), Some(root));
                 }
-                let longer = [path, &[root]].concat();
+                let longer = [&path[..], &[root]].concat();
                 assert_eq!(root_from(leaves[index], index, count, &longer), None);
             }
         }
@@ -464,54 +403,6 @@ mod tests {
             let strayed = log(1, other[1], &[2])[1];
             let beside = Tip { root: [1; 32], ..other[1] };
             prop_assert!(strayed.contradicts(&beside));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn an_operation_is_proven_at_its_place_and_nothing_else_is(
-            count in 1..=limits::BUNDLE_OPERATIONS, index in any::<usize>(), first in 1..u64::MAX / 2, byte in any::<usize>(),
-        ) {
-            let index = index % count;
-            let key = Ed25519KeyPair::generate().unwrap();
-            let public = <OriginKey>::try_from(key.public_key().as_ref()).unwrap();
-            let (cluster, key_hash) = (ClusterId([1; 32]), [5; 32]);
-            let stamp = |index: usize| Stamp { origin: origin(), clock: Clock(first + index as u64) };
-            let operations: Vec<Bytes> = (0..count).map(|index| Bytes::from(index.to_string())).collect();
-            let leaves: Vec<Hash> =
-                operations.iter().enumerate().map(|(index, op)| leaf(stamp(index), &key_hash, op)).collect();
-            let count = u8::try_from(count).unwrap();
-            let (root, paths) = tree(&leaves);
-            let before = [4; 32];
-            let signed = key.sign(&content(&cluster, &origin(), (Clock(first), count), &before, &root));
-            let signature = signed.as_ref().try_into().unwrap();
-            let bundle = Bundle { first: Clock(first), count, before, signature };
-            prop_assert_eq!(Bundle::from_proto(Clock(first), before, &bundle.to_proto()), Some(bundle));
-            let tip = Tip { bundle, root };
-            prop_assert_eq!(Tip::from_proto(&tip.to_proto()), Some(tip));
-            let proves = |evidence: &Evidence, stamp: Stamp, key_hash: &[u8], cluster: &ClusterId| {
-                evidence.bundle(stamp, key_hash)
-                    .is_some_and(|(bundle, root)| bundle.is_genuine(cluster, &stamp.origin, &public, &root))
-            };
-            let evidence = bundle.evidence(operations[index].clone(), paths[index].clone());
-            prop_assert!(proves(&evidence, stamp(index), &key_hash, &cluster));
-            prop_assert_eq!(
-                Evidence::from_proto(evidence.to_proto(stamp(index))),
-                Some((stamp(index), evidence.clone()))
-            );
-            prop_assert!(!proves(&evidence, stamp(index), &key_hash, &ClusterId([2; 32])));
-            prop_assert!(!proves(&evidence, stamp(index), &[6; 32], &cluster));
-            prop_assert!(!proves(&evidence, stamp(index + 1), &key_hash, &cluster));
-            let foreign = Stamp { origin: Origin::new(&"b".parse().unwrap(), Incarnation(1)), ..stamp(index) };
-            prop_assert!(!proves(&evidence, foreign, &key_hash, &cluster));
-            let mut altered = evidence.clone();
-            altered.signature[byte % 64] ^= 1;
-            prop_assert!(!proves(&altered, stamp(index), &key_hash, &cluster));
-            let mut of_another_log = evidence.clone();
-            of_another_log.before[byte % 32] ^= 1;
-            prop_assert!(!proves(&of_another_log, stamp(index), &key_hash, &cluster));
-            let other = Evidence { operation: Bytes::from_static(b"x"), ..evidence };
-            prop_assert!(!proves(&other, stamp(index), &key_hash, &cluster));
         }
     }
 }

@@ -7,8 +7,10 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::{
-    bundle::{Bundle, Evidence, Tip},
+    bundle::{Bundle, Hash, Tip},
     digest::{Bucket, Counts, Sum},
+    evidence::Evidence,
+    leaves::BundleId,
     proofs::EvidenceList,
     record::{Creation, Invalidation, PayloadDigest, RecordState, UnixSeconds},
 };
@@ -107,15 +109,45 @@ pub fn decode_head(value: &[u8]) -> Result<(Clock, Option<Tip>), CodecError> {
     }
 }
 
-/// A bundle's value: first clock (8), count (1), hash of the log before it (32), signature (64). Its key is the stamp
-/// of its last operation.
-pub fn encode_bundle(bundle: &Bundle) -> Vec<u8> {
-    versioned(&bundle_bytes(bundle))
+/// A bundle's value: first clock (8), count (1), hash of the log before it (32), signature (64), root (32), and the
+/// hashes of its operations (32 each), unless it has one only, whose hash is the root.
+pub fn encode_bundle(tip: &Tip, hashes: &[Hash]) -> Vec<u8> {
+    let hashes = if hashes.len() > 1 { hashes.as_flattened() } else { &[] };
+    versioned(&[&bundle_bytes(&tip.bundle)[..], &tip.root, hashes].concat())
+}
+
+/// Reads the bundle of [`encode_bundle`].
+pub fn decode_bundle(value: &[u8]) -> Result<Tip, CodecError> {
+    Ok(decode_hashes(value)?.0)
 }
 
 /// Reads [`encode_bundle`].
-pub fn decode_bundle(value: &[u8]) -> Result<Bundle, CodecError> {
-    bundle_from(unversioned("bundle", value)?).ok_or(CodecError::Malformed("bundle"))
+pub fn decode_hashes(value: &[u8]) -> Result<(Tip, &[Hash]), CodecError> {
+    let malformed = || CodecError::Malformed("bundle");
+    let body = unversioned("bundle", value)?;
+    let (bundle, rest) = body.split_first_chunk::<BUNDLE_BYTES>().ok_or_else(malformed)?;
+    let bundle = bundle_from(bundle).ok_or_else(malformed)?;
+    let (all, []) = rest.as_chunks::<32>() else { return Err(malformed()) };
+    let (root, hashes) = all.split_first().ok_or_else(malformed)?;
+    let hashes = if bundle.count == 1 { &all[..1] } else { hashes };
+    Ok((Tip { bundle, root: *root }, hashes))
+}
+
+const BUNDLE_BYTES: usize = 8 + 1 + 32 + 64;
+
+/// The key of a bundle that is kept apart from its log: origin (32), clock of its last operation (8), root (32).
+pub fn bundle_key(id: &BundleId) -> [u8; 72] {
+    let mut key = [0; 72];
+    key[..40].copy_from_slice(&stamp_key(Stamp { origin: id.origin, clock: id.last }));
+    key[40..].copy_from_slice(&id.root);
+    key
+}
+
+/// Reads [`bundle_key`].
+pub fn decode_bundle_key(key: &[u8]) -> Result<BundleId, CodecError> {
+    let (stamp, root) = key.split_last_chunk::<32>().ok_or(CodecError::Malformed("key of a bundle"))?;
+    let Stamp { origin, clock: last } = decode_stamp_key(stamp)?;
+    Ok(BundleId { origin, last, root: *root })
 }
 
 fn bundle_bytes(bundle: &Bundle) -> Vec<u8> {
@@ -270,7 +302,7 @@ pub fn state_to_proto(state: &RecordState) -> proto::RecordState {
     let places = places(state);
     let evidence = state.evidence.iter().filter_map(|(stamp, evidence)| {
         let place = places.binary_search(stamp).ok()?.try_into().ok()?;
-        Some(evidence.in_state(stamp.clock, place))
+        Some(evidence.to_proto(state, *stamp, place))
     });
     proto::RecordState { evidence: evidence.collect(), ..unproven_to_proto(state) }
 }
@@ -346,7 +378,7 @@ pub fn state_from_proto(state: proto::RecordState) -> Result<RecordState, CodecE
     let places = places(&bare);
     let evidence = state.evidence.into_iter().map(|evidence| {
         let stamp = places.get(usize::try_from(evidence.place).ok()?)?;
-        Some((*stamp, Evidence::of_operation(stamp.clock, evidence)?))
+        Some((*stamp, Evidence::from_proto(&bare, *stamp, evidence)?))
     });
     let evidence = evidence.collect::<Option<_>>().ok_or(CodecError::Malformed("record"))?;
     Ok(RecordState { evidence, ..bare })
@@ -371,7 +403,7 @@ pub fn foreign_state(state: proto::RecordState) -> Result<RecordState, CodecErro
         creation.payload.as_ref().map(|payload| (payload.len(), sha256(payload) == creation.digest))
     });
     let genuine = payload.is_none_or(|(size, genuine)| genuine && size <= limits::PAYLOAD_MAX_BYTES);
-    let canonical = state.expires_at.is_none_or(|at| at > 0) && state.clone().canonical() == state;
+    let canonical = state.expires_at.is_none_or(|at| at > 0) && state.is_canonical();
     if !genuine || !canonical || !(1..=limits::REASON_MAX_BYTES).contains(&reason) {
         return Err(CodecError::Malformed("record"));
     }
@@ -579,6 +611,7 @@ mod tests {
             let _ = (decode_state(bytes.clone().into()), decode_clock(&bytes), LogKey::decode(&bytes));
             let _ = (decode_expiry_key(&bytes), decode_stamp_key(&bytes));
             let _ = decode_state(versioned(&bytes).into());
+            let _ = (decode_hashes(&versioned(&bytes)).is_ok(), decode_bundle_key(&bytes));
         }
     }
 }

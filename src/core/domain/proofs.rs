@@ -4,7 +4,7 @@
 //! other. So evidence proves a *part* of a state only if the operation in it says that part.
 
 use super::{
-    bundle::Evidence,
+    evidence::Evidence,
     operation::Operation,
     record::{PayloadDigest, UnixSeconds},
 };
@@ -66,65 +66,53 @@ pub enum Lack {
     Evidence,
 }
 
-/// Evidence with its operations decoded, and whether they lack an order.
-#[derive(Debug, Default)]
-pub struct Proofs<'a>(Vec<Proof<'a>>);
-
-#[derive(Debug)]
-struct Proof<'a> {
-    stamp: Stamp,
-    operation: Operation,
-    lacks_order: bool,
-    evidence: &'a Evidence,
-}
+/// The evidence of one state or of two. Evidence of an operation that does not decode proves nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Proofs<'a>([&'a [(Stamp, Evidence)]; 2]);
 
 impl<'a> Proofs<'a> {
-    /// Evidence of an operation that does not decode proves nothing.
+    /// Of one.
     pub fn of(evidence: &'a EvidenceList) -> Self {
-        let decoded = |(stamp, evidence): &'a (Stamp, Evidence)| {
-            let (operation, order) = Operation::decode_with(&evidence.operation).ok()?;
-            let lacks_order = operation.destroys() && order.is_none();
-            Some(Proof { stamp: *stamp, operation, lacks_order, evidence })
-        };
-        Self(evidence.iter().filter_map(decoded).collect())
+        Self([evidence, &[]])
+    }
+
+    /// Of two.
+    pub fn of_both(one: &'a EvidenceList, other: &'a EvidenceList) -> Self {
+        Self([one, other])
     }
 
     /// The best evidence of that part of a state under that stamp: with an order if it needs one, then the least. A
     /// state keeps one for each of its parts, so the origin cannot make it grow.
     pub fn proof(&self, stamp: Stamp, part: Part<'_>) -> Option<&'a Evidence> {
-        self.best(stamp, part).map(|proof| proof.evidence)
-    }
-
-    fn best(&self, stamp: Stamp, part: Part<'_>) -> Option<&Proof<'a>> {
-        let says = |proof: &&Proof<'_>| part.is_said_by(&proof.operation) || planted::is(Bug::ProveByStamp);
-        let its = self.0.iter().filter(|proof| proof.stamp == stamp).filter(says);
-        its.min_by_key(|proof| (proof.lacks_order, proof.evidence))
+        let says = |operation: &Operation| part.is_said_by(operation) || planted::is(Bug::ProveByStamp);
+        let its = self.operations().filter(|(of, operation, _)| *of == stamp && says(operation));
+        its.map(|(_, _, evidence)| evidence).min_by_key(|evidence| (evidence.lacks_order(), *evidence))
     }
 
     /// Whether there is evidence of that part.
     pub fn prove(&self, stamp: Stamp, part: Part<'_>) -> bool {
-        self.best(stamp, part).is_some()
+        self.proof(stamp, part).is_some()
+    }
+
+    /// Whether there is evidence of anything under that stamp.
+    pub fn name(&self, stamp: &Stamp) -> bool {
+        self.operations().any(|(of, ..)| of == *stamp)
     }
 
     /// What that part lacks. Nothing has verified the order.
     pub fn lack(&self, stamp: Stamp, part: Part<'_>) -> Lack {
-        match self.best(stamp, part) {
+        match self.proof(stamp, part) {
             None => Lack::Evidence,
-            Some(proof) if proof.lacks_order => Lack::Order,
+            Some(evidence) if evidence.lacks_order() => Lack::Order,
             Some(_) => Lack::Nothing,
         }
     }
 
     /// All operations.
-    pub fn operations(&self) -> impl Iterator<Item = (Stamp, &Operation, &Evidence)> {
-        self.0.iter().map(|proof| (proof.stamp, &proof.operation, proof.evidence))
-    }
-
-    /// Both.
-    #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
-        self
+    pub fn operations(&self) -> impl Iterator<Item = (Stamp, &'a Operation, &'a Evidence)> + use<'a> {
+        let [one, other] = self.0;
+        let said = |(stamp, evidence): &'a (Stamp, Evidence)| Some((*stamp, evidence.says()?, evidence));
+        one.iter().chain(other).filter_map(said)
     }
 }
 
@@ -159,8 +147,7 @@ mod tests {
             (create.encode(), created, Lack::Nothing),
             (Bytes::from_static(b"\xff"), created, Lack::Evidence),
         ] {
-            let (first, before, path) = (stamp.clock, [0; 32], Bytes::new());
-            let evidence = Evidence { operation, first, count: 1, before, path, signature: [1; 64] };
+            let evidence = Evidence::new(operation, (stamp.clock, 1), [1; 32]);
             let evidence = EvidenceList::from([(stamp, evidence)]);
             assert_eq!(Proofs::of(&evidence).lack(stamp, part), expected, "{part:?}");
         }

@@ -12,8 +12,9 @@ use bytes::Bytes;
 use super::{
     acknowledgement::Acknowledgement,
     birth::{SignedBirth, Unbelieved},
-    bundle::{self, Evidence, Hash, OriginKey, Signature},
+    bundle::{self, Hash, OriginKey, Signature},
     codec::{self, CodecError},
+    inclusion::Inclusion,
     operation::Operation,
 };
 use crate::{
@@ -61,7 +62,7 @@ pub struct Holder {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Proof {
     /// Of the operation. `None`: no holder is proven.
-    pub evidence: Option<Evidence>,
+    pub evidence: Option<Inclusion>,
     /// The bundles from that of the operation on, without a gap: the last clock and the root of each.
     pub bundles: Vec<(Clock, Hash)>,
     /// Of all that have signed something here.
@@ -204,11 +205,11 @@ impl Receipt {
         &self,
         cluster: &ClusterId,
         proof: &Proof,
-        evidence: &Evidence,
+        evidence: &Inclusion,
         key: &OriginKey,
     ) -> Result<BTreeMap<Clock, Hash>, ReceiptError> {
         let stamp = self.stamp;
-        if !is_evidence_of(evidence, &self.operation, self.already) {
+        if !is_evidence_of(&evidence.operation, &self.operation, self.already) {
             return Err(ReceiptError::Operation);
         }
         let (bundle, root) = evidence.bundle(stamp, &self.key_hash.0).ok_or(ReceiptError::Bundle)?;
@@ -263,7 +264,7 @@ impl Proof {
     fn content(&self, cluster: &ClusterId, parts: &mut Parts) {
         let Self { evidence, bundles, births, by, signature: _ } = self;
         parts.count(evidence.iter().len());
-        if let Some(Evidence { operation, first, count, before, path, signature }) = evidence {
+        if let Some(Inclusion { operation, first, count, before, path, signature }) = evidence {
             parts.put(operation);
             parts.put(&first.0.to_be_bytes());
             parts.put(&[*count]);
@@ -305,7 +306,7 @@ impl Proof {
         let malformed = || CodecError::Malformed("proof of a receipt");
         let hash = |bytes: &Bytes| Hash::try_from(bytes.as_ref()).map_err(|_| malformed());
         let evidence = proof.evidence.map(|evidence| {
-            let evidence = Evidence::from_proto(evidence).filter(|(proven, _)| *proven == stamp);
+            let evidence = Inclusion::from_proto(evidence).filter(|(proven, _)| *proven == stamp);
             evidence.map(|(_, evidence)| evidence).ok_or_else(malformed)
         });
         if proof.bundles.len() > limits::RECEIPT_ROOTS_MAX {
@@ -337,10 +338,10 @@ impl Parts {
     }
 }
 
-/// Whether the evidence is that of an operation with the effect that was asked for. A record may have been created
-/// private (`already`), so that there is nothing to unpublish.
-pub fn is_evidence_of(evidence: &Evidence, operation: &str, already: bool) -> bool {
-    match Operation::decode(&evidence.operation) {
+/// Whether that is an encoded operation with the effect that was asked for. A record may have been created private
+/// (`already`), so that there is nothing to unpublish.
+pub fn is_evidence_of(encoded: &[u8], operation: &str, already: bool) -> bool {
+    match Operation::decode(encoded) {
         Ok(Operation::Create { public, .. }) => {
             !public && already && operation == Operation::Unpublish.name()
         }

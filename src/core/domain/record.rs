@@ -6,7 +6,7 @@ use std::mem::take;
 use bytes::Bytes;
 
 use super::{
-    bundle::Evidence,
+    evidence::Evidence,
     proofs::{EvidenceList, Lack, Part, Proofs},
 };
 use crate::base::{
@@ -152,6 +152,7 @@ impl RecordState {
 
     fn merge(mut self, mut other: Self) -> Self {
         let (mine, theirs) = (take(&mut self.evidence), take(&mut other.evidence));
+        let both = Proofs::of_both(&mine, &theirs);
         let (mine, theirs) = (Proofs::of(&mine), Proofs::of(&theirs));
         let by = |part: Part<'static>| {
             move |stamp: &Stamp, proofs: &Proofs<'_>| (proofs.lack(*stamp, part), *stamp)
@@ -163,7 +164,7 @@ impl RecordState {
                 deletion: least((self.deletion, &mine), (other.deletion, &theirs), by(Part::Deletion)),
                 ..Self::default()
             };
-            return joined.with_evidence(&mine.and(theirs));
+            return joined.with_evidence(&both);
         }
         let expiry = |at: Option<UnixSeconds>, by: Option<Stamp>| at.map(|at| (at, by));
         let (my_expiry, their_expiry) =
@@ -199,7 +200,7 @@ impl RecordState {
             invalidation,
             ..Self::default()
         };
-        joined.with_evidence(&mine.and(theirs))
+        joined.with_evidence(&both)
     }
 
     /// The join of this state with nothing: the one form that states have.
@@ -209,9 +210,32 @@ impl RecordState {
             return self.merge(Self::default());
         }
         // As most states are: nothing to rank.
-        let evidence = take(&mut self.evidence);
-        let expiry = self.expiry.filter(|_| self.expires_at.is_some());
-        Self { expiry, was_created: false, ..self }.with_evidence(&Proofs::of(&evidence))
+        self.expiry = self.expiry.filter(|_| self.expires_at.is_some());
+        self.was_created = false;
+        if self.evidence.len() > 1 {
+            let evidence = take(&mut self.evidence);
+            return self.with_evidence(&Proofs::of(&evidence));
+        }
+        if !self.is_evidence_needed() {
+            self.evidence.clear();
+        }
+        self
+    }
+
+    /// Whether it has that form.
+    pub fn is_canonical(&self) -> bool {
+        if self.deletion.is_some() || !self.losers.is_empty() || self.evidence.len() > 1 {
+            return self.clone().canonical() == *self;
+        }
+        !self.was_created
+            && (self.expiry.is_none() || self.expires_at.is_some())
+            && (self.evidence.is_empty() || self.is_evidence_needed())
+    }
+
+    /// Whether the evidence proves any part of it.
+    fn is_evidence_needed(&self) -> bool {
+        let proofs = Proofs::of(&self.evidence);
+        self.parts().any(|(stamp, part)| proofs.prove(stamp, part))
     }
 
     /// Adds the evidence of an operation, as the join with the operation's state would, if the state consists of that
@@ -468,8 +492,8 @@ mod tests {
             vector::Clock,
         },
         domain::{
-            bundle::Evidence,
             codec::{decode_state, encode_state},
+            evidence::Evidence,
             operation::Operation,
             order::OrderProof,
         },
@@ -488,14 +512,7 @@ mod tests {
         let order =
             OrderProof { at_unix_ms: 9000, certificate: [1; 32], scheme: 1, signature: vec![1].into() };
         let order = Some(&order).filter(|_| is_ordered && operation.destroys());
-        Evidence {
-            operation: operation.encode_with(order),
-            first: stamp.clock,
-            count: 1,
-            before: [0; 32],
-            path: Bytes::new(),
-            signature: [bundle; 64],
-        }
+        Evidence::new(operation.encode_with(order), (stamp.clock, 1), [bundle; 32])
     }
 
     fn operation() -> impl Strategy<Value = (Operation, Option<Bytes>)> {
@@ -556,9 +573,12 @@ mod tests {
             states.push(RecordState { evidence: [a.evidence.clone(), b.evidence.clone()].concat(), ..a.clone() });
             states.push(RecordState { losers: [a.losers.clone(), b.losers.clone()].concat(), ..a.clone() });
             states.push(RecordState { expiry: b.unpublication, was_created: true, ..a.clone() });
+            states.push(RecordState { evidence: b.evidence.clone(), ..a.clone() });
             states.push(RecordState { deletion: b.deletion, ..a });
             for state in states {
                 let joined = state.clone().join(state.clone());
+                let is_canonical = state.clone().canonical() == state;
+                prop_assert_eq!(state.is_canonical(), is_canonical, "{:?}", state);
                 prop_assert_eq!(state.clone().join(RecordState::default()), joined.clone());
                 prop_assert_eq!(RecordState::default().join(state), joined);
             }
@@ -635,7 +655,7 @@ mod tests {
             for (stamp, part) in state.parts() {
                 let said = |one: &RecordState| one.parts().any(|said| said == (stamp, part));
                 let is_whole = |(_, one): &(Stamp, Evidence)| {
-                    let (operation, order) = Operation::decode_with(&one.operation).unwrap();
+                    let (operation, order) = Operation::decode_with(one.operation()).unwrap();
                     !operation.destroys() || order.is_some()
                 };
                 let proven = operations.iter().any(|one| said(one) && one.evidence.iter().any(is_whole));

@@ -55,7 +55,7 @@ mod tests {
             id::{Incarnation, Origin, sha256},
             vector::{Clock, Stamp},
         },
-        domain::{bundle::Evidence, order::OrderProof},
+        domain::{evidence::Evidence, order::OrderProof},
     };
 
     fn stamp(incarnation: u32, clock: usize) -> Stamp {
@@ -80,14 +80,7 @@ mod tests {
             signature: Bytes::from_static(b"s"),
         };
         let order = (proof == Proof::Ordered && operation.destroys()).then_some(&order);
-        let evidence = || Evidence {
-            operation: operation.encode_with(order),
-            first: stamp.clock,
-            count: 1,
-            before: [0; 32],
-            path: Bytes::new(),
-            signature: [1; 64],
-        };
+        let evidence = || Evidence::new(operation.encode_with(order), (stamp.clock, 1), [1; 32]);
         state.evidence.extend((proof != Proof::None).then(|| (stamp, evidence())));
         state
     }

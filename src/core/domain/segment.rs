@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::{
     birth::SignedBirth,
-    bundle::{self, Bundle, Evidence, Hash, OriginKey, Tip},
+    bundle::{self, Bundle, Hash, OriginKey, Tip},
     codec::CodecError,
     operation::{Entry, EntryError, check_entry},
 };
@@ -40,7 +40,7 @@ pub struct Segment {
 pub struct Proof {
     bundles: Vec<Tip>,
     /// One for each entry.
-    evidence: Vec<Evidence>,
+    hashes: Vec<Hash>,
 }
 
 /// One entry of a segment: checked, or found to be inapplicable.
@@ -180,7 +180,7 @@ impl Segment {
         self.covered_through = self.covered_through.min(end).max(self.after);
         self.entries.retain(|entry| entry.clock() <= end);
         if let Some(proof) = &mut self.proof {
-            proof.evidence.truncate(self.entries.len());
+            proof.hashes.truncate(self.entries.len());
         }
     }
 
@@ -224,26 +224,21 @@ impl Proof {
         mut entries: &[proto::Entry],
     ) -> Option<Self> {
         let mut proof =
-            Self { bundles: Vec::with_capacity(bundles.len()), evidence: Vec::with_capacity(entries.len()) };
+            Self { bundles: Vec::with_capacity(bundles.len()), hashes: Vec::with_capacity(entries.len()) };
         let mut last = after;
         for bundle in bundles {
             let bundle = Bundle::from_proto(last.next(), before, bundle)?;
             let (own, rest) = entries.split_at_checked(bundle.count.into())?;
-            let mut leaves = Vec::with_capacity(own.len());
+            let begin = proof.hashes.len();
             for entry in own {
                 last = last.next();
                 if entry.clock != last.0 {
                     return None;
                 }
                 let stamp = Stamp { origin, clock: last };
-                leaves.push(bundle::leaf(stamp, &entry.key_hash, &entry.operation));
+                proof.hashes.push(bundle::leaf(stamp, &entry.key_hash, &entry.operation));
             }
-            let (root, paths) = bundle::tree(&leaves);
-            let evidence = own.iter().zip(paths);
-            proof
-                .evidence
-                .extend(evidence.map(|(entry, path)| bundle.evidence(entry.operation.clone(), path)));
-            let tip = Tip { bundle, root };
+            let tip = Tip { bundle, root: bundle::root(&proof.hashes[begin..]) };
             before = tip.chain();
             proof.bundles.push(tip);
             entries = rest;
@@ -253,7 +248,8 @@ impl Proof {
 
     /// Whether the origin of this key signed all of it.
     pub fn is_genuine(&self, cluster: &ClusterId, origin: &Origin, key: &OriginKey) -> bool {
-        self.bundles.iter().all(|tip| tip.is_genuine(cluster, origin, key))
+        let genuine = bundle::verify_each(&self.bundles, |tip| tip.is_genuine(cluster, origin, key));
+        genuine.into_iter().all(|is_genuine| is_genuine)
     }
 
     /// The bundles, in order.
@@ -261,9 +257,20 @@ impl Proof {
         &self.bundles
     }
 
-    /// The evidence of each entry, in order.
-    pub fn into_evidence(self) -> Vec<Evidence> {
-        self.evidence
+    /// The bundle with that clock.
+    pub fn bundle_of(&self, clock: Clock) -> Option<&Tip> {
+        let at = self.bundles.partition_point(|tip| tip.bundle.last() < clock);
+        self.bundles.get(at).filter(|tip| tip.bundle.first <= clock)
+    }
+
+    /// The bundles, in order, each with the hashes of its operations.
+    pub fn leaves(&self) -> impl Iterator<Item = (&Tip, &[Hash])> {
+        let mut rest = self.hashes.as_slice();
+        self.bundles.iter().map(move |tip| {
+            let (own, left) = rest.split_at(rest.len().min(tip.bundle.count.into()));
+            rest = left;
+            (tip, own)
+        })
     }
 }
 
@@ -327,7 +334,7 @@ mod tests {
         assert_eq!(proof.bundles().iter().map(|tip| tip.bundle.first.0).collect::<Vec<_>>(), [4, 5]);
         assert_eq!(proof.bundles()[0].bundle.before, [1; 32]);
         assert_eq!(proof.bundles()[1].bundle.before, proof.bundles()[0].chain());
-        assert_eq!(proof.into_evidence().len(), 3);
+        assert_eq!(proof.leaves().map(|(_, hashes)| hashes.len()).sum::<usize>(), 3);
         for (through, clocks, counts) in [
             (6, vec![4, 5, 6], vec![1, 1]),
             (6, vec![4, 5, 6], vec![1, 3]),

@@ -89,6 +89,7 @@ pub(super) fn count(view: &View<'_>, origin: Origin, through: Clock) -> Result<C
 /// history, or within one of its bundles.
 fn is_continued(view: &View<'_>, origin: Origin, tip: Tip) -> Result<bool, StoreError> {
     let Some(next) = view.bundles(origin, tip.bundle.last()).next().transpose()? else { return Ok(true) };
+    let next = next.bundle;
     Ok(match next.first.cmp(&tip.bundle.last().next()) {
         Ordering::Less => false,
         Ordering::Equal => next.before == tip.chain(),
@@ -106,7 +107,7 @@ fn whole_from(
 ) -> Result<Clock, StoreError> {
     let (mut begin, mut end) = (floor, floor);
     for bundle in view.bundles(origin, floor) {
-        let bundle = bundle?;
+        let bundle = bundle?.bundle;
         let before = Clock(bundle.first.0.saturating_sub(1));
         if before >= through {
             break;

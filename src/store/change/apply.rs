@@ -68,29 +68,32 @@ impl Change for Apply {
         }
         // The rest of a bundle whose beginning is not here could not be passed on.
         let unlogged = straddling.unwrap_or_default();
-        let mut evidence = commit.take_bundles(segment.origin, segment.proof, applied.max(unlogged));
+        let proof = segment.proof.as_ref();
+        if segment.covered_through > applied {
+            commit.take_bundles((segment.origin, segment.covered_through), proof, applied)?;
+        }
         for entry in segment.entries {
             let stamp = Stamp { origin: segment.origin, clock: entry.clock() };
-            let evidence = evidence.next();
             if stamp.clock <= applied && !planted::is(Bug::AcceptOverlap) {
                 continue;
             }
+            let tip = proof.and_then(|proof| proof.bundle_of(stamp.clock));
             match entry {
                 SegmentEntry::Applicable(entry, payload) => {
                     let state = entry.operation.resulting_state().into();
                     if stamp.clock > unlogged {
-                        commit.log(stamp, entry.key_hash, state, entry.encoded);
+                        commit.log(stamp, entry.key_hash, state, entry.encoded.clone());
                     }
                     let skipped = planted::is(Bug::SkipDelete) && entry.operation == Operation::Delete;
                     if !skipped {
                         let mut state = entry.operation.state(stamp, payload);
-                        state.evidence.extend(evidence.map(|evidence| (stamp, evidence)));
+                        state.evidence.extend(tip.map(|tip| (stamp, tip.evidence(entry.encoded))));
                         commit.merge(entry.key_hash, state);
                     }
                 }
                 SegmentEntry::Quarantined(..) if stamp.clock <= unlogged => {}
                 SegmentEntry::Quarantined(entry, reason) => {
-                    commit.quarantine(stamp, (entry, evidence), reason.to_string());
+                    commit.quarantine(stamp, (entry, tip), reason.to_string());
                 }
             }
         }
@@ -123,19 +126,14 @@ pub(super) fn remove_imported(
     through: Clock,
 ) -> Result<(), StoreError> {
     let view = commit.view();
-    let mut is_left_over = false;
     for entry in view.log(origin, applied, through) {
         let entry = entry?;
-        is_left_over = true;
         commit.unlog(&entry);
         if entry.key.state == QUARANTINED_STATE
             && let Some(kept) = view.quarantined(entry.key.stamp)?
         {
             commit.leave_quarantine(entry.key.stamp, &kept);
         }
-    }
-    if is_left_over {
-        commit.batch.delete_bundles(origin, applied, through);
     }
     Ok(())
 }

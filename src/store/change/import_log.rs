@@ -38,21 +38,24 @@ impl Change for ImportLog {
             // All of the log comes again.
             return Ok(());
         }
-        // The pages have brought the evidence of what is in records.
-        let mut evidence = commit.take_bundles(segment.origin, segment.proof, applied);
+        let (proof, place) = (segment.proof.as_ref(), (segment.origin, segment.covered_through));
+        if segment.covered_through > applied {
+            commit.take_bundles(place, proof, applied.max(segment.after))?;
+        }
         for entry in segment.entries {
             let stamp = Stamp { origin: segment.origin, clock: entry.clock() };
-            let evidence = evidence.next();
             if stamp.clock <= applied {
                 continue;
             }
+            // The pages have brought the evidence of what is in records.
+            let tip = proof.and_then(|proof| proof.bundle_of(stamp.clock));
             match entry {
                 SegmentEntry::Applicable(entry, _) => {
                     let state = entry.operation.resulting_state().into();
                     commit.log(stamp, entry.key_hash, state, entry.encoded);
                 }
                 SegmentEntry::Quarantined(entry, reason) => {
-                    commit.quarantine(stamp, (entry, evidence), reason.to_string());
+                    commit.quarantine(stamp, (entry, tip), reason.to_string());
                 }
             }
         }

@@ -8,8 +8,11 @@ use crate::{
     store::{commit::Commit, error::StoreError, handle::Store},
 };
 use brock_core::{
-    base::{id::KeyHash, vector::Vector},
-    domain::record::RecordState,
+    base::{
+        id::{KeyHash, Origin},
+        vector::Vector,
+    },
+    domain::{leaves::Leaves, record::RecordState},
 };
 
 /// States of records from elsewhere, to be joined.
@@ -17,6 +20,8 @@ use brock_core::{
 pub struct Page {
     /// The states.
     pub states: Vec<(KeyHash, RecordState)>,
+    /// The bundles that their evidence names, as far as they are not here. IMPORTANT: verified before.
+    pub bundles: Vec<(Origin, Leaves)>,
     /// Set if these are all that a donor has in a stretch of key hashes: records that it lacks may
     /// have to be dropped.
     pub complete: Option<Stretch>,
@@ -56,18 +61,19 @@ impl Change for Page {
     type Outcome = Joined;
 
     fn weight(&self) -> Weight {
-        let bytes = self.states.iter().map(|(_, state)| state.payload_bytes()).sum();
-        Weight { operations: self.states.len(), bytes }
+        let payloads: usize = self.states.iter().map(|(_, state)| state.payload_bytes()).sum();
+        let bundles: usize = self.bundles.iter().map(|(_, leaves)| leaves.bytes()).sum();
+        Weight { operations: self.states.len(), bytes: payloads + bundles }
     }
 
     fn key_hashes(&self, needed: &mut Vec<KeyHash>) {
         needed.extend(self.states.iter().map(|(key_hash, _)| *key_hash));
     }
 
-    /// Contract: joining is always safe, except for what this node itself has deleted and forgotten:
-    /// that is taken out of the states. Dropping is safe if the donor tells the truth, because it had
-    /// collected tombstones up to `collected` only, and had kept everything else that it knew of. If it
-    /// lies, the bound limits what it destroys.
+    /// Contract: a bundle is here before a record names it, or in the same batch. Joining is always safe, except for
+    /// what this node itself has deleted and forgotten: that is taken out of the states. Dropping is safe if the
+    /// donor tells the truth, because it had collected tombstones up to `collected` only, and had kept everything
+    /// else that it knew of. If it lies, the bound limits what it destroys.
     fn build(self, commit: &mut Commit<'_>) -> Result<Joined, StoreError> {
         let mut joined = Joined::default();
         if let Some(stretch) = &self.complete
@@ -78,6 +84,9 @@ impl Change for Page {
         let mut forgotten = commit.collected();
         if planted::is(Bug::TakeForgotten) {
             forgotten = Vector::default();
+        }
+        for (origin, leaves) in &self.bundles {
+            commit.batch.keep_bundle(*origin, leaves);
         }
         for (key_hash, state) in self.states {
             let left = state.without_forgotten(&forgotten, commit.state(&key_hash));

@@ -34,7 +34,7 @@ impl Change for KeepTip {
         }
         let stored = commit.view().bundles(origin, Clock(last.0.saturating_sub(1))).next().transpose()?;
         // What begins above was copied and is not adopted.
-        if stored.is_none_or(|stored| stored == tip.bundle || stored.first > last) {
+        if stored.is_none_or(|stored| stored == tip || stored.bundle.first > last) {
             commit.raise(origin, last, Some(tip));
         }
         Ok(())

@@ -23,6 +23,7 @@
 //! - `sweep`: payloads of expired records; `remove_payloads`: what deletes have left in files.
 //! - `compact`: the log; `fold`: a finished origin; `collect`: tombstones.
 //! - `freeze`: an origin that has signed two histories.
+//! - `drop_bundles`: bundles that prove nothing any more.
 //! - `repair_digest`: a bucket's digest that does not match its records.
 //!
 //! Small values:
@@ -38,6 +39,7 @@ mod collect;
 mod compact;
 mod confirm;
 mod create;
+mod drop_bundles;
 mod drop_quarantined;
 mod fold;
 mod freeze;

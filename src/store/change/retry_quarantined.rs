@@ -5,9 +5,9 @@ use crate::store::{commit::Commit, error::StoreError, handle::Store, view::Logge
 use brock_core::{
     base::vector::Stamp,
     domain::{
-        bundle::Evidence,
         codec::{LogKey, QUARANTINED_STATE},
         operation::{EntryError, check_entry},
+        quarantined,
     },
 };
 
@@ -45,7 +45,7 @@ impl Change for RetryQuarantined {
             commit.log(stamp, entry.key_hash, state, entry.encoded.clone());
         }
         commit.is_unlogged |= commit.merge(entry.key_hash, entry.operation.state(stamp, payload));
-        if let Some((_, evidence)) = kept.evidence.clone().and_then(Evidence::from_proto) {
+        if let Some(evidence) = quarantined::evidence_of(&kept) {
             commit.prove(&entry.key_hash, stamp, evidence);
         }
         commit.leave_quarantine(stamp, &kept);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::PoisonError};
 
 use super::{
     log,
-    records::RecordPage,
+    records::{RecordPage, SentBundles},
     small::{self, BirthsPage},
 };
 use crate::store::{
@@ -178,9 +178,9 @@ fn dump_records(
     sink: &mut impl FnMut(DumpFrame) -> bool,
 ) -> Result<bool, StoreError> {
     let mut records = snapshot.records(None, None).peekable();
-    let mut found = SetDigest::default();
+    let (mut found, mut sent) = (SetDigest::default(), SentBundles::default());
     loop {
-        let page = RecordPage::fill(&mut records)?;
+        let page = RecordPage::fill(snapshot, &mut sent, &mut records)?;
         for (key_hash, state) in &page.states {
             let mut bucket = found.get(SetDigest::bucket_of(key_hash));
             bucket.replace(key_hash, None, Some(state));

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::store::{error::StoreError, handle::Store, view::View};
+use crate::store::{error::StoreError, handle::Store};
 use brock_core::{
     base::{
         id::{NodeId, Origin},
@@ -14,7 +14,7 @@ use brock_core::{
     },
     domain::{
         birth::Birth,
-        bundle::{self, OriginKey, Tip},
+        bundle::{OriginKey, Tip},
         fork::Fork,
     },
 };
@@ -116,25 +116,9 @@ impl Store {
             return Ok(None);
         }
         self.blocking(move |shared| {
-            let view = shared.database.view();
-            let Some(next) = view.bundles(origin, last).next().transpose()? else { return Ok(None) };
-            if next.first == last.next() && next.before == theirs.chain() {
-                return Ok(None);
-            }
-            Ok(stored_tip(&view, origin, next)?.filter(|ours| ours.contradicts(&theirs)))
+            let next = shared.database.view().bundles(origin, last).next().transpose()?;
+            Ok(next.filter(|ours| ours.contradicts(&theirs)))
         })
         .await
     }
-}
-
-/// A stored bundle with its root; `None`: its entries are compacted away.
-fn stored_tip(view: &View<'_>, origin: Origin, bundle: bundle::Bundle) -> Result<Option<Tip>, StoreError> {
-    let before = Clock(bundle.first.0.saturating_sub(1));
-    let mut leaves = Vec::with_capacity(bundle.count.into());
-    for entry in view.log(origin, before, bundle.last()) {
-        let entry = entry?;
-        leaves.push(bundle::leaf(entry.key.stamp, &entry.key.key_hash.0, &entry.operation));
-    }
-    let is_whole = leaves.len() == usize::from(bundle.count);
-    Ok(is_whole.then(|| Tip { bundle, root: bundle::root(&leaves) }))
 }

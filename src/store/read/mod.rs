@@ -22,7 +22,7 @@ pub use digests::{BucketItem, Comparison, StretchHash, Summary, item_from_proto}
 pub use dump::{DumpFrame, Dumped, Since};
 pub use engine::{DiskSpace, Engine, Family, StorageUse};
 pub use log::LogBatch;
-pub use records::{Conflict, RecordPage, UnprovenRecords};
+pub use records::{Conflict, RecordPage, SentBundles, UnprovenRecords};
 pub use small::BirthsPage;
 pub use tail::Tailed;
 pub use trace::{LoggedOperation, Traced};

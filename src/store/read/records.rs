@@ -1,11 +1,22 @@
 //! Records: single ones for clients, pages of them for peers and operators.
 
-use std::iter::Peekable;
+use std::{
+    collections::{BTreeMap, HashSet},
+    iter::Peekable,
+};
 
-use crate::store::{error::StoreError, handle::Store, losers::Seen, schema};
+use crate::store::{error::StoreError, handle::Store, losers::Seen, schema, view::View};
 use brock_core::{
-    base::{id::KeyHash, limits, vector::Vector},
-    domain::record::{Creation, RecordState},
+    base::{
+        id::{KeyHash, Origin},
+        limits,
+        vector::Vector,
+    },
+    domain::{
+        bundle::Hash,
+        leaves::{BundleId, Leaves},
+        record::{Creation, RecordState},
+    },
 };
 
 /// A page of records in key order.
@@ -17,33 +28,68 @@ pub struct RecordPage {
     pub through: KeyHash,
     /// Whether records lie beyond.
     pub more: bool,
+    /// The bundles that the evidence of the records names, unless earlier pages had them.
+    pub bundles: Vec<(Origin, Leaves)>,
+}
+
+/// The bundles that the pages of one stream had, so that each is sent about once. A bundle of one operation is needed
+/// once and not remembered; if the others become too many, they are forgotten, and come again.
+#[derive(Debug, Default)]
+pub struct SentBundles(HashSet<Hash>);
+
+impl SentBundles {
+    /// The bundles that these states need beyond those.
+    fn lacking(&self, state: &RecordState) -> BTreeMap<BundleId, usize> {
+        let named = state.evidence.iter().filter(|(_, evidence)| !self.0.contains(&evidence.root));
+        named
+            .map(|(stamp, evidence)| (evidence.bundle_id(stamp.origin), Leaves::bytes_of(evidence.count)))
+            .collect()
+    }
+
+    fn note(&mut self, state: &RecordState) {
+        if self.0.len() >= limits::SENT_BUNDLES {
+            self.0.clear();
+        }
+        let shared = state.evidence.iter().filter(|(_, evidence)| evidence.count > 1);
+        self.0.extend(shared.map(|(_, evidence)| evidence.root));
+    }
 }
 
 impl RecordPage {
     /// The last key hash that there can be.
     pub const END: KeyHash = KeyHash([0xff; 32]);
 
-    /// As many records as a message holds; each comes with its size on disk.
+    /// As many records as a message holds, with the bundles that they need; each comes with its size on disk.
     pub(super) fn fill(
+        view: &View<'_>,
+        sent: &mut SentBundles,
         records: &mut Peekable<impl Iterator<Item = Result<(KeyHash, RecordState, usize), StoreError>>>,
     ) -> Result<Self, StoreError> {
         let (mut states, mut bytes) = (Vec::new(), 0);
         let fits = |count: usize, bytes: usize, size: usize| {
             count < limits::PAGE_RECORDS && (bytes == 0 || bytes + size <= limits::BATCH_MAX_BYTES)
         };
-        let mut more = false;
+        let (mut more, mut bundles) = (false, Vec::new());
         while let Some(record) = records.peek() {
-            more = matches!(record, Ok((_, _, size)) if !fits(states.len(), bytes, *size));
+            let lacking =
+                record.as_ref().map_or_else(|_| BTreeMap::new(), |(_, state, _)| sent.lacking(state));
+            let more_bytes: usize = lacking.values().sum();
+            more = matches!(record, Ok((_, _, size)) if !fits(states.len(), bytes, size + more_bytes));
             if more {
                 break;
             }
             let Some(record) = records.next() else { break };
             let (key_hash, state, size) = record?;
-            bytes += size;
+            bytes += size + more_bytes;
+            sent.note(&state);
+            for id in lacking.keys() {
+                // One that is missing leaves the record unproven at the puller.
+                bundles.extend(view.leaves(id)?.map(|leaves| (id.origin, leaves)));
+            }
             states.push((key_hash, state));
         }
         let last = states.last().filter(|_| more).map(|(key_hash, _)| *key_hash);
-        Ok(Self { states, through: last.unwrap_or(Self::END), more })
+        Ok(Self { states, through: last.unwrap_or(Self::END), more, bundles })
     }
 }
 
@@ -91,11 +137,19 @@ impl Store {
         self.blocking(move |shared| shared.database.view().states(&key_hashes).collect()).await
     }
 
-    /// Records above `after` in key order: as many as a message holds.
-    pub async fn record_page(&self, after: Option<KeyHash>) -> Result<RecordPage, StoreError> {
+    /// Records above `after` in key order: as many as a message holds. `sent`: what earlier pages of the stream had; it
+    /// is given back with this page's.
+    pub async fn record_page(
+        &self,
+        after: Option<KeyHash>,
+        mut sent: SentBundles,
+    ) -> Result<(RecordPage, SentBundles), StoreError> {
+        let _held = self.hold_bundles().await;
         self.blocking(move |shared| {
             let view = shared.database.view();
-            RecordPage::fill(&mut view.records(after.as_ref(), None).peekable())
+            let page =
+                RecordPage::fill(&view, &mut sent, &mut view.records(after.as_ref(), None).peekable())?;
+            Ok((page, sent))
         })
         .await
     }

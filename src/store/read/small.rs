@@ -6,11 +6,14 @@ use prost::Message;
 
 use crate::store::{error::StoreError, handle::Store, view::View};
 use brock_core::{
-    base::{id::Origin, limits},
+    base::{id::Origin, limits, vector::Stamp},
     domain::{
         birth::SignedBirth,
         bundle::Tip,
         codec::CodecError,
+        evidence::Evidence,
+        inclusion::Inclusion,
+        leaves::{BundleId, Leaves},
         order::{Chain, OrderProof},
         record::RecordState,
     },
@@ -74,6 +77,39 @@ impl Store {
         self.blocking(move |shared| chains(&shared.database.view(), &ids)).await
     }
 
+    /// The bundles that the evidence of these states names.
+    pub async fn bundles_of<'a>(
+        &self,
+        states: impl IntoIterator<Item = &'a RecordState>,
+    ) -> Result<Vec<proto::Leaves>, StoreError> {
+        let evidence = states.into_iter().flat_map(|state| &state.evidence);
+        let ids: BTreeSet<BundleId> = evidence.map(|(stamp, one)| one.bundle_id(stamp.origin)).collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.blocking(move |shared| {
+            let view = shared.database.view();
+            let leaves =
+                ids.iter().filter_map(|id| Some(view.leaves(id).transpose()?.map(|leaves| (id, leaves))));
+            leaves.map(|leaves| leaves.map(|(id, leaves)| leaves.to_proto(id.origin))).collect()
+        })
+        .await
+    }
+
+    /// What proves an operation by itself; `None`: its bundle is not here.
+    pub async fn inclusion(&self, stamp: Stamp, evidence: Evidence) -> Result<Option<Inclusion>, StoreError> {
+        self.blocking(move |shared| {
+            let leaves = shared.database.view().leaves(&evidence.bundle_id(stamp.origin))?;
+            Ok(leaves.and_then(|leaves| leaves.inclusion(stamp, evidence.operation().clone())))
+        })
+        .await
+    }
+
+    /// A bundle with the hashes of its operations, if it is here. Blocks.
+    pub fn leaves(&self, id: &BundleId) -> Result<Option<Leaves>, StoreError> {
+        self.shared.database.view().leaves(id)
+    }
+
     /// Births of the origins that sign above `after`, as many as fit into a message, and the last of these
     /// origins if there are more.
     pub async fn births(
@@ -131,7 +167,7 @@ fn births_page(
 /// The certificates of the operators whose orders are in these states.
 pub(super) fn chain_ids<'a>(states: impl IntoIterator<Item = &'a RecordState>) -> BTreeSet<[u8; 32]> {
     let evidence = states.into_iter().flat_map(|state| &state.evidence);
-    evidence.filter_map(|(_, evidence)| OrderProof::certificate_in(&evidence.operation)).collect()
+    evidence.filter_map(|(_, evidence)| OrderProof::certificate_in(evidence.operation())).collect()
 }
 
 /// The chains of these certificates, as far as this node has them.

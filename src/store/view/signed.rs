@@ -13,9 +13,10 @@ use brock_core::{
         vector::{Clock, Stamp},
     },
     domain::{
-        bundle::{Bundle, Tip},
+        bundle::Tip,
         codec::{self, CodecError},
         fork::Fork,
+        leaves::{BundleId, Leaves},
         order::Chain,
     },
     proto,
@@ -59,16 +60,57 @@ impl View<'_> {
         Ok(tips)
     }
 
-    /// The bundles of one origin that end above `after`, in order.
+    /// The bundles of one origin's log that end above `after`, in order. At and below the floor, some are left of those
+    /// that were there.
     pub(in crate::store) fn bundles(
         &self,
         origin: Origin,
         after: Clock,
-    ) -> impl Iterator<Item = Result<Bundle, StoreError>> {
+    ) -> impl Iterator<Item = Result<Tip, StoreError>> {
         let mut options = self.long_scan();
         options.set_iterate_lower_bound(codec::stamp_key(Stamp { origin, clock: after.next() }));
         options.set_iterate_upper_bound(codec::stamp_key(Stamp { origin, clock: Clock(u64::MAX) }));
         self.scan(schema::BUNDLE, options).map(|item| Ok(codec::decode_bundle(&item?.1)?))
+    }
+
+    /// A bundle with the hashes of its operations, of a log or kept apart; `None`: it is not here.
+    pub(in crate::store) fn leaves(&self, id: &BundleId) -> Result<Option<Leaves>, StoreError> {
+        let of_log = codec::stamp_key(Stamp { origin: id.origin, clock: id.last });
+        if let Some(leaves) =
+            self.value(schema::BUNDLE, &of_log)?.map(|value| decode_leaves(&value)).transpose()?
+            && leaves.tip().root == id.root
+        {
+            return Ok(Some(leaves));
+        }
+        let kept = self.value(schema::KEPT_BUNDLE, &codec::bundle_key(id))?;
+        kept.map(|value| decode_leaves(&value)).transpose()
+    }
+
+    /// The bundles that are or were in logs, above a stamp.
+    pub(in crate::store) fn all_bundles(
+        &self,
+        after: Option<Stamp>,
+    ) -> impl Iterator<Item = Result<(Stamp, Tip), StoreError>> {
+        let mut options = self.long_scan();
+        if let Some(Stamp { origin, clock }) = after {
+            options.set_iterate_lower_bound(codec::stamp_key(Stamp { origin, clock: clock.next() }));
+        }
+        self.scan(schema::BUNDLE, options).map(|item| {
+            let (key, value) = item?;
+            Ok((codec::decode_stamp_key(&key)?, codec::decode_bundle(&value)?))
+        })
+    }
+
+    /// The bundles that are kept apart from their logs, above one.
+    pub(in crate::store) fn kept_bundles(
+        &self,
+        after: Option<BundleId>,
+    ) -> impl Iterator<Item = Result<BundleId, StoreError>> {
+        let mut options = self.long_scan();
+        if let Some(after) = after {
+            options.set_iterate_lower_bound([&codec::bundle_key(&after)[..], &[0]].concat());
+        }
+        self.scan(schema::KEPT_BUNDLE, options).map(|item| Ok(codec::decode_bundle_key(&item?.0)?))
     }
 
     /// The chain of an operator whose orders are in the log.
@@ -82,6 +124,11 @@ impl View<'_> {
         let estimate = self.database.db.property_int_value_cf(family, "rocksdb.estimate-num-keys");
         Ok(estimate.map_err(read_error)?.unwrap_or_default())
     }
+}
+
+fn decode_leaves(value: &[u8]) -> Result<Leaves, StoreError> {
+    let (tip, hashes) = codec::decode_hashes(value)?;
+    Ok(Leaves::new(tip, hashes.to_vec()).ok_or(CodecError::Malformed("bundle"))?)
 }
 
 fn decode_birth(value: &[u8]) -> Result<proto::Birth, StoreError> {

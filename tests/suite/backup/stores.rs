@@ -30,7 +30,7 @@ use brock::{
         signer,
     },
     runtime::alarms::Alarms,
-    store::{DumpFrame, Options, Page, Store},
+    store::{DumpFrame, Options, Page, RecordPage, SentBundles, Store},
 };
 use brock_core::base::time::WallClock;
 use tempfile::TempDir;
@@ -121,8 +121,9 @@ async fn what_the_log_does_not_tell_is_backed_up_in_full() {
     // As a repair does it: a state from a peer, without an operation.
     let peer = open(&ram("peer")).await;
     created(&peer, new_record(key(2), b"g")).await;
-    let states = peer.record_page(None).await.unwrap().states;
-    let joined = bench.store.join(Page { states, complete: None }).await.unwrap();
+    let (page, _) = peer.record_page(None, SentBundles::default()).await.unwrap();
+    let RecordPage { states, bundles, .. } = page;
+    let joined = bench.store.join(Page { states, bundles, complete: None }).await.unwrap();
     assert_eq!(joined.changed, 1);
     let made = backups.make(None).await.unwrap().expect("a record has come");
     assert_eq!((made.kind, made.records), (Kind::Full, 2));

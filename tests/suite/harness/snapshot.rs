@@ -1,10 +1,13 @@
 //! The messages of a resync, as a donor sends them that lies.
 
 use super::fake_peer::Script;
-use brock::store::Store;
+use brock::{
+    store::{RecordPage, Store},
+    transfer::keyed_state,
+};
 use brock_core::{
-    base::vector::Vector,
-    domain::codec,
+    base::{id::KeyHash, vector::Vector},
+    domain::{codec, record::RecordState},
     proto::{self, out_of_sync::Reason, replicate_response, snapshot_response::Message},
 };
 use bytes::Bytes;
@@ -47,6 +50,14 @@ pub fn page(records: Vec<proto::KeyedState>, through: u8, collected: Option<&Vec
         collected: collected.map(codec::vector_to_proto),
         ..Default::default()
     })
+}
+
+/// All records up to the last key hash, with the bundles that this store has for them.
+pub async fn proven_page(from: &Store, records: &[(KeyHash, RecordState)]) -> Message {
+    let bundles = from.bundles_of(records.iter().map(|(_, state)| state)).await.unwrap();
+    let records = records.iter().map(|(key_hash, state)| keyed_state(*key_hash, state)).collect();
+    let through = Bytes::copy_from_slice(&RecordPage::END.0);
+    Message::Records(proto::RecordPage { records, through, bundles, ..Default::default() })
 }
 
 pub fn end(collected: Option<&Vector>) -> Message {

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::eventually;
 use brock::{
     runtime::alarms::Alarms,
-    store::{CreateOutcome, NewOperation, NewRecord, OpenError, Options, Store, StoreError},
+    store::{CreateOutcome, NewOperation, NewRecord, OpenError, Options, Page, Store, StoreError},
 };
 use brock_core::{
     base::{
@@ -13,7 +13,12 @@ use brock_core::{
         time::WallClock,
         vector::{Clock, Stamp},
     },
-    domain::{operation::Operation, record::UnixSeconds, segment::Segment},
+    domain::{
+        leaves::Leaves,
+        operation::Operation,
+        record::{RecordState, UnixSeconds},
+        segment::Segment,
+    },
     proto,
 };
 use bytes::Bytes;
@@ -160,6 +165,13 @@ pub fn batch(origin: Origin, after: u64, entries: Vec<proto::Entry>) -> proto::B
         entries,
         ..proto::Batch::default()
     }
+}
+
+/// States as another store has them, to be joined, with the bundles that prove them.
+pub async fn carried(from: &Store, states: Vec<(KeyHash, RecordState)>) -> Page {
+    let bundles = from.bundles_of(states.iter().map(|(_, state)| state)).await.unwrap();
+    let bundles = bundles.iter().map(|leaves| Leaves::from_proto(leaves).unwrap()).collect();
+    Page { states, bundles, complete: None }
 }
 
 /// Delivers a batch as a puller does.

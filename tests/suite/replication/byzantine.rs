@@ -10,10 +10,10 @@ use crate::harness::{
     identity::TestOrigin,
     node::{TestNode, config},
     random_key,
-    snapshot::{births, end, forces, header, page},
+    snapshot::{births, end, forces, header, proven_page},
     wire::{batch, create, origin},
 };
-use brock::{config::validate::Config, transfer::keyed_state};
+use brock::config::validate::Config;
 use brock_core::{
     base::{
         id::{KeyHash, Origin},
@@ -141,11 +141,10 @@ async fn of_a_donors_records_only_what_is_proven_is_joined_and_its_vector_is_not
     records.sort_by_key(|(key_hash, _)| *key_hash);
     let vector = writer.vector();
     let birth = store.birth(store.origin()).await.unwrap().unwrap();
-    let shown = records.iter().map(|(key_hash, state)| keyed_state(*key_hash, state)).collect();
     let said = vec![
         header("donor", &vector, &Vector::default(), 3),
         births(vec![birth], store),
-        page(shown, 0xff, None),
+        proven_page(store, &records).await,
         end(None),
     ];
     let script = forces("donor", Reason::BelowFloor, said);

@@ -31,7 +31,10 @@ async fn one_is_ahead(by_its_log: bool) -> [Store; 2] {
     let source = open(&ram("source")).await;
     deliver(&source, batch(from, 0, [vec![create(1)], rest].concat())).await.unwrap();
     let deleted = source.get(key(1)).await.unwrap().unwrap();
-    stores[1].join(Page { states: vec![(key(1), deleted)], complete: None }).await.unwrap();
+    stores[1]
+        .join(Page { states: vec![(key(1), deleted)], bundles: Vec::new(), complete: None })
+        .await
+        .unwrap();
     close(source).await;
     stores
 }
@@ -71,7 +74,10 @@ async fn what_a_fill_under_way_has_brought_to_one_says_nothing_of_the_other() {
     let source = open(&ram("source")).await;
     created(&source, new_record(key(1), b"g")).await;
     let state = source.get(key(1)).await.unwrap().unwrap();
-    stores[1].join(Page { states: vec![(key(1), state)], complete: None }).await.unwrap();
+    stores[1]
+        .join(Page { states: vec![(key(1), state)], bundles: Vec::new(), complete: None })
+        .await
+        .unwrap();
     assert_eq!(look_while_both_write(&stores).await, 0);
     assert!(stores[0].get(key(1)).await.unwrap().is_none());
 }

@@ -12,10 +12,11 @@ use crate::harness::{
     node::{TestNode, compacts_on_command, config},
     proxy::{Mode, Proxy},
     random_key,
-    snapshot::{births, end, forces, header, page},
+    snapshot::{births, end, forces, header, page, proven_page},
     stays,
     store::{
-        NOW, close, created, creation, entry, key, new_record, node_id, open, options, origin, payload, ram,
+        NOW, carried, close, created, creation, entry, key, new_record, node_id, open, options, origin,
+        payload, ram,
     },
     wire::key_hash,
 };
@@ -27,11 +28,10 @@ use brock::{
         confirmation::{Confirmation, Step},
         remote::Remote,
     },
-    store::{Confirmed, Fill, Options, Page, Store},
+    store::{Confirmed, Fill, Options, Store},
     transfer::{
         feed::SnapshotFeed,
         join::{Joiner, Terms},
-        keyed_state,
         proof::Verifier,
     },
 };
@@ -72,15 +72,15 @@ async fn what_a_donor_has_left_out_comes_from_another_member_which_then_confirms
     for key in &keys {
         writer.client.put(key, b"grant").await.unwrap();
         let state = writer.node.store().get(key_hash(key)).await.unwrap().unwrap();
-        states.push(keyed_state(key_hash(key), &state));
+        states.push((key_hash(key), state));
     }
     let (vector, origin) = (writer.vector(), writer.node.store().origin());
     let shown = births(vec![writer.node.store().birth(origin).await.unwrap().unwrap()], writer.node.store());
-    writer.stop().await;
     // It leaves one out.
     states.remove(1);
-    let said =
-        vec![header("donor", &vector, &Vector::default(), 2), shown, page(states, 0xff, None), end(None)];
+    let page = proven_page(writer.node.store(), &states).await;
+    writer.stop().await;
+    let said = vec![header("donor", &vector, &Vector::default(), 2), shown, page, end(None)];
     let donor = FakePeer::start(&certs, "donor", forces("donor", Reason::BelowFloor, said)).await;
 
     let join = [donor.port, ports[0]];
@@ -122,7 +122,7 @@ async fn of_a_log_no_more_is_adopted_than_its_origin_has_signed() {
     let said = vec![
         header("donor", &claimed, &Vector::default(), 1),
         births(vec![store.birth(own).await.unwrap().unwrap()], store),
-        page(vec![keyed_state(key_hash(&keys[0]), &state)], 0xff, None),
+        proven_page(store, &[(key_hash(&keys[0]), state)]).await,
         end(None),
     ];
     let donor = FakePeer::start(&certs, "donor", forces("donor", Reason::BelowFloor, said)).await;
@@ -435,7 +435,7 @@ async fn a_fill_is_confirmed_while_writes_go_on() {
             if let Some(before) = number.checked_sub(1) {
                 let before = key(100_000 + before);
                 let state = copy.get(before).await.unwrap().unwrap();
-                member.join(Page { states: vec![(before, state)], complete: None }).await.unwrap();
+                member.join(carried(copy, vec![(before, state)]).await).await.unwrap();
             }
             answer
         }

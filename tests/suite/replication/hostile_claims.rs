@@ -11,11 +11,11 @@ use crate::harness::{
     node::{TestNode, compacts_on_command, config},
     proxy::{Mode, Proxy},
     random_key,
-    snapshot::{births as shown_births, end, forces, header, page},
+    snapshot::{births as shown_births, end, forces, header, page, proven_page},
     stays,
     wire::{at, batch, create, key_hash, origin},
 };
-use brock::{config::validate::Config, maintenance::compact::Policy, transfer::keyed_state};
+use brock::{config::validate::Config, maintenance::compact::Policy};
 use brock_core::{
     base::vector::Vector,
     proto::{self, out_of_sync::Reason, snapshot_response::Message},
@@ -108,12 +108,12 @@ async fn revocations_that_a_donor_left_out_are_found_while_writes_continue() {
             state.evidence.retain(|(stamp, _)| *stamp != invalidation.stamp);
         }
         births = honest.node.store().births_of([&state]).await.unwrap();
-        states.push(keyed_state(hash, &state));
+        states.push((hash, state));
     }
     let lies = vec![
         header("liar", &honest.vector(), &Vector::default(), 1),
         shown_births(births, honest.node.store()),
-        page(states, 0xff, None),
+        proven_page(honest.node.store(), &states).await,
         end(None),
     ];
     let liar = FakePeer::start(&certs, "liar", forces("liar", Reason::BelowFloor, lies)).await;

@@ -8,7 +8,7 @@ use super::{
     node::{states, verifier},
     world::World,
 };
-use brock::store::Store;
+use brock::{store::Store, transfer::bundles::Bundles};
 use brock_core::{
     base::{
         id::{KeyHash, Origin},
@@ -132,7 +132,8 @@ impl World {
 
     /// Claim: every operation that a state consists of is proven, but those of the ghost, which signs nothing.
     fn check_proofs(&self, store: &Store, key: &KeyHash, state: &RecordState) {
-        let believed = verifier(store, TrustMode::Distributed).believe(key, state.clone(), &[]);
+        let believed =
+            verifier(store, TrustMode::Distributed).believe(key, state.clone(), &Bundles::default(), &[]);
         let unproven = believed.unproven.iter().find(|stamp| stamp.origin != self.ghost_origin);
         assert!(unproven.is_none(), "{key:?} at {}: nothing proves {unproven:?}", store.node_id());
         if believed.unproven.is_empty() {

@@ -8,7 +8,7 @@ use brock_core::{
         vector::{Clock, Stamp, Vector},
     },
     domain::{
-        bundle::Evidence,
+        evidence::Evidence,
         operation::Operation,
         proofs::Part,
         record::{PayloadDigest, RecordState},
@@ -208,21 +208,15 @@ impl History {
 
 /// With evidence for every part but the ghost's, which signs nothing: what is proven takes precedence in a join.
 pub fn proven(mut state: RecordState) -> RecordState {
-    let evidence = |stamp: Stamp, part: Part<'_>| Evidence {
-        operation: saying(part).encode(),
-        first: stamp.clock,
-        count: 1,
-        before: [0; 32],
-        path: Bytes::new(),
-        signature: [0; 64],
-    };
+    let evidence =
+        |stamp: Stamp, part: Part<'_>| Evidence::new(saying(part).encode(), (stamp.clock, 1), [0; 32]);
     let signed = state.parts().filter(|(stamp, _)| stamp.origin.node_id().as_str() != "ghost");
     state.evidence = signed.map(|(stamp, part)| (stamp, evidence(stamp, part))).collect();
     state.canonical()
 }
 
 /// An operation that says it.
-fn saying(part: Part<'_>) -> Operation {
+pub fn saying(part: Part<'_>) -> Operation {
     let create =
         |created_at, expires_at, public, digest| Operation::Create { created_at, expires_at, public, digest };
     match part {

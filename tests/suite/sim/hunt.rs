@@ -30,11 +30,12 @@ fn hunting_ground(bug: Bug) -> (Focus, u64) {
     match bug {
         Bug::KeepIncarnation | Bug::AckBeforeSync | Bug::LowerClock => (Focus::Disks, 1),
         Bug::CollectEarly => (Focus::Collection, 1),
-        Bug::CollectWithoutWaiting => (Focus::Collection, 330),
+        Bug::CollectWithoutWaiting => (Focus::Collection, 170),
         Bug::DropUncovered | Bug::HelloJoins => (Focus::Oblivion, 1),
-        Bug::KeepUnlisted => (Focus::Oblivion, 375),
+        Bug::KeepUnlisted => (Focus::Oblivion, 500),
         Bug::SkipVerifyRelay
         | Bug::SkipVerifyPage
+        | Bug::SkipVerifyBundle
         | Bug::SkipVerifyRepair
         | Bug::SkipVerifyPeek
         | Bug::AcceptGapInBatch

@@ -16,7 +16,7 @@ use brock::{
     maintenance::compact::{Compactor, Mode, Policy},
     membership::{members::Members, peer::PeerKey},
     replication::donor::{feed::Feed, session::Announced},
-    store::{Options, Store, Totals},
+    store::{Options, SentBundles, Store, Totals},
     transfer::{feed::SnapshotFeed, join::Joiner, proof::Verifier},
 };
 use brock_core::{
@@ -151,7 +151,7 @@ impl Running {
 pub async fn states(store: &Store) -> BTreeMap<KeyHash, RecordState> {
     let (mut all, mut after) = (BTreeMap::new(), None);
     loop {
-        let page = store.record_page(after).await.expect("the store reads");
+        let page = store.record_page(after, SentBundles::default()).await.expect("the store reads").0;
         all.extend(page.states);
         if !page.more {
             return all;

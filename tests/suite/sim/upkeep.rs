@@ -66,7 +66,17 @@ impl World {
         self.tally.add("origins folded", outcome.origins_folded);
         self.tally.add("tombstones collected", outcome.tombstones_collected);
         self.tally.add("payloads removed", outcome.payloads_removed);
+        if self.random.random_bool(0.2) {
+            self.drop_bundles(node).await;
+        }
         outcome.entries_removed + outcome.origins_folded + outcome.tombstones_collected > 0
+    }
+
+    /// A resync that is paused holds the bundles.
+    async fn drop_bundles(&mut self, node: usize) {
+        let Some(running) = self.running(node).filter(|running| running.resync.is_none()) else { return };
+        let dropped = running.store.clone().drop_bundles().await.expect("the store drops bundles");
+        self.tally.add("bundles dropped", dropped);
     }
 
     pub async fn mark_somewhere(&mut self) {

@@ -1,6 +1,7 @@
 //! What a storage directory keeps, through full disks and repetition.
 //!
 //! - `adopted`: how far logs go on a donor's word, and which last bundle they have then.
+//! - `bundles`: what proves records, kept once for all that name it.
 //! - `conflicts`: payloads that lost, and the note that they are dealt with.
 //! - `disk_full`: a full disk, and room again.
 //! - `forked`: origins that sign two histories.
@@ -11,6 +12,7 @@
 //! - `vanished`: a data directory that disappears, is replaced or becomes read-only under a running node.
 
 mod adopted;
+mod bundles;
 mod conflicts;
 mod disk_full;
 mod forked;

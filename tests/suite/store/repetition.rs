@@ -159,7 +159,7 @@ async fn a_page_does_not_undo_an_operation_that_is_written_with_it() {
     };
     // One group: queued together while the writer is busy, or one after the other; both must do.
     let delete = store.operate(NewOperation { key_hash: key(1), operation: Operation::Delete, ahead: false });
-    let page = store.join(Page { states: Vec::new(), complete: Some(stretch) });
+    let page = store.join(Page { states: Vec::new(), bundles: Vec::new(), complete: Some(stretch) });
     let (deleted, joined) = tokio::join!(delete, page);
     deleted.unwrap();
     joined.unwrap();
@@ -185,7 +185,7 @@ async fn a_log_that_was_imported_twice_and_then_pulled_is_there_once() {
         );
         (key(clock), state)
     });
-    store.join(Page { states: states.collect(), complete: None }).await.unwrap();
+    store.join(Page { states: states.collect(), bundles: Vec::new(), complete: None }).await.unwrap();
     let vector: Vector = [(peer, Clock(6))].into_iter().collect();
     store.adopt(Adoption { vector, ..Adoption::default() }).await.unwrap();
     let log = log_of(&store, peer, 100).await;

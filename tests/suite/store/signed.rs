@@ -4,13 +4,14 @@ use crate::harness::{
     identity::{TestOrigin, signing, strict, take, trusting},
     snapshot,
     store::{
-        NOW, batch, close, created, creation, delete, deliver, entry, key, new_record, node_id, open,
-        options, origin, payload, poison, ram,
+        NOW, batch, carried, close, created, creation, delete, deliver, entry, key, new_record, node_id,
+        open, options, origin, payload, poison, ram,
     },
 };
 use brock::{
-    store::{CreateOutcome, NewOperation, NewRecord, Page, Store},
+    store::{CreateOutcome, NewOperation, NewRecord, Store},
     transfer::{
+        bundles::Bundles,
         feed::SnapshotFeed,
         join::{JoinError, Joiner, Terms},
         proof::{ProofError, Verifier},
@@ -96,7 +97,7 @@ async fn batches_hold_whole_bundles_and_every_state_is_proven_wherever_the_log_i
             let state = puller.get(key(number)).await.unwrap().unwrap();
             // No operator has signed what was destroyed.
             assert_eq!(state.is_proven(), !(1..=3).contains(&number), "{number}: {state:?}");
-            let believed = strict(&puller).believe(&key(number), state.clone(), &[]);
+            let believed = strict(&puller).believe(&key(number), state.clone(), &Bundles::default(), &[]);
             assert!(believed.unproven.is_empty());
             assert_eq!(believed.state.evidence, state.evidence);
         }
@@ -109,10 +110,13 @@ async fn batches_hold_whole_bundles_and_every_state_is_proven_wherever_the_log_i
 #[tokio::test]
 async fn the_evidence_of_a_record_has_at_most_350_bytes() {
     let store = origin_store().await;
-    for (number, most) in [(10, 350), (100, 180), (108, 180)] {
-        let state = codec::state_to_proto(&store.get(key(number)).await.unwrap().unwrap());
-        let bytes: usize = state.evidence.iter().map(Message::encoded_len).sum();
-        assert!(bytes <= most, "{number}: {bytes} bytes");
+    for (number, most) in [(10, 90), (100, 290), (108, 290)] {
+        let state = store.get(key(number)).await.unwrap().unwrap();
+        let kept: usize = codec::state_to_proto(&state).evidence.iter().map(Message::encoded_len).sum();
+        // The bundle, as far as it is this record's, with its key.
+        let (_, evidence) = state.evidence.first().unwrap();
+        let bundle = (72 + 1 + 137 + 32 * usize::from(evidence.count)).div_ceil(evidence.count.into());
+        assert!(kept + bundle <= most, "{number}: {kept} + {bundle} bytes");
     }
     close(store).await;
 }
@@ -243,33 +247,38 @@ async fn evidence_of_another_place_or_of_nothing_is_left_out_of_a_peers_state() 
     let donor = origin_store().await;
     let store = open(&signing(ram("puller"))).await;
     let state = donor.get(key(1)).await.unwrap().unwrap();
-    assert_eq!(strict(&store).believe(&key(1), state.clone(), &[]).unproven.len(), 2, "without the birth");
+    let sent = carried(&donor, vec![(key(1), state.clone())]).await.bundles;
+    let mut bundles = Bundles::default();
+    assert_eq!(strict(&store).take_bundles(sent.clone(), &mut bundles), Vec::new(), "without the birth");
+    assert_eq!(strict(&store).believe(&key(1), state.clone(), &bundles, &[]).unproven.len(), 2);
     strict(&store)
         .learn(vec![donor.birth(donor.origin()).await.unwrap().unwrap()], &Vector::default())
         .await
         .unwrap();
-    assert!(strict(&store).believe(&key(1), state.clone(), &[]).unproven.is_empty());
+    assert_eq!(strict(&store).believe(&key(1), state.clone(), &bundles, &[]).unproven.len(), 2);
+    assert_eq!(strict(&store).take_bundles(sent.clone(), &mut bundles), sent);
+    assert!(strict(&store).believe(&key(1), state.clone(), &bundles, &[]).unproven.is_empty());
     // The state of one key hash is not that of another one.
-    let moved = strict(&store).believe(&key(9), state.clone(), &[]);
+    let moved = strict(&store).believe(&key(9), state.clone(), &bundles, &[]);
     assert_eq!((moved.state.clone(), moved.unproven.len()), (Default::default(), 2));
     // An origin that signs is not believed unsigned on a trusted link either; one that does not is.
-    assert_eq!(trusting(&store).believe(&key(9), state.clone(), &[]), moved);
+    assert_eq!(trusting(&store).believe(&key(9), state.clone(), &bundles, &[]), moved);
     let stamp = |clock| Stamp { origin: origin("unsigned", 1), clock: Clock(clock) };
     let unsigned = creation(NOW, &payload(b"u")).state(stamp(1), Some(payload(b"u")));
     let unsigned = unsigned.join(Operation::Unpublish.state(stamp(2), None));
-    let kept = trusting(&store).believe(&key(9), unsigned.clone(), &[]);
+    let kept = trusting(&store).believe(&key(9), unsigned.clone(), &Bundles::default(), &[]);
     assert!(kept.state == unsigned && kept.unproven.is_empty(), "{kept:?}");
     // Of both together what is proven and what the unsigned origin did, and nothing that names the signing one.
     let late = Operation::Unpublish.state(Stamp { origin: donor.origin(), clock: Clock(99) }, None);
-    let mixed = trusting(&store).believe(&key(1), state.clone().join(late), &[]);
+    let mixed = trusting(&store).believe(&key(1), state.clone().join(late), &bundles, &[]);
     assert_eq!((mixed.state, mixed.unproven.len()), (state.clone(), 1));
     // What a donor adds to a state is not proven by the rest of it.
     let mut invented = state.clone();
     invented.deletion = None;
     invented.unpublication = Some(Stamp { origin: donor.origin(), clock: Clock(1) });
-    let believed = strict(&store).believe(&key(1), invented, &[]);
+    let believed = strict(&store).believe(&key(1), invented, &bundles, &[]);
     assert!(believed.state.unpublication.is_none() && believed.state.invalidation.is_some());
-    store.join(Page { states: vec![(key(1), state.clone())], complete: None }).await.unwrap();
+    store.join(carried(&donor, vec![(key(1), state.clone())]).await).await.unwrap();
     assert_eq!(store.get(key(1)).await.unwrap(), Some(state));
     close(store).await;
     close(donor).await;
@@ -326,8 +335,9 @@ async fn an_incarnation_states_where_the_one_before_it_ended_and_never_continues
         let stamp = created(&store, new_record(key(number), b"g")).await;
         let state = store.get(key(number)).await.unwrap().unwrap();
         let (_, evidence) = state.evidence.first().unwrap();
-        let (_, root) = evidence.bundle(stamp, &key(number).0).unwrap();
-        chain = chained(&chain, &root);
+        let id = evidence.bundle_id(stamp.origin);
+        assert!(evidence.is_in(&store.leaves(&id).unwrap().unwrap(), stamp, &key(number).0));
+        chain = chained(&chain, &evidence.root);
     }
     close(store).await;
     // A start without a write in between.
@@ -381,7 +391,7 @@ async fn a_page_comes_after_the_births_that_it_needs() {
         .await
         .unwrap();
     let state = late.get(key(2)).await.unwrap().unwrap();
-    donor.join(Page { states: vec![(key(2), state)], complete: None }).await.unwrap();
+    donor.join(carried(&late, vec![(key(2), state)]).await).await.unwrap();
     while let Some(message) = feed.next().await.unwrap() {
         joiner.take(message).await.unwrap();
     }
@@ -427,7 +437,7 @@ async fn what_a_donor_shows_without_its_proof_is_not_taken_for_forgotten() {
         .await
         .unwrap();
     let state = signer.get(key(1)).await.unwrap().unwrap();
-    puller.join(Page { states: vec![(key(1), state.clone())], complete: None }).await.unwrap();
+    puller.join(carried(&signer, vec![(key(1), state.clone())]).await).await.unwrap();
     let terms = Terms { may_drop: Some(10), present: Vec::new() };
     let mut joiner = Joiner::new(puller.clone(), node_id("donor"), terms, Some(trusting(&puller)));
     let vector = [(signer.origin(), signer.clock(&signer.origin()))].into_iter().collect();

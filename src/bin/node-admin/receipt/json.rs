@@ -17,7 +17,8 @@ use brock_core::{
     domain::{
         acknowledgement::Acknowledgement,
         birth::{Birth, Previous, SignedBirth},
-        bundle::{Evidence, Hash},
+        bundle::Hash,
+        inclusion::Inclusion,
         receipt,
     },
 };
@@ -151,7 +152,7 @@ impl Holder {
 impl From<receipt::Proof> for Proof {
     fn from(proof: receipt::Proof) -> Self {
         let receipt::Proof { evidence, bundles, births, by, signature } = proof;
-        let proven = |Evidence { operation, first, count, before, path, signature }| Proven {
+        let proven = |Inclusion { operation, first, count, before, path, signature }| Proven {
             operation: BASE64.encode(&operation),
             first: first.0,
             count,
@@ -188,14 +189,14 @@ impl Proof {
 }
 
 impl Proven {
-    fn read(self) -> Result<Evidence, String> {
+    fn read(self) -> Result<Inclusion, String> {
         let Self { operation, first, count, before, path, signature } = self;
         if path.len() > limits::BUNDLE_PATH_MAX {
             return Err(format!("proof.evidence.path: more than {} hashes", limits::BUNDLE_PATH_MAX));
         }
         let path: Vec<[u8; 32]> =
             path.iter().map(|hash| hex("proof.evidence.path", hash)).collect::<Result<_, _>>()?;
-        Ok(Evidence {
+        Ok(Inclusion {
             operation: base64("proof.evidence.operation", &operation)?,
             first: Clock(first),
             count,

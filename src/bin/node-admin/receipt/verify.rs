@@ -26,7 +26,7 @@ use brock_core::{
     },
     domain::{
         birth::Unbelieved,
-        bundle::Evidence,
+        inclusion::Inclusion,
         operation::Operation,
         receipt::{self, Receipt, ReceiptError},
     },
@@ -165,7 +165,7 @@ struct Logged {
 }
 
 impl Logged {
-    fn of(evidence: &Evidence) -> Option<Self> {
+    fn of(evidence: &Inclusion) -> Option<Self> {
         let (operation, order) = Operation::decode_with(&evidence.operation).ok()?;
         let (at_unix, reason) = match operation {
             Operation::Invalidate { at, reason } => (Some(at), Some(reason)),

@@ -34,6 +34,10 @@ pub const REFUSED_ORIGINS_MAX: usize = 64;
 pub const OFFERED_BIRTHS_MAX: usize = 64;
 /// Operations under one signature.
 pub const BUNDLE_OPERATIONS: usize = 64;
+/// Cores on which one message's signatures are verified, ...
+pub const VERIFY_THREADS: usize = 4;
+/// ... and how many signatures are worth a thread.
+pub const VERIFY_TOGETHER: usize = 16;
 /// Bytes of their payloads above which a bundle ends early.
 pub const BUNDLE_PAYLOAD_BYTES: usize = 1024 * 1024;
 /// The hashes from an operation up to the root of its bundle.
@@ -42,10 +46,18 @@ pub const BUNDLE_PATH_MAX: usize = BUNDLE_OPERATIONS.ilog2() as usize;
 pub const SIGNATURE_MAX_BYTES: usize = 5 * 1024;
 /// Operations that one record's state consists of: creates, their expiry, and what was done to them.
 pub const EVIDENCE_MAX: usize = super::LOSERS_MAX + 6;
-/// Signatures that a node remembers as genuine, so that the records of one bundle cost one verification: 20 MB.
-pub const GENUINE_SIGNATURES: usize = 100_000;
 /// Genuine signatures in certificates and revocation lists that are remembered for each algorithm.
 pub const CERTIFICATE_SIGNATURES_REMEMBERED: usize = 4_096;
+/// Bundles that a donor remembers of what it has sent a puller, so that each is sent about once: about 15 MB.
+pub const SENT_BUNDLES: usize = 262_144;
+/// Bundles that are told apart while those are searched for that no record names: 8 MiB.
+pub const BUNDLE_MARKS: usize = 1 << 26;
+/// Records or bundles that one step of this search looks at.
+pub const BUNDLE_LOOKS: usize = 4_096;
+/// How long such a step waits for what holds the bundles.
+pub const BUNDLES_SEIZE_TIMEOUT: Duration = Duration::from_secs(1);
+/// Hashes of operations that a puller remembers while it is filled, instead of reading them again: 32 MB.
+pub const BUNDLE_HASHES_CACHED: usize = 1_000_000;
 /// Nodes of whose logs a refused operation raises an alarm; a lying peer invents any number of them.
 pub const REFUSED_NODES_ALARMED: usize = 4;
 /// Proofs that origins have signed two histories in one message; and origins that are frozen although nothing of them

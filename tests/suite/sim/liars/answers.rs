@@ -155,6 +155,10 @@ impl Remote for Shown {
         if self.draw(|random| random.random_bool(0.2).then_some(("lies: no births", ()))).is_some() {
             answer.births.clear();
         }
+        self.draw(|random| {
+            let leaves = any(random, &mut answer.bundles)?;
+            flip(&mut leaves.signed, random).map(|()| ("lies: a bundle altered", ()))
+        });
         Ok(answer)
     }
 }
@@ -205,8 +209,10 @@ impl World {
         let Some(state) = state else { return };
         let births = shown.store.births_of([&state]).await.expect("the store reads");
         let chains = shown.store.chains_of([&state]).await.expect("the store reads");
+        let genuine = [state.clone(), another.clone()];
         let state = Some(codec::state_to_proto(&shown.shown(&state, &another)));
-        let response = proto::PeekResponse { state, births, chains };
+        let bundles = shown.store.bundles_of(&genuine).await.expect("the store reads");
+        let response = proto::PeekResponse { state, births, chains, bundles };
         let Some(verifier) = self.running(node).map(|running| running.verifier.clone()) else { return };
         let believed = peek::believed(&verifier, key_hash, response).await;
         self.note_answers(node, &shown, other, believed.as_ref().ok().map(|(_, unproven)| *unproven as u64));

@@ -10,7 +10,7 @@ use crate::sim::{
     node::states,
     world::World,
 };
-use brock::store::Store;
+use brock::{store::Store, transfer::bundles::Bundles};
 use brock_core::{
     base::{
         id::KeyHash,
@@ -132,7 +132,7 @@ impl World {
             let has_all = joined == bare;
             assert!(has_all, "{node} lacks something of {key:?}: {state:?} has not {least:?}");
             let Some(verifier) = &verifier else { continue };
-            let believed = verifier.believe(&key, state.clone(), &[]);
+            let believed = verifier.believe(&key, state.clone(), &Bundles::default(), &[]);
             let unproven = believed.unproven;
             assert!(unproven.is_empty(), "{node} holds {key:?}, and nothing proves {unproven:?}");
             let proven = RecordState { was_created: state.was_created, ..believed.state };

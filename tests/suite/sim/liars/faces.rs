@@ -14,7 +14,7 @@ use crate::{
 use brock::{
     replication::repair::repair,
     store::{Store, StoreError},
-    transfer::proof::ProofError,
+    transfer::{bundles::Bundles, proof::ProofError},
 };
 use brock_core::{
     base::vector::{Clock, Stamp},
@@ -189,7 +189,7 @@ impl World {
                 assert_eq!(one, other, "seed {seed}: {}", store.node_id());
             }
             for (key, state) in found {
-                let believed = strict(store).believe(&key, state.clone(), &[]);
+                let believed = strict(store).believe(&key, state.clone(), &Bundles::default(), &[]);
                 assert_eq!(
                     (believed.unproven.len(), but_seen(believed.state)),
                     (0, but_seen(state)),

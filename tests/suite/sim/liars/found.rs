@@ -16,6 +16,7 @@ use brock::{
     runtime::alarms::Alarms,
     store::{Options, Store},
     transfer::{
+        bundles::Bundles,
         join::{JoinError, Joiner, Terms},
         proof::{ProofError, Verifier},
     },
@@ -89,7 +90,7 @@ async fn a_birth_is_learnt_after_a_donor_has_claimed_clocks_of_its_origin() {
     store.apply(segment).await.unwrap();
     assert!(store.born(&signer.origin).is_some());
     let state = store.get(key(1)).await.unwrap().unwrap();
-    assert_eq!(verifier.believe(&key(1), state, &[]).unproven, Default::default());
+    assert_eq!(verifier.believe(&key(1), state, &Bundles::default(), &[]).unproven, Default::default());
 }
 
 /// A donor whose records do not show a delete that no operator has ordered cannot make a node relay it.

@@ -97,7 +97,7 @@ impl World {
 
     fn altered_page(&mut self, mut page: proto::RecordPage, said: &Vector) -> Option<(Option<Message>, Lie)> {
         let known = read(&page);
-        let lie = match self.random.random_range(0..17) {
+        let lie = match self.random.random_range(0..20) {
             0 => {
                 page.collected = Some(codec::vector_to_proto(said));
                 Some(Lie::shown("lies: collected tombstones")).filter(|_| !said.is_empty())?
@@ -146,6 +146,28 @@ impl World {
                 let (state, bare) = states::invented(state);
                 page.records.insert(index + 1, keyed(new, &state));
                 let what = "lies: an invented record";
+                Some(Lie { what, shows: counts(said, &bare) }).filter(|_| is_in_order)?
+            }
+            13 => {
+                let leaves = any(&mut self.random, &mut page.bundles)?;
+                super::flip(&mut leaves.signed, &mut self.random)?;
+                Lie::silent("lies: a bundle altered")
+            }
+            14 => {
+                page.bundles.pop()?;
+                Lie::silent("lies: a bundle left out")
+            }
+            15 => {
+                let index = self.random.random_range(0..known.len().max(1));
+                let (key_hash, state) = known.get(index)?;
+                let new = states::behind(key_hash)?;
+                let next = known.get(index + 1).map(|(key_hash, _)| *key_hash);
+                let is_in_order = next.is_none_or(|next| new < next) && new.0[..] <= page.through[..];
+                let (state, bundles) = states::forged(&new, state);
+                let bare: Vec<Stamp> = state.stamps().collect();
+                page.records.insert(index + 1, keyed(new, &state));
+                page.bundles.extend(bundles);
+                let what = "lies: an invented record with forged bundles";
                 Some(Lie { what, shows: counts(said, &bare) }).filter(|_| is_in_order)?
             }
             _ => {

@@ -1,19 +1,24 @@
 //! What a liar makes of a record's state, wherever it shows it.
 
 use super::{any, flip};
+use crate::sim::history::saying;
 use brock_core::{
     base::{id::KeyHash, vector::Stamp},
     domain::{
+        bundle::{self, Bundle, Tip},
+        evidence::Evidence,
+        leaves::Leaves,
         proofs::Proofs,
         record::{Invalidation, RecordState},
     },
+    proto,
 };
 use rand::{Rng, rngs::StdRng};
 
 /// Alters a state; `None`: this one cannot be altered so. The other one is a genuine state of another record.
 type Alteration = fn(&mut StdRng, &mut RecordState, &RecordState) -> Option<()>;
 
-const ALL: [(&str, Alteration); 10] = [
+const ALL: [(&str, Alteration); 11] = [
     ("lies: evidence left out", |random, state, _| {
         let one = any(random, &mut state.evidence)?.clone();
         state.evidence.retain(|evidence| *evidence != one);
@@ -25,7 +30,16 @@ const ALL: [(&str, Alteration); 10] = [
         Some(())
     }),
     ("lies: evidence altered", |random, state, _| {
-        any(random, &mut state.evidence).and_then(|(_, evidence)| flip(&mut evidence.operation, random))
+        let (_, evidence) = any(random, &mut state.evidence)?;
+        let mut operation = evidence.operation().clone();
+        flip(&mut operation, random)?;
+        *evidence = Evidence::new(operation, (evidence.first, evidence.count), evidence.root);
+        Some(())
+    }),
+    ("lies: another bundle named", |random, state, other| {
+        let (_, evidence) = any(random, &mut state.evidence)?;
+        evidence.root = any(random, &mut other.evidence.clone())?.1.root;
+        Some(())
     }),
     ("lies: an invented invalidation", |random, state, other| {
         let stamp = a_stamp(random, state, other)?;
@@ -92,6 +106,21 @@ pub fn invented(state: &RecordState) -> (RecordState, Vec<Stamp>) {
     let state = RecordState { evidence: Default::default(), ..state.clone() };
     let bare = state.stamps().collect();
     (state, bare)
+}
+
+/// The same with evidence, and bundles of the liar's own.
+pub fn forged(key_hash: &KeyHash, state: &RecordState) -> (RecordState, Vec<proto::Leaves>) {
+    let mut forged = RecordState { evidence: Default::default(), ..state.clone() };
+    let mut bundles = Vec::new();
+    for (stamp, part) in state.parts() {
+        let operation = saying(part).encode();
+        let root = bundle::leaf(stamp, &key_hash.0, &operation);
+        let bundle = Bundle { first: stamp.clock, count: 1, before: [0; 32], signature: [1; 64] };
+        let tip = Tip { bundle, root };
+        forged.evidence.push((stamp, tip.evidence(operation)));
+        bundles.extend(Leaves::new(tip, vec![root]).map(|leaves| leaves.to_proto(stamp.origin)));
+    }
+    (forged.canonical(), bundles)
 }
 
 /// The key hash behind another one.

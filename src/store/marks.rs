@@ -1,0 +1,80 @@
+//! Which bundles records name, as far as a search for the others has come.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Mutex, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+
+use super::handle::Store;
+use crate::runtime::planted::{self, Bug};
+use brock_core::{
+    base::limits,
+    domain::{bundle::Hash, record::RecordState},
+};
+
+/// What is known of which bundles are needed.
+#[derive(Default)]
+pub(super) struct Needed {
+    /// Held while those that nothing needs are searched for.
+    pub searching: Mutex<()>,
+    /// What that has found so far to be in use; every commit adds to it.
+    pub marks: ArcSwapOption<Marks>,
+    /// See [`Store::hold_bundles`].
+    holding: Arc<RwLock<()>>,
+}
+
+/// The bundles that are in use, by a part of their roots: of two with the same part, both count as in use.
+pub(super) struct Marks(Box<[AtomicU64]>);
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self((0..limits::BUNDLE_MARKS / 64).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+impl Marks {
+    /// Those that a record names.
+    pub(super) fn add(&self, state: &RecordState) {
+        state.evidence.iter().for_each(|(_, evidence)| self.add_root(&evidence.root));
+    }
+
+    pub(super) fn add_root(&self, root: &Hash) {
+        let (word, bit) = place(root);
+        if let Some(word) = self.0.get(word) {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn has(&self, root: &Hash) -> bool {
+        let (word, bit) = place(root);
+        !planted::is(Bug::DropNamedBundles)
+            && self.0.get(word).is_some_and(|word| word.load(Ordering::Relaxed) & bit != 0)
+    }
+}
+
+fn place(root: &Hash) -> (usize, u64) {
+    let (part, _) = root.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
+    let bit = u64::from_be_bytes(*part) % limits::BUNDLE_MARKS as u64;
+    (usize::try_from(bit / 64).unwrap_or(0), 1 << (bit % 64))
+}
+
+/// No bundle is removed while this is held: records that name one are on their way.
+#[derive(Debug)]
+pub struct HeldBundles(#[expect(dead_code, reason = "it is held")] OwnedRwLockReadGuard<()>);
+
+impl Store {
+    /// Keeps all bundles in the store, until that is dropped: from before one is relied on or kept, until the records
+    /// that name it are joined.
+    pub async fn hold_bundles(&self) -> HeldBundles {
+        HeldBundles(Arc::clone(&self.shared.needed.holding).read_owned().await)
+    }
+
+    /// While nothing holds them; `None`: something does for long.
+    pub(super) async fn seize_bundles(&self) -> Option<OwnedRwLockWriteGuard<()>> {
+        let seizing = Arc::clone(&self.shared.needed.holding).write_owned();
+        tokio::time::timeout(limits::BUNDLES_SEIZE_TIMEOUT, seizing).await.ok()
+    }
+}
