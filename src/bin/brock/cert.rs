@@ -1,6 +1,12 @@
 //! `brock cert`: makes and revokes the certificates of a cluster, without openssl.
 
-use std::{fmt, path::PathBuf, process::ExitCode, str::FromStr, time::Duration};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    str::FromStr,
+    time::Duration,
+};
 
 use crate::paths;
 use brock_core::base::{
@@ -65,9 +71,10 @@ pub(crate) struct PlaceArgs {
     /// Replace existing files
     #[arg(long)]
     overwrite: bool,
-    /// Algorithm of the key: ecdsa-p256, ecdsa-p384, ed25519, or post-quantum: ml-dsa-44, ml-dsa-65, ml-dsa-87
-    #[arg(long, value_name = "ALGORITHM", default_value_t)]
-    algorithm: Algorithm,
+    /// Algorithm of the key: ecdsa-p256, ecdsa-p384, ed25519, or post-quantum: ml-dsa-44, ml-dsa-65, ml-dsa-87. By
+    /// default ecdsa-p256 for an authority, and that of the authority for all others
+    #[arg(long, value_name = "ALGORITHM")]
+    algorithm: Option<Algorithm>,
     /// Make a second, post-quantum certificate beside the first one, for ends that support it: ca-pq.crt, node-pq.crt
     /// or client-pq.crt. A first one that exists already is kept. ml-dsa-65 is as strong as AES-192, ml-dsa-87 as
     /// AES-256
@@ -87,7 +94,7 @@ fn post_quantum(text: &str) -> Result<Algorithm, String> {
 /// algorithm, the CA's key, and whether it is the second one.
 fn make(
     place: &PlaceArgs,
-    make: impl Fn(Algorithm, PathBuf, bool) -> Result<Made, MakeError>,
+    make: impl Fn(Option<Algorithm>, PathBuf, bool) -> Result<Made, MakeError>,
 ) -> anyhow::Result<Vec<Made>> {
     let mut all = Vec::new();
     match make(place.algorithm, place.ca_key.clone(), false) {
@@ -101,7 +108,7 @@ fn make(
         Err(error) => return Err(error.into()),
     }
     if let Some(algorithm) = place.post_quantum {
-        let second = make(algorithm, second_ca_key(&place.ca_key), true)?;
+        let second = make(Some(algorithm), second_ca_key(&place.ca_key), true)?;
         print_files(&second);
         all.push(second);
     }
@@ -202,12 +209,32 @@ fn run_revoke(args: &RevokeArgs) -> anyhow::Result<()> {
     eprintln!(
         "Copy it into the certificates directory of every node: each node reloads it within seconds, without a restart."
     );
+    for other in args.certificates.iter().filter_map(|certificate| other_of_pair(certificate)) {
+        if !args.certificates.contains(&other) {
+            eprintln!(
+                "{} is the same holder's and is not revoked by this: revoke it with the key of its CA too",
+                other.display()
+            );
+        }
+    }
     Ok(())
+}
+
+/// The file of the other certificate of the same holder, classical or post-quantum, if it is there.
+fn other_of_pair(certificate: &Path) -> Option<PathBuf> {
+    let name = certificate.file_name()?.to_str()?.strip_suffix(".crt")?;
+    let other = match name.strip_suffix("-pq") {
+        Some(first) => format!("{first}.crt"),
+        None => format!("{name}-pq.crt"),
+    };
+    let other = certificate.with_file_name(other);
+    other.exists().then_some(other)
 }
 
 fn run_ca(CaArgs { place, lifetime }: &CaArgs) -> anyhow::Result<()> {
     let made = make(place, |algorithm, ca_key, second| {
         let (certs_dir, overwrite) = (place.certs_dir.clone(), place.overwrite);
+        let algorithm = algorithm.unwrap_or_default();
         make_ca(&MakeCa { certs_dir, ca_key, lifetime: lifetime.0, overwrite, algorithm, second })
     })?;
     eprintln!("{}", next_of_ca(place, &made));
@@ -221,9 +248,6 @@ fn next_of_ca(place: &PlaceArgs, made: &[Made]) -> String {
         "brock cert node --certs-dir pki/ID --ca-key {} --node-id ID --host HOST",
         place.ca_key.display()
     );
-    if place.algorithm != Algorithm::default() {
-        command += &format!(" --algorithm {}", place.algorithm);
-    }
     if let Some(second) = place.post_quantum {
         command += &format!(" --post-quantum {second}");
     }

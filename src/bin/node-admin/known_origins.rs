@@ -1,7 +1,7 @@
 //! `origin list`, `vouch` and `close`: what proves the origins that a node knows, an operator's word for one, and the
 //! end of those of a node whose certificate was stolen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     answer,
@@ -87,7 +87,7 @@ pub(crate) async fn close(client: &Client, node: NodeId, format: Format) -> Resu
     if logs.is_empty() {
         return Err(Failure::NotFound(format!("no node has a log of {node}")));
     }
-    let listed: Vec<ClosedLog> = logs.values().copied().collect();
+    let listed: Vec<ClosedLog> = logs.values().map(|end| end.log).collect();
     let order = order::required(client, Subject::Close(&node, &listed), "closing")?;
     remark_accepted(&fetch(client).await?, &node, &logs);
     let closing = proto::Closing {
@@ -100,7 +100,8 @@ pub(crate) async fn close(client: &Client, node: NodeId, format: Format) -> Resu
     let done = |answer: proto::CloseOriginResponse| Outcome::done(answer.node_id);
     let outcomes = answers.into_iter().map(|answer| answer.map_or_else(|failed| failed, done)).collect();
     let ends = listed.into_iter().map(|log| (log.origin.to_string(), log.end.0)).collect();
-    let closed = Closed { node: node.to_string(), ends, outcomes };
+    let had_by = logs.into_iter().map(|(origin, end)| (origin.to_string(), end.had_by)).collect();
+    let closed = Closed { node: node.to_string(), ends, had_by, outcomes };
     output::data(format, &closed, Closed::text)?;
     let outcomes = closed.outcomes.iter().map(|one| (one.node.as_str(), one.error.as_str()));
     Failure::at_some(outcomes, "closed it")
@@ -122,13 +123,33 @@ fn remark_accepted(known: &Origins, node: &NodeId, logs: &Logs) {
 }
 
 /// The logs that are closed.
-type Logs = BTreeMap<Origin, ClosedLog>;
+type Logs = BTreeMap<Origin, End>;
 
-/// Raises the end of a log; `birth`: the hash of what its birth states, if that is known. Two nodes that know different
-/// births of it must not have the operator take one of them for genuine.
-fn raise(logs: &mut Logs, origin: Origin, clock: Clock, birth: Option<[u8; 32]>) -> Result<(), Failure> {
-    let log = logs.entry(origin).or_insert(ClosedLog { origin, end: Clock::default(), birth: None });
-    log.end = log.end.max(clock);
+/// Where a log is closed.
+struct End {
+    log: ClosedLog,
+    /// The nodes that say that they have it up to there: perhaps one that lies.
+    had_by: BTreeSet<String>,
+}
+
+/// Raises the end of a log to where `by` has it; `birth`: the hash of what its birth states, if that is known. Two
+/// nodes that know different births of it must not have the operator take one of them for genuine.
+fn raise(
+    logs: &mut Logs,
+    by: &str,
+    (origin, clock): (Origin, Clock),
+    birth: Option<[u8; 32]>,
+) -> Result<(), Failure> {
+    let nothing =
+        || End { log: ClosedLog { origin, end: Clock::default(), birth: None }, had_by: BTreeSet::new() };
+    let End { log, had_by } = logs.entry(origin).or_insert_with(nothing);
+    if clock > log.end {
+        log.end = clock;
+        had_by.clear();
+    }
+    if clock == log.end {
+        had_by.insert(output::printable(by));
+    }
     if let (Some(one), Some(other)) = (log.birth, birth)
         && one != other
     {
@@ -163,7 +184,7 @@ fn ends(nodes: &[view::Node], node: &NodeId) -> Result<Logs, Failure> {
                 for (origin, clock) in &status.clocks {
                     let applied = stamp::parse(&format!("{origin}:{clock}")).map_err(Failure::nonsense)?;
                     if applied.origin.is_of(node) {
-                        raise(&mut ends, applied.origin, applied.clock, None)?;
+                        raise(&mut ends, &member.node, (applied.origin, applied.clock), None)?;
                     }
                 }
             }
@@ -175,6 +196,7 @@ fn ends(nodes: &[view::Node], node: &NodeId) -> Result<Logs, Failure> {
 /// Adds what a node knows of the origins of that node: a status lists a part of them, and none that are finished. As
 /// many of those as a closing holds, the last born first: a thief may go on with one that it has begun itself.
 fn add_known(logs: &mut Logs, known: &Origins, node: &NodeId) -> Result<(), Failure> {
+    let by = &known.node_id;
     let mut its: Vec<(&KnownOrigin, Origin)> = known
         .origins
         .iter()
@@ -184,7 +206,7 @@ fn add_known(logs: &mut Logs, known: &Origins, node: &NodeId) -> Result<(), Fail
     its.sort_by_key(|(known, _)| (known.folded, std::cmp::Reverse(known.born_at_unix)));
     for (known, origin) in its {
         if logs.contains_key(&origin) || logs.len() < limits::ORIGINS_PER_NODE {
-            raise(logs, origin, Clock(known.clock), known.statement)?;
+            raise(logs, by, (origin, Clock(known.clock)), known.statement)?;
         }
     }
     Ok(())
@@ -320,14 +342,20 @@ struct Closed {
     node: String,
     /// Its origins, each with its last clock.
     ends: BTreeMap<String, u64>,
+    /// The nodes that say that they have these logs up to there.
+    had_by: BTreeMap<String, BTreeSet<String>>,
     outcomes: Vec<Outcome>,
 }
 
 impl Closed {
     fn text(&self) -> String {
         let mut text = output::fields(&[("node", output::printable(&self.node))]);
-        let ends = self.ends.iter().map(|(origin, clock)| vec![output::printable(origin), clock.to_string()]);
-        section(&mut text, "ends", &headed(&["ORIGIN", "CLOCK"], ends));
+        let ends = self.ends.iter().map(|(origin, clock)| {
+            let nodes = self.had_by.get(origin).into_iter().flatten();
+            let nodes: Vec<&str> = nodes.map(String::as_str).collect();
+            vec![output::printable(origin), clock.to_string(), nodes.join(", ")]
+        });
+        section(&mut text, "ends", &headed(&["ORIGIN", "CLOCK", "HAD BY"], ends));
         outcome::show(&mut text, &self.outcomes);
         text
     }
@@ -399,10 +427,32 @@ mod tests {
         add_known(&mut ends, &Origins { node_id: "c".to_owned(), origins }, &node).unwrap();
         let origin = |incarnation| stamp::origin(&format!("a/{incarnation:08x}")).unwrap();
         assert_eq!(
-            (ends.len(), ends[&origin(most + 1)].end),
+            (ends.len(), ends[&origin(most + 1)].log.end),
             (limits::ORIGINS_PER_NODE, Clock(u64::from(most) + 1))
         );
         let has = |incarnation| ends.contains_key(&origin(incarnation));
         assert!(has(2) && !has(1) && !has(most + 2));
+        assert_eq!(ends[&origin(2)].had_by, BTreeSet::from(["c".to_owned()]));
+    }
+
+    #[test]
+    fn it_is_said_which_nodes_have_a_closed_log_up_to_its_end() {
+        let origin = stamp::origin("a/00000001").unwrap();
+        let mut logs = Logs::new();
+        for (node, clock) in [("b", 3), ("c", 3), ("d", 2)] {
+            raise(&mut logs, node, (origin, Clock(clock)), None).unwrap();
+        }
+        let had_by = |logs: &Logs| logs[&origin].had_by.iter().cloned().collect::<Vec<_>>().join(" ");
+        assert_eq!(had_by(&logs), "b c");
+        raise(&mut logs, "liar\x07", (origin, Clock(u64::MAX)), None).unwrap();
+        assert_eq!((had_by(&logs).as_str(), logs[&origin].log.end), ("liar\u{fffd}", Clock(u64::MAX)));
+        let closed = Closed {
+            node: "a".to_owned(),
+            ends: [(origin.to_string(), 3)].into(),
+            had_by: [(origin.to_string(), BTreeSet::from(["b".to_owned(), "c".to_owned()]))].into(),
+            outcomes: Vec::new(),
+        };
+        let text = closed.text();
+        assert!(text.lines().any(|line| line == "  a/00000001  3      b, c"), "{text}");
     }
 }

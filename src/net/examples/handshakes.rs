@@ -47,7 +47,7 @@ fn identity(directory: &Path, level: WireLevel, algorithm: &str) -> Result<Ident
         trust_domain: "brock".to_owned(),
         lifetime: DAY,
         overwrite: false,
-        algorithm,
+        algorithm: None,
         second: false,
     })?;
     Ok(Identity::load_at(&certs_dir, None, RolePolicy::default(), level.into())?)

@@ -230,8 +230,8 @@ pub struct MakeLeaf {
     pub lifetime: Duration,
     /// Replace an existing certificate and key.
     pub overwrite: bool,
-    /// The algorithm of its key.
-    pub algorithm: Algorithm,
+    /// The algorithm of its key; `None` = that of the CA's.
+    pub algorithm: Option<Algorithm>,
     /// Make the second, post-quantum certificate: `node-pq.crt`, `client-pq.crt`.
     pub second: bool,
 }
@@ -280,8 +280,9 @@ pub fn make_leaf(request: &MakeLeaf) -> Result<Made, MakeError> {
     install::free(&[&certificate, &key], *overwrite)?;
     let mut params = params(*lifetime, &random_serial())?;
     let ca = Ca::load(certs_dir, ca_key)?;
-    if algorithm.is_post_quantum() && !ca.is_post_quantum {
-        return Err(MakeError::ClassicalCa { path: ca.path, algorithm: *algorithm });
+    let algorithm = algorithm.unwrap_or_else(|| Algorithm::like(ca.kind));
+    if algorithm.is_post_quantum() && ca.kind.post_quantum().is_none() {
+        return Err(MakeError::ClassicalCa { path: ca.path, algorithm });
     }
     ca.check_outlives(*lifetime, params.not_after.unix_timestamp())?;
     params.distinguished_name = common_name(&subject.common_name);
@@ -385,7 +386,8 @@ pub(crate) struct Ca {
     /// Its certificate.
     path: PathBuf,
     signs_lists: bool,
-    is_post_quantum: bool,
+    /// The kind of its key.
+    kind: KeyKind,
 }
 
 impl Ca {
@@ -408,8 +410,8 @@ impl Ca {
             let usage = parsed.key_usage().ok().flatten();
             let signs_lists = usage.is_none_or(|usage| usage.value.crl_sign());
             let (subject, key) = (parsed.subject().as_raw().to_vec(), parsed.public_key().raw.to_vec());
-            let is_post_quantum = KeyKind::of(parsed.public_key()).post_quantum().is_some();
-            return Ok(Self { issuer, validity, subject, key, path, signs_lists, is_post_quantum });
+            let kind = KeyKind::of(parsed.public_key());
+            return Ok(Self { issuer, validity, subject, key, path, signs_lists, kind });
         }
         Err(MakeError::WrongCaKey { ca_key: ca_key.to_owned(), certs_dir: certs_dir.to_owned() })
     }

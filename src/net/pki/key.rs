@@ -29,6 +29,11 @@ impl Algorithm {
         Self(KeyKind::MlDsa87),
     ];
 
+    /// That of such a key; the default if none like it is made here.
+    pub(crate) fn like(kind: KeyKind) -> Self {
+        Self::ALL.into_iter().find(|known| known.0 == kind).unwrap_or_default()
+    }
+
     /// Its name.
     pub fn as_str(self) -> &'static str {
         self.0.as_str()

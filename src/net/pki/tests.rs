@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio_stream::StreamExt;
 use tonic::transport::server::Connected;
 
@@ -22,6 +23,7 @@ use crate::{
     task::Tasks,
     tls::{
         accept::{Room, accept},
+        algorithms::KeyKind,
         credentials::{ClientIdentity, Identity},
         roles::{Role, RolePolicy},
     },
@@ -59,7 +61,7 @@ impl Fixture {
             trust_domain: TRUST_DOMAIN_DEFAULT.to_owned(),
             lifetime: LEAF_LIFETIME_DEFAULT,
             overwrite: false,
-            algorithm: Algorithm::default(),
+            algorithm: None,
             second: false,
         }
     }
@@ -221,7 +223,7 @@ fn the_recipe_for_openssl_makes_certificates_that_load_as_node_and_admin() {
         trust_domain: TRUST_DOMAIN_DEFAULT.to_owned(),
         lifetime: Duration::from_secs(3600),
         overwrite: false,
-        algorithm: Algorithm::default(),
+        algorithm: None,
         second: false,
     };
     make_leaf(&mine).unwrap();
@@ -244,6 +246,22 @@ async fn a_node_and_an_admin_with_certificates_of_the_recipe_recognise_each_othe
     assert!(accepted.connect_info().identity.legacy);
     drop((accepted, dialled));
     assert!(tasks.stop(Duration::from_secs(5)).await);
+}
+
+#[test]
+fn a_certificate_has_a_key_like_that_of_its_ca_unless_another_one_is_asked_for() {
+    let kind = |made: &Made| {
+        let pem = fs::read(&made.certificate).unwrap();
+        KeyKind::of_certificate(&CertificateDer::from_pem_slice(&pem).unwrap())
+    };
+    for name in ["ecdsa-p256", "ecdsa-p384", "ed25519", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87"] {
+        let fixture = Fixture::new();
+        make_ca(&MakeCa { algorithm: name.parse().unwrap(), ..fixture.ca() }).unwrap();
+        let leaf = fixture.leaf(node(&["localhost"]));
+        assert_eq!(kind(&make_leaf(&leaf).unwrap()).as_str(), name);
+        let other = MakeLeaf { algorithm: Some(Algorithm::default()), overwrite: true, ..leaf };
+        assert_eq!(kind(&make_leaf(&other).unwrap()), KeyKind::EcdsaP256);
+    }
 }
 
 #[test]

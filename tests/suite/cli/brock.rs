@@ -109,9 +109,18 @@ fn cert_says_which_files_to_copy_those_of_the_second_chain_too() {
     let again = said(&both, &[&node, &second[..], &["--overwrite"]].concat());
     let files = "Copy node.crt, node.key, node-pq.crt and node-pq.key to the node: it reloads";
     assert!(again.contains(files), "{again}");
+    // Both of a stolen pair must be revoked.
+    let revoke = |home: &Home, names: &[&str]| {
+        let files = names.iter().map(|name| format!("{}/{name}.crt", home.certs));
+        let files: Vec<String> = files.collect();
+        let files: Vec<&str> = files.iter().map(String::as_str).collect();
+        said(home, &[&["revoke"][..], &files].concat())
+    };
+    let one_left = revoke(&both, &["node"]);
+    assert!(one_left.contains("node-pq.crt is the same holder's and is not revoked"), "{one_left}");
     let other = Home::new();
     let strong = said(&other, &["ca", "--overwrite", "--algorithm", "ecdsa-p384"]);
-    assert!(strong.ends_with("--host HOST --algorithm ecdsa-p384\n"), "{strong}");
+    assert!(strong.ends_with("--host HOST\n"), "the certificates follow the CA: {strong}");
 }
 
 #[test]

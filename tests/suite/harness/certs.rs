@@ -65,7 +65,7 @@ impl Certs {
                 trust_domain: "brock".to_owned(),
                 lifetime: DAY,
                 overwrite: false,
-                algorithm: Algorithm::default(),
+                algorithm: None,
                 second: false,
             })
             .unwrap();
@@ -88,7 +88,7 @@ impl Certs {
             trust_domain,
             lifetime: DAY,
             overwrite: false,
-            algorithm: Algorithm::default(),
+            algorithm: None,
             second: false,
         };
         make_leaf(&made).unwrap();
@@ -139,7 +139,7 @@ pub fn make_node(certs_dir: &Path, ca_key: &Path, id: &str) {
         trust_domain: "brock".to_owned(),
         lifetime: DAY,
         overwrite: true,
-        algorithm: Algorithm::default(),
+        algorithm: None,
         second: false,
     })
     .unwrap();

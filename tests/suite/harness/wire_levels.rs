@@ -87,7 +87,7 @@ impl Authorities {
             trust_domain: "brock".to_owned(),
             lifetime: DAY,
             overwrite: true,
-            algorithm: algorithm.parse::<Algorithm>().unwrap(),
+            algorithm: Some(algorithm.parse::<Algorithm>().unwrap()),
             second,
         })
         .unwrap();

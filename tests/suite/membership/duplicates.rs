@@ -93,7 +93,9 @@ async fn a_copied_certificate_is_an_alarm_and_the_writes_of_both_can_be_saved() 
     for (client, expected) in [(&first_client, 1), (&second_client, 0), (&third_client, 0)] {
         // The original finds operations under its own id that it has not made itself.
         let is_expected = |alarm: &proto::Alarm| alarm.text.contains("that this node made in earlier lives");
-        let alarms = client.status().await.alarms;
+        let mut alarms = client.status().await.alarms;
+        // Of the two first lives, the one that began in a later second says nothing of the other.
+        alarms.retain(|alarm| !alarm.text.contains("a came back as a/"));
         assert!(alarms.len() == expected && alarms.iter().all(is_expected), "{alarms:?}");
     }
     for process in [first, second, third] {

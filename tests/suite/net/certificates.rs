@@ -510,7 +510,7 @@ async fn a_ca_is_replaced_step_by_step_and_who_only_has_the_old_one_is_cut_off()
         trust_domain: "brock".to_owned(),
         lifetime: DAY,
         overwrite: false,
-        algorithm: Algorithm::default(),
+        algorithm: None,
         second: false,
     })
     .unwrap();

@@ -134,7 +134,7 @@ async fn both_ends_are_told_in_words_what_is_missing() {
         trust_domain: "brock".to_owned(),
         lifetime: Duration::from_secs(3600),
         overwrite: false,
-        algorithm: "ecdsa-p384".parse().unwrap(),
+        algorithm: Some("ecdsa-p384".parse().unwrap()),
         second: false,
     };
     make_leaf(&leaf).unwrap();
@@ -228,7 +228,7 @@ async fn a_second_chain_is_shown_to_those_that_can_read_it() {
         trust_domain: "brock".to_owned(),
         lifetime: Duration::from_secs(3600),
         overwrite: false,
-        algorithm: pq.parse().unwrap(),
+        algorithm: Some(pq.parse().unwrap()),
         second: false,
     };
     assert!(matches!(make_leaf(&under_classical), Err(MakeError::ClassicalCa { .. })));

@@ -128,6 +128,10 @@ impl World {
             self.check_resynced(puller, donor, &outcome);
             self.check_adopted(puller, &before);
         }
+        if matches!(outcome, Ok(true) | Err(JoinError::Unsigned(_))) {
+            // What it has claimed may be told to others and retracted before the next look.
+            self.look(puller).await;
+        }
         match outcome {
             Ok(false) => false,
             Ok(true) => {

@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    async fn look(&mut self, node: usize) {
+    pub async fn look(&mut self, node: usize) {
         let Some(store) = self.store(node) else { return };
         // Reading everything is most of what a run costs: mostly a store is believed that nothing
         // has changed, but not always.

@@ -105,7 +105,7 @@ impl Layout {
                 trust_domain: TRUST_DOMAIN_DEFAULT.to_owned(),
                 lifetime: LEAF_LIFETIME,
                 overwrite: true,
-                algorithm: Algorithm::default(),
+                algorithm: None,
                 second: false,
             })?;
             Ok(())
