@@ -33,7 +33,7 @@ pub async fn run(store: Store, alarms: Alarms, stop: CancellationToken, task: Ta
         // Not while everything else has begun too.
         if !std::mem::take(&mut is_first_pass) {
             task.set_state("looking for bundles that no record names");
-            let dropped = store.drop_bundles().await;
+            let Some(dropped) = stop.run_until_cancelled(store.drop_bundles()).await else { return };
             metrics::counter!(names::BUNDLES_DROPPED).increment(*dropped.as_ref().unwrap_or(&0));
             task.set_outcome(&dropped);
         }

@@ -369,7 +369,7 @@ impl Resyncs {
     }
 
     /// Keeps what can be continued, and sets a donor aside that was at fault, for twice as long each time.
-    fn note_failure(&self, donor: &NodeId, error: &ResyncError, joiner: Joiner) {
+    fn note_failure(&self, donor: &NodeId, error: &ResyncError, mut joiner: Joiner) {
         let mut state = self.lock();
         if !error.blames_donor() {
             // The donor cannot continue from there: the next attempt restarts.
@@ -378,6 +378,7 @@ impl Resyncs {
                 if state.broken.len() >= limits::RESYNCS_MAX {
                     state.broken.pop_first();
                 }
+                joiner.pause();
                 state.broken.insert(donor.clone(), joiner);
             }
             return;

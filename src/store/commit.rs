@@ -20,7 +20,7 @@ use super::{
     fills::Fill,
     held::Amount,
     losers::{self, Seen},
-    marks::Marks,
+    marks::{Marks, Unneeded},
     published::{Published, Raised, Totals},
     schema,
     signing::{Originated, Signer},
@@ -76,6 +76,8 @@ pub(super) struct Commit<'a> {
     pub(super) originated: Vec<Originated>,
     /// Where to mark the bundles that its records name; `None` = no others are searched for.
     pub(super) marks: Option<Arc<Marks>>,
+    /// Bundles to remove unless something has marked them.
+    pub(super) unneeded: Vec<Unneeded>,
 }
 
 /// A commit that is ready to be written.
@@ -123,6 +125,7 @@ impl<'a> Commit<'a> {
             signer,
             originated: Vec::new(),
             marks: None,
+            unneeded: Vec::new(),
         }
     }
 
@@ -131,6 +134,7 @@ impl<'a> Commit<'a> {
         let totals_before = self.before.totals;
         self.sign();
         self.finish_records();
+        self.remove_unneeded();
         for (bucket, delta) in std::mem::take(&mut self.bucket_repairs) {
             let before = self.before.digest.get(bucket);
             let digest = self.raised.buckets.entry(bucket).or_insert(before);
@@ -425,6 +429,9 @@ impl Commit<'_> {
         let key_hash = KeyHash::try_from(entry.key_hash.as_ref()).unwrap_or(KeyHash([0; 32]));
         // The operation too, which the origin has signed: it stays when the entry is dropped from quarantine.
         self.log(stamp, key_hash, QUARANTINED_STATE, entry.operation.clone());
+        if let (Some(marks), Some(tip)) = (&self.marks, tip) {
+            marks.add_root(&tip.root);
+        }
         let at_unix = i64::try_from(self.now_unix_ms / 1000).unwrap_or(i64::MAX);
         let quarantined = quarantined::to_keep(entry, (reason, at_unix), tip);
         self.batch.put_quarantined(stamp, &quarantined);

@@ -44,10 +44,12 @@ impl<'a> Cuts<Box<dyn Iterator<Item = Result<Bundle, StoreError>> + 'a>> {
     /// Whether the log may be cut before its entry at `clock`, which is read now.
     pub(super) fn is_before(&mut self, clock: Clock) -> Result<bool, StoreError> {
         let Some(unread) = &mut self.unread else { return Ok(true) };
-        // At and below the floor there are bundles without entries: of a log that is compacted while it is read.
         while self.read.last().is_none_or(|bundle| bundle.last() < clock) {
             let Some(next) = unread.next().transpose()? else { break };
-            self.read.push(next);
+            // One without entries is of a log that is compacted while it is read.
+            if next.last() >= clock {
+                self.read.push(next);
+            }
         }
         match self.read.last() {
             Some(bundle) if bundle.first <= clock && clock <= bundle.last() => Ok(bundle.first == clock),

@@ -8,11 +8,11 @@ use std::sync::{
 use arc_swap::ArcSwapOption;
 use tokio::sync::{Mutex, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-use super::handle::Store;
+use super::{commit::Commit, handle::Store};
 use crate::runtime::planted::{self, Bug};
 use brock_core::{
-    base::limits,
-    domain::{bundle::Hash, record::RecordState},
+    base::{limits, vector::Stamp},
+    domain::{bundle::Hash, leaves::BundleId, record::RecordState},
 };
 
 /// What is known of which bundles are needed.
@@ -32,6 +32,23 @@ pub(super) struct Marks(Box<[AtomicU64]>);
 impl Default for Marks {
     fn default() -> Self {
         Self((0..limits::BUNDLE_MARKS / 64).map(|_| AtomicU64::new(0)).collect())
+    }
+}
+
+/// A search that is under way, until this is dropped.
+pub(super) struct Searching<'a>(&'a Needed);
+
+impl Needed {
+    /// Has every later commit mark what its records name.
+    pub(super) fn search(&self, marks: &Arc<Marks>) -> Searching<'_> {
+        self.marks.store(Some(Arc::clone(marks)));
+        Searching(self)
+    }
+}
+
+impl Drop for Searching<'_> {
+    fn drop(&mut self) {
+        self.0.marks.store(None);
     }
 }
 
@@ -59,6 +76,38 @@ fn place(root: &Hash) -> (usize, u64) {
     let (part, _) = root.split_first_chunk::<8>().unwrap_or((&[0; 8], &[]));
     let bit = u64::from_be_bytes(*part) % limits::BUNDLE_MARKS as u64;
     (usize::try_from(bit / 64).unwrap_or(0), 1 << (bit % 64))
+}
+
+/// Bundles that a search has found to be named by nothing.
+pub(super) struct Unneeded {
+    /// The marks of the search.
+    pub marks: Arc<Marks>,
+    /// Of logs, below the floors.
+    pub of_logs: Vec<(Stamp, Hash)>,
+    pub kept: Vec<BundleId>,
+}
+
+impl Commit<'_> {
+    /// Removes bundles that nothing names by now, this commit included.
+    ///
+    /// Contract: those of logs are still below the floors: of an origin that was retracted meanwhile, the log has come
+    /// again.
+    pub(super) fn remove_unneeded(&mut self) {
+        for Unneeded { marks, of_logs, kept } in std::mem::take(&mut self.unneeded) {
+            // Of a search that was given up, later commits have marked nothing.
+            if !self.marks.as_ref().is_some_and(|present| Arc::ptr_eq(present, &marks)) {
+                continue;
+            }
+            for (stamp, root) in of_logs {
+                let is_in_log = !self.is_frozen(&stamp.origin) && stamp.clock > self.floor(&stamp.origin);
+                if !is_in_log && !marks.has(&root) {
+                    self.batch.delete_bundle(stamp);
+                }
+            }
+            let unnamed = kept.iter().filter(|id| !marks.has(&id.root));
+            unnamed.for_each(|id| self.batch.delete_kept_bundle(id));
+        }
+    }
 }
 
 /// No bundle is removed while this is held: records that name one are on their way.

@@ -252,7 +252,8 @@ impl Commit<'_> {
                 break;
             }
             if !is_of_it(&tip) {
-                let displaced = self.view().leaves(&BundleId { origin, last, root: tip.root })?;
+                let id = BundleId { origin, last, count: tip.bundle.count, root: tip.root };
+                let displaced = self.view().leaves(&id)?;
                 displaced.iter().for_each(|leaves| self.batch.keep_bundle(origin, leaves));
                 self.batch.delete_bundle(Stamp { origin, clock: last });
             }

@@ -22,9 +22,12 @@ use brock_core::{
 #[derive(Debug, Clone, Default)]
 pub struct Bundles {
     known: HashMap<BundleId, Arc<Leaves>>,
-    /// How many hashes they have.
-    hashes: usize,
+    /// How many bytes they take, about.
+    bytes: usize,
 }
+
+/// What one takes beside its hashes: its id, the places in the map and in memory.
+const BUNDLE_BYTES: usize = 300;
 
 impl Bundles {
     pub(super) fn get(&self, id: &BundleId) -> Option<&Leaves> {
@@ -32,7 +35,7 @@ impl Bundles {
     }
 
     fn insert(&mut self, id: BundleId, leaves: Leaves) {
-        self.hashes += leaves.hashes().len();
+        self.bytes += BUNDLE_BYTES + leaves.bytes();
         self.known.insert(id, Arc::new(leaves));
     }
 }
@@ -56,7 +59,7 @@ impl Verifier {
         received: Vec<(Origin, Leaves)>,
         known: &mut Bundles,
     ) -> Vec<(Origin, Leaves)> {
-        if known.hashes >= limits::BUNDLE_HASHES_CACHED {
+        if known.bytes >= limits::BUNDLES_CACHED_BYTES {
             *known = Bundles::default();
         }
         let cluster = self.cluster();

@@ -80,7 +80,7 @@ pub struct Joiner {
     tips: HashMap<Origin, Tip>,
     /// Of its records, verified.
     bundles: Bundles,
-    /// Bundles that came with earlier pages stay in the store, whether or not a record names them yet.
+    /// Bundles that came with earlier pages of this stream stay in the store, whether or not a record names them yet.
     held: Option<HeldBundles>,
     /// Whether the donor has collected tombstones.
     drops: bool,
@@ -150,6 +150,12 @@ impl Joiner {
             _ => &None,
         };
         self.drops || collected.as_ref().is_some_and(|collected| !collected.clocks.is_empty())
+    }
+
+    /// Before it waits to be continued: what it has of bundles is not needed, because the donor sends all again.
+    pub fn pause(&mut self) {
+        self.bundles = Bundles::default();
+        self.held = None;
     }
 
     /// How many records there will be, estimated.

@@ -233,16 +233,21 @@ impl Bundle {
 
 /// Looks at each of these, for a signature: many of them on several cores. Blocks.
 pub fn verify_each<T: Sync>(all: &[T], is_genuine: impl Fn(&T) -> bool + Sync) -> Vec<bool> {
-    let verify = |part: &[T]| part.iter().map(&is_genuine).collect::<Vec<bool>>();
+    let verify = &|part: &[T]| part.iter().map(&is_genuine).collect::<Vec<bool>>();
     let cores = thread::available_parallelism().map_or(1, usize::from).min(limits::VERIFY_THREADS);
     let part = all.len().div_ceil(cores).max(limits::VERIFY_TOGETHER);
     if all.len() <= part {
         return verify(all);
     }
     thread::scope(|scope| {
-        let parts: Vec<_> = all.chunks(part).map(|part| (part.len(), scope.spawn(|| verify(part)))).collect();
-        // Of a thread that panicked, nothing is genuine.
-        let verified = parts.into_iter().map(|(len, part)| part.join().unwrap_or_else(|_| vec![false; len]));
+        let spawn = |part| thread::Builder::new().spawn_scoped(scope, move || verify(part));
+        let parts: Vec<_> = all.chunks(part).map(|part| (part, spawn(part))).collect();
+        let verified = parts.into_iter().map(|(part, spawned)| match spawned {
+            // Of a thread that panicked, nothing is genuine.
+            Ok(thread) => thread.join().unwrap_or_else(|_| vec![false; part.len()]),
+            // The system has no thread left.
+            Err(_) => verify(part),
+        });
         verified.flatten().collect()
     })
 }

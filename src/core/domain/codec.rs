@@ -135,19 +135,23 @@ pub fn decode_hashes(value: &[u8]) -> Result<(Tip, &[Hash]), CodecError> {
 
 const BUNDLE_BYTES: usize = 8 + 1 + 32 + 64;
 
-/// The key of a bundle that is kept apart from its log: origin (32), clock of its last operation (8), root (32).
-pub fn bundle_key(id: &BundleId) -> [u8; 72] {
-    let mut key = [0; 72];
+/// The key of a bundle that is kept apart from its log: origin (32), clock of its last operation (8), how many it has
+/// (1), root (32).
+pub fn bundle_key(id: &BundleId) -> [u8; 73] {
+    let mut key = [0; 73];
     key[..40].copy_from_slice(&stamp_key(Stamp { origin: id.origin, clock: id.last }));
-    key[40..].copy_from_slice(&id.root);
+    key[40] = id.count;
+    key[41..].copy_from_slice(&id.root);
     key
 }
 
 /// Reads [`bundle_key`].
 pub fn decode_bundle_key(key: &[u8]) -> Result<BundleId, CodecError> {
-    let (stamp, root) = key.split_last_chunk::<32>().ok_or(CodecError::Malformed("key of a bundle"))?;
+    let malformed = || CodecError::Malformed("key of a bundle");
+    let (rest, root) = key.split_last_chunk::<32>().ok_or_else(malformed)?;
+    let (count, stamp) = rest.split_last().ok_or_else(malformed)?;
     let Stamp { origin, clock: last } = decode_stamp_key(stamp)?;
-    Ok(BundleId { origin, last, root: *root })
+    Ok(BundleId { origin, last, count: *count, root: *root })
 }
 
 fn bundle_bytes(bundle: &Bundle) -> Vec<u8> {

@@ -74,7 +74,7 @@ impl Evidence {
     /// What its bundle is found by.
     pub fn bundle_id(&self, origin: Origin) -> BundleId {
         let last = Clock(self.first.0.saturating_add(u64::from(self.count).saturating_sub(1)));
-        BundleId { origin, last, root: self.root }
+        BundleId { origin, last, count: self.count, root: self.root }
     }
 
     /// Whether that bundle has this operation at that place.

@@ -22,6 +22,8 @@ pub struct BundleId {
     pub origin: Origin,
     /// The clock of its last operation.
     pub last: Clock,
+    /// How many operations it has: the root alone does not say which hashes are the leaves.
+    pub count: u8,
     /// The root of the tree over its operations. An origin that has signed two histories has two bundles in one place.
     pub root: Hash,
 }
@@ -34,14 +36,15 @@ pub struct Leaves {
 }
 
 impl Leaves {
-    /// Of a bundle whose root is that of these hashes; `None`: they are not one for each of its operations.
+    /// IMPORTANT: the root in the tip is that of these hashes. `None`: they are not one for each operation.
     pub fn new(tip: Tip, hashes: Vec<Hash>) -> Option<Self> {
         (hashes.len() == usize::from(tip.bundle.count)).then_some(Self { tip, hashes })
     }
 
     /// What it is found by.
     pub fn id(&self, origin: Origin) -> BundleId {
-        BundleId { origin, last: self.tip.bundle.last(), root: self.tip.root }
+        let Tip { bundle, root } = self.tip;
+        BundleId { origin, last: bundle.last(), count: bundle.count, root }
     }
 
     /// The bundle.

@@ -9,7 +9,7 @@ use crate::store::{
     commit::Commit,
     error::StoreError,
     handle::{Shared, Store},
-    marks::Marks,
+    marks::{Marks, Unneeded},
     view::View,
 };
 use brock_core::{
@@ -18,7 +18,7 @@ use brock_core::{
         limits,
         vector::{Clock, Stamp},
     },
-    domain::{leaves::BundleId, quarantined},
+    domain::{bundle::Hash, leaves::BundleId, quarantined},
 };
 
 /// A search for bundles that nothing needs, which has looked at all records.
@@ -29,9 +29,9 @@ struct Search {
 }
 
 /// What of one look is not needed, and where the next look begins.
-struct Found<T> {
+struct Found<T, At> {
     unneeded: Vec<T>,
-    next: Option<T>,
+    next: Option<At>,
 }
 
 impl Store {
@@ -41,10 +41,8 @@ impl Store {
     pub async fn drop_bundles(&self) -> Result<u64, StoreError> {
         let _alone = self.shared.needed.searching.lock().await;
         let marks = Arc::new(Marks::default());
-        self.shared.needed.marks.store(Some(Arc::clone(&marks)));
-        let dropped = self.search(marks).await;
-        self.shared.needed.marks.store(None);
-        dropped
+        let _searching = self.shared.needed.search(&marks);
+        self.search(marks).await
     }
 
     async fn search(&self, marks: Arc<Marks>) -> Result<u64, StoreError> {
@@ -75,7 +73,8 @@ impl Store {
             let found = self.blocking(move |shared| this.of_logs(&shared.database.view(), of_logs)).await?;
             dropped += found.unneeded.len() as u64;
             of_logs = found.next;
-            self.change(DropBundles { of_logs: found.unneeded, kept: Vec::new() }).await?;
+            let marks = Arc::clone(&search.marks);
+            self.change(DropBundles(Unneeded { marks, of_logs: found.unneeded, kept: Vec::new() })).await?;
             if of_logs.is_none() {
                 break;
             }
@@ -86,7 +85,8 @@ impl Store {
             let found = self.blocking(move |shared| this.kept(&shared.database.view(), kept)).await?;
             dropped += found.unneeded.len() as u64;
             kept = found.next;
-            self.change(DropBundles { of_logs: Vec::new(), kept: found.unneeded }).await?;
+            let marks = Arc::clone(&search.marks);
+            self.change(DropBundles(Unneeded { marks, of_logs: Vec::new(), kept: found.unneeded })).await?;
             if kept.is_none() {
                 return Ok(dropped);
             }
@@ -117,13 +117,17 @@ fn mark(shared: &Shared, marks: &Marks, after: Option<KeyHash>) -> Result<Option
 }
 
 impl Search {
-    fn of_logs(&self, view: &View<'_>, after: Option<Stamp>) -> Result<Found<Stamp>, StoreError> {
+    fn of_logs(
+        &self,
+        view: &View<'_>,
+        after: Option<Stamp>,
+    ) -> Result<Found<(Stamp, Hash), Stamp>, StoreError> {
         let mut found = Found { unneeded: Vec::new(), next: None };
         for (looked_at, bundle) in view.all_bundles(after).enumerate() {
             let (stamp, tip) = bundle?;
             let is_in_log = self.floors.get(&stamp.origin).is_none_or(|floor| stamp.clock > *floor);
             if !is_in_log && !self.marks.has(&tip.root) {
-                found.unneeded.push(stamp);
+                found.unneeded.push((stamp, tip.root));
             }
             if looked_at + 1 == limits::BUNDLE_LOOKS {
                 found.next = Some(stamp);
@@ -133,7 +137,11 @@ impl Search {
         Ok(found)
     }
 
-    fn kept(&self, view: &View<'_>, after: Option<BundleId>) -> Result<Found<BundleId>, StoreError> {
+    fn kept(
+        &self,
+        view: &View<'_>,
+        after: Option<BundleId>,
+    ) -> Result<Found<BundleId, BundleId>, StoreError> {
         let mut found = Found { unneeded: Vec::new(), next: None };
         for (looked_at, id) in view.kept_bundles(after).enumerate() {
             let id = id?;
@@ -160,26 +168,16 @@ impl Change for Pass {
     }
 }
 
-struct DropBundles {
-    of_logs: Vec<Stamp>,
-    kept: Vec<BundleId>,
-}
+struct DropBundles(Unneeded);
 
 impl Change for DropBundles {
     type Outcome = ();
 
     /// Contract: no record and no entry in quarantine names these, in no commit until now, and none that names one is
-    /// on its way: nothing holds the bundles. Those of logs are below the floors, so that no reader of a log looks
-    /// for them.
+    /// on its way: nothing held the bundles when they were found. What this commit and those before it have marked
+    /// stays, so it does not matter which of the changes of a group comes first.
     fn build(self, commit: &mut Commit<'_>) -> Result<(), StoreError> {
-        for stamp in self.of_logs {
-            // Of an origin that was retracted meanwhile the log has come again.
-            let is_in_log = !commit.is_frozen(&stamp.origin) && stamp.clock > commit.floor(&stamp.origin);
-            if !is_in_log {
-                commit.batch.delete_bundle(stamp);
-            }
-        }
-        self.kept.iter().for_each(|id| commit.batch.delete_kept_bundle(id));
+        commit.unneeded.push(self.0);
         Ok(())
     }
 }

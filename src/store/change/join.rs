@@ -20,7 +20,7 @@ use brock_core::{
 pub struct Page {
     /// The states.
     pub states: Vec<(KeyHash, RecordState)>,
-    /// The bundles that their evidence names, as far as they are not here. IMPORTANT: verified before.
+    /// The bundles that their evidence names, unless they are here already. IMPORTANT: verified before.
     pub bundles: Vec<(Origin, Leaves)>,
     /// Set if these are all that a donor has in a stretch of key hashes: records that it lacks may
     /// have to be dropped.
@@ -87,6 +87,9 @@ impl Change for Page {
         }
         for (origin, leaves) in &self.bundles {
             commit.batch.keep_bundle(*origin, leaves);
+            if let Some(marks) = &commit.marks {
+                marks.add_root(&leaves.tip().root);
+            }
         }
         for (key_hash, state) in self.states {
             let left = state.without_forgotten(&forgotten, commit.state(&key_hash));

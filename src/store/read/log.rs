@@ -94,6 +94,14 @@ fn changes(
     with_payloads: bool,
 ) -> Result<LogBatch, StoreError> {
     let limit = limit.clamp(1, limits::BATCH_ENTRIES_MAX);
+    let check_floor = |after: Clock| match shared.floor(&origin) {
+        floor if floor > after && !planted::is(Bug::IgnoreFloor) => {
+            Err(StoreError::BelowFloor { origin, floor })
+        }
+        _ => Ok(()),
+    };
+    // At and below it there are bundles without entries.
+    check_floor(after)?;
     let mut scanned = Vec::new();
     let mut bytes = 0;
     // The log itself is small; payloads are looked up below, a bounded number at a time.
@@ -114,10 +122,7 @@ fn changes(
     }
     // IMPORTANT: looked at after the scan. The floor rises before the entries go, so entries that
     // the scan did not find because they had gone show here.
-    let floor = shared.floor(&origin);
-    if floor > after && !planted::is(Bug::IgnoreFloor) {
-        return Err(StoreError::BelowFloor { origin, floor });
-    }
+    check_floor(after)?;
     let total = scanned.len();
     // Entries of an earlier incarnation may have come back from peers: when they were committed is
     // unknown here.

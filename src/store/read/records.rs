@@ -13,7 +13,6 @@ use brock_core::{
         vector::Vector,
     },
     domain::{
-        bundle::Hash,
         leaves::{BundleId, Leaves},
         record::{Creation, RecordState},
     },
@@ -35,23 +34,21 @@ pub struct RecordPage {
 /// The bundles that the pages of one stream had, so that each is sent about once. A bundle of one operation is needed
 /// once and not remembered; if the others become too many, they are forgotten, and come again.
 #[derive(Debug, Default)]
-pub struct SentBundles(HashSet<Hash>);
+pub struct SentBundles(HashSet<BundleId>);
 
 impl SentBundles {
     /// The bundles that these states need beyond those.
     fn lacking(&self, state: &RecordState) -> BTreeMap<BundleId, usize> {
-        let named = state.evidence.iter().filter(|(_, evidence)| !self.0.contains(&evidence.root));
-        named
-            .map(|(stamp, evidence)| (evidence.bundle_id(stamp.origin), Leaves::bytes_of(evidence.count)))
-            .collect()
+        let named = state.evidence.iter().map(|(stamp, evidence)| evidence.bundle_id(stamp.origin));
+        named.filter(|id| !self.0.contains(id)).map(|id| (id, Leaves::bytes_of(id.count))).collect()
     }
 
     fn note(&mut self, state: &RecordState) {
         if self.0.len() >= limits::SENT_BUNDLES {
             self.0.clear();
         }
-        let shared = state.evidence.iter().filter(|(_, evidence)| evidence.count > 1);
-        self.0.extend(shared.map(|(_, evidence)| evidence.root));
+        let named = state.evidence.iter().map(|(stamp, evidence)| evidence.bundle_id(stamp.origin));
+        self.0.extend(named.filter(|id| id.count > 1));
     }
 }
 

@@ -78,7 +78,7 @@ impl View<'_> {
         let of_log = codec::stamp_key(Stamp { origin: id.origin, clock: id.last });
         if let Some(leaves) =
             self.value(schema::BUNDLE, &of_log)?.map(|value| decode_leaves(&value)).transpose()?
-            && leaves.tip().root == id.root
+            && leaves.id(id.origin) == *id
         {
             return Ok(Some(leaves));
         }

@@ -93,6 +93,7 @@ impl World {
             return;
         };
         if resync.feed.take().is_some() {
+            resync.joiner.pause();
             self.tally.add("resyncs broken off", 1);
             self.note(format!("{puller}'s resync breaks off"));
         }

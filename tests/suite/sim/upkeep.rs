@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    node::{self, states, verifier},
+    node::{self, Resync, Running, states, verifier},
     world::World,
 };
 use brock::{
@@ -72,9 +72,11 @@ impl World {
         outcome.entries_removed + outcome.origins_folded + outcome.tombstones_collected > 0
     }
 
-    /// A resync that is paused holds the bundles.
+    /// A resync that is under way holds the bundles.
     async fn drop_bundles(&mut self, node: usize) {
-        let Some(running) = self.running(node).filter(|running| running.resync.is_none()) else { return };
+        let is_held = |resync: &Resync| resync.feed.is_some();
+        let is_free = |running: &&Running| !running.resync.as_ref().is_some_and(is_held);
+        let Some(running) = self.running(node).filter(is_free) else { return };
         let dropped = running.store.clone().drop_bundles().await.expect("the store drops bundles");
         self.tally.add("bundles dropped", dropped);
     }

@@ -19,7 +19,11 @@ use brock::{
 };
 use brock_core::{
     base::vector::{Clock, Stamp},
-    domain::{leaves::BundleId, operation::Operation, segment::Segment},
+    domain::{
+        leaves::{BundleId, Leaves},
+        operation::Operation,
+        segment::Segment,
+    },
     proto::{self, snapshot_response::Message},
 };
 
@@ -151,7 +155,7 @@ async fn a_bundle_stays_for_an_entry_in_quarantine() {
     let cannot = later.sign(0, vec![poison(1, key(1))]);
     let segment = Segment::check(cannot.clone()).unwrap();
     let tip = segment.proof.unwrap().bundles()[0];
-    let id = BundleId { origin: later.origin, last: Clock(1), root: tip.root };
+    let id = BundleId { origin: later.origin, last: Clock(1), count: 1, root: tip.root };
     take(&store, cannot).await.unwrap();
     store.compact(&store.vector()).await.unwrap();
     assert_eq!(store.drop_bundles().await.unwrap(), 0);
@@ -195,4 +199,30 @@ async fn bundles_that_no_state_names_are_not_taken() {
     assert_eq!(strict(&puller).take_bundles(named, &mut Bundles::default()), Vec::new());
     close(donor).await;
     close(puller).await;
+}
+
+/// The hash of two operations together can be shown as that of one: the same root, and another bundle.
+#[tokio::test]
+async fn a_bundle_with_the_same_root_does_not_take_the_place_of_another() {
+    let (donor, store) = (open(&signing(ram("donor"))).await, open(&signing(ram("one"))).await);
+    let own = TestOrigin::new(origin("hostile", 1));
+    let unpublish = |clock| entry(clock, key(clock), &Operation::Unpublish, None);
+    take(&donor, own.sign(0, vec![unpublish(1), unpublish(2)])).await.unwrap();
+    let mut states = Vec::new();
+    for number in 1..3 {
+        states.push((key(number), donor.get(key(number)).await.unwrap().unwrap()));
+    }
+    let page = carried(&donor, states).await;
+    let genuine = page.bundles[0].1.clone();
+    store.join(page).await.unwrap();
+    let mut other = genuine.to_proto(own.origin);
+    other.first = 2;
+    other.signed = [&other.signed[..96], &genuine.tip().root].concat().into();
+    let (_, other) = Leaves::from_proto(&other).unwrap();
+    assert_eq!((other.tip().root, other.tip().bundle.count), (genuine.tip().root, 1));
+    let bundles = vec![(own.origin, other)];
+    store.join(Page { states: Vec::new(), bundles, complete: None }).await.unwrap();
+    assert!(is_proven(&store, 1).await && is_proven(&store, 2).await);
+    close(store).await;
+    close(donor).await;
 }

@@ -48,7 +48,7 @@ pub const SIGNATURE_MAX_BYTES: usize = 5 * 1024;
 pub const EVIDENCE_MAX: usize = super::LOSERS_MAX + 6;
 /// Genuine signatures in certificates and revocation lists that are remembered for each algorithm.
 pub const CERTIFICATE_SIGNATURES_REMEMBERED: usize = 4_096;
-/// Bundles that a donor remembers of what it has sent a puller, so that each is sent about once: about 15 MB.
+/// Bundles that a donor remembers of what it has sent a puller, so that each is sent about once: about 30 MB.
 pub const SENT_BUNDLES: usize = 262_144;
 /// Bundles that are told apart while those are searched for that no record names: 8 MiB.
 pub const BUNDLE_MARKS: usize = 1 << 26;
@@ -56,8 +56,8 @@ pub const BUNDLE_MARKS: usize = 1 << 26;
 pub const BUNDLE_LOOKS: usize = 4_096;
 /// How long such a step waits for what holds the bundles.
 pub const BUNDLES_SEIZE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Hashes of operations that a puller remembers while it is filled, instead of reading them again: 32 MB.
-pub const BUNDLE_HASHES_CACHED: usize = 1_000_000;
+/// Bytes of bundles that a puller remembers while it is filled, instead of reading them again.
+pub const BUNDLES_CACHED_BYTES: usize = 64 * 1024 * 1024;
 /// Nodes of whose logs a refused operation raises an alarm; a lying peer invents any number of them.
 pub const REFUSED_NODES_ALARMED: usize = 4;
 /// Proofs that origins have signed two histories in one message; and origins that are frozen although nothing of them
