@@ -1,5 +1,7 @@
 //! A signed log: what is proven, and what of an altered one is believed.
 
+use std::collections::BTreeMap;
+
 use crate::harness::{
     identity::{TestOrigin, signing, strict, take, trusting},
     snapshot,
@@ -9,24 +11,26 @@ use crate::harness::{
     },
 };
 use brock::{
-    store::{CreateOutcome, NewOperation, NewRecord, Store},
+    store::{CreateOutcome, NewOperation, NewRecord, SentBundles, Store},
     transfer::{
-        bundles::Bundles,
+        bundles::{Bundles, named},
         feed::SnapshotFeed,
         join::{JoinError, Joiner, Terms},
+        keyed_state,
         proof::{ProofError, Verifier},
     },
 };
 use brock_core::{
     base::{
-        id::{ClusterId, NodeId, Origin, sha256},
+        id::{ClusterId, KeyHash, NodeId, Origin, sha256},
         limits,
         vector::{Clock, Stamp, Vector},
     },
     domain::{
         birth::SignedBirth,
-        bundle::chained,
+        bundle::{Bundle, Tip, chained, leaf},
         codec,
+        leaves::Leaves,
         operation::Operation,
         order::OrderProof,
         record::RecordState,
@@ -180,10 +184,14 @@ fn said(segment: &Segment) -> Vec<(Clock, Vec<u8>, Bytes)> {
     segment.entries.iter().map(one).collect()
 }
 
-/// As many mutations as `BROCK_MUTATIONS` says; the hundred thousand take some minutes.
+fn mutations() -> u64 {
+    std::env::var("BROCK_MUTATIONS").map_or(100_000, |count| count.parse().unwrap())
+}
+
+/// As many mutations as `BROCK_MUTATIONS` says.
 #[tokio::test]
 async fn of_mutated_batches_nothing_is_believed_that_the_origin_did_not_sign() {
-    let count = std::env::var("BROCK_MUTATIONS").map_or(2_000, |count| count.parse().unwrap());
+    let count = mutations();
     let donor = origin_store().await;
     let store = open(&signing(ram("puller"))).await;
     let small = |batch: &proto::Batch| batch.encoded_len() < 20_000;
@@ -207,6 +215,111 @@ async fn of_mutated_batches_nothing_is_believed_that_the_origin_did_not_sign() {
     assert!(believed < count, "{believed} of {count}");
     close(store).await;
     close(donor).await;
+}
+
+/// A quarter as many mutations of a page of a snapshot: its records, their evidence, and the bundles beside them.
+#[tokio::test]
+async fn of_mutated_pages_nothing_is_believed_that_the_origin_did_not_sign() {
+    let (donor, store) = (open(&signing(ram("origin"))).await, open(&signing(ram("puller"))).await);
+    donor.create((0..5).map(|number| new_record(key(number), b"g")).collect()).await.unwrap();
+    created(&donor, NewRecord { expires_at: Some(NOW + 9), public: false, ..new_record(key(5), b"g") }).await;
+    let invalidate = Operation::Invalidate { at: NOW, reason: "leaked".to_owned() };
+    for (number, operation) in [(1, invalidate), (2, Operation::Unpublish), (3, Operation::Delete)] {
+        donor.operate(NewOperation { key_hash: key(number), operation, ahead: false }).await.unwrap();
+    }
+    let verifier = strict(&store);
+    verifier
+        .learn(vec![donor.birth(donor.origin()).await.unwrap().unwrap()], &Vector::default())
+        .await
+        .unwrap();
+    let (page, _) = donor.record_page(None, SentBundles::default()).await.unwrap();
+    let genuine: BTreeMap<KeyHash, RecordState> = page.states.iter().cloned().collect();
+    let keyed = page.states.iter().map(|(key_hash, state)| keyed_state(*key_hash, state));
+    let bundles = page.bundles.iter().map(|(origin, leaves)| leaves.to_proto(*origin));
+    let sent =
+        proto::RecordPage { records: keyed.collect(), bundles: bundles.collect(), ..Default::default() };
+    assert_eq!((sent.records.len(), sent.bundles.len()), (6, 5));
+    let count = mutations() / 4;
+    let mut random = StdRng::seed_from_u64(count);
+    let (mut whole, mut partly) = (0, 0);
+    for _ in 0..count {
+        let Some(mutated) = mutate_page(&sent, &mut random) else { continue };
+        let read = |record: &proto::KeyedState| {
+            let key_hash = KeyHash::try_from(record.key_hash.as_ref()).ok()?;
+            Some((key_hash, codec::foreign_state(record.state.clone()?).ok()?))
+        };
+        let states: Vec<_> = mutated.records.iter().filter_map(read).collect();
+        let named = named(&mutated.bundles, states.iter().map(|(_, state)| state));
+        let mut known = Bundles::default();
+        verifier.take_bundles(named, &mut known);
+        for (key_hash, state) in states {
+            let believed = verifier.believe(&key_hash, state, &known, &[]);
+            let nothing = RecordState::default();
+            let genuine = genuine.get(&key_hash).unwrap_or(&nothing).without_payload();
+            // Whether a create was seen before a delete, nothing proves.
+            let believed_state = believed.state.without_payload();
+            let joined = genuine.clone().join(believed_state.clone());
+            assert_eq!(joined, genuine, "{believed_state:?} was believed");
+            let is_whole = believed.unproven.is_empty() && believed_state != nothing;
+            *if is_whole { &mut whole } else { &mut partly } += 1;
+        }
+    }
+    assert!(whole > count && partly > count / 20, "{whole} and {partly} of {count}");
+    close(store).await;
+    close(donor).await;
+}
+
+fn mutate_page(sent: &proto::RecordPage, random: &mut StdRng) -> Option<proto::RecordPage> {
+    let mut page = sent.clone();
+    let (one, other) =
+        (random.random_range(0..page.records.len()), random.random_range(0..page.records.len()));
+    let bundle = random.random_range(0..page.bundles.len());
+    let flip = |bytes: &Bytes, random: &mut StdRng| {
+        let mut bytes = bytes.to_vec();
+        let at = random.random_range(0..bytes.len());
+        bytes[at] ^= 1 << random.random_range(0..8);
+        Bytes::from(bytes)
+    };
+    match random.random_range(0..11) {
+        0..3 => {
+            let bytes = flip(&page.encode_to_vec().into(), random);
+            return proto::RecordPage::decode(bytes).ok();
+        }
+        3 => page.records[one].state = sent.records[other].state.clone(),
+        4 => {
+            let evidence = sent.records[other].state.as_ref()?.evidence.clone();
+            page.records[one].state.as_mut()?.evidence = evidence;
+        }
+        5 => drop(page.bundles.remove(bundle)),
+        6 => page.bundles[bundle].signed = flip(&page.bundles[bundle].signed, random),
+        7 => page.bundles[bundle].first = random.random_range(0..12),
+        8 => {
+            let state = page.records[one].state.as_mut()?;
+            let evidence = state.evidence.first_mut()?;
+            evidence.count = random.random_range(0..70);
+            evidence.before = random.random_range(0..evidence.count.max(1));
+        }
+        9 => {
+            // A record that no node made, and a bundle of the forger's own.
+            let mut state = codec::state_from_proto(page.records[one].state.clone()?).ok()?;
+            let stamp = state.creation.as_ref()?.stamp;
+            let operation = state.evidence.first()?.1.operation().clone();
+            let key_hash = KeyHash(random.random());
+            let root = leaf(stamp, &key_hash.0, &operation);
+            let bundle = Bundle { first: stamp.clock, count: 1, before: [0; 32], signature: [1; 64] };
+            let tip = Tip { bundle, root };
+            state.evidence = vec![(stamp, tip.evidence(operation))];
+            page.records[one] = keyed_state(key_hash, &state);
+            page.bundles.push(Leaves::new(tip, vec![root])?.to_proto(stamp.origin));
+        }
+        _ => {
+            // The root as the hash of one operation.
+            let root = page.records[one].state.as_ref()?.evidence.first()?.root.clone();
+            let leaves = &mut page.bundles[bundle];
+            leaves.signed = [&leaves.signed[..96], &root].concat().into();
+        }
+    }
+    Some(page)
 }
 
 fn mutate(batches: &[proto::Batch], chosen: usize, random: &mut StdRng) -> Option<proto::Batch> {
