@@ -10,8 +10,8 @@
 //! - `heads`: how far origins say that their logs go, and what of that is missing here.
 //! - `held`: whose entries take how much of the quarantine.
 //! - `listing`: how far logs are kept, and which are listed.
-//! - `marks`: which bundles records name, while the others are searched for.
 //! - `losers`: the payloads of a record that have lost, and which of them an operator has acknowledged.
+//! - `marks`: which bundles records name, while the others are searched for.
 //! - `published`: what is durable and may be served, raised after the fsync.
 //! - `read`: the reads, by subject.
 //! - `view`: the database as it is now or as it was at one moment, every stored value decoded;

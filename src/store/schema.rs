@@ -36,8 +36,8 @@ pub(super) const BIRTH: &str = "birth";
 /// Origin, clock of the last operation → the bundle that it ends, of the log that is or was here, with the hashes of
 /// its operations.
 pub(super) const BUNDLE: &str = "bundle";
-/// Origin, clock of the last operation, root → the same of a bundle that came without its log, with records that it
-/// proves.
+/// Origin, clock of the last operation, how many, root → the same of a bundle that came without its log, with records
+/// that it proves.
 pub(super) const KEPT_BUNDLE: &str = "kept_bundle";
 /// Frozen origin → the proof that it has signed two histories.
 pub(super) const FORK: &str = "fork";

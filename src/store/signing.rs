@@ -244,6 +244,9 @@ impl Commit<'_> {
         proof: Option<&Proof>,
         applied: Clock,
     ) -> Result<(), StoreError> {
+        if through <= applied {
+            return Ok(());
+        }
         let is_of_it = |tip: &Tip| proof.and_then(|proof| proof.bundle_of(tip.bundle.last())) == Some(tip);
         for tip in self.view().bundles(origin, applied) {
             let tip = tip?;
@@ -252,8 +255,7 @@ impl Commit<'_> {
                 break;
             }
             if !is_of_it(&tip) {
-                let id = BundleId { origin, last, count: tip.bundle.count, root: tip.root };
-                let displaced = self.view().leaves(&id)?;
+                let displaced = self.view().leaves(&BundleId::of(origin, &tip))?;
                 displaced.iter().for_each(|leaves| self.batch.keep_bundle(origin, leaves));
                 self.batch.delete_bundle(Stamp { origin, clock: last });
             }

@@ -408,8 +408,8 @@ impl Joiner {
                 Some(verifier) => verifier.take_bundles(named, &mut known),
                 None => named,
             };
-            let states_of = Vec::with_capacity(states.len());
-            let mut page = BelievedPage { states: states_of, bundles, ..BelievedPage::default() };
+            let mut page =
+                BelievedPage { states: Vec::with_capacity(states.len()), bundles, ..BelievedPage::default() };
             let mut chains = Vec::new();
             for (key_hash, mut state) in states {
                 if let Some(verifier) = verifier {

@@ -28,6 +28,13 @@ pub struct BundleId {
     pub root: Hash,
 }
 
+impl BundleId {
+    /// Of a bundle of that origin.
+    pub fn of(origin: Origin, Tip { bundle, root }: &Tip) -> Self {
+        Self { origin, last: bundle.last(), count: bundle.count, root: *root }
+    }
+}
+
 /// A bundle with the hashes of its operations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leaves {
@@ -43,8 +50,7 @@ impl Leaves {
 
     /// What it is found by.
     pub fn id(&self, origin: Origin) -> BundleId {
-        let Tip { bundle, root } = self.tip;
-        BundleId { origin, last: bundle.last(), count: bundle.count, root }
+        BundleId::of(origin, &self.tip)
     }
 
     /// The bundle.

@@ -69,9 +69,7 @@ impl Change for Apply {
         // The rest of a bundle whose beginning is not here could not be passed on.
         let unlogged = straddling.unwrap_or_default();
         let proof = segment.proof.as_ref();
-        if segment.covered_through > applied {
-            commit.take_bundles((segment.origin, segment.covered_through), proof, applied)?;
-        }
+        commit.take_bundles((segment.origin, segment.covered_through), proof, applied)?;
         for entry in segment.entries {
             let stamp = Stamp { origin: segment.origin, clock: entry.clock() };
             if stamp.clock <= applied && !planted::is(Bug::AcceptOverlap) {

@@ -1,6 +1,6 @@
 //! Removing bundles that prove nothing any more.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
@@ -10,28 +10,17 @@ use crate::store::{
     error::StoreError,
     handle::{Shared, Store},
     marks::{Marks, Unneeded},
-    view::View,
 };
 use brock_core::{
-    base::{
-        id::{KeyHash, Origin},
-        limits,
-        vector::{Clock, Stamp},
-    },
-    domain::{bundle::Hash, leaves::BundleId, quarantined},
+    base::{id::KeyHash, limits, vector::Stamp},
+    domain::{leaves::BundleId, quarantined},
 };
 
-/// A search for bundles that nothing needs, which has looked at all records.
-struct Search {
-    marks: Arc<Marks>,
-    /// As they were when the search began: what is below them is in no log.
-    floors: BTreeMap<Origin, Clock>,
-}
-
-/// What of one look is not needed, and where the next look begins.
-struct Found<T, At> {
-    unneeded: Vec<T>,
-    next: Option<At>,
+/// Where the next look for bundles that nothing needs begins: above that one, or with the first.
+#[derive(Clone, Copy)]
+enum At {
+    OfLogs(Option<Stamp>),
+    Kept(Option<BundleId>),
 }
 
 impl Store {
@@ -46,12 +35,6 @@ impl Store {
     }
 
     async fn search(&self, marks: Arc<Marks>) -> Result<u64, StoreError> {
-        let floors = {
-            let published = self.shared.published();
-            let frozen = published.forks.keys().map(|origin| (*origin, Clock(u64::MAX)));
-            let listed = published.floors.iter().chain(published.folds.iter());
-            listed.map(|(origin, _)| (origin, published.floor(&origin))).chain(frozen).collect()
-        };
         // Every later commit marks what its records name. What earlier ones have written shows from then on.
         self.change(Pass).await?;
         let mut after = None;
@@ -64,33 +47,16 @@ impl Store {
             // A fifth of the time at most, so that it does not slow other work.
             sleep(began.elapsed().saturating_mul(4)).await;
         }
-        let search = Arc::new(Search { marks, floors });
-        let mut dropped = 0;
-        let (mut of_logs, mut kept) = (None, None);
-        loop {
-            let Some(_seized) = self.seize_bundles().await else { return Ok(dropped) };
-            let this = Arc::clone(&search);
-            let found = self.blocking(move |shared| this.of_logs(&shared.database.view(), of_logs)).await?;
-            dropped += found.unneeded.len() as u64;
-            of_logs = found.next;
-            let marks = Arc::clone(&search.marks);
-            self.change(DropBundles(Unneeded { marks, of_logs: found.unneeded, kept: Vec::new() })).await?;
-            if of_logs.is_none() {
-                break;
-            }
+        let (mut at, mut dropped) = (Some(At::OfLogs(None)), 0);
+        while let Some(from) = at {
+            let Some(_seized) = self.seize_bundles().await else { break };
+            let marks = Arc::clone(&marks);
+            let (unneeded, next) = self.blocking(move |shared| look(shared, marks, from)).await?;
+            dropped += (unneeded.of_logs.len() + unneeded.kept.len()) as u64;
+            self.change(DropBundles(unneeded)).await?;
+            at = next;
         }
-        loop {
-            let Some(_seized) = self.seize_bundles().await else { return Ok(dropped) };
-            let this = Arc::clone(&search);
-            let found = self.blocking(move |shared| this.kept(&shared.database.view(), kept)).await?;
-            dropped += found.unneeded.len() as u64;
-            kept = found.next;
-            let marks = Arc::clone(&search.marks);
-            self.change(DropBundles(Unneeded { marks, of_logs: Vec::new(), kept: found.unneeded })).await?;
-            if kept.is_none() {
-                return Ok(dropped);
-            }
-        }
+        Ok(dropped)
     }
 }
 
@@ -116,44 +82,43 @@ fn mark(shared: &Shared, marks: &Marks, after: Option<KeyHash>) -> Result<Option
     }
 }
 
-impl Search {
-    fn of_logs(
-        &self,
-        view: &View<'_>,
-        after: Option<Stamp>,
-    ) -> Result<Found<(Stamp, Hash), Stamp>, StoreError> {
-        let mut found = Found { unneeded: Vec::new(), next: None };
-        for (looked_at, bundle) in view.all_bundles(after).enumerate() {
-            let (stamp, tip) = bundle?;
-            let is_in_log = self.floors.get(&stamp.origin).is_none_or(|floor| stamp.clock > *floor);
-            if !is_in_log && !self.marks.has(&tip.root) {
-                found.unneeded.push((stamp, tip.root));
+/// What of the next bundles nothing needs, and where to go on; `None`: these were the last.
+fn look(shared: &Shared, marks: Arc<Marks>, at: At) -> Result<(Unneeded, Option<At>), StoreError> {
+    let view = shared.database.view();
+    let (mut of_logs, mut kept) = (Vec::new(), Vec::new());
+    let (mut next, mut looked_at) = (None, 0);
+    match at {
+        At::OfLogs(after) => {
+            for bundle in view.all_bundles(after).take(limits::BUNDLE_LOOKS) {
+                let (stamp, tip) = bundle?;
+                if !shared.is_in_log(stamp) && !marks.has(&tip.root) {
+                    of_logs.push((stamp, tip.root));
+                }
+                (next, looked_at) = (Some(At::OfLogs(Some(stamp))), looked_at + 1);
             }
-            if looked_at + 1 == limits::BUNDLE_LOOKS {
-                found.next = Some(stamp);
-                break;
+            if looked_at < limits::BUNDLE_LOOKS {
+                next = Some(At::Kept(None));
             }
         }
-        Ok(found)
+        At::Kept(after) => {
+            for id in view.kept_bundles(after).take(limits::BUNDLE_LOOKS) {
+                let id = id?;
+                if !marks.has(&id.root) {
+                    kept.push(id);
+                }
+                (next, looked_at) = (Some(At::Kept(Some(id))), looked_at + 1);
+            }
+            next = next.filter(|_| looked_at == limits::BUNDLE_LOOKS);
+        }
     }
+    Ok((Unneeded { marks, of_logs, kept }, next))
+}
 
-    fn kept(
-        &self,
-        view: &View<'_>,
-        after: Option<BundleId>,
-    ) -> Result<Found<BundleId, BundleId>, StoreError> {
-        let mut found = Found { unneeded: Vec::new(), next: None };
-        for (looked_at, id) in view.kept_bundles(after).enumerate() {
-            let id = id?;
-            if !self.marks.has(&id.root) {
-                found.unneeded.push(id);
-            }
-            if looked_at + 1 == limits::BUNDLE_LOOKS {
-                found.next = Some(id);
-                break;
-            }
-        }
-        Ok(found)
+impl Shared {
+    /// Whether the bundle that ends there is in a log: not if it is at or below the floor, or its origin is frozen.
+    fn is_in_log(&self, stamp: Stamp) -> bool {
+        let published = self.published();
+        !published.forks.contains_key(&stamp.origin) && stamp.clock > published.floor(&stamp.origin)
     }
 }
 

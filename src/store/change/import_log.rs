@@ -39,9 +39,7 @@ impl Change for ImportLog {
             return Ok(());
         }
         let (proof, place) = (segment.proof.as_ref(), (segment.origin, segment.covered_through));
-        if segment.covered_through > applied {
-            commit.take_bundles(place, proof, applied.max(segment.after))?;
-        }
+        commit.take_bundles(place, proof, applied.max(segment.after))?;
         for entry in segment.entries {
             let stamp = Stamp { origin: segment.origin, clock: entry.clock() };
             if stamp.clock <= applied {

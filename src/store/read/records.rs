@@ -43,12 +43,11 @@ impl SentBundles {
         named.filter(|id| !self.0.contains(id)).map(|id| (id, Leaves::bytes_of(id.count))).collect()
     }
 
-    fn note(&mut self, state: &RecordState) {
+    fn note<'a>(&mut self, sent: impl Iterator<Item = &'a BundleId>) {
         if self.0.len() >= limits::SENT_BUNDLES {
             self.0.clear();
         }
-        let named = state.evidence.iter().map(|(stamp, evidence)| evidence.bundle_id(stamp.origin));
-        self.0.extend(named.filter(|id| id.count > 1));
+        self.0.extend(sent.filter(|id| id.count > 1));
     }
 }
 
@@ -78,7 +77,7 @@ impl RecordPage {
             let Some(record) = records.next() else { break };
             let (key_hash, state, size) = record?;
             bytes += size + more_bytes;
-            sent.note(&state);
+            sent.note(lacking.keys());
             for id in lacking.keys() {
                 // One that is missing leaves the record unproven at the puller.
                 bundles.extend(view.leaves(id)?.map(|leaves| (id.origin, leaves)));

@@ -155,7 +155,7 @@ async fn a_bundle_stays_for_an_entry_in_quarantine() {
     let cannot = later.sign(0, vec![poison(1, key(1))]);
     let segment = Segment::check(cannot.clone()).unwrap();
     let tip = segment.proof.unwrap().bundles()[0];
-    let id = BundleId { origin: later.origin, last: Clock(1), count: 1, root: tip.root };
+    let id = BundleId::of(later.origin, &tip);
     take(&store, cannot).await.unwrap();
     store.compact(&store.vector()).await.unwrap();
     assert_eq!(store.drop_bundles().await.unwrap(), 0);
