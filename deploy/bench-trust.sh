@@ -38,7 +38,7 @@ trust_puts() {
     declare -A rates=() rate=()
     start_node s '' --node.first-start=true --compact-mode=never || return
     start_node u '' --node.first-start=true --compact-mode=never || return
-    for clients in 256 1; do
+    for clients in 1 256; do
         rates=([s]='' [u]='') ratios=''
         for ((round = 0; round <= trust_rounds; round++)); do
             for id in s u; do

@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "deploy"
 # Metrics that an idle cluster does not export yet: a counter appears with its first event.
 RARE = re.compile(
-    r"brock_(conflicts|quarantined|replication_rounds|divergences|scrub_mended_buckets|repaired_records|resyncs|receipts|rpc_denied|"
+    r"brock_(conflicts|quarantined|replication_rounds|divergences|scrub_mended_buckets|scrub_unproven_records|repaired_records|resyncs|receipts|rpc_denied|"
     r"handshake_failures|write_retries|duplicate_keys|operations|expired|log_compacted_entries|tombstones_collected|"
     r"origins_folded|peeks|backup_object_requests)_total|brock_backup_\w+_seconds|brock_revocation_seconds_bucket")
 problems, processes = [], []

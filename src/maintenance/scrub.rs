@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     runtime::alarms::Alarms,
-    store::{Store, StoreError},
+    store::{Scrubbed, Store, StoreError},
 };
 use brock_core::base::{limits, metrics as names};
 use brock_net::task::TaskStatus;
@@ -40,23 +40,29 @@ pub async fn run(store: Store, alarms: Alarms, stop: CancellationToken, task: Ta
     }
 }
 
-/// Scrubs all buckets now. Returns how many of them had been changed by the disk.
-pub async fn all(store: &Store, alarms: &Alarms) -> Result<u64, StoreError> {
-    let mut changed = 0;
+/// Scrubs all buckets now.
+pub async fn all(store: &Store, alarms: &Alarms) -> Result<(), StoreError> {
     for bucket in 0..=u8::MAX {
-        changed += u64::from(scrub(store, alarms, bucket).await?);
+        scrub(store, alarms, bucket).await?;
     }
-    Ok(changed)
+    Ok(())
 }
 
-async fn scrub(store: &Store, alarms: &Alarms, bucket: u8) -> Result<bool, StoreError> {
-    let changed = store.scrub(bucket).await?;
-    if changed {
+async fn scrub(store: &Store, alarms: &Alarms, bucket: u8) -> Result<(), StoreError> {
+    let Scrubbed { is_changed, unproven } = store.scrub(bucket).await?;
+    if is_changed {
         metrics::counter!(names::SCRUB_MENDED).increment(1);
         alarms.raise(format!(
             "the records in bucket {bucket:02x} are not those that were written: check the disk. The node fetches the \
              lost ones from its peers by itself; `node-admin repair` does so now"
         ));
     }
-    Ok(changed)
+    if unproven > 0 {
+        metrics::counter!(names::SCRUB_UNPROVEN).increment(unproven as u64);
+        alarms.raise(format!(
+            "{unproven} records in bucket {bucket:02x} have lost what proves them to other nodes: check the disk. The \
+             node fetches it from its peers by itself; `node-admin repair` does so now"
+        ));
+    }
+    Ok(())
 }

@@ -51,6 +51,8 @@ pub struct Repaired {
     pub differing: u64,
     /// Those of them whose state changed here.
     pub repaired: u64,
+    /// Records that lacked what proves them, and that the peer has sent it of.
+    pub proven: u64,
     /// Those of them that were left alone, because this node may have deleted and forgotten them.
     pub ambiguous: u64,
     /// States of the peer's of which something was left out, because nothing proves it.
@@ -273,6 +275,24 @@ async fn believed(
     Ok((believed, bundles))
 }
 
+/// Fetches from the other node what proves the next of the records above `after` that lack it here. Returns where to go
+/// on, and how many lack nothing any more.
+pub(super) async fn fetch_proofs(
+    (store, verifier): (&Store, &Verifier),
+    remote: &impl Remote,
+    after: Option<KeyHash>,
+) -> Result<(Option<KeyHash>, usize), RemoteError> {
+    let asked = store.lacking_proofs(after);
+    if asked.is_empty() {
+        return Ok((None, 0));
+    }
+    let Fetched { looked_at, bundles, held: _held, .. } = fetch((store, verifier), remote, &asked).await?;
+    // Not the states: the digests show what of them differs.
+    store.join(Page { states: Vec::new(), bundles, complete: None }).await?;
+    let asked = &asked[..looked_at];
+    Ok((asked.last().copied(), store.recheck_proofs(asked.to_vec()).await?))
+}
+
 /// Joins the other node's differing states. The states that only this node has are joined by the other one,
 /// in its own repair.
 ///
@@ -286,6 +306,16 @@ pub async fn repair(
 ) -> Result<Repaired, RemoteError> {
     let differences = differences(store, remote).await?;
     let mut outcome = Repaired { differing: differences.total, ..Repaired::default() };
+    let mut after = None;
+    loop {
+        let (last, proven) = fetch_proofs((store, verifier), remote, after).await?;
+        outcome.proven += proven as u64;
+        // It begins with the first again.
+        if last <= after {
+            break;
+        }
+        after = last;
+    }
     let collected = forgotten(store);
     let mut rest = differences.key_hashes.as_slice();
     while !rest.is_empty() {

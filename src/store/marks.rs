@@ -1,8 +1,11 @@
 //! Which bundles records name, as far as a search for the others has come.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use arc_swap::ArcSwapOption;
@@ -11,7 +14,7 @@ use tokio::sync::{Mutex, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 use super::{commit::Commit, handle::Store};
 use crate::runtime::planted::{self, Bug};
 use brock_core::{
-    base::{limits, vector::Stamp},
+    base::{id::KeyHash, limits, vector::Stamp},
     domain::{bundle::Hash, leaves::BundleId, record::RecordState},
 };
 
@@ -22,6 +25,8 @@ pub(super) struct Needed {
     pub searching: Mutex<()>,
     /// What that has found so far to be in use; every commit adds to it.
     pub marks: ArcSwapOption<Marks>,
+    /// Records that lack one that they name, as far as they were found: the disk has lost or damaged it.
+    pub lacking: std::sync::Mutex<BTreeSet<KeyHash>>,
     /// See [`Store::hold_bundles`].
     holding: Arc<RwLock<()>>,
 }

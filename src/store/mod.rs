@@ -50,7 +50,7 @@ mod writer;
 
 pub use change::{
     Adoption, Compacted, CreateOutcome, Joined, NewOperation, NewRecord, OperationOutcome, Page, Relog,
-    Relogged, Stretch,
+    Relogged, Scrubbed, Stretch,
 };
 pub use error::{OpenError, StoreError};
 pub use fills::{Confirmed, Fill};

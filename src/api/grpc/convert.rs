@@ -298,6 +298,7 @@ pub(super) fn repair_response(outcomes: Vec<RepairOutcome>) -> proto::RepairResp
             differing: repaired.differing,
             repaired: repaired.repaired,
             ambiguous: repaired.ambiguous,
+            proven: repaired.proven,
         },
         Err(error) => Peer { node, error: error.to_string(), ..Peer::default() },
     };

@@ -39,21 +39,18 @@ struct Peer {
     repaired: Option<u64>,
     /// Not merged: they may have been deleted here, and it is no longer known.
     ambiguous: Option<u64>,
+    /// Records that had lost what proves them to other nodes, and for which the peer had it.
+    proven: Option<u64>,
 }
 
 impl From<proto::RepairResponse> for Repaired {
     fn from(response: proto::RepairResponse) -> Self {
-        let peer =
-            |repair_response::Peer { node, error, differing, repaired, ambiguous }| match error.as_str() {
-                "" => Peer {
-                    node,
-                    error,
-                    differing: Some(differing),
-                    repaired: Some(repaired),
-                    ambiguous: Some(ambiguous),
-                },
-                _ => Peer { node, error, ..Peer::default() },
-            };
+        let peer = |repair_response::Peer { node, error, differing, repaired, ambiguous, proven }| {
+            let known = |count| error.is_empty().then_some(count);
+            let (differing, repaired) = (known(differing), known(repaired));
+            let (ambiguous, proven) = (known(ambiguous), known(proven));
+            Peer { node, error, differing, repaired, ambiguous, proven }
+        };
         Self { node_id: response.node_id, peers: response.peers.into_iter().map(peer).collect() }
     }
 }
@@ -73,12 +70,13 @@ impl Repaired {
         let mut text = String::new();
         let rows = self.peers.iter().map(|peer| {
             let mut row = vec![output::printable(&peer.node)];
-            row.extend([peer.differing, peer.repaired, peer.ambiguous].map(known));
+            row.extend([peer.differing, peer.repaired, peer.ambiguous, peer.proven].map(known));
             row.push(output::printable(&peer.error));
             row
         });
         let title = format!("repaired at {} from its peers", output::printable(&self.node_id));
-        section(&mut text, &title, &headed(&["NODE", "DIFFERING", "REPAIRED", "AMBIGUOUS", "ERROR"], rows));
+        let columns = ["NODE", "DIFFERING", "REPAIRED", "AMBIGUOUS", "PROVEN", "ERROR"];
+        section(&mut text, &title, &headed(&columns, rows));
         text.trim_start().to_owned()
     }
 }
@@ -104,7 +102,7 @@ mod tests {
 
     fn peer(name: &str, error: &str, ambiguous: u64) -> repair_response::Peer {
         let (node, error) = (name.to_owned(), error.to_owned());
-        repair_response::Peer { node, error, differing: 3, repaired: 2, ambiguous }
+        repair_response::Peer { node, error, differing: 3, repaired: 2, ambiguous, proven: 5 }
     }
 
     fn repaired(peers: Vec<repair_response::Peer>) -> Repaired {
@@ -122,14 +120,16 @@ mod tests {
       "error": "",
       "differing": 3,
       "repaired": 2,
-      "ambiguous": 1
+      "ambiguous": 1,
+      "proven": 5
     },
     {
       "node": "c:1",
       "error": "refused",
       "differing": null,
       "repaired": null,
-      "ambiguous": null
+      "ambiguous": null,
+      "proven": null
     }
   ]
 }
@@ -154,9 +154,9 @@ mod tests {
     #[test]
     fn a_repair_is_a_table_for_people() {
         let text = repaired(vec![peer("b\x07", "", 1), peer("c", "refused", 0)]).text();
-        let expected = "repaired at a from its peers:\n  NODE  DIFFERING  REPAIRED  AMBIGUOUS  ERROR\n  \
-                        b\u{fffd}    3          2         1\n  \
-                        c     unknown    unknown   unknown    refused\n";
+        let expected = "repaired at a from its peers:\n  NODE  DIFFERING  REPAIRED  AMBIGUOUS  PROVEN   ERROR\n  \
+                        b\u{fffd}    3          2         1          5\n  \
+                        c     unknown    unknown   unknown    unknown  refused\n";
         assert_eq!(text, expected);
     }
 }

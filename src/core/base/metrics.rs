@@ -252,6 +252,8 @@ metrics! {
         "Times that this node and a peer held different records of what both had applied.", Start::Zero;
     SCRUB_MENDED = "brock_scrub_mended_buckets_total", Kind::Counter, Count,
         "Buckets repaired by the scrubber because their records on disk differed from the records that were written.", Start::Zero;
+    SCRUB_UNPROVEN = "brock_scrub_unproven_records_total", Kind::Counter, Count,
+        "Records found by the scrubber whose proof to other nodes the disk had lost or damaged.", Start::Zero;
     BUNDLES_DROPPED = "brock_bundles_dropped_total", Kind::Counter, Count,
         "Signed bundles removed from storage because no record or log here consists of their operations any more.", Start::Zero;
     BACKUP_LAST_SUCCESS = "brock_backup_last_success_timestamp_seconds", Kind::Gauge, Seconds,

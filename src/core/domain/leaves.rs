@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What a bundle is found by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BundleId {
     /// Who has signed it.
     pub origin: Origin,
@@ -32,6 +32,13 @@ impl BundleId {
     /// Of a bundle of that origin.
     pub fn of(origin: Origin, Tip { bundle, root }: &Tip) -> Self {
         Self { origin, last: bundle.last(), count: bundle.count, root: *root }
+    }
+}
+
+impl std::hash::Hash for BundleId {
+    /// Of the root only, which is a hash already: every record that is sent or received looks for its bundle.
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        state.write(&self.root);
     }
 }
 

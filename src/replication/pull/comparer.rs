@@ -9,12 +9,15 @@ use crate::{
         comparison::{Comparison, Look},
         confirmation::{Confirmation, Step},
         remote,
-        repair::Repaired,
+        repair::{self, Repaired},
     },
     runtime::alarms::Source,
     store::{Confirmed, Fill},
 };
-use brock_core::base::{id::NodeId, limits, metrics as names};
+use brock_core::base::{
+    id::{KeyHash, NodeId},
+    limits, metrics as names,
+};
 
 /// Compares while the peer is up: every [`limits::COMPARE_INTERVAL`]; soon after a resync, whose donor may have
 /// left out records, and when the peer's heads show a difference; and again at once while something was repaired.
@@ -27,6 +30,7 @@ pub(super) async fn run(puller: &Puller) {
     // When what the heads show counts again.
     let mut rested = Instant::now();
     let mut alarmed: Option<Instant> = None;
+    let mut proofs_after = None;
     loop {
         sleep(limits::DIVERGENCE_CONFIRM).await;
         tokio::select! {
@@ -49,6 +53,14 @@ pub(super) async fn run(puller: &Puller) {
             );
         if is_next_soon {
             due = Instant::now();
+        }
+        let proofs = fetch_proofs(puller, &peer, &mut proofs_after);
+        match timeout(limits::REPAIR_TIMEOUT, proofs).await.unwrap_or(Err(RemoteError::Late)) {
+            Ok(0) => {}
+            Ok(_) => due = Instant::now(),
+            Err(error) => {
+                tracing::debug!(address = %key, %error, "cannot fetch what proves this node's records");
+            }
         }
         let guards = (&puller.resyncs, &puller.breaker, (&key, &node_id));
         let look = comparison.look((&puller.store, &puller.verifier), &peer, Some(guards));
@@ -83,6 +95,20 @@ pub(super) async fn run(puller: &Puller) {
             raise_alarm(puller, &key, settled);
         }
     }
+}
+
+/// Fetches what proves the next of the records that lack it here. Returns for how many the peer had it.
+async fn fetch_proofs(
+    puller: &Puller,
+    peer: &Peer,
+    after: &mut Option<KeyHash>,
+) -> Result<usize, RemoteError> {
+    let (last, proven) = repair::fetch_proofs((&puller.store, &puller.verifier), peer, *after).await?;
+    *after = last;
+    if proven > 0 {
+        tracing::info!(records = proven, from = %peer.key, "records that had lost what proves them are proven again");
+    }
+    Ok(proven)
 }
 
 /// Lets the peer confirm that the donors of this node's fills have left nothing out. Returns whether to go on soon.

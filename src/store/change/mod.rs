@@ -63,6 +63,7 @@ pub use create::{CreateOutcome, NewRecord};
 pub use join::{Joined, Page, Stretch};
 pub use operate::{NewOperation, OperationOutcome};
 pub use relog::{Relog, Relogged};
+pub use repair_digest::Scrubbed;
 
 use tokio::sync::oneshot;
 

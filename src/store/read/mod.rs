@@ -4,6 +4,7 @@
 //! - `log`: batches of the log for peers; `tail`: the log for operators who watch it; `trace`: all
 //!   about one key hash; `quarantine`: entries that could not be applied.
 //! - `dump`: the whole store at one moment, for backups.
+//! - `proofs`: records that lack a bundle.
 //! - `forks`: what origins state of their logs, and those that have signed two.
 //! - `small`: notes, members, operators' certificates; `engine`: figures of RocksDB.
 
@@ -12,6 +13,7 @@ mod dump;
 mod engine;
 mod forks;
 mod log;
+mod proofs;
 mod quarantine;
 mod records;
 mod small;

@@ -79,8 +79,8 @@ impl RecordPage {
             bytes += size + more_bytes;
             sent.note(lacking.keys());
             for id in lacking.keys() {
-                // One that is missing leaves the record unproven at the puller.
-                bundles.extend(view.leaves(id)?.map(|leaves| (id.origin, leaves)));
+                // One that is lost, or damaged, leaves its records unproven at the puller, and takes no others along.
+                bundles.extend(view.leaves(id).ok().flatten().map(|leaves| (id.origin, leaves)));
             }
             states.push((key_hash, state));
         }

@@ -9,7 +9,7 @@ use super::{View, read_error};
 use crate::store::{error::StoreError, schema};
 use brock_core::{
     base::{
-        id::Origin,
+        id::{KeyHash, Origin},
         vector::{Clock, Stamp},
     },
     domain::{
@@ -18,6 +18,7 @@ use brock_core::{
         fork::Fork,
         leaves::{BundleId, Leaves},
         order::Chain,
+        record::RecordState,
     },
     proto,
 };
@@ -75,15 +76,29 @@ impl View<'_> {
 
     /// A bundle with the hashes of its operations, of a log or kept apart; `None`: it is not here.
     pub(in crate::store) fn leaves(&self, id: &BundleId) -> Result<Option<Leaves>, StoreError> {
-        let of_log = codec::stamp_key(Stamp { origin: id.origin, clock: id.last });
-        if let Some(leaves) =
-            self.value(schema::BUNDLE, &of_log)?.map(|value| decode_leaves(&value)).transpose()?
+        let read = |family, key: &[u8]| {
+            let value = self.value(family, key)?;
+            value.map(|value| decode_leaves(&value)).transpose()
+        };
+        let of_log = read(schema::BUNDLE, &codec::stamp_key(Stamp { origin: id.origin, clock: id.last }));
+        if let Ok(Some(leaves)) = &of_log
             && leaves.id(id.origin) == *id
         {
-            return Ok(Some(leaves));
+            return of_log;
         }
-        let kept = self.value(schema::KEPT_BUNDLE, &codec::bundle_key(id))?;
-        kept.map(|value| decode_leaves(&value)).transpose()
+        // One that the disk has damaged is kept apart once a peer has sent it.
+        match read(schema::KEPT_BUNDLE, &codec::bundle_key(id))? {
+            Some(leaves) => Ok(Some(leaves)),
+            None => of_log.map(|_| None),
+        }
+    }
+
+    /// Whether the bundles are here that prove what a record has evidence of.
+    pub(in crate::store) fn has_proofs(&self, key_hash: &KeyHash, state: &RecordState) -> bool {
+        state.evidence.iter().all(|(stamp, evidence)| {
+            let leaves = self.leaves(&evidence.bundle_id(stamp.origin)).ok().flatten();
+            leaves.is_some_and(|leaves| evidence.is_in(&leaves, *stamp, &key_hash.0))
+        })
     }
 
     /// The bundles that are or were in logs, above a stamp.

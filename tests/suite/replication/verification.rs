@@ -3,20 +3,25 @@
 use std::path::Path;
 
 use crate::harness::{
-    client::all_within, cluster::Cluster, eventually, node::compacts_on_command, random_key, stays,
+    client::all_within, cluster::Cluster, eventually, identity::strict, node::compacts_on_command,
+    random_key, stays,
 };
-use brock::config::validate::Config;
+use brock::{config::validate::Config, store::Store, transfer::bundles::Bundles};
 use brock_core::{
-    base::limits,
+    base::{id::KeyHash, limits},
     proto::{self, verify_response::Verdict},
 };
 use tonic::Code;
 
+/// The database of a closed store.
+fn database(directory: &Path) -> rocksdb::DB {
+    let families = rocksdb::DB::list_cf(&rocksdb::Options::default(), directory.join("db")).unwrap();
+    rocksdb::DB::open_cf(&rocksdb::Options::default(), directory.join("db"), families).unwrap()
+}
+
 /// Takes a record out of a closed store, as a bit that rots would.
 fn lose_record(directory: &Path, key: &[u8]) {
-    let families = rocksdb::DB::list_cf(&rocksdb::Options::default(), directory.join("db")).unwrap();
-    let database =
-        rocksdb::DB::open_cf(&rocksdb::Options::default(), directory.join("db"), families).unwrap();
+    let database = database(directory);
     let records = database.cf_handle("record").unwrap();
     assert!(database.get_cf(records, key).unwrap().is_some(), "it is there");
     database.delete_cf(records, key).unwrap();
@@ -76,6 +81,74 @@ async fn a_record_lost_behind_the_stores_back_is_noticed_and_comes_back_from_the
     })
     .await;
     assert_eq!(cluster.node(1).client.put(&keys[1], b"again").await.unwrap_err().code(), Code::AlreadyExists);
+    cluster.stop().await;
+}
+
+/// Takes every second bundle out of a closed store, and spoils the others. Returns how many there were.
+fn lose_bundles(directory: &Path) -> usize {
+    let database = database(directory);
+    let bundles = database.cf_handle("bundle").unwrap();
+    let keys = database.iterator_cf(bundles, rocksdb::IteratorMode::Start);
+    let keys: Vec<Box<[u8]>> = keys.map(|item| item.unwrap().0).collect();
+    for (number, key) in keys.iter().enumerate() {
+        match number % 2 {
+            0 => database.delete_cf(bundles, key).unwrap(),
+            _ => database.put_cf(bundles, key, b"rotten").unwrap(),
+        }
+    }
+    database.flush_cf(bundles).unwrap();
+    keys.len()
+}
+
+/// Of how many records all is proven by what the store has.
+async fn proven(store: &Store, keys: &[Vec<u8>]) -> usize {
+    let mut proven = 0;
+    for key in keys {
+        let key = KeyHash::try_from(&key[..]).unwrap();
+        let state = store.get(key).await.unwrap().unwrap();
+        assert!(!state.evidence.is_empty());
+        let believed = strict(store).believe(&key, state.clone(), &Bundles::default(), &[]);
+        proven += usize::from(believed.unproven.is_empty() && believed.state.evidence == state.evidence);
+    }
+    proven
+}
+
+/// Two nodes that hold the same, of which the second has lost what proves it.
+async fn unproven_cluster() -> (Cluster, Vec<Vec<u8>>) {
+    let mut cluster = Cluster::start_with(2, compacts_on_command).await;
+    let keys: Vec<Vec<u8>> = (0..20).map(|_| random_key()).collect();
+    for key in &keys {
+        cluster.node(0).client.put(key, b"grant").await.unwrap();
+    }
+    cluster.acknowledged().await;
+    cluster.compact().await;
+    cluster.stop_node(1).await;
+    assert_eq!(lose_bundles(&cluster.path(1)), keys.len());
+    cluster.start_node(1).await;
+    assert_eq!(proven(cluster.node(1).node.store(), &keys).await, 0);
+    (cluster, keys)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_proves_records_comes_back_from_the_peers() {
+    let (cluster, keys) = unproven_cluster().await;
+    let store = cluster.node(1).node.store();
+    eventually("all is proven again", || async {
+        (proven(store, &keys).await == keys.len() && store.lacking_proofs(None).is_empty()).then_some(())
+    })
+    .await;
+    let alarms = cluster.node(1).admin.status().await.alarms;
+    assert!(alarms.iter().any(|alarm| alarm.text.contains("have lost what proves them")), "{alarms:?}");
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_proves_records_comes_back_by_repair_at_once() {
+    let (cluster, keys) = unproven_cluster().await;
+    let repaired = cluster.node(1).admin.admin.clone().repair(proto::RepairRequest {}).await;
+    let repaired = repaired.unwrap().into_inner().peers;
+    assert_eq!((repaired.len(), repaired[0].proven), (1, keys.len() as u64), "{repaired:?}");
+    assert_eq!(proven(cluster.node(1).node.store(), &keys).await, keys.len());
     cluster.stop().await;
 }
 

@@ -11,7 +11,7 @@ use crate::harness::{
     },
 };
 use brock::{
-    store::{CreateOutcome, NewOperation, NewRecord, SentBundles, Store},
+    store::{CreateOutcome, NewOperation, NewRecord, Scrubbed, SentBundles, Store},
     transfer::{
         bundles::{Bundles, named},
         feed::SnapshotFeed,
@@ -423,7 +423,7 @@ async fn records_that_are_not_proven_are_counted_with_them() {
     store.operate(unpublish).await.unwrap();
     assert_eq!(counted(&store), (3, 1));
     for bucket in 0..=u8::MAX {
-        assert!(!store.scrub(bucket).await.unwrap(), "{bucket}");
+        assert_eq!(store.scrub(bucket).await.unwrap(), Scrubbed::default(), "{bucket}");
     }
     close(store).await;
     let store = open(&options).await;
