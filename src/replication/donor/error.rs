@@ -13,7 +13,7 @@ pub enum DonorError {
     /// The puller speaks another version of the protocol.
     #[error(
         "the puller speaks replication protocol {0}, this node speaks {PROTOCOL_VERSION}: run the same version of \
-         brock on both"
+         brock on both (docs/guides/upgrade.md)"
     )]
     Version(u32),
     /// The first message of the stream is something else, or did not come in time.

@@ -13,9 +13,10 @@ use crate::harness::{
     client::Client,
     cluster::Cluster,
     eventually,
+    identity::{signing, strict},
     node::compacts_on_command,
     random_key,
-    store::{close, created, delete, key, new_record, open, options},
+    store::{close, created, delete, key, new_record, open, options, ram},
 };
 use age::{secrecy::ExposeSecret, x25519};
 use brock::{
@@ -31,7 +32,11 @@ use brock::{
         signer,
     },
     runtime::alarms::Alarms,
-    store::Store,
+    store::{Scrubbed, Store},
+    transfer::{
+        feed::SnapshotFeed,
+        join::{Joiner, Terms},
+    },
 };
 use brock_core::base::time::WallClock;
 use tempfile::TempDir;
@@ -146,6 +151,51 @@ async fn a_backup_restores_to_exactly_what_the_node_held_and_an_increment_costs_
     let again = bench.restore(&Wanted::default(), "again").await.unwrap();
     assert_eq!(again.summary().digest, store.summary().digest);
     close(again).await;
+    close(store).await;
+}
+
+/// Of each kind of backup, and of a log that is compacted: a node that believes only what is proven can be filled from
+/// what was restored.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_restored_is_proven_to_its_peers() {
+    let bench = Bench::new().await;
+    let store = open(&signing(options(&bench.home.path().join("data")))).await;
+    store.create((0..100).map(|n| new_record(key(n), b"g")).collect()).await.unwrap();
+    delete(&store, 3).await;
+    store.compact(&store.applied()).await.unwrap();
+    let backups = bench.backups(&store).await;
+    assert_eq!(backups.make(None).await.unwrap().unwrap().kind, Kind::Full);
+    store.create((100..150).map(|n| new_record(key(n), b"g")).collect()).await.unwrap();
+    for number in 4..8 {
+        delete(&store, number).await;
+    }
+    assert_eq!(backups.make(None).await.unwrap().unwrap().kind, Kind::Incremental);
+    close(bench.restore(&Wanted::default(), "restored").await.unwrap()).await;
+    let path = bench.home.path().join("restored");
+    let restored = open(&signing(brock::store::Options { first_start: false, ..options(&path) })).await;
+    for bucket in 0..=u8::MAX {
+        assert_eq!(restored.scrub(bucket).await.unwrap(), Scrubbed::default(), "{bucket}");
+    }
+    let proven = |store: &Store| (store.totals().records, store.totals().tombstones, store.totals().unproven);
+    assert_eq!(proven(&restored), (145, 5, 5), "operators have not signed the deletes");
+    assert_eq!(proven(&restored), proven(&store));
+    for is_compacted in [false, true] {
+        if is_compacted {
+            restored.compact(&restored.applied()).await.unwrap();
+        }
+        let other = open(&signing(ram("other"))).await;
+        let donor = restored.node_id().clone();
+        let mut joiner = Joiner::new(other.clone(), donor, Terms::default(), Some(strict(&other)));
+        let mut feed = SnapshotFeed::begin(restored.clone(), joiner.request()).unwrap();
+        while let Some(message) = feed.next().await.unwrap() {
+            joiner.take(message).await.unwrap();
+        }
+        drop(joiner);
+        assert_eq!(other.applied(), store.applied(), "{is_compacted}");
+        assert_eq!(other.summary().digest, store.summary().digest);
+        close(other).await;
+    }
+    close(restored).await;
     close(store).await;
 }
 

@@ -16,4 +16,5 @@ mod admin_shell;
 mod brock;
 mod dev;
 mod doctor;
+mod orders;
 mod receipts;

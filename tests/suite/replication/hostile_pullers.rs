@@ -142,6 +142,12 @@ async fn a_puller_that_breaks_the_protocol_is_told_so_and_changes_nothing() {
             "replication protocol 0",
         ),
         (
+            "version 2",
+            vec![hello(|h| h.protocol_version = 2)],
+            Code::FailedPrecondition,
+            "speaks 3: run the same version of brock on both (docs/guides/upgrade.md)",
+        ),
+        (
             "version 4",
             vec![hello(|h| h.protocol_version = 4)],
             Code::FailedPrecondition,
