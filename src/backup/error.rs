@@ -128,12 +128,32 @@ pub enum RestoreError {
     /// The log is inconsistent.
     #[error("the backup is inconsistent: {0}")]
     Segment(#[from] SegmentError),
+    /// Signatures do not prove all of it.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
     /// The result differs from what the node held.
     #[error(
         "{0} does not restore to what the node held when the backup was made: the backup is damaged, or was made \
          wrongly"
     )]
     Digest(String),
+}
+
+/// Why a backup is not proven by signatures of its cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum ProofError {
+    /// Records, a log or a destruction without a valid signature.
+    #[error(
+        "signatures of the cluster do not prove all of this backup ({0}). Without --certs-dir it is restored on the word \
+         of the node that made it"
+    )]
+    Unproven(#[from] JoinError),
+    /// What is proven is less than what it has.
+    #[error(
+        "signatures of the cluster prove less than this backup says it has. Without --certs-dir it is restored on the word \
+         of the node that made it"
+    )]
+    Incomplete,
 }
 
 /// The error of an operation on a local file during a restore.

@@ -11,8 +11,8 @@
 //! - `error`: why a backup was not made or not restored.
 //! - `base`: what the next backup is based on; `frames`: a dump as the frames of a backup.
 //! - `job`: making backups, on schedule and on command; `self_check`: the node verifies its own.
-//! - `fetch`: downloading a backup's objects; `restore`: a storage directory from a backup, verified before
-//!   it is installed; `extract`: single records.
+//! - `fetch`: downloading a backup's objects; `proof`: whether signatures prove what it has; `restore`: a storage
+//!   directory from a backup, verified before it is installed; `extract`: single records.
 
 mod base;
 pub mod catalogue;
@@ -26,6 +26,7 @@ mod keys;
 pub mod manifest;
 pub mod objects;
 pub mod parts;
+mod proof;
 pub mod restore;
 pub mod retention;
 mod self_check;

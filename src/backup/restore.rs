@@ -19,10 +19,14 @@ use super::{
     manifest::{Kind, Part, UNSIGNED_FORMAT_VERSION},
     objects::Target,
     parts::{PartError, PartReader},
+    proof,
 };
 use crate::{
     store::{Comparison, Options, Store},
-    transfer::join::{JoinError, Joiner, Terms},
+    transfer::{
+        authority::Authority,
+        join::{JoinError, Joiner, Terms},
+    },
 };
 use brock_core::{
     domain::{codec::CodecError, order::Chain, segment::Segment},
@@ -54,6 +58,8 @@ pub struct Restore<'a> {
     pub identity: Option<&'a x25519::Identity>,
     /// The new storage directory.
     pub path: &'a Path,
+    /// Who must have signed what it has; `None`: the node that made the backup is believed.
+    pub authority: Option<&'a Authority>,
 }
 
 impl Restore<'_> {
@@ -122,7 +128,12 @@ impl Restore<'_> {
         let options = Options { path: Some(storage), first_start: true, ..Options::ram(node_id.clone()) };
         let store = tokio::task::spawn_blocking(move || Store::open(&options)).await;
         let store = store.map_err(|_| JoinError::Protocol("it was interrupted".to_owned()))??;
-        match self.fill(&store, &parts, &mut done, progress).await {
+        let filled = self.fill(&store, &parts, &mut done, progress).await;
+        let proven = match (filled, self.authority) {
+            (Ok(()), Some(authority)) => proof::prove(&store, staging, authority).await,
+            (filled, _) => filled,
+        };
+        match proven {
             Ok(()) => Ok(store),
             Err(error) => {
                 // The process may exit right after this: RocksDB's threads must end before.

@@ -18,7 +18,10 @@ use crate::{
     store::Store,
     transfer::{orders::Orders, proof::Verifier},
 };
-use brock_core::{base::time::WallClock, proto::show_configuration_response::Setting};
+use brock_core::{
+    base::{id::ClusterId, time::WallClock},
+    proto::show_configuration_response::Setting,
+};
 use brock_net::tls::credentials::Identity;
 
 /// What the application and the background work share.
@@ -57,8 +60,9 @@ impl Shared {
             wall_clock.now(),
         );
         let context = (wall_clock.clone(), alarms.clone());
-        let (own, verifier) = (identity.peer(), identity.statement_verifier());
-        let orders = Orders::new(config.trust, &own, verifier, store.clone(), context.clone());
+        let cluster = identity.peer().trust_domain.as_deref().map(ClusterId::of);
+        let verifier = identity.statement_verifier();
+        let orders = Orders::new(config.trust, cluster, verifier, store.clone(), context.clone());
         orders.load_closings().await.map_err(|error| storage::damaged(config, error))?;
         let breaker = Breaker::new(config.destruction_limit, (store.clone(), roster.clone()), context).await;
         Ok(Self {

@@ -30,6 +30,11 @@ pub trait Identity: fmt::Debug + Send + Sync {
     /// The cluster that the certificate is for; `None`: it names no node, so this node signs nothing.
     fn cluster(&self) -> Option<ClusterId>;
 
+    /// Whether it can sign births: without, the store signs nothing.
+    fn signs(&self) -> bool {
+        true
+    }
+
     /// Signs what a birth states. The error says why it cannot.
     fn sign(&self, content: &[u8]) -> Result<Certified, String>;
 
@@ -90,6 +95,7 @@ impl Signer {
         born_at: UnixSeconds,
         previous: Option<Previous>,
     ) -> Result<Option<(Self, SignedBirth)>, StoreError> {
+        let identity = identity.filter(|identity| identity.signs());
         let Some((identity, cluster)) = identity.and_then(|identity| Some((identity, identity.cluster()?)))
         else {
             return Ok(None);

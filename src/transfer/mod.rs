@@ -4,11 +4,13 @@
 //! - [`feed`]: a donor's stream, while writes continue; [`dump`]: a backup's, of one moment.
 //! - [`proof`]: verifies what others send; [`bundles`]: what comes beside states to prove them; [`batch`]: a stretch
 //!   of a log, as a whole; [`orders`]: verifies what operators have signed in it; [`closings`]: logs that operators
-//!   have closed; [`signers`]: whose certificate has signed a birth or an order.
+//!   have closed; [`signers`]: whose certificate has signed a birth or an order; [`authority`]: verifies with the CAs
+//!   alone.
 //! - [`forks`]: proofs that an origin has signed two histories; `heads`: how far origins say that their logs go.
 //! - [`join`]: joins the messages into a store, wherever they come from; `join_error`: why it does not; `claimed`: how
 //!   much of what a donor claims to have applied is adopted.
 
+pub mod authority;
 pub mod batch;
 pub mod bundles;
 mod claimed;

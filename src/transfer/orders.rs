@@ -99,15 +99,14 @@ struct Inner {
 }
 
 impl Orders {
-    /// The cluster is that of the node's own certificate.
+    /// The cluster is that of the node's own certificate, if this names one.
     pub fn new(
         mode: TrustMode,
-        own: &PeerIdentity,
+        cluster: Option<ClusterId>,
         verifier: StatementVerifier,
         store: Store,
         (wall_clock, alarms): (WallClock, Alarms),
     ) -> Self {
-        let cluster = own.trust_domain.as_deref().map(ClusterId::of);
         let (refused, closings) = <_>::default();
         Self(Arc::new(Inner { mode, verifier, cluster, store, wall_clock, alarms, refused, closings }))
     }

@@ -10,13 +10,17 @@ use std::{
 
 use crate::harness::{
     brock::{assert_fails, assert_succeeds, brock},
+    certs::Certs,
     client::Client,
     cluster::Cluster,
-    eventually,
+    eventually, free_port,
     identity::{signing, strict},
-    node::compacts_on_command,
+    node::{TestNode, compacts_on_command, config},
     random_key,
-    store::{close, created, delete, key, new_record, open, options, ram},
+    store::{
+        batch, close, created, creation, delete, deliver, entry, key, new_record, open, options, origin,
+        payload, ram,
+    },
 };
 use age::{secrecy::ExposeSecret, x25519};
 use brock::{
@@ -31,14 +35,20 @@ use brock::{
         retention::Retention,
         signer,
     },
+    config::validate::Config,
     runtime::alarms::Alarms,
     store::{Scrubbed, Store},
     transfer::{
+        authority::Authority,
         feed::SnapshotFeed,
         join::{Joiner, Terms},
     },
 };
-use brock_core::base::time::WallClock;
+use brock_core::{
+    base::{time::WallClock, trust::TrustMode},
+    proto,
+};
+use brock_net::tls::credentials::statement_verifier;
 use tempfile::TempDir;
 use tonic::Code;
 
@@ -91,8 +101,13 @@ impl Bench {
     async fn restore(&self, wanted: &Wanted, name: &str) -> Result<Store, RestoreError> {
         let chain = catalogue::choose(&self.target, wanted).await?;
         let path = self.home.path().join(name);
-        let restore =
-            Restore { target: &self.target, chain: &chain, identity: Some(&self.identity), path: &path };
+        let restore = Restore {
+            target: &self.target,
+            chain: &chain,
+            identity: Some(&self.identity),
+            path: &path,
+            authority: None,
+        };
         restore.run(|_| {}).await?;
         Ok(open(&brock::store::Options { first_start: false, ..options(&path) }).await)
     }
@@ -197,6 +212,64 @@ async fn what_was_restored_is_proven_to_its_peers() {
     }
     close(restored).await;
     close(store).await;
+}
+
+/// Whatever the node that made it says: with the CAs alone, what no node or operator of the cluster has signed shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cas_alone_prove_what_a_backup_has() {
+    let (bench, certs) = (Bench::new().await, Certs::new());
+    let config = compacts_on_command(config(&certs, "node-1", free_port(), &[]));
+    let node = TestNode::start(&certs, Config { trust: TrustMode::Distributed, ..config }).await;
+    let keys: Vec<Vec<u8>> = (0..30).map(|_| random_key()).collect();
+    let compact = async || {
+        node.admin.admin.clone().compact(proto::CompactRequest {}).await.unwrap();
+    };
+    for (number, key) in keys.iter().enumerate() {
+        node.client.put(key, b"grant").await.unwrap();
+        if number == 20 {
+            node.admin.delete(&keys[0], None).await.unwrap();
+            compact().await;
+        }
+    }
+    node.admin.invalidate(&keys[1], "leaked", None).await.unwrap();
+    let store = node.node.store();
+    let backups = bench.backups(store).await;
+    assert_eq!(backups.make(None).await.unwrap().unwrap().kind, Kind::Full);
+    node.admin.invalidate(&keys[2], "leaked", None).await.unwrap();
+    assert_eq!(backups.make(None).await.unwrap().unwrap().kind, Kind::Incremental);
+    let proven = async |directory: &Path, trust_domain: &str| {
+        let authority = Authority::new(statement_verifier(directory).unwrap(), trust_domain);
+        let chain = catalogue::choose(&bench.target, &Wanted::default()).await.unwrap();
+        let (home, identity) = (tempfile::tempdir().unwrap(), Some(&bench.identity));
+        let path = home.path().join("restored");
+        let authority = Some(&authority);
+        let restore = Restore { target: &bench.target, chain: &chain, identity, path: &path, authority };
+        restore.run(|_| {}).await
+    };
+    proven(&certs.admin(), "brock").await.unwrap();
+    let url = bench.url();
+    let (directory, identity) = (certs.admin(), bench.identity_file());
+    let (directory, identity) = (directory.to_str().unwrap(), identity.to_str().unwrap());
+    let verify = ["backup", "verify", "--from", &url, "--certs-dir", directory];
+    assert_fails(&brock(&verify), 1, &["--identity FILE is needed"]);
+    let verified = brock(&[&verify[..], &["--identity", identity]].concat());
+    assert_succeeds(&verified);
+    let told = String::from_utf8_lossy(&verified.stdout).into_owned();
+    assert!(told.contains("good, proven by the cluster's signatures, 29 records, 1 tombstone"), "{told}");
+    for (directory, trust_domain) in [(certs.admin(), "elsewhere"), (Certs::new().admin(), "brock")] {
+        let refused = proven(&directory, trust_domain).await.unwrap_err();
+        assert!(matches!(refused, RestoreError::Proof(_)), "{refused}");
+    }
+    // Something that nothing proves, in a backup that the node signs like any other.
+    let unsigned = origin("other", 1);
+    let content = payload(b"g");
+    let invented = entry(1, key(1), &creation(1, &content), Some(&content));
+    deliver(store, batch(unsigned, 0, vec![invented])).await.unwrap();
+    backups.make(None).await.unwrap().unwrap();
+    let refused = proven(&certs.admin(), "brock").await.unwrap_err();
+    assert!(refused.to_string().contains("signatures of the cluster do not prove all"), "{refused}");
+    close(bench.restore(&Wanted::default(), "believed").await.unwrap()).await;
+    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

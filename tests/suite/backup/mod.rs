@@ -2,6 +2,7 @@
 //!
 //! - `contents`: backups under load, verified, restored and joined.
 //! - `credentials`: credentials of the workload's AWS role.
+//! - `earlier`: backups of versions before the first release.
 //! - `nodes`: nodes as processes, with the commands of an operator.
 //! - `object_faults`: object stores that fail.
 //! - `objects`: directories and S3-compatible stores.
@@ -10,6 +11,7 @@
 
 mod contents;
 mod credentials;
+mod earlier;
 mod nodes;
 mod object_faults;
 mod objects;

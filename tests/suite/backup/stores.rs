@@ -94,7 +94,8 @@ impl Bench {
         let chain = catalogue::choose(&self.target, wanted).await.unwrap();
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("restored");
-        let restore = Restore { target: &self.target, chain: &chain, identity: None, path: &path };
+        let restore =
+            Restore { target: &self.target, chain: &chain, identity: None, path: &path, authority: None };
         restore.run(|_| {}).await.unwrap();
         chain.last().unwrap().manifest.records
     }
@@ -148,8 +149,13 @@ async fn nothing_follows_on_a_backup_for_other_recipients() {
     let restored = async |identity: &x25519::Identity| {
         let chain = catalogue::choose(&bench.target, &Wanted::default()).await.unwrap();
         let home = tempfile::tempdir().unwrap();
-        let restore =
-            Restore { target: &bench.target, chain: &chain, identity: Some(identity), path: home.path() };
+        let restore = Restore {
+            target: &bench.target,
+            chain: &chain,
+            identity: Some(identity),
+            path: home.path(),
+            authority: None,
+        };
         let built = restore.build(home.path(), &mut |_| ()).await;
         let built = built.map(|store| (store.records(), store));
         match built {

@@ -22,8 +22,10 @@ use brock::{
         time::parse_time_ms,
     },
     config::values,
+    transfer::authority::Authority,
 };
 use brock_core::base::id::NodeId;
+use brock_net::{pki::issue::TRUST_DOMAIN_DEFAULT, tls::credentials::statement_verifier};
 use clap::{Args, Subcommand};
 use futures::FutureExt;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -135,6 +137,13 @@ pub(crate) struct ChooseArgs {
     /// Public key that must have signed the backup (`node-admin status` shows a node's key)
     #[arg(long, value_name = "HEX", value_parser = signer)]
     signer: Option<String>,
+    /// Directory with the cluster's ca.crt: everything in the backup must be proven by signatures of its nodes and
+    /// operators, whichever node made it
+    #[arg(long, value_name = "DIR", value_parser = paths::literal)]
+    certs_dir: Option<PathBuf>,
+    /// Trust domain of the cluster's certificates, for --certs-dir
+    #[arg(long, value_name = "DOMAIN", default_value = TRUST_DOMAIN_DEFAULT, requires = "certs_dir")]
+    trust_domain: String,
 }
 
 #[derive(Debug, Args)]
@@ -146,7 +155,7 @@ pub(crate) struct RestoreArgs {
     path: Option<PathBuf>,
     /// Only print this record: its access key id or key hash; or the first digits of key hashes and '*',
     /// which lists these records without secrets; may be repeated
-    #[arg(long = "key", value_name = "KEY", conflicts_with = "path")]
+    #[arg(long = "key", value_name = "KEY", conflicts_with_all = ["path", "certs_dir"])]
     keys: Vec<extract::Pattern>,
 }
 
@@ -276,6 +285,24 @@ struct Chosen {
     target: Target,
     chain: Vec<Known>,
     identity: Option<x25519::Identity>,
+    authority: Option<Authority>,
+}
+
+impl Chosen {
+    fn restore<'a>(&'a self, path: &'a Path) -> Restore<'a> {
+        Restore {
+            target: &self.target,
+            chain: &self.chain,
+            identity: self.identity.as_ref(),
+            path,
+            authority: self.authority.as_ref(),
+        }
+    }
+
+    /// The manifest of the backup, which names it.
+    fn key(&self) -> &str {
+        self.chain.last().map(|known| known.manifest.key.as_str()).unwrap_or_default()
+    }
 }
 
 async fn choose(args: &ChooseArgs) -> anyhow::Result<Chosen> {
@@ -287,19 +314,22 @@ async fn choose(args: &ChooseArgs) -> anyhow::Result<Chosen> {
         },
     };
     let identity = identity(args.identity.as_deref())?;
+    let verifier = args.certs_dir.as_deref().map(statement_verifier).transpose()?;
+    let authority = verifier.map(|verifier| Authority::new(verifier, &args.trust_domain));
     let target = open(&args.place)?;
     let wanted =
         Wanted { node_id: args.node_id.clone(), at_ms, id: args.id.clone(), signer: args.signer.clone() };
     let chain = catalogue::choose(&target, &wanted).await?;
     if let Some(last) = chain.last()
         && args.signer.is_none()
+        && authority.is_none()
     {
         eprintln!(
             "signed by {}: compare this key with the one that `node-admin status` showed for the node, or pass it as --signer",
             last.manifest.public_key
         );
     }
-    Ok(Chosen { target, chain, identity })
+    Ok(Chosen { target, chain, identity, authority })
 }
 
 /// A progress bar on standard error, if that is a terminal.
@@ -332,12 +362,14 @@ impl Drop for Shown {
 const PROGRESS: &str = "[{bar:32}] {bytes} of {total_bytes} fetched and checked, {msg} written, {elapsed}";
 
 async fn verify(args: &ChooseArgs) -> anyhow::Result<()> {
-    let Chosen { target, chain, identity } = choose(args).await?;
+    let chosen = choose(args).await?;
     let directory = staging()?;
-    let restore =
-        Restore { target: &target, chain: &chain, identity: identity.as_ref(), path: directory.path() };
-    let last = chain.last().map(|known| known.manifest.key.as_str()).unwrap_or_default();
+    let (restore, last) = (chosen.restore(directory.path()), chosen.key());
+    let Chosen { chain, identity, authority, .. } = &chosen;
     if identity.is_none() && chain.iter().any(|known| !known.manifest.recipients.is_empty()) {
+        if authority.is_some() {
+            bail!("{last} is encrypted: --certs-dir proves its records, for which --identity FILE is needed");
+        }
         let bytes = restore.check_hashes(directory.path()).await?;
         out::print(
             format!(
@@ -357,7 +389,8 @@ async fn verify(args: &ChooseArgs) -> anyhow::Result<()> {
     tokio::task::spawn_blocking(move || store.close()).await??;
     out::print(
         format!(
-            "{last}: good, {}, {}, {} in its chain\n",
+            "{last}: good{}, {}, {}, {} in its chain\n",
+            if authority.is_some() { ", proven by the cluster's signatures" } else { "" },
             count(records, "record"),
             count(tombstones, "tombstone"),
             count(chain.len() as u64, "backup")
@@ -368,11 +401,10 @@ async fn verify(args: &ChooseArgs) -> anyhow::Result<()> {
 }
 
 async fn restore(args: &RestoreArgs) -> anyhow::Result<()> {
-    let Chosen { target, chain, identity } = choose(&args.choose).await?;
-    let key = chain.last().map(|known| known.manifest.key.as_str()).unwrap_or_default();
+    let chosen = choose(&args.choose).await?;
     let shown = Shown::begin();
     let path = args.path.as_deref().unwrap_or(Path::new(""));
-    let restore = Restore { target: &target, chain: &chain, identity: identity.as_ref(), path };
+    let (restore, key) = (chosen.restore(path), chosen.key());
     if !args.keys.is_empty() {
         let directory = staging()?;
         let wants = |key_hash: &_| args.keys.iter().any(|pattern| pattern.matches(key_hash));

@@ -87,7 +87,8 @@ impl Operator {
         let alarms = Alarms::new(wall_clock.clone());
         let context = (wall_clock.clone(), alarms);
         let mode = TrustMode::Distributed;
-        let orders = Orders::new(mode, &self.node, self.verifier.clone(), store.clone(), context);
+        let cluster = Some(ClusterId::of("brock"));
+        let orders = Orders::new(mode, cluster, self.verifier.clone(), store.clone(), context);
         Verifier::new(store.clone(), mode, Some(orders))
     }
 }
