@@ -15,11 +15,7 @@ use super::remote::count_unproven;
 use crate::{
     membership::{peer::Peer, roster::Roster},
     runtime::planted::{self, Bug},
-    transfer::{
-        bundles::{Bundles, named},
-        proof::Verifier,
-        work,
-    },
+    transfer::{bundles::Bundles, proof::Verifier, work},
 };
 use brock_core::{
     base::{id::KeyHash, limits, metrics as names, vector::Vector},
@@ -172,10 +168,11 @@ pub async fn believed(
             return Ok((claimed, 0));
         }
         let received = Chain::read(response.chains, limits::STATES_CHAINS_READ);
-        let mut bundles = Bundles::default();
-        verifier.take_bundles(named(&response.bundles, [&claimed]), &mut bundles);
-        // The answer is not stored, and its orders are not passed on.
-        let believed = verifier.believe(&key_hash, claimed, &bundles, &received);
+        let with = (&response.bundles[..], &received[..]);
+        // The answer is not stored, and its bundles and orders are not passed on.
+        let (mut believed, _) =
+            verifier.believe_all(vec![(key_hash, claimed)], with, &mut Bundles::default());
+        let (_, believed) = believed.pop().ok_or(())?;
         let unproven = believed.unproven.len();
         Ok((believed.joinable(), unproven))
     };

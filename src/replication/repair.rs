@@ -14,7 +14,7 @@ use crate::{
     runtime::planted::{self, Bug},
     store::{BucketItem, Comparison, HeldBundles, Page, Store, Summary, item_from_proto},
     transfer::{
-        bundles::{Bundles, named},
+        bundles::{BelievedStates, Bundles, named},
         proof::{Believed, Verifier},
         work,
     },
@@ -249,7 +249,7 @@ async fn believed(
     states: Vec<proto::KeyedState>,
     bundles: Vec<proto::Leaves>,
     chains: Vec<proto::Chain>,
-) -> Result<(Vec<(KeyHash, Believed)>, Vec<(Origin, Leaves)>), RemoteError> {
+) -> Result<BelievedStates, RemoteError> {
     let verifier = verifier.clone();
     let received = Chain::read(chains, limits::STATES_CHAINS_READ);
     let read = |keyed: proto::KeyedState| {
@@ -259,15 +259,12 @@ async fn believed(
     };
     let believing = work(move || {
         let states: Vec<_> = states.into_iter().map(read).collect::<Result<_, _>>()?;
-        let named = named(&bundles, states.iter().map(|(_, state)| state));
         if planted::is(Bug::SkipVerifyRepair) {
+            let named = named(&bundles, states.iter().map(|(_, state)| state));
             let believe = |(key_hash, state)| (key_hash, Believed { state, ..Believed::default() });
             return Ok((states.into_iter().map(believe).collect(), named));
         }
-        let mut known = Bundles::default();
-        let bundles = verifier.take_bundles(named, &mut known);
-        let believe = |(key_hash, state)| (key_hash, verifier.believe(&key_hash, state, &known, &received));
-        Ok::<(Vec<_>, _), CodecError>((states.into_iter().map(believe).collect(), bundles))
+        Ok::<_, CodecError>(verifier.believe_all(states, (&bundles, &received), &mut Bundles::default()))
     });
     let (mut believed, bundles) = believing.await??;
     let chains = believed.iter_mut().flat_map(|(_, believed)| std::mem::take(&mut believed.chains));

@@ -5,13 +5,17 @@ use std::{
     sync::Arc,
 };
 
-use super::proof::Verifier;
+use super::proof::{Believed, Verifier};
 use crate::runtime::planted::{self, Bug};
 use brock_core::{
-    base::{id::Origin, limits},
+    base::{
+        id::{KeyHash, Origin},
+        limits,
+    },
     domain::{
         bundle::verify_each,
         leaves::{BundleId, Leaves},
+        order::Chain,
         record::RecordState,
     },
     proto,
@@ -40,6 +44,9 @@ impl Bundles {
     }
 }
 
+/// States as far as they are believed, and the bundles that are to be kept with them.
+pub type BelievedStates = (Vec<(KeyHash, Believed)>, Vec<(Origin, Leaves)>);
+
 /// Those of the bundles that the evidence of the states names. What else a peer sends is not looked at.
 pub fn named<'a>(
     received: &[proto::Leaves],
@@ -52,6 +59,21 @@ pub fn named<'a>(
 }
 
 impl Verifier {
+    /// What is believed of states that a peer has sent with these bundles and chains, and those of the bundles that are
+    /// to be kept with the states. `known`: bundles of earlier messages, and of this one at the end. Blocks for a
+    /// signature per bundle and per order.
+    pub fn believe_all(
+        &self,
+        claimed: Vec<(KeyHash, RecordState)>,
+        (received, chains): (&[proto::Leaves], &[Chain]),
+        known: &mut Bundles,
+    ) -> BelievedStates {
+        let named = named(received, claimed.iter().map(|(_, state)| state));
+        let kept = self.take_bundles(named, known);
+        let believe = |(key_hash, state)| (key_hash, self.believe(&key_hash, state, known, chains));
+        (claimed.into_iter().map(believe).collect(), kept)
+    }
+
     /// Adds those of the bundles to `known` that their origins have signed, and returns them: they are to be kept with
     /// the states that they prove. Blocks for a signature each.
     pub fn take_bundles(

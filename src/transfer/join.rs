@@ -403,31 +403,26 @@ impl Joiner {
             let states =
                 claimed.into_iter().map(|(key_hash, state)| Ok((key_hash, codec::foreign_state(state)?)));
             let states: Vec<_> = states.collect::<Result<_, JoinError>>()?;
-            let named = named(&bundles, states.iter().map(|(_, state)| state));
-            let bundles = match verifier {
-                Some(verifier) => verifier.take_bundles(named, &mut known),
-                None => named,
+            let mut page = BelievedPage::default();
+            let Some(verifier) = verifier else {
+                page.bundles = named(&bundles, states.iter().map(|(_, state)| state));
+                page.states = states;
+                return Ok::<_, JoinError>((page, known, received));
             };
-            let mut page =
-                BelievedPage { states: Vec::with_capacity(states.len()), bundles, ..BelievedPage::default() };
+            let (believed, kept) = verifier.believe_all(states, (&bundles, &received), &mut known);
+            page.bundles = kept;
             let mut chains = Vec::new();
-            for (key_hash, mut state) in states {
-                if let Some(verifier) = verifier {
-                    let mut believed = verifier.believe(&key_hash, state, &known, &received);
-                    chains.append(&mut believed.chains);
-                    page.has_gaps |= !believed.unproven.is_empty();
-                    believed.unproven.retain(&counts);
-                    for lacking in &believed.unproven {
-                        page.unproven.add(*lacking, store.born(&lacking.origin).is_some());
-                    }
-                    state = believed.joinable();
+            let joinable = believed.into_iter().map(|(key_hash, mut believed)| {
+                chains.append(&mut believed.chains);
+                page.has_gaps |= !believed.unproven.is_empty();
+                believed.unproven.retain(&counts);
+                for lacking in &believed.unproven {
+                    page.unproven.add(*lacking, store.born(&lacking.origin).is_some());
                 }
-                page.states.push((key_hash, state));
-            }
-            if verifier.is_none() {
-                chains = received;
-            }
-            Ok::<_, JoinError>((page, known, chains))
+                (key_hash, believed.joinable())
+            });
+            page.states = joinable.collect();
+            Ok((page, known, chains))
         });
         let (page, known, chains) = believing.await??;
         self.bundles = known;
