@@ -16,6 +16,7 @@ use crate::harness::{
 };
 use brock::{
     config::validate::Config,
+    maintenance::compact::Policy,
     node::Node,
     replication::pull::puller::PROTOCOL_VERSION,
     store::{Options, Store},
@@ -182,6 +183,45 @@ async fn a_resync_that_drips_holds_up_nothing_that_others_send_and_is_shown() {
     assert_eq!((resync.node.as_str(), resync.records_joined), ("drips", 0));
     let ready = http::get(me.node.http_address().unwrap().port(), "/readyz").await.unwrap();
     assert!(ready.contains("being filled from drips"), "{ready}");
+    me.stop().await;
+    healthy.stop().await;
+}
+
+/// Such a donor has this node for itself: its pages remove records that others might bring back. It must keep the pace
+/// all the more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_donor_that_has_collected_tombstones_and_drips_is_set_aside() {
+    let certs = Certs::new();
+    let healthy = TestNode::joining(&certs, "healthy", &[]).await;
+    let collected = Some(codec::vector_to_proto(&at(origin("drips", 1), 1)));
+    let page = |first| {
+        let through = Bytes::copy_from_slice(&[first; 32]);
+        let collected = collected.clone();
+        said(Said::Records(proto::RecordPage { through, collected, ..Default::default() }))
+    };
+    let pages = (1..=u8::MAX).map(page);
+    let drips = Script {
+        then: out_of_sync(),
+        snapshot: Some(std::iter::once(header("drips", &Vector::default())).chain(pages).collect()),
+        snapshot_pause: Duration::from_secs(1),
+        ..Script::new("drips")
+    };
+    let drips = FakePeer::start(&certs, "drips", drips).await;
+    let base = config(&certs, "me", free_port(), &[drips.port, healthy.port]);
+    let compact = Policy { tombstone_grace: Some(Duration::ZERO), ..base.compact };
+    let me = TestNode::start(&certs, Config { compact, ..base }).await;
+    eventually("the snapshot has begun", || async {
+        me.admin.status().await.resync.filter(|resync| resync.records_expected > 0)
+    })
+    .await;
+    let key = random_key();
+    healthy.client.put(&key, b"grant").await.unwrap();
+    eventually("the record is there all the same", || me.client.has_local(&key)).await;
+    eventually("the donor is named", || async {
+        let peers = me.admin.status().await.peers;
+        peers.iter().any(|peer| peer.last_error.contains("is not filled from that peer")).then_some(())
+    })
+    .await;
     me.stop().await;
     healthy.stop().await;
 }
