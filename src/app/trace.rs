@@ -88,8 +88,8 @@ fn encode(traced: Traced, now: UnixSeconds) -> proto::RecordTrace {
         known.invalidation.as_ref().map(|invalidation| {
             (Kind::Invalidate, invalidation.stamp, invalidation.at, invalidation.reason.as_str())
         }),
-        known.unpublication.map(|stamp| (Kind::Unpublish, stamp, 0, "")),
-        known.deletion.map(|stamp| (Kind::Delete, stamp, 0, "")),
+        known.unpublication.map(|stamp| (Kind::Unpublish, stamp, ordered_at(&known, stamp), "")),
+        known.deletion.map(|stamp| (Kind::Delete, stamp, ordered_at(&known, stamp), "")),
     ];
     for (kind, stamp, at_unix, reason) in in_effect.into_iter().flatten() {
         if operations.iter().all(|operation| operation.stamp != stamp) {
@@ -118,15 +118,23 @@ fn encode(traced: Traced, now: UnixSeconds) -> proto::RecordTrace {
     }
 }
 
+/// When an operator signed an operation, by the evidence of the record; 0 = not known.
+fn ordered_at(state: &RecordState, stamp: Stamp) -> UnixSeconds {
+    let its = state.evidence.iter().filter(|(of, _)| *of == stamp);
+    let mut orders = its.filter_map(|(_, one)| Operation::decode_with(one.operation()).ok()?.1);
+    orders.next().map(|order| order.at()).unwrap_or_default()
+}
+
 fn encode_operation(logged: &LoggedOperation) -> proto::record_trace::Operation {
-    let LoggedOperation { stamp, applied_unix_ms, operation } = logged;
+    let LoggedOperation { stamp, applied_unix_ms, operation, ordered_at } = logged;
+    let ordered_at = ordered_at.unwrap_or_default();
     let stamp: Stamp = *stamp;
     let (kind, at_unix, reason) = match operation {
         None => (Kind::Unspecified, 0, String::new()),
         Some(Operation::Create { created_at, .. }) => (Kind::Create, *created_at, String::new()),
         Some(Operation::Invalidate { at, reason }) => (Kind::Invalidate, *at, reason.clone()),
-        Some(Operation::Unpublish) => (Kind::Unpublish, 0, String::new()),
-        Some(Operation::Delete) => (Kind::Delete, 0, String::new()),
+        Some(Operation::Unpublish) => (Kind::Unpublish, ordered_at, String::new()),
+        Some(Operation::Delete) => (Kind::Delete, ordered_at, String::new()),
     };
     proto::record_trace::Operation {
         kind: kind.into(),

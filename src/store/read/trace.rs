@@ -11,7 +11,11 @@ use brock_core::{
         limits,
         vector::{Stamp, Vector},
     },
-    domain::{codec::QUARANTINED_STATE, operation::Operation, record::RecordState},
+    domain::{
+        codec::QUARANTINED_STATE,
+        operation::Operation,
+        record::{RecordState, UnixSeconds},
+    },
 };
 
 /// An operation on one record, as this node's log has it.
@@ -23,6 +27,8 @@ pub struct LoggedOperation {
     pub applied_unix_ms: u64,
     /// What it does; `None` = it is quarantined.
     pub operation: Option<Operation>,
+    /// When the operator signed it, if one did: an unpublish and a delete state no other time.
+    pub ordered_at: Option<UnixSeconds>,
 }
 
 /// All that this node knows of one key hash.
@@ -54,11 +60,14 @@ fn trace(shared: &Shared, key_hash: KeyHash) -> Result<Traced, StoreError> {
         let stamp = entry.key.stamp;
         if entry.key.key_hash == key_hash && applied.has(stamp) && operations.len() < limits::TRACE_OPERATIONS
         {
-            let operation = match entry.key.state {
+            let decoded = match entry.key.state {
                 QUARANTINED_STATE => None,
-                _ => Operation::decode(&entry.operation).ok(),
+                _ => Operation::decode_with(&entry.operation).ok(),
             };
-            operations.push(LoggedOperation { stamp, applied_unix_ms: entry.applied_unix_ms, operation });
+            let (operation, order) = decoded.unzip();
+            let ordered_at = order.flatten().map(|order| order.at());
+            let applied_unix_ms = entry.applied_unix_ms;
+            operations.push(LoggedOperation { stamp, applied_unix_ms, operation, ordered_at });
         }
     }
     Ok(Traced {

@@ -253,7 +253,8 @@ async fn a_trace_tells_for_every_node_what_it_has_and_when_or_that_it_could_not_
     let trace = by_name("node-0").trace.as_ref().unwrap();
     assert_eq!(trace.state(), record_trace::State::Deleted);
     assert_eq!(trace.payload(), record_trace::Payload::RemovalPending, "its bytes are still in a file");
-    assert!(trace.operations.iter().any(|operation| operation.stamp == deleted.stamp), "{trace:?}");
+    let delete = trace.operations.iter().find(|operation| operation.stamp == deleted.stamp).unwrap();
+    assert!(delete.at_unix > 1_600_000_000, "the operator has signed when: {trace:?}");
     assert_ne!(by_name("node-2").error, "", "it is down");
     let nothing = cluster.node(0).admin.trace(&random_key()).await;
     assert_eq!(nothing.nodes[0].trace.as_ref().unwrap().state(), record_trace::State::Absent);
