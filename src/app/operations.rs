@@ -313,12 +313,16 @@ impl Operations {
         let (applied, floors, now) = (self.store.applied(), self.store.floors(), self.wall_clock.now());
         let members = self.roster.members();
         let stable = members.stable(&applied, now);
+        // Of a folded origin nothing is in the log.
+        let (listed, logged) = (self.store.vector(), self.store.totals().log_entries);
         let report = |view: MemberView| {
             let theirs = view.applied.clone().unwrap_or_default();
-            let held_back = applied.iter().map(|(origin, clock)| {
+            let held_back = listed.iter().map(|(origin, clock)| {
                 clock.0.saturating_sub(theirs.get(&origin).max(floors.get(&origin)).0)
             });
-            let holding_back = if view.retired { 0 } else { held_back.fold(0, u64::saturating_add) };
+            // A log that came with a resync has fewer entries than clocks.
+            let held_back = held_back.fold(0, u64::saturating_add).min(logged);
+            let holding_back = if view.retired { 0 } else { held_back };
             let lag_entries = view.applied.as_ref().map(|theirs| applied.entries_above(theirs));
             MemberReport { view, lag_entries, holding_back }
         };

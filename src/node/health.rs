@@ -49,7 +49,17 @@ pub(super) fn spawn_first_catch_up(
                 readiness.set_caught_up();
                 set_serving(&reporter, readiness.is_ready()).await;
                 let caught_up_with = reports.iter().filter(|peer| has_all_of(peer)).count();
-                tracing::info!(peers = reports.len(), caught_up_with, "the node is ready");
+                match readiness.reasons().first() {
+                    None => tracing::info!(peers = reports.len(), caught_up_with, "the node is ready"),
+                    Some(reason) => {
+                        tracing::warn!(
+                            peers = reports.len(),
+                            caught_up_with,
+                            reason,
+                            "the node is not ready"
+                        );
+                    }
+                }
                 break;
             }
         }
@@ -70,6 +80,7 @@ pub(super) fn spawn_fill_watch(
     let (readiness, reporter) = (Arc::clone(readiness), reporter.clone());
     tasks.spawn(TaskName::Fills, |status| async move {
         status.set_state("watching");
+        let mut was_incomplete = false;
         loop {
             let news = async {
                 tokio::select! {
@@ -82,6 +93,15 @@ pub(super) fn spawn_fill_watch(
             let is_incomplete = *incomplete.borrow_and_update();
             readiness.set_incomplete(is_incomplete);
             set_serving(&reporter, readiness.is_ready()).await;
+            // Before that, the first catch-up says it.
+            if std::mem::replace(&mut was_incomplete, is_incomplete) != is_incomplete
+                && readiness.is_caught_up()
+            {
+                match readiness.reasons().first() {
+                    None => tracing::info!("the node is ready"),
+                    Some(reason) => tracing::warn!(reason, "the node is not ready"),
+                }
+            }
         }
     });
 }

@@ -92,6 +92,11 @@ impl Readiness {
         .collect()
     }
 
+    /// Whether the first catch-up is done, or its time is over.
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Acquire)
+    }
+
     /// Whether the node is ready.
     pub fn is_ready(&self) -> bool {
         self.reasons().is_empty()
