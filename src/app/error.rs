@@ -44,6 +44,18 @@ pub enum RequestError {
         "this node knows no birth of {0}, so there is nothing to vouch for: ask a node that has it (`node-admin origin list`)"
     )]
     NoBirth(Origin),
+    /// The certificate of a birth is of another cluster.
+    #[error(
+        "{origin} was born, and signed all that it logged, with a certificate of the trust domain {domain}, and this cluster's \
+         is another one: no word of an operator makes that valid here. What only that node has of it reaches the others while \
+         they run with node.trust=centralized (docs/guides/troubleshooting.md, A certificate of another trust domain)"
+    )]
+    OtherDomain {
+        /// The origin.
+        origin: Origin,
+        /// Of its certificate.
+        domain: String,
+    },
     /// The certificate of a birth is accepted.
     #[error(
         "the certificate of the birth of {0} is accepted at this node, so nothing needs to be vouched for"

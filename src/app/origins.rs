@@ -51,6 +51,9 @@ pub struct KnownBirth {
     pub certificate_ends: Option<i64>,
     /// Why an empty node with the certificates of this one would not believe it; `None`: it would.
     pub problem: Option<String>,
+    /// Why the certificate that has signed it is not accepted here, whatever an operator has said of its log; `None`: it
+    /// is.
+    pub certificate_problem: Option<String>,
 }
 
 /// What a node answered to a birth that an operator has vouched for.
@@ -99,6 +102,9 @@ impl Operations {
         let Some(KnownBirth { signed, statement, problem, .. }) = known else {
             return Err(RequestError::NoBirth(origin));
         };
+        if let Some(domain) = self.store.identity().and_then(|identity| identity.foreign_domain(&signed)) {
+            return Err(RequestError::OtherDomain { origin, domain });
+        }
         // It may be repeated: a peer may not have been asked.
         if problem.is_none() && signed.vouched_at_unix_ms.is_none() {
             return Err(RequestError::IsBelieved(origin));
@@ -114,6 +120,7 @@ impl Operations {
         };
         self.store.keep_births(vec![vouched.clone()], &Vector::default()).await?;
         tracing::warn!(%origin, "an operator vouches for the birth of an origin");
+        self.verifier.count_unbelieved().await?;
         let mut outcomes = vec![VouchOutcome { node: self.store.node_id().to_string(), error: None }];
         let contacts = self.roster.contacts(self.wall_clock.now()).peers;
         let answers = contacts.into_iter().filter(|contact| !contact.is_retired).map(
@@ -133,7 +140,9 @@ impl Operations {
             let problem = "is of the node that was asked: ask another one";
             return Err(RequestError::field("closing.node_id", problem));
         }
-        Ok(self.orders.close(closing).await?)
+        self.orders.close(closing).await?;
+        // Whoever asks next how many origins are not believed sees what this has changed.
+        Ok(self.verifier.count_unbelieved().await?)
     }
 
     /// Notes here that an operator has dealt with what has frozen an origin. Returns whether it is frozen here.
@@ -149,7 +158,8 @@ impl Operations {
                 format!("{} of them, more than the {} allowed", births.len(), limits::OFFERED_BIRTHS_MAX);
             return Err(RequestError::field("births", problem));
         }
-        Ok(self.verifier.renew(births).await?)
+        self.verifier.renew(births).await?;
+        Ok(self.verifier.count_unbelieved().await?)
     }
 }
 
@@ -160,6 +170,10 @@ fn birth(store: &Store, verifier: &Verifier, origin: &Origin) -> Result<Option<K
     let cluster = identity.as_ref().and_then(|identity| identity.cluster()).unwrap_or(ClusterId([0; 32]));
     Ok(Some(KnownBirth {
         statement: signed.birth.statement(&cluster),
+        certificate_problem: identity
+            .as_ref()
+            .and_then(|identity| identity.verify(&signed).err())
+            .map(|reason| reason.to_string()),
         certificate_ends: identity.and_then(|identity| identity.ends(&signed)),
         problem: verifier.check_birth(&signed).err().map(|error| match error {
             ProofError::Birth { reason, .. } => reason.to_string(),

@@ -3,7 +3,10 @@
 use futures::future::join_all;
 
 use super::{error::RequestError, operations::Operations};
-use crate::membership::{contacts::Contact, peer::RemoteError};
+use crate::membership::{
+    contacts::{Contact, Contacts, Unreachable},
+    peer::RemoteError,
+};
 use brock_core::domain::order::{SignedOrder, Subject};
 use brock_net::tls::roles::PeerIdentity;
 
@@ -22,6 +25,9 @@ pub enum RetireError {
     /// It could not be asked, or refused.
     #[error(transparent)]
     Remote(RemoteError),
+    /// It is a member without an address that this node could use.
+    #[error("{0}: repeat this with its address in --node-addresses")]
+    Unreachable(Unreachable),
     /// It was not asked.
     #[error(
         "not asked, because no operator has signed this: repeat it at that node, or with `node-admin`, which signs it"
@@ -49,8 +55,8 @@ impl Operations {
         }
         self.retire_here(member).await?;
         let mut outcomes = vec![RetireOutcome { node: self.store.node_id().to_string(), error: None }];
-        let contacts = self.roster.contacts(self.wall_clock.now()).peers;
-        let answers = contacts.into_iter().map(async |Contact { peer, name, .. }| {
+        let Contacts { peers, unreachable, .. } = self.roster.contacts(self.wall_clock.now());
+        let answers = peers.into_iter().map(async |Contact { peer, name, .. }| {
             let retired = match &order {
                 None => Err(RetireError::Unsigned),
                 Some(order) => Ok(peer.retire(member, order.to_proto()).await),
@@ -65,6 +71,12 @@ impl Operations {
         });
         // The retired member itself need not agree.
         outcomes.extend(join_all(answers).await.into_iter().filter(|outcome| outcome.node != member));
+        // They wait for it all the same.
+        let untold = unreachable.into_iter().filter(|(node_id, _)| node_id.as_str() != member);
+        outcomes.extend(untold.map(|(node_id, reason)| RetireOutcome {
+            node: node_id.to_string(),
+            error: Some(RetireError::Unreachable(reason)),
+        }));
         Ok(outcomes)
     }
 

@@ -30,6 +30,7 @@ use crate::{
 };
 use brock_core::base::{duration, id::NodeId, limits, trust::TrustMode};
 use brock_net::{
+    join::Join,
     listen::ListenAddress,
     tls::level::{WireLevel, WireLevels},
 };
@@ -247,6 +248,26 @@ fn check_collection(reader: &mut Reader<'_>, config: &Config) {
 }
 
 impl Config {
+    /// What is valid, and has no effect: each with what to do about it.
+    pub fn warnings(&self) -> Vec<String> {
+        let joins: Vec<Join> = self.join.iter().filter_map(|text| text.parse().ok()).collect();
+        // Which addresses DNS lists, only the running node learns.
+        if joins.iter().any(|join| matches!(join, Join::Listed(_))) {
+            return Vec::new();
+        }
+        let peers = joins.into_iter().filter_map(|join| match join {
+            Join::Peer(address) => Some(address),
+            Join::Listed(_) => None,
+        });
+        self.wire_levels.beyond(&peers.collect::<Vec<_>>()).map(|address| {
+            format!(
+                "node.wire-encryption-peers names {address}, which is not in node.join, so this has no effect: write it there \
+                 as node.join does"
+            )
+        })
+        .collect()
+    }
+
     /// The configuration of these settings, as (key, text), and the defaults of all others: for a program
     /// that starts a node without a command line.
     pub fn from_pairs(pairs: &[(&str, &str)]) -> Result<Self, ConfigError> {

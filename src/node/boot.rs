@@ -53,7 +53,12 @@ impl Node {
             }
         };
         frame.readiness.set_store_open();
-        match serve(&config, prepared, &frame, &store).await {
+        let in_cluster = storage::check_cluster(&config, &prepared, &store).await;
+        let started = match in_cluster {
+            Ok(()) => serve(&config, prepared, &frame, &store).await,
+            Err(error) => Err(error),
+        };
+        match started {
             Ok(node) => Ok(node),
             Err(error) => {
                 frame.stop().await;

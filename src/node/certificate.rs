@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use rustls_pki_types::CertificateDer;
 
-use crate::{store, transfer::signers::verify_birth};
+use crate::{
+    store,
+    transfer::signers::{foreign, verify_birth},
+};
 use brock_core::{
     base::id::ClusterId,
     domain::{
@@ -46,6 +49,11 @@ impl store::Identity for NodeCertificate {
 
     fn ends(&self, signed: &SignedBirth) -> Option<UnixSeconds> {
         statement::ends(&CertificateDer::from(signed.certificates.first()?.as_ref()))
+    }
+
+    fn foreign_domain(&self, signed: &SignedBirth) -> Option<String> {
+        let leaf = CertificateDer::from(signed.certificates.first()?.as_ref());
+        foreign(&[leaf], self.cluster()?)
     }
 
     fn verify(&self, signed: &SignedBirth) -> Result<(), Unbelieved> {

@@ -45,6 +45,25 @@ pub enum StartError {
         /// The node id in the configuration.
         node_id: NodeId,
     },
+    /// The certificate is of another cluster than the storage.
+    #[error(
+        "the node's certificate in {} is of the trust domain {found}, and the other nodes whose logs the storage at {} has are \
+         of {expected}: no other node would believe what this one writes, nor this one them. Make a certificate with `brock \
+         cert node --node-id {node_id} --trust-domain {expected} --overwrite …` (docs/guides/troubleshooting.md, A certificate \
+         of another trust domain)", certs_dir.display(), path.display()
+    )]
+    OtherDomain {
+        /// The certificates directory.
+        certs_dir: PathBuf,
+        /// The storage.
+        path: PathBuf,
+        /// This node.
+        node_id: NodeId,
+        /// The trust domain of the certificate.
+        found: String,
+        /// That of the other nodes.
+        expected: String,
+    },
     /// An entry of `node.join` is not valid.
     #[error("node.join: {source}")]
     Join {

@@ -15,7 +15,13 @@ use brock_net::{
     dns::Resolver,
     join::{Join, Listed},
     listen::ListenAddress,
-    tls::{TlsError, accept::Room, credentials::Identity, roles::RolePolicy, web::WebTls},
+    tls::{
+        TlsError,
+        accept::Room,
+        credentials::Identity,
+        roles::{PeerIdentity, RolePolicy},
+        web::WebTls,
+    },
 };
 
 /// What a start needs before the storage opens. Making it finds all that is wrong with certificates,
@@ -38,13 +44,16 @@ pub(super) struct Prepared {
 }
 
 /// Checks the certificates as a start does: nodes and this one can use them, and they are this node's. Changes nothing.
-pub async fn check_certificates(config: &Config) -> Result<(), StartError> {
-    load_identity(config, RolePolicy { require_uri: config.require_uri_roles }).await.map(drop)
+/// Returns what the node's own certificate states.
+pub async fn check_certificates(config: &Config) -> Result<PeerIdentity, StartError> {
+    let identity = load_identity(config, RolePolicy { require_uri: config.require_uri_roles }).await?;
+    Ok(identity.peer())
 }
 
 impl Prepared {
     pub(super) async fn new(config: &Config) -> Result<Self, StartError> {
         let descriptors = shares()?;
+        config.warnings().iter().for_each(|warning| tracing::warn!("{warning}"));
         let policy = RolePolicy { require_uri: config.require_uri_roles };
         let identity = load_identity(config, policy).await?;
         let (fixed, listed) = parse_join(&config.join)?;

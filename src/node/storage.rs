@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rustls_pki_types::CertificateDer;
 use tokio::{task::spawn_blocking, time::timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -12,8 +13,13 @@ use crate::{
     membership::{members::Members, peer::PeerKey},
     store::{self, OpenError, Store},
 };
-use brock_core::base::{id::Incarnations, limits};
-use brock_net::address::Address;
+use brock_core::base::{
+    id::{Incarnations, Origin},
+    limits,
+    trust::TrustMode,
+    vector::Clock,
+};
+use brock_net::{address::Address, tls::statement};
 
 /// Opens the store. If it is empty and `node.first-start` is `auto`, asks the peers first.
 pub(super) async fn open(
@@ -64,6 +70,59 @@ async fn open_store(options: store::Options) -> Result<Store, StartError> {
         }
     };
     Ok(opened.map_err(|_| StartError::Interrupted)??)
+}
+
+/// Compares the trust domain of the node's certificate with those of the births in the storage. Signatures are for one
+/// cluster: with a certificate of another one, this node could verify nothing of the others, nor they of it, and each
+/// would take the other for a forger.
+pub(super) async fn check_cluster(
+    config: &Config,
+    prepared: &Prepared,
+    store: &Store,
+) -> Result<(), StartError> {
+    let Some(found) = prepared.identity.peer().trust_domain else { return Ok(()) };
+    let (mut after, mut foreign, mut own, mut is_known) = (None, None, None, false);
+    loop {
+        let (births, next) = store.births(after).await.map_err(|error| damaged(config, error))?;
+        for birth in births {
+            let leaf = birth.certificates.first().map(|der| CertificateDer::from(der.as_ref()));
+            let Some(domain) = leaf.and_then(|leaf| statement::trust_domain(&leaf)) else { continue };
+            let Ok(origin) = Origin::try_from(birth.origin.as_ref()) else { continue };
+            match (domain == found, origin.is_of(&config.node_id)) {
+                (true, false) => is_known = true,
+                (true, true) => {}
+                (false, false) => foreign = Some(domain),
+                (false, true) if store.clock(&origin) > Clock::default() => own = Some((origin, domain)),
+                (false, true) => {}
+            }
+        }
+        after = next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if let Some(expected) = foreign.filter(|_| !is_known) {
+        let error = StartError::OtherDomain {
+            certs_dir: config.certs_dir.clone(),
+            path: config.path.clone().unwrap_or_default(),
+            node_id: config.node_id.clone(),
+            found,
+            expected,
+        };
+        if config.trust == TrustMode::Distributed {
+            return Err(error);
+        }
+        tracing::error!("{error}");
+        return Ok(());
+    }
+    if let Some((origin, domain)) = own {
+        tracing::warn!(
+            %origin, domain, own = found,
+            "this node has logged with a certificate of another trust domain, which no node of this one's believes: \
+             docs/guides/troubleshooting.md, A certificate of another trust domain"
+        );
+    }
+    Ok(())
 }
 
 /// The members that the store remembers, and the peers in `node.join`.

@@ -45,6 +45,11 @@ pub trait Identity: fmt::Debug + Send + Sync {
     /// two things has signed them. `None`: it is none.
     fn standing(&self, birth: &SignedBirth) -> Option<Standing>;
 
+    /// The trust domain of the certificate that has signed a birth, if it is another one than that of this node's.
+    fn foreign_domain(&self, _birth: &SignedBirth) -> Option<String> {
+        None
+    }
+
     /// When the certificate ends that has signed a birth, as it says; `None`: unknown.
     fn ends(&self, _birth: &SignedBirth) -> Option<UnixSeconds> {
         None

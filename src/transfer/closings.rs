@@ -160,13 +160,14 @@ impl Orders {
         Ok(())
     }
 
-    /// Takes the closings that a peer knows, as far as they are new here and an operator has signed them.
-    pub async fn learn_closings(&self, claimed: Vec<proto::Closing>) -> Result<(), StoreError> {
+    /// Takes the closings that a peer knows, as far as they are new here and an operator has signed them. Returns whether
+    /// there was one.
+    pub async fn learn_closings(&self, claimed: Vec<proto::Closing>) -> Result<bool, StoreError> {
         let claimed = claimed.into_iter().take(limits::CLOSINGS_MAX);
         let claimed = claimed.filter_map(|closing| Closing::from_proto(closing).ok());
         let new: Vec<Closing> = claimed.filter(|closing| self.closings().read().is_new(closing)).collect();
         if new.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let this = self.clone();
         let verify = move || -> Vec<Closing> {
@@ -174,7 +175,9 @@ impl Orders {
             new.into_iter().filter(is_genuine).collect()
         };
         let genuine = work(verify).await?;
-        self.keep(genuine).await
+        let is_news = !genuine.is_empty();
+        self.keep(genuine).await?;
+        Ok(is_news)
     }
 
     async fn go_on(&self, closed: &Origin) -> Result<(), StoreError> {

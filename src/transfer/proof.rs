@@ -58,6 +58,16 @@ pub enum ProofError {
     /// An operator has closed that log.
     #[error("operations of {0} beyond the end that an operator has set for the logs of that node")]
     Closed(Origin),
+    /// The origin was born in another cluster, or this node has a certificate of another one.
+    #[error(
+        "operations of {origin} are signed for the trust domain {domain}, and this node's certificate is of another one"
+    )]
+    OtherDomain {
+        /// The origin.
+        origin: Origin,
+        /// Of the certificate of its birth.
+        domain: String,
+    },
     /// The origin's key did not sign this.
     #[error("operations of {0} are not those that it has signed")]
     Forged(Origin),
@@ -148,15 +158,19 @@ impl Verifier {
         self.store.identity().ok_or_else(none)?.verify(signed)
     }
 
-    /// Counts the origins that are known here and whose births are not believed any more, unless an operator has closed
-    /// their logs. That changes with the certificates directory and with time.
+    /// Counts the origins of which something is here and whose births are not believed any more, unless an operator has
+    /// closed their logs. That changes with the certificates directory, with time, and with an operator's word. What has
+    /// logged nothing fills no node either way, and no command could end it.
     pub async fn count_unbelieved(&self) -> Result<(), StoreError> {
         let (mut after, mut count) = (None, 0);
         loop {
             let (births, next) = self.store.births(after).await?;
-            let this = self.clone();
+            let (this, applied) = (self.clone(), self.store.applied());
             let is_unbelieved = move |signed: &SignedBirth| {
-                this.end_of(&signed.birth.origin).is_none() && this.check_birth(signed).is_err()
+                let origin = &signed.birth.origin;
+                applied.get(origin) > Clock::default()
+                    && this.end_of(origin).is_none()
+                    && this.check_birth(signed).is_err()
             };
             let births = births.into_iter().filter_map(|birth| SignedBirth::from_proto(birth).ok());
             let births: Vec<_> = births.collect();
@@ -281,7 +295,7 @@ impl Verifier {
         let cluster = self.cluster();
         let is_skipped = planted::is(Bug::SkipVerifyRelay) && !origin.is_of(from);
         if !is_skipped && !proof.is_genuine(&cluster, &origin, &key) {
-            return Err(ProofError::Forged(origin));
+            return Err(self.forged(origin));
         }
         let is_foreign = |entry: &SegmentEntry| match entry {
             SegmentEntry::Quarantined(entry, _) => has_foreign_payload(entry),
@@ -291,6 +305,16 @@ impl Verifier {
             return Err(ProofError::Payload(origin));
         }
         Ok(segment)
+    }
+
+    /// Why a bundle does not verify. With a certificate of another cluster here, none does, whoever has signed it.
+    fn forged(&self, origin: Origin) -> ProofError {
+        let birth = self.store.signed_birth(&origin).ok().flatten();
+        let domain = self.store.identity().zip(birth).and_then(|(own, birth)| own.foreign_domain(&birth));
+        match domain {
+            Some(domain) => ProofError::OtherDomain { origin, domain },
+            None => ProofError::Forged(origin),
+        }
     }
 
     /// What of a peer's state is believed: what evidence proves, as the evidence states it; and, unless only what is

@@ -11,7 +11,7 @@ use brock_core::{
 };
 use brock_net::tls::{
     roles::{PeerIdentity, Role},
-    statement::{At, Context, Signed, StatementError, StatementVerifier},
+    statement::{self, At, Context, Signed, StatementError, StatementVerifier},
 };
 
 /// Why a statement is not taken for an operator's.
@@ -20,6 +20,13 @@ pub enum OperatorError {
     /// It is not believed at all.
     #[error(transparent)]
     Statement(#[from] StatementError),
+    /// The signer's certificate is of another cluster, so it was signed for that one.
+    #[error(
+        "it was signed with a certificate of the trust domain {0}, and this node's own is of another one: an operator's \
+         certificate is made with the --trust-domain of the cluster (docs/guides/troubleshooting.md, A certificate of another \
+         trust domain)"
+    )]
+    OtherDomain(String),
     /// The signer is no operator of this cluster.
     #[error("it was signed by {0}, which is no operator of this cluster")]
     NotAnOperator(String),
@@ -33,6 +40,9 @@ pub fn operator(
     (content, at): (&[u8], At),
     signed: &Signed,
 ) -> Result<PeerIdentity, OperatorError> {
+    if let Some(domain) = foreign(chain, cluster) {
+        return Err(OperatorError::OtherDomain(domain));
+    }
     let signer = verifier.verify(chain, at, Context::OperatorOrder, content, signed)?;
     match signer.role == Role::Admin && is_in(&signer, cluster) {
         true => Ok(signer),
@@ -57,10 +67,14 @@ pub fn verify_birth(
         let vouched = operator(verifier, cluster, &chain, (&content, at), &signature);
         return vouched.map(|_| Standing::Present).map_err(|error| match error {
             OperatorError::Statement(error) => unbelieved(error),
+            OperatorError::OtherDomain(domain) => Unbelieved::OtherDomain(domain),
             OperatorError::NotAnOperator(signer) => {
                 Unbelieved::Other(format!("{signer}, who vouched for it, is no operator of this cluster"))
             }
         });
+    }
+    if let Some(domain) = foreign(&chain, cluster) {
+        return Err(Unbelieved::OtherDomain(domain));
     }
     let content = birth.content(&cluster);
     let verify = |at| verifier.verify(&chain, at, Context::OriginBirth, &content, &signature);
@@ -77,6 +91,12 @@ pub fn verify_birth(
             birth.origin.node_id()
         ))),
     }
+}
+
+/// The trust domain of a signer's certificate, if it is that of another cluster. What such a certificate has signed
+/// cannot verify, because the cluster is in it: the signature would be blamed, and the signer of it.
+pub fn foreign(chain: &[CertificateDer<'_>], cluster: ClusterId) -> Option<String> {
+    statement::trust_domain(chain.first()?).filter(|domain| ClusterId::of(domain) != cluster)
 }
 
 fn is_in(signer: &PeerIdentity, cluster: ClusterId) -> bool {

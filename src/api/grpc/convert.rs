@@ -196,12 +196,15 @@ pub(super) fn known_origin(known: KnownOrigin) -> proto::list_origins_response::
         closed: closed.map(|clock| clock.0),
         ..Default::default()
     };
-    let Some(KnownBirth { signed, statement, certificate_ends, problem }) = birth else { return shown };
+    let Some(KnownBirth { signed, statement, certificate_ends, problem, certificate_problem }) = birth else {
+        return shown;
+    };
     proto::list_origins_response::Known {
         signs: true,
         born_at_unix: signed.birth.born_at,
         certificate_ends_unix: certificate_ends.unwrap_or_default(),
         problem: problem.unwrap_or_default(),
+        certificate_problem: certificate_problem.unwrap_or_default(),
         vouched_at_unix_ms: signed.vouched_at_unix_ms.unwrap_or_default(),
         statement: Bytes::copy_from_slice(&statement),
         ..shown

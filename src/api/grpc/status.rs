@@ -89,6 +89,7 @@ fn kind(error: &RequestError) -> Kind {
         RequestError::OrderRequired => last(Code::FailedPrecondition, "ORDER_REQUIRED"),
         RequestError::DoesNotSign => last(Code::FailedPrecondition, "DOES_NOT_SIGN"),
         RequestError::NoBirth(_) => last(Code::NotFound, "NO_BIRTH"),
+        RequestError::OtherDomain { .. } => last(Code::FailedPrecondition, "OTHER_TRUST_DOMAIN"),
         RequestError::IsBelieved(_) => last(Code::FailedPrecondition, "IS_BELIEVED"),
         RequestError::Order(_) => last(Code::InvalidArgument, "ORDER_INVALID"),
         RequestError::BatchSize(_) => last(Code::InvalidArgument, "BATCH_TOO_LARGE"),

@@ -13,13 +13,17 @@ use brock_core::base::{
     duration::{self, DurationError},
     id::NodeId,
 };
-use brock_net::pki::{
-    issue::{
-        CA_LIFETIME_DEFAULT, LEAF_LIFETIME_DEFAULT, LeafKind, Made, MakeCa, MakeError, MakeLeaf,
-        TRUST_DOMAIN_DEFAULT, make_ca, make_leaf, second_ca_key,
+use brock_net::{
+    pki::{
+        issue::{
+            CA_LIFETIME_DEFAULT, LEAF_LIFETIME_DEFAULT, LeafKind, Made, MakeCa, MakeError, MakeLeaf,
+            TRUST_DOMAIN_DEFAULT, make_ca, make_leaf, second_ca_key,
+        },
+        key::Algorithm,
+        replaced,
+        revoke::{Revoke, is_revoked, revoke},
     },
-    key::Algorithm,
-    revoke::{Revoke, revoke},
+    tls::roles::{PeerIdentity, Role},
 };
 use clap::{Args, Subcommand};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -129,9 +133,10 @@ pub(crate) struct LeafArgs {
     /// How long the certificate is valid
     #[arg(long, value_name = "DURATION", default_value_t = Lifetime(LEAF_LIFETIME_DEFAULT))]
     lifetime: Lifetime,
-    /// Domain in the certificate's identity: spiffe://DOMAIN/…
-    #[arg(long, value_name = "DOMAIN", default_value = TRUST_DOMAIN_DEFAULT)]
-    trust_domain: String,
+    /// Domain in the certificate's identity: spiffe://DOMAIN/…, the same in all certificates of a cluster. By default that
+    /// of the certificate that is replaced, or else brock
+    #[arg(long, value_name = "DOMAIN")]
+    trust_domain: Option<String>,
 }
 
 /// A duration on the command line.
@@ -204,15 +209,20 @@ fn run_revoke(args: &RevokeArgs) -> anyhow::Result<()> {
         ca_key: args.ca_key.clone(),
         certificates: args.certificates.clone(),
     })?;
-    let (list, total) = (revoked.list.display(), revoked.total);
-    eprintln!("wrote {list}: {total} revoked in all");
+    let (list, authority, total) = (revoked.list.display(), revoked.authority, revoked.total);
+    eprintln!("wrote {list}: {total} revoked of {authority}");
     eprintln!(
         "Copy it into the certificates directory of every node: each node reloads it within seconds, without a restart."
     );
     for other in args.certificates.iter().filter_map(|certificate| other_of_pair(certificate)) {
-        if !args.certificates.contains(&other) {
+        if !args.certificates.contains(&other) && !is_revoked(&args.certs_dir, &other) {
+            let second = second_ca_key(&args.ca_key);
+            let key = match second.exists() {
+                true => format!("--ca-key {}", second.display()),
+                false => "the key of its CA".to_owned(),
+            };
             eprintln!(
-                "{} is the same holder's and is not revoked by this: revoke it with the key of its CA too",
+                "{} is the same holder's and is not revoked by this: revoke it too, with {key}",
                 other.display()
             );
         }
@@ -301,13 +311,51 @@ fn all_of(names: &[String]) -> String {
 }
 
 fn make_leaves(args: &LeafArgs, kind: &LeafKind) -> anyhow::Result<Vec<Made>> {
-    let LeafArgs { place, lifetime, trust_domain } = args;
+    let LeafArgs { place, trust_domain, .. } = args;
+    let before = replaced::holder(&place.certs_dir, kind);
+    if let Some(before) = before.as_ref().filter(|before| place.overwrite && is_of_another(before, kind)) {
+        anyhow::bail!(
+            "{} holds the certificate of {before}, which --overwrite would replace, with its key: name another directory, or \
+             move both files away",
+            place.certs_dir.display()
+        );
+    }
+    let before = before.and_then(|before| before.trust_domain);
+    let chosen =
+        trust_domain.clone().or_else(|| before.clone()).unwrap_or_else(|| TRUST_DOMAIN_DEFAULT.to_owned());
+    let made = make_in(&chosen, args, kind)?;
+    match before {
+        // Without a word, nobody would know why nodes refuse it.
+        Some(before) if before != chosen => eprintln!(
+            "warning: the certificate before was of the trust domain {before}, and this one is of {chosen}: what it signs, \
+             nodes of {before} refuse. If the cluster's is {before}, repeat this with --trust-domain {before} --overwrite"
+        ),
+        Some(_) if trust_domain.is_none() && chosen != TRUST_DOMAIN_DEFAULT => {
+            eprintln!("of the trust domain {chosen}, as the certificate before");
+        }
+        _ => {}
+    }
+    Ok(made)
+}
+
+/// Whether a certificate names another holder than the new one will.
+fn is_of_another(before: &PeerIdentity, kind: &LeafKind) -> bool {
+    let (role, name) = match kind {
+        LeafKind::Node { node_id, .. } => (Role::Node, node_id.as_str()),
+        LeafKind::Client { name } => (Role::Client, name.as_str()),
+        LeafKind::Admin { name } => (Role::Admin, name.as_str()),
+    };
+    before.name.as_deref().is_some_and(|before_name| (before.role, before_name) != (role, name))
+}
+
+fn make_in(trust_domain: &str, args: &LeafArgs, kind: &LeafKind) -> anyhow::Result<Vec<Made>> {
+    let LeafArgs { place, lifetime, .. } = args;
     make(place, |algorithm, ca_key, second| {
         make_leaf(&MakeLeaf {
             certs_dir: place.certs_dir.clone(),
             ca_key,
             kind: kind.clone(),
-            trust_domain: trust_domain.clone(),
+            trust_domain: trust_domain.to_owned(),
             lifetime: lifetime.0,
             overwrite: place.overwrite,
             algorithm,

@@ -50,6 +50,7 @@ pub(crate) fn run(matches: &ArgMatches) -> anyhow::Result<ExitCode> {
             let env: Vec<_> = std::env::vars_os().collect();
             let file = ConfigFile::read_named(matches, &env)?;
             let (config, _) = validate::resolve(matches, &env, file.as_ref())?;
+            config.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
             let certificates = certificates(&config)?;
             format!(
                 "the settings are valid, {certificates}; `node-admin doctor --config FILE` also checks other files, ports and \
@@ -74,7 +75,11 @@ fn certificates(config: &Config) -> anyhow::Result<String> {
     // A directory that does not answer holds a thread.
     runtime.shutdown_background();
     match checked {
-        Ok(()) => Ok(format!("and so are the certificates in {dir}")),
+        // Whether it is the cluster's, only a person can tell, or the start.
+        Ok(peer) => Ok(match peer.trust_domain {
+            Some(domain) => format!("and so are the certificates in {dir}, of the trust domain {domain}"),
+            None => format!("and so are the certificates in {dir}"),
+        }),
         Err(StartError::Tls(error)) if error.is_denied() => {
             Ok(format!("the certificates were not looked at ({error})"))
         }

@@ -75,14 +75,17 @@ pub(crate) async fn vouch(client: &Client, origin: Origin, format: Format) -> Re
 /// Closes the logs of a node, at every node that is named; the others learn it from these.
 pub(crate) async fn close(client: &Client, node: NodeId, format: Format) -> Result<(), Failure> {
     let nodes = cluster::view(client, false).await?.nodes;
-    let mut logs = ends(&nodes, &node)?;
+    let mut answered = Vec::new();
     for address in client.addresses() {
         // One that does not answer is among the outcomes.
         let connection = client.connection(address);
         let list = async |request| connection.list_origins(request).await.map_err(Failure::from);
-        if let Ok(known) = fetch_with(list).await {
-            add_known(&mut logs, &known, &node)?;
-        }
+        answered.extend(fetch_with(list).await);
+    }
+    let named = answered.iter().map(|known| known.node_id.as_str()).collect();
+    let mut logs = ends(&nodes, &named, &node)?;
+    for known in &answered {
+        add_known(&mut logs, known, &node)?;
     }
     if logs.is_empty() {
         return Err(Failure::NotFound(format!("no node has a log of {node}")));
@@ -112,8 +115,11 @@ pub(crate) async fn close(client: &Client, node: NodeId, format: Format) -> Resu
 fn remark_accepted(known: &Origins, node: &NodeId, logs: &Logs) {
     let is_closed =
         |known: &&KnownOrigin| stamp::origin(&known.origin).is_ok_and(|origin| logs.contains_key(&origin));
-    let mut signing = known.origins.iter().filter(is_closed).filter(|known| known.signs).peekable();
-    if signing.peek().is_some() && signing.all(|known| known.problem.is_empty()) {
+    // A closed log is believed up to its end, whatever has become of the certificate, and an operator vouches for what
+    // another certificate has signed.
+    let signing = known.origins.iter().filter(is_closed).filter(|known| known.signs);
+    let mut signing = signing.filter(|known| known.vouched_at_unix_ms == 0).peekable();
+    if signing.peek().is_some() && signing.all(|known| known.certificate_problem.is_empty()) {
         output::message(&format!(
             "warning: {} accepts each certificate that {node} has signed with: who has stolen one begins another log with \
              it. Revoke it at every node (`brock cert revoke`), and repeat this",
@@ -162,10 +168,11 @@ fn raise(
     Ok(())
 }
 
-/// What all members together have applied of the origins of a node.
-fn ends(nodes: &[view::Node], node: &NodeId) -> Result<Logs, Failure> {
+/// What all members together have applied of the origins of a node. `named`: nodes that have answered by themselves: a
+/// member that is not in node.join of the node that was asked can be asked in no other way.
+fn ends(nodes: &[view::Node], named: &BTreeSet<&str>, node: &NodeId) -> Result<Logs, Failure> {
     let is_it = |member: &&view::Node| member.node == node.as_str();
-    if nodes.iter().filter(is_it).any(|member| member.status.is_some()) {
+    if named.contains(node.as_str()) || nodes.iter().filter(is_it).any(|member| member.status.is_some()) {
         return Err(Failure::Precondition(format!(
             "{node} runs: stop it first. Its next start begins another incarnation, which is not closed"
         )));
@@ -173,10 +180,13 @@ fn ends(nodes: &[view::Node], node: &NodeId) -> Result<Logs, Failure> {
     let mut ends = Logs::new();
     for member in nodes.iter().filter(|member| !member.retired && !is_it(member)) {
         match &member.status {
+            // It says itself what it has.
+            None if named.contains(member.node.as_str()) => {}
             // What only it has would be refused by the others.
             None => {
                 return Err(Failure::Precondition(format!(
-                    "{} could not be asked what it has applied of {node}: start it, or retire it, and repeat this",
+                    "{} could not be asked what it has applied of {node}: start it, or, if it runs, name it in \
+                     --node-addresses too; or retire it. Then repeat this",
                     output::printable(&member.node)
                 )));
             }
@@ -258,6 +268,8 @@ struct KnownOrigin {
     vouched_at_unix_ms: i64,
     /// Why an empty node would not believe it; empty = it would.
     problem: String,
+    /// Why the certificate that has signed it is not accepted, also where its log is closed; empty = it is.
+    certificate_problem: String,
     /// Where an operator has closed its log; `null` = it is open.
     closed: Option<u64>,
     #[serde(skip)]
@@ -279,6 +291,7 @@ impl TryFrom<Known> for KnownOrigin {
             vouched_at_unix_ms,
             statement,
             closed,
+            certificate_problem,
         } = known;
         let origin = Origin::try_from(origin.as_ref()).map_err(Failure::nonsense)?;
         Ok(Self {
@@ -291,6 +304,7 @@ impl TryFrom<Known> for KnownOrigin {
             certificate_ends_unix,
             vouched_at_unix_ms,
             problem,
+            certificate_problem,
             closed,
             statement: statement.as_ref().try_into().ok(),
         })
@@ -415,6 +429,7 @@ mod tests {
             certificate_ends_unix: 0,
             vouched_at_unix_ms: 0,
             problem: String::new(),
+            certificate_problem: String::new(),
             closed: None,
             statement: None,
         };

@@ -79,6 +79,12 @@ pub enum Unbelieved {
     /// A revocation list has its certificate.
     #[error("its certificate is revoked")]
     Revoked,
+    /// Its certificate is of another cluster, so it was signed for that one.
+    #[error(
+        "its certificate is of the trust domain {0}, and this node's own of another one (docs/guides/troubleshooting.md, A \
+         certificate of another trust domain)"
+    )]
+    OtherDomain(String),
     /// Something else is wrong with it.
     #[error("{0}")]
     Other(String),

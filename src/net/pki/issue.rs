@@ -16,6 +16,7 @@ use rcgen::{
 use rustls::{InconsistentKeys, sign::CertifiedKey};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use time::OffsetDateTime;
+use x509_parser::{prelude::FromDer as _, x509::X509Name};
 
 use super::{
     install,
@@ -414,6 +415,16 @@ impl Ca {
             return Ok(Self { issuer, validity, subject, key, path, signs_lists, kind });
         }
         Err(MakeError::WrongCaKey { ca_key: ca_key.to_owned(), certs_dir: certs_dir.to_owned() })
+    }
+
+    /// Its name, to be shown.
+    pub(crate) fn name(&self) -> Result<String, MakeError> {
+        let malformed = |_| TlsError::Role {
+            path: self.path.clone(),
+            source: roles::RoleError::Malformed("its name cannot be read".to_owned()),
+        };
+        let (_, name) = X509Name::from_der(&self.subject).map_err(malformed)?;
+        Ok(name.to_string())
     }
 
     /// An error if the certificate does not allow its key to sign revocation lists.

@@ -39,6 +39,8 @@ pub struct Revoke {
 pub struct Revoked {
     /// The list's file.
     pub list: PathBuf,
+    /// The name of the CA.
+    pub authority: String,
     /// How many certificates this CA has revoked in all.
     pub total: usize,
 }
@@ -87,7 +89,19 @@ pub fn revoke(request: &Revoke) -> Result<Revoked, MakeError> {
     let mut text = params.signed_by(&ca.issuer)?.pem()?;
     others.iter().for_each(|der| text.push_str(&pem(der)));
     install::file(&list, &text, 0o644, true)?;
-    Ok(Revoked { list, total })
+    Ok(Revoked { list, authority: ca.name()?, total })
+}
+
+/// Whether the list in this directory has revoked a certificate. What cannot be read has not.
+pub fn is_revoked(certs_dir: &Path, certificate: &Path) -> bool {
+    let Ok(chain) = files::certificates(certificate) else { return false };
+    let Some(Ok(leaf)) = chain.first().map(|der| roles::parse(der)) else { return false };
+    let Ok(lists) = files::revocation_lists(&certs_dir.join(NAME)) else { return false };
+    let names_it = |list: CertificateRevocationList<'_>| {
+        list.issuer().as_raw() == leaf.issuer().as_raw()
+            && list.iter_revoked_certificates().any(|entry| entry.raw_serial() == leaf.raw_serial())
+    };
+    lists.iter().any(|der| CertificateRevocationList::from_der(der).is_ok_and(|(_, list)| names_it(list)))
 }
 
 fn entry(serial: &[u8], at: OffsetDateTime) -> RevokedCertParams {

@@ -171,6 +171,13 @@ impl Identity {
         if loaded.peer.node_id().is_none() && self.peer().node_id().is_some() {
             return Err(TlsError::LosesUri { dir: self.dir.clone(), expected: expected.to_string() });
         }
+        // Nor with one of another cluster: what this node has signed, and what it signs, is for the one it began in.
+        if let (Some(found), Some(in_use)) = (loaded.peer.trust_domain.clone(), self.peer().trust_domain)
+            && found != in_use
+        {
+            let (dir, node_id) = (self.dir.clone(), expected.to_string());
+            return Err(TlsError::OtherDomain { dir, node_id, found, in_use });
+        }
         // Only now: refused files are read again every few seconds, and would be logged each time.
         loaded.warn(&self.loaded.load().warnings);
         self.registry.trust_store().replace(store);

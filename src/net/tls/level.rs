@@ -160,6 +160,12 @@ impl WireLevels {
         listed.or_else(|| self.peers.get(&address.as_joined())).copied().unwrap_or(self.node)
     }
 
+    /// The addresses with a level of their own that are none of these peers.
+    pub fn beyond(&self, peers: &[Address]) -> impl Iterator<Item = &str> {
+        let named: Vec<String> = peers.iter().flat_map(|peer| [peer.to_string(), peer.as_joined()]).collect();
+        self.peers.keys().map(String::as_str).filter(move |address| !named.iter().any(|name| name == address))
+    }
+
     /// Whether any connection may need this level.
     pub(crate) fn include(&self, level: WireLevel) -> bool {
         self.node == level || self.peers.values().any(|of_peer| *of_peer == level)

@@ -274,6 +274,22 @@ pub enum TlsError {
         /// This node's id.
         expected: String,
     },
+    /// A new certificate of another cluster than the one in use.
+    #[error(
+        "the new certificate in {at} is of the trust domain {found}, and the one in use of {in_use}: it is not used, \
+         because no other node would believe what this one signs with it. Make one with `brock cert node --node-id {node_id} \
+         --trust-domain {in_use} --overwrite …`", at = .dir.display()
+    )]
+    OtherDomain {
+        /// The certificates directory.
+        dir: PathBuf,
+        /// This node's id.
+        node_id: String,
+        /// The trust domain that it states.
+        found: String,
+        /// That of the certificate in use.
+        in_use: String,
+    },
     /// A file holds no usable private key.
     #[error(
         "{at} holds no usable private key ({reason}): it must be an unencrypted key in PEM (PKCS#8, PKCS#1 or SEC1): {}. \

@@ -262,6 +262,11 @@ pub fn ends(certificate: &CertificateDer<'_>) -> Option<i64> {
     roles::parse(certificate).ok().map(|certificate| certificate.validity().not_after.timestamp())
 }
 
+/// The trust domain that a certificate states; `None`: it states none, or is malformed. Nothing of it is verified.
+pub fn trust_domain(certificate: &CertificateDer<'_>) -> Option<String> {
+    PeerIdentity::of_certificate(certificate, RolePolicy::default()).ok()?.trust_domain
+}
+
 /// The algorithm of a scheme. In TLS 1.3 a scheme of ECDSA fixes the curve, which is what the provider lists
 /// first.
 fn algorithm(scheme: u16) -> Result<&'static dyn SignatureVerificationAlgorithm, StatementError> {

@@ -199,7 +199,9 @@ impl<'a> Round<'a> {
         let vector = store.relevant(vector, self.theirs.len());
         self.theirs.join(&vector);
         if fresh {
-            self.puller.orders.learn_closings(heads.closings).await?;
+            if self.puller.orders.learn_closings(heads.closings).await? {
+                verifier.count_unbelieved().await?;
+            }
             let birth = heads.birth.and_then(|birth| SignedBirth::from_proto(birth).ok());
             self.puller.verifier.renew(Vec::from_iter(birth)).await?;
         }
@@ -459,6 +461,9 @@ impl<'a> Round<'a> {
             ProofError::Unborn(_) => {
                 "If the certificate of that node has no SPIFFE URI, make one with `brock cert node`; otherwise find out who \
                  controls it"
+            }
+            ProofError::OtherDomain { .. } => {
+                "docs/guides/troubleshooting.md, A certificate of another trust domain"
             }
             ProofError::Birth { .. } => "docs/guides/troubleshooting.md, Records are not proven",
             _ => "Find out who controls that node",

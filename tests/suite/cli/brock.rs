@@ -76,6 +76,51 @@ fn cert_overwrites_only_when_told_to() {
     assert_fails(&home.cert(&admin), 1, &["client.key exists already"]);
 }
 
+/// Nodes refuse what is signed with a certificate of another trust domain, and nobody looks for the reason there.
+#[test]
+fn cert_keeps_the_trust_domain_and_the_holder_of_what_it_replaces() {
+    let home = Home::new();
+    let node = ["node", "--node-id", "n1", "--host", "localhost"];
+    assert_succeeds(&home.cert(&[&node[..], &["--trust-domain", "prod"]].concat()));
+    let domain = || {
+        let path = format!("--node.certs-dir={}", home.certs);
+        let checked = brock(&["config", "check", "--node.id=n1", "--node.path=ram:", &path]);
+        assert_succeeds(&checked);
+        let said = stdout(&checked);
+        let (_, domain) = said.split_once("of the trust domain ").unwrap();
+        domain.split(';').next().unwrap().to_owned()
+    };
+    assert_eq!(domain(), "prod");
+    let again = home.cert(&[&node[..], &["--overwrite"]].concat());
+    assert_succeeds(&again);
+    assert!(
+        stderr(&again).contains("of the trust domain prod, as the certificate before"),
+        "{}",
+        stderr(&again)
+    );
+    assert_eq!(domain(), "prod");
+    let other = home.cert(&[&node[..], &["--overwrite", "--trust-domain", "brock"]].concat());
+    assert_succeeds(&other);
+    for part in [
+        "warning: the certificate before was of the trust domain prod",
+        "repeat this with --trust-domain prod",
+    ] {
+        assert!(stderr(&other).contains(part), "{part}: {}", stderr(&other));
+    }
+    assert_eq!(domain(), "brock");
+    // Another holder's key is not thrown away.
+    let key = fs::read(home.path("certs/node.key")).unwrap();
+    let stranger = ["node", "--node-id", "n2", "--host", "localhost", "--overwrite"];
+    assert_fails(&home.cert(&stranger), 1, &["holds the certificate of node n1", "name another directory"]);
+    assert_eq!(fs::read(home.path("certs/node.key")).unwrap(), key);
+    assert_succeeds(&home.cert(&["client", "--name", "app"]));
+    assert_fails(
+        &home.cert(&["admin", "--name", "app", "--overwrite"]),
+        1,
+        &["the certificate of client app"],
+    );
+}
+
 #[test]
 fn cert_says_which_files_to_copy_those_of_the_second_chain_too() {
     let node = ["node", "--node-id", "n1", "--host", "localhost"];
@@ -118,6 +163,13 @@ fn cert_says_which_files_to_copy_those_of_the_second_chain_too() {
     };
     let one_left = revoke(&both, &["node"]);
     assert!(one_left.contains("node-pq.crt is the same holder's and is not revoked"), "{one_left}");
+    assert!(one_left.contains("1 revoked of CN=Brock CA ") && one_left.contains("/ca-pq.key"), "{one_left}");
+    let second_key = both.path("safe/ca-pq.key").display().to_string();
+    let second_certificate = format!("{}/node-pq.crt", both.certs);
+    let second = ["cert", "revoke", "--certs-dir", &both.certs, "--ca-key", &second_key, &second_certificate];
+    let second = brock(&second);
+    assert_succeeds(&second);
+    assert!(!stderr(&second).contains("same holder"), "the first one is on the list: {}", stderr(&second));
     let other = Home::new();
     let strong = said(&other, &["ca", "--overwrite", "--algorithm", "ecdsa-p384"]);
     assert!(strong.ends_with("--host HOST\n"), "the certificates follow the CA: {strong}");
@@ -251,6 +303,24 @@ fn config_check_finds_certificates_with_which_the_node_would_not_start() {
     assert_fails(&check("n2"), 1, &["that of node n1, but node.id is n2"]);
     fs::remove_file(home.path("certs/node.key")).unwrap();
     assert_fails(&check("n1"), 1, &["node.key"]);
+}
+
+#[test]
+fn config_check_names_a_level_for_a_peer_that_is_not_joined() {
+    let check = |join: &str| {
+        let join = format!("--node.join={join}");
+        let level = "--node.wire-encryption-peers=node-3:20004=128";
+        brock(&["config", "check", "--node.id=a", "--node.path=ram:", "--node.certs-dir=/none", &join, level])
+    };
+    let output = check("node-2:20004");
+    assert_succeeds(&output);
+    for part in ["warning: node.wire-encryption-peers names node-3:20004", "not in node.join"] {
+        assert!(stderr(&output).contains(part), "{part}: {}", stderr(&output));
+    }
+    // What DNS lists, only the running node learns.
+    for join in ["node-2:20004,node-3:20004", "dns+nodes:20004"] {
+        assert_eq!(stderr(&check(join)), "", "{join}");
+    }
 }
 
 #[test]

@@ -142,6 +142,12 @@ async fn a_member_that_holds_more_than_a_closing_fills_others_without_it() {
     eventually("it lacks nothing", || async { (at(&late) == Clock(3)).then_some(()) }).await;
     assert!(late.client.has_local(&keys[2]).await.is_none(), "it is beyond the end");
     let status = late.admin.status().await;
+    let held = late.admin.members().await.members.into_iter().map(|member| member.holding_back).max();
+    assert!(
+        held <= Some(status.log_entries),
+        "nothing else is held back: {held:?} of {}",
+        status.log_entries
+    );
     assert!(status.alarms.is_empty(), "{:?}", status.alarms);
     for node in [a, c, late] {
         node.stop().await;
@@ -182,7 +188,14 @@ async fn what_a_closing_encloses_fills_nodes_that_refuse_its_certificate() {
         origins.iter().find(|known| known["node"] == "stolen").cloned()
     };
     assert_ne!(known(&tool).unwrap()["problem"], "", "its certificate is not accepted any more");
+    let unbelieved = async || a.admin.status().await.trust.unwrap().unbelieved_origins;
+    eventually("it is counted", || async { (unbelieved().await == 1).then_some(()) }).await;
     tool.json(&["origin", "close", "stolen", "--yes"], "");
+    assert_eq!(unbelieved().await, 0, "the closing ends it at once");
+    // Its log is believed now, and its certificate is not.
+    let again = tool.run(&["origin", "close", "stolen", "--yes"], "");
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    assert!(again.status.success() && !said.contains("accepts each certificate"), "{said}");
     let closed = known(&tool).unwrap();
     assert_eq!((&closed["problem"], &closed["closed"]), (&"".into(), &2.into()), "{closed}");
     for id in ["late", "later"] {
@@ -211,6 +224,46 @@ async fn what_a_closing_encloses_fills_nodes_that_refuse_its_certificate() {
         }
     }
     a.stop().await;
+}
+
+/// A new node pulls before the others have it in node.join.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_without_an_address_is_asked_where_it_is_named_and_is_not_forgotten() {
+    let certs = Certs::new();
+    let start = async |id: &str, join: &[u16]| {
+        let config = Config { trust: TrustMode::Distributed, ..config(&certs, id, free_port(), join) };
+        TestNode::start(&certs, config).await
+    };
+    let stolen = start("stolen", &[]).await;
+    let (origin, key) = (stolen.node.store().origin(), random_key());
+    stolen.client.put(&key, b"grant").await.unwrap();
+    let a = start("a", &[stolen.port]).await;
+    let c = start("c", &[stolen.port, a.port]).await;
+    for node in [&a, &c] {
+        eventually("it has the log", || async { (node.vector().get(&origin) == Clock(1)).then_some(()) })
+            .await;
+    }
+    eventually("a has met c", || async {
+        a.admin.members().await.members.iter().any(|member| member.node_id == "c").then_some(())
+    })
+    .await;
+    stolen.stop().await;
+    let (alone, both) =
+        (Admin::new(&certs.admin(), &[a.address()]), Admin::new(&certs.admin(), &[a.address(), c.address()]));
+    eventually("the message says what to do", || async {
+        let output = alone.run(&["origin", "close", "stolen", "--yes"], "");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (said.contains("c could not be asked") && said.contains("--node-addresses")).then_some(())
+    })
+    .await;
+    let closed = both.run(&["origin", "close", "stolen", "--yes"], "");
+    assert!(closed.status.success(), "{closed:?}");
+    let retired = alone.run(&["member", "retire", "stolen", "--yes"], "");
+    let said = String::from_utf8_lossy(&retired.stderr).into_owned();
+    assert!(retired.status.code() == Some(5) && said.contains("not told: c"), "{said}");
+    for node in [a, c] {
+        node.stop().await;
+    }
 }
 
 /// It was taken for stopped, and could only not be reached.

@@ -442,8 +442,10 @@ async fn a_peer_whose_certificate_proves_nothing_is_named_with_the_remedy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_signs_takes_no_certificate_with_which_it_could_not() {
     let (ca, certs) = (OwnCa::new(), Certs::new());
-    let [own, nameless] = [("own", vec!["spiffe://brock/node/node-1".to_owned()]), ("nameless", Vec::new())]
-        .map(|(name, uris)| ca.directory(name, &Leaf { uris, ..Leaf::node("node-1") }));
+    let uri = |domain: &str| vec![format!("spiffe://{domain}/node/node-1")];
+    let [own, nameless, foreign] =
+        [("own", uri("brock")), ("nameless", Vec::new()), ("foreign", uri("elsewhere"))]
+            .map(|(name, uris)| ca.directory(name, &Leaf { uris, ..Leaf::node("node-1") }));
     let config = Config { certs_dir: own.clone(), ..config(&certs, "node-1", 0, &[]) };
     let node = Node::start(distributed(config), None).await.unwrap();
     let admin = ca.directory("admin", &Leaf::admin("ops"));
@@ -464,6 +466,13 @@ async fn a_node_that_signs_takes_no_certificate_with_which_it_could_not() {
     exchange(&nameless, &own);
     let refused = problem().await;
     for part in ["has no spiffe URI", "it is not used", "brock cert node --node-id node-1 --overwrite"] {
+        assert!(refused.contains(part), "{refused}");
+    }
+    exchange(&foreign, &own);
+    let refused = problem().await;
+    for part in
+        ["is of the trust domain elsewhere, and the one in use of brock", "--trust-domain brock --overwrite"]
+    {
         assert!(refused.contains(part), "{refused}");
     }
     // What it writes is still proven to be its own.

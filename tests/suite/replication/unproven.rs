@@ -109,6 +109,29 @@ async fn a_fill_that_proves_too_little_is_loud_and_shows_no_revoked_record_as_va
     donor.stop().await;
 }
 
+/// Each start begins one: no command could end a finding about it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_incarnation_that_has_logged_nothing_is_not_counted_as_unbelieved() {
+    let (certs, storage) = (Certs::new(), tempfile::tempdir().unwrap());
+    let start = async || {
+        let path = Some(storage.path().join("a"));
+        TestNode::start(&certs, Config { path, ..strict(&certs, "a", &[]) }).await
+    };
+    let writer = start().await;
+    writer.client.put(&random_key(), b"grant").await.unwrap();
+    writer.stop().await;
+    start().await.stop().await;
+    let old = certs.path("old.crt");
+    fs::copy(certs.node("a").join("node.crt"), &old).unwrap();
+    make_node(&certs.node("a"), &certs.ca_key(), "a");
+    revoke_at(&certs, &old, &certs.node("a").join("ca.crl"));
+    let node = start().await;
+    let unbelieved = async || node.admin.status().await.trust.unwrap().unbelieved_origins;
+    eventually("they are counted", || async { (unbelieved().await > 0).then_some(()) }).await;
+    assert_eq!(unbelieved().await, 1);
+    node.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_running_node_has_signed_is_proven_by_its_renewed_certificate() {
     let certs = Certs::new();
