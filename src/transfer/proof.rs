@@ -194,12 +194,13 @@ impl Verifier {
     /// decided operation by operation. `expected`: origins that this node is about to list.
     pub async fn learn(&self, births: Vec<proto::Birth>, expected: &Vector) -> Result<(), StoreError> {
         let births = births.into_iter().filter_map(|birth| SignedBirth::from_proto(birth).ok());
-        self.keep_wanted(births.collect(), expected.clone()).await
+        self.keep_wanted(births.collect(), expected.clone()).await.map(drop)
     }
 
     /// The same of births of origins that are known here, which may be signed with a newer certificate, or vouched for,
     /// and of those that are listed here without a birth: by the claim of a donor that has hidden it.
-    pub async fn renew(&self, births: Vec<SignedBirth>) -> Result<(), StoreError> {
+    /// Returns whether one was kept.
+    pub async fn renew(&self, births: Vec<SignedBirth>) -> Result<bool, StoreError> {
         let applied = self.store.applied();
         let is_known = |signed: &SignedBirth| {
             let origin = &signed.birth.origin;
@@ -208,9 +209,9 @@ impl Verifier {
         self.keep_wanted(births.into_iter().filter(is_known).collect(), Vector::default()).await
     }
 
-    async fn keep_wanted(&self, births: Vec<SignedBirth>, expected: Vector) -> Result<(), StoreError> {
+    async fn keep_wanted(&self, births: Vec<SignedBirth>, expected: Vector) -> Result<bool, StoreError> {
         if births.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let (this, places) = (self.clone(), expected.clone());
         let verify = move || -> (Vec<SignedBirth>, Vec<SignedBirth>) {
@@ -226,13 +227,14 @@ impl Verifier {
             births.into_iter().filter(is_news).partition(is_kept)
         };
         let (new, other) = work(verify).await?;
-        if !new.is_empty() {
+        let is_news = !new.is_empty();
+        if is_news {
             self.store.keep_births(new, &expected).await?;
         }
         for second in other {
             self.prove_two_births(second).await?;
         }
-        Ok(())
+        Ok(is_news)
     }
 
     /// Whether a birth that is known here is to be kept as it comes now: it is the same, and genuine, and instead of
