@@ -72,7 +72,10 @@ one: setup ## Run the tests whose names contain TEST: make one TEST=verification
 
 sim: setup ## Run the simulation with any number of seeds: make sim SEEDS=100000
 	$(call heading,simulation)
-	BROCK_SIM_SEEDS=$(SEEDS) $(cargo) test --locked --workspace $(FEATURES) --test suite -- sim::stores_converge --nocapture
+	for focus in any liars; do \
+		BROCK_SIM_SEEDS=$(SEEDS) BROCK_SIM_FOCUS=$$focus $(cargo) test --locked --workspace $(FEATURES) --test suite -- \
+			sim::stores_converge --nocapture || exit; \
+	done
 
 model: setup ## Check the model of the protocol more deeply: make model STATES=10000000
 	$(call heading,model)
