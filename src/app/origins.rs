@@ -51,8 +51,8 @@ pub struct KnownBirth {
     pub certificate_ends: Option<i64>,
     /// Why an empty node with the certificates of this one would not believe it; `None`: it would.
     pub problem: Option<String>,
-    /// Why the certificate that has signed it is not accepted here, whatever an operator has said of its log; `None`: it
-    /// is.
+    /// Why the certificate that has signed it is not accepted here, whatever an operator has said of its log;
+    /// `None`: it is.
     pub certificate_problem: Option<String>,
 }
 
@@ -141,7 +141,7 @@ impl Operations {
             return Err(RequestError::field("closing.node_id", problem));
         }
         self.orders.close(closing).await?;
-        // Whoever asks next how many origins are not believed sees what this has changed.
+        // The next status shows what this has changed.
         Ok(self.verifier.count_unbelieved().await?)
     }
 

@@ -160,8 +160,8 @@ impl Orders {
         Ok(())
     }
 
-    /// Takes the closings that a peer knows, as far as they are new here and an operator has signed them. Returns whether
-    /// there was one.
+    /// Takes the closings that a peer knows, as far as they are new here and an operator has signed them. Returns
+    /// whether there was one.
     pub async fn learn_closings(&self, claimed: Vec<proto::Closing>) -> Result<bool, StoreError> {
         let claimed = claimed.into_iter().take(limits::CLOSINGS_MAX);
         let claimed = claimed.filter_map(|closing| Closing::from_proto(closing).ok());

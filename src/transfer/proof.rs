@@ -60,7 +60,8 @@ pub enum ProofError {
     Closed(Origin),
     /// The origin was born in another cluster, or this node has a certificate of another one.
     #[error(
-        "operations of {origin} are signed for the trust domain {domain}, and this node's certificate is of another one"
+        "operations of {origin} are signed for the trust domain {domain}, and this node's certificate is of another one \
+         (docs/guides/troubleshooting.md, A certificate of another trust domain)"
     )]
     OtherDomain {
         /// The origin.
@@ -158,9 +159,9 @@ impl Verifier {
         self.store.identity().ok_or_else(none)?.verify(signed)
     }
 
-    /// Counts the origins of which something is here and whose births are not believed any more, unless an operator has
-    /// closed their logs. That changes with the certificates directory, with time, and with an operator's word. What has
-    /// logged nothing fills no node either way, and no command could end it.
+    /// Counts the origins of which something is here and whose births are not believed any more, unless an operator
+    /// has closed their logs. That changes with the certificates directory, with time, and with an operator's word.
+    /// What has logged nothing fills no node either way, and no command could end it.
     pub async fn count_unbelieved(&self) -> Result<(), StoreError> {
         let (mut after, mut count) = (None, 0);
         loop {
@@ -309,7 +310,7 @@ impl Verifier {
         Ok(segment)
     }
 
-    /// Why a bundle does not verify. With a certificate of another cluster here, none does, whoever has signed it.
+    /// Why a bundle does not verify. With a certificate of another cluster here, the genuine ones do not either.
     fn forged(&self, origin: Origin) -> ProofError {
         let birth = self.store.signed_birth(&origin).ok().flatten();
         let domain = self.store.identity().zip(birth).and_then(|(own, birth)| own.foreign_domain(&birth));

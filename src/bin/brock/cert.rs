@@ -133,8 +133,8 @@ pub(crate) struct LeafArgs {
     /// How long the certificate is valid
     #[arg(long, value_name = "DURATION", default_value_t = Lifetime(LEAF_LIFETIME_DEFAULT))]
     lifetime: Lifetime,
-    /// Domain in the certificate's identity: spiffe://DOMAIN/…, the same in all certificates of a cluster. By default that
-    /// of the certificate that is replaced, or else brock
+    /// Domain in the certificate's identity: spiffe://DOMAIN/…, the same in all certificates of a cluster. By default
+    /// that of the certificate that is replaced, or else brock
     #[arg(long, value_name = "DOMAIN")]
     trust_domain: Option<String>,
 }
@@ -210,7 +210,7 @@ fn run_revoke(args: &RevokeArgs) -> anyhow::Result<()> {
         certificates: args.certificates.clone(),
     })?;
     let (list, authority, total) = (revoked.list.display(), revoked.authority, revoked.total);
-    eprintln!("wrote {list}: {total} revoked of {authority}");
+    eprintln!("wrote {list}: {total} revoked in all of {authority}");
     eprintln!(
         "Copy it into the certificates directory of every node: each node reloads it within seconds, without a restart."
     );
@@ -314,18 +314,21 @@ fn make_leaves(args: &LeafArgs, kind: &LeafKind) -> anyhow::Result<Vec<Made>> {
     let LeafArgs { place, trust_domain, .. } = args;
     let before = replaced::holder(&place.certs_dir, kind);
     if let Some(before) = before.as_ref().filter(|before| place.overwrite && is_of_another(before, kind)) {
-        anyhow::bail!(
-            "{} holds the certificate of {before}, which --overwrite would replace, with its key: name another directory, or \
-             move both files away",
-            place.certs_dir.display()
-        );
+        let dir = place.certs_dir.display();
+        if before.role == Role::Node {
+            anyhow::bail!(
+                "{dir} holds the certificate of {before}, which --overwrite would replace, with its key: name another \
+                 directory, or move both files away"
+            );
+        }
+        eprintln!("warning: {dir} held the certificate of {before}, and no longer does");
     }
     let before = before.and_then(|before| before.trust_domain);
     let chosen =
         trust_domain.clone().or_else(|| before.clone()).unwrap_or_else(|| TRUST_DOMAIN_DEFAULT.to_owned());
     let made = make_in(&chosen, args, kind)?;
     match before {
-        // Without a word, nobody would know why nodes refuse it.
+        // The nodes that refuse it are the last place where its reason is looked for.
         Some(before) if before != chosen => eprintln!(
             "warning: the certificate before was of the trust domain {before}, and this one is of {chosen}: what it signs, \
              nodes of {before} refuse. If the cluster's is {before}, repeat this with --trust-domain {before} --overwrite"

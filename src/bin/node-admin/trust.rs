@@ -204,7 +204,7 @@ impl Trusts {
                 output::printable(&node.error),
             ]
         });
-        let heading = ["NODE", "TRUST", "SIGNS", "UNPROVEN RECORDS", "UNBORN ORIGINS", "UNBELIEVED", "ERROR"];
+        let heading = ["NODE", "TRUST", "SIGNS", "UNPROVEN", "UNBORN", "UNBELIEVED", "ERROR"];
         let mut text = String::new();
         section(&mut text, "nodes", &headed(&heading, rows));
         let frozen: Vec<_> = self.nodes.iter().flat_map(frozen).collect();

@@ -32,6 +32,13 @@ pub(super) fn check(path: &Path, bytes: &[u8], labels: &[&str]) -> Result<(), Tl
         match (Marker::of(line), open) {
             (Some(Marker::Begin(label)), None) => {
                 if !labels.iter().any(|allowed| allowed.as_bytes() == label) {
+                    if label.ends_with(b"PRIVATE KEY") {
+                        return Err(refused(format!(
+                            "a block of the kind {} does not belong in this file: it is a key. Name the file of the \
+                             certificate (.crt), or move the key to a file of its own (.key)",
+                            shown(label)
+                        )));
+                    }
                     return Err(refused(format!(
                         "a block of the kind {} does not belong in this file, and would be ignored: remove it, or \
                          store it in a file of its own",

@@ -462,9 +462,7 @@ impl<'a> Round<'a> {
                 "If the certificate of that node has no SPIFFE URI, make one with `brock cert node`; otherwise find out who \
                  controls it"
             }
-            ProofError::OtherDomain { .. } => {
-                "docs/guides/troubleshooting.md, A certificate of another trust domain"
-            }
+            ProofError::OtherDomain { .. } => "Compare the two certificates",
             ProofError::Birth { .. } => "docs/guides/troubleshooting.md, Records are not proven",
             _ => "Find out who controls that node",
         };

@@ -1,4 +1,4 @@
-//! A certificate of another trust domain than the cluster's: it is named, and nobody is taken for a forger.
+//! A certificate of another trust domain than the cluster's: it is named, and no one is taken for a forger.
 
 use std::path::PathBuf;
 
@@ -91,13 +91,24 @@ async fn no_operator_can_vouch_for_what_was_born_in_another_cluster() {
     let node = start(of(&ca, "brock", "node-1")).await;
     let stray = node.store().origin().to_string();
     let writer = Client::lasting(&node.address().to_string(), &operator_of(&ca, "brock")).await;
-    writer.put(&random_key(), b"grant").await.unwrap();
+    let key = random_key();
+    writer.put(&key, b"grant").await.unwrap();
     assert!(node.stop().await.closed);
     let node = start(of(&ca, "prod", "node-1")).await;
-    let tool = Admin::new(&operator_of(&ca, "prod"), &[node.address().to_string()]);
+    let operator = operator_of(&ca, "prod");
+    let tool = Admin::new(&operator, &[node.address().to_string()]);
     let listed = tool.json(&["origin", "list"], "");
     let known = listed["origins"].as_array().unwrap().iter().find(|known| known["origin"] == stray.as_str());
     assert!(known.unwrap()["problem"].as_str().unwrap().contains("of the trust domain brock"), "{listed}");
     tool.fails(5, "no word of an operator makes that valid", &["origin", "vouch", &stray, "--yes"], "");
-    assert!(node.stop().await.closed);
+    // The way out: a node that takes what is not proven logs it again.
+    let certs_dir = of(&ca, "prod", "node-2");
+    let other = Config { certs_dir, ..config(&certs, "node-2", free_port(), &[node.address().port()]) };
+    let other = Node::start(other, None).await.unwrap();
+    let reader = Client::lasting(&other.address().to_string(), &operator).await;
+    eventually("it takes it", || reader.has_local(&key)).await;
+    let tool = Admin::new(&operator, &[other.address().to_string()]);
+    let migrated = tool.json(&["trust", "migrate", "--yes"], "");
+    assert_eq!((&migrated["records"], &migrated["unproven_records"]), (&1.into(), &0.into()), "{migrated}");
+    assert!(node.stop().await.closed && other.stop().await.closed);
 }

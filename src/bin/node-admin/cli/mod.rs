@@ -412,10 +412,11 @@ pub(crate) enum OriginCommand {
 pub(crate) enum TrustCommand {
     /// Show node.trust of each node, whether it signs, what is not proven there, and which origins are frozen
     ///
-    /// UNPROVEN RECORDS: an operation of them is signed by no origin, or destroys without an operator's order. They
-    /// fill no node whose node.trust is distributed; `trust migrate` logs them again. UNBORN ORIGINS: incarnations
-    /// that have signed nothing. UNBELIEVED: those that sign, and whose certificate is not accepted any more; `origin
-    /// list` says why. Exit code 5: a node has unproven records.
+    /// UNPROVEN: records of which an operation is signed by no origin, or destroys without an operator's order. They
+    /// fill no node whose node.trust is distributed; `trust migrate` logs them again. Not counted: records whose
+    /// operator's certificate was revoked afterwards, which fill no such node either. UNBORN: incarnations that have
+    /// signed nothing. UNBELIEVED: those that have, and whose certificate is not accepted any more; `origin list` says
+    /// why. Exit code 5: a node has unproven records.
     Status,
     /// Log again, at one node and in its name, what of its records is not proven
     ///
