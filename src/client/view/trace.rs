@@ -42,10 +42,10 @@ pub struct TracedOperation {
     pub origin: String,
     /// Its clock at that origin.
     pub clock: u64,
-    /// When it was made, seconds since the Unix epoch; 0 if no longer known.
-    pub at_unix: i64,
-    /// When the node applied it, milliseconds since the Unix epoch; 0 if its log entry was compacted.
-    pub applied_unix_ms: i64,
+    /// When it was made, seconds since the Unix epoch; `null` if not known.
+    pub at_unix: Option<i64>,
+    /// When the node applied it, milliseconds since the Unix epoch; `null` if its log entry was compacted.
+    pub applied_unix_ms: Option<i64>,
     /// Whether the node quarantined it, because it could not be applied.
     pub quarantined: bool,
     /// Why the record was invalidated.
@@ -107,6 +107,8 @@ impl TracedOperation {
         let Stamp { origin, clock } = codec::stamp_from_proto(&stamp).map_err(|error| error.to_string())?;
         let operation = operation_name(kind);
         let (origin, clock) = (origin.to_string(), clock.0);
+        let known = |time: i64| Some(time).filter(|time| *time != 0);
+        let (at_unix, applied_unix_ms) = (known(at_unix), known(applied_unix_ms));
         Ok(Self { operation, origin, clock, at_unix, applied_unix_ms, quarantined, reason })
     }
 

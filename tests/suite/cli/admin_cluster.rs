@@ -140,7 +140,7 @@ async fn peers_shows_each_peer_and_the_matrix_how_far_they_are_apart() {
         peers["peers"].as_array().unwrap().iter().all(tried).then_some((peers, code))
     })
     .await;
-    assert_eq!((code, &peers["node"]), (Some(0), &json!("node-0")));
+    assert_eq!((code, &peers["node_id"]), (Some(0), &json!("node-0")));
     let up: Vec<&Value> = peers["peers"].as_array().unwrap().iter().map(|peer| &peer["up"]).collect();
     assert_eq!(up, [&json!(true), &json!(false)]);
     let text = String::from_utf8(Admin::of(&cluster, 0).run(&["peers"], "").stdout).unwrap();

@@ -22,13 +22,13 @@ pub(crate) async fn run(client: &Client, is_matrix: bool, format: Format) -> Res
         return output::data(format, &RoundTrips::new(&cluster), |trips| output::table(&trips.table()));
     }
     let status = status::fetch(client).await?;
-    output::data(format, &Peers { node: status.node_id, peers: status.peers }, Peers::text)
+    output::data(format, &Peers { node_id: status.node_id, peers: status.peers }, Peers::text)
 }
 
 /// What `peers` prints.
 #[derive(Debug, Serialize)]
 struct Peers {
-    node: String,
+    node_id: String,
     peers: Vec<Peer>,
 }
 
@@ -49,7 +49,7 @@ impl Peers {
             "LAST ERROR",
         ];
         let mut text = String::new();
-        let title = format!("peers of {}", output::printable(&self.node));
+        let title = format!("peers of {}", output::printable(&self.node_id));
         section(&mut text, &title, &headed(&heading, self.peers.iter().map(row)));
         text.trim_start().to_owned()
     }

@@ -68,7 +68,7 @@ impl Trace {
         for operation in self.nodes.iter().flat_map(|node| &node.operations) {
             // A node that applied the operation describes it best.
             let told = all.entry(operation.place()).or_insert(operation);
-            if told.quarantined || (told.at_unix == 0 && !operation.quarantined) {
+            if told.quarantined || (told.at_unix.is_none() && !operation.quarantined) {
                 *told = operation;
             }
         }
@@ -98,14 +98,9 @@ fn node_text(
     let is_narrow = columns.is_some_and(|columns| columns < WIDE);
     let rows = all.iter().map(|(place, told)| {
         let own = node.operations.iter().find(|operation| operation.place() == *place);
-        let applied = match own {
-            Some(own) if own.applied_unix_ms != 0 => output::moment_to_the_millisecond(own.applied_unix_ms),
-            _ => "-".to_owned(),
-        };
-        let made = match told.at_unix {
-            0 => "unknown".to_owned(),
-            unix => output::moment(unix),
-        };
+        let applied = own.and_then(|own| own.applied_unix_ms);
+        let applied = applied.map_or_else(|| "-".to_owned(), output::moment_to_the_millisecond);
+        let made = told.at_unix.map_or_else(|| "unknown".to_owned(), output::moment);
         let (made, applied) = if is_narrow { shortened(&made, &applied) } else { (made, applied) };
         let note = own.map_or_else(|| why_absent(node, told), note);
         vec![told.operation.to_owned(), stamp::text(&told.origin, told.clock), made, applied, note]
@@ -143,7 +138,7 @@ const COMPACTED: &str = "applied; its log entry is compacted";
 fn note(operation: &TracedOperation) -> String {
     let what = match (operation.quarantined, operation.applied_unix_ms) {
         (true, _) => "quarantined",
-        (false, 0) => COMPACTED,
+        (false, None) => COMPACTED,
         (false, _) => "",
     };
     match (what, output::printable(&operation.reason)) {
