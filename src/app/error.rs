@@ -35,8 +35,8 @@ pub enum RequestError {
     Order(OrderError),
     /// This node's operations are not signed.
     #[error(
-        "this node does not sign what it logs, so nothing would be proven: give it a certificate that names it \
-         (`brock cert node`), and restart it"
+        "this node does not sign what it logs, so nothing would be proven: if its certificate does not name it, give it one \
+         that does (`brock cert node`); then restart it, because it signs from its next start on"
     )]
     DoesNotSign,
     /// No birth of that origin is known.

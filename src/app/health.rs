@@ -158,11 +158,23 @@ fn silent(node: &Node, nodes: &[Node]) -> Finding {
         return finding(Level::Watch, &node.node, "it could not be asked from here", todo);
     }
     let what = format!("it does not answer at {}: {}", node.address, node.error);
-    let todo = format!(
-        "Check whether it runs (`brock health` there, its log), and whether {} can be reached; `node-admin doctor \
-         --node.address {}` shows where the connection fails. If it never returns: `node-admin member retire {}`",
-        node.address, node.address, node.node
-    );
+    let (address, node_id) = (&node.address, &node.node);
+    let todo = match &node.error {
+        // It runs, and must not be given up.
+        error if error.contains("another level of wire encryption") => format!(
+            "`node-admin peers` at {asked} shows what each end has. Set node.wire-encryption to the same on both, or \
+             node.wire-encryption-peers for this connection at each: docs/explanation/security.md, Levels of wire encryption"
+        ),
+        error if error.contains("has been revoked") => format!(
+            "If that was meant, give {node_id} a new certificate (`brock cert node … --overwrite`), or, if it never returns, \
+             `node-admin member retire {node_id}`"
+        ),
+        _ => format!(
+            "Check whether it runs (`brock health` there, its log), and whether {address} can be reached; `node-admin doctor \
+             --node-addresses {address}` shows where the connection fails. If it never returns: `node-admin member retire \
+             {node_id}`"
+        ),
+    };
     finding(Level::Act, &node.node, what, todo)
 }
 
@@ -235,10 +247,8 @@ impl About<'_> {
     ) {
         // A node that refuses writes has a finding of its own.
         if !status.ready && status.writes_refused.is_empty() {
-            self.watch(
-                "it is not ready yet",
-                "Wait for its first catch-up; `/readyz` on its HTTP side says what is missing",
-            );
+            let (what, todo) = trust::unready(status);
+            self.watch(what, todo);
         }
         if let Some(resync) = &status.resync {
             self.watch(
@@ -377,8 +387,8 @@ impl About<'_> {
                     known.name,
                     most.revoked
                 );
-                let todo = "Copy the newest ca.crl into its certificates directory, or into node.crl-dir; the node uses it \
-                            within seconds";
+                let todo = "Copy the newest list of that CA into its certificates directory (as ca-history.crl, if the CA is in \
+                            ca-history.pem), or into node.crl-dir; the node uses it within seconds";
                 self.act(what, todo);
             }
         }
@@ -513,6 +523,21 @@ mod tests {
 
     fn dead(name: &str) -> Node {
         Node { status: None, error: "refused".to_owned(), ..node(name) }
+    }
+
+    #[test]
+    fn a_node_that_runs_and_is_refused_is_not_to_be_retired() {
+        for (error, part) in [
+            (
+                "it requires another level of wire encryption (node.wire-encryption)",
+                "`node-admin peers` at a ",
+            ),
+            ("the other end's certificate has been revoked", "give b a new certificate"),
+            ("refused", "doctor --node-addresses b:1`"),
+        ] {
+            let verdict = of(&[node("a"), Node { error: error.to_owned(), ..dead("b") }], NOW);
+            assert!(verdict.findings[0].todo.contains(part), "{}", verdict.findings[0].todo);
+        }
     }
 
     #[test]

@@ -13,13 +13,19 @@ pub(super) fn findings(trust: &proto::Trust) -> Vec<(String, &'static str)> {
     let mut findings = Vec::new();
     if *unproven_records > 0 && is_strict {
         findings.push((
-            format!("{unproven_records} of its records are not proven: they fill no empty node"),
+            match unproven_records {
+                1 => "1 of its records is not proven: it fills no empty node".to_owned(),
+                many => format!("{many} of its records are not proven: they fill no empty node"),
+            },
             "`node-admin trust migrate`: docs/guides/distributed-trust.md",
         ));
     }
     if *unbelieved_origins > 0 && is_strict {
         findings.push((
-            format!("{unbelieved_origins} origins are not believed here: what they have signed fills no empty node"),
+            match unbelieved_origins {
+                1 => "1 origin is not believed here: what it has signed fills no empty node".to_owned(),
+                many => format!("{many} origins are not believed here: what they have signed fills no empty node"),
+            },
             "`node-admin origin list` at this node says why: keep a CA that was replaced as ca-history.pem, or vouch for the \
              origins of a certificate that was revoked, or close them: docs/guides/certificates.md",
         ));
@@ -37,9 +43,37 @@ pub(super) fn findings(trust: &proto::Trust) -> Vec<(String, &'static str)> {
     findings
 }
 
+/// Why a node is not ready, as far as its status says it, and what to do about it. Only the alarms that the fills raise
+/// tell one that no peer can fill, and that would wait for ever.
+pub(super) fn unready(status: &proto::StatusResponse) -> (&'static str, &'static str) {
+    let is_of_fill = |alarm: &proto::Alarm| {
+        let begins = ["this node could not be filled from", "this node takes nothing of a log"];
+        begins.iter().any(|words| alarm.text.contains(words))
+    };
+    match status.alarms.iter().any(is_of_fill) {
+        true => (
+            "it is not ready: what its peers have is not proven there",
+            "docs/guides/troubleshooting.md, Records are not proven; `node-admin alarms list` at this node says more",
+        ),
+        false => (
+            "it is not ready yet",
+            "Wait for its first catch-up; `/readyz` on its HTTP side says what is missing",
+        ),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_nobody_can_fill_is_not_told_to_wait() {
+        let mut status = proto::StatusResponse::default();
+        assert_eq!(unready(&status).0, "it is not ready yet");
+        let text = "this node could not be filled from the peer at b:1: 5 operations".to_owned();
+        status.alarms.push(proto::Alarm { text, ..proto::Alarm::default() });
+        assert!(unready(&status).0.contains("not proven"), "{:?}", unready(&status));
+    }
 
     #[test]
     fn what_is_not_proven_is_a_finding_only_where_nothing_else_is_believed() {

@@ -100,6 +100,8 @@ fn text(status: &Status) -> String {
     section(&mut text, "fills", &headed(&["FILL", "SINCE"], fills));
     let heads = status.trust.iter().flat_map(|trust| &trust.heads).map(|head| {
         let signed = output::moment(i64::try_from(head.at_unix_ms / 1000).unwrap_or(i64::MAX));
+        // Without the number, so that it fits.
+        let signed = signed.split(' ').next().unwrap_or_default().to_owned();
         let by = head.withheld_by.iter().map(|peer| output::printable(peer)).collect::<Vec<_>>().join(", ");
         vec![head.origin.clone(), head.clock.to_string(), signed, head.lacking.to_string(), by]
     });

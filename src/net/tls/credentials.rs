@@ -336,12 +336,12 @@ fn read_node(
     let trust_store = pairs.trust_store(dir, (store, &trusted), revocations, Purpose::Node)?;
     let trust_store = trust_store.with_history(history);
     if levels.include(WireLevel::Bits256) && !trust_store.is_strong() {
-        let path = pairs.first.path().to_owned();
+        let (path, setting) = (pairs.first.path().to_owned(), levels.setting(WireLevel::Bits256));
         let reason = match trust_store.own_kind() {
             kind if WireLevel::Bits256.allows(kind) => "a certificate above it is too weak".to_owned(),
             kind => format!("its key is of the kind {kind}"),
         };
-        return Err(TlsError::TooWeak { path, reason });
+        return Err(TlsError::TooWeak { path, setting, reason });
     }
     Ok((Loaded { peer: pairs.peer, expiries, authorities, fingerprint, warnings }, trust_store))
 }

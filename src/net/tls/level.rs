@@ -166,6 +166,11 @@ impl WireLevels {
         self.peers.keys().map(String::as_str).filter(move |address| !named.iter().any(|name| name == address))
     }
 
+    /// The setting that demands this level, which is included.
+    pub(crate) fn setting(&self, level: WireLevel) -> &'static str {
+        if self.node == level { "node.wire-encryption" } else { "node.wire-encryption-peers" }
+    }
+
     /// Whether any connection may need this level.
     pub(crate) fn include(&self, level: WireLevel) -> bool {
         self.node == level || self.peers.values().any(|of_peer| *of_peer == level)

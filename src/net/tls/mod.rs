@@ -378,7 +378,7 @@ pub enum TlsError {
     },
     /// A certificate that the configured level of wire encryption refuses.
     #[error(
-        "{at} cannot be used with wire encryption 256 (node.wire-encryption): {reason}. Every key and signature of the \
+        "{at} cannot be used with wire encryption 256 ({setting}): {reason}. Every key and signature of the \
          chain must be {}. Issue a CA and a certificate of such a kind (`brock cert … --algorithm ecdsa-p384`), or set a \
          lower level",
         keypair::STRONG_KEYS, at = .path.display()
@@ -386,6 +386,8 @@ pub enum TlsError {
     TooWeak {
         /// The certificate file.
         path: PathBuf,
+        /// The setting that demands it.
+        setting: &'static str,
         /// What is too weak.
         reason: String,
     },

@@ -106,6 +106,21 @@ async fn nothing_is_wrong_with_a_cluster_in_order_and_a_dead_peer_is_named() {
     .await;
     said.fails("peer", "refused", "node-admin doctor --config");
     said.fails("cluster", &format!("does not answer at 127.0.0.1:{port}"), "brock health");
+    // One that was given up, and not removed from node.join, is no failure.
+    tokio::task::block_in_place(|| {
+        Admin::new(&certs, std::slice::from_ref(&address)).json(&["member", "retire", "node-1", "--yes"], "")
+    });
+    let said = eventually("no failure is left", || async {
+        let said = doctor(&certs, &address, &[], &[]);
+        (!said.lines.iter().any(|line| line["level"] == "fail")).then_some(said)
+    })
+    .await;
+    said.has(
+        "note",
+        "peer",
+        "node-1 is retired",
+        &format!("remove 127.0.0.1:{port} from node.join of node-0"),
+    );
     // It works although nothing answers.
     cluster.stop_node(0).await;
     let said = doctor(&certs, &address, &[], &[]);

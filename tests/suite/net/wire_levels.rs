@@ -159,6 +159,7 @@ async fn both_ends_are_told_in_words_what_is_missing() {
     told(&identity(&strong, levels(&low.address, Bits192)), &low, &["requires wire encryption 192"]).await;
     let error = Identity::load_at(&weak, None, RolePolicy::default(), levels("a:1", Bits256)).unwrap_err();
     assert!(matches!(error, TlsError::TooWeak { .. }), "{error}");
+    assert!(error.to_string().contains("256 (node.wire-encryption-peers)"), "{error}");
     for acceptor in [low, high, weak_called, open] {
         acceptor.stop().await;
     }

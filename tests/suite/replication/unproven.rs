@@ -244,7 +244,7 @@ async fn an_empty_node_that_believes_no_log_of_its_peers_is_not_ready_and_says_w
         donor.node.reload().await;
         let verdict = donor.admin.admin.clone().cluster(proto::ClusterRequest::default()).await.unwrap();
         let findings = verdict.into_inner().verdict.unwrap().findings;
-        findings.iter().any(|finding| finding.what.contains("1 origins are not believed here")).then_some(())
+        findings.iter().any(|finding| finding.what.contains("1 origin is not believed here")).then_some(())
     })
     .await;
     fs::copy(before.path("ca/ca.crt"), after.node("late").join("ca-history.pem")).unwrap();

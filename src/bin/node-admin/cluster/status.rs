@@ -61,7 +61,11 @@ fn text(cluster: &Cluster) -> String {
     section(&mut text, "nodes", &headed(&heading, cluster.nodes.iter().map(row)));
     let lags = lag_matrix(cluster);
     // A new cluster has no origins yet: a heading alone says nothing.
-    section(&mut text, "operations that a node lacks, by origin", if lags.len() > 1 { &lags } else { &[] });
+    section(
+        &mut text,
+        "operations that a node lacks, by origin",
+        if lags.first().is_some_and(|heading| heading.len() > 1) { &lags } else { &[] },
+    );
     text
 }
 

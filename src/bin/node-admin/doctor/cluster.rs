@@ -27,7 +27,7 @@ pub(super) async fn examine(report: &mut Report, global: &Global) {
 
 fn add_findings(report: &mut Report, cluster: &Cluster) {
     for node in cluster.nodes.iter().filter(|node| !node.retired) {
-        peers(report, node);
+        peers(report, node, &cluster.nodes);
         version(report, node);
         backups(report, node);
     }
@@ -41,7 +41,7 @@ fn add_findings(report: &mut Report, cluster: &Cluster) {
     }
 }
 
-fn peers(report: &mut Report, node: &Node) {
+fn peers(report: &mut Report, node: &Node, nodes: &[Node]) {
     let Some(status) = &node.status else { return };
     for peer in &status.peers {
         let subject = format!("{} \u{2192} {}", node.node, peer.address);
@@ -52,6 +52,12 @@ fn peers(report: &mut Report, node: &Node) {
                 &subject,
                 &format!("up, {}, clock {apart} s apart", output::count(peer.rounds, "round")),
             );
+        } else if let Some(gone) = nodes
+            .iter()
+            .find(|other| other.retired && (other.node == peer.node_id || other.address == peer.address))
+        {
+            let fix = format!("remove {} from node.join of {}, and restart it", peer.address, node.node);
+            report.note("peer", &subject, &format!("{} is retired", gone.node), &fix);
         } else if peer.last_error.is_empty() {
             report.note("peer", &subject, "not reached yet", "");
         } else {

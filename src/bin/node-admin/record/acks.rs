@@ -116,7 +116,8 @@ impl Receipt {
         }
         let time = Duration::from_millis(asked.map_or(0, |acks| acks.timeout_ms).into());
         Err(Failure::Precondition(format!(
-            "not confirmed within {}: {}\nThe operation stands, and reaches them when they return.",
+            "not confirmed within {}: {}\nThe operation stands, and reaches them when they return. One that is up and does \
+             not take it says why: `node-admin alarms list` there",
             duration::format(time),
             list(self.missing.iter().map(|node| output::printable(node)))
         )))
