@@ -54,6 +54,11 @@ impl Certs {
 
     /// A directory with `ca.crt` and a leaf of this kind.
     pub fn leaf(&self, name: &str, kind: LeafKind) -> PathBuf {
+        self.leaf_in("brock", name, kind)
+    }
+
+    /// The same in another cluster, under this CA.
+    fn leaf_in(&self, trust_domain: &str, name: &str, kind: LeafKind) -> PathBuf {
         let certs_dir = self.path(name);
         if !certs_dir.exists() {
             std::fs::create_dir(&certs_dir).unwrap();
@@ -62,7 +67,7 @@ impl Certs {
                 certs_dir: certs_dir.clone(),
                 ca_key: self.ca_key(),
                 kind,
-                trust_domain: "brock".to_owned(),
+                trust_domain: trust_domain.to_owned(),
                 lifetime: DAY,
                 overwrite: false,
                 algorithm: None,
@@ -75,24 +80,15 @@ impl Certs {
 
     /// A directory with `ca.crt` and an operator's certificate that states another cluster.
     pub fn admin_of(&self, trust_domain: &str) -> PathBuf {
-        let certs_dir = self.path(&format!("admin-{trust_domain}"));
-        std::fs::create_dir(&certs_dir).unwrap();
-        fs::copy(self.path("ca/ca.crt"), certs_dir.join("ca.crt")).unwrap();
         let kind = LeafKind::Admin { name: "ops".to_owned() };
-        let trust_domain = trust_domain.to_owned();
-        let ca_key = self.ca_key();
-        let made = MakeLeaf {
-            certs_dir: certs_dir.clone(),
-            ca_key,
-            kind,
-            trust_domain,
-            lifetime: DAY,
-            overwrite: false,
-            algorithm: None,
-            second: false,
-        };
-        make_leaf(&made).unwrap();
-        certs_dir
+        self.leaf_in(trust_domain, &format!("admin-{trust_domain}"), kind)
+    }
+
+    /// The certificates directory of a node of any cluster; of this one, with another certificate than the node's own.
+    pub fn node_of(&self, trust_domain: &str, id: &str) -> PathBuf {
+        let hosts = vec!["127.0.0.1".to_owned()];
+        let kind = LeafKind::Node { node_id: id.parse().unwrap(), hosts };
+        self.leaf_in(trust_domain, &format!("node-{id}-{trust_domain}"), kind)
     }
 
     /// The certificates directory of a node on loopback.

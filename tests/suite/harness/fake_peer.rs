@@ -1,15 +1,18 @@
 //! A peer that says what a test tells it to, over real TLS.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     pin::Pin,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use super::certs::Certs;
+use super::{
+    certs::Certs,
+    metrics::{count_refusals, refused_of},
+};
 use brock_core::{
-    base::{id::Origin, limits, vector::Vector},
+    base::{claims::ClaimKind, id::Origin, limits, vector::Vector},
     domain::codec,
     proto::{
         self,
@@ -34,6 +37,8 @@ pub struct Script {
     pub heads: Vector,
     /// The signed heads in its first message.
     pub signed: Vec<proto::Head>,
+    /// The closings in its first message.
+    pub closings: Vec<proto::Closing>,
     pub batches: Vec<proto::Batch>,
     /// What it says after the batches.
     pub then: Vec<replicate_response::Message>,
@@ -61,6 +66,8 @@ pub struct Script {
     pub holds: HashMap<Vec<u8>, proto::RecordState>,
     /// What Peek answers about all others.
     pub peek: Result<proto::RecordState, Status>,
+    /// What proves the states that Peek answers.
+    pub proofs: proto::PeekResponse,
     /// How long Peek takes.
     pub peek_delay: Duration,
     pub now_unix: i64,
@@ -76,6 +83,7 @@ impl Script {
             node_id: node_id.to_owned(),
             heads: Vector::default(),
             signed: Vec::new(),
+            closings: Vec::new(),
             batches: Vec::new(),
             then: Vec::new(),
             snapshot: None,
@@ -91,6 +99,7 @@ impl Script {
             holds: HashMap::new(),
             peek_delay: Duration::ZERO,
             peek: Err(Status::not_found("no record has this key hash")),
+            proofs: proto::PeekResponse::default(),
             now_unix: brock_core::base::time::unix_now(),
             silent: false,
             deaf: false,
@@ -111,6 +120,8 @@ pub struct FakePeer {
     pub peeks: Arc<Mutex<u64>>,
     /// Snapshots that were begun.
     pub snapshots: Arc<Mutex<u64>>,
+    /// What nodes had refused of a peer that had its port before.
+    before: BTreeMap<String, u64>,
     tasks: Tasks,
 }
 
@@ -134,6 +145,8 @@ impl FakePeer {
     pub async fn start_as(identity: &Identity, script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
+        count_refusals();
+        let before = refused_of(&format!("127.0.0.1:{port}"));
         let tasks = Tasks::default();
         let incoming = accept::accept(listener, identity, accept::Room::default(), &tasks);
         let (applied, streams, peeks) = (Arc::default(), Arc::default(), Arc::default());
@@ -155,7 +168,14 @@ impl FakePeer {
             let server = server.add_service(service).add_service(recognition);
             let _ = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await;
         });
-        Self { port, applied, declined, streams, peeks, snapshots, tasks }
+        Self { port, applied, declined, streams, peeks, snapshots, before, tasks }
+    }
+
+    /// How many of its claims the nodes that dial it have refused, of this kind.
+    pub fn refused(&self, kind: ClaimKind) -> u64 {
+        let now = refused_of(&format!("127.0.0.1:{}", self.port));
+        let of_kind = |counts: &BTreeMap<String, u64>| counts.get(kind.as_str()).copied().unwrap_or_default();
+        of_kind(&now) - of_kind(&self.before)
     }
 }
 
@@ -267,7 +287,7 @@ impl ReplicationService for Service {
         tokio::time::sleep(self.script.peek_delay).await;
         let held = self.script.holds.get(request.into_inner().key_hash.as_ref()).cloned();
         let state = held.map_or_else(|| self.script.peek.clone(), Ok)?;
-        Ok(Response::new(proto::PeekResponse { state: Some(state), ..Default::default() }))
+        Ok(Response::new(proto::PeekResponse { state: Some(state), ..self.script.proofs.clone() }))
     }
 
     async fn replicate(
@@ -288,6 +308,7 @@ impl ReplicationService for Service {
             incarnation: 1,
             vector: Some(codec::vector_to_proto(&script.heads)),
             heads: script.signed,
+            closings: script.closings,
             now_unix: script.now_unix,
             digest: script.digest.clone(),
             ..proto::Heads::default()

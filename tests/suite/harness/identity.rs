@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex},
 };
 
@@ -23,11 +24,17 @@ use brock_core::{
         birth::{Birth, Previous, SignedBirth, Standing, Unbelieved},
         bundle::{self, Bundle, Hash, Tip},
         head::{self, Head},
+        record::UnixSeconds,
         segment::Segment,
     },
     proto,
 };
 use bytes::Bytes;
+use rustls::{SignatureScheme, crypto::aws_lc_rs::sign::any_supported_type, sign::SigningKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+
+/// When origins were born, unless a test says otherwise.
+const BORN_AT: UnixSeconds = 1_700_000_000;
 
 /// Schemes of births whose certificates are accepted at their date only, or not any more.
 pub const EXPIRED: u16 = 2;
@@ -99,6 +106,52 @@ impl Identity for TestIdentity {
     }
 }
 
+/// The holder of any certificate, who claims to be a node of some cluster. The signature is made here and not by what
+/// nodes sign with: nothing keeps a thief from signing with an expired certificate.
+#[derive(Debug)]
+pub struct Hand {
+    chain: Vec<Bytes>,
+    key: Arc<dyn SigningKey>,
+    cluster: ClusterId,
+}
+
+impl Hand {
+    /// With the certificate in a directory, of whatever role.
+    pub fn of(certs_dir: &Path, trust_domain: &str) -> Self {
+        let stem = if certs_dir.join("client.crt").exists() { "client" } else { "node" };
+        let file = |end: &str| certs_dir.join(format!("{stem}.{end}"));
+        let chain = CertificateDer::pem_file_iter(file("crt")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(file("key")).unwrap();
+        Self {
+            chain: chain.map(|der| Bytes::copy_from_slice(&der.unwrap())).collect(),
+            key: any_supported_type(&key).unwrap(),
+            cluster: ClusterId::of(trust_domain),
+        }
+    }
+}
+
+impl Identity for Hand {
+    fn cluster(&self) -> Option<ClusterId> {
+        Some(self.cluster)
+    }
+
+    fn sign(&self, content: &[u8]) -> Result<Certified, String> {
+        let message = [&[b' '; 64][..], b"Brock origin birth", &[0], content].concat();
+        let schemes = [SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::ED25519];
+        let signer = self.key.choose_scheme(&schemes).unwrap();
+        let signature = signer.sign(&message).unwrap().into();
+        Ok(Certified { scheme: signer.scheme().into(), signature, certificates: self.chain.clone() })
+    }
+
+    fn verify(&self, _: &SignedBirth) -> Result<(), Unbelieved> {
+        Err(Unbelieved::Other("a hand only signs".to_owned()))
+    }
+
+    fn standing(&self, _: &SignedBirth) -> Option<Standing> {
+        None
+    }
+}
+
 /// An origin that a test speaks for, with the key of a birth.
 pub struct TestOrigin {
     pub origin: Origin,
@@ -112,13 +165,13 @@ pub struct TestOrigin {
 impl TestOrigin {
     /// Of a store without a node.
     pub fn new(origin: Origin) -> Self {
-        Self::born(origin, &TestIdentity::new(origin.node_id()), None)
+        Self::born(origin, &TestIdentity::new(origin.node_id()), None, BORN_AT)
     }
 
     /// The same, whose node's incarnation before has ended there.
     pub fn after(origin: Origin, last: Stamp) -> Self {
         let previous = Previous { last, chain: [1; 32] };
-        Self::born(origin, &TestIdentity::new(origin.node_id()), Some(previous))
+        Self::born(origin, &TestIdentity::new(origin.node_id()), Some(previous), BORN_AT)
     }
 
     /// An operation of its.
@@ -128,13 +181,24 @@ impl TestOrigin {
 
     /// Of a node with a certificate of this CA.
     pub fn certified(certs: &Certs, origin: Origin) -> Self {
-        Self::born(origin, &NodeCertificate::new(certs.node_identity(origin.node_id().as_str())), None)
+        let identity = NodeCertificate::new(certs.node_identity(origin.node_id().as_str()));
+        Self::born(origin, &identity, None, BORN_AT)
     }
 
-    fn born(origin: Origin, identity: &dyn Identity, previous: Option<Previous>) -> Self {
+    /// Whose birth anybody has signed, and dated.
+    pub fn signed_by(hand: &Hand, origin: Origin, born_at: UnixSeconds) -> Self {
+        Self::born(origin, hand, None, born_at)
+    }
+
+    fn born(
+        origin: Origin,
+        identity: &dyn Identity,
+        previous: Option<Previous>,
+        born_at: UnixSeconds,
+    ) -> Self {
         let key = Ed25519KeyPair::generate().unwrap();
         let public = key.public_key().as_ref().try_into().unwrap();
-        let birth = Birth { origin, key: public, born_at: 1_700_000_000, previous };
+        let birth = Birth { origin, key: public, born_at, previous };
         let cluster = identity.cluster().unwrap();
         let Certified { scheme, signature, certificates } = identity.sign(&birth.content(&cluster)).unwrap();
         let chains = Mutex::new(BTreeMap::from([(0, birth.chain(&cluster))]));
