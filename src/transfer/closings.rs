@@ -122,6 +122,15 @@ impl Closing {
     }
 }
 
+/// What has become of the closings that a peer has shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Learnt {
+    /// How many were new here and are kept.
+    pub taken: usize,
+    /// How many are malformed, or no operator has signed them.
+    pub refused: usize,
+}
+
 impl Orders {
     /// Where the log of an origin ends by an operator's order; `None`: it is open.
     pub fn closed(&self, origin: &Origin) -> Option<Clock> {
@@ -160,24 +169,29 @@ impl Orders {
         Ok(())
     }
 
-    /// Takes the closings that a peer knows, as far as they are new here and an operator has signed them. Returns
-    /// whether there was one.
-    pub async fn learn_closings(&self, claimed: Vec<proto::Closing>) -> Result<bool, StoreError> {
-        let claimed = claimed.into_iter().take(limits::CLOSINGS_MAX);
-        let claimed = claimed.filter_map(|closing| Closing::from_proto(closing).ok());
-        let new: Vec<Closing> = claimed.filter(|closing| self.closings().read().is_new(closing)).collect();
-        if new.is_empty() {
-            return Ok(false);
+    /// Takes the closings that a peer knows, as far as they are new here and an operator has signed them.
+    pub async fn learn_closings(&self, claimed: Vec<proto::Closing>) -> Result<Learnt, StoreError> {
+        if !self.can_verify() {
+            return Ok(Learnt::default());
         }
-        let this = self.clone();
+        let count = claimed.len();
+        let claimed = claimed.into_iter().take(limits::CLOSINGS_MAX);
+        let claimed: Vec<Closing> = claimed.filter_map(|closing| Closing::from_proto(closing).ok()).collect();
+        let malformed = count - claimed.len();
+        let new: Vec<Closing> =
+            claimed.into_iter().filter(|closing| self.closings().read().is_new(closing)).collect();
+        if new.is_empty() {
+            return Ok(Learnt { taken: 0, refused: malformed });
+        }
+        let (this, count) = (self.clone(), new.len());
         let verify = move || -> Vec<Closing> {
             let is_genuine = |closing: &Closing| this.verify_past(closing.subject(), &closing.order).is_ok();
             new.into_iter().filter(is_genuine).collect()
         };
         let genuine = work(verify).await?;
-        let is_news = !genuine.is_empty();
+        let taken = genuine.len();
         self.keep(genuine).await?;
-        Ok(is_news)
+        Ok(Learnt { taken, refused: malformed + count - taken })
     }
 
     async fn go_on(&self, closed: &Origin) -> Result<(), StoreError> {

@@ -21,11 +21,12 @@ pub enum ClaimKind {
     History,
     Acknowledgement,
     Head,
+    Closing,
 }
 
 impl ClaimKind {
     /// Each of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Batch,
         Self::Page,
         Self::Collected,
@@ -39,6 +40,7 @@ impl ClaimKind {
         Self::History,
         Self::Acknowledgement,
         Self::Head,
+        Self::Closing,
     ];
 
     /// The label.
@@ -57,6 +59,7 @@ impl ClaimKind {
             Self::History => "history",
             Self::Acknowledgement => "acknowledgement",
             Self::Head => "head",
+            Self::Closing => "closing",
         }
     }
 }

@@ -199,8 +199,12 @@ impl<'a> Round<'a> {
         let vector = store.relevant(vector, self.theirs.len());
         self.theirs.join(&vector);
         if fresh {
-            if self.puller.orders.learn_closings(heads.closings).await? {
+            let learnt = self.puller.orders.learn_closings(heads.closings).await?;
+            if learnt.taken > 0 {
                 verifier.count_unbelieved().await?;
+            }
+            if learnt.refused > 0 {
+                self.refuse(ClaimKind::Closing);
             }
             let birth = heads.birth.and_then(|birth| SignedBirth::from_proto(birth).ok());
             self.puller.verifier.renew(Vec::from_iter(birth)).await?;

@@ -19,6 +19,7 @@
 //! - `metrics`: reading a node's metrics.
 //! - `node`: nodes in this process.
 //! - `own_ca`: certificates that `brock cert` does not make.
+//! - `pen`: operators' orders, genuine and forged.
 //! - `process`: nodes and tools as processes.
 //! - `proxy`: a TCP proxy that delays, stalls and cuts.
 //! - `raw`: calls with any path and any bytes.
@@ -49,6 +50,7 @@ pub mod ledger;
 pub mod metrics;
 pub mod node;
 pub mod own_ca;
+pub mod pen;
 pub mod process;
 pub mod proxy;
 pub mod raw;

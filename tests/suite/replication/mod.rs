@@ -9,6 +9,7 @@
 //! - `hostile_acknowledgements`: members that sign what they do not hold.
 //! - `hostile_births`: births that another certificate has signed than the one of the origin's node.
 //! - `hostile_claims`: donors that lie about what they have applied, deleted, folded.
+//! - `hostile_closings`: ends of logs that no operator has set.
 //! - `hostile_entries`: log entries that no origin should have written.
 //! - `hostile_greed`: one certificate that takes what the others need.
 //! - `hostile_heads`: peers that claim clocks that no log has.
@@ -33,6 +34,7 @@ mod heads;
 mod hostile_acknowledgements;
 mod hostile_births;
 mod hostile_claims;
+mod hostile_closings;
 mod hostile_entries;
 mod hostile_greed;
 mod hostile_heads;

@@ -13,13 +13,14 @@ use crate::harness::{
     identity::TestOrigin,
     node::{TestNode, compacts_on_command, config, node_with},
     own_ca::{Leaf, OwnCa},
+    pen::{self, Pen},
     random_key,
     wire::{batch, create, entry, key_hash, log_of, origin},
 };
 use brock::{config::validate::Config, node::Node};
 use brock_core::{
     base::{
-        id::{ClusterId, KeyHash, Origin},
+        id::{KeyHash, Origin},
         limits,
         time::unix_now,
         trust::TrustMode,
@@ -31,10 +32,7 @@ use brock_core::{
     },
     proto,
 };
-use brock_net::tls::{
-    credentials::ClientIdentity,
-    statement::{Context, Signed},
-};
+use brock_net::tls::credentials::ClientIdentity;
 use bytes::Bytes;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -43,77 +41,16 @@ fn distributed(config: Config) -> Config {
     Config { trust: TrustMode::Distributed, ..config }
 }
 
-/// An order that the holder of these certificates signs, whatever role and cluster they state.
-struct Pen {
-    identity: ClientIdentity,
-    cluster: &'static str,
-    context: Context,
-    at_unix_ms: i64,
-}
-
-impl Pen {
-    fn of(certs_dir: &Path) -> Self {
-        Self {
-            identity: ClientIdentity::load(certs_dir).unwrap(),
-            cluster: "brock",
-            context: Context::OperatorOrder,
-            at_unix_ms: unix_now() * 1000,
-        }
-    }
-
-    fn sign(&self, subject: Subject<'_>) -> SignedOrder {
-        let signer = self.identity.signer();
-        let content = subject.encode(&ClusterId::of(self.cluster), self.at_unix_ms);
-        let Signed { scheme, signature } = signer.sign(self.context, &content).unwrap();
-        let chain = signer.chain().iter().map(|der| Bytes::copy_from_slice(der)).collect();
-        let chain = Chain::new(chain).unwrap();
-        let (certificate, at_unix_ms) = (chain.id(), self.at_unix_ms);
-        SignedOrder {
-            proof: OrderProof { certificate, at_unix_ms, scheme, signature: signature.into() },
-            chain,
-        }
-    }
-
-    /// An operation on a record, as its origin logs it.
-    fn entry(&self, clock: u64, key: &[u8], operation: &Operation) -> (proto::Entry, Chain) {
-        let hash = key_hash(key);
-        let SignedOrder { proof, chain } = self.sign(Subject::of(operation, &hash).unwrap());
-        let operation = operation.encode_with(Some(&proof));
-        (proto::Entry { operation, ..entry(clock, key, &Operation::Delete) }, chain)
-    }
-}
-
-/// Every way to lack a valid order for retiring `member` or, as here, for anything else.
+/// Every way to lack a valid order for retiring this member now.
 fn forgeries(certs: &Certs, member: &str) -> Vec<(&'static str, Option<proto::Order>)> {
     let subject = Subject::Retire(member);
-    let foreign = Certs::new();
-    let admin = || Pen::of(&certs.admin());
-    let sign = |pen: Pen| Some(pen.sign(subject).to_proto());
-    let genuine = admin().sign(subject).to_proto();
-    let mut damaged = genuine.clone();
-    damaged.signature = genuine.signature.iter().map(|byte| byte ^ 1).collect::<Vec<_>>().into();
-    let mut later = genuine.clone();
-    later.at_unix_ms += 1;
-    let mut borrowed = Pen::of(&certs.node("p")).sign(subject).to_proto();
-    borrowed.chain.clone_from(&genuine.chain);
-    let minutes = |minutes: i64| Pen { at_unix_ms: (unix_now() + 60 * minutes) * 1000, ..admin() };
-    vec![
-        ("no order", None),
-        ("an empty one", Some(proto::Order::default())),
-        ("no certificate", Some(proto::Order { chain: Vec::new(), ..genuine.clone() })),
-        ("a damaged signature", Some(damaged)),
-        ("another time", Some(later)),
-        ("signed by a node", sign(Pen::of(&certs.node("p")))),
-        ("signed by a node in the name of an operator", Some(borrowed)),
-        ("signed by a client", sign(Pen::of(&certs.client()))),
-        ("about another member", Some(admin().sign(Subject::Retire("node-9")).to_proto())),
-        ("of another cluster", sign(Pen { cluster: "elsewhere", ..admin() })),
-        ("by another cluster's operator", sign(Pen::of(&certs.admin_of("elsewhere")))),
-        ("by another CA's operator", sign(Pen::of(&foreign.admin()))),
-        ("of another context", sign(Pen { context: Context::OriginBirth, ..admin() })),
-        ("of an hour ago", sign(minutes(-60))),
-        ("of the next hour", sign(minutes(60))),
-    ]
+    let mut forged = pen::forgeries(certs, subject, Subject::Retire("node-9"));
+    for (what, minutes) in [("of an hour ago", -60), ("of the next hour", 60)] {
+        let at_unix_ms = (unix_now() + 60 * minutes) * 1000;
+        let pen = Pen { at_unix_ms, ..Pen::of(&certs.admin()) };
+        forged.push((what, Some(pen.sign(subject).to_proto())));
+    }
+    forged
 }
 
 async fn retire(puller: &Client, member: &str, order: Option<proto::Order>) -> Result<(), Status> {
