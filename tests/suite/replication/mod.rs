@@ -16,6 +16,7 @@
 //! - `hostile_origins`: origins that destroy much in a short time.
 //! - `hostile_peers`: peers that lie, hang or are slow.
 //! - `hostile_pullers`: pullers that break the protocol.
+//! - `hostile_relays`: relays that pass on a signed log as no origin has signed it.
 //! - `migration`: from nodes that sign nothing to nodes that must have proof.
 //! - `orders`: what destroys, with and without an operator's signature.
 //! - `reads`: reads that ask the peers.
@@ -41,6 +42,7 @@ mod hostile_heads;
 mod hostile_origins;
 mod hostile_peers;
 mod hostile_pullers;
+mod hostile_relays;
 mod migration;
 mod orders;
 mod reads;
