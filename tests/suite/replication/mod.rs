@@ -7,6 +7,7 @@
 //! - `convergence`: written here, read there.
 //! - `heads`: what origins have stated of their logs, with a time, and peers that keep it back.
 //! - `hostile_acknowledgements`: members that sign what they do not hold.
+//! - `hostile_answers`: peers that lie about records when they are asked.
 //! - `hostile_births`: births that another certificate has signed than the one of the origin's node.
 //! - `hostile_claims`: donors that lie about what they have applied, deleted, folded.
 //! - `hostile_closings`: ends of logs that no operator has set.
@@ -33,6 +34,7 @@ mod confirmation;
 mod convergence;
 mod heads;
 mod hostile_acknowledgements;
+mod hostile_answers;
 mod hostile_births;
 mod hostile_claims;
 mod hostile_closings;
