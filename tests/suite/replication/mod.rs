@@ -11,6 +11,7 @@
 //! - `hostile_births`: births that another certificate has signed than the one of the origin's node.
 //! - `hostile_claims`: donors that lie about what they have applied, deleted, folded.
 //! - `hostile_closings`: ends of logs that no operator has set.
+//! - `hostile_donors`: donors that show what was true once.
 //! - `hostile_entries`: log entries that no origin should have written.
 //! - `hostile_greed`: one certificate that takes what the others need.
 //! - `hostile_heads`: peers that claim clocks that no log has.
@@ -38,6 +39,7 @@ mod hostile_answers;
 mod hostile_births;
 mod hostile_claims;
 mod hostile_closings;
+mod hostile_donors;
 mod hostile_entries;
 mod hostile_greed;
 mod hostile_heads;
