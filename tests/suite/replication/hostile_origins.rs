@@ -9,7 +9,10 @@ use crate::harness::{
     eventually,
     fake_peer::{FakePeer, Script},
     free_port,
+    identity::TestOrigin,
+    metrics::refused_of,
     node::{TestNode, config},
+    pen::Pen,
     proxy::{Mode, Proxy},
     random_key,
     snapshot::{end, forces, header, page},
@@ -19,7 +22,9 @@ use crate::harness::{
 use brock::{config::validate::Config, transfer::keyed_state};
 use brock_core::{
     base::{
+        claims::ClaimKind,
         id::Origin,
+        trust::TrustMode,
         vector::{Clock, Stamp, Vector},
     },
     domain::{operation::Operation, record::RecordState},
@@ -42,6 +47,18 @@ fn deletes(id: &str, keys: &[Vec<u8>]) -> Vec<proto::Batch> {
         let delete = |(i, key): (usize, &Vec<u8>)| entry((first + i + 1) as u64, key, &Operation::Delete);
         let entries: Vec<_> = keys.iter().enumerate().map(delete).collect();
         batch(origin(id, 1), first as u64, (first + keys.len()) as u64, entries)
+    };
+    keys.chunks(30).enumerate().map(|(i, keys)| clocks(i * 30, keys)).collect()
+}
+
+/// The same, signed by its origin, each with an operator's order: somebody has taken an operator's certificate too.
+fn ordered_deletes(certs: &Certs, id: &str, keys: &[Vec<u8>]) -> Vec<proto::Batch> {
+    let (own, pen) = (TestOrigin::certified(certs, origin(id, 1)), Pen::of(&certs.admin()));
+    let clocks = |first: usize, keys: &[Vec<u8>]| {
+        let delete = |(i, key): (usize, &Vec<u8>)| pen.entry((first + i + 1) as u64, key, &Operation::Delete);
+        let (entries, chains): (Vec<_>, Vec<_>) = keys.iter().enumerate().map(delete).unzip();
+        let certificates = vec![chains[0].to_proto()];
+        proto::Batch { certificates, ..own.sign(first as u64, entries) }
     };
     keys.chunks(30).enumerate().map(|(i, keys)| clocks(i * 30, keys)).collect()
 }
@@ -102,23 +119,43 @@ async fn resume(node: &TestNode, node_id: &str) -> Vec<PausedOrigin> {
     node.admin.admin.clone().resume_origin(request).await.unwrap().into_inner().resumed
 }
 
-/// Its log stops, the other one goes on, also after a restart; then an operator lets it go on.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_that_deletes_much_in_a_minute_is_paused_until_an_operator_resumes_it() {
-    let certs = Certs::new();
     let keys = keys(150);
-    let script =
-        Script { batches: deletes("evil", &keys), heads: at(origin("evil", 1), 150), ..Script::new("evil") };
-    let (victim, _evil, proxy) = Victim::facing(script, certs).await;
+    is_paused_and_resumed(Certs::new(), TrustMode::Centralized, (deletes("evil", &keys), 100), keys).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn valid_orders_permit_an_origin_no_more_deletes_in_a_minute() {
+    let (certs, keys) = (Certs::new(), keys(150));
+    let batches = ordered_deletes(&certs, "evil", &keys);
+    // A signature of 30 operations is not cut.
+    is_paused_and_resumed(certs, TrustMode::Distributed, (batches, 90), keys).await;
+}
+
+/// Its log stops, the other one goes on, also after a restart; then an operator lets it go on.
+async fn is_paused_and_resumed(
+    certs: Certs,
+    trust: TrustMode,
+    (batches, end): (Vec<proto::Batch>, u64),
+    keys: Vec<Vec<u8>>,
+) {
+    let script = Script { batches, heads: at(origin("evil", 1), 150), ..Script::new("evil") };
+    let (mut victim, _evil, proxy) = Victim::facing(script, certs).await;
+    victim.config.trust = trust;
     let me = victim.start().await;
     create(&me, &keys).await;
     proxy.set(Mode::Pass);
     let seen = paused(&me).await;
     let [PausedOrigin { node_id, by, origin: log, clock, .. }] = seen.as_slice() else { panic!("{seen:?}") };
     assert_eq!((node_id.as_str(), by.as_str()), ("evil", format!("127.0.0.1:{}", proxy.port).as_str()));
-    assert_eq!((log.as_ref(), *clock), (origin("evil", 1).as_bytes().as_slice(), 100));
+    eventually("it is counted", || async {
+        (refused_of(by).get(ClaimKind::Destruction.as_str()) == Some(&1)).then_some(())
+    })
+    .await;
+    assert_eq!((log.as_ref(), *clock), (origin("evil", 1).as_bytes().as_slice(), end));
     eventually("what is below the limit is applied", || async {
-        (me.node.store().records() == 50).then_some(())
+        (me.node.store().records() == 150 - end).then_some(())
     })
     .await;
     victim.works(&me).await;
@@ -135,7 +172,7 @@ async fn an_origin_that_deletes_much_in_a_minute_is_paused_until_an_operator_res
     let me = victim.start().await;
     assert_eq!(paused(&me).await, seen, "a restart does not resume it");
     victim.works(&me).await;
-    assert_eq!(me.node.store().records(), 52);
+    assert_eq!(me.node.store().records(), 152 - end);
     assert_eq!(resume(&me, "honest").await, []);
     assert_eq!(resume(&me, "evil").await, seen);
     eventually("the rest is applied", || async { (me.node.store().records() == 2).then_some(()) }).await;
