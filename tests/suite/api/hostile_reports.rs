@@ -12,7 +12,10 @@ use crate::harness::{
 };
 use brock_client::view;
 use brock_core::{
-    base::vector::{Clock, Vector},
+    base::{
+        claims::ClaimKind,
+        vector::{Clock, Vector},
+    },
     domain::codec,
     proto::{self, ReportResponse, StatusResponse, cluster_response::Node, verdict::Level},
 };
@@ -144,6 +147,8 @@ async fn a_report_that_lies_costs_its_sender_a_place_in_the_view_and_nobody_else
         let node = named(id);
         assert!(node.status.is_none() && node.error.contains("report is not valid"), "{id}: {}", node.error);
     }
+    let counts: Vec<u64> = liars.iter().map(|liar| liar.refused(ClaimKind::Report)).collect();
+    assert!(counts[..6].iter().all(|count| *count > 0) && counts[6..] == [0; 4], "{counts:?}");
     for id in ["me", "honest", "endless", "endless-2", "loud", "many"] {
         assert!(named(id).status.is_some(), "{id}: {}", named(id).error);
     }

@@ -16,6 +16,7 @@ use crate::harness::{
 use brock::config::validate::Config;
 use brock_core::{
     base::{
+        claims::ClaimKind,
         id::{KeyHash, Origin},
         trust::TrustMode,
         vector::{Clock, Vector},
@@ -156,6 +157,7 @@ async fn of_a_donors_records_only_what_is_proven_is_joined_and_its_vector_is_not
         peers.iter().any(|peer| peer.last_error.contains("are not proven")).then_some(())
     })
     .await;
+    assert!(donor.refused(ClaimKind::Forged) > 0);
     let kept: BTreeSet<KeyHash> = {
         let all = records.iter().map(|(key_hash, _)| *key_hash);
         let states = victim.node.store().get_many(all.clone().collect()).await.unwrap();

@@ -8,6 +8,7 @@ use crate::harness::{
     eventually,
     fake_peer::FakePeer,
     free_port,
+    metrics::refused_of,
     node::{TestNode, compacts_on_command, config},
     proxy::{Mode, Proxy},
     random_key,
@@ -17,7 +18,7 @@ use crate::harness::{
 };
 use brock::{config::validate::Config, maintenance::compact::Policy};
 use brock_core::{
-    base::vector::Vector,
+    base::{claims::ClaimKind, vector::Vector},
     proto::{self, out_of_sync::Reason, snapshot_response::Message},
 };
 
@@ -70,6 +71,8 @@ async fn a_donor_that_claims_to_have_forgotten_everything_removes_nothing() {
             victim.admin.status().await.peers.iter().any(is_told).then_some(())
         })
         .await;
+        let kind = if collects { ClaimKind::Drops } else { ClaimKind::Collected };
+        assert!(refused_of(&address).get(kind.as_str()).is_some_and(|count| *count > 0), "{kind:?}");
         let alarms = victim.admin.status().await.alarms;
         let is_raised = alarms.iter().any(|alarm| alarm.text.contains(complaint));
         assert_eq!(is_raised, collects, "{alarms:?}");
@@ -228,5 +231,6 @@ async fn a_snapshot_whose_log_has_holes_is_refused() {
     })
     .await;
     stays("nothing is adopted", Duration::from_millis(100), || async { victim.vector().is_empty() }).await;
+    assert!(liar.refused(ClaimKind::Page) > 0);
     victim.stop().await;
 }

@@ -14,7 +14,7 @@
 //! - `hostile_donors`: donors that show what was true once.
 //! - `hostile_entries`: log entries that no origin should have written.
 //! - `hostile_greed`: one certificate that takes what the others need.
-//! - `hostile_heads`: peers that claim clocks that no log has.
+//! - `hostile_heads`: peers that claim clocks that no log has, and ends that no origin has signed.
 //! - `hostile_origins`: origins that destroy much in a short time.
 //! - `hostile_peers`: peers that lie, hang or are slow.
 //! - `hostile_pullers`: pullers that break the protocol.
