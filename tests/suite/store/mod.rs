@@ -5,6 +5,7 @@
 //! - `conflicts`: payloads that lost, and the note that they are dealt with.
 //! - `disk_full`: a full disk, and room again.
 //! - `forked`: origins that sign two histories.
+//! - `mutations`: random mutations of what nodes tell each other of logs beside the logs.
 //! - `opening`: what a storage directory may hold when a node starts, and which incarnation follows.
 //! - `repetition`: calls and messages that arrive twice.
 //! - `signed`: a signed log, and what of an altered one is believed.
@@ -16,6 +17,7 @@ mod bundles;
 mod conflicts;
 mod disk_full;
 mod forked;
+mod mutations;
 mod opening;
 mod repetition;
 mod signed;
