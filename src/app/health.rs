@@ -272,7 +272,12 @@ impl About<'_> {
         for paused in &status.paused {
             self.paused(paused);
         }
-        for peer in &status.peers {
+        // A peer that has exchanged its certificates ends its streams, and answers again in the next round.
+        let has_just_ended = |peer: &&Peer| {
+            let seconds = (status.now_unix_ms / 1000).saturating_sub(peer.since_unix);
+            peer.last_error == "the peer ended the stream" && seconds < limits::ENDED_NOTABLE_SECONDS
+        };
+        for peer in status.peers.iter().filter(|peer| !has_just_ended(peer)) {
             self.peer(peer, nodes, retired);
         }
     }
@@ -523,6 +528,22 @@ mod tests {
 
     fn dead(name: &str) -> Node {
         Node { status: None, error: "refused".to_owned(), ..node(name) }
+    }
+
+    #[test]
+    fn a_stream_that_was_ended_a_moment_ago_is_no_finding() {
+        for (seconds, findings) in [(3, 0), (11, 1)] {
+            let a = with("a", |status| {
+                status.now_unix_ms = NOW * 1000;
+                status.peers.push(Peer {
+                    address: "b:1".into(),
+                    last_error: "the peer ended the stream".to_owned(),
+                    since_unix: NOW - seconds,
+                    ..Peer::default()
+                });
+            });
+            assert_eq!(of(&[a, node("b")], NOW).findings.len(), findings, "{seconds} s");
+        }
     }
 
     #[test]

@@ -284,6 +284,8 @@ pub const CLUSTER_VIEW_TTL: Duration = Duration::from_secs(1);
 pub const LAG_NOTABLE_ENTRIES: u64 = 1_000;
 /// Difference between wall clocks that the health check reports.
 pub const CLOCK_SKEW_NOTABLE_SECONDS: u64 = 5;
+/// How long a stream may be over that a peer has ended in order, before the health check reports it.
+pub const ENDED_NOTABLE_SECONDS: i64 = 10;
 /// Free space below which the health check warns about a nearly full disk.
 pub const DISK_WATCH_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 /// Free space below which that is critical.
