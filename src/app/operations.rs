@@ -440,8 +440,7 @@ impl Operations {
             let node_id = name.parse().unwrap_or_else(|_| self.store.node_id().clone());
             let brought = Some((&self.breaker, (&peer.key, &node_id)));
             let repaired = repair::repair((&self.store, &self.verifier), &peer, brought).await;
-            let unproven = repaired.as_ref().map_or(0, |repaired| repaired.unproven);
-            remote::count_unproven(&peer.key, unproven);
+            remote::count_refused(&peer.key, repaired.as_ref().map(|repaired| repaired.unproven));
             outcomes.push(RepairOutcome { node: name, repaired });
         }
         Ok(outcomes)

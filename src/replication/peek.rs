@@ -11,9 +11,12 @@ use tokio::{
 };
 use tonic::Code;
 
-use super::remote::count_unproven;
+use super::remote::count_refused;
 use crate::{
-    membership::{peer::Peer, roster::Roster},
+    membership::{
+        peer::{Peer, RemoteError},
+        roster::Roster,
+    },
     runtime::planted::{self, Bug},
     transfer::{bundles::Bundles, proof::Verifier, work},
 };
@@ -138,8 +141,9 @@ impl Asker {
         let key_hash = KeyHash::try_from(request.key_hash.as_ref()).map_err(|_| ())?;
         match timeout_at(deadline, peer.client.clone().peek(request)).await {
             Ok(Ok(response)) => {
-                let (state, unproven) = believed(&self.verifier, key_hash, response.into_inner()).await?;
-                count_unproven(&peer.key, u64::from(unproven > 0));
+                let believed = believed(&self.verifier, key_hash, response.into_inner()).await;
+                count_refused(&peer.key, believed.as_ref().map(|(_, unproven)| u64::from(*unproven > 0)));
+                let (state, unproven) = believed.map_err(|_| ())?;
                 if unproven > 0 && state.deletion.is_none() {
                     // It says nothing, but for what is proven to be gone.
                     return Err(());
@@ -154,16 +158,16 @@ impl Asker {
 }
 
 /// A peer's state of a key hash as far as it is believed, and how many of its operations nothing proves: then only what
-/// takes something away is left of it. An error: it is malformed.
+/// takes something away is left of it.
 pub async fn believed(
     verifier: &Verifier,
     key_hash: KeyHash,
     response: proto::PeekResponse,
-) -> Result<(RecordState, usize), ()> {
-    verifier.learn(response.births, &Vector::default()).await.map_err(|_| ())?;
+) -> Result<(RecordState, usize), RemoteError> {
+    verifier.learn(response.births, &Vector::default()).await?;
     let verifier = verifier.clone();
     let believe = move || {
-        let claimed = codec::foreign_state(response.state.unwrap_or_default()).map_err(|_| ())?;
+        let claimed = codec::foreign_state(response.state.unwrap_or_default())?;
         if planted::is(Bug::SkipVerifyPeek) {
             return Ok((claimed, 0));
         }
@@ -176,7 +180,7 @@ pub async fn believed(
         let unproven = believed.unproven.len();
         Ok((believed.joinable(), unproven))
     };
-    work(believe).await.map_err(|_| ())?
+    work(believe).await?
 }
 
 /// A cached answer: no peer had the record a moment ago.

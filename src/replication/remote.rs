@@ -139,8 +139,13 @@ impl Remote for Store {
     }
 }
 
-/// Counts states of a peer's of which something is not proven.
-pub fn count_unproven(peer: &PeerKey, states: u64) {
+/// Counts a peer's states of which something is not proven, or an answer that makes no sense.
+pub fn count_refused(peer: &PeerKey, unproven: Result<u64, &RemoteError>) {
+    let states = match unproven {
+        Ok(states) => states,
+        Err(RemoteError::Nonsense(_)) => 1,
+        Err(_) => 0,
+    };
     if states > 0 {
         claims::refused(peer, ClaimKind::State, states);
     }

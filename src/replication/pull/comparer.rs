@@ -72,11 +72,12 @@ pub(super) async fn run(puller: &Puller) {
             }
             Ok(Look::Settled(settled)) => settled,
             Err(error) => {
+                remote::count_refused(&key, Err(&error));
                 tracing::debug!(address = %key, %error, "cannot compare the records with a peer's");
                 continue;
             }
         };
-        remote::count_unproven(&key, settled.unproven);
+        remote::count_refused(&key, Ok(settled.unproven));
         rested = due;
         if settled.repaired > 0 {
             due = Instant::now();

@@ -11,7 +11,7 @@ use crate::harness::{
     identity::TestOrigin,
     node::{TestNode, config},
     random_key,
-    wire::{at, create, held, key_hash, origin, stamp},
+    wire::{at, create, held, key_hash, origin, payload, stamp},
 };
 use brock::{config::validate::Config, transfer::keyed_state};
 use brock_core::{
@@ -94,6 +94,48 @@ impl Truth {
     fn hashes(&self) -> Vec<KeyHash> {
         self.keys.iter().map(|key| key_hash(key)).collect()
     }
+
+    /// A peer that has applied the owner's log, and answers this about the records, whose digests differ.
+    fn answers(&self, states: Vec<RecordState>) -> Script {
+        let heads = at(self.owner.origin, 4);
+        let digest = proto::Digest {
+            records: vec![1; 32].into(),
+            tombstones: vec![0; 32].into(),
+            ..Default::default()
+        };
+        let item =
+            |key: &Vec<u8>| Item { key_hash: key.clone().into(), digest: vec![1; 16].into(), deleted: false };
+        let listed = proto::ListBucketResponse { items: self.keys.iter().map(item).collect(), more: false };
+        let mut record_buckets = vec![0; BUCKETS * 32];
+        record_buckets[usize::from(BUCKET) * 32] = 1;
+        let summary = proto::SummaryResponse {
+            node_id: "liar".to_owned(),
+            incarnation: 1,
+            vector: Some(vector_to_proto(&heads)),
+            digest: Some(digest.clone()),
+            record_buckets: record_buckets.into(),
+            tombstone_buckets: vec![0; BUCKETS * 32].into(),
+            records: 6,
+            ..Default::default()
+        };
+        let states = self.hashes().into_iter().zip(states);
+        let states = proto::FetchStatesResponse {
+            states: states.map(|(key_hash, state)| keyed_state(key_hash, &state)).collect(),
+            looked_at: 6,
+            births: self.births(),
+            bundles: self.bundles.clone(),
+            ..Default::default()
+        };
+        Script {
+            batches: vec![self.log.clone()],
+            heads,
+            digest: Some(digest),
+            summary: Some(summary),
+            buckets: [(BUCKET.into(), listed)].into(),
+            states: Some(states),
+            ..Script::new("liar")
+        }
+    }
 }
 
 /// The reader has none of the records.
@@ -131,42 +173,7 @@ async fn a_read_is_answered_with_no_record_that_a_peer_has_not_proven() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_what_a_comparison_or_a_repair_finds_at_a_liar_only_what_is_proven_is_joined() {
     let truth = Truth::new().await;
-    let heads = at(truth.owner.origin, 4);
-    let digest =
-        proto::Digest { records: vec![1; 32].into(), tombstones: vec![0; 32].into(), ..Default::default() };
-    let item =
-        |key: &Vec<u8>| Item { key_hash: key.clone().into(), digest: vec![1; 16].into(), deleted: false };
-    let listed = proto::ListBucketResponse { items: truth.keys.iter().map(item).collect(), more: false };
-    let mut record_buckets = vec![0; BUCKETS * 32];
-    record_buckets[usize::from(BUCKET) * 32] = 1;
-    let summary = proto::SummaryResponse {
-        node_id: "liar".to_owned(),
-        incarnation: 1,
-        vector: Some(vector_to_proto(&heads)),
-        digest: Some(digest.clone()),
-        record_buckets: record_buckets.into(),
-        tombstone_buckets: vec![0; BUCKETS * 32].into(),
-        records: 6,
-        ..Default::default()
-    };
-    let states = truth.hashes().into_iter().zip(truth.lies());
-    let states = proto::FetchStatesResponse {
-        states: states.map(|(key_hash, state)| keyed_state(key_hash, &state)).collect(),
-        looked_at: 6,
-        births: truth.births(),
-        bundles: truth.bundles.clone(),
-        ..Default::default()
-    };
-    let script = Script {
-        batches: vec![truth.log.clone()],
-        heads,
-        digest: Some(digest),
-        summary: Some(summary),
-        buckets: [(BUCKET.into(), listed)].into(),
-        states: Some(states),
-        ..Script::new("liar")
-    };
-    let liar = FakePeer::start(&truth.certs, "liar", script).await;
+    let liar = FakePeer::start(&truth.certs, "liar", truth.answers(truth.lies())).await;
     let victim = node(&truth.certs, "victim", &[liar.port]).await;
     let proven = truth.keys.last().unwrap();
     eventually("of the answer, what is proven arrives", || victim.client.has_local(proven)).await;
@@ -180,5 +187,27 @@ async fn of_what_a_comparison_or_a_repair_finds_at_a_liar_only_what_is_proven_is
     for (number, (state, genuine)) in here.into_iter().zip(&truth.states).enumerate() {
         assert_eq!(state.unwrap_or_default(), *genuine, "lie {number}");
     }
+    victim.stop().await;
+}
+
+/// The payload is not the one whose digest the record states.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_makes_no_sense_is_counted_and_nothing_of_it_is_joined() {
+    let truth = Truth::new().await;
+    let mut states = truth.lies();
+    states[4].creation.as_mut().unwrap().payload = Some(payload(b"forged"));
+    let holds = [(truth.keys[4].clone(), state_to_proto(&states[4]))].into();
+    let script = Script { holds, ..truth.answers(states) };
+    let liar = FakePeer::start(&truth.certs, "liar", script).await;
+    let victim = node(&truth.certs, "victim", &[liar.port]).await;
+    eventually("a comparison has met it", || async { (liar.refused(ClaimKind::State) > 0).then_some(()) })
+        .await;
+    let before = liar.refused(ClaimKind::State);
+    let repaired = victim.admin.admin.clone().repair(proto::RepairRequest {}).await.unwrap().into_inner();
+    assert!(repaired.peers[0].error.contains("makes no sense"), "{repaired:?}");
+    let unsure = victim.client.get(&truth.keys[4]).await.unwrap_err();
+    assert_eq!(unsure.code(), Code::Unavailable, "{unsure}");
+    assert!(liar.refused(ClaimKind::State) >= before + 2);
+    assert_eq!(victim.node.store().records(), 4);
     victim.stop().await;
 }
