@@ -176,7 +176,7 @@ pub async fn believed(
         // The answer is not stored, and its bundles and orders are not passed on.
         let (mut believed, _) =
             verifier.believe_all(vec![(key_hash, claimed)], with, &mut Bundles::default());
-        let (_, believed) = believed.pop().ok_or(())?;
+        let believed = believed.pop().map(|(_, believed)| believed).unwrap_or_default();
         let unproven = believed.unproven.len();
         Ok((believed.joinable(), unproven))
     };

@@ -74,6 +74,21 @@ pub enum ProofError {
     Forged(Origin),
 }
 
+impl ProofError {
+    /// What an operator does about it.
+    pub fn advice(&self) -> &'static str {
+        match self {
+            Self::Unborn(_) => {
+                "If the certificate of that node has no SPIFFE URI, make one with `brock cert node`; otherwise find out who \
+                 controls it"
+            }
+            Self::OtherDomain { .. } => "Compare the two certificates",
+            Self::Birth { .. } => "docs/guides/troubleshooting.md, Records are not proven",
+            _ => "Find out who controls that node",
+        }
+    }
+}
+
 /// Verifies for one store. Cheap to clone.
 #[derive(Clone)]
 pub struct Verifier {

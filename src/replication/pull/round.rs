@@ -461,15 +461,7 @@ impl<'a> Round<'a> {
         }
         let address = &self.peer.key;
         tracing::warn!(%address, %origin, error = %forged, "operations that are not proven were refused");
-        let advice = match forged {
-            ProofError::Unborn(_) => {
-                "If the certificate of that node has no SPIFFE URI, make one with `brock cert node`; otherwise find out who \
-                 controls it"
-            }
-            ProofError::OtherDomain { .. } => "Compare the two certificates",
-            ProofError::Birth { .. } => "docs/guides/troubleshooting.md, Records are not proven",
-            _ => "Find out who controls that node",
-        };
+        let advice = forged.advice();
         let is_birth = matches!(forged, ProofError::Unborn(_) | ProofError::Birth { .. });
         if is_birth && self.puller.store.clock(&origin) == Clock::default() {
             self.puller.fills.note_refused(&self.donor, address, origin, &format!("{forged}. {advice}"));
