@@ -165,7 +165,7 @@ fn silent(node: &Node, nodes: &[Node]) -> Finding {
             "`node-admin peers` at {asked} shows what each end has. Set node.wire-encryption to the same on both, or \
              node.wire-encryption-peers for this connection at each: docs/explanation/security.md, Levels of wire encryption"
         ),
-        error if error.contains("has been revoked") => format!(
+        error if error.contains("has been revoked") && !error.contains("refused our certificate") => format!(
             "If that was meant, give {node_id} a new certificate (`brock cert node … --overwrite`), or, if it never returns, \
              `node-admin member retire {node_id}`"
         ),

@@ -31,7 +31,11 @@ pub(super) async fn prove(store: &Store, staging: &Path, authority: &Authority) 
     let proven = fill(store, &other, authority).await;
     tokio::task::spawn_blocking(move || other.close()).await.map_err(interrupted)??;
     fs::remove_dir_all(&path).map_err(io_error(&path))?;
-    Ok(proven?)
+    match proven {
+        // Such as a full disk: that says nothing of the backup.
+        Err(ProofError::Unproven(JoinError::Store(error))) => Err(error.into()),
+        proven => Ok(proven?),
+    }
 }
 
 async fn fill(store: &Store, other: &Store, authority: &Authority) -> Result<(), ProofError> {

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    runtime::alarms::Alarms,
+    runtime::alarms::{Alarms, Source},
     store::{Scrubbed, Store, StoreError},
 };
 use brock_core::base::{limits, metrics as names};
@@ -52,17 +52,20 @@ async fn scrub(store: &Store, alarms: &Alarms, bucket: u8) -> Result<(), StoreEr
     let Scrubbed { is_changed, unproven } = store.scrub(bucket).await?;
     if is_changed {
         metrics::counter!(names::SCRUB_MENDED).increment(1);
-        alarms.raise(format!(
+        // Of one kind, whatever the bucket: a lost file touches all of them.
+        let text = format!(
             "the records in bucket {bucket:02x} are not those that were written: check the disk. The node fetches the \
              lost ones from its peers by itself; `node-admin repair` does so now"
-        ));
+        );
+        alarms.raise_of(Source::Here, "records changed on disk", text);
     }
     if unproven > 0 {
         metrics::counter!(names::SCRUB_UNPROVEN).increment(unproven as u64);
-        alarms.raise(format!(
+        let text = format!(
             "{unproven} records in bucket {bucket:02x} have lost what proves them to other nodes: check the disk. The \
              node fetches it from its peers by itself; `node-admin repair` does so now"
-        ));
+        );
+        alarms.raise_of(Source::Here, "proofs lost", text);
     }
     Ok(())
 }

@@ -90,7 +90,8 @@ pub(super) async fn check_cluster(
             let Ok(origin) = Origin::try_from(birth.origin.as_ref()) else { continue };
             match (domain == found, origin.is_of(&config.node_id)) {
                 (true, false) => is_known = true,
-                (true, true) => {}
+                // Its records may all have been logged again here.
+                (true, true) => is_known |= store.clock(&origin) > Clock::default(),
                 (false, false) => foreign = Some(domain),
                 (false, true) if store.clock(&origin) > Clock::default() => own = Some((origin, domain)),
                 (false, true) => {}

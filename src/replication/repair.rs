@@ -1,7 +1,10 @@
 //! Compares the records of two nodes, and joins those that differ: when an operator asks for it.
 //! [`comparison`](super::comparison) is what nodes do by themselves.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashSet},
+};
 
 use bytes::Bytes;
 
@@ -28,7 +31,7 @@ use brock_core::{
     domain::{
         codec::{self, CodecError},
         digest::{BUCKETS, SetDigest},
-        leaves::Leaves,
+        leaves::{BundleId, Leaves},
         order::Chain,
         record::RecordState,
     },
@@ -272,22 +275,32 @@ async fn believed(
     Ok((believed, bundles))
 }
 
-/// Fetches from the other node what proves the next of the records above `after` that lack it here. Returns where to go
-/// on, and how many lack nothing any more.
+/// Fetches from the other node what proves the next of the records above `after` that lack it here; the next call goes
+/// on from there, whatever comes of this one. Returns for how many the other node had it, and how many of its states
+/// are not proven.
+///
+/// Contract: of what the peer sends, only bundles that the records here name are kept.
 pub(super) async fn fetch_proofs(
     (store, verifier): (&Store, &Verifier),
     remote: &impl Remote,
-    after: Option<KeyHash>,
-) -> Result<(Option<KeyHash>, usize), RemoteError> {
-    let asked = store.lacking_proofs(after);
+    after: &mut Option<KeyHash>,
+) -> Result<(usize, u64), RemoteError> {
+    let asked = store.lacking_proofs(*after);
+    *after = asked.last().copied();
     if asked.is_empty() {
-        return Ok((None, 0));
+        return Ok((0, 0));
     }
-    let Fetched { looked_at, bundles, held: _held, .. } = fetch((store, verifier), remote, &asked).await?;
+    let Fetched { looked_at, mut bundles, held: _held, unproven, .. } =
+        fetch((store, verifier), remote, &asked).await?;
+    let asked = asked[..looked_at].to_vec();
+    *after = asked.last().copied();
+    let here = store.get_many(asked.clone()).await?;
+    let evidence = here.iter().flatten().flat_map(|state| &state.evidence);
+    let named: HashSet<BundleId> = evidence.map(|(stamp, one)| one.bundle_id(stamp.origin)).collect();
+    bundles.retain(|(origin, leaves)| named.contains(&leaves.id(*origin)));
     // Not the states: the digests show what of them differs.
     store.join(Page { states: Vec::new(), bundles, complete: None }).await?;
-    let asked = &asked[..looked_at];
-    Ok((asked.last().copied(), store.recheck_proofs(asked.to_vec()).await?))
+    Ok((store.recheck_proofs(asked).await?, unproven))
 }
 
 /// Joins the other node's differing states. The states that only this node has are joined by the other one,
@@ -303,15 +316,21 @@ pub async fn repair(
 ) -> Result<Repaired, RemoteError> {
     let differences = differences(store, remote).await?;
     let mut outcome = Repaired { differing: differences.total, ..Repaired::default() };
-    let mut after = None;
+    let (mut before, mut after) = (None, None);
     loop {
-        let (last, proven) = fetch_proofs((store, verifier), remote, after).await?;
-        outcome.proven += proven as u64;
+        match fetch_proofs((store, verifier), remote, &mut after).await {
+            Ok((proven, unproven)) => {
+                outcome.proven += proven as u64;
+                outcome.unproven += unproven;
+            }
+            // The records are repaired all the same.
+            Err(error) => tracing::warn!(%error, "a peer's answer proves none of this node's records"),
+        }
         // It begins with the first again.
-        if last <= after {
+        if after <= before {
             break;
         }
-        after = last;
+        before = after;
     }
     let collected = forgotten(store);
     let mut rest = differences.key_hashes.as_slice();

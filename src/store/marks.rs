@@ -87,8 +87,8 @@ fn place(root: &Hash) -> (usize, u64) {
 pub(super) struct Unneeded {
     /// The marks of the search.
     pub marks: Arc<Marks>,
-    /// Of logs, below the floors.
-    pub of_logs: Vec<(Stamp, Hash)>,
+    /// Of logs, below the floors, with their roots; `None`: it does not decode.
+    pub of_logs: Vec<(Stamp, Option<Hash>)>,
     pub kept: Vec<BundleId>,
 }
 
@@ -105,7 +105,7 @@ impl Commit<'_> {
             }
             for (stamp, root) in of_logs {
                 let is_in_log = !self.is_frozen(&stamp.origin) && stamp.clock > self.floor(&stamp.origin);
-                if !is_in_log && !marks.has(&root) {
+                if !is_in_log && root.is_none_or(|root| !marks.has(&root)) {
                     self.batch.delete_bundle(stamp);
                 }
             }

@@ -15,6 +15,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
     orders::{OrderError, Orders},
+    signers::OperatorError,
     work,
 };
 use crate::store::StoreError;
@@ -31,6 +32,7 @@ use brock_core::{
     },
     proto,
 };
+use brock_net::tls::statement::StatementError;
 
 /// The name under which the store keeps the closings.
 const NOTE: &[u8] = b"closed";
@@ -127,7 +129,7 @@ impl Closing {
 pub struct Learnt {
     /// How many were new here and are kept.
     pub taken: usize,
-    /// How many are malformed, or no operator has signed them.
+    /// How many are malformed, or no operator has signed them, revoked or not.
     pub refused: usize,
 }
 
@@ -184,14 +186,24 @@ impl Orders {
             return Ok(Learnt { taken: 0, refused: malformed });
         }
         let (this, count) = (self.clone(), new.len());
-        let verify = move || -> Vec<Closing> {
-            let is_genuine = |closing: &Closing| this.verify_past(closing.subject(), &closing.order).is_ok();
-            new.into_iter().filter(is_genuine).collect()
+        let verify = move || {
+            let (mut genuine, mut revoked) = (Vec::new(), 0);
+            for closing in new {
+                match this.verify_past(closing.subject(), &closing.order) {
+                    Ok(_) => genuine.push(closing),
+                    // Its operator was revoked since: the peer that has it does no wrong.
+                    Err(OrderError::Signer(OperatorError::Statement(StatementError::Revoked))) => {
+                        revoked += 1;
+                    }
+                    Err(_) => {}
+                }
+            }
+            (genuine, revoked)
         };
-        let genuine = work(verify).await?;
+        let (genuine, revoked) = work(verify).await?;
         let taken = genuine.len();
         self.keep(genuine).await?;
-        Ok(Learnt { taken, refused: malformed + count - taken })
+        Ok(Learnt { taken, refused: malformed + count - taken - revoked })
     }
 
     async fn go_on(&self, closed: &Origin) -> Result<(), StoreError> {

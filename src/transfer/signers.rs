@@ -73,13 +73,17 @@ pub fn verify_birth(
             }
         });
     }
+    // An incarnation may outlive the certificate that it was born with.
+    let born_at = u64::try_from(birth.born_at).unwrap_or_default();
+    // Only what that certificate has signed shows that it is of another cluster: a relay may have made one.
     if let Some(domain) = foreign(&chain, cluster) {
-        return Err(Unbelieved::OtherDomain(domain));
+        let content = birth.content(&ClusterId::of(&domain));
+        let verify = |at| verifier.verify(&chain, at, Context::OriginBirth, &content, &signature);
+        let signed = verify(At::Now).or_else(|_| verify(At::Time(born_at)));
+        return Err(signed.map_or_else(unbelieved, |_| Unbelieved::OtherDomain(domain)));
     }
     let content = birth.content(&cluster);
     let verify = |at| verifier.verify(&chain, at, Context::OriginBirth, &content, &signature);
-    // An incarnation may outlive the certificate that it was born with.
-    let born_at = u64::try_from(birth.born_at).unwrap_or_default();
     let signer = verify(At::Now).map(|signer| (signer, Standing::Present));
     let signer = signer.or_else(|_| verify(At::Time(born_at)).map(|signer| (signer, Standing::Past)));
     let (signer, standing) = signer.map_err(unbelieved)?;

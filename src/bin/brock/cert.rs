@@ -321,7 +321,7 @@ fn make_leaves(args: &LeafArgs, kind: &LeafKind) -> anyhow::Result<Vec<Made>> {
                  directory, or move both files away"
             );
         }
-        eprintln!("warning: {dir} held the certificate of {before}, and no longer does");
+        eprintln!("warning: this replaces the certificate of {before} in {dir}, and its key");
     }
     let before = before.and_then(|before| before.trust_domain);
     let chosen =

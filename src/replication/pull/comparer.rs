@@ -104,8 +104,9 @@ async fn fetch_proofs(
     peer: &Peer,
     after: &mut Option<KeyHash>,
 ) -> Result<usize, RemoteError> {
-    let (last, proven) = repair::fetch_proofs((&puller.store, &puller.verifier), peer, *after).await?;
-    *after = last;
+    let fetched = repair::fetch_proofs((&puller.store, &puller.verifier), peer, after).await;
+    remote::count_refused(&peer.key, fetched.as_ref().map(|(_, unproven)| *unproven));
+    let (proven, _) = fetched?;
     if proven > 0 {
         tracing::info!(records = proven, from = %peer.key, "records that had lost what proves them are proven again");
     }

@@ -91,8 +91,10 @@ fn look(shared: &Shared, marks: Arc<Marks>, at: At) -> Result<(Unneeded, Option<
         At::OfLogs(after) => {
             for bundle in view.all_bundles(after).take(limits::BUNDLE_LOOKS) {
                 let (stamp, tip) = bundle?;
-                if !shared.is_in_log(stamp) && !marks.has(&tip.root) {
-                    of_logs.push((stamp, tip.root));
+                // One that the disk has damaged proves nothing, and what a peer has sent in its place is kept apart.
+                let root = tip.map(|tip| tip.root);
+                if !shared.is_in_log(stamp) && root.is_none_or(|root| !marks.has(&root)) {
+                    of_logs.push((stamp, root));
                 }
                 (next, looked_at) = (Some(At::OfLogs(Some(stamp))), looked_at + 1);
             }

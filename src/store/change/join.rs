@@ -85,6 +85,8 @@ impl Change for Page {
         if planted::is(Bug::TakeForgotten) {
             forgotten = Vector::default();
         }
+        // A backup had their records before.
+        commit.is_unlogged |= self.states.is_empty() && !self.bundles.is_empty();
         for (origin, leaves) in &self.bundles {
             commit.batch.keep_bundle(*origin, leaves);
             if let Some(marks) = &commit.marks {

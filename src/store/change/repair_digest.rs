@@ -29,9 +29,7 @@ impl Store {
             })
             .await?;
         let scrubbed = Scrubbed { is_changed: difference.is_some(), unproven: unproven.len() };
-        if !unproven.is_empty() {
-            self.note_lacking_proofs(unproven);
-        }
+        self.note_lacking_proofs(bucket, unproven);
         if let Some(difference) = difference {
             // Later writes change both sides alike, so the difference still holds.
             self.change(RepairDigest { bucket, difference }).await?;

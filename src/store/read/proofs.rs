@@ -6,7 +6,10 @@ use std::{
 };
 
 use crate::store::{error::StoreError, handle::Store};
-use brock_core::base::{id::KeyHash, limits};
+use brock_core::{
+    base::{id::KeyHash, limits},
+    domain::digest::{BUCKETS, SetDigest},
+};
 
 impl Store {
     /// The next of the records above `after` that [`Store::scrub`] has found to lack a bundle, as many as can be
@@ -26,11 +29,12 @@ impl Store {
     pub async fn recheck_proofs(&self, key_hashes: Vec<KeyHash>) -> Result<usize, StoreError> {
         let proven = self
             .blocking(move |shared| {
-                let snapshot = shared.database.snapshot();
+                // Of two moments, perhaps: then it is looked at again.
+                let view = shared.database.view();
                 let mut proven = Vec::new();
                 for key_hash in key_hashes {
-                    let state = snapshot.state(&key_hash)?.unwrap_or_default();
-                    proven.extend(snapshot.has_proofs(&key_hash, &state).then_some(key_hash));
+                    let state = view.state(&key_hash)?.unwrap_or_default();
+                    proven.extend(view.has_proofs(&key_hash, &state).then_some(key_hash));
                 }
                 Ok(proven)
             })
@@ -39,11 +43,11 @@ impl Store {
         Ok(proven.iter().filter(|key_hash| lacking.remove(key_hash)).count())
     }
 
-    /// What is more than the bound is found by the next pass.
-    pub(in crate::store) fn note_lacking_proofs(&self, found: Vec<KeyHash>) {
+    /// What a look at a bucket has found, in place of what one before has. Each bucket has its share of the room.
+    pub(in crate::store) fn note_lacking_proofs(&self, bucket: u8, found: Vec<KeyHash>) {
         let mut lacking = self.without_proofs();
-        let room = limits::REPAIR_KEYS_MAX.saturating_sub(lacking.len());
-        lacking.extend(found.into_iter().take(room));
+        lacking.retain(|key_hash| SetDigest::bucket_of(key_hash) != bucket);
+        lacking.extend(found.into_iter().take(limits::REPAIR_KEYS_MAX / BUCKETS));
     }
 
     fn without_proofs(&self) -> MutexGuard<'_, BTreeSet<KeyHash>> {

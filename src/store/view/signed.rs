@@ -101,18 +101,18 @@ impl View<'_> {
         })
     }
 
-    /// The bundles that are or were in logs, above a stamp.
+    /// The bundles that are or were in logs, above a stamp; without a tip, what does not decode.
     pub(in crate::store) fn all_bundles(
         &self,
         after: Option<Stamp>,
-    ) -> impl Iterator<Item = Result<(Stamp, Tip), StoreError>> {
+    ) -> impl Iterator<Item = Result<(Stamp, Option<Tip>), StoreError>> {
         let mut options = self.long_scan();
         if let Some(Stamp { origin, clock }) = after {
             options.set_iterate_lower_bound(codec::stamp_key(Stamp { origin, clock: clock.next() }));
         }
         self.scan(schema::BUNDLE, options).map(|item| {
             let (key, value) = item?;
-            Ok((codec::decode_stamp_key(&key)?, codec::decode_bundle(&value)?))
+            Ok((codec::decode_stamp_key(&key)?, codec::decode_bundle(&value).ok()))
         })
     }
 

@@ -118,6 +118,8 @@ pub struct FakePeer {
     pub streams: Arc<Mutex<u64>>,
     /// Peeks that were answered.
     pub peeks: Arc<Mutex<u64>>,
+    /// Questions for states that were answered.
+    pub fetches: Arc<Mutex<u64>>,
     /// Snapshots that were begun.
     pub snapshots: Arc<Mutex<u64>>,
     /// What nodes had refused of a peer that had its port before.
@@ -132,6 +134,7 @@ struct Service {
     declined: Arc<Mutex<Vec<Origin>>>,
     streams: Arc<Mutex<u64>>,
     peeks: Arc<Mutex<u64>>,
+    fetches: Arc<Mutex<u64>>,
     snapshots: Arc<Mutex<u64>>,
 }
 
@@ -150,6 +153,7 @@ impl FakePeer {
         let tasks = Tasks::default();
         let incoming = accept::accept(listener, identity, accept::Room::default(), &tasks);
         let (applied, streams, peeks) = (Arc::default(), Arc::default(), Arc::default());
+        let fetches = Arc::<Mutex<u64>>::default();
         let (snapshots, declined) = (Arc::default(), Arc::default());
         let service = Service {
             script,
@@ -157,6 +161,7 @@ impl FakePeer {
             declined: Arc::clone(&declined),
             streams: Arc::clone(&streams),
             peeks: Arc::clone(&peeks),
+            fetches: Arc::clone(&fetches),
             snapshots: Arc::clone(&snapshots),
         };
         let stop = tasks.stopping().clone();
@@ -168,7 +173,7 @@ impl FakePeer {
             let server = server.add_service(service).add_service(recognition);
             let _ = server.serve_with_incoming_shutdown(incoming, stop.cancelled_owned()).await;
         });
-        Self { port, applied, declined, streams, peeks, snapshots, before, tasks }
+        Self { port, applied, declined, streams, peeks, fetches, snapshots, before, tasks }
     }
 
     /// How many of its claims the nodes that dial it have refused, of this kind.
@@ -243,6 +248,7 @@ impl ReplicationService for Service {
         &self,
         _: Request<proto::FetchStatesRequest>,
     ) -> Result<Response<proto::FetchStatesResponse>, Status> {
+        *self.fetches.lock().unwrap() += 1;
         let states = self.script.states.clone();
         Ok(Response::new(states.ok_or_else(|| Status::unimplemented("a fake peer has no records"))?))
     }

@@ -158,7 +158,13 @@ async fn empty_and_foreign_storage_is_not_taken_for_this_nodes() {
     start_fails(&flags, &[], 1, &["is in use by another process: is this node already running?"]);
     let (status, log) = process.terminate();
     assert!(status.success(), "{log:?}");
-    assert_succeeds(&home.cert(&["node", "--node-id", "n2", "--host", "localhost", "--overwrite"]));
+    let other = ["node", "--node-id", "n2", "--host", "localhost"];
+    let replaced = home.cert(&[&other[..], &["--overwrite"]].concat());
+    assert_fails(&replaced, 1, &["holds the certificate of node n1", "move both files away"]);
+    for name in ["node.crt", "node.key"] {
+        fs::remove_file(home.path("certs").join(name)).unwrap();
+    }
+    assert_succeeds(&home.cert(&other));
     start_fails(
         &flags,
         &["--node.id=n2", "--node.first-start"],

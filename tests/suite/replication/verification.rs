@@ -1,14 +1,29 @@
 //! Whether the nodes hold the same: asked by an operator, noticed by the nodes, mended by joining.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use crate::harness::{
-    client::all_within, cluster::Cluster, eventually, identity::strict, node::compacts_on_command,
+    certs::Certs,
+    client::all_within,
+    cluster::Cluster,
+    eventually,
+    fake_peer::{FakePeer, Script},
+    free_port,
+    identity::{TestOrigin, strict, take},
+    node::{TestNode, compacts_on_command, config},
     random_key, stays,
+    store::{close, open, ram},
+    wire::{at, create, origin},
 };
-use brock::{config::validate::Config, store::Store, transfer::bundles::Bundles};
+use brock::{
+    config::validate::Config,
+    node::certificate::NodeCertificate,
+    store::{Options, Store},
+    transfer::{bundles::Bundles, keyed_state},
+};
 use brock_core::{
     base::{id::KeyHash, limits},
+    domain::birth::SignedBirth,
     proto::{self, verify_response::Verdict},
 };
 use tonic::Code;
@@ -148,8 +163,56 @@ async fn what_proves_records_comes_back_by_repair_at_once() {
     let repaired = cluster.node(1).admin.admin.clone().repair(proto::RepairRequest {}).await;
     let repaired = repaired.unwrap().into_inner().peers;
     assert_eq!((repaired.len(), repaired[0].proven), (1, keys.len() as u64), "{repaired:?}");
-    assert_eq!(proven(cluster.node(1).node.store(), &keys).await, keys.len());
+    let store = cluster.node(1).node.store();
+    assert_eq!(proven(store, &keys).await, keys.len());
+    // Of the damaged ones in the log's place nothing is left, and the others stay.
+    assert_eq!(store.drop_bundles().await.unwrap(), keys.len() as u64 / 2);
+    assert_eq!((proven(store, &keys).await, store.drop_bundles().await.unwrap()), (keys.len(), 0));
     cluster.stop().await;
+}
+
+/// A peer that is asked for what proves records sends genuine bundles of its own besides, as many as it likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_what_a_peer_sends_to_prove_records_only_what_they_name_is_kept() {
+    let (certs, home) = (Certs::new(), tempfile::tempdir().unwrap());
+    let own = TestOrigin::certified(&certs, origin("liar", 1));
+    let log = own.sign(0, vec![create(1, &random_key(), b"junk")]);
+    let identity = Some(Arc::new(NodeCertificate::new(certs.node_identity("helper"))) as _);
+    let helper = open(&Options { identity, ..ram("helper") }).await;
+    take(&helper, log.clone()).await.unwrap();
+    let key = KeyHash::try_from(&log.entries[0].key_hash[..]).unwrap();
+    let state = helper.get(key).await.unwrap().unwrap();
+    let (stamp, evidence) = state.evidence.first().unwrap();
+    let id = evidence.bundle_id(stamp.origin);
+    // The log is not here: nothing of it is needed.
+    let answer = proto::FetchStatesResponse {
+        bundles: helper.bundles_of([&state]).await.unwrap(),
+        states: vec![keyed_state(key, &state)],
+        looked_at: 1,
+        births: vec![own.birth()],
+        ..Default::default()
+    };
+    let liar = FakePeer::start(&certs, "liar", Script { states: Some(answer), ..Script::new("liar") }).await;
+    let path = home.path().join("me");
+    let base = config(&certs, "me", free_port(), &[liar.port]);
+    let base = Config { path: Some(path.clone()), ..compacts_on_command(base) };
+    let me = TestNode::start(&certs, Config { join: Vec::new(), ..base.clone() }).await;
+    me.client.put(&random_key(), b"grant").await.unwrap();
+    me.admin.admin.clone().compact(proto::CompactRequest {}).await.unwrap();
+    me.node
+        .store()
+        .keep_births(vec![SignedBirth::from_proto(own.birth()).unwrap()], &at(own.origin, 1))
+        .await
+        .unwrap();
+    me.stop().await;
+    assert_eq!(lose_bundles(&path), 1);
+    let me = TestNode::start(&certs, base).await;
+    eventually("it asks for proofs", || async { (*liar.fetches.lock().unwrap() >= 2).then_some(()) }).await;
+    let store = me.node.store();
+    assert!(store.born(&own.origin).is_some(), "the bundle is genuine");
+    assert_eq!((store.leaves(&id).unwrap(), store.lacking_proofs(None).len()), (None, 1));
+    me.stop().await;
+    close(helper).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
