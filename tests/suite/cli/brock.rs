@@ -117,7 +117,7 @@ fn cert_keeps_the_trust_domain_and_the_holder_of_what_it_replaces() {
     // A person's may be replaced, with a word.
     let renamed = home.cert(&["admin", "--name", "app", "--overwrite"]);
     assert_succeeds(&renamed);
-    assert!(stderr(&renamed).contains("held the certificate of client app"), "{}", stderr(&renamed));
+    assert!(stderr(&renamed).contains("this replaces the certificate of client app"), "{}", stderr(&renamed));
 }
 
 #[test]
