@@ -6,10 +6,10 @@ import os
 import pathlib
 import re
 import secrets
-import socket
 import subprocess
 import sys
-import time
+
+import nodes
 
 BINARIES, WORK = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -34,31 +34,16 @@ def documented():
     return names
 
 
-def free_ports():
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
-
-
 def start(level, node):
-    """A node and its address. Another process may take a port before the node does."""
-    for _ in range(5):
-        port, http = free_ports()
-        command = [
-            BINARIES / "brock", "run", "--node.id", "one", "--node.path", WORK / "grpc" / level, "--node.certs-dir", node,
-            "--node.address", f"127.0.0.1:{port}", "--http.address", f"127.0.0.1:{http}", "--node.first-start=true",
-            "--node.trust", "distributed", "--wire-encryption", level,
-        ]
-        with open(WORK / f"grpc-{level}.log", "wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        deadline = time.monotonic() + 30
-        while process.poll() is None and time.monotonic() < deadline:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1).close()
-                return process, f"127.0.0.1:{port}"
-            except OSError:
-                time.sleep(0.1)
-        process.kill()
-    sys.exit(f"no node starts at {level}: see {WORK}/grpc-{level}.log")
+    command = [
+        BINARIES / "brock", "run", "--node.id", "one", "--node.path", WORK / "grpc" / level, "--node.certs-dir", node,
+        "--node.first-start=true", "--node.trust", "distributed", "--wire-encryption", level,
+    ]
+    log = WORK / f"grpc-{level}.log"
+    process, port = nodes.start(command, log)
+    if port is None:
+        sys.exit(f"no node starts at {level}: {log.read_text()}")
+    return process, f"127.0.0.1:{port}"
 
 
 def main():

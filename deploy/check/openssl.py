@@ -7,10 +7,11 @@ import pathlib
 import socket
 import subprocess
 import sys
-import time
 
 from cryptography.hazmat.bindings.openssl.binding import Binding
 from OpenSSL import SSL
+
+import nodes
 
 BINARIES, WORK = (pathlib.Path(argument) for argument in sys.argv[1:3])
 LIBRARY = Binding().lib
@@ -46,40 +47,13 @@ def certificates(kind):
     return node, peer, client
 
 
-def free_ports():
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return one.getsockname()[1], other.getsockname()[1]
-
-
 def start(kind, level, certs, join):
-    """A node and its port; no port: it does not start. Another process may take a port before the node does."""
-    log = WORK / f"tls-{kind}" / f"{level}.log"
-    for _ in range(5):
-        process, port = start_once(kind, level, certs, join, log)
-        if port is not None or "already in use" not in log.read_text():
-            break
-    return process, port
-
-
-def start_once(kind, level, certs, join, log):
-    (port, http), data = free_ports(), WORK / f"tls-{kind}" / f"data-{level}"
+    directory = WORK / f"tls-{kind}"
     command = [
-        BINARIES / "brock", "run", "--node.id", "one", "--node.path", data, "--node.certs-dir", certs,
-        "--node.address", f"127.0.0.1:{port}", "--http.address", f"127.0.0.1:{http}",
+        BINARIES / "brock", "run", "--node.id", "one", "--node.path", directory / f"data-{level}", "--node.certs-dir", certs,
         "--node.first-start=true", "--wire-encryption", level, "--node.join", join,
     ]
-    with open(log, "wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL)
-    for _ in range(200):
-        if process.poll() is not None:
-            return process, None
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return process, port
-        except OSError:
-            time.sleep(0.05)
-    process.kill()
-    sys.exit(f"a node with {kind} at {level} does not listen")
+    return nodes.start(command, directory / f"{level}.log")
 
 
 def context_of(directory, name, groups):

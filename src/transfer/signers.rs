@@ -73,20 +73,19 @@ pub fn verify_birth(
             }
         });
     }
+    // The cluster is in what is signed. One that the certificate states counts once that has signed for it: a relay may
+    // have made another certificate.
+    let domain = foreign(&chain, cluster);
+    let content = birth.content(&domain.as_deref().map_or(cluster, ClusterId::of));
+    let verify = |at| verifier.verify(&chain, at, Context::OriginBirth, &content, &signature);
     // An incarnation may outlive the certificate that it was born with.
     let born_at = u64::try_from(birth.born_at).unwrap_or_default();
-    // Only what that certificate has signed shows that it is of another cluster: a relay may have made one.
-    if let Some(domain) = foreign(&chain, cluster) {
-        let content = birth.content(&ClusterId::of(&domain));
-        let verify = |at| verifier.verify(&chain, at, Context::OriginBirth, &content, &signature);
-        let signed = verify(At::Now).or_else(|_| verify(At::Time(born_at)));
-        return Err(signed.map_or_else(unbelieved, |_| Unbelieved::OtherDomain(domain)));
-    }
-    let content = birth.content(&cluster);
-    let verify = |at| verifier.verify(&chain, at, Context::OriginBirth, &content, &signature);
     let signer = verify(At::Now).map(|signer| (signer, Standing::Present));
     let signer = signer.or_else(|_| verify(At::Time(born_at)).map(|signer| (signer, Standing::Past)));
     let (signer, standing) = signer.map_err(unbelieved)?;
+    if let Some(domain) = domain {
+        return Err(Unbelieved::OtherDomain(domain));
+    }
     let is_node = signer.role == Role::Node && signer.node_id() == Some(birth.origin.node_id());
     match is_node && is_in(&signer, cluster) {
         true => Ok(standing),

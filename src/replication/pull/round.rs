@@ -200,14 +200,14 @@ impl<'a> Round<'a> {
         self.theirs.join(&vector);
         if fresh {
             let learnt = self.puller.orders.learn_closings(heads.closings).await?;
-            if learnt.taken > 0 {
-                verifier.count_unbelieved().await?;
-            }
             if learnt.refused > 0 {
                 self.refuse(ClaimKind::Closing);
             }
             let birth = heads.birth.and_then(|birth| SignedBirth::from_proto(birth).ok());
-            self.puller.verifier.renew(Vec::from_iter(birth)).await?;
+            let is_renewed = self.puller.verifier.renew(Vec::from_iter(birth)).await?;
+            if is_renewed || learnt.taken > 0 {
+                verifier.count_unbelieved().await?;
+            }
         }
         let now = self.puller.wall_clock.now();
         let skew_seconds = heads.now_unix.saturating_sub(now);

@@ -158,25 +158,41 @@ fn empty_page(through: [u8; 32]) -> proto::SnapshotResponse {
     said(Said::Records(proto::RecordPage { through, ..Default::default() }))
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_resync_that_drips_holds_up_nothing_that_others_send_and_is_shown() {
-    let certs = Certs::new();
-    let healthy = TestNode::joining(&certs, "healthy", &[]).await;
-    let pages = (1..=u8::MAX).map(|first| empty_page([first; 32]));
-    let drips = Script {
+/// A donor that sends a page without records each second. `collected`: what it has deleted and forgotten.
+async fn dripping(certs: &Certs, collected: Option<proto::Vector>) -> FakePeer {
+    let page = |first| {
+        let mut page = empty_page([first; 32]);
+        if let Some(Said::Records(records)) = &mut page.message {
+            records.collected.clone_from(&collected);
+        }
+        page
+    };
+    let pages = (1..=u8::MAX).map(page);
+    let script = Script {
         then: out_of_sync(),
         snapshot: Some(std::iter::once(header("drips", &Vector::default())).chain(pages).collect()),
         snapshot_pause: Duration::from_secs(1),
         ..Script::new("drips")
     };
-    let drips = FakePeer::start(&certs, "drips", drips).await;
-    let base = config(&certs, "me", free_port(), &[drips.port, healthy.port]);
-    let http_address = Some("127.0.0.1:0".parse().unwrap());
-    let me = TestNode::start(&certs, Config { http_address, ..base }).await;
+    FakePeer::start(certs, "drips", script).await
+}
+
+async fn has_begun(me: &TestNode) {
     eventually("the snapshot has begun", || async {
         me.admin.status().await.resync.filter(|resync| resync.records_expected > 0)
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resync_that_drips_holds_up_nothing_that_others_send_and_is_shown() {
+    let certs = Certs::new();
+    let healthy = TestNode::joining(&certs, "healthy", &[]).await;
+    let drips = dripping(&certs, None).await;
+    let base = config(&certs, "me", free_port(), &[drips.port, healthy.port]);
+    let http_address = Some("127.0.0.1:0".parse().unwrap());
+    let me = TestNode::start(&certs, Config { http_address, ..base }).await;
+    has_begun(&me).await;
     works(&healthy, &me).await;
     works(&healthy, &me).await;
     let resync = me.admin.status().await.resync.expect("the donor drips on");
@@ -193,27 +209,12 @@ async fn a_resync_that_drips_holds_up_nothing_that_others_send_and_is_shown() {
 async fn a_donor_that_has_collected_tombstones_and_drips_is_set_aside() {
     let certs = Certs::new();
     let healthy = TestNode::joining(&certs, "healthy", &[]).await;
-    let collected = Some(codec::vector_to_proto(&at(origin("drips", 1), 1)));
-    let page = |first| {
-        let through = Bytes::copy_from_slice(&[first; 32]);
-        let collected = collected.clone();
-        said(Said::Records(proto::RecordPage { through, collected, ..Default::default() }))
-    };
-    let pages = (1..=u8::MAX).map(page);
-    let drips = Script {
-        then: out_of_sync(),
-        snapshot: Some(std::iter::once(header("drips", &Vector::default())).chain(pages).collect()),
-        snapshot_pause: Duration::from_secs(1),
-        ..Script::new("drips")
-    };
-    let drips = FakePeer::start(&certs, "drips", drips).await;
+    let collected = codec::vector_to_proto(&at(origin("drips", 1), 1));
+    let drips = dripping(&certs, Some(collected)).await;
     let base = config(&certs, "me", free_port(), &[drips.port, healthy.port]);
     let compact = Policy { tombstone_grace: Some(Duration::ZERO), ..base.compact };
     let me = TestNode::start(&certs, Config { compact, ..base }).await;
-    eventually("the snapshot has begun", || async {
-        me.admin.status().await.resync.filter(|resync| resync.records_expected > 0)
-    })
-    .await;
+    has_begun(&me).await;
     let key = random_key();
     healthy.client.put(&key, b"grant").await.unwrap();
     eventually("the record is there all the same", || me.client.has_local(&key)).await;
