@@ -5,6 +5,8 @@
 # Called by `make deploy`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# The checks import each other, and leave nothing in the sources.
+export PYTHONDONTWRITEBYTECODE=1
 
 cache=${BROCK_CACHE:-$HOME/.cache/brock}
 tools=$cache/tools
